@@ -1,0 +1,49 @@
+# `make demo` and `make test` set everything up by themselves: a virtual environment in .venv with the locked dependencies
+# and, where Debian's packages may be installed, QEMU. Nothing else is assumed but python3.11 or newer and make.
+
+PYTHON ?= $(shell for p in python3.14 python3.13 python3.12 python3.11 python3 python; do \
+	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && command -v $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test lint bench lock setup qemu clean unit
+.DEFAULT_GOAL := test
+
+demo: setup
+	$(BIN)/osvdeploy demo
+
+test: setup
+	$(BIN)/python -m pytest
+
+unit: $(STAMP)
+	$(BIN)/python -m pytest -m "not boot and not slow and not osv"
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup
+	$(BIN)/python -m pytest tests/benchmarks --benchmarks -s -p no:xdist -n 0
+
+setup: $(STAMP) qemu
+
+$(STAMP): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "osvdeploy needs python3.11 or newer; none was found on PATH (set PYTHON=/path/to/python3)" >&2; exit 1; }
+	@$(PYTHON) -m venv --clear $(VENV) || { echo "$(PYTHON) cannot make a virtual environment; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+# QEMU boots what is built, in tests and in the demo. Where it cannot be installed, both say what they leave out.
+qemu:
+	@command -v qemu-system-x86_64 >/dev/null 2>&1 || ./scripts/install-qemu
+
+lock:
+	$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-header --quiet --output-file requirements.lock
+
+clean:
+	rm -rf $(VENV)

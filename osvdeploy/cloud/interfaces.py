@@ -1,0 +1,413 @@
+"""The ports: what building, publishing and rolling out need of a place, and nothing a cloud merely offers.
+
+Every method is synchronous, takes a :class:`~osvdeploy.context.Context` first, may be repeated (the second call finds
+the first one's work) and ends in a :class:`~osvdeploy.errors.CloudError` where the place refuses or does not answer:
+:class:`~osvdeploy.errors.Refused` is final, :class:`~osvdeploy.errors.Unavailable` may work later, and
+:class:`~osvdeploy.errors.NotFound` after our own create means "not yet" for a bounded time. Deleting what is already
+gone succeeds. Each port is held to its promises by one suite in ``tests/contract``, the memory fake included.
+
+No name here is one cloud's: a *listener* is where traffic enters (an ELBv2 listener; a URL map), a *backend* is what
+a route sends traffic to (a target group; a backend service), a *network* a subnet id or subnetwork, a *firewall* a
+security group id or a network tag.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import NewType, Protocol
+
+from osvdeploy.context import Context
+from osvdeploy.digests import Digest
+
+ReleaseId = NewType("ReleaseId", str)
+"""``name-version-`` and the first 8 hex digits over both digests."""
+
+Tags = Mapping[str, str]
+"""Labels on a cloud resource. Ours begin with ``osvdeploy``; see :mod:`osvdeploy.cloud.tags`."""
+
+
+class Slot(StrEnum):
+    """The two places a release can stand in behind a route."""
+
+    BLUE = "blue"
+    GREEN = "green"
+
+    @property
+    def other(self) -> Slot:
+        return Slot.GREEN if self is Slot.BLUE else Slot.BLUE
+
+
+# --------------------------------------------------------------------------------------------------------- disks
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One block of a disk: ``index`` counts from 0 in units of the store's block size; ``data`` has that length."""
+
+    index: int
+    data: bytes
+    sha256: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class UploadedDisk:
+    """A finished upload. ``digest`` is the one given in the request (from a tag), ``size`` in GiB."""
+
+    id: str
+    name: str
+    digest: Digest
+    size_gib: int
+    tags: Tags = field(default_factory=dict)
+    created: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UploadRequest:
+    """A disk to upload.
+
+    ``name`` and ``digest`` identify it: one name never stands for two digests. ``parent`` is a finished disk of which
+    only differing blocks will be sent. ``attempt`` counts from 0; the same request with the same attempt is the same
+    upload, whichever process asks.
+    """
+
+    name: str
+    digest: Digest
+    size_gib: int
+    tags: Tags
+    parent: UploadedDisk | None = None
+    attempt: int = 0
+
+
+class BlockSink(Protocol):
+    """An upload that is open.
+
+    Blocks may come in any order, from one caller; the sink sends several at once. The same block twice is harmless.
+    """
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def finished(self) -> UploadedDisk | None:
+        """The disk, when an earlier run already completed this upload: then nothing is to be put."""
+
+    def put(self, ctx: Context, blocks: Iterable[Block], stored: Callable[[int], None]) -> None:
+        """Send them all; ``stored(index)`` is called, in the caller's thread, once the store has confirmed a block.
+
+        Raises :class:`UploadGone` when the upload has expired or was deleted meanwhile.
+        """
+
+    def complete(self, ctx: Context, count: int, checksum: bytes) -> UploadedDisk:
+        """Finish: ``count`` blocks were put in all, ``checksum`` is the sha256 over their sha256s in index order.
+
+        Waits until the disk can be used. Raises :class:`Refused` when the store counts or sums otherwise.
+        """
+
+    def abort(self, ctx: Context) -> None:
+        """Remove what was uploaded. Succeeds when it is gone."""
+
+
+class Snapshots(Protocol):
+    """Disks, uploaded block by block."""
+
+    @property
+    def block_size(self) -> int:
+        """Bytes in a block (EBS direct: 524,288)."""
+
+    def find(self, ctx: Context, name: str) -> UploadedDisk | None:
+        """The finished disk of that name that is ours, None where there is none."""
+
+    def start(self, ctx: Context, request: UploadRequest) -> BlockSink:
+        """Open an upload, or take up the one this very request and attempt opened before.
+
+        Raises :class:`UploadGone` when that upload failed, expired or was deleted: the caller asks with the next
+        attempt.
+        """
+
+    def delete(self, ctx: Context, disk_id: str) -> None: ...
+
+    def owned(self, ctx: Context, tags: Tags) -> list[UploadedDisk]:
+        """All of ours that carry these tags, finished or not (an unfinished one has no other mark)."""
+
+
+# -------------------------------------------------------------------------------------------------------- images
+
+
+@dataclass(frozen=True, slots=True)
+class CloudImage:
+    """Something machines can be started from (an AMI, a GCE image)."""
+
+    id: str
+    name: str
+    digest: Digest
+    disk: str | None
+    tags: Tags = field(default_factory=dict)
+    created: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRequest:
+    """An image to register. ``architecture`` is "x86_64"; OSv boots by BIOS, so every image is registered for that."""
+
+    name: str
+    digest: Digest
+    disk: UploadedDisk
+    tags: Tags
+    description: str = ""
+    architecture: str = "x86_64"
+
+
+class ImageRegistry(Protocol):
+    """Makes an uploaded disk bootable."""
+
+    def find(self, ctx: Context, name: str) -> CloudImage | None:
+        """The image of that name in our account. Raises :class:`NotOurs` when it does not carry our tags."""
+
+    def register(self, ctx: Context, request: ImageRequest) -> CloudImage:
+        """Register and wait until usable. Same name and digest: the image that is there; same name and another
+        digest: :class:`ImageNameTaken`."""
+
+    def deregister(self, ctx: Context, image_id: str) -> None:
+        """Take it away; its disk stays."""
+
+    def owned(self, ctx: Context, tags: Tags) -> list[CloudImage]:
+        """All of ours that carry these tags."""
+
+
+# -------------------------------------------------------------------------------------------------------- groups
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRequest:
+    """Machines of one release: ``name`` names group and template; ``capacity`` machines, spread over ``networks``."""
+
+    name: str
+    release: ReleaseId
+    image: str
+    capacity: int
+    machine_type: str
+    networks: tuple[str, ...]
+    firewalls: tuple[str, ...]
+    backend: str
+    tags: Tags
+
+
+class MachineState(StrEnum):
+    PENDING = "pending"
+    RUNNING = "running"
+    STOPPED = "stopped"
+    GONE = "gone"
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """One machine of a group. ``note`` is the cloud's reason for its state, where it gives one."""
+
+    id: str
+    state: MachineState
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupState:
+    """What a group is now. ``troubles`` are the place's own words for machines it could not start or keep;
+    ``deleting`` while it goes away."""
+
+    name: str
+    release: ReleaseId | None
+    capacity: int
+    machines: tuple[Machine, ...]
+    troubles: tuple[str, ...] = ()
+    deleting: bool = False
+    tags: Tags = field(default_factory=dict)
+
+
+class InstanceGroups(Protocol):
+    """Groups of equal machines, one per release."""
+
+    def ensure(self, ctx: Context, request: GroupRequest) -> None:
+        """Make the group, or bring an existing one of ours to ``capacity``. Returns without waiting for machines.
+
+        Raises :class:`NotOurs` when the name is taken by another's group, :class:`Refused` when it is ours but holds
+        another release or image.
+        """
+
+    def observe(self, ctx: Context, name: str) -> GroupState | None:
+        """The group now, None where there is none (any more)."""
+
+    def machines(self, ctx: Context, name: str) -> tuple[Machine, ...]:
+        """The machines started for the group lately, those already replaced or gone included, newest first."""
+
+    def delete(self, ctx: Context, name: str) -> None:
+        """Begin to take the group and its machines away; its template stays. Returns without waiting."""
+
+    def owned(self, ctx: Context, tags: Tags) -> list[GroupState]: ...
+
+    def templates(self, ctx: Context, tags: Tags) -> list[str]:
+        """Names of our templates with these tags."""
+
+    def delete_template(self, ctx: Context, name: str) -> None: ...
+
+
+# ------------------------------------------------------------------------------------------------------- traffic
+
+
+@dataclass(frozen=True, slots=True)
+class HealthRule:
+    """How a backend decides that a machine is healthy: GET ``path`` each ``interval`` seconds, a 2xx answer."""
+
+    path: str
+    interval: float
+    timeout: float
+    healthy: int = 2
+    unhealthy: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One service's way in: what the user declared, plus whose it is.
+
+    Requests that match ``host`` and ``path`` on ``listener`` go to the slots by weight. The route's rule stands at
+    ``priority``, the two preview rules at ``priority`` - 2 (blue) and - 1 (green): a request with the header
+    ``preview_header`` set to a slot's name reaches that slot, whatever its weight.
+    ``key`` is short and unique to the service: names of backends derive from it.
+    """
+
+    key: str
+    service: str
+    listener: str
+    priority: int
+    port: int
+    health: HealthRule
+    preview_header: str
+    host: str | None = None
+    path: str | None = None
+    tags: Tags = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RouteState:
+    """What stands behind a route now.
+
+    ``backends`` has the slots that are wired up whole: backend and preview rule. ``weights`` is None while the
+    route's own rule does not exist. ``base_url`` is where a client enters (scheme, address, port), ``addresses`` the
+    entry points to probe one by one. ``rules`` and ``account`` are for the record.
+    """
+
+    backends: Mapping[Slot, str]
+    weights: Mapping[Slot, int] | None
+    base_url: str
+    addresses: tuple[str, ...]
+    rules: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TargetHealth:
+    """One machine behind a backend. ``state`` is the field's word: initial, healthy, unhealthy, draining, unused."""
+
+    machine: str
+    state: str
+    reason: str = ""
+
+
+class TrafficRouter(Protocol):
+    """Moves a route's traffic between its two slots."""
+
+    def observe(self, ctx: Context, route: Route) -> RouteState:
+        """What is there. Raises :class:`NotFound` without the listener, :class:`NotOurs` when a rule that is not ours
+        holds one of the three priorities, or a backend of ours carries another service's tags."""
+
+    def ensure_slots(self, ctx: Context, route: Route) -> None:
+        """Make both backends and both preview rules. The route's own rule is not touched."""
+
+    def health(self, ctx: Context, route: Route, slot: Slot) -> tuple[TargetHealth, ...]:
+        """Each machine registered with the slot's backend."""
+
+    def set_weights(self, ctx: Context, route: Route, weights: Mapping[Slot, int]) -> None:
+        """Make the route's rule send by these weights (0-100 each): one mutating call, all or nothing."""
+
+    def remove(self, ctx: Context, route: Route) -> None:
+        """Take the three rules and both backends away."""
+
+
+# ------------------------------------------------------------------------------------------------ looking at guests
+
+
+class Console(Protocol):
+    """What a machine printed on its serial port."""
+
+    def read(self, ctx: Context, machine: str) -> str:
+        """The text so far, "" where the place has none (yet); undecodable bytes replaced."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeRequest:
+    """One GET. ``address`` (host or host:port) is dialled instead of the one in ``url`` where given; ``timeout`` in
+    seconds covers all of it. Redirects are not followed and no proxy of the environment is used."""
+
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    timeout: float = 5.0
+    address: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeAnswer:
+    """What came back: ``status`` None and ``error`` set where no HTTP answer came. Header names are lower case,
+    ``body`` is the first 2 KiB."""
+
+    status: int | None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    error: str = ""
+
+
+class Prober(Protocol):
+    """Asks a service as a client would. Never raises for what the network or the service does."""
+
+    def probe(self, ctx: Context, request: ProbeRequest) -> ProbeAnswer: ...
+
+
+# -------------------------------------------------------------------------------------------------------- objects
+
+
+class ObjectStore(Protocol):
+    """Small named objects that are written once: the ledger stands on this.
+
+    Keys are relative paths of ASCII letters, digits and ``._-/``.
+    """
+
+    @property
+    def address(self) -> str:
+        """Where it is, as the user wrote it (a directory, s3://..., gs://...)."""
+
+    def put_if_absent(self, ctx: Context, key: str, content: bytes) -> bool:
+        """Create, whole or not at all, durable on return. False when the key exists already."""
+
+    def get(self, ctx: Context, key: str) -> bytes | None: ...
+
+    def keys(self, ctx: Context, prefix: str, limit: int | None = None) -> Iterator[str]:
+        """Keys that begin with ``prefix``, in ascending order, at most ``limit``."""
+
+    def delete(self, ctx: Context, key: str) -> None: ...
+
+
+# ------------------------------------------------------------------------------------------------------ all of it
+
+
+@dataclass(frozen=True, slots=True)
+class Cloud:
+    """One place's adapters, as wired by :mod:`osvdeploy.api`. ``kind`` is "aws", "memory" ...; ``account`` and
+    ``region`` are what the place says of itself."""
+
+    kind: str
+    account: str
+    region: str
+    snapshots: Snapshots
+    images: ImageRegistry
+    groups: InstanceGroups
+    router: TrafficRouter
+    console: Console

@@ -1,0 +1,64 @@
+"""The labels that everything we make in a cloud carries, from the moment it is made.
+
+They let a second run find the first one's work, ``gc`` find what nobody needs, and a lost ledger be rebuilt; so they
+are versioned like any other format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from osvdeploy.cloud.interfaces import ReleaseId, Slot
+from osvdeploy.digests import Digest
+
+SCHEMA = "osvdeploy"
+"""Its value is the version of this scheme; its presence says that a resource is ours."""
+
+SCHEMA_VERSION = "1"
+APP = "osvdeploy:app"
+VERSION = "osvdeploy:version"
+IMAGE = "osvdeploy:image"
+"""The image digest."""
+DIGEST = "osvdeploy:digest"
+"""The digest of this very disk or image: the image digest, or for a release the one over both digests."""
+SERVICE = "osvdeploy:service"
+"""``APP/ENV``."""
+RELEASE = "osvdeploy:release"
+CONFIGURATION = "osvdeploy:configuration"
+"""The configuration digest."""
+SLOT = "osvdeploy:slot"
+LEDGER = "osvdeploy:ledger"
+NAME = "Name"
+"""What consoles show."""
+
+
+def image_tags(app: str, version: str, image: Digest) -> dict[str, str]:
+    """Tags of a published image and of its disk."""
+    return {SCHEMA: SCHEMA_VERSION, APP: app, VERSION: version, IMAGE: image, DIGEST: image}
+
+
+def service_tags(app: str, service: str, ledger: str) -> dict[str, str]:
+    """Tags of what a service has, whichever release serves: backends and rules."""
+    return {SCHEMA: SCHEMA_VERSION, APP: app, SERVICE: service, LEDGER: ledger}
+
+
+def slot_tags(service: dict[str, str], slot: Slot) -> dict[str, str]:
+    return {**service, SLOT: slot.value}
+
+
+def release_tags(
+    service: dict[str, str], *, release: ReleaseId, version: str, image: Digest, configuration: Digest, digest: Digest
+) -> dict[str, str]:
+    """Tags of a release's own disk, image, template, group and machines."""
+    return {
+        **service,
+        VERSION: version,
+        RELEASE: release,
+        IMAGE: image,
+        CONFIGURATION: configuration,
+        DIGEST: digest,
+    }
+
+
+def is_ours(tags: Mapping[str, str]) -> bool:
+    return SCHEMA in tags

@@ -1,0 +1,215 @@
+"""Every error that osvdeploy raises on purpose, and the exit code each one ends a command with.
+
+    OsvDeployError                        1
+    ├── UsageError                        2   the command line, or a precondition the caller can mend
+    │   └── SpecError                     2   osv.toml: all problems at once
+    ├── ImageError                        2   a kernel, file tree or command line that no image can be made of
+    │   ├── KernelInvalid
+    │   ├── FileTreeInvalid
+    │   ├── CommandLineInvalid
+    │   └── DiskInvalid
+    ├── BuildError                        1
+    │   └── SourceChanged
+    ├── CloudError                        1   the cloud said no, or nothing
+    │   ├── CredentialsMissing            2
+    │   ├── NotFound
+    │   ├── Refused                           a final no: quota, permission, wrong parameter
+    │   ├── Unavailable                       throttled, timed out, dropped: may work later
+    │   ├── UploadGone
+    │   ├── ImageNameTaken
+    │   ├── NotOurs                           exists, but something else made it
+    │   └── NotSimulated                      the sandbox does not know this call
+    ├── LedgerError                       1
+    │   └── LedgerTooNew
+    ├── LeaseHeld                         4
+    ├── LeaseLost                         4
+    ├── ReleaseHeld                       1   a hold refuses this release
+    ├── RolloutFailed                     1   no stable release was there to go back to
+    ├── RolledBack                        3   the candidate failed; stable serves
+    ├── RollbackFailed                    6
+    ├── DeadlineExceeded                  1
+    └── Interrupted                     130
+
+A message says what is wrong and with which thing; ``hint`` says what to do about it. Facts a caller may need are
+attributes, so that nobody parses a message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class OsvDeployError(Exception):
+    """Base of all: ``str()`` is the message, ``hint`` the way out, ``exit_code`` what a command ends with."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(OsvDeployError):
+    """The command or call as given cannot be carried out; nothing was done."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with a spec: where it stands, which key, what is wrong and what is allowed."""
+
+    file: str
+    line: int | None
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        place = self.file if self.line is None else f"{self.file}:{self.line}"
+        return f"{place}: {self.path}: {self.message}" if self.path else f"{place}: {self.message}"
+
+
+class SpecError(UsageError):
+    """Everything that is wrong with a spec, in the order of the file."""
+
+    def __init__(self, problems: Sequence[Problem], *, hint: str | None = None) -> None:
+        super().__init__("\n".join(str(problem) for problem in problems), hint=hint)
+        self.problems = tuple(problems)
+
+
+class ImageError(OsvDeployError):
+    """What OSv would not boot, or a format cannot hold."""
+
+    exit_code = 2
+
+
+class KernelInvalid(ImageError):
+    """The file is not a loader.img that a disk can be made of."""
+
+
+class FileTreeInvalid(ImageError):
+    """The files cannot be one file system: a path twice, a name too long, a link out of the tree."""
+
+
+class CommandLineInvalid(ImageError):
+    """OSv could not read this command line as it is meant."""
+
+
+class DiskInvalid(ImageError):
+    """The raw disk does not have OSv's layout."""
+
+
+class BuildError(OsvDeployError):
+    """The image could not be built; nothing half-made is left behind."""
+
+
+class SourceChanged(BuildError):
+    """A file was changed while it was read."""
+
+
+class CloudError(OsvDeployError):
+    """A cloud refused or did not answer. ``operation`` names the call, ``code`` the cloud's own error code."""
+
+    def __init__(
+        self, message: str, *, operation: str | None = None, code: str | None = None, hint: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.operation = operation
+        self.code = code
+
+
+class CredentialsMissing(CloudError):
+    """No credentials, expired ones, or ones the cloud does not know."""
+
+    exit_code = 2
+
+
+class NotFound(CloudError):
+    """The cloud has no such thing, or not yet: a read after our own create may lag."""
+
+
+class Refused(CloudError):
+    """A final no. Repeating the call unchanged gives the same answer."""
+
+
+class Unavailable(CloudError):
+    """Throttled, timed out, connection lost, or a server-side error, after all retries. It may work later."""
+
+
+class UploadGone(CloudError):
+    """The upload this attempt names failed or was deleted; the next attempt starts a new one."""
+
+
+class ImageNameTaken(CloudError):
+    """The name exists with other bytes behind it. Released names are never overwritten."""
+
+    exit_code = 2
+
+    def __init__(self, name: str, *, held: str, ours: str) -> None:
+        super().__init__(
+            f"{name}: registered with {held[:12]}, but this build is {ours[:12]}",
+            hint="raise `version` in the spec, or go back to the old image with `osvdeploy rollback`",
+        )
+        self.name, self.held, self.ours = name, held, ours
+
+
+class NotOurs(CloudError):
+    """Something stands where ours should, and does not carry our tags. It is left alone."""
+
+    exit_code = 2
+
+
+class NotSimulated(CloudError):
+    """The sandbox does not simulate this call, and does not guess."""
+
+
+class LedgerError(OsvDeployError):
+    """The ledger cannot be read or written."""
+
+
+class LedgerTooNew(LedgerError):
+    """A newer osvdeploy wrote this ledger; this one must not touch it."""
+
+
+class LeaseHeld(OsvDeployError):
+    """Another process is rolling this service out."""
+
+    exit_code = 4
+
+
+class LeaseLost(OsvDeployError):
+    """Another process took the lease over; this one has stopped and touched nothing since."""
+
+    exit_code = 4
+
+
+class ReleaseHeld(OsvDeployError):
+    """A hold refuses this release, or every one."""
+
+
+class RolloutFailed(OsvDeployError):
+    """The candidate failed and there was no stable release to go back to."""
+
+
+class RolledBack(OsvDeployError):
+    """The candidate failed or was aborted; the stable release serves."""
+
+    exit_code = 3
+
+
+class RollbackFailed(OsvDeployError):
+    """Traffic could not be brought back to the stable release. A person is needed now."""
+
+    exit_code = 6
+
+
+class DeadlineExceeded(OsvDeployError):
+    """The time given is over. What was begun is kept, and the next run goes on."""
+
+
+class Interrupted(OsvDeployError):
+    """Cancelled from outside (Ctrl-C, SIGTERM). What was begun is kept, and the next run goes on."""
+
+    exit_code = 130

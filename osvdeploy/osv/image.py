@@ -1,0 +1,36 @@
+"""The value that building hands to publishing: a finished raw disk and what is known of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from osvdeploy.digests import Digest
+from osvdeploy.osv.cmdline import BootCommand
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """Bytes ``start`` up to, not including, ``end`` of a disk."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class RawImage:
+    """A raw disk on this machine.
+
+    ``digest`` is the image digest (ARCHITECTURE.md). ``size`` in bytes is whole GiB. ``read`` lists, in ascending
+    order, the ranges that something reads; the rest of the file is a hole that nothing reads. ``boot`` is the image's
+    own command line as it stands at byte 512. ``label`` is the kernel's version as far as it is known, for people.
+    """
+
+    path: Path
+    size: int
+    digest: Digest
+    kernel: Digest
+    rofs: Digest
+    read: tuple[Extent, ...]
+    boot: BootCommand
+    label: str = ""

@@ -1,0 +1,51 @@
+"""Repeating what may work later, by tenacity, on the Context's clock: a cancel or the deadline ends it at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    wait_random_exponential,
+)
+
+from osvdeploy.context import Context
+
+T = TypeVar("T")
+
+
+def retrying(
+    ctx: Context,
+    call: Callable[[], T],
+    *,
+    when: Callable[[BaseException], bool],
+    attempts: int | None = None,
+    seconds: float | None = None,
+    first_wait: float = 0.2,
+    longest_wait: float = 5.0,
+) -> T:
+    """Call until it succeeds, raises what ``when`` does not accept, or ``attempts`` or ``seconds`` are used up.
+
+    Waits grow exponentially with full jitter between ``first_wait`` and ``longest_wait`` seconds. The last error is
+    raised as it is. :class:`~osvdeploy.errors.Interrupted` and :class:`~osvdeploy.errors.DeadlineExceeded` come from
+    the context's sleep.
+    """
+    began = ctx.monotonic()
+
+    def over(state: RetryCallState) -> bool:
+        # tenacity's own stop_after_delay reads the machine's clock; ours may be virtual.
+        if seconds is not None and ctx.monotonic() - began >= seconds:
+            return True
+        return attempts is not None and state.attempt_number >= attempts
+
+    loop = Retrying(
+        sleep=ctx.sleep,
+        stop=over,
+        wait=wait_random_exponential(multiplier=first_wait, max=longest_wait),
+        retry=retry_if_exception(when),
+        reraise=True,
+    )
+    return loop(call)
