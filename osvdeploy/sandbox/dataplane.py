@@ -1,0 +1,298 @@
+"""What an Application Load Balancer does with one request: pure.
+
+Rules and targets in, a decision out; the random draw is an argument. Sources: Elastic Load Balancing, "Listener
+rules" (conditions, wildcards, case), "Target groups" (weights, no fail-over between groups), "Target group health"
+(fail-open), "Troubleshoot" (503 causes).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+from urllib.parse import parse_qsl, urlsplit
+
+DEFAULT_PRIORITY = 1_000_000
+"""Where a listener's default action stands: after the last priority a rule can have (50,000)."""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """A request as it reached a listener. ``target`` is the request line's: path with query, or absolute."""
+
+    method: str
+    target: str
+    headers: tuple[tuple[str, str], ...] = ()
+    source_ip: str = "127.0.0.1"
+
+    @property
+    def path(self) -> str:
+        return urlsplit(self.target).path if "://" in self.target else self.target.partition("?")[0]
+
+    @property
+    def query(self) -> str:
+        return self.target.partition("?")[2].partition("#")[0]
+
+    def header(self, name: str) -> tuple[str, ...]:
+        """All values of a header, in order; its name in any case."""
+        return tuple(value for key, value in self.headers if key.lower() == name.lower())
+
+
+# ------------------------------------------------------------------------------------------------------ conditions
+
+
+class Field(StrEnum):
+    """What a condition looks at, by its API name."""
+
+    PATH = "path-pattern"
+    HOST = "host-header"
+    HEADER = "http-header"
+    METHOD = "http-request-method"
+    QUERY = "query-string"
+    SOURCE = "source-ip"
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """Holds where any of ``values`` does. ``name`` is the header's for :attr:`Field.HEADER`; for
+    :attr:`Field.QUERY` the values are ``(key, value)`` pairs in ``pairs``, key None for any key."""
+
+    field: Field
+    values: tuple[str, ...] = ()
+    name: str = ""
+    pairs: tuple[tuple[str | None, str], ...] = ()
+
+    def holds(self, request: HttpRequest) -> bool:
+        match self.field:
+            case Field.PATH:
+                return any(matches(value, request.path) for value in self.values)
+            case Field.HOST:
+                # A port is no part of the host's name.
+                host = re.sub(r":\d+$", "", next(iter(request.header("host")), ""))
+                return any(matches(value.lower(), host.lower()) for value in self.values)
+            case Field.HEADER:
+                present = [value.lower() for value in request.header(self.name)]
+                return any(matches(value.lower(), seen) for value in self.values for seen in present)
+            case Field.METHOD:
+                return request.method in self.values
+            case Field.QUERY:
+                asked = [(key.lower(), value.lower()) for key, value in parse_qsl(request.query, True)]
+                return any(
+                    matches(value.lower(), seen) and (key is None or matches(key.lower(), name))
+                    for key, value in self.pairs
+                    for name, seen in asked
+                )
+            case Field.SOURCE:
+                source = ipaddress.ip_address(request.source_ip)
+                return any(source in ipaddress.ip_network(value, strict=False) for value in self.values)
+
+
+@lru_cache(maxsize=1024)
+def _pattern(value: str) -> re.Pattern[str]:
+    parts = {"*": ".*", "?": "."}
+    return re.compile("".join(parts.get(char) or re.escape(char) for char in value), re.DOTALL)
+
+
+def matches(pattern: str, text: str) -> bool:
+    """AWS's wildcards: ``*`` is any run of characters, the empty one too, ``?`` exactly one. All of ``text`` counts."""
+    return _pattern(pattern).fullmatch(text) is not None
+
+
+# --------------------------------------------------------------------------------------------------------- actions
+
+
+@dataclass(frozen=True, slots=True)
+class FixedResponse:
+    """An answer from the balancer itself."""
+
+    status: int
+    content_type: str = "text/plain"
+    body: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """301 or 302; each part may hold ``#{protocol}``, ``#{host}``, ``#{port}``, ``#{path}``, ``#{query}``."""
+
+    status: int
+    protocol: str = "#{protocol}"
+    host: str = "#{host}"
+    port: str = "#{port}"
+    path: str = "/#{path}"
+    query: str = "#{query}"
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """To target groups by weight: ``(group ARN, weight 0-999)`` in order."""
+
+    groups: tuple[tuple[str, int], ...]
+
+
+Action = Forward | FixedResponse | Redirect
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule: all conditions must hold. The listener's default action is the rule without any, at
+    :data:`DEFAULT_PRIORITY`."""
+
+    priority: int
+    conditions: tuple[Condition, ...]
+    action: Action
+    arn: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A listener's rules as they are in force: a change reaches the data plane some time after its call returned."""
+
+    port: int
+    rules: tuple[Rule, ...]
+    arn: str = ""
+
+    def pick(self, request: HttpRequest) -> Rule | None:
+        """The rule with the lowest priority whose conditions all hold."""
+        for rule in sorted(self.rules, key=lambda rule: rule.priority):
+            if all(condition.holds(request) for condition in rule.conditions):
+                return rule
+        return None
+
+
+# --------------------------------------------------------------------------------------------------------- targets
+
+
+class TargetState(StrEnum):
+    """The states of DescribeTargetHealth that an instance target can be in."""
+
+    INITIAL = "initial"
+    HEALTHY = "healthy"
+    UNHEALTHY = "unhealthy"
+    UNUSED = "unused"
+    DRAINING = "draining"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a registered target listens, and how it is. ``checkable`` is false until its registration is done."""
+
+    id: str
+    address: str
+    port: int
+    state: TargetState
+    checkable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The balancer answers by itself. ``location`` is set for a redirect."""
+
+    status: int
+    content_type: str = "text/html"
+    body: str = ""
+    location: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SendTo:
+    """The request goes to this target of this group."""
+
+    group: str
+    target: Target
+
+
+Decision = Answer | SendTo
+
+Targets = Callable[[str], Sequence[Target]] | Mapping[str, Sequence[Target]]
+"""A target group's ARN -> its targets now. A deleted group has none."""
+
+
+def page(status: int, phrase: str) -> Answer:
+    """An error page as a balancer makes it."""
+    title = f"{status} {phrase}"
+    body = f"<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<center><h1>{title}</h1></center>\r\n"
+    return Answer(status, "text/html", body + "</body>\r\n</html>\r\n")
+
+
+def bad_gateway() -> Answer:
+    """The target refused the connection, closed it, or answered no HTTP."""
+    return page(502, "Bad Gateway")
+
+
+def unavailable() -> Answer:
+    """No group has a weight, or the group picked has no target to send to."""
+    return page(503, "Service Temporarily Unavailable")
+
+
+def gateway_timeout() -> Answer:
+    """The target did not answer within the idle timeout."""
+    return page(504, "Gateway Time-out")
+
+
+def decide(listener: Listener, request: HttpRequest, targets: Targets, draw: float) -> Decision:
+    """Where ``request`` goes. ``draw`` is uniform in [0, 1) and decides group and target.
+
+    A group is picked by weight alone, healthy or not: a balancer does not fail over from one weighted group to
+    another. Within the group, a healthy target, else any (fail-open), else 503.
+    """
+    rule = listener.pick(request)
+    if rule is None:
+        return page(404, "Not Found")
+    match rule.action:
+        case FixedResponse(status=status, content_type=content_type, body=body):
+            return Answer(status, content_type, body)
+        case Redirect():
+            return _redirect(rule.action, listener, request)
+        case Forward(groups=groups):
+            return _forward(groups, targets, draw)
+
+
+def _forward(groups: Sequence[tuple[str, int]], targets: Targets, draw: float) -> Decision:
+    total = sum(weight for _, weight in groups)
+    if total == 0:
+        return unavailable()
+    point = draw * total
+    for group, weight in groups:
+        if point < weight:
+            # What is left of the draw is uniform again within the group's share.
+            candidates = eligible(targets(group) if callable(targets) else targets.get(group, ()))
+            if not candidates:
+                return unavailable()
+            return SendTo(group, candidates[min(int(point / weight * len(candidates)), len(candidates) - 1)])
+        point -= weight
+    # Rounding can leave the point at the very end: it belongs to the last group with a weight.
+    last = next(group for group, weight in reversed(groups) if weight)
+    candidates = eligible(targets(last) if callable(targets) else targets.get(last, ()))
+    return SendTo(last, candidates[-1]) if candidates else unavailable()
+
+
+def eligible(targets: Sequence[Target]) -> list[Target]:
+    """The targets a group sends to: the healthy ones; with none healthy, all that are registered (fail-open)."""
+    healthy = [target for target in targets if target.state is TargetState.HEALTHY]
+    if healthy:
+        return healthy
+    open_to = {TargetState.UNHEALTHY, TargetState.INITIAL}
+    return [target for target in targets if target.state in open_to and target.checkable]
+
+
+def _redirect(action: Redirect, listener: Listener, request: HttpRequest) -> Answer:
+    host, _, port = next(iter(request.header("host")), "").partition(":")
+    parts = {
+        "protocol": "http",
+        "host": host,
+        "port": port or str(listener.port),
+        "path": request.path.removeprefix("/"),
+        "query": request.query,
+    }
+
+    def filled(text: str) -> str:
+        return re.sub(r"#\{(protocol|host|port|path|query)\}", lambda found: parts[found[1]], text)
+
+    query = filled(action.query)
+    location = f"{filled(action.protocol).lower()}://{filled(action.host)}:{filled(action.port)}{filled(action.path)}"
+    phrase = "Moved Permanently" if action.status == 301 else "Found"
+    made = page(action.status, phrase)
+    return Answer(made.status, made.content_type, made.body, location + (f"?{query}" if query else ""))
