@@ -89,12 +89,13 @@ class CancelToken:
 class ProcessIdentity:
     """Which process this is, so that another one on the same host can tell whether it still lives.
 
-    ``boot`` is the kernel's boot id and ``started`` the process start time in clock ticks since boot (proc(5), stat
-    field 22): a process id alone is reused.
+    ``boot`` is the kernel's boot id, ``namespace`` its pid namespace, ``started`` the process start time in clock
+    ticks since boot (proc(5), stat field 22): a process id alone is reused, and means another process in a container.
     """
 
     host: str
     boot: str
+    namespace: str
     pid: int
     started: str
     user: str = ""
@@ -104,25 +105,35 @@ class ProcessIdentity:
         return cls(
             host=socket.gethostname(),
             boot=_read("/proc/sys/kernel/random/boot_id"),
+            namespace=_pid_namespace(),
             pid=os.getpid(),
             started=_process_start(os.getpid()),
             user=os.environ.get("USER", "") or str(os.getuid()),
         )
 
     def known_dead(self) -> bool:
-        """True only where it is certain: same host, and the process is gone, is another one, or the host rebooted."""
+        """True only where it is certain: same running kernel and pid namespace, and the process is gone or another.
+
+        Another boot id proves nothing: it may be this host before a reboot, or another host of the same name.
+        """
         here = ProcessIdentity.current()
-        if self.host != here.host or not self.boot or not here.boot:
+        if not self.boot or not self.namespace:
             return False
-        if self.boot != here.boot:
-            # A container shares its host's name only by accident; one boot id per running kernel.
-            return True
+        if (self.boot, self.namespace) != (here.boot, here.namespace):
+            return False
         return _process_start(self.pid) != self.started
 
 
 def _read(path: str) -> str:
     try:
         return Path(path).read_text().strip()
+    except OSError:
+        return ""
+
+
+def _pid_namespace() -> str:
+    try:
+        return os.readlink("/proc/self/ns/pid")
     except OSError:
         return ""
 

@@ -239,7 +239,8 @@ class InstanceGroups(Protocol):
         """The group now, None where there is none (any more)."""
 
     def machines(self, ctx: Context, name: str) -> tuple[Machine, ...]:
-        """The machines started for the group lately, those already replaced or gone included, newest first."""
+        """The machines started for this group, those already replaced or gone included as long as the place tells of
+        them, newest first; none of an earlier group of the same name."""
 
     def delete(self, ctx: Context, name: str) -> None:
         """Begin to take the group and its machines away; its template stays. Returns without waiting."""

@@ -1,0 +1,109 @@
+"""The lease: one process at a time acts on a service.
+
+It lies in the head. A holder renews it by writing; who wants it watches. It is taken at once from a process of this
+host that is known to be dead, else only after the same head was seen, on the watcher's own clock, for the lease's whole
+length: no clocks are compared between hosts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from osvdeploy.context import CancelToken, Context
+from osvdeploy.errors import LeaseHeld, OsvDeployError
+from osvdeploy.events import Note, Waiting
+from osvdeploy.rollout.ledger import Head, HeadTaken, HeldLedger, Lease, Ledger
+
+LENGTH = 60.0
+"""Seconds. Renewed at half; longer than any single call we make."""
+
+_LOOK_EVERY = 1.0
+
+
+@contextmanager
+def held(ctx: Context, ledger: Ledger, why: str) -> Iterator[HeldLedger]:
+    """Hold the service's lease for a block; it is given back at its end, however it ends.
+
+    Raises :class:`~osvdeploy.errors.LeaseHeld` when a living process has it.
+    """
+    holder = acquire(ctx, ledger, why)
+    try:
+        yield holder
+    except BaseException:
+        _give_up_quietly(ctx, holder)
+        raise
+    else:
+        holder.give_up(ctx)
+
+
+def acquire(ctx: Context, ledger: Ledger, why: str) -> HeldLedger:
+    """Take the lease, waiting out one whose holder may be dead."""
+    while True:
+        head = ledger.head(ctx)
+        lease = head.lease if head is not None else None
+        if head is not None and lease is not None:
+            if lease.holder.known_dead():
+                ctx.report(Note(f"{ledger.service}: taking over from process {lease.holder.pid}, which is dead"))
+            else:
+                _watch(ctx, ledger, head, lease)
+        try:
+            return _take(ctx, ledger, head, why)
+        except HeadTaken:
+            continue
+
+
+def _watch(ctx: Context, ledger: Ledger, head: Head, lease: Lease) -> None:
+    """Return when the head stood unchanged for the lease's length; raise LeaseHeld when its holder is alive."""
+    here = ctx.process
+    holder = lease.holder
+    if (holder.boot, holder.namespace) == (here.boot, here.namespace) and here.boot:
+        # Same machine and not known to be dead: it lives.
+        raise _refusal(ledger, head, lease)
+    began = ctx.monotonic()
+    while ctx.monotonic() - began < lease.length:
+        ctx.report(
+            Waiting(
+                f"the lease of {ledger.service}",
+                f"held by process {holder.pid} on {holder.host}, last heard of as head {head.n}",
+            )
+        )
+        ctx.sleep(_LOOK_EVERY)
+        newest = ledger.head(ctx)
+        if newest is None or newest.n != head.n:
+            if newest is not None and newest.lease is not None:
+                raise _refusal(ledger, newest, newest.lease)
+            return
+    ctx.report(Note(f"{ledger.service}: taking over from process {holder.pid} on {holder.host}, silent for too long"))
+
+
+def _refusal(ledger: Ledger, head: Head, lease: Lease) -> LeaseHeld:
+    holder = lease.holder
+    doing = (
+        head.why if head.unfinished is None else f"rolling out {head.unfinished.candidate} ({head.unfinished.stage})"
+    )
+    return LeaseHeld(
+        f"{ledger.service}: process {holder.pid} of {holder.user or 'somebody'} on {holder.host} is at work: {doing}",
+        hint="wait for it, or stop it with Ctrl-C there; then run this again",
+    )
+
+
+def _take(ctx: Context, ledger: Ledger, head: Head | None, why: str) -> HeldLedger:
+    lease = Lease(holder=ctx.process, length=LENGTH)
+    if head is None:
+        taken = Head(service=ledger.service, n=1, epoch=1, nonce=ctx.nonce(), written=ctx.now(), why=why, lease=lease)
+    else:
+        taken = replace(
+            head, n=head.n + 1, epoch=head.epoch + 1, nonce=ctx.nonce(), written=ctx.now(), why=why, lease=lease
+        )
+    ledger.write(ctx, taken)
+    return HeldLedger(ledger, taken)
+
+
+def _give_up_quietly(ctx: Context, holder: HeldLedger) -> None:
+    # Cancelled or out of time, giving the lease back is still worth one try; the error under way matters more.
+    try:
+        holder.give_up(replace(ctx, cancel=CancelToken(), deadline=None))
+    except OsvDeployError:
+        pass

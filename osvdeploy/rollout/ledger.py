@@ -1,0 +1,309 @@
+"""The ledger: numbered, create-only documents that say what a service has, what serves, and who is at work.
+
+Keys under the address of an object store:
+
+    APP/ENV/head/<12 digits of 10^12 - 1 - N>.json    heads; the newest sorts first
+    APP/ENV/releases/<ID>.json                         releases; a deploy with other settings adds <ID>~2.json, ...
+
+A document is JSON: ``{"schema": 1, "osvdeploy": "<version that wrote it>", "head" | "release": {...}}``, keys sorted.
+The fields are those of :class:`Head` and :class:`~osvdeploy.rollout.releases.Release`, dates in ISO 8601, durations in
+seconds. A head is whole in itself. The one writing primitive is *put if absent*: nothing is overwritten, so there is
+no lost update, and the heads are the log.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from osvdeploy.cloud.interfaces import ObjectStore, ReleaseId, Route, Slot
+from osvdeploy.context import Context, ProcessIdentity
+from osvdeploy.errors import LeaseLost, LedgerError, LedgerTooNew
+from osvdeploy.rollout.model import Run
+from osvdeploy.rollout.releases import Release, service_name
+from osvdeploy.version import __version__
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+T = TypeVar("T")
+
+SCHEMA = 1
+_LAST = 10**12 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Who may act on the service. It is over when the head has not changed for ``length`` seconds."""
+
+    holder: ProcessIdentity
+    length: float
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Refuses one release, or every one where ``release`` is None."""
+
+    release: ReleaseId | None
+    why: str
+    by: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SlotRecord:
+    """What stands in a slot. ``warm_until`` is set once it no longer serves: until then it can be gone back to."""
+
+    release: ReleaseId
+    group: str
+    since: datetime
+    warm_until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A release that has served, and since when."""
+
+    release: ReleaseId
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the service runs, resolved: ``status``, ``rollback`` and ``destroy`` need nothing but this document."""
+
+    cloud: str
+    account: str
+    region: str
+    route: Route
+    base_url: str
+    rules: Mapping[str, str] = field(default_factory=dict)
+    backends: Mapping[Slot, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The newest document of a service.
+
+    ``n`` numbers heads from 1; ``epoch`` rises with each change of holder; ``nonce`` tells who wrote it, should the
+    answer to a put be lost. ``serving`` is the slot that traffic goes to, ``run`` the rollout under way or the last
+    one. ``served`` lists, oldest first, the releases that served, at most 50. ``why`` is what this document records.
+    """
+
+    service: str
+    n: int
+    epoch: int
+    nonce: str
+    written: datetime
+    why: str
+    lease: Lease | None = None
+    holds: tuple[Hold, ...] = ()
+    slots: Mapping[Slot, SlotRecord] = field(default_factory=dict)
+    serving: Slot | None = None
+    run: Run | None = None
+    served: tuple[Served, ...] = ()
+    pins: tuple[ReleaseId, ...] = ()
+    place: Place | None = None
+    destroyed: bool = False
+
+    @property
+    def stable(self) -> SlotRecord | None:
+        """The record of the slot that serves."""
+        return None if self.serving is None else self.slots.get(self.serving)
+
+    @property
+    def unfinished(self) -> Run | None:
+        """The run that has not come to its end."""
+        return self.run if self.run is not None and not self.run.over else None
+
+
+class HeadTaken(LedgerError):
+    """Another process wrote this number first. ``winner`` is what it wrote."""
+
+    def __init__(self, winner: Head) -> None:
+        super().__init__(f"{winner.service}: head {winner.n} was written by another process")
+        self.winner = winner
+
+
+class Ledger:
+    """The documents of one service in an object store."""
+
+    def __init__(self, store: ObjectStore, app: str, environment: str) -> None:
+        self.store = store
+        self.app = app
+        self.environment = environment
+        self.service = service_name(app, environment)
+
+    def head(self, ctx: Context) -> Head | None:
+        """The newest head, None for a service that was never deployed.
+
+        Raises :class:`LedgerTooNew` when a newer osvdeploy wrote it, :class:`LedgerError` when it is damaged.
+        """
+        for key in self.store.keys(ctx, f"{self.service}/head/", limit=1):
+            return self._read_head(ctx, key)
+        return None
+
+    def heads(self, ctx: Context) -> Iterator[Head]:
+        """All heads, newest first."""
+        for key in self.store.keys(ctx, f"{self.service}/head/"):
+            yield self._read_head(ctx, key)
+
+    def write(self, ctx: Context, head: Head) -> None:
+        """Put a head. Raises :class:`HeadTaken` when its number, or a higher one, is there already."""
+        key = _head_key(self.service, head.n)
+        body = _head_adapter().dump_python(head, mode="json")
+        if body["run"] is not None:
+            # What is counted from look to look is no fact about the run.
+            del body["run"]["tally"]
+        document = _dump("head", body)
+        if not self.store.put_if_absent(ctx, key, document):
+            there = self._read_head(ctx, key)
+            # The answer to our own put may have been lost, and the call repeated.
+            if there.nonce != head.nonce:
+                raise HeadTaken(there)
+        newest = self.head(ctx)
+        if newest is not None and newest.n > head.n:
+            raise HeadTaken(newest)
+
+    def put_release(self, ctx: Context, release: Release) -> None:
+        """Keep a release's document; one with other settings than the last becomes a further revision of it."""
+        for _ in range(100):
+            revisions = self._revisions(ctx, release.id)
+            if revisions:
+                last = self._read_release(ctx, revisions[-1])
+                if last.settings == release.settings:
+                    return
+            number = len(revisions) + 1
+            name = release.id if number == 1 else f"{release.id}~{number}"
+            document = _dump("release", _release_adapter().dump_python(release, mode="json"))
+            if self.store.put_if_absent(ctx, f"{self.service}/releases/{name}.json", document):
+                return
+        raise LedgerError(f"{release.id}: 100 other writers were faster")
+
+    def release(self, ctx: Context, release: ReleaseId) -> Release | None:
+        """The release with its latest settings."""
+        revisions = self._revisions(ctx, release)
+        return self._read_release(ctx, revisions[-1]) if revisions else None
+
+    def releases(self, ctx: Context) -> list[Release]:
+        """Every release that was ever deployed, oldest first, each with its latest settings."""
+        names = {key.rpartition("/")[2].removesuffix(".json").partition("~")[0] for key in self._release_keys(ctx)}
+        found = [release for name in names if (release := self.release(ctx, ReleaseId(name))) is not None]
+        return sorted(found, key=lambda release: (release.created, release.id))
+
+    def _release_keys(self, ctx: Context) -> Iterator[str]:
+        return self.store.keys(ctx, f"{self.service}/releases/")
+
+    def _revisions(self, ctx: Context, release: ReleaseId) -> list[str]:
+        stem = f"{self.service}/releases/{release}"
+        keys = [key for key in self.store.keys(ctx, stem) if key == f"{stem}.json" or key.startswith(f"{stem}~")]
+        return sorted(
+            keys, key=lambda key: 1 if key == f"{stem}.json" else int(key[len(stem) + 1 :].removesuffix(".json"))
+        )
+
+    def _read_release(self, ctx: Context, key: str) -> Release:
+        return _validated(_release_adapter(), self._read(ctx, key, "release"), key)
+
+    def _read_head(self, ctx: Context, key: str) -> Head:
+        return _validated(_head_adapter(), self._read(ctx, key, "head"), key)
+
+    def _read(self, ctx: Context, key: str, kind: str) -> object:
+        content = self.store.get(ctx, key)
+        if content is None:
+            raise LedgerError(f"{self.store.address}: {key} vanished while it was read", hint="run the command again")
+        try:
+            document = json.loads(content)
+            schema = document["schema"]
+            if isinstance(schema, int) and schema > SCHEMA:
+                writer = document.get("osvdeploy")
+                raise LedgerTooNew(
+                    f"{self.store.address}: {key} has schema {schema}, written by osvdeploy {writer}; "
+                    f"this is {__version__}, which knows {SCHEMA}",
+                    hint="update osvdeploy; nothing was changed",
+                )
+            return document[kind]
+        except (ValueError, KeyError, TypeError) as error:
+            raise _damaged(self.store.address, key) from error
+
+
+class HeldLedger:
+    """The ledger while this process holds the lease: every write says so, and a lost one stops us."""
+
+    def __init__(self, ledger: Ledger, head: Head) -> None:
+        self.ledger = ledger
+        self.head = head
+        self._written: float | None = None
+
+    def save(self, ctx: Context, why: str, **changes: Any) -> Head:
+        """Write the next head, with these fields changed. Raises :class:`~osvdeploy.errors.LeaseLost`."""
+        head = replace(self.head, n=self.head.n + 1, nonce=ctx.nonce(), written=ctx.now(), why=why, **changes)
+        try:
+            self.ledger.write(ctx, head)
+        except HeadTaken as taken:
+            holder = taken.winner.lease.holder if taken.winner.lease else None
+            who = f"process {holder.pid} on {holder.host}" if holder else "another process"
+            raise LeaseLost(
+                f"{self.ledger.service}: {who} took the lease over",
+                hint="see `osvdeploy status`; what was begun is in the ledger and the new holder goes on with it",
+            ) from taken
+        self.head = head
+        self._written = ctx.monotonic()
+        return head
+
+    def renew(self, ctx: Context) -> None:
+        """Write a head when half of the lease is over."""
+        lease = self.head.lease
+        if self._written is None:
+            self._written = ctx.monotonic()
+        if lease is not None and ctx.monotonic() - self._written >= lease.length / 2:
+            self.save(ctx, "lease renewed")
+
+    def give_up(self, ctx: Context) -> None:
+        """Give the lease back; what the head records stays."""
+        if self.head.lease is not None:
+            self.save(ctx, "lease given back", lease=None)
+
+
+def _head_key(service: str, n: int) -> str:
+    return f"{service}/head/{_LAST - n:012d}.json"
+
+
+def _dump(kind: str, body: object) -> bytes:
+    document = {"schema": SCHEMA, "osvdeploy": __version__, kind: body}
+    return json.dumps(document, sort_keys=True, indent=1, ensure_ascii=False).encode() + b"\n"
+
+
+def _damaged(address: str, key: str) -> LedgerError:
+    return LedgerError(
+        f"{address}: {key} is not a document of this ledger",
+        hint="if it was edited or cut off by hand, remove that one file; the document before it then counts",
+    )
+
+
+@functools.cache
+def _head_adapter() -> TypeAdapter[Head]:
+    # pydantic derives reading and writing from the dataclasses, so that no field is listed twice. Imported here: the
+    # commands that never open a ledger do not pay for it.
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Head)
+
+
+@functools.cache
+def _release_adapter() -> TypeAdapter[Release]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Release)
+
+
+def _validated(adapter: TypeAdapter[T], body: object, key: str) -> T:
+    from pydantic import ValidationError
+
+    try:
+        return adapter.validate_json(json.dumps(body))
+    except ValidationError as error:
+        raise _damaged("ledger", key) from error

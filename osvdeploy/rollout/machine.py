@@ -1,0 +1,287 @@
+"""The rollout as a pure function: given the run and what was seen, what now?
+
+No cloud, no clock, no random number. An action repeats until the cloud shows its effect, so a manager that dies
+between saving a stage and acting on it loses nothing; and what is counted in :class:`~osvdeploy.rollout.model.Tally`
+may be forgotten at any time, at the price of counting again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from osvdeploy.cloud.interfaces import GroupState, TargetHealth
+from osvdeploy.rollout.model import (
+    Answer,
+    Kind,
+    Limits,
+    Observation,
+    Outcome,
+    RemoveGroup,
+    Run,
+    SetWeights,
+    Stage,
+    StartCandidate,
+    Step,
+    Tally,
+    WireSlots,
+)
+from osvdeploy.sizes import format_duration
+
+
+def advance(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
+    """Decide one step of a rollout.
+
+    Stages that this very observation already settles are passed at once (a warm rollback goes from prepare to shift
+    on its first look); a step with neither action nor wait asks for another look.
+    """
+    if run.abort is not None and run.verdict is None and run.stage not in (Stage.CLEAN_UP, Stage.DONE):
+        run = fail(run, now, run.abort)
+    while True:
+        step = _STAGES[run.stage](run, seen, limits, now)
+        if step.action is not None or step.wait or step.run.stage is run.stage or step.run.over:
+            return step
+        run = step.run
+
+
+def fail(run: Run, now: datetime, reason: str) -> Run:
+    """The run on its way back: to revert if traffic may have moved and a stable release is there, else to clean-up."""
+    if run.abort is not None:
+        verdict = Outcome.ABORTED
+    elif run.stable is None:
+        verdict = Outcome.FAILED
+    elif run.kind is Kind.ROLLBACK:
+        verdict = Outcome.ROLLBACK_FAILED
+    else:
+        verdict = Outcome.ROLLED_BACK
+    back = Stage.REVERT if run.shifted is not None and run.stable is not None else Stage.CLEAN_UP
+    return replace(run, verdict=verdict, reason=reason).enter(back, now, reason)
+
+
+def _prepare(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
+    if run.stable is not None and seen.weights is not None and seen.weights.get(run.slot, 0) > 0:
+        return Step(fail(run, now, f"slot {run.slot} was to take {run.candidate}, but carries traffic already"))
+    if _waited(run, now) > limits.prepare:
+        return Step(fail(run, now, f"the {run.slot} slot was not ready after {format_duration(limits.prepare)}"))
+    if not seen.wired:
+        return Step(run, WireSlots(), limits.quick_poll, "both slots to be wired up")
+    if seen.occupant is not None:
+        action = None if seen.occupant.deleting else RemoveGroup(seen.occupant.name)
+        return Step(run, action, limits.poll, f"{seen.occupant.release or seen.occupant.name} to leave slot {run.slot}")
+    if seen.candidate is not None and seen.candidate.deleting:
+        return Step(run, None, limits.poll, f"an earlier group of {run.candidate} to be gone")
+    if seen.candidate is None or seen.candidate.capacity < run.capacity:
+        return Step(
+            run, StartCandidate(), limits.quick_poll, f"{run.capacity} machines of {run.candidate} to be started"
+        )
+    return Step(run.enter(Stage.BOOT, now, f"{seen.candidate.capacity} machines asked for in slot {run.slot}"))
+
+
+def _boot(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
+    if seen.boot_faults:
+        reason = "boot log: " + "; ".join(seen.boot_faults)
+        return Step(fail(run.judged("boot log", False, now, reason), now, reason))
+    if seen.targets is None:
+        return Step(run)
+    if seen.candidate is None or seen.candidate.deleting:
+        return Step(run.enter(Stage.PREPARE, now, f"the group of {run.candidate} is gone"))
+    health = run.settings.health
+    standing = f"{seen.healthy} of {run.capacity} healthy"
+    if seen.healthy >= run.capacity:
+        since = run.tally.ready_since or now
+        if run.warm or _between(since, now) >= health.min_ready:
+            told = f"{standing} for {format_duration(_between(since, now))}" if not run.warm else f"{standing}, warm"
+            return Step(run.judged("healthy targets", True, now, told).enter(Stage.VERIFY, now, told))
+        run = replace(run, tally=replace(run.tally, ready_since=since))
+        left = health.min_ready - _between(since, now)
+        return Step(run, None, min(limits.poll, max(left, 0.05)), f"{standing}; to stay so for {format_duration(left)}")
+    run = replace(run, tally=replace(run.tally, ready_since=None))
+    if _waited(run, now) > health.boot_timeout:
+        reason = f"{standing} after {format_duration(health.boot_timeout)}: {_describe(seen.candidate, seen.targets)}"
+        return Step(fail(run.judged("healthy targets", False, now, reason), now, reason))
+    return Step(run, None, limits.poll, f"{standing}: {_describe(seen.candidate, seen.targets)}")
+
+
+def _verify(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
+    if seen.preview is None:
+        return Step(run)
+    run = _count(run, seen.preview, {run.candidate})
+    if run.tally.good >= limits.preview_answers:
+        told = f"{run.tally.good} answers from slot {run.slot}, the last: {run.tally.last}"
+        return Step(run.judged("preview probe", True, now, told).enter(Stage.SHIFT, now, told))
+    if run.tally.bad >= 3 * limits.bad_answers or _waited(run, now) > limits.verify:
+        reason = f"preview probe of slot {run.slot}: {run.tally.last}"
+        return Step(fail(run.judged("preview probe", False, now, reason), now, reason))
+    return Step(run, None, limits.poll, f"{run.candidate} to answer in slot {run.slot}; last: {run.tally.last}")
+
+
+def _shift(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
+    wanted = run.weights(run.steps[run.step].weight)
+    run, broken = _watch(run, seen, limits, now)
+    if broken:
+        return Step(fail(run.judged("traffic", False, now, broken), now, broken))
+    if _waited(run, now) > limits.shift:
+        reason = f"the switch to {run.candidate} was not proved after {format_duration(limits.shift)}: {run.tally.last}"
+        return Step(fail(run, now, reason))
+    if seen.weights != wanted:
+        moved = replace(run, shifted=run.shifted or now, tally=Tally())
+        return Step(moved, SetWeights(wanted), limits.quick_poll, f"{run.steps[run.step].weight} % on slot {run.slot}")
+    if seen.live is None:
+        return Step(run)
+    whole = run.steps[run.step].weight == 100
+    allowed = {run.candidate} if whole or run.stable is None else {run.candidate, run.stable}
+    run = _count(run, seen.live, allowed)
+    if run.tally.bad >= limits.bad_answers:
+        reason = f"{run.tally.bad} bad answers in a row through the balancer: {run.tally.last}"
+        return Step(fail(run.judged("traffic", False, now, reason), now, reason))
+    if run.tally.good < limits.proof_answers or not _settled(run, limits, now):
+        run = replace(run, tally=replace(run.tally, ready_since=run.tally.ready_since or now))
+        weight = run.steps[run.step].weight
+        return Step(
+            run, None, limits.quick_poll, f"answers to prove {weight} % on slot {run.slot}; last: {run.tally.last}"
+        )
+    told = f"{run.tally.good} answers in a row through the balancer, the last: {run.tally.last}"
+    if run.settings.health.version_header is None:
+        told += " (no version header: the weaker proof)"
+    return Step(run.judged("traffic", True, now, told).enter(Stage.BAKE, now, told))
+
+
+def _settled(run: Run, limits: Limits, now: datetime) -> bool:
+    """An answer that names its release proves the switch; without, only time can."""
+    if run.settings.health.version_header is not None:
+        return True
+    since = run.tally.ready_since
+    return since is not None and _between(since, now) >= limits.settle
+
+
+def _bake(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
+    step = run.steps[run.step]
+    last = run.step == len(run.steps) - 1
+    bake = run.settings.strategy.bake if last else step.bake
+    left = bake - _waited(run, now)
+    if left > 0:
+        run, broken = _watch(run, seen, limits, now)
+        if not broken and seen.weights != run.weights(step.weight):
+            broken = f"the weights were changed by somebody else: {_weights(seen)}"
+        if not broken and seen.live is not None:
+            run = _count(run, seen.live, {run.candidate, run.stable} if run.stable else {run.candidate})
+            if run.tally.bad >= limits.bad_answers:
+                broken = f"{run.tally.bad} bad answers in a row through the balancer: {run.tally.last}"
+        if broken:
+            return Step(fail(run.judged("bake", False, now, broken), now, broken))
+        return Step(run, None, min(limits.bake_poll, max(left, 0.05)), f"{format_duration(left)} more of baking")
+    if not last:
+        following = replace(run, step=run.step + 1)
+        return Step(following.enter(Stage.SHIFT, now, f"{step.weight} % held"))
+    done = replace(run, verdict=Outcome.SUCCEEDED)
+    return Step(done.enter(Stage.CLEAN_UP, now, f"baked for {format_duration(bake)}" if bake else "proved"))
+
+
+def _revert(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
+    wanted = run.weights(0)
+    if _waited(run, now) > limits.revert:
+        reason = (
+            f"{run.reason}; then traffic could not be proved back on {run.stable}: {run.tally.last or _weights(seen)}"
+        )
+        return Step(replace(run, verdict=Outcome.ROLLBACK_FAILED, reason=reason).enter(Stage.DONE, now, reason))
+    if seen.weights != wanted:
+        return Step(replace(run, tally=Tally()), SetWeights(wanted), limits.quick_poll, f"traffic back on {run.stable}")
+    if seen.live is None:
+        return Step(run)
+    run = _count(run, seen.live, {run.stable} if run.stable else set())
+    if run.tally.good < limits.proof_answers or not _settled(run, limits, now):
+        run = replace(run, tally=replace(run.tally, ready_since=run.tally.ready_since or now))
+        return Step(run, None, limits.quick_poll, f"answers to prove {run.stable} serves; last: {run.tally.last}")
+    return Step(run.enter(Stage.CLEAN_UP, now, f"{run.tally.good} answers from {run.stable} in a row"))
+
+
+def _clean_up(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
+    late = _waited(run, now) > limits.clean_up
+    if run.verdict is Outcome.SUCCEEDED:
+        left = seen.left_behind
+        keep = run.kind is Kind.DEPLOY and run.settings.strategy.keep_warm > 0
+        if run.stable is None or keep or left is None or left.deleting or late:
+            return Step(run.enter(Stage.DONE, now, "the old release is kept warm" if keep and left else "cleaned up"))
+        return Step(run, RemoveGroup(left.name), limits.quick_poll, f"{run.stable} to be taken away")
+    if run.stable is not None and seen.weights is not None and seen.weights.get(run.slot, 0) > 0:
+        # Capacity that carries traffic is never taken away, whoever sent the traffic there.
+        return Step(run.enter(Stage.REVERT, now, f"slot {run.slot} carries traffic"))
+    if seen.candidate is None or late:
+        return Step(run.enter(Stage.DONE, now, "the candidate's capacity is gone" if not late else "took too long"))
+    action = None if seen.candidate.deleting else RemoveGroup(seen.candidate.name)
+    return Step(run, action, limits.poll, f"the machines of {run.candidate} to be gone")
+
+
+def _done(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
+    return Step(run)
+
+
+_STAGES: dict[Stage, Callable[[Run, Observation, Limits, datetime], Step]] = {
+    Stage.PREPARE: _prepare,
+    Stage.BOOT: _boot,
+    Stage.VERIFY: _verify,
+    Stage.SHIFT: _shift,
+    Stage.BAKE: _bake,
+    Stage.REVERT: _revert,
+    Stage.CLEAN_UP: _clean_up,
+    Stage.DONE: _done,
+}
+
+
+def _watch(run: Run, seen: Observation, limits: Limits, now: datetime) -> tuple[Run, str]:
+    """The candidate's capacity while it takes traffic: the run, and what is wrong ("" for nothing)."""
+    if seen.boot_faults:
+        return run, "boot log: " + "; ".join(seen.boot_faults)
+    if seen.targets is None:
+        return run, ""
+    if seen.healthy >= run.capacity:
+        return replace(run, tally=replace(run.tally, unwell_since=None)), ""
+    since = run.tally.unwell_since or now
+    run = replace(run, tally=replace(run.tally, unwell_since=since))
+    # One machine replaced by its group is no reason to go back; none left is.
+    if _between(since, now) >= limits.unwell or (seen.healthy == 0 and since < now):
+        return run, f"{seen.healthy} of {run.capacity} healthy: {_describe(seen.candidate, seen.targets)}"
+    return run, ""
+
+
+def _count(run: Run, answers: Sequence[Answer], allowed: Collection[str]) -> Run:
+    """The tally after these answers: good ones in a row come from ``allowed`` (or name nothing where no header is
+    agreed); a bad one is no healthy answer at all; one from another release starts the count of good ones afresh."""
+    tally = run.tally
+    named = run.settings.health.version_header is not None
+    for answer in answers:
+        if not answer.well:
+            tally = replace(tally, good=0, bad=tally.bad + 1, ready_since=None, last=answer.told)
+        elif named and answer.release is None:
+            tally = replace(tally, good=0, bad=tally.bad + 1, last=answer.told)
+        elif named and answer.release not in allowed:
+            tally = replace(tally, good=0, bad=0, last=answer.told)
+        else:
+            tally = replace(tally, good=tally.good + 1, bad=0, last=answer.told)
+    return replace(run, tally=tally)
+
+
+def _describe(group: GroupState | None, targets: Sequence[TargetHealth]) -> str:
+    """Why capacity is missing, in the place's own words, each once."""
+    words = [f"{target.state} ({target.reason})" if target.reason else target.state for target in targets]
+    words = [word for word in words if word != "healthy"]
+    words += (
+        [f"machine {machine.state} ({machine.note})" for machine in group.machines if machine.note] if group else []
+    )
+    words += list(group.troubles) if group else []
+    return ", ".join(dict.fromkeys(words)) or "no machine is registered yet"
+
+
+def _weights(seen: Observation) -> str:
+    if seen.weights is None:
+        return "the route's rule does not exist"
+    return ", ".join(f"{slot} {weight}" for slot, weight in sorted(seen.weights.items()))
+
+
+def _waited(run: Run, now: datetime) -> float:
+    return _between(run.entered, now)
+
+
+def _between(since: datetime, now: datetime) -> float:
+    return (now - since).total_seconds()

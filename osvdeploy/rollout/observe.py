@@ -1,0 +1,218 @@
+"""The manager's eyes: what a stage needs to know of the cloud, in as few calls as it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from osvdeploy.cloud import tags
+from osvdeploy.cloud.interfaces import (
+    Cloud,
+    GroupState,
+    Machine,
+    MachineState,
+    ProbeAnswer,
+    Prober,
+    ProbeRequest,
+    Route,
+    RouteState,
+    Slot,
+)
+from osvdeploy.context import Context
+from osvdeploy.errors import CloudError
+from osvdeploy.osv import console
+from osvdeploy.rollout.model import Answer, Evidence, Limits, Observation, Outcome, Run, Stage
+
+_EVIDENCE = 4096
+_MACHINES_IN_EVIDENCE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Observer:
+    """Looks at one service's route, groups, targets, boot logs and answers."""
+
+    cloud: Cloud
+    prober: Prober
+    route: Route
+    limits: Limits
+
+    def look(self, ctx: Context, run: Run) -> Observation:
+        """What the run's stage needs. Raises a CloudError where the cloud does not answer."""
+        match run.stage:
+            case Stage.PREPARE:
+                return self._prepare(ctx, run)
+            case Stage.BOOT:
+                return self._boot(ctx, run)
+            case Stage.VERIFY:
+                state = self.cloud.router.observe(ctx, self.route)
+                return self._seen(state, preview=self._preview(ctx, run, state))
+            case Stage.SHIFT | Stage.BAKE:
+                return self._traffic(ctx, run)
+            case Stage.REVERT:
+                state = self.cloud.router.observe(ctx, self.route)
+                live = self._live(ctx, run, state) if state.weights == run.weights(0) else None
+                return self._seen(state, live=live)
+            case Stage.CLEAN_UP | Stage.DONE:
+                return self._clean_up(ctx, run)
+
+    def groups(self, ctx: Context) -> dict[str, GroupState]:
+        """Every group of the service, by name."""
+        owned = self.cloud.groups.owned(ctx, {tags.SERVICE: self.route.service})
+        return {group.name: group for group in owned}
+
+    def evidence(self, ctx: Context, run: Run) -> tuple[Evidence, ...]:
+        """What to keep of a failing candidate before it is taken away. Never fails: what cannot be had says so."""
+        found: list[Evidence] = []
+        try:
+            state = self.cloud.router.observe(ctx, self.route)
+            if run.slot in state.backends:
+                answer = self._preview(ctx, run, state, times=1)[0]
+                found.append(Evidence(f"answer from slot {run.slot}", answer.told))
+        except CloudError as error:
+            found.append(Evidence(f"answer from slot {run.slot}", f"could not be had: {error}"))
+        try:
+            for machine in self.cloud.groups.machines(ctx, run.group)[:_MACHINES_IN_EVIDENCE]:
+                text = self.cloud.console.read(ctx, machine.id)
+                found.append(Evidence(f"console of {machine.id}", text[-_EVIDENCE:] or "(empty)"))
+        except CloudError as error:
+            found.append(Evidence("consoles", f"could not be had: {error}"))
+        return tuple(found)
+
+    def _prepare(self, ctx: Context, run: Run) -> Observation:
+        state = self.cloud.router.observe(ctx, self.route)
+        groups = self.groups(ctx)
+        candidate = groups.get(run.group)
+        occupant = next(
+            (
+                group
+                for group in groups.values()
+                if group.tags.get(tags.SLOT) == run.slot and group.name not in (run.group, run.stable_group)
+            ),
+            None,
+        )
+        if not run.warm or candidate is None:
+            return self._seen(state, occupant=occupant, candidate=candidate)
+        # What stands warm is settled by this one look.
+        targets = self.cloud.router.health(ctx, self.route, run.slot)
+        preview = self._preview(ctx, run, state)
+        return Observation(
+            wired=set(state.backends) == set(Slot),
+            weights=state.weights,
+            occupant=occupant,
+            candidate=candidate,
+            targets=targets,
+            preview=preview,
+        )
+
+    def _boot(self, ctx: Context, run: Run) -> Observation:
+        state = self.cloud.router.observe(ctx, self.route)
+        candidate = self.cloud.groups.observe(ctx, run.group)
+        targets = self.cloud.router.health(ctx, self.route, run.slot)
+        healthy = sum(target.state == "healthy" for target in targets)
+        faults = self._boot_faults(ctx, run) if healthy < run.capacity else ()
+        return Observation(
+            wired=set(state.backends) == set(Slot),
+            weights=state.weights,
+            candidate=candidate,
+            targets=targets,
+            boot_faults=faults,
+        )
+
+    def _traffic(self, ctx: Context, run: Run) -> Observation:
+        state = self.cloud.router.observe(ctx, self.route)
+        targets = self.cloud.router.health(ctx, self.route, run.slot)
+        healthy = sum(target.state == "healthy" for target in targets)
+        switched = state.weights == run.weights(run.steps[run.step].weight)
+        return Observation(
+            wired=set(state.backends) == set(Slot),
+            weights=state.weights,
+            targets=targets,
+            boot_faults=self._boot_faults(ctx, run) if healthy < run.capacity else (),
+            live=self._live(ctx, run, state) if switched else None,
+        )
+
+    def _clean_up(self, ctx: Context, run: Run) -> Observation:
+        state = self.cloud.router.observe(ctx, self.route)
+        groups = self.groups(ctx)
+        succeeded = run.verdict is Outcome.SUCCEEDED
+        return Observation(
+            wired=set(state.backends) == set(Slot),
+            weights=state.weights,
+            candidate=groups.get(run.group),
+            left_behind=groups.get(run.stable_group) if succeeded and run.stable_group else None,
+        )
+
+    def _seen(
+        self,
+        state: RouteState,
+        *,
+        occupant: GroupState | None = None,
+        candidate: GroupState | None = None,
+        preview: tuple[Answer, ...] | None = None,
+        live: tuple[Answer, ...] | None = None,
+    ) -> Observation:
+        return Observation(
+            wired=set(state.backends) == set(Slot),
+            weights=state.weights,
+            occupant=occupant,
+            candidate=candidate,
+            preview=preview,
+            live=live,
+        )
+
+    def _boot_faults(self, ctx: Context, run: Run) -> tuple[str, ...]:
+        """Fatal findings in the boot logs of the candidate's machines, the gone ones included."""
+        faults: dict[str, None] = {}
+        for machine in self.cloud.groups.machines(ctx, run.group):
+            if machine.state is MachineState.PENDING:
+                continue
+            found = self._fault_of(ctx, machine)
+            if found:
+                faults[found] = None
+        return tuple(faults)
+
+    def _fault_of(self, ctx: Context, machine: Machine) -> str:
+        log = console.read_boot_log(self.cloud.console.read(ctx, machine.id))
+        if log.fault is None or not log.fault.fatal:
+            return ""
+        return f"{log.fault.line} ({log.fault.cause}; {machine.id})"
+
+    def _preview(self, ctx: Context, run: Run, state: RouteState, times: int | None = None) -> tuple[Answer, ...]:
+        headers = {self.route.preview_header: run.slot.value}
+        count = times if times is not None else self.limits.preview_answers
+        return tuple(self._ask(ctx, run, state, headers) for _ in range(count))
+
+    def _live(self, ctx: Context, run: Run, state: RouteState) -> tuple[Answer, ...]:
+        return tuple(self._ask(ctx, run, state, {}) for _ in range(self.limits.live_answers))
+
+    def _ask(self, ctx: Context, run: Run, state: RouteState, headers: Mapping[str, str]) -> Answer:
+        """One probe of every entry point of the balancer; the worst of the answers counts."""
+        health = run.settings.health
+        host = {"Host": self.route.host} if self.route.host else {}
+        told: Answer | None = None
+        for address in state.addresses or (None,):
+            request = ProbeRequest(
+                url=state.base_url.rstrip("/") + health.path,
+                headers={**host, **headers},
+                timeout=health.timeout,
+                address=address,
+            )
+            answer = judged(self.prober.probe(ctx, request), health.version_header)
+            if told is None or (told.well and (not answer.well or answer.release != told.release)):
+                told = answer
+        assert told is not None
+        return told
+
+
+def judged(answer: ProbeAnswer, version_header: str | None) -> Answer:
+    """A probe's answer as the rollout counts it: well is a 2xx; the release is what ``version_header`` names."""
+    if answer.status is None:
+        return Answer(False, None, f"no answer: {answer.error}")
+    release = answer.headers.get(version_header.lower()) if version_header else None
+    well = 200 <= answer.status < 300
+    told = f"{answer.status}"
+    if version_header:
+        told += f" from {release}" if release else f" without the header {version_header}"
+    if not well:
+        told += f": {answer.body[:120].decode(errors='replace').strip()}"
+    return Answer(well, release, told)

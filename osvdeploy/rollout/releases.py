@@ -1,0 +1,139 @@
+"""What a release is: an image, a configuration, and the settings it was deployed with."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from osvdeploy.cloud.interfaces import HealthRule, ReleaseId, Route
+from osvdeploy.cloud.tags import service_tags
+from osvdeploy.digests import Digest, digest_of
+
+
+class StrategyKind(StrEnum):
+    BLUE_GREEN = "blue-green"
+    ALL_AT_ONCE = "all-at-once"
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficStep:
+    """The candidate gets ``weight`` percent, and keeps it for ``bake`` seconds before the next step."""
+
+    weight: int
+    bake: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """When a release counts as well. Times in seconds.
+
+    ``version_header`` names the answer header that carries the release id; without it the proof is weaker.
+    """
+
+    path: str
+    version_header: str | None
+    boot_timeout: float
+    interval: float
+    timeout: float
+    min_ready: float
+
+
+@dataclass(frozen=True, slots=True)
+class Strategy:
+    """How traffic moves. Times in seconds. ``steps`` ends at weight 100."""
+
+    kind: StrategyKind
+    steps: tuple[TrafficStep, ...]
+    bake: float
+    keep_warm: float
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One environment of a spec, resolved: everything a deploy needs beside the image. No cloud ids of ours."""
+
+    environment: str
+    cloud: str
+    region: str
+    ledger: str
+    machine_type: str
+    capacity: int
+    networks: tuple[str, ...]
+    firewalls: tuple[str, ...]
+    listener: str
+    host: str | None
+    path: str | None
+    priority: int
+    preview_header: str
+    port: int
+    health: Health
+    strategy: Strategy
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """An image and a configuration. ``digest`` is over both digests; ``settings`` are those of the latest deploy."""
+
+    id: ReleaseId
+    app: str
+    version: str
+    image: Digest
+    configuration: Digest
+    digest: Digest
+    created: datetime
+    by: str
+    settings: Settings
+
+    @property
+    def service(self) -> str:
+        return service_name(self.app, self.settings.environment)
+
+
+def service_name(app: str, environment: str) -> str:
+    """``APP/ENV``, which is also the ledger's folder."""
+    return f"{app}/{environment}"
+
+
+def service_key(service: str) -> str:
+    """Ten hex digits that cloud names derive from: target group names take 32 characters in all."""
+    return hashlib.sha256(service.encode()).hexdigest()[:10]
+
+
+def group_name(service: str, release: Release) -> str:
+    """Name of the release's group and template."""
+    return f"osvd-{service_key(service)}-{release.digest[:8]}"
+
+
+def configuration_digest(environment: Sequence[tuple[str, str]], boot: Sequence[tuple[str, str | None]]) -> Digest:
+    """Digest of one environment's own variables and boot overrides."""
+    return digest_of({"env": [list(pair) for pair in environment], "boot": [list(pair) for pair in boot]})
+
+
+def release_digest(image: Digest, configuration: Digest) -> Digest:
+    return digest_of({"image": image, "configuration": configuration})
+
+
+def release_id(app: str, version: str, digest: Digest) -> ReleaseId:
+    return ReleaseId(f"{app}-{version}-{digest[:8]}")
+
+
+def route_of(release: Release) -> Route:
+    """The way in that these settings declare."""
+    settings = release.settings
+    return Route(
+        key=service_key(release.service),
+        service=release.service,
+        listener=settings.listener,
+        priority=settings.priority,
+        port=settings.port,
+        health=HealthRule(
+            path=settings.health.path, interval=settings.health.interval, timeout=settings.health.timeout
+        ),
+        preview_header=settings.preview_header,
+        host=settings.host,
+        path=settings.path,
+        tags=service_tags(release.app, release.service, settings.ledger),
+    )

@@ -1,0 +1,138 @@
+"""What no release needs any more: decided from the ledger and the cloud's own tags, purely; swept by the caller.
+
+An image of the app (without a release) is shared by every environment, whose ledgers may lie elsewhere. So it is kept
+as long as any release's image in the account is made of it, and left alone when it was never deployed from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from osvdeploy.cloud import tags
+from osvdeploy.cloud.interfaces import CloudImage, GroupState, ReleaseId, UploadedDisk
+from osvdeploy.rollout.ledger import Head
+from osvdeploy.rollout.releases import Release
+
+
+@dataclass(frozen=True, slots=True)
+class Garbage:
+    """What can go, and why each can. Groups first, then templates, images, disks: each may need the ones after it."""
+
+    groups: tuple[tuple[str, str], ...]
+    templates: tuple[tuple[str, str], ...]
+    images: tuple[tuple[CloudImage, str], ...]
+    disks: tuple[tuple[UploadedDisk, str], ...]
+
+    @property
+    def empty(self) -> bool:
+        return not (self.groups or self.templates or self.images or self.disks)
+
+
+def needed_releases(head: Head, keep: int, now: datetime) -> set[ReleaseId]:
+    """What serves, is being rolled out, is warm, is pinned, and the ``keep`` newest that have served."""
+    needed = set(head.pins)
+    if head.destroyed:
+        return needed
+    if head.stable is not None:
+        needed.add(head.stable.release)
+    if head.unfinished is not None:
+        needed.add(head.unfinished.candidate)
+        if head.unfinished.stable is not None:
+            needed.add(head.unfinished.stable)
+    needed |= {
+        record.release for record in head.slots.values() if record.warm_until is not None and record.warm_until > now
+    }
+    newest = head.served[max(0, len(head.served) - keep) :]
+    return needed | {served.release for served in newest}
+
+
+def find_garbage(
+    head: Head,
+    releases: Sequence[Release],
+    keep: int,
+    now: datetime,
+    *,
+    groups: Sequence[GroupState],
+    templates: Sequence[str],
+    template_of: Collection[tuple[str, ReleaseId]],
+    images: Sequence[CloudImage],
+    disks: Sequence[UploadedDisk],
+) -> Garbage:
+    """What of the service's (and the app's) things nobody needs.
+
+    ``groups`` and ``templates`` are the service's own; ``template_of`` pairs template names with releases; ``images``
+    and ``disks`` are the app's, of every environment.
+    """
+    needed = needed_releases(head, keep, now)
+    service = head.service
+    standing = set() if head.destroyed else _standing(head, now)
+    dead_groups = [
+        (group.name, f"{group.release} is neither serving nor warm")
+        for group in groups
+        if group.release not in standing and not group.deleting
+    ]
+    keep_templates = {name for name, release in template_of if release in needed or release in standing}
+    dead_templates = [(name, "its release is not needed") for name in templates if name not in keep_templates]
+
+    dead_images: list[tuple[CloudImage, str]] = []
+    bases_in_use: set[str] = set()
+    for image in images:
+        if tags.RELEASE not in image.tags:
+            continue
+        ours = image.tags.get(tags.SERVICE) == service
+        wanted = ReleaseId(image.tags[tags.RELEASE]) in needed or (not head.destroyed and _young(image, now))
+        if ours and not wanted:
+            dead_images.append((image, f"release {image.tags[tags.RELEASE]} is not needed"))
+        else:
+            bases_in_use.add(image.tags.get(tags.IMAGE, ""))
+    deployed = {release.image for release in releases}
+    dead_images += [
+        (image, f"no release is made of {image.name}")
+        for image in images
+        if tags.RELEASE not in image.tags and image.digest in deployed and image.digest not in bases_in_use
+    ]
+    gone = {image.disk for image, _ in dead_images}
+    used = {image.disk for image in images} - gone
+    dead_disks = []
+    for disk in disks:
+        if disk.id in used:
+            continue
+        if disk.id in gone:
+            dead_disks.append((disk, "its image goes"))
+        elif _orphaned(disk, service, now):
+            dead_disks.append((disk, "an upload that no image was made of"))
+    return Garbage(tuple(dead_groups), tuple(dead_templates), tuple(dead_images), tuple(dead_disks))
+
+
+_YOUNG = 3600.0
+"""An image this new may be of a deploy that has not come to its run yet."""
+
+
+def _young(image: CloudImage, now: datetime) -> bool:
+    return image.created is not None and (now - image.created).total_seconds() < _YOUNG
+
+
+_UPLOAD_DAY = 24 * 3600.0
+"""An upload without an image may be one under way, here or elsewhere; after a day it is not."""
+
+
+def _orphaned(disk: UploadedDisk, service: str, now: datetime) -> bool:
+    if disk.tags.get(tags.SERVICE, service) != service or disk.created is None:
+        return False
+    return (now - disk.created).total_seconds() > _UPLOAD_DAY
+
+
+def _standing(head: Head, now: datetime) -> set[ReleaseId]:
+    standing: set[ReleaseId] = set()
+    if head.stable is not None:
+        standing.add(head.stable.release)
+    if head.unfinished is not None:
+        standing.add(head.unfinished.candidate)
+        if head.unfinished.stable is not None:
+            standing.add(head.unfinished.stable)
+    for record in head.slots.values():
+        if record.warm_until is not None and record.warm_until > now:
+            standing.add(record.release)
+    return standing

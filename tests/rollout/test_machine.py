@@ -1,0 +1,270 @@
+"""advance(): what a rollout does next, for whatever is seen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from osvdeploy.cloud.interfaces import Slot
+from osvdeploy.rollout.machine import advance
+from osvdeploy.rollout.model import (
+    Answer,
+    Kind,
+    Limits,
+    Observation,
+    Outcome,
+    RemoveGroup,
+    Run,
+    SetWeights,
+    Stage,
+    StartCandidate,
+    WireSlots,
+)
+from osvdeploy.rollout.releases import TrafficStep
+from tests.rollout.made import NOW, after, answers, group, release, run, seen, targets
+
+LIMITS = Limits()
+NEW, OLD = release("2.0.0").id, release("1.0.0").id
+SHIFTED = {Slot.BLUE: 0, Slot.GREEN: 100}
+
+
+def step(of: Run, look: Observation, seconds: float = 0.0, **limits: Any) -> Any:
+    return advance(of, look, replace(LIMITS, **limits), after(seconds))
+
+
+def test_slots_are_wired_before_anything_is_started() -> None:
+    """Without backends and preview rules, the first action makes them."""
+    assert step(run(), seen(wired=False)).action == WireSlots()
+
+
+def test_the_idle_slot_is_emptied_before_the_candidate_moves_in() -> None:
+    """Another release's group in the candidate's slot is taken away first, and once."""
+    old = group("osvd-x-old", release("0.9.0").id)
+    assert step(run(), seen(occupant=old)).action == RemoveGroup("osvd-x-old")
+    assert step(run(), seen(occupant=replace(old, deleting=True))).action is None
+
+
+def test_an_earlier_group_of_the_candidate_must_be_gone_before_it_is_made_anew() -> None:
+    """A group that is still being deleted is waited for, not used."""
+    leaving = group(run().group, NEW, deleting=True)
+    decided = step(run(), seen(candidate=leaving))
+    assert decided.action is None and decided.wait > 0 and decided.run.stage is Stage.PREPARE
+
+
+def test_the_candidate_is_started_until_its_group_shows() -> None:
+    """Starting repeats while the cloud does not show the group at its capacity."""
+    assert step(run(), seen()).action == StartCandidate()
+    assert step(run(), seen(candidate=group(run().group, NEW, capacity=1))).action == StartCandidate()
+    assert step(run(), seen(candidate=group(run().group, NEW))).run.stage is Stage.BOOT
+
+
+def test_a_slot_that_carries_traffic_is_never_prepared() -> None:
+    """When somebody moved traffic to the candidate's slot, the run ends, and traffic goes back to stable."""
+    decided = step(run(), seen(weights={Slot.BLUE: 50, Slot.GREEN: 50}))
+    assert decided.run.verdict is Outcome.ROLLED_BACK
+    assert decided.action == SetWeights({Slot.BLUE: 100, Slot.GREEN: 0})
+
+
+def booting(**changes: Any) -> Run:
+    return run(stage=Stage.BOOT, **changes)
+
+
+def test_capacity_must_be_healthy_for_min_ready() -> None:
+    """Enough healthy targets count only after they stayed so; one falling out starts the time afresh."""
+    standing = seen(candidate=group(run().group, NEW), targets=targets(2))
+    first = step(booting(), standing, 5)
+    assert first.run.stage is Stage.BOOT
+    fallen = step(first.run, seen(candidate=group(run().group, NEW), targets=targets(1, 1)), 10)
+    again = step(fallen.run, standing, 12)
+    assert step(again.run, standing, 21).run.stage is Stage.BOOT
+    assert step(again.run, standing, 22).run.stage is Stage.VERIFY
+
+
+def test_a_boot_log_fault_fails_at_once() -> None:
+    """A fatal line in a console ends the run without waiting for the boot timeout, and names the line."""
+    decided = step(booting(), seen(candidate=group(run().group, NEW), targets=(), boot_faults=("Aborted",)), 1)
+    assert decided.run.stage is Stage.CLEAN_UP or isinstance(decided.action, RemoveGroup)
+    assert decided.run.verdict is Outcome.ROLLED_BACK and "Aborted" in decided.run.reason
+
+
+def test_machines_that_stay_sick_fail_after_the_boot_timeout_with_the_reason() -> None:
+    """The reason carries what the balancer said of the targets."""
+    look = seen(
+        candidate=group(run().group, NEW), targets=targets(0, 2, "Health checks failed with these codes: [500]")
+    )
+    assert step(booting(), look, 60).run.stage is Stage.BOOT
+    decided = step(booting(), look, 61)
+    assert decided.run.verdict is Outcome.ROLLED_BACK
+    assert "[500]" in decided.run.reason and "0 of 2 healthy" in decided.run.reason
+
+
+def test_the_preview_must_name_the_candidate() -> None:
+    """Three answers from the candidate open the way; answers of another release never do."""
+    verifying = run(stage=Stage.VERIFY)
+    assert step(verifying, seen(preview=answers(NEW, 3))).action == SetWeights(SHIFTED)
+    wrong = step(verifying, seen(preview=answers(OLD, 3)))
+    assert wrong.run.stage is Stage.VERIFY and wrong.run.tally.good == 0
+    bad = step(verifying, seen(preview=answers(None, 9, 500)))
+    assert bad.run.verdict is Outcome.ROLLED_BACK and "500" in bad.run.reason
+
+
+def test_a_warm_rollback_decides_the_switch_on_its_first_look() -> None:
+    """With machines, health and preview seen at once, the first step is already the one mutating call."""
+    warm = run(kind=Kind.ROLLBACK, warm=True)
+    look = seen(candidate=group(run().group, NEW), targets=targets(2), preview=answers(NEW, 3))
+    decided = step(warm, look)
+    assert decided.run.stage is Stage.SHIFT and decided.action == SetWeights(SHIFTED)
+
+
+def shifting(**changes: Any) -> Run:
+    return run(stage=Stage.SHIFT, shifted=NOW, **changes)
+
+
+def test_the_switch_counts_only_when_answers_come_from_the_candidate_alone() -> None:
+    """One answer from the old release among new ones starts the proof afresh."""
+    mixed = (*answers(NEW, 9), *answers(OLD, 1), *answers(NEW, 9))
+    undecided = step(shifting(), seen(weights=SHIFTED, targets=targets(2), live=mixed))
+    assert undecided.run.stage is Stage.SHIFT and undecided.run.tally.good == 9
+    proved = step(undecided.run, seen(weights=SHIFTED, targets=targets(2), live=answers(NEW, 1)))
+    assert proved.run.verdict is Outcome.SUCCEEDED
+
+
+def test_bad_answers_after_the_switch_bring_traffic_back() -> None:
+    """Failing answers through the balancer revert, and the revert sets the weights back."""
+    decided = step(shifting(), seen(weights=SHIFTED, targets=targets(2), live=answers(None, 3, 502)))
+    assert decided.run.stage is Stage.REVERT
+    assert decided.action == SetWeights({Slot.BLUE: 100, Slot.GREEN: 0})
+
+
+def test_losing_all_machines_during_the_shift_brings_traffic_back() -> None:
+    """No healthy target on two looks in a row is enough."""
+    first = step(shifting(), seen(weights=SHIFTED, targets=targets(0, 2), live=()), 1)
+    second = step(first.run, seen(weights=SHIFTED, targets=targets(0, 2), live=()), 2)
+    assert second.run.stage is Stage.REVERT
+
+
+def test_without_a_version_header_time_must_pass_too() -> None:
+    """The weaker proof asks for good answers over the settling time, and says so."""
+    blind = replace(run().settings, health=replace(run().settings.health, version_header=None))
+    good = seen(weights=SHIFTED, targets=targets(2), live=answers(None, 10))
+    first = step(shifting(settings=blind), good, 1)
+    assert first.run.stage is Stage.SHIFT
+    proved = step(first.run, good, 32)
+    assert proved.run.verdict is Outcome.SUCCEEDED
+    assert "weaker proof" in proved.run.gates[-1].seen
+
+
+def test_each_step_of_weights_is_proved_and_baked() -> None:
+    """Partial weights accept both releases, bake, and only then grow."""
+    canary = shifting(steps=(TrafficStep(5, bake=60), TrafficStep(100)))
+    part = {Slot.BLUE: 95, Slot.GREEN: 5}
+    assert step(canary, seen()).action == SetWeights(part)
+    both = seen(weights=part, targets=targets(2), live=(*answers(OLD, 9), *answers(NEW, 1)))
+    baking = step(canary, both, 1)
+    assert baking.run.stage is Stage.BAKE
+    assert step(baking.run, both, 30).run.stage is Stage.BAKE
+    assert step(baking.run, both, 62).action == SetWeights(SHIFTED)
+
+
+def test_weights_changed_by_somebody_else_end_the_bake() -> None:
+    """A bake whose weights were moved by hand is no proof of anything."""
+    baking = run(stage=Stage.BAKE, shifted=NOW, settings=with_bake(60))
+    assert step(baking, seen(targets=targets(2)), 5).run.verdict is Outcome.ROLLED_BACK
+
+
+def with_bake(seconds: float) -> Any:
+    return replace(run().settings, strategy=replace(run().settings.strategy, bake=seconds))
+
+
+def test_a_first_release_that_fails_has_nothing_to_go_back_to() -> None:
+    """Without a stable release the run fails, and the candidate's machines go."""
+    first = booting(stable=None, stable_group=None, slot=Slot.BLUE)
+    look = seen(weights=None, candidate=group(run().group, NEW), targets=targets(0, 2))
+    decided = step(first, look, 61)
+    assert decided.run.verdict is Outcome.FAILED and decided.action == RemoveGroup(run().group)
+
+
+def test_abort_before_the_shift_only_cleans_up() -> None:
+    """An aborted run whose traffic never moved takes the candidate away."""
+    decided = step(booting(abort="superseded"), seen(candidate=group(run().group, NEW)))
+    assert decided.run.verdict is Outcome.ABORTED and decided.action == RemoveGroup(run().group)
+
+
+def test_a_revert_that_cannot_be_proved_touches_no_capacity() -> None:
+    """After its time is over, everything is left standing for a person to look at."""
+    reverting = run(stage=Stage.REVERT, shifted=NOW, verdict=Outcome.ROLLED_BACK, reason="x")
+    decided = step(reverting, seen(live=answers(None, 5, 502)), 301)
+    assert decided.run.over and decided.run.verdict is Outcome.ROLLBACK_FAILED and decided.action is None
+
+
+def test_what_a_rollback_leaves_is_taken_away_and_what_a_deploy_leaves_stays() -> None:
+    """A bad release must not go on working; an old one stays to be gone back to."""
+    left = group(run().stable_group or "", OLD)
+    over = seen(weights=SHIFTED, left_behind=left)
+    cleaning = run(stage=Stage.CLEAN_UP, verdict=Outcome.SUCCEEDED)
+    assert step(cleaning, over).run.over
+    assert step(replace(cleaning, kind=Kind.ROLLBACK), over).action == RemoveGroup(left.name)
+
+
+some_answers = st.lists(
+    st.builds(Answer, well=st.booleans(), release=st.sampled_from([NEW, OLD, None]), told=st.just("an answer")),
+    max_size=12,
+).map(tuple)
+some_groups = st.one_of(
+    st.none(), st.builds(group, st.just(run().group), st.just(NEW), st.integers(0, 3), deleting=st.booleans())
+)
+some_weights = st.one_of(st.none(), st.integers(0, 100).map(lambda green: {Slot.BLUE: 100 - green, Slot.GREEN: green}))
+observations = st.builds(
+    Observation,
+    wired=st.booleans(),
+    weights=some_weights,
+    occupant=st.one_of(st.none(), st.just(group("osvd-x-old", release("0.9.0").id))),
+    candidate=some_groups,
+    left_behind=st.one_of(st.none(), st.just(group(run().stable_group or "", OLD))),
+    targets=st.one_of(st.none(), st.builds(targets, st.integers(0, 3), st.integers(0, 3))),
+    boot_faults=st.sampled_from([(), ("Aborted",)]),
+    preview=st.one_of(st.none(), some_answers),
+    live=st.one_of(st.none(), some_answers),
+)
+runs = st.builds(
+    run,
+    stage=st.sampled_from([stage for stage in Stage if stage is not Stage.DONE]),
+    kind=st.sampled_from(Kind),
+    stable=st.sampled_from([OLD, None]),
+    abort=st.sampled_from([None, "asked"]),
+    warm=st.booleans(),
+    shifted=st.sampled_from([None, NOW]),
+    steps=st.sampled_from([(TrafficStep(100),), (TrafficStep(5, 60), TrafficStep(100))]),
+).map(lambda made: replace(made, verdict=Outcome.ROLLED_BACK) if made.stage in (Stage.REVERT, Stage.CLEAN_UP) else made)
+
+
+@settings(max_examples=300, deadline=None)
+@given(runs, st.lists(st.tuples(observations, st.floats(0, 400)), min_size=1, max_size=8))
+def test_whatever_is_seen_capacity_that_carries_traffic_is_never_taken_away(
+    made: Run, looks: list[tuple[Observation, float]]
+) -> None:
+    """For any run and any sequence of looks: no group behind a weight is removed, no decision raises or idles."""
+    passed = 0.0
+    for look, seconds in looks:
+        passed += seconds
+        decided = step(made, look, passed)
+        if isinstance(decided.action, RemoveGroup) and made.stable is not None and look.weights is not None:
+            if decided.action.name == made.group:
+                assert look.weights[made.slot] == 0
+            if decided.action.name == made.stable_group:
+                assert decided.run.verdict is Outcome.SUCCEEDED
+        if isinstance(decided.action, SetWeights):
+            assert sum(decided.action.weights.values()) == 100
+        if decided.run.over:
+            assert decided.run.verdict is not None
+            return
+        assert decided.action is not None or decided.wait > 0 or decided.run != made or look_lacks(decided.run, look)
+        made = decided.run
+
+
+def look_lacks(of: Run, look: Observation) -> bool:
+    """Asking for another look is only fair when this one did not have what the stage needs."""
+    return look.targets is None or look.preview is None or look.live is None
