@@ -1,0 +1,169 @@
+"""The forwarder behind a balancer's listener, on real sockets."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from osvdeploy.sandbox.dataplane import Answer, Decision, HttpRequest, SendTo, Target, TargetState
+from osvdeploy.sandbox.proxy import ListenerServer
+
+
+class Echo(BaseHTTPRequestHandler):
+    """A program that answers with what it was asked."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        if self.path == "/torn":
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
+            self.close_connection = True
+            return
+        if self.path == "/silent":
+            self.close_connection = True
+            return
+        self._answer(b"x" * 300_000 if self.path == "/large" else str(self.headers["X-Forwarded-For"]).encode())
+
+    def do_POST(self) -> None:
+        if self.headers.get("Transfer-Encoding") == "chunked":
+            body = b""
+            while size := int(self.rfile.readline(), 16):
+                body += self.rfile.read(size)
+                self.rfile.readline()
+        else:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+        self._answer(body)
+
+    def _answer(self, body: bytes) -> None:
+        self.send_response(200)
+        self.send_header("X-Release", str(getattr(self.server, "release", "")))
+        if self.path == "/chunked":
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            self.wfile.write(b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n")
+            return
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@contextmanager
+def program(release: str) -> Iterator[Target]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Echo) as server:
+        server.release = release  # type: ignore[attr-defined]
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield Target(release, "127.0.0.1", server.server_port, TargetState.HEALTHY)
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+class Balancer:
+    """Decides whatever ``decision`` is at the moment."""
+
+    def __init__(self) -> None:
+        self.decision: Decision = Answer(503)
+        self.seen: list[HttpRequest] = []
+
+    def decide(self, request: HttpRequest) -> Decision:
+        self.seen.append(request)
+        return self.decision
+
+
+@pytest.fixture
+def balancer() -> Balancer:
+    return Balancer()
+
+
+@pytest.fixture
+def client(balancer: Balancer) -> Iterator[http.client.HTTPConnection]:
+    server = ListenerServer("127.0.0.1", 0, balancer.decide)
+    server.start()
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    yield connection
+    connection.close()
+    server.stop()
+
+
+def get(client: http.client.HTTPConnection, path: str = "/") -> tuple[int, bytes]:
+    client.request("GET", path)
+    answer = client.getresponse()
+    return answer.status, answer.read()
+
+
+def test_each_request_of_a_kept_connection_goes_by_the_rules_then_in_force(
+    balancer: Balancer, client: http.client.HTTPConnection
+) -> None:
+    """A switch in the middle of a connection sends its next request to the other release and loses none."""
+    with program("1.0.0") as stable, program("1.1.0") as candidate:
+        releases = []
+        for target in [stable, stable, candidate, stable]:
+            balancer.decision = SendTo("group", target)
+            client.request("GET", "/")
+            answer = client.getresponse()
+            releases.append(answer.getheader("X-Release"))
+            assert answer.read() == b"127.0.0.1"
+    assert releases == ["1.0.0", "1.0.0", "1.1.0", "1.0.0"]
+
+
+def test_bodies_pass_unchanged(balancer: Balancer, client: http.client.HTTPConnection) -> None:
+    """Sized, chunked, empty and large bodies arrive as they were sent, both ways."""
+    with program("1") as target:
+        balancer.decision = SendTo("group", target)
+        assert get(client, "/large") == (200, b"x" * 300_000)
+        assert get(client, "/chunked") == (200, b"onetwo")
+        client.request("POST", "/", body=b"y" * 200_000)
+        assert client.getresponse().read() == b"y" * 200_000
+        client.request("POST", "/", body=iter([b"ab", b"c" * 70_000]), encode_chunked=True)
+        assert client.getresponse().read() == b"ab" + b"c" * 70_000
+
+
+def test_a_target_that_refuses_or_hangs_up_is_a_502(balancer: Balancer, client: http.client.HTTPConnection) -> None:
+    """The balancer answers for it, once, and the client's connection goes on."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        balancer.decision = SendTo("group", Target("i-1", "127.0.0.1", unused.getsockname()[1], TargetState.HEALTHY))
+        assert get(client)[0] == 502
+    with program("1") as target:
+        balancer.decision = SendTo("group", target)
+        assert get(client, "/silent")[0] == 502
+        assert get(client)[0] == 200
+
+
+def test_a_torn_answer_is_not_completed(balancer: Balancer, client: http.client.HTTPConnection) -> None:
+    """Where a target breaks off, the client sees a broken connection, never a whole answer."""
+    with program("1") as target:
+        balancer.decision = SendTo("group", target)
+        client.request("GET", "/torn")
+        with pytest.raises(http.client.IncompleteRead):
+            client.getresponse().read()
+
+
+def test_the_balancer_answers_by_itself(balancer: Balancer, client: http.client.HTTPConnection) -> None:
+    """Fixed answers need no target; a request's body before them does not disturb what follows."""
+    balancer.decision = Answer(418, "text/plain", "teapot")
+    client.request("POST", "/", body=b"z" * 1000)
+    answer = client.getresponse()
+    assert (answer.status, answer.read(), answer.getheader("Server")) == (418, b"teapot", "awselb/2.0")
+    assert get(client, "/a?b=c") == (418, b"teapot")
+    assert (balancer.seen[-1].path, balancer.seen[-1].query) == ("/a", "b=c")
+
+
+def test_two_lengths_for_one_body_are_refused(balancer: Balancer, client: http.client.HTTPConnection) -> None:
+    """A request that could be read as two is none."""
+    headers = {"Content-Length": "3", "Transfer-Encoding": "chunked"}
+    client.request("POST", "/", body=b"0\r\n\r\n", headers=headers)
+    assert client.getresponse().status == 400
+    assert not balancer.seen
