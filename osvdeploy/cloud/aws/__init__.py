@@ -1,0 +1,1 @@
+"""The ports on AWS: EBS direct, AMIs, Auto Scaling groups, application load balancers."""

@@ -1,0 +1,224 @@
+"""AWS clients: made here, when first used, and every call reported, repeated and translated in one way.
+
+An adapter writes::
+
+    with aws.calling(ctx, f"image {name}"):
+        answer = aws.ec2.describe_images(Owners=["self"])
+
+Inside, each attempt becomes an :class:`~osvdeploy.events.CloudCall`, a throttled or unanswered one is repeated on the
+Context's clock (so a cancel or the deadline ends it, and nothing sleeps in virtual time), and botocore's errors come
+out as :mod:`osvdeploy.errors`. botocore's own repeating is off: it sleeps where nobody can end it, and its quota of
+retries, shared by all calls of a client, lets polling starve the one call that moves traffic.
+
+Where the endpoints are is the SDK's business: ``AWS_ENDPOINT_URL`` and its per-service forms, profiles, proxies.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from osvdeploy.cloud.aws.errors import translate
+from osvdeploy.context import Context
+from osvdeploy.errors import OsvDeployError, Unavailable
+from osvdeploy.events import CloudCall
+from osvdeploy.version import __version__
+
+if TYPE_CHECKING:
+    import boto3
+    from mypy_boto3_autoscaling import AutoScalingClient
+    from mypy_boto3_ebs import EBSClient
+    from mypy_boto3_ec2 import EC2Client
+    from mypy_boto3_elbv2 import ElasticLoadBalancingv2Client
+    from mypy_boto3_sts import STSClient
+
+CONNECT_TIMEOUT = 3.0
+READ_TIMEOUT = 10.0
+"""Seconds. botocore's own 60 s would let one hung endpoint hold a rollback for minutes."""
+
+BLOCK_READ_TIMEOUT = 20.0
+"""Seconds for EBS direct: half a MiB has to go up a slow line first."""
+
+ATTEMPTS = 3
+"""What all SDKs of AWS do in their standard retry mode."""
+
+MOST_CONNECTIONS = 64
+
+_READ_VERBS = ("Describe", "Get", "List", "Search", "Validate", "Decode")
+
+
+def mutating(operation: str) -> bool:
+    """Whether an operation changes anything, by AWS's naming of operations."""
+    return not operation.startswith(_READ_VERBS)
+
+
+@dataclass(slots=True)
+class _Calling:
+    """What is in force while an adapter calls: read by the hooks, which botocore gives nothing of ours."""
+
+    ctx: Context
+    what: str
+    attempts: int
+    operation: str = ""
+
+
+_in_force: ContextVar[_Calling | None] = ContextVar("osvdeploy-aws-calling", default=None)
+
+
+class Aws:
+    """The clients of one region. Safe to share between threads; each thread enters :meth:`calling` itself."""
+
+    def __init__(self, region: str, session: boto3.Session | None = None) -> None:
+        """``session`` is a prepared boto3 session (tests deliver its requests in process); without one, the SDK's
+        usual chain of settings decides."""
+        self.region = region
+        self._session = session
+        self._clients: dict[str, object] = {}
+        # Making boto3 clients is not safe from several threads at once; using them is.
+        self._making = threading.Lock()
+
+    @property
+    def ec2(self) -> EC2Client:
+        return cast("EC2Client", self._client("ec2"))
+
+    @property
+    def ebs(self) -> EBSClient:
+        return cast("EBSClient", self._client("ebs", read_timeout=BLOCK_READ_TIMEOUT))
+
+    @property
+    def autoscaling(self) -> AutoScalingClient:
+        return cast("AutoScalingClient", self._client("autoscaling"))
+
+    @property
+    def elbv2(self) -> ElasticLoadBalancingv2Client:
+        return cast("ElasticLoadBalancingv2Client", self._client("elbv2"))
+
+    @property
+    def sts(self) -> STSClient:
+        return cast("STSClient", self._client("sts"))
+
+    def account(self, ctx: Context) -> str:
+        """The account's 12 digits. Raises :class:`~osvdeploy.errors.CredentialsMissing`."""
+        with self.calling(ctx):
+            return self.sts.get_caller_identity()["Account"]
+
+    @contextmanager
+    def calling(self, ctx: Context, what: str = "", attempts: int = ATTEMPTS) -> Iterator[None]:
+        """Calls made inside belong to ``ctx``; an error names ``what``; each call is sent ``attempts`` times at most.
+
+        Raises what :func:`osvdeploy.cloud.aws.errors.translate` makes of botocore's errors, and Interrupted or
+        DeadlineExceeded where a repetition would have had to wait for too long.
+        """
+        calling = _Calling(ctx, what, attempts)
+        token = _in_force.set(calling)
+        try:
+            yield
+        except OsvDeployError:
+            raise
+        except Exception as error:
+            if not _from_sdk(error):
+                raise
+            raise translate(error, what, calling.operation) from error
+        finally:
+            _in_force.reset(token)
+
+    def _client(self, service: str, read_timeout: float = READ_TIMEOUT) -> object:
+        with self._making:
+            if service not in self._clients:
+                self._clients[service] = self._make(service, read_timeout)
+            return self._clients[service]
+
+    def _make(self, service: str, read_timeout: float) -> object:
+        import boto3
+        from botocore.config import Config
+
+        if self._session is None:
+            self._session = boto3.Session()
+        config = Config(
+            region_name=self.region,
+            connect_timeout=CONNECT_TIMEOUT,
+            read_timeout=read_timeout,
+            retries={"mode": "standard", "total_max_attempts": 1},
+            max_pool_connections=MOST_CONNECTIONS,
+            user_agent_extra=f"osvdeploy/{__version__}",
+        )
+        try:
+            client = cast("Any", self._session).client(service, config=config)
+        except ValueError as error:  # an endpoint setting that is no URL
+            raise translate(error) from error
+        hooks = _Hooks(service)
+        # This emitter serves this one client, so no service has to be named (botocore would want its hyphenated id).
+        client.meta.events.register_first("request-created", hooks.sent)
+        client.meta.events.register_first("response-received", hooks.answered)
+        client.meta.events.register_last("needs-retry", hooks.repeat)
+        return client
+
+
+class _Hooks:
+    """What botocore calls around every attempt of one client."""
+
+    _STARTED = "osvdeploy-started"
+
+    def __init__(self, service: str) -> None:
+        self._service = service
+
+    def sent(self, request: Any, operation_name: str, **_: object) -> None:
+        if (calling := _in_force.get()) is not None:
+            calling.operation = operation_name
+            request.context[self._STARTED] = calling.ctx.monotonic()
+
+    def answered(
+        self,
+        context: dict[str, Any],
+        parsed_response: dict[str, Any] | None,
+        exception: Exception | None,
+        event_name: str,
+        **_: object,
+    ) -> None:
+        calling = _in_force.get()
+        if calling is None:
+            return
+        error = (parsed_response or {}).get("Error")
+        operation = event_name.rpartition(".")[2]
+        now = calling.ctx.monotonic()
+        calling.ctx.report(
+            CloudCall(
+                service=self._service,
+                operation=operation,
+                mutating=mutating(operation),
+                seconds=now - context.get(self._STARTED, now),
+                error=type(exception).__name__ if exception is not None else error and str(error.get("Code")),
+            )
+        )
+
+    def repeat(
+        self,
+        response: tuple[Any, dict[str, Any]] | None,
+        attempts: int,
+        operation: Any,
+        caught_exception: Exception | None,
+        **_: object,
+    ) -> float | None:
+        """Seconds botocore shall sleep before the next attempt: 0, the waiting is done here. None for no more."""
+        calling = _in_force.get()
+        if calling is None or attempts >= calling.attempts:
+            return None
+        from botocore.exceptions import ClientError
+
+        error = caught_exception
+        if error is None and response is not None and (response[0].status_code >= 300):
+            error = ClientError(cast("Any", response[1]), operation.name)
+        if error is None or not isinstance(translate(error), Unavailable):
+            return None
+        # Full jitter under 0.5, 1, 2 ... seconds, as AWS advises.
+        share = int.from_bytes(calling.ctx.entropy(4), "big") / 2**32
+        calling.ctx.sleep(share * min(20.0, 0.5 * 2 ** (attempts - 1)))
+        return 0.0
+
+
+def _from_sdk(error: Exception) -> bool:
+    return any(cls.__module__.partition(".")[0] in ("botocore", "boto3") for cls in type(error).__mro__)

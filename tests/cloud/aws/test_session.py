@@ -1,0 +1,172 @@
+"""Clients report every attempt, repeat what passes on the Context's clock, and speak our errors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import boto3
+import pytest
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from botocore.exceptions import ReadTimeoutError
+
+from osvdeploy import errors
+from osvdeploy.cloud.aws.session import Aws
+from osvdeploy.context import Context, VirtualClock
+from osvdeploy.events import CloudCall, Recorder
+
+Answer = tuple[int, dict[str, object]] | Exception
+
+
+class Raw:
+    """The body of an answer, as urllib3 would hand it over."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    def stream(self, *_: object, **__: object) -> list[bytes]:
+        return [self._body]
+
+
+class Wire:
+    """Answers requests in order; the last answer repeats."""
+
+    def __init__(self, *answers: Answer) -> None:
+        self.answers = list(answers)
+        self.requests: list[AWSPreparedRequest] = []
+
+    def __call__(self, request: AWSPreparedRequest, **_: object) -> AWSResponse:
+        self.requests.append(request)
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        status, body = answer
+        headers = {"content-type": "application/json", "x-amzn-errortype": str(body.get("__type", ""))}
+        return AWSResponse(request.url, status, headers, Raw(json.dumps(body).encode()))  # type: ignore[arg-type]
+
+
+STARTED: Answer = (201, {"SnapshotId": "snap-1", "Status": "pending"})
+THROTTLED: Answer = (
+    400,
+    {"__type": "RequestThrottledException", "Message": "slow down", "Reason": "ACCOUNT_THROTTLED"},
+)
+DENIED: Answer = (403, {"__type": "AccessDeniedException", "Message": "not you", "Reason": "UNAUTHORIZED_ACCOUNT"})
+
+
+@pytest.fixture
+def clock() -> VirtualClock:
+    return VirtualClock()
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture
+def ctx(clock: VirtualClock, recorder: Recorder) -> Context:
+    return Context(clock=clock, reporter=recorder)
+
+
+Connect = Callable[..., Aws]
+
+
+@pytest.fixture
+def connect() -> Connect:
+    def make(wire: Wire) -> Aws:
+        session = boto3.Session(aws_access_key_id="AKIDEXAMPLE", aws_secret_access_key="secret")
+        session.events.register_first("before-send", wire)  # type: ignore[arg-type]
+        return Aws("eu-west-1", session)
+
+    return make
+
+
+def start(aws: Aws, ctx: Context, attempts: int = 3) -> str:
+    with aws.calling(ctx, "disk api-1.0.0", attempts):
+        return aws.ebs.start_snapshot(VolumeSize=1)["SnapshotId"]
+
+
+def calls(recorder: Recorder) -> list[tuple[str, bool, str | None]]:
+    return [(event.operation, event.mutating, event.error) for event in recorder.events if isinstance(event, CloudCall)]
+
+
+def test_a_throttled_call_is_repeated_and_each_attempt_reported(
+    ctx: Context, recorder: Recorder, connect: Connect, clock: VirtualClock
+) -> None:
+    """Throttles are waited out in the Context's time, never the machine's."""
+    aws = connect(Wire(THROTTLED, THROTTLED, STARTED))
+
+    assert start(aws, ctx) == "snap-1"
+
+    throttled = ("StartSnapshot", True, "RequestThrottledException")
+    assert calls(recorder) == [throttled, throttled, ("StartSnapshot", True, None)]
+    assert clock.monotonic() > 0
+
+
+def test_attempts_end(ctx: Context, recorder: Recorder, connect: Connect) -> None:
+    """After the last attempt the error says which thing and which call it was about."""
+    with pytest.raises(errors.Unavailable, match=r"disk api-1.0.0: .*StartSnapshot.*slow down") as caught:
+        start(connect(Wire(THROTTLED)), ctx)
+    assert caught.value.code == "RequestThrottledException"
+    assert len(calls(recorder)) == 3
+
+
+def test_a_refusal_is_not_repeated(ctx: Context, recorder: Recorder, connect: Connect) -> None:
+    """A final no is asked for once."""
+    with pytest.raises(errors.Refused, match="not you"):
+        start(connect(Wire(DENIED)), ctx)
+    assert calls(recorder) == [("StartSnapshot", True, "AccessDeniedException")]
+
+
+def test_a_lost_answer_is_repeated_with_the_same_token(ctx: Context, recorder: Recorder, connect: Connect) -> None:
+    """A timeout is repeated; the SDK's own token stays, so the place does it once."""
+    wire = Wire(ReadTimeoutError(endpoint_url="https://ebs"), STARTED)
+    assert start(connect(wire), ctx) == "snap-1"
+    assert [error for _, _, error in calls(recorder)] == ["ReadTimeoutError", None]
+    bodies = {request.body for request in wire.requests}
+    assert len(bodies) == 1
+
+
+def test_no_answer_at_all(ctx: Context, connect: Connect) -> None:
+    """A place that stays silent is Unavailable, not an SDK's traceback."""
+    with pytest.raises(errors.Unavailable, match="no answer from AWS while calling StartSnapshot"):
+        start(connect(Wire(ReadTimeoutError(endpoint_url="https://ebs"))), ctx)
+
+
+def test_the_deadline_ends_repeating(ctx: Context, connect: Connect) -> None:
+    """A repetition that would start after the deadline is not made."""
+    with pytest.raises(errors.DeadlineExceeded):
+        start(connect(Wire(THROTTLED)), ctx.within(0.01), attempts=100)
+
+
+def test_a_cancel_ends_repeating(ctx: Context, connect: Connect) -> None:
+    """Ctrl-C does not wait for retries."""
+    ctx.cancel.cancel()
+    with pytest.raises(errors.Interrupted):
+        start(connect(Wire(THROTTLED)), ctx, attempts=100)
+
+
+def test_a_setting_that_is_no_url(ctx: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A malformed endpoint setting is the user's to mend, and is said to be."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "not a url")
+    with pytest.raises(errors.UsageError, match="not a url"):
+        Aws("eu-west-1").account(ctx)
+
+
+def test_no_credentials(ctx: Context, monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
+    """Without credentials the error says how to give some, and nothing is sent."""
+    for name in ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", f"{tmp_path}/none")
+    monkeypatch.setenv("AWS_CONFIG_FILE", f"{tmp_path}/none")
+    with pytest.raises(errors.CredentialsMissing) as caught:
+        Aws("eu-west-1").account(ctx)
+    assert "AWS_PROFILE" in str(caught.value.hint)
+
+
+def test_the_callers_own_mistakes_are_not_the_clouds(ctx: Context, connect: Connect) -> None:
+    """An exception that is not the SDK's goes through as it is."""
+    aws = connect(Wire(STARTED))
+    with pytest.raises(ZeroDivisionError), aws.calling(ctx):
+        _ = 1 / 0
