@@ -1,15 +1,213 @@
-"""OSv's command line as a value."""
+"""OSv's command line: a value, and the bytes that stand at byte 512 of a disk.
+
+The line has two parts with two grammars. In front stand boot options, tokens that begin with ``-``; they are split by
+``stresep`` (libc/string/stresep.c): white space separates, a backslash takes the next character as it is, quotes mean
+nothing. Then comes the program's own line, read by the grammar of core/commands.cc: words between spaces, ``"..."``
+around what needs it, C escapes in and outside of quotes, and ``;``, ``&``, ``!`` between programs. That grammar is
+built of boost's *ascii* ``char_``, which matches no byte above 127, so words are ASCII; options and environment are not
+bound by it. A ``$`` in a word is never literal: OSv replaces it and all that follows by the variable of that name.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+
+from osvdeploy.errors import CommandLineInvalid
+
+COMMAND_LINE_LIMIT = 32_255
+"""Longest line in bytes: the boot sector reads 63 sectors (arch/x64/boot16.S), one byte of which ends the line."""
+
+SET_BY_KERNEL = frozenset({"OSV_VERSION", "OSV_CPUS", "OSV_IP"})
+"""Variables every program sees without ``--env`` (loader.cc); OSV_IP only with exactly one network interface."""
+
+RELEASE_VARIABLE = "OSVDEPLOY_RELEASE"
+"""The variable a release's command line adds; it names the release, and is in no digest."""
+
+_OPTION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_OPTION_SPECIAL = re.compile(r"([ \t\n\\])")
+_BARE_WORD = re.compile(r"[A-Za-z0-9_./:=,+@%^~{}()\[\]<>|?*#$'-]+")
+_ESCAPES = {"\a": "a", "\b": "b", "\f": "f", "\n": "n", "\r": "r", "\t": "t", "\v": "v", "\\": "\\", '"': '"'}
+_UNESCAPES = {letter: char for char, letter in _ESCAPES.items()} | {"'": "'"}
+_SPACE = " \t\n\v\f\r"
+_OPTION_DELIMITERS = " \t\n"
 
 
 @dataclass(frozen=True, slots=True)
 class BootCommand:
     """One command line: boot ``options`` in order (name without dashes; None for a flag), ``environment`` in order,
-    and the ``words`` of the program's own line."""
+    and the ``words`` of the program's own line. ``$NAME`` at the end of a word is OSv's own: the variable's value."""
 
     options: tuple[tuple[str, str | None], ...]
     environment: tuple[tuple[str, str], ...]
     words: tuple[str, ...]
+
+
+def encode(boot: BootCommand) -> bytes:
+    """The line as OSv reads it, without the NUL that ends it.
+
+    Raises CommandLineInvalid, naming the option, variable or word, for what OSv would read as something else or not at
+    all: it powers off on a line it cannot read, so a guess here is a machine that never starts.
+    """
+    _check_options(boot.options)
+    tokens = [_option(name, value) for name, value in boot.options]
+    tokens += [_variable(key, value) for key, value in boot.environment]
+    known = {key for key, _ in boot.environment} | SET_BY_KERNEL | {RELEASE_VARIABLE}
+    tokens += [_word(word, position, known) for position, word in enumerate(boot.words)]
+    line = " ".join(tokens)
+    try:
+        encoded = line.encode()
+    except UnicodeEncodeError as error:
+        raise CommandLineInvalid(
+            f"command line: {line[error.start - 20 : error.end]!r} holds bytes that are no text"
+        ) from None
+    if len(encoded) > COMMAND_LINE_LIMIT:
+        raise CommandLineInvalid(
+            f"command line: {len(encoded)} bytes, and the boot sector reads {COMMAND_LINE_LIMIT}",
+            hint="put long values into a file of the image and let the program read it",
+        )
+    return encoded
+
+
+def decode(line: bytes) -> BootCommand:
+    """What OSv makes of a line (without its NUL). ``decode(encode(boot)) == boot``.
+
+    Raises CommandLineInvalid where OSv would refuse the line, and for a line that runs several programs, which a
+    BootCommand does not hold.
+    """
+    if b"\0" in line:
+        raise CommandLineInvalid(f"command line: a NUL at byte {line.index(0)} ends it early")
+    try:
+        text = line.decode()
+    except UnicodeDecodeError as error:
+        raise CommandLineInvalid(f"command line: byte {error.start} is not UTF-8") from None
+    tokens, rest = _split_options(text)
+    options: list[tuple[str, str | None]] = []
+    environment: list[tuple[str, str]] = []
+    for token in tokens:
+        if not token.startswith("--"):
+            raise CommandLineInvalid(f"command line: {token!r} is not an option: OSv's begin with two dashes")
+        name, equals, value = token[2:].partition("=")
+        if name == "env" and equals:
+            key, assigned, setting = value.partition("=")
+            if not assigned or not key:
+                raise CommandLineInvalid(f"command line: {token!r} sets no variable; write --env=NAME=value")
+            environment.append((key, setting))
+        else:
+            options.append((name, value if equals else None))
+    _check_options(options)
+    return BootCommand(tuple(options), tuple(environment), tuple(_split_words(rest)))
+
+
+def with_environment(boot: BootCommand, variables: Mapping[str, str]) -> BootCommand:
+    """``boot`` with ``variables`` set: one that it has already keeps its place, new ones follow in their own order."""
+    merged = dict(boot.environment) | dict(variables)
+    return BootCommand(boot.options, tuple(merged.items()), boot.words)
+
+
+def _check_options(options: tuple[tuple[str, str | None], ...] | list[tuple[str, str | None]]) -> None:
+    flags: dict[str, bool] = {}
+    for name, value in options:
+        if _OPTION_NAME.fullmatch(name) is None:
+            raise CommandLineInvalid(f"boot option {name!r}: a name is letters, digits, '-' and '_'")
+        if name == "env":
+            raise CommandLineInvalid("boot option 'env': variables are set as NAME=value", hint="use `env` in the spec")
+        if value == "":
+            raise CommandLineInvalid(
+                f"boot option {name!r}: an empty value; OSv powers off on it", hint="leave the option out"
+            )
+        # core/options.cc keeps flags and valued options in one map and refuses one name as both.
+        if flags.setdefault(name, value is None) != (value is None):
+            raise CommandLineInvalid(f"boot option {name!r}: given with a value and without; OSv powers off on it")
+
+
+def _option(name: str, value: str | None) -> str:
+    if value is None:
+        return f"--{name}"
+    _refuse_nul(value, f"boot option {name!r}")
+    return f"--{name}=" + _escape_option(value)
+
+
+def _variable(key: str, value: str) -> str:
+    if not key or "=" in key:
+        raise CommandLineInvalid(f"environment variable {key!r}: a name is not empty and holds no '='")
+    _refuse_nul(key + value, f"environment variable {key!r}")
+    return "--env=" + _escape_option(f"{key}={value}")
+
+
+def _escape_option(text: str) -> str:
+    return _OPTION_SPECIAL.sub(r"\\\1", text)
+
+
+def _word(word: str, position: int, known: set[str] | frozenset[str]) -> str:
+    place = f"command word {position + 1}, {word!r}"
+    _refuse_nul(word, place)
+    if not word.isascii():
+        raise CommandLineInvalid(
+            f"{place}: OSv reads only ASCII in the program's line",
+            hint="set a variable in `env`, which may hold any text, and write $NAME as the word",
+        )
+    _, dollar, name = word.partition("$")
+    if dollar and name not in known:
+        raise CommandLineInvalid(
+            f"{place}: OSv takes all that follows the first '$' as a variable's name, and {name!r} is not set",
+            hint="OSv has no way to write a literal '$' here: set a variable in `env` and end the word with $NAME",
+        )
+    # The first word must not look like a boot option; in quotes it does not.
+    if _BARE_WORD.fullmatch(word) and not (position == 0 and word.startswith("-")):
+        return word
+    return '"' + "".join(f"\\{_ESCAPES[char]}" if char in _ESCAPES else char for char in word) + '"'
+
+
+def _refuse_nul(text: str, place: str) -> None:
+    if "\0" in text:
+        raise CommandLineInvalid(f"{place}: holds a NUL, which ends the line")
+
+
+def _split_options(text: str) -> tuple[list[str], str]:
+    """The leading tokens that begin with a dash, unescaped, and the rest: loader_parse_cmdline in core/commands.cc."""
+    tokens: list[str] = []
+    at = 0
+    while True:
+        while at < len(text) and text[at] in _OPTION_DELIMITERS:
+            at += 1
+        if at == len(text) or text[at] != "-":
+            return tokens, text[at:]
+        token: list[str] = []
+        while at < len(text) and text[at] not in _OPTION_DELIMITERS:
+            if text[at] == "\\":
+                at += 1
+                if at == len(text):
+                    raise CommandLineInvalid(f"command line: option {''.join(token)!r} ends in a lone backslash")
+            token.append(text[at])
+            at += 1
+        tokens.append("".join(token))
+
+
+def _split_words(line: str) -> Iterator[str]:
+    at = 0
+    while True:
+        while at < len(line) and line[at] in _SPACE:
+            at += 1
+        if at == len(line):
+            return
+        if line[at] in ";&!":
+            raise CommandLineInvalid(f"command line: {line[at]!r} at {line[at:]!r} starts another program")
+        quoted = line[at] == '"'
+        start, at = at, at + quoted
+        word: list[str] = []
+        while at < len(line) and line[at] not in ('"' if quoted else " ;&!"):
+            if not line[at].isascii():
+                raise CommandLineInvalid(f"command line: {line[start : at + 1]!r}: OSv reads only ASCII in a word")
+            if line[at] == "\\" and line[at + 1 : at + 2] in _UNESCAPES:
+                at += 1
+                word.append(_UNESCAPES[line[at]])
+            else:
+                word.append(line[at])
+            at += 1
+        if quoted:
+            if at == len(line):
+                raise CommandLineInvalid(f"command line: the quote at {line[start:]!r} is not closed")
+            at += 1
+        yield "".join(word)

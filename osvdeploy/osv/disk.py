@@ -1,0 +1,274 @@
+"""The raw disk: boot sector and kernel of a loader.img, a command line, one partition with the ROFS.
+
+Byte for byte what OSv's scripts/build makes of the same loader.img and ROFS (scripts/imgedit.py ``setpartition`` and
+``setargs``), but for the padding behind the partition, which nothing reads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from osvdeploy.errors import BuildError, DiskInvalid, SourceChanged
+from osvdeploy.osv.cmdline import COMMAND_LINE_LIMIT, BootCommand, decode, encode
+from osvdeploy.osv.image import Extent
+from osvdeploy.osv.kernel import CHUNK_SIZE, KERNEL_OFFSET, Kernel, chunk_count
+from osvdeploy.osv.rofs import Rofs, RofsLayout, RofsReader, read_rofs, write_rofs
+from osvdeploy.sizes import GIB, KIB, MIB
+
+SECTOR = 512
+
+COMMAND_LINE_OFFSET = SECTOR
+COMMAND_LINE_END = COMMAND_LINE_OFFSET + COMMAND_LINE_LIMIT + 1
+"""The boot sector reads up to here: 63 sectors from LBA 1."""
+
+PARTITION_SLOT = 2
+"""OSv mounts its root from /dev/vblk0.1, and that index counts slots from 0 (fs/devfs/device.cc, loader.cc)."""
+
+PARTITION_ALIGNMENT = 2 * MIB
+"""Where scripts/build puts the partition: the next multiple behind the kernel."""
+
+DISK_UNIT = GIB
+"""Clouds make volumes in whole GiB."""
+
+FIRST_BLOCK = 512 * KIB
+"""Bytes of a cloud snapshot's first block, the one in which a release differs from its image."""
+
+_SLOT_OFFSET = 0x1BE + 16 * (PARTITION_SLOT - 1)
+_SLOT = struct.Struct("<BBHBBHII")
+_LINUX = 0x83
+_SECTOR_LIMIT = 0xFFFF_FFFF
+_COPY_SIZE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class DiskLayout:
+    """Where things stand on a disk of ``size`` bytes. ``partition`` holds the ROFS and ends with it."""
+
+    kernel: Extent
+    partition: Extent
+    size: int
+
+    @property
+    def read(self) -> tuple[Extent, ...]:
+        """What something reads: boot sector and command line, kernel, file system. Nothing reads the rest."""
+        return (Extent(0, COMMAND_LINE_END), self.kernel, self.partition)
+
+
+@dataclass(frozen=True, slots=True)
+class ComposedDisk:
+    """A disk that was written."""
+
+    layout: DiskLayout
+    rofs: Rofs
+
+
+class RandomAccess(Protocol):
+    """A disk that can be read anywhere: a file, a volume in a cloud."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole disk."""
+        ...
+
+    def pread(self, offset: int, length: int) -> bytes:
+        """``length`` bytes from ``offset``; fewer only at the end of the disk."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FileAccess:
+    """A disk image in a file. Opens it for each read, so there is nothing to close."""
+
+    path: Path
+
+    @property
+    def size(self) -> int:
+        return self.path.stat().st_size
+
+    def pread(self, offset: int, length: int) -> bytes:
+        with self.path.open("rb", buffering=0) as file:
+            pieces = []
+            while length and (piece := os.pread(file.fileno(), length, offset)):
+                pieces.append(piece)
+                offset, length = offset + len(piece), length - len(piece)
+            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """A disk as its boot sector and OSv would find it. ``command_line`` is without its NUL."""
+
+    source: RandomAccess
+    kernel: Extent
+    partition: Extent
+    command_line: bytes
+
+    @property
+    def boot(self) -> BootCommand:
+        """The command line, decoded. Raises CommandLineInvalid."""
+        return decode(self.command_line)
+
+    def rofs(self) -> RofsReader:
+        """The file system in the partition. Raises DiskInvalid where there is no ROFS, or a damaged one."""
+        start, end = self.partition.start, self.partition.end
+
+        def read_at(offset: int, length: int) -> bytes:
+            return self.source.pread(start + offset, min(length, end - start - offset))
+
+        return read_rofs(read_at, end - start)
+
+
+def lay_out_disk(kernel: Kernel, rofs_size: int) -> DiskLayout:
+    """Raises BuildError when the disk would be larger than a partition table can say."""
+    kernel_end = KERNEL_OFFSET + kernel.chunks * CHUNK_SIZE
+    start = _round_up(kernel_end, PARTITION_ALIGNMENT)
+    end = start + rofs_size
+    if end // SECTOR > _SECTOR_LIMIT:
+        raise BuildError(f"the files take {rofs_size} bytes; a partition table reaches no further than 2 TiB")
+    return DiskLayout(Extent(KERNEL_OFFSET, kernel_end), Extent(start, end), _round_up(end, DISK_UNIT))
+
+
+def compose(path: Path, kernel: Kernel, rofs: RofsLayout, boot: BootCommand) -> ComposedDisk:
+    """Write a new disk to ``path``; what no one reads stays a hole.
+
+    Raises CommandLineInvalid, SourceChanged when the kernel or a file is no longer what it was, FileExistsError and
+    other OSErrors of the target; what was written until then is the caller's to remove.
+    """
+    line = encode(boot)
+    layout = lay_out_disk(kernel, rofs.size)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        os.ftruncate(fd, layout.size)
+        _copy_kernel(kernel, fd)
+        head = os.pread(fd, COMMAND_LINE_END, 0)
+        _write_at(fd, with_partition(_with_line(head, line), layout.partition), 0)
+        written = write_rofs(rofs, _writer_from(fd, layout.partition.start))
+    finally:
+        os.close(fd)
+    return ComposedDisk(layout, written)
+
+
+def release_block(block: bytes, boot: BootCommand) -> bytes:
+    """The first block of a disk with another command line, and nothing left of the old one.
+
+    ``block`` is at least the command line's region, usually a snapshot's first 512 KiB. Raises CommandLineInvalid;
+    ValueError for a shorter block.
+    """
+    if len(block) < COMMAND_LINE_END:
+        raise ValueError(
+            f"a block of {len(block)} bytes does not hold the command line, which ends at {COMMAND_LINE_END}"
+        )
+    return _with_line(block, encode(boot))
+
+
+def with_partition(block: bytes, partition: Extent) -> bytes:
+    """``block`` with the partition in slot 2 as ``imgedit.py setpartition`` writes it; the active flag stays."""
+    start, end = partition.start // SECTOR, partition.end // SECTOR
+    start_cylinder_sector, start_head = _chs(start)
+    # Upstream computes the end from start + size, one sector too far. OSv reads only the LBA fields.
+    end_cylinder_sector, end_head = _chs(end)
+    entry = _SLOT.pack(
+        block[_SLOT_OFFSET],
+        start_head,
+        start_cylinder_sector,
+        _LINUX,
+        end_head,
+        end_cylinder_sector,
+        start,
+        end - start,
+    )
+    return block[:_SLOT_OFFSET] + entry + block[_SLOT_OFFSET + _SLOT.size :]
+
+
+def read_disk(source: Path | RandomAccess) -> Disk:
+    """Find kernel, command line and partition as boot sector and OSv do, and check that each lies on the disk.
+
+    Raises DiskInvalid; OSError where ``source`` cannot be read. The file system is not looked at: see Disk.rofs.
+    """
+    access: RandomAccess = FileAccess(source) if isinstance(source, Path) else source
+    size = access.size
+    head = access.pread(0, COMMAND_LINE_END)
+    if len(head) < COMMAND_LINE_END:
+        raise DiskInvalid(f"disk: {len(head)} bytes, too short for a boot sector and a command line")
+    if head[SECTOR - 2 : SECTOR] != b"\x55\xaa":
+        raise DiskInvalid("disk: no boot sector: bytes 510 and 511 are not 55 AA")
+    chunks = chunk_count(head)
+    kernel = Extent(KERNEL_OFFSET, KERNEL_OFFSET + chunks * CHUNK_SIZE)
+    if chunks == 0 or kernel.end > size:
+        raise DiskInvalid(f"disk: its boot sector loads {chunks} chunks of kernel, from a disk of {size} bytes")
+    line, nul, _ = head[COMMAND_LINE_OFFSET:].partition(b"\0")
+    if not nul:
+        raise DiskInvalid(f"disk: its command line does not end within {COMMAND_LINE_LIMIT} bytes")
+    return Disk(access, kernel, _partition(head, kernel, size), line)
+
+
+def _partition(head: bytes, kernel: Extent, size: int) -> Extent:
+    _, _, start_cylinder_sector, kind, _, _, start, count = _SLOT.unpack_from(head, _SLOT_OFFSET)
+    if kind == 0 or start_cylinder_sector & 0x3F == 0:
+        raise DiskInvalid(f"disk: partition slot {PARTITION_SLOT} is empty; OSv mounts its root from there")
+    partition = Extent(start * SECTOR, (start + count) * SECTOR)
+    if count == 0 or partition.end > size:
+        raise DiskInvalid(f"disk: the partition, {count} sectors from {start}, is not on a disk of {size} bytes")
+    if partition.start < kernel.end:
+        raise DiskInvalid(
+            f"disk: the partition begins at {partition.start}, inside the kernel, which ends at {kernel.end}"
+        )
+    return partition
+
+
+def _with_line(block: bytes, line: bytes) -> bytes:
+    region = (line + b"\0").ljust(COMMAND_LINE_END - COMMAND_LINE_OFFSET, b"\0")
+    return block[:COMMAND_LINE_OFFSET] + region + block[COMMAND_LINE_END:]
+
+
+def _copy_kernel(kernel: Kernel, target: int) -> None:
+    """Hashed on the way: the kernel may have been replaced since it was checked, and its digest names the image."""
+    digest, at = hashlib.sha256(), 0
+    with kernel.path.open("rb", buffering=0) as file:
+        while chunk := file.read(_COPY_SIZE):
+            digest.update(chunk)
+            if at + len(chunk) > kernel.size:
+                break
+            _write_at(target, chunk, at)
+            at += len(chunk)
+    if digest.hexdigest() != kernel.sha256:
+        raise SourceChanged(
+            f"{kernel.path}: changed while it was built",
+            hint="let nothing write to the sources while they are built",
+        )
+
+
+def _writer_from(fd: int, start: int) -> Callable[[memoryview], None]:
+    at = start
+
+    def write(view: memoryview) -> None:
+        nonlocal at
+        at += _write_at(fd, view, at)
+
+    return write
+
+
+def _write_at(fd: int, content: bytes | memoryview, offset: int) -> int:
+    view, done = memoryview(content), 0
+    while done < len(view):
+        done += os.pwrite(fd, view[done:], offset + done)
+    return done
+
+
+def _chs(sector: int) -> tuple[int, int]:
+    """Cylinder and sector in one u16, and head: 255 heads, 63 sectors, the last address for all that lies beyond."""
+    cylinder, rest = divmod(sector, 255 * 63)
+    head, index = divmod(rest, 63)
+    if cylinder > 1023:
+        return 1023 << 6 & 0xFFFF | 63, 254
+    return cylinder << 6 & 0xFFFF | index + 1, head
+
+
+def _round_up(value: int, unit: int) -> int:
+    return -(-value // unit) * unit

@@ -1,0 +1,135 @@
+"""Reads a loader.img: the boot sector and compressed kernel that a disk is composed of.
+
+OSv's Makefile makes it of boot.bin (boot sector, linked at 0x7c00) and lzloader.elf at 64 KiB, padded to 32 KiB; the
+u16 at 0x10 of the boot sector counts the 32 KiB chunks it loads (arch/x64/boot16.S, ``imgedit.py setsize``). The
+length of the file is therefore exact, which tells a whole loader.img from a torn or a foreign file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from osvdeploy.digests import Digest
+from osvdeploy.errors import KernelInvalid
+
+KERNEL_OFFSET = 65_536
+"""Where the compressed kernel begins: LBA 128."""
+
+CHUNK_SIZE = 32_768
+"""The boot sector loads the kernel in chunks of this many bytes."""
+
+_COUNT_OFFSET = 0x10
+_PARTITION_TABLE = slice(0x1BE, 0x1FE)
+_SIGNATURE = slice(0x1FE, 0x200)
+_FAR_JUMP = 0xEA
+_READ_SIZE = 1 << 20
+
+
+class Payload(StrEnum):
+    """What stands where the kernel should, as far as its first bytes tell."""
+
+    LZLOADER = "lzloader"
+    """An ELF32 i386 executable, as OSv's lzloader.elf is."""
+    UNKNOWN = "unknown"
+    """Something else that keeps the boot sector's contract."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """A loader.img: ``size`` in bytes, always 64 KiB + ``chunks`` x 32 KiB."""
+
+    path: Path
+    size: int
+    sha256: Digest
+    chunks: int
+    payload: Payload
+
+
+def read_kernel(path: Path, *, sha256: Digest | None = None) -> Kernel:
+    """Read and check a loader.img. ``sha256`` is its digest where the caller knows it; then only headers are read.
+
+    Raises KernelInvalid that says what the file is instead: missing, empty, truncated, with a wrong chunk count, an ELF
+    kernel alone, qcow2, gzip, an arm64 loader, a whole disk.
+    """
+    try:
+        with path.open("rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            head = file.read(512)
+            chunks = _check_boot_sector(path, head, size)
+            payload = _payload(path, head, os.pread(file.fileno(), 64, KERNEL_OFFSET))
+            return Kernel(path, size, sha256 or _digest(file.fileno()), chunks, payload)
+    except IsADirectoryError:
+        raise KernelInvalid(f"{path}: a directory, not a loader.img") from None
+    except OSError as error:
+        raise KernelInvalid(f"{path}: cannot be read: {error.strerror}", hint="check `file` under [kernel]") from None
+
+
+def chunk_count(boot_sector: bytes) -> int:
+    """How many chunks a boot sector loads."""
+    return int.from_bytes(boot_sector[_COUNT_OFFSET : _COUNT_OFFSET + 2], "little")
+
+
+def _check_boot_sector(path: Path, head: bytes, size: int) -> int:
+    if size == 0:
+        raise KernelInvalid(f"{path}: empty", hint="fetch the kernel again")
+    if head[:2] == b"\x1f\x8b":
+        raise KernelInvalid(f"{path}: compressed with gzip", hint=f"unpack it first: gunzip {path}")
+    if head[:4] == b"QFI\xfb":
+        raise KernelInvalid(
+            f"{path}: a qcow2 disk image, not a loader.img",
+            hint="use build/last/loader.img of the OSv tree, not usr.img",
+        )
+    if head[:4] == b"\x7fELF":
+        raise KernelInvalid(
+            f"{path}: an ELF kernel alone, without the boot sector and loader that a disk needs",
+            hint="use loader.img of the same build (osv-loader.qemu.x86_64 of a release)",
+        )
+    if head[0x38:0x3C] == b"ARM\x64":
+        raise KernelInvalid(f"{path}: an arm64 loader; only x86_64 boots from a disk")
+    if len(head) < 512:
+        raise KernelInvalid(f"{path}: truncated: {size} bytes do not hold a boot sector", hint="fetch the kernel again")
+    if head[_SIGNATURE] != b"\x55\xaa":
+        raise KernelInvalid(f"{path}: no boot sector: bytes 510 and 511 are not 55 AA", hint="use OSv's loader.img")
+    if any(head[_PARTITION_TABLE]):
+        raise KernelInvalid(
+            f"{path}: a whole disk: its boot sector has a partition table",
+            hint="use the loader.img it was made of; osvdeploy adds the file system itself",
+        )
+    chunks = chunk_count(head)
+    expected = KERNEL_OFFSET + chunks * CHUNK_SIZE
+    if chunks == 0:
+        # The boot sector counts down before it tests: 0 would load 65,536 chunks.
+        raise KernelInvalid(f"{path}: its chunk count (u16 at 0x10) is 0", hint="fetch or build the kernel again")
+    if size < expected:
+        raise KernelInvalid(
+            f"{path}: truncated: its boot sector loads {chunks} chunks, {expected} bytes in all, and it has {size}",
+            hint="fetch the kernel again",
+        )
+    if size > expected:
+        raise KernelInvalid(
+            f"{path}: wrong chunk count: its boot sector loads {chunks} chunks, {expected} bytes in all, of {size}",
+            hint="build it with OSv's own Makefile, which sets the count (scripts/imgedit.py setsize)",
+        )
+    return chunks
+
+
+def _payload(path: Path, head: bytes, start: bytes) -> Payload:
+    elf32_le, executable_i386 = b"\x7fELF\x01\x01", struct.pack("<HH", 2, 3)
+    if start[:6] != elf32_le or start[16:20] != executable_i386:
+        return Payload.UNKNOWN
+    if head[0] != _FAR_JUMP:
+        raise KernelInvalid(f"{path}: its boot sector is not OSv's: it begins with {head[0]:02x}, not ea")
+    return Payload.LZLOADER
+
+
+def _digest(fd: int) -> Digest:
+    digest, at = hashlib.sha256(), 0
+    while chunk := os.pread(fd, _READ_SIZE, at):
+        digest.update(chunk)
+        at += len(chunk)
+    return Digest(digest.hexdigest())
