@@ -1,0 +1,258 @@
+"""Disks and images in memory: as strict as a cloud about what it is given, and told by :class:`Faults` how to fail."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from osvdeploy.cloud.interfaces import (
+    Block,
+    BlockSink,
+    CloudImage,
+    ImageRequest,
+    Tags,
+    UploadedDisk,
+    UploadRequest,
+)
+from osvdeploy.cloud.memory.faults import Faults
+from osvdeploy.cloud.tags import DIGEST, NAME, is_ours
+from osvdeploy.context import Context
+from osvdeploy.digests import Digest
+from osvdeploy.errors import ImageNameTaken, NotFound, NotOurs, Refused, UploadGone
+from osvdeploy.sizes import GIB, KIB
+
+
+@dataclass(slots=True)
+class _Upload:
+    """A disk in the store, open until ``finished``. ``written`` are the blocks put into it, not its parent's."""
+
+    id: str
+    name: str
+    digest: Digest
+    size_gib: int
+    tags: dict[str, str]
+    created: datetime
+    parent: _Upload | None = None
+    written: dict[int, bytes] = field(default_factory=dict)
+    finished: bool = False
+
+    def disk(self) -> UploadedDisk:
+        return UploadedDisk(self.id, self.name, self.digest, self.size_gib, dict(self.tags), self.created)
+
+    def blocks(self) -> dict[int, bytes]:
+        return {**(self.parent.blocks() if self.parent else {}), **self.written}
+
+
+class MemorySnapshots:
+    """:class:`~osvdeploy.cloud.interfaces.Snapshots` in memory.
+
+    Operations for ``faults``: ``snapshots.find``, ``.start``, ``.put`` (each block), ``.complete``, ``.abort``,
+    ``.delete``, ``.owned``.
+    """
+
+    def __init__(self, faults: Faults | None = None, block_size: int = 512 * KIB) -> None:
+        self.faults = faults or Faults()
+        self._block_size = block_size
+        self._uploads: dict[str, _Upload] = {}
+        self._tokens: dict[tuple[object, ...], str] = {}
+        self.in_use: Callable[[str], bool] = lambda disk_id: False
+        """Whether an image stands on a disk; :class:`MemoryImages` puts its own answer here."""
+
+    @property
+    def block_size(self) -> int:
+        return self._block_size
+
+    def find(self, ctx: Context, name: str) -> UploadedDisk | None:
+        with self.faults.around("snapshots.find"):
+            for upload in self._uploads.values():
+                if upload.name == name and upload.finished and is_ours(upload.tags):
+                    return upload.disk()
+            return None
+
+    def start(self, ctx: Context, request: UploadRequest) -> BlockSink:
+        with self.faults.around("snapshots.start"):
+            parent = self._parent(request)
+            token = (request.name, request.digest, request.size_gib, parent and parent.id, request.attempt)
+            if token not in self._tokens:
+                number = len(self._tokens) + 1
+                self._tokens[token] = upload_id = f"disk-{number}"
+                self._uploads[upload_id] = _Upload(
+                    upload_id,
+                    request.name,
+                    request.digest,
+                    request.size_gib,
+                    {**request.tags, DIGEST: request.digest, NAME: request.name},
+                    ctx.now(),
+                    parent,
+                )
+            # A token repeats its first answer, also when what it names has been deleted since.
+            if self._tokens[token] not in self._uploads:
+                raise UploadGone(f"{request.name}: the upload {self._tokens[token]} was deleted")
+            return _MemorySink(self, self._tokens[token])
+
+    def delete(self, ctx: Context, disk_id: str) -> None:
+        with self.faults.around("snapshots.delete"):
+            self._remove(disk_id)
+
+    def owned(self, ctx: Context, tags: Tags) -> list[UploadedDisk]:
+        with self.faults.around("snapshots.owned"):
+            return [
+                upload.disk()
+                for upload in self._uploads.values()
+                if is_ours(upload.tags) and tags.items() <= upload.tags.items()
+            ]
+
+    def blocks(self, disk_id: str) -> dict[int, bytes]:
+        """Everything that reads back from a disk, by block index, its parents' blocks included. For tests."""
+        return self._uploads[disk_id].blocks()
+
+    def written(self, disk_id: str) -> dict[int, bytes]:
+        """What was put into this very disk. For tests."""
+        return dict(self._uploads[disk_id].written)
+
+    def lose(self, disk_id: str) -> None:
+        """Let an upload expire, or somebody delete it."""
+        self._uploads.pop(disk_id, None)
+
+    def _parent(self, request: UploadRequest) -> _Upload | None:
+        if request.parent is None:
+            return None
+        parent = self._uploads.get(request.parent.id)
+        if parent is None:
+            raise NotFound(f"{request.name}: its parent {request.parent.id} does not exist")
+        if not parent.finished:
+            raise Refused(f"{request.name}: its parent {parent.id} is not finished")
+        if request.size_gib < parent.size_gib:
+            raise Refused(f"{request.name}: {request.size_gib} GiB is less than its parent's {parent.size_gib} GiB")
+        return parent
+
+    def _remove(self, disk_id: str) -> None:
+        if self.in_use(disk_id):
+            raise Refused(f"{disk_id}: an image stands on it", code="in-use")
+        self._uploads.pop(disk_id, None)
+
+    def _open(self, disk_id: str) -> _Upload:
+        upload = self._uploads.get(disk_id)
+        if upload is None:
+            raise UploadGone(f"{disk_id}: the upload expired or was deleted")
+        return upload
+
+
+class _MemorySink:
+    def __init__(self, store: MemorySnapshots, upload_id: str) -> None:
+        self._store = store
+        self._id = upload_id
+
+    @property
+    def id(self) -> str:
+        return self._id
+
+    @property
+    def finished(self) -> UploadedDisk | None:
+        upload = self._store._uploads.get(self._id)
+        return upload.disk() if upload is not None and upload.finished else None
+
+    def put(self, ctx: Context, blocks: Iterable[Block], stored: Callable[[int], None]) -> None:
+        for block in blocks:
+            ctx.check()
+            with self._store.faults.around("snapshots.put"):
+                upload = self._store._open(self._id)
+                if upload.finished:
+                    raise Refused(f"{self._id}: finished, nothing more can be put")
+                if len(block.data) != self._store.block_size:
+                    raise Refused(f"{self._id}: block {block.index} has {len(block.data)} bytes")
+                if not 0 <= block.index < upload.size_gib * GIB // self._store.block_size:
+                    raise Refused(f"{self._id}: block {block.index} is beyond {upload.size_gib} GiB")
+                if hashlib.sha256(block.data).digest() != block.sha256:
+                    raise Refused(f"{self._id}: block {block.index} does not have the checksum given")
+                upload.written[block.index] = bytes(block.data)
+            stored(block.index)
+
+    def complete(self, ctx: Context, count: int, checksum: bytes) -> UploadedDisk:
+        with self._store.faults.around("snapshots.complete"):
+            upload = self._store._open(self._id)
+            if not upload.finished:
+                if count != len(upload.written):
+                    raise Refused(f"{self._id}: {len(upload.written)} blocks were put, not {count}")
+                linear = hashlib.sha256()
+                for _, data in sorted(upload.written.items()):
+                    linear.update(hashlib.sha256(data).digest())
+                if linear.digest() != checksum:
+                    raise Refused(f"{self._id}: the blocks do not have the checksum given")
+                upload.finished = True
+            return upload.disk()
+
+    def abort(self, ctx: Context) -> None:
+        with self._store.faults.around("snapshots.abort"):
+            self._store._remove(self._id)
+
+
+class MemoryImages:
+    """:class:`~osvdeploy.cloud.interfaces.ImageRegistry` in memory, on the disks of a :class:`MemorySnapshots`.
+
+    Operations for ``faults``: ``images.find``, ``.register``, ``.deregister``, ``.owned``.
+    """
+
+    def __init__(self, snapshots: MemorySnapshots, faults: Faults | None = None) -> None:
+        self.faults = faults or snapshots.faults
+        self._snapshots = snapshots
+        self._images: dict[str, CloudImage] = {}
+        self._made = 0
+        snapshots.in_use = lambda disk_id: any(image.disk == disk_id for image in self._images.values())
+
+    def find(self, ctx: Context, name: str) -> CloudImage | None:
+        with self.faults.around("images.find"):
+            return self._named(name)
+
+    def register(self, ctx: Context, request: ImageRequest) -> CloudImage:
+        with self.faults.around("images.register"):
+            there = self._named(request.name)
+            if there is not None:
+                if there.digest != request.digest:
+                    raise ImageNameTaken(request.name, held=there.digest, ours=request.digest)
+                return there
+            disk = self._snapshots._uploads.get(request.disk.id)
+            if disk is None:
+                raise NotFound(f"{request.name}: its disk {request.disk.id} does not exist")
+            if not disk.finished:
+                raise Refused(f"{request.name}: its disk {disk.id} is not finished")
+            return self._add(ctx, request.name, request.digest, disk.id, request.tags)
+
+    def deregister(self, ctx: Context, image_id: str) -> None:
+        with self.faults.around("images.deregister"):
+            self._images.pop(image_id, None)
+
+    def owned(self, ctx: Context, tags: Tags) -> list[CloudImage]:
+        with self.faults.around("images.owned"):
+            return [
+                image
+                for image in self._images.values()
+                if is_ours(image.tags) and tags.items() <= dict(image.tags).items()
+            ]
+
+    def exists(self, image_id: str) -> bool:
+        """Whether machines can be started from it. For the fakes of groups."""
+        return image_id in self._images
+
+    def put_foreign(self, ctx: Context, name: str) -> CloudImage:
+        """An image that somebody else made, without our tags. For tests."""
+        return self._add(ctx, name, Digest(""), None, {}, ours=False)
+
+    def _named(self, name: str) -> CloudImage | None:
+        for image in self._images.values():
+            if image.name == name:
+                if not is_ours(image.tags):
+                    raise NotOurs(f"{name}: {image.id} has that name, and something else made it")
+                return image
+        return None
+
+    def _add(
+        self, ctx: Context, name: str, digest: Digest, disk: str | None, tags: Tags, *, ours: bool = True
+    ) -> CloudImage:
+        self._made += 1
+        kept = {**tags, DIGEST: digest, NAME: name} if ours else dict(tags)
+        image = CloudImage(f"image-{self._made}", name, digest, disk, kept, ctx.now())
+        self._images[image.id] = image
+        return image
