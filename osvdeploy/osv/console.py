@@ -364,13 +364,15 @@ _RULES = (
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the log that means trouble. ``number`` counts lines from 1."""
+    """One line of the log that means trouble. ``number`` counts lines from 1; ``fatal`` is what certainly ended the
+    machine, else it is a suspicion."""
 
     fault: Fault
     line: str
     number: int
     cause: str
     cure: str | None
+    fatal: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -410,8 +412,8 @@ def read_boot_log(text: str) -> BootLog:
                 started, command_line, reached = index, found[1], Reached.STARTING
         for rule in _RULES:
             if match := rule.pattern.fullmatch(line):
-                finding = Finding(rule.fault, line, index + 1, _filled(rule.cause, match), rule.cure)
                 ended = _proved(rule, lines, index, talking=started is not None or reached is Reached.SILENT)
+                finding = Finding(rule.fault, line, index + 1, _filled(rule.cause, match), rule.cure, ended)
                 (certain if ended else suspicions).append(finding)
                 break
     return BootLog(reached, version, tuple(addresses), command_line, certain[0] if certain else None, tuple(suspicions))

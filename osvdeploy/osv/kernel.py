@@ -28,13 +28,15 @@ _PARTITION_TABLE = slice(0x1BE, 0x1FE)
 _SIGNATURE = slice(0x1FE, 0x200)
 _FAR_JUMP = 0xEA
 _READ_SIZE = 1 << 20
+_LZ_SYMBOL = b"_binary_loader_stripped_elf_lz_start"
+_SYMBOLS_SIZE = 1 << 17
 
 
 class Payload(StrEnum):
     """What stands where the kernel should, as far as its first bytes tell."""
 
     LZLOADER = "lzloader"
-    """An ELF32 i386 executable, as OSv's lzloader.elf is."""
+    """OSv's lzloader.elf: an ELF32 i386 executable around a compressed loader-stripped.elf."""
     UNKNOWN = "unknown"
     """Something else that keeps the boot sector's contract."""
 
@@ -61,7 +63,10 @@ def read_kernel(path: Path, *, sha256: Digest | None = None) -> Kernel:
             size = os.fstat(file.fileno()).st_size
             head = file.read(512)
             chunks = _check_boot_sector(path, head, size)
-            payload = _payload(path, head, os.pread(file.fileno(), 64, KERNEL_OFFSET))
+            tail = max(KERNEL_OFFSET, size - _SYMBOLS_SIZE)
+            payload = _payload(
+                path, head, os.pread(file.fileno(), 64, KERNEL_OFFSET), os.pread(file.fileno(), _SYMBOLS_SIZE, tail)
+            )
             return Kernel(path, size, sha256 or _digest(file.fileno()), chunks, payload)
     except IsADirectoryError:
         raise KernelInvalid(f"{path}: a directory, not a loader.img") from None
@@ -118,9 +123,10 @@ def _check_boot_sector(path: Path, head: bytes, size: int) -> int:
     return chunks
 
 
-def _payload(path: Path, head: bytes, start: bytes) -> Payload:
+def _payload(path: Path, head: bytes, start: bytes, tail: bytes) -> Payload:
     elf32_le, executable_i386 = b"\x7fELF\x01\x01", struct.pack("<HH", 2, 3)
-    if start[:6] != elf32_le or start[16:20] != executable_i386:
+    # The Makefile does not strip it, so the names of what it unpacks (fastlz/lzloader.cc) stand near its end.
+    if start[:6] != elf32_le or start[16:20] != executable_i386 or _LZ_SYMBOL not in tail:
         return Payload.UNKNOWN
     if head[0] != _FAR_JUMP:
         raise KernelInvalid(f"{path}: its boot sector is not OSv's: it begins with {head[0]:02x}, not ea")

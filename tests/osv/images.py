@@ -11,9 +11,10 @@ from osvdeploy.osv.cmdline import BootCommand
 from osvdeploy.osv.filetree import FileTree, TreeBuilder
 
 ELF32_I386_EXECUTABLE = b"\x7fELF\x01\x01\x01" + bytes(9) + struct.pack("<HHI", 2, 3, 1)
+LZLOADER = ELF32_I386_EXECUTABLE + bytes(100) + b"\0_binary_loader_stripped_elf_lz_start\0"
 
 
-def loader_image(*, chunks: int = 2, payload: bytes = ELF32_I386_EXECUTABLE, jump: int = 0xEA) -> bytes:
+def loader_image(*, chunks: int = 2, payload: bytes = LZLOADER, jump: int = 0xEA) -> bytes:
     """A loader.img as OSv's Makefile lays it out, with ``payload`` for a kernel."""
     boot_sector = bytearray(512)
     boot_sector[0] = jump
