@@ -147,6 +147,7 @@ class TreeBuilder:
         # guest path of `root`: what links are measured against
         depth = prefix.count(b"/")
         guest_root = guest_top.rsplit(b"/", depth)[0] if depth else guest_top
+        entries = self._entries
         pending = [(host, guest_top, prefix)]
         while pending:
             directory, guest_directory, relative = pending.pop()
@@ -157,7 +158,12 @@ class TreeBuilder:
                 target = guest_directory + b"/" + name
                 mode = status.st_mode
                 if stat.S_ISREG(mode):
-                    self._put(target, HostFile(path, stamp_of(status)), None)
+                    file = HostFile(path, stamp_of(status))
+                    if target not in entries and len(target) <= PATH_LIMIT:
+                        # Its directory is there, and no Linux name is one that _put would refuse.
+                        entries[target] = file
+                    else:
+                        self._put(target, file, None)
                 elif stat.S_ISDIR(mode):
                     self._put(target, DIRECTORY, show(path))
                     pending.append((path, target, inner + b"/"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from osvdeploy.digests import Digest
+from osvdeploy.digests import Digest, digest_of
 from osvdeploy.osv.cmdline import BootCommand
 
 
@@ -34,3 +34,23 @@ class RawImage:
     read: tuple[Extent, ...]
     boot: BootCommand
     label: str = ""
+
+
+def image_digest(*, kernel: Digest, rofs: Digest, partition: Extent, size: int, boot: BootCommand) -> Digest:
+    """The image digest of ARCHITECTURE.md: all that makes a disk's bytes, and none of the bytes themselves.
+
+    ``partition`` is where the ROFS stands, ``size`` the disk's. The same for everyone who builds the same disk.
+    """
+    return digest_of(
+        {
+            "boot": {
+                "environment": [list(pair) for pair in boot.environment],
+                "options": [list(pair) for pair in boot.options],
+                "words": list(boot.words),
+            },
+            "kernel": kernel,
+            "partition": {"size": partition.end - partition.start, "slot": 2, "start": partition.start},
+            "rofs": rofs,
+            "size": size,
+        }
+    )
