@@ -1,0 +1,26 @@
+"""The places that every suite of this folder runs on."""
+
+from __future__ import annotations
+
+import pytest
+
+from osvdeploy.cloud.memory.disks import MemoryImages, MemorySnapshots
+from osvdeploy.context import Context, VirtualClock
+from tests.contract.disks import Place
+
+
+def memory_place() -> Place:
+    ctx = Context(clock=VirtualClock())
+    snapshots = MemorySnapshots()
+    images = MemoryImages(snapshots)
+
+    def put_foreign(name: str) -> None:
+        images.put_foreign(ctx, name)
+
+    return Place(ctx, snapshots, images, snapshots.blocks, put_foreign)
+
+
+@pytest.fixture(params=["memory"])
+def place(request: pytest.FixtureRequest) -> Place:
+    """Snapshots and an image registry, empty, in virtual time."""
+    return memory_place()
