@@ -1,0 +1,1 @@
+"""The story, its boot guest and its hello program."""
