@@ -1,0 +1,175 @@
+"""A whole cloud in memory, for tests: of this project, and of those who build on it.
+
+    cloud = MemoryCloud(clock)
+    cloud.behave("hello-2.0.0-1a2b3c4d", never_healthy=True)
+    manager = RolloutManager(Ledger(cloud.store, "hello", "production"), cloud.cloud, cloud.prober)
+    ...
+    assert cloud.serving == {"hello-1.0.0-5e6f7a8b"}
+
+It remembers state, not calls: machines boot, become healthy and die as time goes by on the clock, weights take effect
+at each entry point of a balancer after a while, and whatever looks at the same cloud sees the same. It is held to the
+same contract suites as the real places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from osvdeploy.cloud import tags as labels
+from osvdeploy.cloud.interfaces import Cloud, ReleaseId, Slot, Tags
+from osvdeploy.cloud.memory.calls import Call, CallLog, Hook, Moment
+from osvdeploy.cloud.memory.console import MemoryConsole
+from osvdeploy.cloud.memory.disks import MemoryImages, MemorySnapshots
+from osvdeploy.cloud.memory.faults import Faults
+from osvdeploy.cloud.memory.groups import MemoryGroups
+from osvdeploy.cloud.memory.prober import MemoryProber
+from osvdeploy.cloud.memory.router import MemoryRouter
+from osvdeploy.cloud.memory.store import MemoryStore
+from osvdeploy.cloud.memory.world import Backend, Behaviour, Group, Listener, Rule, Template, Timing, World, alive
+from osvdeploy.context import Clock
+
+__all__ = [
+    "Behaviour",
+    "Call",
+    "CallLog",
+    "Faults",
+    "MemoryCloud",
+    "MemoryConsole",
+    "MemoryGroups",
+    "MemoryImages",
+    "MemoryProber",
+    "MemoryRouter",
+    "MemorySnapshots",
+    "MemoryStore",
+    "Moment",
+    "Timing",
+    "World",
+]
+
+
+class MemoryCloud:
+    """One world with its adapters. A listener named ``listener-1`` is there from the beginning.
+
+    ``faults`` makes single calls fail; :meth:`on_call` sees each before and after its effect.
+    """
+
+    def __init__(self, clock: Clock, timing: Timing | None = None) -> None:
+        self.faults = CallLog()
+        self.world = World(clock, self.faults, timing or Timing())
+        self.store = MemoryStore(self.faults)
+        self.snapshots = MemorySnapshots(self.faults)
+        self.images = MemoryImages(self.snapshots, self.faults)
+        self.world.image_exists = self.images.exists
+        self.prober = MemoryProber(self.world)
+        self.add_listener("listener-1")
+
+    @property
+    def cloud(self) -> Cloud:
+        """The adapters, made anew: what one controller holds, while the world outlives it."""
+        return Cloud(
+            kind="memory",
+            account="000000000000",
+            region="nowhere-1",
+            snapshots=self.snapshots,
+            images=self.images,
+            groups=MemoryGroups(self.world),
+            router=MemoryRouter(self.world),
+            console=MemoryConsole(self.world),
+        )
+
+    # -------------------------------------------------------------------------------------------------- to script it
+
+    def behave(self, release: str, **changes: Any) -> None:
+        """Change how the machines of a release behave from now on; the fields are those of :class:`Behaviour`."""
+        world = self.world
+        with world.lock:
+            now = world.settle()
+            world.behaviours[release] = replace(world.behaviour(release), **changes)
+            for group in world.groups.values():
+                for machine in group.alive:
+                    if machine.release == release:
+                        world.plan_end(group, machine, now)
+
+    def on_call(self, hook: Hook | None) -> None:
+        """Ask ``hook`` before and after every call. What it raises comes out of the call; None takes it away."""
+        self.faults.hook = hook
+
+    def add_listener(self, name: str) -> None:
+        """A balancer with a listener, reached at one address per entry of :attr:`Timing.propagation`."""
+        number = len(self.world.listeners) + 1
+        nodes = range(1, len(self.world.timing.propagation) + 1)
+        addresses = tuple(f"192.0.2.{10 * number + node}" for node in nodes)
+        self.world.listeners[name] = Listener(name, f"{name}.balancer.test", 80, addresses)
+
+    def remove_listener(self, name: str) -> None:
+        del self.world.listeners[name]
+
+    def plant_rule(self, priority: int, listener: str = "listener-1", tags: Tags | None = None) -> str:
+        """A rule that somebody else made. Returns its id."""
+        rule = Rule(f"foreign-{self.world.number()}", listener, priority, None, "/theirs/*", None, tags or {})
+        rule.history.append((self.world.settle(), {}))
+        self.world.rules[rule.id] = rule
+        return rule.id
+
+    def plant_group(self, name: str, tags: Tags | None = None) -> None:
+        """A group and a template of that name that somebody else made."""
+        self.world.groups[name] = Group(name, ReleaseId("theirs"), "image-of-theirs", 0, "", tags or {})
+        self.world.templates[name] = Template(name, "image-of-theirs", ReleaseId("theirs"), tags or {})
+
+    def set_weights(self, service: str, weights: dict[Slot, int]) -> None:
+        """Change a service's weights behind everybody's back."""
+        for rule in self.world.rules.values():
+            if rule.tags.get(labels.SERVICE) == service and rule.header is None and rule.weights is not None:
+                changed = {name: weights[self.world.backends[name].slot] for name in rule.weights}
+                rule.history.append((self.world.settle(), changed))
+
+    # --------------------------------------------------------------------------------------------------- to look at it
+
+    @property
+    def calls(self) -> list[Call]:
+        """Every call so far, in order."""
+        return self.faults.log
+
+    @property
+    def mutations(self) -> list[Call]:
+        """Those that change something."""
+        return self.faults.mutations
+
+    @property
+    def running(self) -> set[ReleaseId]:
+        """The releases that have machines."""
+        with self.world.lock:
+            self.world.settle()
+            return alive(self.world.groups.values())
+
+    @property
+    def serving(self) -> set[ReleaseId]:
+        """The releases that stand in a slot whose weight, as last set on any route, is above 0."""
+        world = self.world
+        with world.lock:
+            world.settle()
+            return {
+                target.machine.release
+                for rule in world.rules.values()
+                if rule.header is None
+                for name, weight in (rule.weights or {}).items()
+                if weight > 0 and name in world.backends
+                for target in world.backends[name].targets.values()
+                if target.state not in ("draining", "unused")
+            }
+
+    @property
+    def standing(self) -> set[str]:
+        """The names of everything of ours but disks and images: groups, templates, rules, backends."""
+        world = self.world
+        with world.lock:
+            world.settle()
+            places: tuple[Mapping[str, Group | Template | Rule | Backend], ...] = (
+                world.groups,
+                world.templates,
+                world.rules,
+                world.backends,
+            )
+            return {name for place in places for name, each in place.items() if labels.is_ours(each.tags)}

@@ -1,0 +1,122 @@
+"""Groups of machines in memory."""
+
+from __future__ import annotations
+
+from osvdeploy.cloud import tags as labels
+from osvdeploy.cloud.interfaces import GroupRequest, GroupState, Machine, Tags
+from osvdeploy.cloud.memory.world import Group, Instance, Template, World, carries
+from osvdeploy.context import Context
+from osvdeploy.errors import NotFound, NotOurs, Refused, Unavailable
+
+
+class MemoryGroups:
+    """:class:`~osvdeploy.cloud.interfaces.InstanceGroups` on a :class:`~osvdeploy.cloud.memory.world.World`."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def ensure(self, ctx: Context, request: GroupRequest) -> None:
+        world = self._world
+        with world.lock:
+            world.settle()
+            group, template = world.groups.get(request.name), world.templates.get(request.name)
+            _refuse_other(request, "group", group)
+            _refuse_other(request, "template", template)
+        if group is not None and group.deleting:
+            raise Unavailable(f"{request.name}: an earlier group of this name is still being deleted")
+        if group is not None:
+            if group.capacity != request.capacity:
+                with world.calls.around("groups.resize", request.name, request.capacity), world.lock:
+                    group.capacity = request.capacity
+                    world.fill(group, world.settle())
+            return
+        if template is None:
+            with world.calls.around("groups.create_template", request.name), world.lock:
+                world.templates[request.name] = Template(
+                    request.name, request.image, request.release, dict(request.tags)
+                )
+        with world.calls.around("groups.create_group", request.name, request.capacity), world.lock:
+            now = world.settle()
+            if not world.image_exists(request.image):
+                raise Refused(f"{request.name}: image {request.image} does not exist")
+            if request.backend not in world.backends:
+                raise NotFound(f"{request.name}: backend {request.backend} does not exist")
+            group = Group(
+                request.name, request.release, request.image, request.capacity, request.backend, dict(request.tags)
+            )
+            world.groups[request.name] = group
+            world.fill(group, now)
+
+    def observe(self, ctx: Context, name: str) -> GroupState | None:
+        world = self._world
+        with world.calls.around("groups.observe", name), world.lock:
+            world.settle()
+            group = world.groups.get(name)
+            return None if group is None else _state(group)
+
+    def machines(self, ctx: Context, name: str) -> tuple[Machine, ...]:
+        world = self._world
+        with world.calls.around("groups.machines", name), world.lock:
+            world.settle()
+            group = world.groups.get(name)
+            if group is None:
+                return ()
+            return tuple(_machine(each) for each in sorted(group.machines, key=lambda each: -each.started))
+
+    def delete(self, ctx: Context, name: str) -> None:
+        world = self._world
+        with world.calls.around("groups.delete", name), world.lock:
+            now = world.settle()
+            group = world.groups.get(name)
+            if group is None or group.deleting:
+                return
+            if not labels.is_ours(group.tags):
+                raise NotOurs(f"group {name}: something else made it")
+            world.remove_group(group, now)
+
+    def owned(self, ctx: Context, tags: Tags) -> list[GroupState]:
+        world = self._world
+        with world.calls.around("groups.owned"), world.lock:
+            world.settle()
+            return [_state(group) for group in world.groups.values() if carries(group.tags, tags)]
+
+    def templates(self, ctx: Context, tags: Tags) -> list[str]:
+        world = self._world
+        with world.calls.around("groups.templates"), world.lock:
+            return [template.name for template in world.templates.values() if carries(template.tags, tags)]
+
+    def delete_template(self, ctx: Context, name: str) -> None:
+        world = self._world
+        with world.calls.around("groups.delete_template", name), world.lock:
+            template = world.templates.get(name)
+            if template is not None and not labels.is_ours(template.tags):
+                raise NotOurs(f"template {name}: something else made it")
+            world.templates.pop(name, None)
+
+
+def _refuse_other(request: GroupRequest, what: str, there: Group | Template | None) -> None:
+    if there is None:
+        return
+    if not labels.is_ours(there.tags):
+        raise NotOurs(f"{what} {request.name}: exists, and something else made it")
+    if (there.release, there.image) != (request.release, request.image):
+        raise Refused(
+            f"{what} {request.name}: holds {there.release} from {there.image}, "
+            f"not {request.release} from {request.image}"
+        )
+
+
+def _machine(machine: Instance) -> Machine:
+    return Machine(machine.id, machine.state, machine.note)
+
+
+def _state(group: Group) -> GroupState:
+    return GroupState(
+        name=group.name,
+        release=group.release,
+        capacity=group.capacity,
+        machines=tuple(_machine(machine) for machine in group.alive),
+        troubles=tuple(group.troubles) if len(group.kept) < group.capacity else (),
+        deleting=group.deleting,
+        tags=dict(group.tags),
+    )

@@ -1,0 +1,149 @@
+"""A balancer's rules and backends in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from osvdeploy.cloud import tags as labels
+from osvdeploy.cloud.interfaces import Route, RouteState, Slot, TargetHealth
+from osvdeploy.cloud.memory.world import Backend, Rule, World
+from osvdeploy.context import Context
+from osvdeploy.errors import NotFound, NotOurs, Refused
+
+PREVIEW_PRIORITY = {Slot.BLUE: -2, Slot.GREEN: -1}
+"""Where the preview rules stand, from the route's own priority."""
+
+
+class MemoryRouter:
+    """:class:`~osvdeploy.cloud.interfaces.TrafficRouter` on a :class:`~osvdeploy.cloud.memory.world.World`."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def observe(self, ctx: Context, route: Route) -> RouteState:
+        world = self._world
+        with world.calls.around("router.observe", route.service), world.lock:
+            world.settle()
+            listener = world.listener(route.listener)
+            backends = {
+                slot: backend.id
+                for slot in Slot
+                if (backend := self._backend(route, slot)) is not None and self._preview(route, slot) is not None
+            }
+            rule = self._rule(route, route.priority)
+            weights = None
+            if rule is not None and rule.weights is not None:
+                weights = {slot: rule.weights.get(_backend_id(route, slot), 0) for slot in Slot}
+            standing = {"route": rule, **{f"preview-{slot}": self._preview(route, slot) for slot in Slot}}
+            return RouteState(
+                backends=backends,
+                weights=weights,
+                base_url=f"http://{listener.host}:{listener.port}",
+                addresses=listener.addresses,
+                rules={name: each.id for name, each in standing.items() if each is not None},
+            )
+
+    def ensure_slots(self, ctx: Context, route: Route) -> None:
+        world = self._world
+        with world.lock:
+            world.listener(route.listener)
+            missing = [slot for slot in Slot if self._backend(route, slot) is None]
+            unruled = [slot for slot in Slot if self._preview(route, slot) is None]
+            # Looked at before anything is made: what is not ours is found here.
+            self._rule(route, route.priority)
+        for slot in missing:
+            with world.calls.around("router.create_backend", route.service, slot), world.lock:
+                name = _backend_id(route, slot)
+                world.backends[name] = Backend(
+                    name, slot, route.port, route.health, {**route.tags, labels.SLOT: slot.value}
+                )
+        for slot in unruled:
+            priority = route.priority + PREVIEW_PRIORITY[slot]
+            with world.calls.around("router.create_rule", priority, slot), world.lock:
+                self._create(route, priority, (route.preview_header, slot.value), {_backend_id(route, slot): 1})
+
+    def health(self, ctx: Context, route: Route, slot: Slot) -> tuple[TargetHealth, ...]:
+        world = self._world
+        with world.calls.around("router.health", route.service, slot), world.lock:
+            world.settle()
+            backend = self._backend(route, slot)
+            if backend is None:
+                return ()
+            if not world.used(backend):
+                return tuple(TargetHealth(name, "unused", "Target.NotInUse") for name in backend.targets)
+            return tuple(TargetHealth(name, target.state, target.reason) for name, target in backend.targets.items())
+
+    def set_weights(self, ctx: Context, route: Route, weights: Mapping[Slot, int]) -> None:
+        world = self._world
+        if set(weights) != set(Slot) or any(not 0 <= weight <= 100 for weight in weights.values()):
+            raise Refused(f"{route.service}: weights are 0 to 100, one for each slot, not {dict(weights)}")
+        wanted = {_backend_id(route, slot): weights[slot] for slot in Slot}
+        with world.lock:
+            world.listener(route.listener)
+            rule = self._rule(route, route.priority)
+        told = ", ".join(f"{slot}={weights[slot]}" for slot in Slot)
+        operation = "router.modify_rule" if rule else "router.create_rule"
+        with world.calls.around(operation, route.priority, told), world.lock:
+            now = world.settle()
+            lost = next((name for name in wanted if name not in world.backends), None)
+            if lost is not None:
+                raise NotFound(f"{route.service}: backend {lost} does not exist")
+            if rule is None:
+                self._create(route, route.priority, None, wanted)
+            elif rule.id not in world.rules:
+                raise NotFound(f"{route.service}: rule {rule.id} does not exist")
+            else:
+                rule.history.append((now, wanted))
+
+    def remove(self, ctx: Context, route: Route) -> None:
+        world = self._world
+        with world.lock:
+            # Found before anything is taken away: what is not ours is refused here.
+            places = (route.priority, *(route.priority + PREVIEW_PRIORITY[slot] for slot in Slot))
+            rules = [rule for priority in places if (rule := self._rule(route, priority)) is not None]
+            backends = [backend for slot in Slot if (backend := self._backend(route, slot)) is not None]
+        for rule in rules:
+            with world.calls.around("router.delete_rule", rule.id), world.lock:
+                if world.rules.pop(rule.id, None) is not None:
+                    rule.history.append((world.settle(), None))
+                    world.deleted_rules.append(rule)
+        for backend in backends:
+            with world.calls.around("router.delete_backend", backend.id), world.lock:
+                if world.used(backend):
+                    raise Refused(f"backend {backend.id}: a rule still uses it")
+                world.backends.pop(backend.id, None)
+
+    def _backend(self, route: Route, slot: Slot) -> Backend | None:
+        backend = self._world.backends.get(_backend_id(route, slot))
+        if backend is not None and backend.tags.get(labels.SERVICE) != route.tags.get(labels.SERVICE):
+            owner = backend.tags.get(labels.SERVICE, "something else")
+            raise NotOurs(f"backend {backend.id}: belongs to {owner}, not to {route.service}")
+        return backend
+
+    def _preview(self, route: Route, slot: Slot) -> Rule | None:
+        return self._rule(route, route.priority + PREVIEW_PRIORITY[slot])
+
+    def _rule(self, route: Route, priority: int) -> Rule | None:
+        for rule in self._world.rules.values():
+            if (rule.listener, rule.priority) != (route.listener, priority):
+                continue
+            if rule.tags.get(labels.SERVICE) != route.tags.get(labels.SERVICE):
+                owner = rule.tags.get(labels.SERVICE, "something else")
+                raise NotOurs(
+                    f"rule {rule.id} at priority {priority} of {route.listener}: belongs to {owner}",
+                    hint=f"remove it, or choose a `route.priority` with {priority} and its neighbours free",
+                )
+            return rule
+        return None
+
+    def _create(self, route: Route, priority: int, header: tuple[str, str] | None, weights: Mapping[str, int]) -> None:
+        world = self._world
+        if self._rule(route, priority) is not None:
+            raise Refused(f"priority {priority} of {route.listener}: in use")
+        rule = Rule(f"rule-{world.number()}", route.listener, priority, route.host, route.path, header, route.tags)
+        rule.history.append((world.settle(), weights))
+        world.rules[rule.id] = rule
+
+
+def _backend_id(route: Route, slot: Slot) -> str:
+    return f"osvd-{route.key}-{slot}"
