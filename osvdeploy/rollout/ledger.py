@@ -3,7 +3,7 @@
 Keys under the address of an object store:
 
     APP/ENV/head/<12 digits of 10^12 - 1 - N>.json    heads; the newest sorts first
-    APP/ENV/releases/<ID>.json                         releases; a deploy with other settings adds <ID>~2.json, ...
+    APP/ENV/releases/<ID>.json                         releases; a deploy with other settings adds <ID>.2.json, ...
 
 A document is JSON: ``{"schema": 1, "osvdeploy": "<version that wrote it>", "head" | "release": {...}}``, keys sorted.
 The fields are those of :class:`Head` and :class:`~osvdeploy.rollout.releases.Release`, dates in ISO 8601, durations in
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SCHEMA = 1
+_REVISION = re.compile(r"(?:\.([0-9]+))?\.json$")
+"""What follows a release's id in its key. An id ends in eight hex digits after a dash, so this is unambiguous."""
 _LAST = 10**12 - 1
 
 
@@ -178,7 +181,7 @@ class Ledger:
                 if last.settings == release.settings:
                     return
             number = len(revisions) + 1
-            name = release.id if number == 1 else f"{release.id}~{number}"
+            name = release.id if number == 1 else f"{release.id}.{number}"
             document = _dump("release", _release_adapter().dump_python(release, mode="json"))
             if self.store.put_if_absent(ctx, f"{self.service}/releases/{name}.json", document):
                 return
@@ -191,7 +194,7 @@ class Ledger:
 
     def releases(self, ctx: Context) -> list[Release]:
         """Every release that was ever deployed, oldest first, each with its latest settings."""
-        names = {key.rpartition("/")[2].removesuffix(".json").partition("~")[0] for key in self._release_keys(ctx)}
+        names = {_REVISION.sub("", key.rpartition("/")[2]) for key in self._release_keys(ctx)}
         found = [release for name in names if (release := self.release(ctx, ReleaseId(name))) is not None]
         return sorted(found, key=lambda release: (release.created, release.id))
 
@@ -200,10 +203,11 @@ class Ledger:
 
     def _revisions(self, ctx: Context, release: ReleaseId) -> list[str]:
         stem = f"{self.service}/releases/{release}"
-        keys = [key for key in self.store.keys(ctx, stem) if key == f"{stem}.json" or key.startswith(f"{stem}~")]
-        return sorted(
-            keys, key=lambda key: 1 if key == f"{stem}.json" else int(key[len(stem) + 1 :].removesuffix(".json"))
-        )
+        numbers = {key: _REVISION.search(key) for key in self.store.keys(ctx, f"{stem}.")}
+        found = {
+            key: int(number[1] or 1) for key, number in numbers.items() if number and _REVISION.sub("", key) == stem
+        }
+        return sorted(found, key=found.__getitem__)
 
     def _read_release(self, ctx: Context, key: str) -> Release:
         return _validated(_release_adapter(), self._read(ctx, key, "release"), key)

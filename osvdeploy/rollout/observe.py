@@ -20,7 +20,7 @@ from osvdeploy.cloud.interfaces import (
 )
 from osvdeploy.context import Context
 from osvdeploy.errors import CloudError
-from osvdeploy.osv import console
+from osvdeploy.osv.console import read_boot_log
 from osvdeploy.rollout.model import Answer, Evidence, Limits, Observation, Outcome, Run, Stage
 
 _EVIDENCE = 4096
@@ -172,7 +172,7 @@ class Observer:
         return tuple(faults)
 
     def _fault_of(self, ctx: Context, machine: Machine) -> str:
-        log = console.read_boot_log(self.cloud.console.read(ctx, machine.id))
+        log = read_boot_log(self.cloud.console.read(ctx, machine.id))
         if log.fault is None or not log.fault.fatal:
             return ""
         return f"{log.fault.line} ({log.fault.cause}; {machine.id})"

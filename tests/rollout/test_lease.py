@@ -1,0 +1,105 @@
+"""The lease: one process at a time."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from osvdeploy.cloud.local.store import DirectoryStore
+from osvdeploy.context import CancelToken, Context, ProcessIdentity, VirtualClock
+from osvdeploy.errors import Interrupted, LeaseHeld, LeaseLost
+from osvdeploy.rollout import lease
+from osvdeploy.rollout.ledger import Ledger
+from tests.rollout.made import NOW
+
+ELSEWHERE = ProcessIdentity(host="far", boot="another-kernel", namespace="pid:[1]", pid=7, started="1", user="ann")
+
+
+@pytest.fixture
+def ctx() -> Context:
+    return Context(clock=VirtualClock(NOW))
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger(DirectoryStore(tmp_path), "hello", "production")
+
+
+def test_the_second_process_of_this_host_is_refused_while_the_first_lives(ledger: Ledger, ctx: Context) -> None:
+    """A living holder of the same machine is a refusal at once, which names it."""
+    with lease.held(ctx, ledger, "deploy"):
+        with pytest.raises(LeaseHeld, match=str(ctx.process.pid)) as refused:
+            lease.acquire(ctx, ledger, "another")
+        assert refused.value.exit_code == 4
+        assert ctx.monotonic() == 0.0
+    assert lease.acquire(ctx, ledger, "afterwards").head.epoch == 2
+
+
+def test_a_dead_process_of_this_host_loses_its_lease_at_once(ledger: Ledger, ctx: Context) -> None:
+    """Nobody waits for a process that is known to be gone."""
+    child = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True, check=True
+    )
+    dead = replace(ctx.process, pid=int(child.stdout), started="12345")
+    lease.acquire(replace(ctx, process=dead), ledger, "deploy")
+    taken = lease.acquire(ctx, ledger, "another")
+    assert taken.head.epoch == 2 and ctx.monotonic() == 0.0
+
+
+def test_a_silent_process_elsewhere_is_waited_out(ledger: Ledger, ctx: Context) -> None:
+    """Where nobody can know, the lease's whole length must pass without a sign, on the watcher's clock."""
+    lease.acquire(replace(ctx, process=ELSEWHERE), ledger, "deploy")
+    taken = lease.acquire(ctx, ledger, "another")
+    assert taken.head.epoch == 2 and ctx.monotonic() >= lease.LENGTH
+
+
+def test_a_sign_of_life_from_elsewhere_is_a_refusal(ledger: Ledger, ctx: Context) -> None:
+    """A holder that renews while it is watched keeps its lease."""
+    there = replace(ctx, process=ELSEWHERE)
+    holder = lease.acquire(there, ledger, "deploy")
+
+    class Renewing(VirtualClock):
+        def wait(self, seconds: float, cancelled: object) -> None:
+            self.advance(seconds)
+            if self.monotonic() > 20:
+                holder.save(there, "lease renewed")
+
+    with pytest.raises(LeaseHeld, match="far"):
+        lease.acquire(replace(ctx, clock=Renewing(NOW)), ledger, "another")
+
+
+def test_who_lost_the_lease_learns_it_at_the_next_write(ledger: Ledger, ctx: Context) -> None:
+    """A holder that slept too long stops instead of writing over its successor."""
+    first = lease.acquire(replace(ctx, process=ELSEWHERE), ledger, "deploy")
+    lease.acquire(ctx, ledger, "another")
+    with pytest.raises(LeaseLost):
+        first.save(replace(ctx, process=ELSEWHERE), "too late")
+
+
+def test_the_lease_is_renewed_at_half(ledger: Ledger, ctx: Context) -> None:
+    """renew() writes nothing before half of the length is over."""
+    holder = lease.acquire(ctx, ledger, "deploy")
+    clock = ctx.clock
+    assert isinstance(clock, VirtualClock)
+    holder.renew(ctx)
+    before = holder.head.n
+    clock.advance(29)
+    holder.renew(ctx)
+    assert holder.head.n == before
+    clock.advance(2)
+    holder.renew(ctx)
+    assert holder.head.n == before + 1
+
+
+def test_ctrl_c_gives_the_lease_back(ledger: Ledger, ctx: Context) -> None:
+    """An interrupted holder leaves no lease behind, so the next command need not wait."""
+    cancel = CancelToken()
+    with pytest.raises(Interrupted), lease.held(replace(ctx, cancel=cancel), ledger, "deploy"):
+        cancel.cancel()
+        replace(ctx, cancel=cancel).check()
+    head = ledger.head(ctx)
+    assert head is not None and head.lease is None
