@@ -70,7 +70,8 @@ class UploadRequest:
 
     ``name`` and ``digest`` identify it: one name never stands for two digests. ``parent`` is a finished disk of which
     only differing blocks will be sent. ``attempt`` counts from 0; the same request with the same attempt is the same
-    upload, whichever process asks.
+    upload, whichever process asks. ``seen`` is not part of what it is: an earlier run found this attempt's upload in
+    the store, so when it is not found now, it is gone, and not merely not visible yet.
     """
 
     name: str
@@ -79,6 +80,7 @@ class UploadRequest:
     tags: Tags
     parent: UploadedDisk | None = None
     attempt: int = 0
+    seen: bool = False
 
 
 class BlockSink(Protocol):

@@ -1,0 +1,334 @@
+"""Raw disk to cloud image, release to cloud image: lists of verbs, each of which finds out that it has nothing to do.
+
+A refusal removes what this run made; an interruption, a crash or an unanswered call keeps it, and the next run goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Container, Iterator
+from dataclasses import dataclass
+
+from osvdeploy.cloud.interfaces import (
+    Block,
+    BlockSink,
+    Cloud,
+    CloudImage,
+    ImageRequest,
+    ReleaseId,
+    Tags,
+    UploadedDisk,
+    UploadRequest,
+)
+from osvdeploy.cloud.tags import DIGEST, image_tags
+from osvdeploy.context import Context
+from osvdeploy.digests import Digest
+from osvdeploy.errors import (
+    CredentialsMissing,
+    DeadlineExceeded,
+    DiskInvalid,
+    ImageNameTaken,
+    Interrupted,
+    NotFound,
+    OsvDeployError,
+    Refused,
+    Unavailable,
+    UploadGone,
+)
+from osvdeploy.events import Note, Progress, Warned
+from osvdeploy.osv.cmdline import BootCommand
+from osvdeploy.osv.disk import release_block
+from osvdeploy.osv.image import RawImage
+from osvdeploy.publish.blocks import Outgoing, linear
+from osvdeploy.publish.journal import Journal, UploadKey, UploadLog
+from osvdeploy.sizes import GIB
+
+KEPT_ON = (Interrupted, DeadlineExceeded, Unavailable, CredentialsMissing, UploadGone)
+"""Errors after which what was made stays: the same command, run again, may well finish it. Anything else that is ours
+is a refusal; anything that is not ours is a crash, and keeps everything too."""
+
+MOST_ATTEMPTS = 20
+"""Dead uploads that one run walks past. The next run goes on behind them, as long as the journal is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What publishing came to. ``disk`` is the id of the disk under the image.
+
+    ``blocks`` of its blocks are its own (a release has one); this run sent ``blocks_sent`` of them. ``reused`` says
+    that the image was there already, and nothing was done.
+    """
+
+    image: CloudImage
+    disk: str | None
+    blocks: int
+    blocks_sent: int
+    reused: bool
+
+
+def publish_image(
+    ctx: Context, raw: RawImage, *, app: str, version: str, tags: Tags, cloud: Cloud, journal: Journal
+) -> Published:
+    """Make image ``app-version`` from a raw disk. ``tags`` are the user's own, beside ours.
+
+    Raises :class:`~osvdeploy.errors.ImageNameTaken`, before anything is sent, where the name stands for other bytes.
+    """
+    if raw.size % GIB:
+        raise DiskInvalid(f"{raw.path}: {raw.size} bytes; a cloud disk is whole GiB", hint="build it again")
+    block_size = cloud.snapshots.block_size
+    source = _Source(
+        name=f"{app}-{version}",
+        digest=raw.digest,
+        size_gib=raw.size // GIB,
+        tags={**tags, **image_tags(app, version, raw.digest)},
+        outgoing=lambda stored: Outgoing(raw, block_size, stored),
+    )
+    return _publish(ctx, source, cloud, journal)
+
+
+def publish_release(
+    ctx: Context,
+    image: CloudImage,
+    *,
+    block0: bytes,
+    boot: BootCommand,
+    release: ReleaseId,
+    digest: Digest,
+    tags: Tags,
+    cloud: Cloud,
+    journal: Journal,
+) -> Published:
+    """Make a release's image: the disk of ``image`` with one block of its own, in which ``boot`` stands.
+
+    ``block0`` is the first block of the image's disk, ``digest`` the release digest (over both digests), ``tags`` what
+    :func:`osvdeploy.cloud.tags.release_tags` gave. Raises :class:`~osvdeploy.errors.NotFound` when the image's disk is
+    gone, :class:`~osvdeploy.errors.ImageNameTaken` as :func:`publish_image` does.
+    """
+    block_size = cloud.snapshots.block_size
+    if len(block0) != block_size:
+        raise ValueError(f"block 0 has {len(block0)} bytes, not {block_size}")
+    content = release_block(block0, boot)
+    source = _Source(
+        name=release,
+        digest=digest,
+        size_gib=0,  # its parent's
+        tags={**tags, DIGEST: digest},
+        outgoing=lambda stored: _OneBlock(Block(0, content, hashlib.sha256(content).digest()), stored),
+        parent=image,
+    )
+    return _publish(ctx, source, cloud, journal)
+
+
+# ---------------------------------------------------------------------------------------------------------- verbs
+
+
+@dataclass(frozen=True, slots=True)
+class _OneBlock:
+    """A release's one block on its way out: what :class:`~osvdeploy.publish.blocks.Outgoing` is for a whole disk."""
+
+    block: Block
+    stored: Container[int]
+
+    @property
+    def indexes(self) -> list[int]:
+        return [self.block.index]
+
+    def __iter__(self) -> Iterator[Block]:
+        if self.block.index not in self.stored:
+            yield self.block
+
+    def checksum(self) -> bytes:
+        return linear(iter([self.block.sha256]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """What is to be published. ``outgoing(stored)`` gives its blocks, those already stored left out."""
+
+    name: str
+    digest: Digest
+    size_gib: int
+    tags: dict[str, str]
+    outgoing: Callable[[Container[int]], Outgoing | _OneBlock]
+    parent: CloudImage | None = None
+
+
+@dataclass(slots=True)
+class _Count:
+    """What was sent so far."""
+
+    blocks: int = 0
+    sent: int = 0
+
+
+def _publish(ctx: Context, source: _Source, cloud: Cloud, journal: Journal) -> Published:
+    there = cloud.images.find(ctx, source.name)
+    if there is not None:
+        _same_digest(source, there.digest)
+        ctx.report(Note(f"image {there.name} is there already: {there.id}"))
+        return Published(there, there.disk, blocks=0, blocks_sent=0, reused=True)
+    count = _Count()
+    undo = _Undo(ctx)
+    try:
+        disk = _disk(ctx, source, cloud, journal, count, undo)
+        image = _register(ctx, source, cloud, disk, undo)
+    except KEPT_ON:
+        raise
+    except OsvDeployError:
+        undo.run()
+        raise
+    return Published(image, image.disk, blocks=count.blocks, blocks_sent=count.sent, reused=False)
+
+
+def _disk(ctx: Context, source: _Source, cloud: Cloud, journal: Journal, count: _Count, undo: _Undo) -> UploadedDisk:
+    """The finished disk of that name, uploaded if need be."""
+    there = cloud.snapshots.find(ctx, source.name)
+    if there is not None:
+        _same_digest(source, there.digest)
+        ctx.report(Note(f"disk {there.name} was uploaded before: {there.id}"))
+        return there
+    parent = _parent(ctx, source, cloud)
+    log = journal.upload(ctx, UploadKey(source.name, source.digest, cloud.kind, cloud.account, cloud.region))
+    attempt = first = log.attempt
+    while True:
+        try:
+            return _upload(ctx, source, cloud, parent, log, attempt, count, undo)
+        except UploadGone as error:
+            if attempt >= first + MOST_ATTEMPTS:
+                raise
+            ctx.report(Note(f"{error}; starting again"))
+            attempt += 1
+
+
+def _upload(
+    ctx: Context,
+    source: _Source,
+    cloud: Cloud,
+    parent: UploadedDisk | None,
+    log: UploadLog,
+    attempt: int,
+    count: _Count,
+    undo: _Undo,
+) -> UploadedDisk:
+    """One attempt. Raises UploadGone where it is dead, and the next one has to be tried."""
+    log.begin(ctx, attempt)
+    request = UploadRequest(
+        name=source.name,
+        digest=source.digest,
+        size_gib=source.size_gib if parent is None else parent.size_gib,
+        tags=source.tags,
+        parent=parent,
+        attempt=attempt,
+        seen=bool(log.stored) or log.finished,
+    )
+    # A removed upload's token is dead, so the journal moves on first: a crash between the two then costs nothing.
+    undo.on_refusal("upload", lambda: log.begin(ctx, attempt + 1))
+    sink = cloud.snapshots.start(ctx, request)
+
+    def give_up() -> None:
+        log.begin(ctx, attempt + 1)
+        sink.abort(ctx)
+
+    undo.on_refusal("upload", give_up)
+    log.opened(ctx, sink.id)
+    if sink.finished is not None:
+        ctx.report(Note(f"disk {source.name} was uploaded before: {sink.id}"))
+        return sink.finished
+    skipped = len(log.stored)
+    if skipped:
+        ctx.report(Note(f"upload {sink.id} goes on: {skipped} blocks are stored already"))
+    try:
+        disk = _send(ctx, source, sink, log, count)
+    except Refused:
+        if not skipped:
+            raise
+        # The journal is a hint: a store that was reset, say, may have given the same id to an empty upload.
+        ctx.report(Note(f"upload {sink.id} may not hold what the journal says; putting every block"))
+        log.stored.clear()
+        disk = _send(ctx, source, sink, log, count)
+    log.finish(ctx)
+    ctx.report(Note(f"disk {disk.name} is uploaded: {disk.id}"))
+    return disk
+
+
+def _send(ctx: Context, source: _Source, sink: BlockSink, log: UploadLog, count: _Count) -> UploadedDisk:
+    outgoing = source.outgoing(set(log.stored))
+    total = len(outgoing.indexes)
+    count.blocks = total
+
+    def stored(index: int) -> None:
+        log.store(ctx, index)
+        count.sent += 1
+        ctx.report(Progress(f"upload {source.name}", len(log.stored), total, "blocks"))
+
+    sink.put(ctx, outgoing, stored)
+    # Another process may have finished the very same upload meanwhile.
+    return sink.finished or sink.complete(ctx, total, outgoing.checksum())
+
+
+def _register(ctx: Context, source: _Source, cloud: Cloud, disk: UploadedDisk, undo: _Undo) -> CloudImage:
+    request = ImageRequest(
+        name=source.name,
+        digest=source.digest,
+        disk=disk,
+        tags=source.tags,
+        description=f"{source.name}, OSv unikernel, {source.digest[:12]}",
+    )
+
+    def take_back() -> None:
+        # Found by name: the answer that would have told its id may be what was refused.
+        made = cloud.images.find(ctx, source.name)
+        if made is not None and made.disk == disk.id:
+            cloud.images.deregister(ctx, made.id)
+
+    undo.on_refusal("image", take_back)
+    image = cloud.images.register(ctx, request)
+    ctx.report(Note(f"image {image.name} is registered: {image.id}"))
+    if image.disk is not None and image.disk != disk.id:
+        # Another process, without this journal, uploaded the same bytes and was quicker.
+        _trying(ctx, "disk", lambda: cloud.snapshots.delete(ctx, disk.id))
+    return image
+
+
+def _parent(ctx: Context, source: _Source, cloud: Cloud) -> UploadedDisk | None:
+    """The disk of the image that a release stands on."""
+    if source.parent is None:
+        return None
+    disk = cloud.snapshots.find(ctx, source.parent.name)
+    if disk is None or disk.id != source.parent.disk:
+        raise NotFound(
+            f"{source.name}: image {source.parent.id} stands on disk {source.parent.disk}, which is not there",
+            hint=f"deregister {source.parent.id} and publish {source.parent.name} again",
+        )
+    return disk
+
+
+def _same_digest(source: _Source, held: Digest) -> None:
+    if held != source.digest:
+        raise ImageNameTaken(source.name, held=held, ours=source.digest)
+
+
+# ----------------------------------------------------------------------------------------------------------- undo
+
+
+class _Undo:
+    """What takes back what this run made, by what it is about. A later step about the same thing replaces the first."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self._steps: dict[str, Callable[[], None]] = {}
+
+    def on_refusal(self, what: str, step: Callable[[], None]) -> None:
+        self._steps[what] = step
+
+    def run(self) -> None:
+        """Last made, first removed. A step that fails is reported and hides nothing: the refusal is what is raised."""
+        for what, step in reversed(self._steps.items()):
+            _trying(self._ctx, what, step)
+
+
+def _trying(ctx: Context, what: str, step: Callable[[], None]) -> None:
+    try:
+        step()
+    except OsvDeployError as error:
+        ctx.report(Warned(f"could not remove the {what}: {error}", hint="`osvdeploy gc` removes it later"))
