@@ -18,7 +18,7 @@ from urllib.parse import unquote_to_bytes
 from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 
-from osvdeploy.demo.toolchain import CompileFailed, Compiler, CompilerKind, find_compilers, no_compiler, run_compiler
+from osvdeploy.demo.toolchain import Compiler, CompilerKind, first_that_works, run_compiler
 from osvdeploy.errors import BuildError
 
 SOURCES = Path(__file__).parent / "guest"
@@ -51,20 +51,8 @@ def build_guest(out: Path, *, compiler: Compiler | None = None) -> Path:
     Without ``compiler`` every one found is tried in order: a host's may know no 32-bit x86. Raises OsvDeployError where
     there is none, CompileFailed with the words of the first where all fail.
     """
-    compilers = find_compilers() if compiler is None else (compiler,)
-    if not compilers:
-        raise no_compiler()
-    failure: CompileFailed | None = None
-    for candidate in compilers:
-        try:
-            image = _loader_image(candidate)
-        except CompileFailed as failed:
-            failure = failure or failed
-        else:
-            _write_whole(out, image)
-            return out
-    assert failure is not None
-    raise failure
+    _write_whole(out, first_that_works(_loader_image, compiler))
+    return out
 
 
 def loader_image(boot_sector: bytes, kernel: bytes) -> bytes:

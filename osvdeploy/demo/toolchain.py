@@ -14,10 +14,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import TypeVar
 
 from osvdeploy.errors import BuildError, OsvDeployError
 
@@ -27,6 +28,9 @@ ZIG_GLIBC = "2.28"
 _HINT = "install a C compiler (Debian: apt-get install gcc libc6-dev), or the PyPI package: pip install ziglang"
 _COMPILE_TIMEOUT = 300.0
 """Seconds. zig builds its start files once, when it is first used: about 10 s on a slow machine."""
+
+
+Made = TypeVar("Made")
 
 
 class CompilerKind(StrEnum):
@@ -77,12 +81,11 @@ def find_compiler(environ: Mapping[str, str] | None = None) -> Compiler:
     """The compiler to use. Raises OsvDeployError where there is none."""
     compilers = find_compilers(environ)
     if not compilers:
-        raise no_compiler()
+        raise _no_compiler()
     return compilers[0]
 
 
-def no_compiler() -> OsvDeployError:
-    """The error for a machine without any compiler."""
+def _no_compiler() -> OsvDeployError:
     return OsvDeployError("no C compiler for x86-64 Linux: neither cc nor the PyPI package ziglang is here", hint=_HINT)
 
 
@@ -97,9 +100,19 @@ def compile_program(
 
     It is a dynamic PIE that needs libc.so.6 alone, which OSv's kernel supplies (core/elf.cc, supplied_modules).
     ``defines`` are preprocessor macros, values as they stand in the source: ``{"HELLO_VERSION": '"1.0.0"'}``.
-    Raises CompileFailed with the compiler's words, and OsvDeployError where there is no compiler.
+    Without ``compiler`` every one found is tried in order: a host's may lack libc's headers. Raises CompileFailed with
+    the words of the first where all fail, and OsvDeployError where there is none.
     """
-    compiler = compiler or find_compiler()
+    paths = [_source(path) for path in sources]
+
+    def compile_with(compiler: Compiler) -> Path:
+        run_compiler(compiler, [*_program_flags(compiler, defines or {}), *paths], out)
+        return out
+
+    return first_that_works(compile_with, compiler)
+
+
+def _program_flags(compiler: Compiler, defines: Mapping[str, str]) -> list[str]:
     # Fortified calls and stack protectors are names of glibc's that OSv's libc need not have.
     flags = [
         "-std=gnu11",
@@ -116,9 +129,22 @@ def compile_program(
     if compiler.kind is CompilerKind.ZIG:
         # zig's own checks call into a runtime that is larger than the program.
         flags += ["-target", f"x86_64-linux-gnu.{ZIG_GLIBC}", "-fno-sanitize=all"]
-    flags += [f"-D{name}={value}" for name, value in sorted((defines or {}).items())]
-    run_compiler(compiler, [*flags, *(_source(path) for path in sources)], out)
-    return out
+    return [*flags, *(f"-D{name}={value}" for name, value in sorted(defines.items()))]
+
+
+def first_that_works(make: Callable[[Compiler], Made], compiler: Compiler | None = None) -> Made:
+    """What ``make`` makes with ``compiler``, or else with the first of all compilers found that does not fail.
+
+    Raises the first CompileFailed where all fail, and OsvDeployError where there is none.
+    """
+    compilers = find_compilers() if compiler is None else (compiler,)
+    failure: CompileFailed | None = None
+    for candidate in compilers:
+        try:
+            return make(candidate)
+        except CompileFailed as failed:
+            failure = failure or failed
+    raise failure or _no_compiler()
 
 
 def run_compiler(compiler: Compiler, arguments: Sequence[str], out: Path) -> None:

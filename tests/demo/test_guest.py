@@ -79,7 +79,7 @@ def test_a_host_compiler_without_32_bit_code_is_no_obstacle(tmp_path: Path, monk
 
 def test_without_a_compiler_there_is_no_guest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No compiler is an error that says what to install, and leaves nothing behind."""
-    monkeypatch.setattr("osvdeploy.demo.guest.find_compilers", lambda: ())
+    monkeypatch.setattr("osvdeploy.demo.toolchain.find_compilers", lambda: ())
     with pytest.raises(OsvDeployError, match="no C compiler"):
         build_guest(tmp_path / "loader.img")
     assert list(tmp_path.iterdir()) == []
