@@ -186,7 +186,7 @@ def _refusal(response: object, about: str, operation: str) -> OsvDeployError:
             code=code,
             hint=f"allow the action {operation}",
         )
-    if is_passing(code, status, reason):
+    if is_passing(code, status, reason, message):
         return Unavailable(
             f"{about}AWS could not do {operation} now: {said}",
             operation=operation,
@@ -199,12 +199,15 @@ def _refusal(response: object, about: str, operation: str) -> OsvDeployError:
     return Refused(f"{about}AWS refused {operation}: {said}", operation=operation, code=code, hint=hint)
 
 
-def is_passing(code: str, status: int, reason: str = "") -> bool:
+def is_passing(code: str, status: int, reason: str = "", message: str = "") -> bool:
     """Whether the same call may be answered otherwise soon: throttled, timed out, or the server's own fault."""
     if code in THROTTLED or code in PASSING:
         return True
-    # EBS direct says this with ValidationException, a final code otherwise.
-    return reason == "WRITE_REQUEST_TIMEOUT" or (status >= 500 and code not in FINAL_THOUGH_5XX)
+    # EBS direct says these with ValidationException, a final code otherwise: the block came too slowly, was cut off on
+    # its way, or an earlier attempt of ours to put it is still under way.
+    if reason in ("WRITE_REQUEST_TIMEOUT", "CONFLICTING_BLOCK_UPDATE") or "ailed to read block data" in message:
+        return True
+    return status >= 500 and code not in FINAL_THOUGH_5XX
 
 
 def _is_one_of(error: Exception, names: tuple[str, ...]) -> bool:
