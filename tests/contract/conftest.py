@@ -7,6 +7,8 @@ import pytest
 from osvdeploy.cloud.memory.disks import MemoryImages, MemorySnapshots
 from osvdeploy.context import Context, VirtualClock
 from tests.contract.disks import Place
+from tests.contract.memory_scene import memory_scene
+from tests.contract.scenes import Scene
 
 
 def memory_place() -> Place:
@@ -24,3 +26,9 @@ def memory_place() -> Place:
 def place(request: pytest.FixtureRequest) -> Place:
     """Snapshots and an image registry, empty, in virtual time."""
     return memory_place()
+
+
+@pytest.fixture(params=["memory"])
+def scene(request: pytest.FixtureRequest) -> Scene:
+    """Groups, router, console and prober of one place, with a listener and networks, in virtual time."""
+    return memory_scene()

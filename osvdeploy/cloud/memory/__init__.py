@@ -162,14 +162,19 @@ class MemoryCloud:
 
     @property
     def standing(self) -> set[str]:
-        """The names of everything of ours but disks and images: groups, templates, rules, backends."""
+        """Everything of ours but disks and images, as "group NAME", "template NAME", "rule ID", "backend ID"."""
         world = self.world
         with world.lock:
             world.settle()
-            places: tuple[Mapping[str, Group | Template | Rule | Backend], ...] = (
-                world.groups,
-                world.templates,
-                world.rules,
-                world.backends,
-            )
-            return {name for place in places for name, each in place.items() if labels.is_ours(each.tags)}
+            places: dict[str, Mapping[str, Group | Template | Rule | Backend]] = {
+                "group": world.groups,
+                "template": world.templates,
+                "rule": world.rules,
+                "backend": world.backends,
+            }
+            return {
+                f"{kind} {name}"
+                for kind, place in places.items()
+                for name, each in place.items()
+                if labels.is_ours(each.tags)
+            }

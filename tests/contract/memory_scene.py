@@ -1,0 +1,73 @@
+"""The memory cloud as a place under test."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from osvdeploy.cloud.interfaces import Block, ImageRequest, ReleaseId, UploadRequest
+from osvdeploy.cloud.memory import MemoryCloud, Timing
+from osvdeploy.cloud.tags import image_tags
+from osvdeploy.context import Context, VirtualClock
+from osvdeploy.digests import sha256
+from tests.contract.scenes import APP, Guest, Scene
+
+_ABORTED = """OSv v0.57.0
+eth0: 10.0.0.7
+Booted up in 0.01 ms
+Cmdline: /hello
+Aborted
+[backtrace]
+0x0000000040266c1d <abort(char const*, ...)+285>
+"""
+
+_BEHAVIOURS: dict[Guest, dict[str, object]] = {
+    Guest.SERVES: {},
+    Guest.HANGS: {"never_healthy": True},
+    Guest.SICK: {"answers": (500,)},
+    Guest.ABORTS: {"aborts": _ABORTED},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryScene(Scene):
+    """The scene, with the world behind it."""
+
+    place: MemoryCloud
+
+
+def memory_scene(timing: Timing | None = None) -> MemoryScene:
+    clock = VirtualClock()
+    ctx = Context(clock=clock)
+    place = MemoryCloud(clock, timing)
+    cloud = place.cloud
+
+    def image(release: ReleaseId, guest: Guest) -> str:
+        digest = sha256(release.encode())
+        labels = image_tags(APP, "1.0.0", digest)
+        data = bytes(cloud.snapshots.block_size)
+        block = Block(0, data, hashlib.sha256(data).digest())
+        sink = cloud.snapshots.start(ctx, UploadRequest(release, digest, 1, labels))
+        sink.put(ctx, [block], lambda index: None)
+        disk = sink.complete(ctx, 1, hashlib.sha256(block.sha256).digest())
+        if _BEHAVIOURS[guest]:
+            place.behave(release, **_BEHAVIOURS[guest])
+        return cloud.images.register(ctx, ImageRequest(release, digest, disk, labels)).id
+
+    def plant_rule(priority: int) -> None:
+        place.plant_rule(priority)
+
+    return MemoryScene(
+        ctx=ctx,
+        cloud=cloud,
+        prober=place.prober,
+        listener="listener-1",
+        networks=("net-1", "net-2"),
+        firewalls=("wall-1",),
+        machine_type="small",
+        image=image,
+        plant_rule=plant_rule,
+        plant_group=place.plant_group,
+        mutations=lambda: len(place.mutations),
+        place=place,
+    )

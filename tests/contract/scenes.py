@@ -1,0 +1,127 @@
+"""The places whose groups, routers, consoles and probers are held to their promises, and what the tests do there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from osvdeploy.cloud import tags
+from osvdeploy.cloud.interfaces import (
+    Cloud,
+    GroupRequest,
+    HealthRule,
+    ProbeAnswer,
+    Prober,
+    ProbeRequest,
+    ReleaseId,
+    Route,
+    Slot,
+    TargetHealth,
+)
+from osvdeploy.context import Context
+from osvdeploy.digests import sha256
+
+APP, SERVICE = "hello", "hello/production"
+SERVICE_TAGS = tags.service_tags(APP, SERVICE, "ledger")
+
+
+class Guest(StrEnum):
+    """What a release's program does: serve, never listen, answer 500, or abort while it starts."""
+
+    SERVES = "serves"
+    HANGS = "hangs"
+    SICK = "sick"
+    ABORTS = "aborts"
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One place under test, with a listener and networks.
+
+    ``image(release, guest)`` makes an image whose program behaves so and names its release in ``x-release``;
+    ``plant_rule(priority)`` and ``plant_group(name)`` make what is somebody else's; ``mutations()`` counts the calls
+    so far that changed something.
+    """
+
+    ctx: Context
+    cloud: Cloud
+    prober: Prober
+    listener: str
+    networks: tuple[str, ...]
+    firewalls: tuple[str, ...]
+    machine_type: str
+    image: Callable[[ReleaseId, Guest], str]
+    plant_rule: Callable[[int], None]
+    plant_group: Callable[[str], None]
+    mutations: Callable[[], int]
+
+    def route(self, **changes: object) -> Route:
+        made = Route(
+            key="0123456789",
+            service=SERVICE,
+            listener=self.listener,
+            priority=100,
+            port=8080,
+            health=HealthRule(path="/healthz", interval=5.0, timeout=2.0),
+            preview_header="x-preview",
+            tags=SERVICE_TAGS,
+        )
+        return replace(made, **changes)  # type: ignore[arg-type]
+
+    def request(self, slot: Slot, release: str, image: str, capacity: int = 2, name: str | None = None) -> GroupRequest:
+        """A group in a slot whose backend stands."""
+        route = self.route()
+        state = self.cloud.router.observe(self.ctx, route)
+        release_id = ReleaseId(release)
+        return GroupRequest(
+            name=name or f"osvd-{sha256(release.encode())[:8]}",
+            release=release_id,
+            image=image,
+            capacity=capacity,
+            machine_type=self.machine_type,
+            networks=self.networks,
+            firewalls=self.firewalls,
+            backend=state.backends[slot],
+            tags=tags.release_tags(
+                tags.slot_tags(SERVICE_TAGS, slot),
+                release=release_id,
+                version="1.0.0",
+                image=sha256(b"image"),
+                configuration=sha256(b"configuration"),
+                digest=sha256(release.encode()),
+            ),
+        )
+
+    def stand(self, slot: Slot, release: str, guest: Guest = Guest.SERVES, capacity: int = 2) -> GroupRequest:
+        """Both slots wired, and a release's group made in one of them."""
+        self.cloud.router.ensure_slots(self.ctx, self.route())
+        request = self.request(slot, release, self.image(ReleaseId(release), guest), capacity)
+        self.cloud.groups.ensure(self.ctx, request)
+        return request
+
+    def until(self, holds: Callable[[], bool], seconds: float = 600.0) -> None:
+        """Wait, in virtual time, for something to hold; fail when it does not."""
+        began = self.ctx.monotonic()
+        while not holds():
+            assert self.ctx.monotonic() - began < seconds, "never came true"
+            self.ctx.sleep(1.0)
+
+    def health(self, slot: Slot) -> tuple[TargetHealth, ...]:
+        return self.cloud.router.health(self.ctx, self.route(), slot)
+
+    def healthy(self, slot: Slot) -> int:
+        return sum(target.state == "healthy" for target in self.health(slot))
+
+    def weights(self, blue: int, green: int) -> None:
+        self.cloud.router.set_weights(self.ctx, self.route(), {Slot.BLUE: blue, Slot.GREEN: green})
+
+    def ask(self, headers: Mapping[str, str] | None = None, address: str | None = None) -> ProbeAnswer:
+        state = self.cloud.router.observe(self.ctx, self.route())
+        request = ProbeRequest(f"{state.base_url}/", headers or {}, address=address or state.addresses[0])
+        return self.prober.probe(self.ctx, request)
+
+    def answering(self, count: int = 10) -> set[str]:
+        """The releases that answer through the balancer, at every entry point; "" for an answer of nobody's."""
+        addresses = self.cloud.router.observe(self.ctx, self.route()).addresses
+        return {self.ask(address=address).headers.get("x-release", "") for address in addresses for _ in range(count)}
