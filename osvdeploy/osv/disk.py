@@ -19,7 +19,7 @@ from osvdeploy.osv.cmdline import COMMAND_LINE_LIMIT, BootCommand, decode, encod
 from osvdeploy.osv.image import Extent
 from osvdeploy.osv.kernel import CHUNK_SIZE, KERNEL_OFFSET, Kernel, chunk_count
 from osvdeploy.osv.rofs import Rofs, RofsLayout, RofsReader, read_rofs, write_rofs
-from osvdeploy.sizes import GIB, KIB, MIB
+from osvdeploy.sizes import GIB, KIB, MIB, format_size
 
 SECTOR = 512
 
@@ -124,34 +124,53 @@ class Disk:
         return read_rofs(read_at, end - start)
 
 
-def lay_out_disk(kernel: Kernel, rofs_size: int) -> DiskLayout:
-    """Raises BuildError when the disk would be larger than a partition table can say."""
+def lay_out_disk(kernel: Kernel, rofs_size: int, *, size: int | None = None) -> DiskLayout:
+    """``size`` is the disk's, in bytes, whole GiB; None takes the smallest.
+
+    Raises BuildError when it is too small, or when the disk would be larger than a partition table can say.
+    """
     kernel_end = KERNEL_OFFSET + kernel.chunks * CHUNK_SIZE
     start = _round_up(kernel_end, PARTITION_ALIGNMENT)
     end = start + rofs_size
     if end // SECTOR > _SECTOR_LIMIT:
         raise BuildError(f"the files take {rofs_size} bytes; a partition table reaches no further than 2 TiB")
-    return DiskLayout(Extent(KERNEL_OFFSET, kernel_end), Extent(start, end), _round_up(end, DISK_UNIT))
+    smallest = _round_up(end, DISK_UNIT)
+    if size is not None and (size % DISK_UNIT or size < smallest):
+        raise BuildError(
+            f"a disk of {size} bytes: kernel and files need {format_size(smallest)}, and disks are whole GiB",
+            hint=f'write size = "{format_size(smallest)}" under [image], or leave it out',
+        )
+    return DiskLayout(Extent(KERNEL_OFFSET, kernel_end), Extent(start, end), size or smallest)
 
 
-def compose(path: Path, kernel: Kernel, rofs: RofsLayout, boot: BootCommand) -> ComposedDisk:
-    """Write a new disk to ``path``; what no one reads stays a hole.
+def compose(
+    path: Path,
+    kernel: Kernel,
+    rofs: RofsLayout,
+    boot: BootCommand,
+    *,
+    size: int | None = None,
+    written: Callable[[int], object] | None = None,
+) -> ComposedDisk:
+    """Write a new disk to ``path``; what no one reads stays a hole. ``size`` as in :func:`lay_out_disk`.
+
+    ``written`` is told, about once per MiB, how many bytes of the file system are written, and may raise.
 
     Raises CommandLineInvalid, SourceChanged when the kernel or a file is no longer what it was, FileExistsError and
     other OSErrors of the target; what was written until then is the caller's to remove.
     """
     line = encode(boot)
-    layout = lay_out_disk(kernel, rofs.size)
+    layout = lay_out_disk(kernel, rofs.size, size=size)
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
         os.ftruncate(fd, layout.size)
         _copy_kernel(kernel, fd)
         head = os.pread(fd, COMMAND_LINE_END, 0)
         _write_at(fd, with_partition(_with_line(head, line), layout.partition), 0)
-        written = write_rofs(rofs, _writer_from(fd, layout.partition.start))
+        image = write_rofs(rofs, _writer_from(fd, layout.partition.start, written))
     finally:
         os.close(fd)
-    return ComposedDisk(layout, written)
+    return ComposedDisk(layout, image)
 
 
 def release_block(block: bytes, boot: BootCommand) -> bytes:
@@ -244,12 +263,14 @@ def _copy_kernel(kernel: Kernel, target: int) -> None:
         )
 
 
-def _writer_from(fd: int, start: int) -> Callable[[memoryview], None]:
+def _writer_from(fd: int, start: int, written: Callable[[int], object] | None) -> Callable[[memoryview], None]:
     at = start
 
     def write(view: memoryview) -> None:
         nonlocal at
         at += _write_at(fd, view, at)
+        if written is not None:
+            written(at - start)
 
     return write
 

@@ -131,6 +131,24 @@ class TreeBuilder:
             raise FileTreeInvalid(f"{show(host)}: {_kind(status.st_mode)}, not a regular file (for {show(guest)})")
         self._put(guest, HostFile(host, stamp_of(status)), show(host))
 
+    def add_found(
+        self, guest: bytes, host: bytes, *, root: bytes, excluded: Callable[[bytes], bool] | None = None
+    ) -> None:
+        """What a pattern found within ``root``: a link stays a link, a directory brings all it has."""
+        try:
+            mode = os.lstat(host).st_mode
+        except OSError as error:
+            raise FileTreeInvalid(f"{show(host)}: cannot be read: {error.strerror}") from None
+        if stat.S_ISDIR(mode):
+            self.add_tree(guest, host, excluded=excluded, root=root)
+        elif stat.S_ISLNK(mode):
+            depth = host[len(root) :].strip(b"/").count(b"/")
+            link = _read_link(host)
+            _check_link(link, host, depth, root, whole=guest.count(b"/") == depth + 1)
+            self.add_symlink(guest, link, origin=show(host))
+        else:
+            self.add_file(guest, host)
+
     def add_tree(
         self, guest: bytes, host: bytes, *, excluded: Callable[[bytes], bool] | None = None, root: bytes | None = None
     ) -> None:
@@ -185,7 +203,8 @@ class TreeBuilder:
         """``origin`` None: a host file names itself."""
         known = self._entries.get(guest)
         if known is not None:
-            if known == entry and (entry is DIRECTORY or type(entry) is Directory):
+            # The same thing found twice, as overlapping patterns do, is no conflict.
+            if known == entry and (type(entry) is Directory or self._origin_of(guest) == _origin(entry, origin)):
                 return
             raise self._conflict(guest, entry, origin)
         self._check_path(guest, entry, origin)

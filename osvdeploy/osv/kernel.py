@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -52,8 +53,9 @@ class Kernel:
     payload: Payload
 
 
-def read_kernel(path: Path, *, sha256: Digest | None = None) -> Kernel:
-    """Read and check a loader.img. ``sha256`` is its digest where the caller knows it; then only headers are read.
+def read_kernel(path: Path, *, digest: Callable[[], Digest] | None = None) -> Kernel:
+    """Read and check a loader.img. ``digest`` gives its sha256 where the caller has a shorter way than to read it all;
+    it is asked when the headers are found to be right.
 
     Raises KernelInvalid that says what the file is instead: missing, empty, truncated, with a wrong chunk count, an ELF
     kernel alone, qcow2, gzip, an arm64 loader, a whole disk.
@@ -67,7 +69,8 @@ def read_kernel(path: Path, *, sha256: Digest | None = None) -> Kernel:
             payload = _payload(
                 path, head, os.pread(file.fileno(), 64, KERNEL_OFFSET), os.pread(file.fileno(), _SYMBOLS_SIZE, tail)
             )
-            return Kernel(path, size, sha256 or _digest(file.fileno()), chunks, payload)
+            sha256 = _digest(file.fileno()) if digest is None else digest()
+            return Kernel(path, size, sha256, chunks, payload)
     except IsADirectoryError:
         raise KernelInvalid(f"{path}: a directory, not a loader.img") from None
     except OSError as error:

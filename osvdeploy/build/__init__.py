@@ -1,0 +1,1 @@
+"""From what a user declares to a raw disk in the cache: plan, lock, cache, builder."""

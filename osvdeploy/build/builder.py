@@ -1,0 +1,125 @@
+"""Plan to raw disk: a prebuilt kernel and our own ROFS, composed straight into the cache, with no copy in between."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from osvdeploy.build.cache import DISK_NAME, IMAGE_NAME, BuildCache, format_image
+from osvdeploy.build.lock import LOCK_NAME, KernelPin, pin_kernel
+from osvdeploy.build.plan import BuildPlan, ImageInputs, load_kernel, plan
+from osvdeploy.build.statcache import StatCache
+from osvdeploy.context import Context
+from osvdeploy.digests import Digest
+from osvdeploy.errors import BuildError
+from osvdeploy.events import Note, Progress
+from osvdeploy.osv.disk import compose, lay_out_disk
+from osvdeploy.osv.image import RawImage, image_digest
+from osvdeploy.osv.kernel import Payload
+from osvdeploy.osv.rofs import lay_out
+from osvdeploy.sizes import format_size
+
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+@dataclass(frozen=True, slots=True)
+class BuildResult:
+    """A built disk. ``reused``: it was in the cache already. ``plan`` names its entry there."""
+
+    image: RawImage
+    reused: bool
+    plan: Digest
+
+
+def build(ctx: Context, inputs: ImageInputs, cache: BuildCache) -> BuildResult:
+    """Build the image, or find that it is built. Same inputs, same bytes, wherever and whenever.
+
+    Raises what :func:`osvdeploy.build.plan.plan` raises, SourceChanged, BuildError when the disk is full or the cache
+    cannot be written, Interrupted; nothing half-made is left behind by any of them.
+    """
+    stats = StatCache.load(cache.stats_file(inputs.base))
+    wanted = plan(ctx, inputs, stats)
+    stats.save(ctx)
+    if image := cache.find(wanted.digest):
+        ctx.report(Note(f"image {image.digest[:12]}: nothing changed, {image.path} is reused"))
+        return BuildResult(image, True, wanted.digest)
+    image = _compose(ctx, wanted, cache)
+    ctx.report(Note(f"image {image.digest[:12]}: built, {format_size(_bytes_read(image))} in {image.path}"))
+    return BuildResult(image, False, wanted.digest)
+
+
+def upgrade_lock(ctx: Context, inputs: ImageInputs, cache: BuildCache) -> KernelPin:
+    """Pin the kernel that the spec names now, whatever was pinned before."""
+    stats = StatCache.load(cache.stats_file(inputs.base))
+    kernel = load_kernel(ctx, inputs, stats)
+    return pin_kernel(ctx, inputs.base / LOCK_NAME, kernel, file=inputs.kernel, upgrade=True)
+
+
+def _compose(ctx: Context, wanted: BuildPlan, cache: BuildCache) -> RawImage:
+    rofs = lay_out(wanted.tree)
+    needed = wanted.kernel.size + rofs.size
+    layout = lay_out_disk(wanted.kernel, rofs.size, size=wanted.size)
+
+    def written(count: int) -> None:
+        ctx.check()
+        ctx.report(Progress("image", count, rofs.size, "bytes"))
+
+    with cache.workspace(ctx) as directory:
+        try:
+            disk = directory / DISK_NAME
+            composed = compose(disk, wanted.kernel, rofs, wanted.boot, size=wanted.size, written=written)
+            image = RawImage(
+                path=disk,
+                size=layout.size,
+                digest=image_digest(
+                    kernel=wanted.kernel.sha256,
+                    rofs=composed.rofs.sha256,
+                    partition=layout.partition,
+                    size=layout.size,
+                    boot=wanted.boot,
+                ),
+                kernel=wanted.kernel.sha256,
+                rofs=composed.rofs.sha256,
+                read=layout.read,
+                boot=wanted.boot,
+                label="OSv" if wanted.kernel.payload is Payload.LZLOADER else "unknown",
+            )
+            (directory / IMAGE_NAME).write_bytes(format_image(image))
+            _sync(disk)
+            _sync(directory / IMAGE_NAME)
+            return cache.keep(wanted.digest, directory)
+        except OSError as error:
+            raise _build_error(error, cache.root, needed, layout.size) from None
+
+
+def _sync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _build_error(error: OSError, root: Path, needed: int, size: int) -> BuildError:
+    if error.errno == errno.EFBIG:
+        return BuildError(
+            f"{root}: cannot hold the image, a sparse file of {format_size(size)}: {error.strerror}",
+            hint="lift the limit (ulimit -f), or set OSVDEPLOY_CACHE to a directory on another file system",
+        )
+    if error.errno not in _NO_ROOM:
+        return BuildError(f"{error.filename or root}: the image could not be written: {error.strerror}")
+    try:
+        free = f", {format_size(shutil.disk_usage(root).free)} are free"
+    except OSError:
+        free = ""
+    return BuildError(
+        f"{root}: no room for the image: it takes {format_size(needed)}{free} ({error.strerror})",
+        hint="make room there, or set OSVDEPLOY_CACHE to a directory on another disk",
+    )
+
+
+def _bytes_read(image: RawImage) -> int:
+    return sum(extent.end - extent.start for extent in image.read)

@@ -1,0 +1,138 @@
+"""osv.lock: what came from elsewhere, pinned. TOML, beside the spec, committed with it. Format version 1:
+
+    version = 1
+
+    [kernel]
+    file = "loader.img"      # as the spec names it; for people, never compared
+    sha256 = "…"             # of the whole file
+    size = 3801088           # bytes
+    payload = "lzloader"     # osvdeploy.osv.kernel.Payload
+
+The same pins give the same bytes. A version or key that this osvdeploy does not know is refused: it may pin something.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from osvdeploy.build.files import replace_file
+from osvdeploy.context import Context
+from osvdeploy.digests import Digest
+from osvdeploy.errors import BuildError
+from osvdeploy.events import Note
+from osvdeploy.osv.kernel import Kernel
+
+LOCK_NAME = "osv.lock"
+LOCK_VERSION = 1
+
+_HEADER = "# Written by osvdeploy; commit it. `osvdeploy lock --upgrade` moves what is pinned here.\n"
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class KernelPin:
+    """The kernel that builds of this spec are made with."""
+
+    file: str
+    sha256: Digest
+    size: int
+    payload: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """The content of an osv.lock."""
+
+    kernel: KernelPin | None = None
+
+
+def read_lock(path: Path) -> Lock | None:
+    """None where there is no lock yet. Raises BuildError for a file that is none, or a newer one's."""
+    try:
+        return parse_lock(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise BuildError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise BuildError(
+            f"{path}: not a lock file: {error}",
+            hint="take it from version control; or remove it, and the next build pins anew",
+        ) from None
+
+
+def parse_lock(text: str) -> Lock:
+    """Raises ValueError that says what is wrong."""
+    document = tomllib.loads(text)
+    version = document.pop("version", None)
+    if version != LOCK_VERSION:
+        raise ValueError(f"its version is {version!r}, and this osvdeploy knows {LOCK_VERSION}")
+    kernel = document.pop("kernel", None)
+    if document:
+        raise ValueError(f"unknown key {min(document)!r}")
+    return Lock(None if kernel is None else _kernel_pin(kernel))
+
+
+def format_lock(lock: Lock) -> str:
+    """The one text for a lock: same pins, same bytes."""
+    text = f"{_HEADER}version = {LOCK_VERSION}\n"
+    if lock.kernel is not None:
+        pin = lock.kernel
+        text += (
+            f"\n[kernel]\nfile = {_quoted(pin.file)}\nsha256 = {_quoted(pin.sha256)}\n"
+            f"size = {pin.size}\npayload = {_quoted(pin.payload)}\n"
+        )
+    return text
+
+
+def pin_kernel(ctx: Context, path: Path, kernel: Kernel, *, file: str, upgrade: bool = False) -> KernelPin:
+    """Hold ``kernel`` against the lock at ``path``; the first time, or with ``upgrade``, write it there and say so.
+
+    ``file`` is how the spec names it. Raises BuildError with both digests when another one is pinned.
+    """
+    pinned = read_lock(path)
+    ours = KernelPin(_printable(file), kernel.sha256, kernel.size, kernel.payload.value)
+    held = pinned.kernel if pinned is not None else None
+    if held is not None and held.sha256 == ours.sha256:
+        return held
+    if held is not None and not upgrade:
+        raise BuildError(
+            f"{file}: the kernel is {ours.sha256}, {ours.size} bytes, "
+            f"but {path.name} pins {held.sha256}, {held.size} bytes",
+            hint="bring the pinned kernel back, or take this one with `osvdeploy lock --upgrade`",
+        )
+    try:
+        replace_file(path, format_lock(Lock(ours)).encode(), nonce=ctx.nonce())
+    except OSError as error:
+        raise BuildError(f"{path}: cannot be written: {error.strerror}") from None
+    what = f"pinned {file} to {ours.sha256[:12]} in {path.name}"
+    ctx.report(Note(what if held is None else f"{what}, before {held.sha256[:12]}"))
+    return ours
+
+
+def _kernel_pin(table: object) -> KernelPin:
+    if not isinstance(table, dict):
+        raise ValueError("kernel is not a table")
+    known = {"file": str, "sha256": str, "size": int, "payload": str}
+    for key, kind in known.items():
+        if type(table.get(key)) is not kind:
+            raise ValueError(f"kernel.{key} is not there, or not {'a number' if kind is int else 'a text'}")
+    if unknown := table.keys() - known.keys():
+        raise ValueError(f"unknown key 'kernel.{min(unknown)}'")
+    if _DIGEST.fullmatch(table["sha256"]) is None:
+        raise ValueError("kernel.sha256 is not 64 hex digits")
+    return KernelPin(table["file"], Digest(table["sha256"]), table["size"], table["payload"])
+
+
+def _printable(text: str) -> str:
+    """A file's name may hold bytes that are no text; TOML may not."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _quoted(text: str) -> str:
+    # A JSON string is a TOML string, but for DEL, which TOML wants escaped too.
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

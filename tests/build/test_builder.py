@@ -1,0 +1,363 @@
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from osvdeploy.build import builder as builder_module
+from osvdeploy.build.builder import build
+from osvdeploy.build.plan import FileMapping
+from osvdeploy.context import CancelToken, Context
+from osvdeploy.errors import BuildError, CommandLineInvalid, FileTreeInvalid, Interrupted, KernelInvalid, SourceChanged
+from osvdeploy.events import Event, Note, Progress
+from osvdeploy.osv import disk as disk_module
+from osvdeploy.osv import rofs as rofs_module
+from osvdeploy.osv.cmdline import BootCommand
+from osvdeploy.osv.disk import read_disk
+from osvdeploy.osv.image import image_digest
+from tests.build.projects import Project, make_project
+from tests.osv.images import write_loader
+
+
+def digest_of_file(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        # Only what is not a hole: the rest is zeros, and there are a billion of them.
+        at, end = 0, path.stat().st_size
+        while at < end:
+            try:
+                at = os.lseek(file.fileno(), at, os.SEEK_DATA)
+            except OSError as error:
+                assert error.errno == errno.ENXIO
+                break
+            stop = os.lseek(file.fileno(), at, os.SEEK_HOLE)
+            piece = os.pread(file.fileno(), stop - at, at)
+            for offset in range(0, len(piece), 512):
+                if any(piece[offset : offset + 512]):
+                    digest.update((at + offset).to_bytes(8, "big") + piece[offset : offset + 512])
+            at = stop
+    return digest.hexdigest()
+
+
+def left_in(project: Project) -> list[str]:
+    """What a build left in the cache beside finished images and remembered digests."""
+    return [path.name for path in (project.cache.root / "work").iterdir()]
+
+
+def test_a_project_becomes_a_disk_with_its_files(project: Project) -> None:
+    """The disk holds what was declared: kernel, command line and every file that is not left out."""
+    result = project.build()
+    disk = read_disk(result.image.path)
+    assert not result.reused
+    assert disk.boot == result.image.boot
+    assert disk.boot == BootCommand((("verbose", None),), (("LOG", "info"),), ("/hello", "--port", "8080"))
+    assert sorted(disk.rofs().nodes) == sorted(
+        [b"/", b"/hello", b"/srv", b"/srv/home", b"/srv/index.html", b"/srv/js", b"/srv/js/app.js", "/srv/ü".encode()]
+    )
+    assert result.image.size == result.image.path.stat().st_size == 1 << 30
+    assert left_in(project) == []
+
+
+def test_the_image_digest_is_that_of_what_is_on_the_disk(project: Project) -> None:
+    """Anyone who reads the disk can compute the digest that names it."""
+    image = project.build().image
+    disk = read_disk(image.path)
+    rofs = disk.source.pread(disk.partition.start, disk.partition.end - disk.partition.start)
+    assert image.rofs == hashlib.sha256(rofs).hexdigest()
+    assert image.kernel == hashlib.sha256((project.root / "loader.img").read_bytes()).hexdigest()
+    assert image.digest == image_digest(
+        kernel=image.kernel, rofs=image.rofs, partition=disk.partition, size=disk.source.size, boot=disk.boot
+    )
+    assert image.read[-1] == disk.partition
+
+
+def test_a_second_build_finds_the_first(project: Project) -> None:
+    """Nothing changed, nothing is built: the same image from the cache, and it says so."""
+    first = project.build()
+    written = first.image.path.stat().st_mtime_ns
+    second = project.build()
+    assert (first.reused, second.reused) == (False, True)
+    assert second.image == first.image
+    assert second.image.path.stat().st_mtime_ns == written
+    assert any(isinstance(event, Note) and "nothing changed" in event.text for event in project.events)
+
+
+def test_a_file_that_changes_gives_another_image(project: Project) -> None:
+    """Also when its size is the same, and its time was set back."""
+    first = project.build()
+    status = (project.root / "build/hello").stat()
+    project.write("build/hello", "THIS is build/hello")
+    os.utime(project.root / "build/hello", ns=(status.st_atime_ns, status.st_mtime_ns))
+    second = project.build()
+    assert not second.reused
+    assert second.image.rofs != first.image.rofs
+    assert second.image.digest != first.image.digest
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        ({"version": "2.0.0", "app": "other"}, True),
+        ({"command": ("/hello",)}, False),
+        ({"environment": ()}, False),
+        ({"options": ()}, False),
+        ({"size": 2 << 30}, False),
+        ({"files": (FileMapping("build/hello", "/hello"),)}, False),
+    ],
+)
+def test_an_image_depends_on_what_is_in_its_bytes_alone(
+    project: Project, change: dict[str, object], same: bool
+) -> None:
+    """A name is in no byte: it gives the same image. Everything else gives another."""
+    assert (project.build(**change).image.digest == project.build().image.digest) is same
+
+
+def test_what_is_equal_is_built_once_however_it_was_declared(project: Project) -> None:
+    """Files named one by one and by a pattern are the same plan."""
+    by_one = [FileMapping(f"web/{name}", f"/srv/{name}") for name in ("index.html", "js/app.js")]
+    by_pattern = FileMapping("web/**/[a-i]*.?[!a]*", "/srv/", ("*.map", ".git"))
+    first = project.build(files=(*by_one, FileMapping("build/hello", "/hello")))
+    assert project.build(files=(FileMapping("build/hello", "/hello"), by_pattern)).plan == first.plan
+
+
+@pytest.mark.slow
+def test_two_clean_builds_give_the_same_bytes(tmp_path: Path) -> None:
+    """Another directory, locale, umask, time zone, hash seed, file times and order of making: the same disk."""
+    script = """
+import os, sys
+from pathlib import Path
+os.umask(int(sys.argv[3], 8))
+from tests.build.projects import project_at
+result = project_at(Path(sys.argv[1]), Path(sys.argv[2])).build()
+print(result.image.path, result.plan, result.image.digest)
+"""
+    outcomes = []
+    for name, umask, locale, zone, seed in [
+        ("a", "022", "C.UTF-8", "UTC", "1"),
+        ("b/deep/er", "077", "POSIX", "Asia/Tokyo", "2"),
+    ]:
+        root = tmp_path / name
+        project = make_project(root, tmp_path / "unused")
+        if name == "a":
+            # The same files in another order of directory entries, with other times and modes.
+            for page in sorted((root / "web").rglob("*"), reverse=True):
+                if page.is_file() and not page.is_symlink():
+                    content = page.read_bytes()
+                    page.unlink()
+                    project.write(str(page.relative_to(root)), content, age=10**6)
+                    page.chmod(0o600)
+        environment = {
+            **os.environ, "LC_ALL": locale, "TZ": zone, "PYTHONHASHSEED": seed, "PYTHONPATH": str(Path.cwd()),
+            "PYTHONUTF8": "0" if locale == "POSIX" else "1", "PYTHONCOERCECLOCALE": "0",
+        }  # fmt: skip
+        command = [sys.executable, "-c", script, str(root), str(tmp_path / f"cache-{seed}"), umask]
+        run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        path, plan, digest = run.stdout.split()
+        outcomes.append((plan, digest, digest_of_file(Path(path)), Path(path).stat().st_size))
+    assert outcomes[0] == outcomes[1]
+
+
+def test_two_builds_of_one_plan_at_once_both_succeed(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever comes second uses what the first put into the cache, though both built it."""
+    together = threading.Barrier(2)
+    compose = disk_module.compose
+
+    def compose_together(*args: object, **kwargs: object) -> object:
+        composed = compose(*args, **kwargs)  # type: ignore[arg-type]
+        together.wait(timeout=20)
+        return composed
+
+    monkeypatch.setattr(builder_module, "compose", compose_together)
+    results = []
+    threads = [threading.Thread(target=lambda: results.append(project.build())) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 2
+    assert results[0].image == results[1].image
+    assert [result.reused for result in results] == [False, False]
+    assert left_in(project) == []
+
+
+@pytest.mark.slow
+def test_what_a_killed_build_left_is_swept(project: Project) -> None:
+    """A build that was killed while it wrote leaves no entry, and the next one removes what it left."""
+    script = """
+import os, signal, sys
+from pathlib import Path
+from osvdeploy.build import builder
+from tests.build.projects import project_at
+def written(*args, **kwargs):
+    compose(*args, **kwargs)
+    os.kill(os.getpid(), signal.SIGKILL)
+compose, builder.compose = builder.compose, written
+project_at(Path(sys.argv[1]), Path(sys.argv[2])).build()
+"""
+    command = [sys.executable, "-c", script, str(project.root), str(project.cache.root)]
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+    killed = subprocess.run(command, capture_output=True, env=environment, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert len(left_in(project)) == 2
+    assert not project.build().reused
+    assert left_in(project) == []
+
+
+def test_the_workspace_of_a_living_build_is_left_alone(project: Project) -> None:
+    """Sweeping takes only what no process holds."""
+    with project.cache.workspace(project.context) as busy:
+        (busy / "disk.raw").write_bytes(b"half")
+        project.build()
+        assert (busy / "disk.raw").read_bytes() == b"half"
+    assert left_in(project) == []
+
+
+@pytest.mark.slow
+def test_a_limit_on_file_sizes_is_told(project: Project) -> None:
+    """Where the disk's whole size is more than a file may have, the build ends, and leaves nothing."""
+    script = f"""
+import resource, signal, sys
+from pathlib import Path
+from osvdeploy.errors import BuildError
+from tests.build.projects import project_at
+project = project_at(Path(sys.argv[1]), Path(sys.argv[2]))
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, ({1 << 20}, {resource.RLIM_INFINITY}))
+try:
+    project.build()
+except BuildError as error:
+    print(error, error.hint)
+"""
+    command = [sys.executable, "-c", script, str(project.root), str(project.cache.root)]
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert "cannot hold the image, a sparse file of 1GiB" in run.stdout
+    assert str(project.cache.root) in run.stdout and "OSVDEPLOY_CACHE" in run.stdout
+    assert left_in(project) == []
+    assert not list((project.cache.root).glob("images/*"))
+
+
+@pytest.mark.parametrize("room", [0, 65536, 2 << 20, (2 << 20) + 2048])
+def test_a_disk_that_fills_up_anywhere_leaves_nothing(
+    project: Project, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    """At whatever byte the disk is full, the error is the same and the cache is as before."""
+    pwrite = os.pwrite
+
+    def until_full(fd: int, content: memoryview, offset: int) -> int:
+        if offset + len(content) > room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return pwrite(fd, content, offset)
+
+    monkeypatch.setattr(os, "pwrite", until_full)
+    with pytest.raises(BuildError, match=r"no room for the image: it takes .* are free") as refused:
+        project.build()
+    assert refused.value.hint is not None and "OSVDEPLOY_CACHE" in refused.value.hint
+    assert left_in(project) == []
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    assert not project.build().reused
+
+
+def test_a_cache_that_cannot_be_written_is_named(project: Project) -> None:
+    """A file in the place of the cache is an error with the way out, not a traceback."""
+    project.cache.root.write_text("in the way")
+    with pytest.raises(BuildError, match="build cache cannot be written"):
+        project.build()
+
+
+def test_an_interrupted_build_leaves_nothing(project: Project) -> None:
+    """Ctrl-C in the middle of writing ends the build with nothing half-made."""
+    cancel = CancelToken()
+
+    def interrupt(event: Event) -> None:
+        if isinstance(event, Progress):
+            cancel.cancel()
+
+    project.write("build/hello", bytes(3 << 20))
+    with pytest.raises(Interrupted):
+        build(Context(reporter=interrupt, cancel=cancel), project.inputs, project.cache)
+    assert left_in(project) == []
+    assert not project.build().reused
+
+
+def test_a_source_that_changes_while_it_is_built_stops_the_build(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was planned is what is written, or nothing is."""
+    lay_out = rofs_module.lay_out
+
+    def changed_meanwhile(tree: object) -> object:
+        project.write("web/index.html", "changed")
+        return lay_out(tree)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(builder_module, "lay_out", changed_meanwhile)
+    with pytest.raises(SourceChanged, match=r"web/index\.html"):
+        project.build()
+    assert left_in(project) == []
+
+
+@pytest.mark.parametrize("damage", ["no disk", "short disk", "no json", "torn json", "other json", "newer"])
+def test_a_damaged_entry_is_built_again(project: Project, damage: str) -> None:
+    """The cache never answers with a disk that it cannot vouch for."""
+    good = project.build()
+    json = good.image.path.with_name("image.json")
+    match damage:
+        case "no disk":
+            good.image.path.unlink()
+        case "short disk":
+            os.truncate(good.image.path, 4096)
+        case "no json":
+            json.unlink()
+        case "torn json":
+            json.write_bytes(json.read_bytes()[:50])
+        case "other json":
+            json.write_text('{"version": 1, "boot": []}')
+        case "newer":
+            json.write_bytes(json.read_bytes().replace(b'"version": 1', b'"version": 2'))
+    again = project.build()
+    assert not again.reused
+    assert again.image == good.image
+    assert project.build().reused
+    assert left_in(project) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "says"),
+    [
+        ({"kernel": "nothing.img"}, KernelInvalid, r"nothing\.img: cannot be read: No such file"),
+        ({"kernel": "build/hello"}, KernelInvalid, "build/hello: truncated"),
+        ({"command": ()}, CommandLineInvalid, "names no program"),
+        ({"command": ("/hello", "a$b")}, CommandLineInvalid, "'a\\$b'"),
+        ({"size": 100}, BuildError, "whole GiB"),
+        ({"files": (FileMapping("nothing", "/a"),)}, FileTreeInvalid, "from = 'nothing': no such file"),
+    ],
+)
+def test_what_cannot_be_built_is_refused_before_anything_is_made(
+    project: Project, change: dict[str, object], error: type[Exception], says: str
+) -> None:
+    """Bad input is an error that names it; no image appears."""
+    with pytest.raises(error, match=says):
+        project.build(**change)
+    assert not list(project.cache.root.glob("images/*"))
+
+
+def test_another_kernel_than_the_pinned_one_stops_the_build(project: Project) -> None:
+    """The first build pins its kernel; a change of it is refused until the lock is upgraded."""
+    pinned = project.build().image.kernel
+    assert any(isinstance(event, Note) and "pinned loader.img" in event.text for event in project.events)
+    write_loader(project.root / "loader.img", chunks=3)
+    with pytest.raises(BuildError) as refused:
+        project.build()
+    changed = hashlib.sha256((project.root / "loader.img").read_bytes()).hexdigest()
+    assert pinned in str(refused.value) and changed in str(refused.value)
+    assert "osvdeploy lock --upgrade" in (refused.value.hint or "")
+    assert builder_module.upgrade_lock(project.context, project.inputs, project.cache).sha256 == changed
+    assert project.build().image.kernel == changed

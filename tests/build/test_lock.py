@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from osvdeploy.build.lock import KernelPin, Lock, format_lock, parse_lock, pin_kernel, read_lock
+from osvdeploy.context import Context
+from osvdeploy.digests import Digest
+from osvdeploy.errors import BuildError
+from osvdeploy.events import Note, Recorder
+from osvdeploy.osv.kernel import read_kernel
+from tests.osv.images import write_loader
+
+PIN = KernelPin("loader.img", Digest("ab" * 32), 131072, "lzloader")
+
+pins = st.builds(
+    KernelPin,
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
+    st.binary(min_size=32, max_size=32).map(bytes.hex),
+    st.integers(0, 2**62),
+    st.sampled_from(["lzloader", "unknown"]),
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.builds(Lock, st.none() | pins))
+def test_any_lock_reads_back_as_written(lock: Lock) -> None:
+    """Whatever a file is called, its pin survives."""
+    assert parse_lock(format_lock(lock)) == lock
+
+
+def test_the_text_is_the_documented_one() -> None:
+    """The lock is committed and read by people: its form is fixed."""
+    assert format_lock(Lock(PIN)).splitlines()[1:] == [
+        "version = 1", "", "[kernel]", 'file = "loader.img"', f'sha256 = "{"ab" * 32}"', "size = 131072",
+        'payload = "lzloader"',
+    ]  # fmt: skip
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.one_of(st.text(max_size=60), st.text(max_size=8).map(lambda text: format_lock(Lock(PIN)).replace("a", text))))
+def test_any_text_is_a_lock_or_refused(text: str) -> None:
+    """Any text is read or refused with a reason; nothing else happens."""
+    try:
+        parse_lock(text)
+    except ValueError as error:
+        assert str(error)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "version is None"),
+        ("version = 2", "version is 2"),
+        ("version = 1\nmodules = 1", "unknown key 'modules'"),
+        ("version = 1\nkernel = 1", "not a table"),
+        (format_lock(Lock(PIN)) + "extra = 1", "unknown key 'kernel.extra'"),
+        (format_lock(Lock(PIN)).replace("131072", '"x"'), "kernel.size is not there, or not a number"),
+        (format_lock(Lock(PIN)).replace("131072", "true"), "not a number"),
+        (format_lock(Lock(PIN)).replace("ab", "xy"), "64 hex digits"),
+        ("<<<<<<< ours", "Invalid"),
+    ],
+)
+def test_a_lock_that_is_none_is_refused_with_its_name(tmp_path: Path, text: str, says: str) -> None:
+    """A torn, merged or newer lock stops the build; it is never written over."""
+    path = tmp_path / "osv.lock"
+    path.write_text(text)
+    with pytest.raises(BuildError, match=says) as refused:
+        read_lock(path)
+    assert str(refused.value).startswith(str(path))
+    assert path.read_text() == text
+
+
+def test_the_first_build_pins_and_says_so(tmp_path: Path) -> None:
+    """A pin is a change of the user's tree, so it is announced; the same kernel again changes nothing."""
+    kernel = read_kernel(write_loader(tmp_path / "loader.img"))
+    recorder = Recorder()
+    path = tmp_path / "osv.lock"
+    pin = pin_kernel(Context(reporter=recorder), path, kernel, file="loader.img")
+    assert recorder.events == [Note(f"pinned loader.img to {kernel.sha256[:12]} in osv.lock")]
+    before = path.stat()
+    assert pin_kernel(Context(reporter=recorder), path, kernel, file="../elsewhere/loader.img") == pin
+    assert len(recorder.events) == 1
+    assert path.stat() == before
+
+
+def test_another_kernel_needs_an_upgrade(tmp_path: Path) -> None:
+    """A changed kernel is refused with both digests; an upgrade says from what to what."""
+    path = tmp_path / "osv.lock"
+    first = read_kernel(write_loader(tmp_path / "a.img"))
+    second = read_kernel(write_loader(tmp_path / "b.img", chunks=4))
+    recorder = Recorder()
+    pin_kernel(Context(), path, first, file="a.img")
+    with pytest.raises(BuildError) as refused:
+        pin_kernel(Context(), path, second, file="b.img")
+    assert first.sha256 in str(refused.value) and second.sha256 in str(refused.value)
+    pin_kernel(Context(reporter=recorder), path, second, file="b.img", upgrade=True)
+    lock = read_lock(path)
+    assert lock is not None and lock.kernel is not None and lock.kernel.sha256 == second.sha256
+    assert recorder.events == [Note(f"pinned b.img to {second.sha256[:12]} in osv.lock, before {first.sha256[:12]}")]
+
+
+def test_a_lock_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    """A missing folder is an error about the lock, and leaves nothing."""
+    kernel = read_kernel(write_loader(tmp_path / "loader.img"))
+    with pytest.raises(BuildError, match=r"gone/osv\.lock: cannot be written: No such file"):
+        pin_kernel(Context(), tmp_path / "gone" / "osv.lock", kernel, file="loader.img")
+
+
+def test_a_name_that_is_no_text_is_written_readably(tmp_path: Path) -> None:
+    """TOML holds text only; the name is for people, so it is shown with escapes."""
+    kernel = read_kernel(write_loader(tmp_path / "loader.img"))
+    pin = pin_kernel(Context(), tmp_path / "osv.lock", kernel, file="a\udcff.img")
+    assert pin.file == r"a\xff.img"
+    assert read_lock(tmp_path / "osv.lock") == Lock(pin)
