@@ -19,15 +19,15 @@ BLOCK = 64 * KIB
 BOOT = BootCommand((("verbose", None),), (("LOG_LEVEL", "info"),), ("/hello", "--port", "8080"))
 
 
-def raw_disk(path: Path, blocks: int = 5, seed: bytes = b"1.0.0") -> RawImage:
+def raw_disk(path: Path, blocks: int = 5, seed: bytes = b"1.0.0", block: int = BLOCK) -> RawImage:
     """A 1 GiB disk whose first ``blocks`` blocks are read but for the middle of one, with a hole behind them.
 
     Block 1 is read and all zeros; what nobody reads behind the last byte of the last block is not zero.
     """
     with path.open("wb") as file:
         for index in range(blocks):
-            filling = hashlib.sha256(seed + bytes([index])).digest() * (BLOCK // 32)
-            file.write(bytes(BLOCK) if index == 1 else filling)
+            filling = hashlib.sha256(seed + bytes([index])).digest() * (block // 32)
+            file.write(bytes(block) if index == 1 else filling)
         file.truncate(GIB)
     return RawImage(
         path=path,
@@ -35,7 +35,7 @@ def raw_disk(path: Path, blocks: int = 5, seed: bytes = b"1.0.0") -> RawImage:
         digest=sha256(seed),
         kernel=sha256(b"kernel"),
         rofs=sha256(b"rofs" + seed),
-        read=(Extent(0, 32 * KIB), Extent(BLOCK, 3 * BLOCK), Extent(3 * BLOCK, blocks * BLOCK - 100)),
+        read=(Extent(0, 32 * KIB), Extent(block, 2 * block), Extent(2 * block, blocks * block - 100)),
         boot=BOOT,
     )
 

@@ -65,14 +65,14 @@ class MemorySnapshots:
         return self._block_size
 
     def find(self, ctx: Context, name: str) -> UploadedDisk | None:
-        with self.faults.around("snapshots.find"):
+        with self.faults.around("snapshots.find", name):
             for upload in self._uploads.values():
                 if upload.name == name and upload.finished and is_ours(upload.tags):
                     return upload.disk()
             return None
 
     def start(self, ctx: Context, request: UploadRequest) -> BlockSink:
-        with self.faults.around("snapshots.start"):
+        with self.faults.around("snapshots.start", request.name):
             parent = self._parent(request)
             token = (request.name, request.digest, request.size_gib, parent and parent.id, request.attempt)
             if token not in self._tokens:
@@ -93,7 +93,7 @@ class MemorySnapshots:
             return _MemorySink(self, self._tokens[token])
 
     def delete(self, ctx: Context, disk_id: str) -> None:
-        with self.faults.around("snapshots.delete"):
+        with self.faults.around("snapshots.delete", disk_id):
             self._remove(disk_id)
 
     def owned(self, ctx: Context, tags: Tags) -> list[UploadedDisk]:
@@ -157,7 +157,7 @@ class _MemorySink:
     def put(self, ctx: Context, blocks: Iterable[Block], stored: Callable[[int], None]) -> None:
         for block in blocks:
             ctx.check()
-            with self._store.faults.around("snapshots.put"):
+            with self._store.faults.around("snapshots.put", self._id, block.index):
                 upload = self._store._open(self._id)
                 if upload.finished:
                     raise Refused(f"{self._id}: finished, nothing more can be put")
@@ -171,7 +171,7 @@ class _MemorySink:
             stored(block.index)
 
     def complete(self, ctx: Context, count: int, checksum: bytes) -> UploadedDisk:
-        with self._store.faults.around("snapshots.complete"):
+        with self._store.faults.around("snapshots.complete", self._id):
             upload = self._store._open(self._id)
             if not upload.finished:
                 if count != len(upload.written):
@@ -185,7 +185,7 @@ class _MemorySink:
             return upload.disk()
 
     def abort(self, ctx: Context) -> None:
-        with self._store.faults.around("snapshots.abort"):
+        with self._store.faults.around("snapshots.abort", self._id):
             self._store._remove(self._id)
 
 
@@ -203,11 +203,11 @@ class MemoryImages:
         snapshots.in_use = lambda disk_id: any(image.disk == disk_id for image in self._images.values())
 
     def find(self, ctx: Context, name: str) -> CloudImage | None:
-        with self.faults.around("images.find"):
+        with self.faults.around("images.find", name):
             return self._named(name)
 
     def register(self, ctx: Context, request: ImageRequest) -> CloudImage:
-        with self.faults.around("images.register"):
+        with self.faults.around("images.register", request.name):
             there = self._named(request.name)
             if there is not None:
                 if there.digest != request.digest:
@@ -221,7 +221,7 @@ class MemoryImages:
             return self._add(ctx, request.name, request.digest, disk.id, request.tags)
 
     def deregister(self, ctx: Context, image_id: str) -> None:
-        with self.faults.around("images.deregister"):
+        with self.faults.around("images.deregister", image_id):
             self._images.pop(image_id, None)
 
     def owned(self, ctx: Context, tags: Tags) -> list[CloudImage]:

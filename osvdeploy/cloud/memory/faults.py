@@ -38,9 +38,14 @@ class Faults:
         with self._lock:
             self._plans.append(_Plan(operation, error, at, times, after))
 
+    def clear(self) -> None:
+        """Fail no more."""
+        with self._lock:
+            self._plans.clear()
+
     @contextmanager
-    def around(self, operation: str) -> Iterator[None]:
-        """What a fake wraps each of its operations in."""
+    def around(self, operation: str, *arguments: object) -> Iterator[None]:
+        """What a fake wraps each of its operations in; ``arguments`` say on what, for those that keep a log."""
         before, after = self._due(operation)
         if before is not None:
             raise before

@@ -1,0 +1,134 @@
+"""Publishing, killed or refused at every single call it makes.
+
+Killed: the next run converges, with one disk and one image, whatever the journal remembers. Refused: nothing is left.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from osvdeploy.cloud.interfaces import Cloud, ReleaseId
+from osvdeploy.cloud.tags import release_tags, service_tags
+from osvdeploy.digests import sha256
+from osvdeploy.errors import Refused
+from osvdeploy.osv.cmdline import BootCommand
+from osvdeploy.publish.blocks import first_block
+from osvdeploy.publish.journal import Journal
+from osvdeploy.publish.publisher import publish_image, publish_release
+from tests.faults.venues import Killed, Venue, venues
+from tests.publish.disk import BOOT, raw_disk
+
+DIGEST = sha256(b"release")
+RELEASE = ReleaseId(f"orders-1.0.0-{DIGEST[:8]}")
+
+
+@dataclass
+class Run:
+    """Publishes one image and one release on it, as one command of a user does."""
+
+    folder: Path
+    venue: Venue
+
+    def __post_init__(self) -> None:
+        self.raw = raw_disk(self.folder / "disk.raw", blocks=3, block=self.venue.block_size)
+
+    def __call__(self, cloud: Cloud, state: str = "state") -> None:
+        ctx, journal = self.venue.ctx, Journal(self.folder / state)
+        image = publish_image(ctx, self.raw, app="orders", version="1.0.0", tags={}, cloud=cloud, journal=journal).image
+        publish_release(
+            ctx,
+            image,
+            block0=first_block(self.raw, self.venue.block_size),
+            boot=BootCommand(BOOT.options, (*BOOT.environment, ("LEVEL", "debug")), BOOT.words),
+            release=RELEASE,
+            digest=DIGEST,
+            tags=release_tags(
+                service_tags("orders", "orders/production", "/ledger"),
+                release=RELEASE,
+                version="1.0.0",
+                image=self.raw.digest,
+                configuration=sha256(b"configuration"),
+                digest=DIGEST,
+            ),
+            cloud=cloud,
+            journal=journal,
+        )
+
+    def check(self) -> None:
+        """One disk and one image of each, and every byte where it belongs."""
+        cloud, ctx = self.venue.connect(), self.venue.ctx
+        disks = {disk.name: disk for disk in cloud.snapshots.owned(ctx, {})}
+        images = {image.name: image for image in cloud.images.owned(ctx, {})}
+        assert len(cloud.snapshots.owned(ctx, {})) == len(cloud.images.owned(ctx, {})) == 2
+        assert set(disks) == set(images) == {"orders-1.0.0", RELEASE}
+        assert images["orders-1.0.0"].disk == disks["orders-1.0.0"].id
+        assert images[RELEASE].disk == disks[RELEASE].id
+        blocks = self.venue.read(disks["orders-1.0.0"].id)
+        with self.raw.path.open("rb") as file:
+            assert blocks == {index: file.read(self.venue.block_size) for index in range(3)}
+        assert {index for index, data in self.venue.read(disks[RELEASE].id).items() if data != blocks[index]} == {0}
+
+    def left(self) -> int:
+        cloud, ctx = self.venue.connect(), self.venue.ctx
+        return len(cloud.snapshots.owned(ctx, {})) + len(cloud.images.owned(ctx, {}))
+
+
+def count_calls(folder: Path, kind: str) -> int:
+    """How many calls a run makes that nothing goes wrong in."""
+    venue = venues[kind]()
+    run = Run(folder, venue)
+    run(venue.connect())
+    calls = venue.calls
+    run.check()
+    return calls
+
+
+@pytest.mark.parametrize("kind", venues)
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("memory", ["journal kept", "journal lost"])
+def test_killed_at_any_call(tmp_path: Path, kind: str, after: bool, memory: str) -> None:
+    """Whichever call is the last thing a process did, before or after it took effect, the next run converges."""
+    for number in range(1, count_calls(tmp_path, kind) + 1):
+        venue = venues[kind]()
+        run = Run(tmp_path, venue)
+        with pytest.raises(Killed):
+            run(venue.connect(kill=number, after=after), f"state-{number}")
+
+        run(venue.connect(), f"state-{number}" if memory == "journal kept" else f"other-{number}")
+
+        run.check()
+
+
+@pytest.mark.parametrize("kind", venues)
+def test_killed_twice(tmp_path: Path, kind: str) -> None:
+    """A second kill, at the first call of its run that changes something, changes nothing about that."""
+    calls = count_calls(tmp_path, kind)
+    for number in range(1, calls + 1, 3):
+        venue = venues[kind]()
+        run = Run(tmp_path, venue)
+        for kill in (number, 4, 3):
+            try:
+                run(venue.connect(kill=kill, after=True), f"state-{number}")
+            except Killed:
+                pass
+        run(venue.connect(), f"state-{number}")
+        run.check()
+
+
+@pytest.mark.parametrize("kind", venues)
+def test_refused_at_any_call(tmp_path: Path, kind: str) -> None:
+    """Whichever call is refused, what the step made is gone; and once the cause is, the same command works."""
+    for number in range(1, count_calls(tmp_path, kind) + 1):
+        venue = venues[kind]()
+        run = Run(tmp_path, venue)
+        with pytest.raises(Refused, match="not allowed"):
+            run(venue.connect(refuse=number), f"state-{number}")
+        # The image stands where it was the release that was refused; a half-made one never does.
+        assert run.left() in (0, 2)
+
+        run(venue.connect(), f"state-{number}")
+
+        run.check()

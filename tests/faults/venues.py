@@ -1,0 +1,63 @@
+"""Clouds in which one call of a connection can be the last one, or be refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Protocol
+
+from osvdeploy.cloud.interfaces import Cloud
+from osvdeploy.cloud.memory import MemoryCloud
+from osvdeploy.context import Context, VirtualClock
+from osvdeploy.errors import Refused
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing catches it, and nothing is sent after it."""
+
+
+class Venue(Protocol):
+    """One empty cloud in virtual time."""
+
+    ctx: Context
+    block_size: int
+
+    @property
+    def calls(self) -> int:
+        """Calls made so far, over all connections."""
+
+    def connect(self, *, kill: int | None = None, after: bool = False, refuse: int | None = None) -> Cloud:
+        """A new process's connection. Its ``kill``-th call raises Killed, before or ``after`` it took effect, as does
+        every later one; its ``refuse``-th call is refused with "not allowed"."""
+
+    def read(self, disk: str) -> dict[int, bytes]:
+        """All blocks that read back from a disk."""
+
+
+class MemoryVenue:
+    """The memory fake."""
+
+    def __init__(self) -> None:
+        clock = VirtualClock()
+        self.ctx = Context(clock=clock)
+        self._memory = MemoryCloud(clock)
+        self.block_size = self._memory.snapshots.block_size
+
+    @property
+    def calls(self) -> int:
+        return len(self._memory.faults.calls)
+
+    def connect(self, *, kill: int | None = None, after: bool = False, refuse: int | None = None) -> Cloud:
+        self._memory.faults.clear()
+        if kill is not None:
+            self._memory.faults.fail("*", Killed(), at=kill, after=after)
+            self._memory.faults.fail("*", Killed(), at=kill + 1, times=1_000_000)
+        if refuse is not None:
+            self._memory.faults.fail("*", Refused("not allowed"), at=refuse)
+        return replace(self._memory.cloud)
+
+    def read(self, disk: str) -> dict[int, bytes]:
+        return self._memory.snapshots.blocks(disk)
+
+
+venues: dict[str, Callable[[], Venue]] = {"memory": MemoryVenue}
