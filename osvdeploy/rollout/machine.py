@@ -33,14 +33,15 @@ from osvdeploy.sizes import format_duration
 def advance(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
     """Decide one step of a rollout.
 
-    Stages that this very observation already settles are passed at once (a warm rollback goes from prepare to shift
-    on its first look); a step with neither action nor wait asks for another look.
+    Stages on the way up that this very observation already settles are passed at once (a warm rollback goes from
+    prepare to shift on its first look); a step with neither action nor wait asks for another look.
     """
     if run.abort is not None and run.verdict is None and run.stage not in (Stage.CLEAN_UP, Stage.DONE):
-        run = fail(run, now, run.abort)
+        return Step(fail(run, now, run.abort))
     while True:
         step = _STAGES[run.stage](run, seen, limits, now)
-        if step.action is not None or step.wait or step.run.stage is run.stage or step.run.over:
+        passed = step.run.stage is not run.stage and step.run.stage in (Stage.BOOT, Stage.VERIFY, Stage.SHIFT)
+        if not passed or step.action is not None or step.wait:
             return step
         run = step.run
 
@@ -131,7 +132,9 @@ def _shift(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
         return Step(run)
     whole = run.steps[run.step].weight == 100
     allowed = {run.candidate} if whole or run.stable is None else {run.candidate, run.stable}
-    run = _count(run, seen.live, allowed)
+    # A rule that was just made is not in force at every entry point yet: until then the listener's default action
+    # answers, and its refusals say nothing about the first release.
+    run = _count(run, seen.live, allowed, forgive_unnamed=run.stable is None)
     if run.tally.bad >= limits.bad_answers:
         reason = f"{run.tally.bad} bad answers in a row through the balancer: {run.tally.last}"
         return Step(fail(run.judged("traffic", False, now, reason), now, reason))
@@ -245,13 +248,15 @@ def _watch(run: Run, seen: Observation, limits: Limits, now: datetime) -> tuple[
     return run, ""
 
 
-def _count(run: Run, answers: Sequence[Answer], allowed: Collection[str]) -> Run:
+def _count(run: Run, answers: Sequence[Answer], allowed: Collection[str], *, forgive_unnamed: bool = False) -> Run:
     """The tally after these answers: good ones in a row come from ``allowed`` (or name nothing where no header is
     agreed); a bad one is no healthy answer at all; one from another release starts the count of good ones afresh."""
     tally = run.tally
     named = run.settings.health.version_header is not None
     for answer in answers:
-        if not answer.well:
+        if forgive_unnamed and answer.release is None and (named or not answer.well):
+            tally = replace(tally, good=0, bad=0, ready_since=None, last=answer.told)
+        elif not answer.well:
             tally = replace(tally, good=0, bad=tally.bad + 1, ready_since=None, last=answer.told)
         elif named and answer.release is None:
             tally = replace(tally, good=0, bad=tally.bad + 1, last=answer.told)

@@ -98,13 +98,21 @@ class RolloutManager:
     def rollback(self, ctx: Context, to: Release | None = None) -> Rollout:
         """Bring an earlier release back: ``to``, or the one that served before the present one.
 
-        With an unfinished deploy, that deploy is aborted, and that is all unless ``to`` asks for another release than
-        the stable one.
+        Goes on with an unfinished rollback. An unfinished deploy is aborted, and that is all unless ``to`` asks for
+        another release than the stable one.
         """
         with lease.held(ctx, self.ledger, f"rollback to {to.id if to else 'the release before'}") as held:
             route = self._route(held.head)
             unfinished = held.head.unfinished
-            ended = self._settle(ctx, held, None, "a rollback was asked for")
+            goes_on = (
+                unfinished is not None
+                and unfinished.kind is Kind.ROLLBACK
+                and (to is None or to.id == unfinished.candidate)
+            )
+            wanted = unfinished.candidate if goes_on and unfinished is not None else None
+            ended = self._settle(ctx, held, wanted, "a rollback was asked for")
+            if goes_on and ended is not None:
+                return _ended(held.head, ended)
             if ended is not None and unfinished is not None and ended.verdict is Outcome.ABORTED:
                 self._hold(ctx, held, ended.candidate, "a rollback left it")
                 stable = held.head.stable

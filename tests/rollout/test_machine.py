@@ -21,6 +21,7 @@ from osvdeploy.rollout.model import (
     SetWeights,
     Stage,
     StartCandidate,
+    Step,
     WireSlots,
 )
 from osvdeploy.rollout.releases import TrafficStep
@@ -31,8 +32,13 @@ NEW, OLD = release("2.0.0").id, release("1.0.0").id
 SHIFTED = {Slot.BLUE: 0, Slot.GREEN: 100}
 
 
-def step(of: Run, look: Observation, seconds: float = 0.0, **limits: Any) -> Any:
-    return advance(of, look, replace(LIMITS, **limits), after(seconds))
+def step(of: Run, look: Observation, seconds: float = 0.0) -> Step:
+    """What is decided on this look, and where that asks for another look, on the same again."""
+    decided = advance(of, look, LIMITS, after(seconds))
+    while decided.action is None and not decided.wait and not decided.run.over and decided.run != of:
+        of = decided.run
+        decided = advance(of, look, LIMITS, after(seconds))
+    return decided
 
 
 def test_slots_are_wired_before_anything_is_started() -> None:

@@ -1,0 +1,183 @@
+"""Every call of a rollout is a place to die at: the next command finds what was done, and goes on.
+
+On the memory cloud, in virtual time, by each call's number: the process dies before the call took effect, or after
+it did and before it heard so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pytest
+
+from osvdeploy.cloud.memory import Call, Moment
+from osvdeploy.rollout.model import Kind, Outcome
+from tests.rollout.service import Service
+
+pytestmark = pytest.mark.slow
+
+
+class Killed(BaseException):
+    """The process is gone: nothing of it runs any more, no clean-up either."""
+
+
+@dataclass
+class Killer:
+    """Dies at the n-th call from now, and at every call after that: a dead process makes none."""
+
+    at: int
+    moment: Moment
+    seen: int = 0
+    dead: bool = False
+
+    def __call__(self, call: Call, moment: Moment) -> None:
+        if self.dead:
+            raise Killed
+        if moment is Moment.BEFORE:
+            self.seen += 1
+        if self.seen == self.at and moment is self.moment:
+            self.dead = True
+            raise Killed
+
+
+@contextmanager
+def killed(service: Service, killer: Killer) -> Iterator[None]:
+    service.cloud.on_call(killer)
+    try:
+        yield
+    except Killed:
+        pass
+    finally:
+        service.cloud.on_call(None)
+
+
+def served(version: str) -> Service:
+    service = Service()
+    service.deploy(version)
+    return service
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What stands before, the command that dies, the same command again, and what must hold then."""
+
+    name: str
+    before: Callable[[], Service]
+    command: Callable[[Service], object]
+    again: Callable[[Service], object]
+    serving: str
+    running: frozenset[str]
+
+
+def _failing() -> Service:
+    service = served("1.0.0")
+    service.publish("1.1.0")
+    service.cloud.behave(service.id("1.1.0"), answers=(500,))
+    return service
+
+
+def _prepared() -> Service:
+    service = served("1.0.0")
+    service.publish("1.1.0")
+    return service
+
+
+def _two() -> Service:
+    service = served("1.0.0")
+    service.deploy("1.1.0")
+    return service
+
+
+def _three() -> Service:
+    service = _two()
+    service.deploy("1.2.0")
+    return service
+
+
+def _deploy(service: Service) -> object:
+    return service.manager().deploy(service.context(), service.release("1.1.0"))
+
+
+def _back_to_first(service: Service) -> object:
+    return service.rollback("1.0.0")
+
+
+def _back_unless_over(service: Service) -> object:
+    """`osvdeploy rollback` again, as long as the one that died was not over: it names no release."""
+    over = service.head.unfinished is None and service.head.run is not None and service.head.run.kind is Kind.ROLLBACK
+    return None if over and service.head.lease is None else service.rollback(None if not over else "1.0.0")
+
+
+SCENARIOS = [
+    Scenario("deploy", _prepared, _deploy, _deploy, "1.1.0", frozenset({"1.0.0", "1.1.0"})),
+    Scenario("deploy of a bad release", _failing, _deploy, _deploy, "1.0.0", frozenset({"1.0.0"})),
+    Scenario("rollback", _two, _back_unless_over, _back_unless_over, "1.0.0", frozenset({"1.0.0"})),
+    Scenario("warm rollback", _two, _back_to_first, _back_to_first, "1.0.0", frozenset({"1.0.0"})),
+    Scenario("cold rollback", _three, _back_to_first, _back_to_first, "1.0.0", frozenset({"1.0.0"})),
+]
+
+
+def points(scenario: Scenario) -> tuple[int, list[int]]:
+    """How many calls the command makes, and which to die at: every change, and of the reads every seventh and the
+    last ones (they are polls and look-ups that all end the same way)."""
+    service = scenario.before()
+    before = len(service.cloud.calls)
+    scenario.command(service)
+    calls = service.cloud.calls[before:]
+    chosen = [at for at, call in enumerate(calls, 1) if call.mutating or at % 7 == 1 or at > len(calls) - 12]
+    return len(calls), chosen
+
+
+@pytest.mark.parametrize("moment", list(Moment))
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+def test_dying_at_any_call_converges(scenario: Scenario, moment: Moment) -> None:
+    """After a death at call n, the same command again ends as it would have, and nothing is left over."""
+    total, chosen = points(scenario)
+    assert total > 10
+    for at in chosen:
+        service = scenario.before()
+        before = len(service.cloud.calls)
+        with killed(service, Killer(at, moment)):
+            scenario.command(service)
+        said = (
+            f"died {moment} call {at} of {total}: {service.cloud.calls[min(before + at, len(service.cloud.calls)) - 1]}"
+        )
+        assert len(service.cloud.serving) == 1, said
+        scenario.again(service)
+        service.clock.advance(120)
+        assert service.cloud.serving == {service.id(scenario.serving)}, said
+        assert service.cloud.running == {service.id(version) for version in scenario.running}, said
+        head = service.head
+        assert head.lease is None and head.unfinished is None, said
+        assert head.stable is not None and head.stable.release == service.id(scenario.serving), said
+
+
+@pytest.mark.parametrize("moment", list(Moment))
+def test_destroy_that_dies_goes_on(moment: Moment) -> None:
+    """Destroying again takes away what was left, whatever it was."""
+    service = _two()
+    before = len(service.cloud.calls)
+    service.destroy()
+    total = len(service.cloud.calls) - before
+    for at in range(1, total + 1):
+        service = _two()
+        with killed(service, Killer(at, moment)):
+            service.destroy()
+        if not service.head.destroyed:
+            service.destroy()
+        assert service.cloud.standing == set(), f"died {moment} call {at} of {total}"
+
+
+def test_two_deaths_in_one_rollout_converge() -> None:
+    """Dying while going on from a death is no different."""
+    for first in range(5, 60, 11):
+        for second in range(5, 60, 13):
+            service = _prepared()
+            for at in (first, second):
+                with killed(service, Killer(at, Moment.AFTER)):
+                    _deploy(service)
+            outcome = service.manager().deploy(service.context(), service.release("1.1.0"))
+            assert outcome.outcome is Outcome.SUCCEEDED
+            assert service.cloud.running == {service.id("1.0.0"), service.id("1.1.0")}

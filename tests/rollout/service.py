@@ -1,0 +1,86 @@
+"""One service in a memory cloud, deployed and rolled back as the product does it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+
+from osvdeploy.cloud.interfaces import Block, ImageRequest, ReleaseId, UploadRequest
+from osvdeploy.cloud.memory import MemoryCloud
+from osvdeploy.cloud.tags import release_tags, service_tags
+from osvdeploy.context import Context, ProcessIdentity, VirtualClock
+from osvdeploy.events import Recorder
+from osvdeploy.rollout.ledger import Head, Ledger
+from osvdeploy.rollout.manager import Rollout, RolloutManager
+from osvdeploy.rollout.releases import Release
+from tests.rollout.made import NOW, SETTINGS
+from tests.rollout.made import release as made_release
+
+
+class Service:
+    """hello/production. Each command runs as a process of its own: another identity, nothing remembered."""
+
+    def __init__(self, **settings: object) -> None:
+        self.clock = VirtualClock(NOW)
+        self.cloud = MemoryCloud(self.clock)
+        self.settings = replace(SETTINGS, **settings)  # type: ignore[arg-type]  # the caller names fields
+        self.recorder = Recorder()
+        self._processes = 0
+
+    def context(self) -> Context:
+        self._processes += 1
+        # Another host each time: nobody can know whether the process before is dead, so its lease must be waited out.
+        process = ProcessIdentity(f"host-{self._processes}", "", "", self._processes, "1", "somebody")
+        return Context(clock=self.clock, reporter=self.recorder, process=process)
+
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger(self.cloud.store, "hello", "production")
+
+    @property
+    def head(self) -> Head:
+        head = self.ledger.head(self.context())
+        assert head is not None
+        return head
+
+    def release(self, version: str) -> Release:
+        return made_release(version, settings=self.settings)
+
+    def id(self, version: str) -> ReleaseId:
+        return self.release(version).id
+
+    def manager(self) -> RolloutManager:
+        return RolloutManager(self.ledger, self.cloud.cloud, self.cloud.prober)
+
+    def publish(self, version: str) -> None:
+        """Register an image for the release, as publishing would."""
+        ctx, release = self.context(), self.release(version)
+        service = service_tags(release.app, release.service, release.settings.ledger)
+        tags = release_tags(
+            service,
+            release=release.id,
+            version=version,
+            image=release.image,
+            configuration=release.configuration,
+            digest=release.digest,
+        )
+        upload = self.cloud.snapshots.start(ctx, UploadRequest(release.id, release.digest, 1, tags))
+        if upload.finished is None:
+            content = bytes(self.cloud.snapshots.block_size)
+            checksum = hashlib.sha256(content).digest()
+            upload.put(ctx, [Block(0, content, checksum)], lambda index: None)
+            disk = upload.complete(ctx, 1, hashlib.sha256(checksum).digest())
+        else:
+            disk = upload.finished
+        self.cloud.images.register(ctx, ImageRequest(release.id, release.digest, disk, tags))
+
+    def deploy(self, version: str) -> Rollout:
+        self.publish(version)
+        return self.manager().deploy(self.context(), self.release(version))
+
+    def rollback(self, version: str | None = None) -> Rollout:
+        to = self.release(version) if version is not None else None
+        return self.manager().rollback(self.context(), to)
+
+    def destroy(self) -> Head:
+        return self.manager().destroy(self.context())

@@ -1,0 +1,299 @@
+"""The manager on a cloud in memory: whole rollouts, in virtual time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from osvdeploy.cloud.interfaces import Slot
+from osvdeploy.cloud.memory import Call, Moment
+from osvdeploy.errors import Interrupted, LeaseHeld, NotOurs, ReleaseHeld, UsageError
+from osvdeploy.rollout import lease
+from osvdeploy.rollout.model import Outcome, Stage
+from tests.rollout.made import SETTINGS
+from tests.rollout.service import Service
+
+
+@pytest.fixture
+def service() -> Service:
+    return Service()
+
+
+def test_a_first_deploy_serves(service: Service) -> None:
+    """One release, nothing before it: two machines behind the route, and the ledger says so."""
+    outcome = service.deploy("1.0.0")
+    assert outcome.outcome is Outcome.SUCCEEDED and outcome.exit_code == 0
+    assert service.cloud.serving == {service.id("1.0.0")}
+    assert service.head.serving is Slot.BLUE and service.head.lease is None
+    assert [served.release for served in service.head.served] == [service.id("1.0.0")]
+
+
+def test_a_second_deploy_goes_to_the_other_slot_and_the_old_one_stays_warm(service: Service) -> None:
+    """Blue-green: traffic moves, the old machines stand, and are recorded as warm."""
+    service.deploy("1.0.0")
+    assert service.deploy("1.1.0").outcome is Outcome.SUCCEEDED
+    assert service.cloud.serving == {service.id("1.1.0")}
+    assert service.cloud.running == {service.id("1.0.0"), service.id("1.1.0")}
+    assert service.head.slots[Slot.BLUE].warm_until is not None
+
+
+def test_a_third_deploy_takes_the_oldest_ones_place(service: Service) -> None:
+    """Two slots: the warm release before the last makes room."""
+    for version in ("1.0.0", "1.1.0", "1.2.0"):
+        service.deploy(version)
+    assert service.cloud.serving == {service.id("1.2.0")}
+    assert service.cloud.running == {service.id("1.1.0"), service.id("1.2.0")}
+
+
+def test_a_release_that_answers_500_never_gets_traffic(service: Service) -> None:
+    """The gate fails, stable serves, the candidate's machines are gone, and answer and console are kept."""
+    service.deploy("1.0.0")
+    service.cloud.behave(service.id("1.1.0"), answers=(500,))
+    outcome = service.deploy("1.1.0")
+    assert outcome.outcome is Outcome.ROLLED_BACK and outcome.exit_code == 3
+    assert service.cloud.serving == service.cloud.running == {service.id("1.0.0")}
+    assert outcome.run is not None and "500" in outcome.run.reason
+    kept = {evidence.source.split()[0]: evidence.text for evidence in outcome.run.evidence}
+    assert "500" in kept["answer"] and "OSv" in kept["console"]
+    assert not any(call.operation == "router.modify_rule" for call in service.cloud.mutations)
+
+
+def test_a_release_that_aborts_fails_at_once_by_its_boot_log(service: Service) -> None:
+    """Nobody waits for the boot timeout when the console says how it ended."""
+    service.deploy("1.0.0")
+    service.cloud.behave(service.id("1.1.0"), aborts="OSv v0.57.0\nAborted\n\n[backtrace]\n0x000000004039c7f6\n")
+    began = service.clock.monotonic()
+    outcome = service.deploy("1.1.0")
+    assert outcome.outcome is Outcome.ROLLED_BACK and "Aborted" in outcome.told
+    assert service.clock.monotonic() - began < SETTINGS.health.boot_timeout / 2
+    assert service.cloud.running == {service.id("1.0.0")}
+
+
+def test_a_first_release_that_fails_leaves_nothing_running(service: Service) -> None:
+    """No stable release: the run fails with exit code 1, and its machines are gone."""
+    service.cloud.behave(service.id("1.0.0"), never_healthy=True)
+    outcome = service.deploy("1.0.0")
+    assert outcome.outcome is Outcome.FAILED and outcome.exit_code == 1
+    assert service.cloud.running == set()
+    service.cloud.behave(service.id("1.0.1"))
+    assert service.deploy("1.0.1").outcome is Outcome.SUCCEEDED
+
+
+def test_a_release_that_falls_sick_under_traffic_is_rolled_back() -> None:
+    """What turns bad while it bakes goes, and stable serves again."""
+    service = Service(strategy=replace(SETTINGS.strategy, bake=120.0))
+    service.deploy("1.0.0")
+    service.cloud.behave(service.id("1.1.0"), sick_after=40.0)
+    outcome = service.deploy("1.1.0")
+    assert outcome.outcome is Outcome.ROLLED_BACK
+    assert service.cloud.serving == service.cloud.running == {service.id("1.0.0")}
+
+
+def test_a_place_without_capacity_is_named(service: Service) -> None:
+    """What the place says of machines it could not start is in the reason."""
+    service.deploy("1.0.0")
+    service.cloud.behave(service.id("1.1.0"), launch_fails="Insufficient capacity in zone b")
+    assert "Insufficient capacity in zone b" in service.deploy("1.1.0").told
+
+
+def test_deploying_what_serves_is_nothing(service: Service) -> None:
+    """The second deploy of a release makes no mutating call."""
+    service.deploy("1.0.0")
+    before = len([call for call in service.cloud.mutations if not call.operation.startswith("store")])
+    service.manager().deploy(service.context(), service.release("1.0.0"))
+    assert len([call for call in service.cloud.mutations if not call.operation.startswith("store")]) == before
+
+
+def test_a_warm_rollback_is_one_mutating_call(service: Service) -> None:
+    """Until traffic has moved, the only change to the cloud is the rule's; then what was left is taken away."""
+    service.deploy("1.0.0")
+    service.deploy("1.1.0")
+    before = len(service.cloud.calls)
+    outcome = service.rollback()
+    assert outcome.outcome is Outcome.SUCCEEDED and outcome.run is not None and outcome.run.warm
+    changes = [
+        call.operation
+        for call in service.cloud.calls[before:]
+        if call.mutating and not call.operation.startswith("store")
+    ]
+    assert changes == ["router.modify_rule", "groups.delete"]
+    assert service.cloud.serving == {service.id("1.0.0")}
+    service.clock.advance(60)
+    assert service.cloud.running == {service.id("1.0.0")}
+
+
+def test_a_cold_rollback_brings_back_the_capacity_of_today() -> None:
+    """Two machines were enough when it served; today's five come back."""
+    service = Service(strategy=replace(SETTINGS.strategy, keep_warm=0.0))
+    service.deploy("1.0.0")
+    service.settings = replace(service.settings, capacity=5)
+    service.deploy("1.1.0")
+    service.clock.advance(60)
+    assert service.cloud.running == {service.id("1.1.0")}
+    service.settings = replace(service.settings, capacity=2)
+    outcome = service.rollback("1.0.0")
+    assert outcome.outcome is Outcome.SUCCEEDED and outcome.run is not None
+    assert not outcome.run.warm and outcome.run.capacity == 5
+
+
+def test_a_rollback_holds_what_it_left(service: Service) -> None:
+    """The release that was left is refused until another is deployed or the hold is taken away."""
+    service.deploy("1.0.0")
+    service.deploy("1.1.0")
+    service.rollback()
+    with pytest.raises(ReleaseHeld, match=r"hello-1\.1\.0"):
+        service.deploy("1.1.0")
+    service.deploy("1.2.0")
+    assert service.head.holds == ()
+
+
+def test_unhold_lets_the_release_go_again(service: Service) -> None:
+    """After unhold, the release that a rollback left may be deployed."""
+    service.deploy("1.0.0")
+    service.deploy("1.1.0")
+    service.rollback()
+    service.manager().unhold(service.context())
+    assert service.deploy("1.1.0").outcome is Outcome.SUCCEEDED
+
+
+def test_a_rollback_whose_image_is_gone_moves_nothing(service: Service) -> None:
+    """It is said before anything is changed."""
+    service.deploy("1.0.0")
+    service.deploy("1.1.0")
+    image = service.cloud.images.find(service.context(), service.id("1.0.0"))
+    assert image is not None
+    service.cloud.images.deregister(service.context(), image.id)
+    with pytest.raises(UsageError, match="its image is not in"):
+        service.rollback()
+    assert service.cloud.serving == {service.id("1.1.0")}
+    assert service.head.lease is None
+
+
+def test_a_rollback_that_cannot_come_up_leaves_the_present_serving(service: Service) -> None:
+    """Exit code 6, and whoever served still does."""
+    service.deploy("1.0.0")
+    service.deploy("1.1.0")
+    service.deploy("1.2.0")
+    service.cloud.behave(service.id("1.0.0"), never_healthy=True)
+    outcome = service.rollback("1.0.0")
+    assert outcome.outcome is Outcome.ROLLBACK_FAILED and outcome.exit_code == 6
+    assert service.cloud.serving == {service.id("1.2.0")}
+
+
+def test_nothing_to_roll_back_to_is_said(service: Service) -> None:
+    """A service with one release has no release before."""
+    service.deploy("1.0.0")
+    with pytest.raises(UsageError, match="no release served before"):
+        service.rollback()
+
+
+def test_a_foreign_rule_is_refused_before_anything_is_made(service: Service) -> None:
+    """A rule of somebody else at one of our priorities ends the deploy with nothing changed."""
+    service.publish("1.0.0")
+    service.cloud.plant_rule(SETTINGS.priority - 1)
+    with pytest.raises(NotOurs):
+        service.manager().deploy(service.context(), service.release("1.0.0"))
+    assert service.cloud.standing == set()
+    assert service.head.lease is None and service.head.run is None
+
+
+def test_weights_that_somebody_moved_are_not_undone_unasked(service: Service) -> None:
+    """When the rule disagrees with the ledger, a deploy says so and changes nothing."""
+    service.deploy("1.0.0")
+    service.deploy("1.1.0")
+    service.cloud.set_weights("hello/production", {Slot.BLUE: 50, Slot.GREEN: 50})
+    service.publish("1.2.0")
+    with pytest.raises(UsageError, match="blue 50, green 50"):
+        service.manager().deploy(service.context(), service.release("1.2.0"))
+
+
+def test_a_moved_route_is_refused(service: Service) -> None:
+    """A service in use keeps its listener, priority and port."""
+    service.deploy("1.0.0")
+    service.settings = replace(service.settings, priority=200)
+    with pytest.raises(UsageError, match=r"priority \(was 100, is 200\)"):
+        service.deploy("1.1.0")
+
+
+def test_a_second_deploy_at_once_is_refused(service: Service) -> None:
+    """Whoever holds the lease and shows signs of life is not disturbed."""
+    service.publish("1.0.0")
+    holder = service.context()
+    held = lease.acquire(holder, service.ledger, "deploy")
+
+    def renew(call: Call, moment: Moment) -> None:
+        if call.operation == "store.keys" and service.clock.monotonic() > 20:
+            service.cloud.on_call(None)
+            held.renew(holder)
+            held.save(holder, "still at work")
+
+    service.cloud.on_call(renew)
+    with pytest.raises(LeaseHeld):
+        service.manager().deploy(service.context(), service.release("1.0.0"))
+
+
+def test_an_interrupted_deploy_goes_on(service: Service) -> None:
+    """Ctrl-C gives the lease back; the same command picks the run up where it was."""
+    service.deploy("1.0.0")
+    service.publish("1.1.0")
+    ctx = service.context()
+    service.cloud.on_call(lambda call, moment: ctx.cancel.cancel() if call.operation == "router.health" else None)
+    with pytest.raises(Interrupted):
+        service.manager().deploy(ctx, service.release("1.1.0"))
+    service.cloud.on_call(None)
+    assert service.head.lease is None
+    unfinished = service.head.unfinished
+    assert unfinished is not None and unfinished.stage is Stage.BOOT
+    outcome = service.deploy("1.1.0")
+    assert outcome.outcome is Outcome.SUCCEEDED and outcome.run is not None and outcome.run.id == unfinished.id
+
+
+def test_a_newer_deploy_ends_an_interrupted_one_first(service: Service) -> None:
+    """Never three releases: the interrupted candidate goes before the next comes."""
+    service.deploy("1.0.0")
+    service.publish("1.1.0")
+    ctx = service.context()
+    service.cloud.on_call(lambda call, moment: ctx.cancel.cancel() if call.operation == "router.health" else None)
+    with pytest.raises(Interrupted):
+        service.manager().deploy(ctx, service.release("1.1.0"))
+    service.cloud.on_call(None)
+    assert service.deploy("1.2.0").outcome is Outcome.SUCCEEDED
+    assert service.cloud.running == {service.id("1.0.0"), service.id("1.2.0")}
+
+
+def test_a_rollback_of_an_interrupted_deploy_aborts_it(service: Service) -> None:
+    """On call at 3 am, with a half-done deploy: stable serves, the candidate is gone, and held."""
+    service.deploy("1.0.0")
+    service.publish("1.1.0")
+    ctx = service.context()
+    service.cloud.on_call(lambda call, moment: ctx.cancel.cancel() if call.operation == "router.health" else None)
+    with pytest.raises(Interrupted):
+        service.manager().deploy(ctx, service.release("1.1.0"))
+    service.cloud.on_call(None)
+    outcome = service.rollback()
+    assert outcome.exit_code == 0
+    assert service.cloud.serving == service.cloud.running == {service.id("1.0.0")}
+    assert [hold.release for hold in service.head.holds] == [service.id("1.1.0")]
+
+
+def test_changed_capacity_of_the_same_release_is_applied(service: Service) -> None:
+    """Deploying what serves with another capacity only scales it."""
+    service.deploy("1.0.0")
+    service.settings = replace(service.settings, capacity=3)
+    outcome = service.deploy("1.0.0")
+    assert "2 to 3" in outcome.told
+    group = service.cloud.cloud.groups.observe(service.context(), service.head.slots[Slot.BLUE].group)
+    assert group is not None and group.capacity == 3
+
+
+def test_destroy_takes_everything_away_and_a_deploy_brings_it_back(service: Service) -> None:
+    """Nothing of the service stands afterwards, and the ledger still knows its history."""
+    service.deploy("1.0.0")
+    service.deploy("1.1.0")
+    service.destroy()
+    assert service.cloud.standing == set()
+    assert service.head.destroyed
+    with pytest.raises(UsageError, match="was destroyed"):
+        service.rollback()
+    assert service.deploy("1.2.0").outcome is Outcome.SUCCEEDED
