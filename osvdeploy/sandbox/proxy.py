@@ -8,9 +8,11 @@ answer within the idle timeout: 504; both with a balancer's own page. A request 
 from __future__ import annotations
 
 import http.client
+import random
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from osvdeploy.sandbox.dataplane import (
@@ -20,9 +22,12 @@ from osvdeploy.sandbox.dataplane import (
     SendTo,
     Target,
     bad_gateway,
+    decide,
     gateway_timeout,
     page,
+    unavailable,
 )
+from osvdeploy.sandbox.services.elbv2 import View
 
 Decide = Callable[[HttpRequest], Decision]
 """Where a request goes by the rules in force; called in the connection's own thread."""
@@ -78,6 +83,49 @@ class ListenerServer:
             self._server.shutdown()
             self._thread.join()
         self._server.server_close()
+
+
+class DataPlane:
+    """All listeners of all balancers, on real sockets.
+
+    :meth:`update` is given a view whenever something changed; requests read the newest one without a lock.
+    """
+
+    def __init__(self, draw: Callable[[], float] = random.random) -> None:
+        self._view = View({}, {})
+        self._draw = draw
+        self._servers: dict[tuple[str, int], tuple[str, ListenerServer]] = {}
+
+    def update(self, view: View) -> list[str]:
+        """Decide by ``view`` from now on; open and close listeners to match. What could not be opened is said, and
+        tried again with the next view."""
+        self._view = view
+        wanted = {(each.address, each.listener.port): arn for arn, each in view.endpoints.items()}
+        for place, (arn, server) in list(self._servers.items()):
+            if wanted.get(place) != arn:
+                del self._servers[place]
+                server.stop()
+        failed = []
+        for (address, port), arn in wanted.items():
+            if (address, port) in self._servers:
+                continue
+            try:
+                server = ListenerServer(address, port, partial(self._decide, arn))
+            except OSError as error:
+                failed.append(f"{address}:{port}: cannot be opened: {error.strerror}")
+                continue
+            server.start()
+            self._servers[address, port] = arn, server
+        return failed
+
+    def _decide(self, arn: str, request: HttpRequest) -> Decision:
+        view = self._view
+        endpoint = view.endpoints.get(arn)
+        return unavailable() if endpoint is None else decide(endpoint.listener, request, view.targets, self._draw())
+
+    def close(self) -> None:
+        """Close every listener."""
+        self.update(View({}, {}))
 
 
 class _Server(ThreadingHTTPServer):

@@ -11,8 +11,19 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from osvdeploy.sandbox.dataplane import Answer, Decision, HttpRequest, SendTo, Target, TargetState
-from osvdeploy.sandbox.proxy import ListenerServer
+from osvdeploy.sandbox.dataplane import (
+    Answer,
+    Decision,
+    Forward,
+    HttpRequest,
+    Listener,
+    Rule,
+    SendTo,
+    Target,
+    TargetState,
+)
+from osvdeploy.sandbox.proxy import DataPlane, ListenerServer
+from osvdeploy.sandbox.services.elbv2 import Endpoint, View
 
 
 class Echo(BaseHTTPRequestHandler):
@@ -167,3 +178,27 @@ def test_two_lengths_for_one_body_are_refused(balancer: Balancer, client: http.c
     client.request("POST", "/", body=b"0\r\n\r\n", headers=headers)
     assert client.getresponse().status == 400
     assert not balancer.seen
+
+
+def test_listeners_open_and_close_with_the_view() -> None:
+    """A listener in force is served where the view says, one that left it is not; a taken port is told."""
+    with program("1.0.0") as target, socket.socket() as taken, socket.socket() as spare:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        spare.bind(("127.0.0.1", 0))
+        port = int(spare.getsockname()[1])
+        spare.close()
+        rules = (Rule(1, (), Forward((("group", 1),))),)
+        open_, blocked = Listener(port, rules, "a"), Listener(int(taken.getsockname()[1]), rules, "b")
+        plane = DataPlane()
+        view = View({"a": Endpoint("127.0.0.1", open_), "b": Endpoint("127.0.0.1", blocked)}, {"group": (target,)})
+        (said,) = plane.update(view)
+        assert "cannot be opened" in said
+        client = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        assert get(client) == (200, b"127.0.0.1")
+        plane.update(View(view.endpoints, {}))
+        assert get(client)[0] == 503
+        client.close()
+        plane.close()
+        with pytest.raises(ConnectionRefusedError):
+            get(client)
