@@ -67,8 +67,8 @@ def _compose(ctx: Context, wanted: BuildPlan, cache: BuildCache) -> RawImage:
         ctx.check()
         ctx.report(Progress("image", count, rofs.size, "bytes"))
 
-    with cache.workspace(ctx) as directory:
-        try:
+    try:
+        with cache.workspace(ctx) as directory:
             disk = directory / DISK_NAME
             composed = compose(disk, wanted.kernel, rofs, wanted.boot, size=wanted.size, written=written)
             image = RawImage(
@@ -91,8 +91,9 @@ def _compose(ctx: Context, wanted: BuildPlan, cache: BuildCache) -> RawImage:
             _sync(disk)
             _sync(directory / IMAGE_NAME)
             return cache.keep(wanted.digest, directory)
-        except OSError as error:
-            raise _build_error(error, cache.root, needed, layout.size) from None
+    except OSError as error:
+        # The workspace is gone by now, so what is free is what the next try finds.
+        raise _build_error(error, cache.root, needed, layout.size) from None
 
 
 def _sync(path: Path) -> None:
