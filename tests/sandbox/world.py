@@ -7,12 +7,15 @@ and move the clock.
 from __future__ import annotations
 
 import copy
+import functools
 import heapq
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
+
+import botocore.session
 
 from osvdeploy.sandbox import dataplane
 from osvdeploy.sandbox.dataplane import Decision, HttpRequest
@@ -24,6 +27,33 @@ from osvdeploy.sandbox.services.scope import Doc, EventHandler, Instance, Scope,
 from tests.sandbox.volumes import Volume, declared, volume
 
 T = TypeVar("T")
+
+
+@functools.cache
+def service_model(service: str) -> Any:
+    """What an SDK knows of a service."""
+    return botocore.session.get_session().get_service_model(service)
+
+
+def check_shape(shape: Any, value: Any, place: str) -> None:
+    """Every part of an answer has a place in the API's model: a name that is none would vanish on the wire."""
+    match shape.type_name:
+        case "structure":
+            assert isinstance(value, dict), place
+            for name, part in value.items():
+                assert name in shape.members, f"{place}: no {name} in {shape.name}"
+                check_shape(shape.members[name], part, f"{place}.{name}")
+        case "list":
+            assert isinstance(value, list), place
+            for index, part in enumerate(value):
+                check_shape(shape.member, part, f"{place}[{index}]")
+        case kind:
+            kinds = {"string": str, "integer": int, "boolean": bool, "timestamp": datetime}
+            assert isinstance(value, kinds[kind]), f"{place}: {value!r} is no {kind}"
+            enum = getattr(shape, "enum", ())
+            assert not enum or value in enum, f"{place}: {value!r} is none of {enum}"
+
+
 VPC, OTHER_VPC = "vpc-1", "vpc-2"
 BOOT_TIME = 4.0
 END_TIME = 6.0
@@ -179,10 +209,18 @@ class World:
         return copy.deepcopy(self._documents)
 
     def elb(self, operation: str, **params: Any) -> Doc:
-        return elbv2.OPERATIONS[operation](self, params)
+        return self._called("elbv2", operation, elbv2.OPERATIONS[operation](self, params))
 
     def asg(self, operation: str, **params: Any) -> Doc:
-        return autoscaling.OPERATIONS[operation](self, params)
+        return self._called("autoscaling", operation, autoscaling.OPERATIONS[operation](self, params))
+
+    def _called(self, service: str, operation: str, answer: Doc) -> Doc:
+        shape = service_model(service).operation_model(operation).output_shape
+        if shape is None:
+            assert answer == {}, operation
+        else:
+            check_shape(shape, answer, operation)
+        return answer
 
     def decide(self, listener: str, path: str = "/", draw: float = 0.5, **headers: str) -> Decision:
         """What the data plane does now with a GET."""
