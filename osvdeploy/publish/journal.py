@@ -10,6 +10,8 @@ One file per upload (what is uploaded, and where to): JSON values, one per line,
     {"attempt": 0, "upload": "snap-1"}    the cloud's answer
     {"attempt": 0, "stored": 17}          the cloud has confirmed block 17
     {"attempt": 0, "finished": true}
+    {"attempt": 1, "leaving": "snap-1"}   refused: the next attempt is 1, and snap-1 is about to be removed
+    {"attempt": 1, "left": "snap-1"}      it is removed
 
 A line that is cut off or cannot be read is skipped, a file of another version is not believed at all. Two processes
 may append to one file: each line says which attempt it is about, and the highest attempt counts.
@@ -51,6 +53,7 @@ class UploadLog:
     """One upload: what is known of its newest attempt, and the file that remembers it.
 
     ``upload`` is the cloud's id of it, ``stored`` are the blocks it has confirmed, ``finished`` says it was completed.
+    ``leaving`` are uploads of earlier attempts that were to be removed, and may not have been.
     """
 
     path: Path
@@ -58,6 +61,7 @@ class UploadLog:
     upload: str | None = None
     stored: set[int] = field(default_factory=set)
     finished: bool = False
+    leaving: set[str] = field(default_factory=set)
     _failed: bool = field(default=False, repr=False)
 
     def begin(self, ctx: Context, attempt: int) -> None:
@@ -79,6 +83,17 @@ class UploadLog:
     def finish(self, ctx: Context) -> None:
         self.finished = True
         self._append(ctx, {"attempt": self.attempt, "finished": True}, sync=True)
+
+    def leave(self, ctx: Context, upload: str) -> None:
+        """Give this attempt up: the next one counts from now on, and ``upload`` has to be removed."""
+        self.begin(ctx, self.attempt + 1)
+        self.leaving.add(upload)
+        self._append(ctx, {"attempt": self.attempt, "leaving": upload}, sync=True)
+
+    def left(self, ctx: Context, upload: str) -> None:
+        """``upload`` is removed."""
+        self.leaving.discard(upload)
+        self._append(ctx, {"attempt": self.attempt, "left": upload})
 
     def _append(self, ctx: Context, entry: dict[str, int | str | bool], *, sync: bool = False) -> None:
         if self._failed:
@@ -107,6 +122,10 @@ class UploadLog:
         return True
 
     def _take(self, entry: dict[str, object]) -> None:
+        if isinstance(leaving := entry.get("leaving"), str):
+            self.leaving.add(leaving)
+        if isinstance(left := entry.get("left"), str):
+            self.leaving.discard(left)
         attempt = entry.get("attempt")
         if not _is_count(attempt) or attempt < self.attempt:
             return

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from osvdeploy.cloud.interfaces import (
     Block,
@@ -189,6 +190,10 @@ def _disk(ctx: Context, source: _Source, cloud: Cloud, journal: Journal, count: 
         return there
     parent = _parent(ctx, source, cloud)
     log = journal.upload(ctx, UploadKey(source.name, source.digest, cloud.kind, cloud.account, cloud.region))
+    for upload in sorted(log.leaving):
+        # A run that died while it cleaned up after a refusal.
+        if _trying(ctx, "upload", partial(cloud.snapshots.delete, ctx, upload)):
+            log.left(ctx, upload)
     attempt = first = log.attempt
     while True:
         try:
@@ -221,13 +226,14 @@ def _upload(
         attempt=attempt,
         seen=bool(log.stored) or log.finished,
     )
-    # A removed upload's token is dead, so the journal moves on first: a crash between the two then costs nothing.
-    undo.on_refusal("upload", lambda: log.begin(ctx, attempt + 1))
+    undo.forget("upload")
     sink = cloud.snapshots.start(ctx, request)
 
+    # A removed upload's token is dead for ever, so the journal moves on first: a kill between the two costs no time.
     def give_up() -> None:
-        log.begin(ctx, attempt + 1)
+        log.leave(ctx, sink.id)
         sink.abort(ctx)
+        log.left(ctx, sink.id)
 
     undo.on_refusal("upload", give_up)
     log.opened(ctx, sink.id)
@@ -321,14 +327,19 @@ class _Undo:
     def on_refusal(self, what: str, step: Callable[[], None]) -> None:
         self._steps[what] = step
 
+    def forget(self, what: str) -> None:
+        self._steps.pop(what, None)
+
     def run(self) -> None:
         """Last made, first removed. A step that fails is reported and hides nothing: the refusal is what is raised."""
         for what, step in reversed(self._steps.items()):
             _trying(self._ctx, what, step)
 
 
-def _trying(ctx: Context, what: str, step: Callable[[], None]) -> None:
+def _trying(ctx: Context, what: str, step: Callable[[], None]) -> bool:
     try:
         step()
     except OsvDeployError as error:
         ctx.report(Warned(f"could not remove the {what}: {error}", hint="`osvdeploy gc` removes it later"))
+        return False
+    return True

@@ -5,10 +5,13 @@ Killed: the next run converges, with one disk and one image, whatever the journa
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from osvdeploy.cloud.interfaces import Cloud, ReleaseId
 from osvdeploy.cloud.tags import release_tags, service_tags
@@ -102,19 +105,36 @@ def test_killed_at_any_call(tmp_path: Path, kind: str, after: bool, memory: str)
         run.check()
 
 
-@pytest.mark.parametrize("kind", venues)
-def test_killed_twice(tmp_path: Path, kind: str) -> None:
-    """A second kill, at the first call of its run that changes something, changes nothing about that."""
-    calls = count_calls(tmp_path, kind)
-    for number in range(1, calls + 1, 3):
-        venue = venues[kind]()
-        run = Run(tmp_path, venue)
-        for kill in (number, 4, 3):
+@dataclass(frozen=True)
+class Trouble:
+    """One run that goes wrong: ``call`` is refused, then ``kill`` is the last one of the process."""
+
+    refuse: int | None
+    kill: int | None
+    after: bool
+
+
+TROUBLES = st.builds(
+    Trouble,
+    refuse=st.none() | st.integers(1, 20),
+    kill=st.none() | st.integers(1, 20),
+    after=st.booleans(),
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(TROUBLES, max_size=4))
+def test_any_run_of_bad_luck(troubles: list[Trouble]) -> None:
+    """Refused and killed again and again, also while cleaning up after a refusal, it converges once it is let."""
+    with tempfile.TemporaryDirectory() as folder:
+        venue = venues["memory"]()
+        run = Run(Path(folder), venue)
+        for trouble in troubles:
             try:
-                run(venue.connect(kill=kill, after=True), f"state-{number}")
-            except Killed:
+                run(venue.connect(kill=trouble.kill, after=trouble.after, refuse=trouble.refuse))
+            except (Killed, Refused):
                 pass
-        run(venue.connect(), f"state-{number}")
+        run(venue.connect())
         run.check()
 
 

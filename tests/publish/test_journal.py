@@ -69,6 +69,18 @@ def test_another_upload_under_the_same_attempt(tmp_path: Path) -> None:
     assert known(log) == known(log_at(tmp_path)) == (0, "snap-2", set(), False)
 
 
+def test_what_is_to_be_removed_is_remembered(tmp_path: Path) -> None:
+    """A refused upload is known until it is removed, and its attempt is over from then on."""
+    ctx = Context()
+    log = log_at(tmp_path)
+    log.begin(ctx, 0)
+    log.opened(ctx, "snap-1")
+    log.leave(ctx, "snap-1")
+    assert (log_at(tmp_path).attempt, log_at(tmp_path).leaving) == (1, {"snap-1"})
+    log.left(ctx, "snap-1")
+    assert log_at(tmp_path).leaving == set()
+
+
 def test_uploads_are_apart(tmp_path: Path) -> None:
     """Another name, digest, account or region is another upload."""
     ctx = Context()
