@@ -202,3 +202,50 @@ def test_listeners_open_and_close_with_the_view() -> None:
         plane.close()
         with pytest.raises(ConnectionRefusedError):
             get(client)
+
+
+def test_no_request_is_lost_while_traffic_is_switched() -> None:
+    """Clients with kept-open and with new connections, all through many switches: every request is answered."""
+    with program("1.0.0") as stable, program("1.1.0") as candidate:
+        port = 0
+        with socket.socket() as spare:
+            spare.bind(("127.0.0.1", 0))
+            port = int(spare.getsockname()[1])
+
+        def view(blue: int, green: int) -> View:
+            rules = (Rule(1, (), Forward((("blue", blue), ("green", green)))),)
+            endpoint = Endpoint("127.0.0.1", Listener(port, rules, "a"))
+            return View({"a": endpoint}, {"blue": (stable,), "green": (candidate,)})
+
+        plane = DataPlane()
+        assert plane.update(view(1, 0)) == []
+        seen: list[str | None] = []
+        failures: list[Exception] = []
+
+        def ask(keep: bool) -> None:
+            client = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+            try:
+                for _ in range(60):
+                    client.request("GET", "/", headers={} if keep else {"Connection": "close"})
+                    answer = client.getresponse()
+                    answer.read()
+                    seen.append(answer.getheader("X-Release"))
+            except (OSError, http.client.HTTPException) as failure:
+                failures.append(failure)
+            finally:
+                client.close()
+
+        clients = [threading.Thread(target=ask, args=(keep,)) for keep in (True, False)]
+        for client in clients:
+            client.start()
+        turn = 0
+        while any(client.is_alive() for client in clients):
+            turn += 1
+            plane.update(view(turn % 2, 1 - turn % 2))
+            clients[0].join(0.005)
+        for client in clients:
+            client.join()
+        plane.close()
+    assert failures == []
+    assert len(seen) == 120
+    assert set(seen) <= {"1.0.0", "1.1.0"}
