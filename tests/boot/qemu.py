@@ -91,11 +91,14 @@ class Machine:
 
 @contextmanager
 def boot(disk: Path, *, memory: int = 64, interface: str = "ide", arguments: Sequence[str] = ()) -> Iterator[Machine]:
-    """Boot ``disk``, raw, in a machine with ``memory`` MiB, and end it on leaving. The disk itself is not changed."""
+    """Boot ``disk``, raw, in a machine with ``memory`` MiB, and end it on leaving. The disk itself is not changed.
+
+    ``interface`` "none" leaves it to ``arguments`` to put the drive ``disk0`` behind a device.
+    """
     assert QEMU is not None
     command = [QEMU, "-machine", "pc,accel=tcg", "-m", str(memory), "-display", "none", "-serial", "stdio"]
     command += ["-monitor", "none", "-no-reboot", "-nodefaults", "-snapshot"]
-    command += ["-drive", f"file={disk},format=raw,if={interface}", *arguments]
+    command += ["-drive", f"file={disk},format=raw,id=disk0,if={interface}", *arguments]
     with tempfile.TemporaryDirectory(prefix="osvdeploy-qemu-") as scratch:
         stderr = Path(scratch, "stderr")
         # A process group of its own: what QEMU may start ends with it, and a Ctrl-C of pytest's is not its own.

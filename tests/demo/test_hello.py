@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from osvdeploy.demo.toolchain import compile_program
+from osvdeploy.demo.toolchain import Compiler, compile_program
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "hello"
 
@@ -27,9 +27,9 @@ pytestmark = [
 ]
 
 
-def build_hello(version: str, out: Path) -> Path:
+def build_hello(version: str, out: Path, *, compiler: Compiler | None = None) -> Path:
     sources = [EXAMPLE / "hello.c", EXAMPLE / "releases" / f"{version}.c"]
-    return compile_program(sources, out, defines={"HELLO_VERSION": f'"{version}"'})
+    return compile_program(sources, out, defines={"HELLO_VERSION": f'"{version}"'}, compiler=compiler)
 
 
 @pytest.fixture
