@@ -78,14 +78,17 @@ def test_how_programs_end(does: str, options: tuple[tuple[str, str | None], ...]
 
 def test_phases_change_a_program_over_time() -> None:
     """Good at first, ill after a minute, dead after two."""
-    phases = [{"after": 60, "answers": {"*": 500}}, {"after": 120, "boot": "abort"}]
+    phases = [{"after": 60, "answers": {"*": 500}}, {"after": 120, "boot": "abort", "says": "bye"}]
     runner = InlineRunner()
-    runner.start(volume({"/app": declared(answers={"*": 204}, phases=phases)}).guest(), START)
+    runner.start(volume({"/app": declared(answers={"*": 204}, says="hello", phases=phases)}).guest(), START)
     assert [ask(runner, "/", seconds) for seconds in (0, 60, 120)] == [
         GuestAnswer(204),
         GuestAnswer(500),
         NoAnswer.TIMEOUT,
     ]
+    last = runner.status("i-1", at(120))
+    assert last is not None
+    assert last.console.endswith(b"Cmdline: /app\nhello\nbye\n" + ABORTED)
 
 
 def test_a_stopped_guest_is_forgotten_and_keeps_its_console() -> None:

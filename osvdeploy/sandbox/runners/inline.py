@@ -64,6 +64,7 @@ def parse(program: bytes) -> tuple[Phase, ...]:
     if not isinstance(later, list) or not all(isinstance(each, dict) for each in later):
         raise DeclarationInvalid("phases is not a list of objects")
     phases = [_phase(declared)]
+    declared.pop("says", None)
     for each in later:
         phases.append(_phase({**declared, **each}))
         if phases[-1].after <= phases[-2].after:

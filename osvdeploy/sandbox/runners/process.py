@@ -32,6 +32,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from osvdeploy.errors import DiskInvalid
 from osvdeploy.sandbox import boot
 from osvdeploy.sandbox.runners import Guest, GuestAnswer, GuestRequest, GuestStatus, NoAnswer, Power
 
@@ -113,6 +114,11 @@ class ProcessRunner:
         except boot.BootFailed as failed:
             running.console.write_bytes(failed.console)
             running.power = Power.OFF if failed.powers_off else Power.ON
+        except (OSError, DiskInvalid) as error:
+            # Not OSv's words: a full disk here is no fault of the guest's, and a person must see it where they look.
+            shutil.rmtree(root, ignore_errors=True)
+            running.console.write_bytes(f"sandbox: this host cannot run the guest: {error}\n".encode())
+            running.power = Power.OFF
         with self._lock:
             self._guests[guest.id] = running
             return self._look(running)
