@@ -89,29 +89,44 @@ def format_lock(lock: Lock) -> str:
     return text
 
 
-def pin_kernel(ctx: Context, path: Path, kernel: Kernel, *, file: str, upgrade: bool = False) -> KernelPin:
-    """Hold ``kernel`` against the lock at ``path``; the first time, or with ``upgrade``, write it there and say so.
+def held_pin(path: Path, kernel: Kernel, *, file: str) -> KernelPin | None:
+    """What the lock at ``path`` says of the kernel; None where none is pinned yet. Writes nothing.
 
-    ``file`` is how the spec names it. Raises BuildError with both digests when another one is pinned.
+    Raises BuildError with both digests when another one is pinned. ``file`` is how the spec names the kernel.
     """
-    pinned = read_lock(path)
-    ours = KernelPin(_printable(file), kernel.sha256, kernel.size, kernel.payload.value)
-    held = pinned.kernel if pinned is not None else None
-    if held is not None and held.sha256 == ours.sha256:
-        return held
-    if held is not None and not upgrade:
+    lock = read_lock(path)
+    held = lock.kernel if lock is not None else None
+    if held is not None and held.sha256 != kernel.sha256:
         raise BuildError(
-            f"{file}: the kernel is {ours.sha256}, {ours.size} bytes, "
+            f"{file}: the kernel is {kernel.sha256}, {kernel.size} bytes, "
             f"but {path.name} pins {held.sha256}, {held.size} bytes",
             hint="bring the pinned kernel back, or take this one with `osvdeploy lock --upgrade`",
         )
+    return held
+
+
+def pin_kernel(ctx: Context, path: Path, kernel: Kernel, *, file: str, upgrade: bool = False) -> KernelPin:
+    """Hold ``kernel`` against the lock at ``path``; the first time, or with ``upgrade``, write it there and say so.
+
+    Raises as :func:`held_pin` does.
+    """
+    before = None
+    if upgrade:
+        lock = read_lock(path)
+        before = lock.kernel if lock is not None else None
+        held = before if before is not None and before.sha256 == kernel.sha256 else None
+    else:
+        held = held_pin(path, kernel, file=file)
+    if held is not None:
+        return held
+    pin = KernelPin(_printable(file), kernel.sha256, kernel.size, kernel.payload.value)
     try:
-        replace_file(path, format_lock(Lock(ours)).encode(), nonce=ctx.nonce())
+        replace_file(path, format_lock(Lock(pin)).encode(), nonce=ctx.nonce())
     except OSError as error:
         raise BuildError(f"{path}: cannot be written: {error.strerror}") from None
-    what = f"pinned {file} to {ours.sha256[:12]} in {path.name}"
-    ctx.report(Note(what if held is None else f"{what}, before {held.sha256[:12]}"))
-    return ours
+    what = f"pinned {file} to {pin.sha256[:12]} in {path.name}"
+    ctx.report(Note(what if before is None else f"{what}, before {before.sha256[:12]}"))
+    return pin
 
 
 def _kernel_pin(table: object) -> KernelPin:

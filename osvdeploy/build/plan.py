@@ -11,12 +11,13 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from osvdeploy.build.lock import LOCK_NAME, pin_kernel
+from osvdeploy.build.lock import LOCK_NAME, held_pin, pin_kernel
 from osvdeploy.build.patterns import excluder, find, is_pattern, split_pattern
 from osvdeploy.build.statcache import StatCache
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest, digest_of
 from osvdeploy.errors import CommandLineInvalid, FileTreeInvalid
+from osvdeploy.events import Warned
 from osvdeploy.osv.cmdline import BootCommand, encode
 from osvdeploy.osv.filetree import Content, FileTree, HostFile, Symlink, TreeBuilder, show, stamp_of
 from osvdeploy.osv.kernel import Kernel, read_kernel
@@ -69,7 +70,15 @@ def plan(ctx: Context, inputs: ImageInputs, stats: StatCache) -> BuildPlan:
     """
     boot = boot_command(inputs)
     kernel = load_kernel(ctx, inputs, stats)
+    held_pin(inputs.base / LOCK_NAME, kernel, file=inputs.kernel)
     tree = file_tree(inputs)
+    if program := missing_program(tree, boot):
+        ctx.report(
+            Warned(
+                f"command: {program} is not among the image's files; OSv would power off at once",
+                hint="name the program by its path in the image, the `to` of one of [[files]]",
+            )
+        )
     content = _tree_digest(ctx, tree, stats)
     # Only now: a spec that cannot be built leaves no lock behind.
     pin_kernel(ctx, inputs.base / LOCK_NAME, kernel, file=inputs.kernel)
@@ -92,6 +101,17 @@ def boot_command(inputs: ImageInputs) -> BootCommand:
     boot = BootCommand(inputs.options, inputs.environment, inputs.command)
     encode(boot)
     return boot
+
+
+def missing_program(tree: FileTree, boot: BootCommand) -> str | None:
+    """The program of the command line, if OSv cannot find it in the image: a name without a slash is looked for in
+    ``/`` and ``/usr/lib`` (core/app.cc). None where it is there, or where only the guest can tell."""
+    program = boot.words[0]
+    if program == "runscript" or "$" in program or any(name == "mount-fs" for name, _ in boot.options):
+        return None
+    path = _utf8(program)
+    places = [path] if b"/" in path else [b"/" + path, b"/usr/lib/" + path]
+    return None if any(tree.file(place) for place in places) else program
 
 
 def load_kernel(ctx: Context, inputs: ImageInputs, stats: StatCache) -> Kernel:

@@ -20,6 +20,9 @@ NAME_LIMIT = 255
 PATH_LIMIT = 4095
 """Bytes of a guest path, and of a link's target: OSv's PATH_MAX of 4096 counts the NUL."""
 
+_LINKS_FOLLOWED = 40
+"""As many as Linux follows in one path."""
+
 
 class Stamp(NamedTuple):
     """What stat(2) says of a file's identity and content: a change of content changes one of these.
@@ -93,6 +96,41 @@ class FileTree:
         for path, entry in self.entries.items():
             if isinstance(entry, HostFile | Content):
                 yield path, entry
+
+    def file(self, path: bytes) -> HostFile | Content | None:
+        """The regular file that ``path`` leads to, links followed; None where there is none."""
+        resolved = resolve(path, lambda name: _seen(self.entries.get(name)))
+        entry = self.entries.get(resolved) if resolved is not None else None
+        return entry if isinstance(entry, HostFile | Content) else None
+
+
+def _seen(entry: Entry | None) -> bytes | bool | None:
+    return entry.target if isinstance(entry, Symlink) else None if entry is None else isinstance(entry, Directory)
+
+
+def resolve(path: bytes, look: Callable[[bytes], bytes | bool | None]) -> bytes | None:
+    """The path without links that ``path`` means in a guest; None where it leads nowhere, or in circles.
+
+    ``look`` tells of a path: the target of a link, True for a directory, False for a file, None for nothing.
+    """
+    for _ in range(_LINKS_FOLLOWED):
+        resolved: list[bytes] = []
+        names = [name for name in path.split(b"/") if name not in (b"", b".")]
+        for index, name in enumerate(names):
+            if name == b"..":
+                del resolved[-1:]
+                continue
+            seen = look(b"/" + b"/".join([*resolved, name]))
+            if isinstance(seen, bytes):
+                base = b"" if seen.startswith(b"/") else b"/" + b"/".join(resolved)
+                path = b"/".join([base, seen, *names[index + 1 :]])
+                break
+            resolved.append(name)
+            if seen is None or (not seen and index < len(names) - 1):
+                return None
+        else:
+            return b"/" + b"/".join(resolved)
+    return None
 
 
 @dataclass(slots=True)

@@ -1,19 +1,20 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from osvdeploy.build.plan import FileMapping, file_tree
+from osvdeploy.build.plan import FileMapping, file_tree, missing_program
 from osvdeploy.errors import FileTreeInvalid
-from osvdeploy.osv.filetree import Symlink
+from osvdeploy.events import Warned
+from osvdeploy.osv.cmdline import BootCommand
+from osvdeploy.osv.filetree import Symlink, TreeBuilder
 from tests.build.projects import Project
 
 
 def paths(project: Project, *mappings: FileMapping) -> list[str]:
     """Guest paths of the files and links (not directories) that the mappings give."""
-    from dataclasses import replace
-
     tree = file_tree(replace(project.inputs, files=mappings))
     return [
         path.decode() for path, entry in tree.entries.items() if hasattr(entry, "size") or isinstance(entry, Symlink)
@@ -105,7 +106,42 @@ def test_names_that_are_no_text_are_found(project: Project) -> None:
     """A pattern matches bytes that are no UTF-8 too."""
     (project.root / "odd").mkdir()
     (project.root / "odd" / "a\udcff.bin").write_text("x")
-    from dataclasses import replace
-
     tree = file_tree(replace(project.inputs, files=(FileMapping("odd/*?.bin", "/"),)))
     assert b"/a\xff.bin" in tree.entries
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "missing"),
+    [
+        (("/hello",), (), None),
+        (("hello",), (), None),
+        (("/bin/app",), (), None),
+        (("tool",), (), None),
+        (("/usr/lib/tool",), (), None),
+        (("/nothing", "x"), (), "/nothing"),
+        (("nothing",), (), "nothing"),
+        (("/bin",), (), "/bin"),
+        (("runscript", "/hello"), (), None),
+        (("/data/app",), (("mount-fs", "zfs,/dev/vblk1.1,/data"),), None),
+    ],
+)
+def test_a_program_that_is_not_in_the_image_is_seen(
+    command: tuple[str, ...], options: tuple[tuple[str, str | None], ...], missing: str | None
+) -> None:
+    """OSv would say `Failed to load object` and power off; where a mount may bring the program, nothing is said."""
+    builder = TreeBuilder()
+    for path in (b"/hello", b"/usr/lib/tool"):
+        builder.add_content(path, b"", origin="a test")
+    builder.add_symlink(b"/bin/app", b"../hello", origin="a test")
+    assert missing_program(builder.tree(), BootCommand(options, (), command)) == missing
+
+
+def test_a_plan_warns_of_a_missing_program(project: Project) -> None:
+    """The warning comes with the build, before anything is published."""
+    project.build(command=("/bin/hello",))
+    assert [event.text for event in project.events if isinstance(event, Warned)] == [
+        "command: /bin/hello is not among the image's files; OSv would power off at once"
+    ]
+    project.events.clear()
+    project.build()
+    assert not any(isinstance(event, Warned) for event in project.events)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from osvdeploy.errors import DiskInvalid
-from osvdeploy.osv.filetree import PATH_LIMIT, show
+from osvdeploy.osv.filetree import PATH_LIMIT, resolve, show
 from osvdeploy.osv.rofs.format import (
     BLOCK_SIZE,
     ENTRY_HEAD,
@@ -84,27 +84,13 @@ class RofsReader:
 
     def file(self, path: bytes) -> RofsFile | None:
         """The regular file that ``path`` leads to, links followed as OSv follows them; None where there is none."""
-        for _ in range(40):  # as many links as Linux follows
-            resolved: list[bytes] = []
-            names = [name for name in path.split(b"/") if name not in (b"", b".")]
-            for index, name in enumerate(names):
-                if name == b"..":
-                    del resolved[-1:]
-                    continue
-                here = b"/" + b"/".join([*resolved, name])
-                node = self.nodes.get(here)
-                if isinstance(node, RofsSymlink):
-                    base = b"" if node.target.startswith(b"/") else b"/" + b"/".join(resolved)
-                    path = b"/".join([base, node.target, *names[index + 1 :]])
-                    break
-                if isinstance(node, RofsFile) and index == len(names) - 1:
-                    return node
-                if not isinstance(node, RofsDirectory):
-                    return None
-                resolved.append(name)
-            else:
-                return None
-        return None
+        resolved = resolve(path, lambda name: _seen(self.nodes.get(name)))
+        node = self.nodes.get(resolved) if resolved is not None else None
+        return node if isinstance(node, RofsFile) else None
+
+
+def _seen(node: RofsNode | None) -> bytes | bool | None:
+    return node.target if isinstance(node, RofsSymlink) else None if node is None else isinstance(node, RofsDirectory)
 
 
 def read_rofs(read_at: ReadAt, size: int) -> RofsReader:
