@@ -146,6 +146,20 @@ def test_a_group_can_be_made_again(scene: Scene) -> None:
     assert not after & before
 
 
+def test_a_template_that_stayed_does_not_hold_an_old_image(scene: Scene) -> None:
+    """A release whose image was registered anew starts from the new one."""
+    made = scene.stand(Slot.BLUE, "hello-1", capacity=1)
+    groups = scene.cloud.groups
+    groups.delete(scene.ctx, made.name)
+    scene.until(lambda: groups.observe(scene.ctx, made.name) is None)
+    again = replace(made, image=scene.image(ReleaseId("hello-2"), Guest.SERVES))
+    groups.ensure(scene.ctx, again)
+    scene.until(lambda: scene.healthy(Slot.BLUE) == 1)
+    assert groups.templates(scene.ctx, {}) == [made.name]
+    with pytest.raises(Refused, match=made.image):
+        groups.ensure(scene.ctx, made)
+
+
 def test_machines_that_died_are_told_of(scene: Scene) -> None:
     """A program that aborts takes its machine along; the group starts another, and the gone ones are listed, too."""
     made = scene.stand(Slot.BLUE, "hello-1", Guest.ABORTS, capacity=1)

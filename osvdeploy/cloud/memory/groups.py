@@ -20,8 +20,13 @@ class MemoryGroups:
         with world.lock:
             world.settle()
             group, template = world.groups.get(request.name), world.templates.get(request.name)
-            _refuse_other(request, "group", group)
-            _refuse_other(request, "template", template)
+            _refuse_foreign(request, "group", group)
+            _refuse_foreign(request, "template", template)
+            if group is not None and (group.release, group.image) != (request.release, request.image):
+                raise Refused(
+                    f"group {request.name}: holds {group.release} from {group.image}, "
+                    f"not {request.release} from {request.image}"
+                )
         if group is not None and group.deleting:
             raise Unavailable(f"{request.name}: an earlier group of this name is still being deleted")
         if group is not None:
@@ -30,6 +35,11 @@ class MemoryGroups:
                     group.capacity = request.capacity
                     world.fill(group, world.settle())
             return
+        if template is not None and template.image != request.image:
+            # No group uses it: it stayed from an earlier deploy, and the image was registered anew since.
+            with world.calls.around("groups.delete_template", request.name), world.lock:
+                world.templates.pop(request.name, None)
+            template = None
         if template is None:
             with world.calls.around("groups.create_template", request.name), world.lock:
                 world.templates[request.name] = Template(
@@ -94,16 +104,13 @@ class MemoryGroups:
             world.templates.pop(name, None)
 
 
-def _refuse_other(request: GroupRequest, what: str, there: Group | Template | None) -> None:
+def _refuse_foreign(request: GroupRequest, what: str, there: Group | Template | None) -> None:
     if there is None:
         return
     if not labels.is_ours(there.tags):
         raise NotOurs(f"{what} {request.name}: exists, and something else made it")
-    if (there.release, there.image) != (request.release, request.image):
-        raise Refused(
-            f"{what} {request.name}: holds {there.release} from {there.image}, "
-            f"not {request.release} from {request.image}"
-        )
+    if there.release != request.release:
+        raise Refused(f"{what} {request.name}: is {there.release}'s, not {request.release}'s")
 
 
 def _machine(machine: Instance) -> Machine:
