@@ -60,7 +60,7 @@ def encode(boot: BootCommand) -> bytes:
         encoded = line.encode()
     except UnicodeEncodeError as error:
         raise CommandLineInvalid(
-            f"command line: {line[error.start - 20 : error.end]!r} holds bytes that are no text"
+            f"command line: {line[max(0, error.start - 20) : error.end]!r} holds bytes that are no text"
         ) from None
     if len(encoded) > COMMAND_LINE_LIMIT:
         raise CommandLineInvalid(
