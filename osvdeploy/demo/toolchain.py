@@ -27,7 +27,7 @@ ZIG_GLIBC = "2.28"
 
 _HINT = "install a C compiler (Debian: apt-get install gcc libc6-dev), or the PyPI package: pip install ziglang"
 _COMPILE_TIMEOUT = 300.0
-"""Seconds. zig builds its start files once, when it is first used: about 10 s on a slow machine."""
+"""Seconds. zig builds its start files and libc's stubs when it is first used, which takes about 15."""
 
 
 Made = TypeVar("Made")
@@ -158,6 +158,8 @@ def run_compiler(compiler: Compiler, arguments: Sequence[str], out: Path) -> Non
         made = Path(scratch, out.name)
         command = [*compiler.command, *arguments, f"-ffile-prefix-map={scratch}=.", "-o", str(made)]
         environment = dict(os.environ, LC_ALL="C", SOURCE_DATE_EPOCH="0", ZIG_LOCAL_CACHE_DIR=str(Path(scratch, "zig")))
+        if not _has_cache_directory():
+            environment["ZIG_GLOBAL_CACHE_DIR"] = str(Path(scratch, "zig-global"))
         try:
             ended = subprocess.run(
                 command, capture_output=True, text=True, errors="replace", env=environment, timeout=_COMPILE_TIMEOUT
@@ -169,6 +171,17 @@ def run_compiler(compiler: Compiler, arguments: Sequence[str], out: Path) -> Non
         if ended.returncode != 0 or not made.is_file():
             raise CompileFailed(f"{compiler}: could not make {out.name}", output=ended.stdout + ended.stderr)
         made.replace(out)
+
+
+def _has_cache_directory() -> bool:
+    """Whether zig finds a place for its cache: it gives up without one, as in a container or a service without HOME."""
+    if os.environ.get("ZIG_GLOBAL_CACHE_DIR"):
+        return True
+    cache, home = os.environ.get("XDG_CACHE_HOME"), os.environ.get("HOME")
+    place = Path(cache) if cache else Path(home, ".cache") if home else None
+    while place is not None and not place.exists() and place != place.parent:
+        place = place.parent
+    return place is not None and place.is_dir() and os.access(place, os.W_OK)
 
 
 def _source(path: Path) -> str:

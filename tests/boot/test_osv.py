@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from osvdeploy.demo.hello import build_hello
 from osvdeploy.demo.toolchain import Compiler, compile_program
 from osvdeploy.osv.cmdline import BootCommand, with_environment
 from osvdeploy.osv.console import Fault, Reached, read_boot_log
@@ -21,7 +22,6 @@ from osvdeploy.osv.kernel import Kernel, Payload, read_kernel
 from osvdeploy.osv.rofs import lay_out
 from osvdeploy.sizes import KIB, MIB
 from tests.boot.qemu import Machine, boot, free_port, needs_qemu
-from tests.demo.test_hello import build_hello
 from tests.demo.test_toolchain import each_compiler
 
 pytestmark = [pytest.mark.osv, needs_qemu]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import os
 import platform
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,21 +16,14 @@ from pathlib import Path
 
 import pytest
 
-from osvdeploy.demo.toolchain import Compiler, compile_program
+from osvdeploy.demo.hello import EXAMPLE, build_hello, releases
+from osvdeploy.errors import BuildError
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "hello"
+HERE = platform.system() == "Linux" and platform.machine() == "x86_64"
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        platform.system() != "Linux" or platform.machine() != "x86_64", reason="hello runs on x86-64 Linux"
-    ),
-]
+runs_here = pytest.mark.skipif(not HERE, reason="hello runs on x86-64 Linux")
 
-
-def build_hello(version: str, out: Path, *, compiler: Compiler | None = None) -> Path:
-    sources = [EXAMPLE / "hello.c", EXAMPLE / "releases" / f"{version}.c"]
-    return compile_program(sources, out, defines={"HELLO_VERSION": f'"{version}"'}, compiler=compiler)
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
@@ -70,6 +64,31 @@ def ask(address: tuple[str, int], path: str, method: str = "GET") -> tuple[int, 
         connection.close()
 
 
+def test_the_story_has_its_releases() -> None:
+    """Two good ones, two bad ones and one more good one, in the order of their versions."""
+    assert releases() == ("1.0.0", "1.1.0", "1.2.0", "1.3.0", "1.4.0")
+
+
+def test_an_unknown_release_is_refused(tmp_path: Path) -> None:
+    """A version without sources is an error that lists those that there are, and so is a folder without any."""
+    with pytest.raises(BuildError, match=r"hello 9\.9\.9: no such release") as caught:
+        build_hello("9.9.9", tmp_path / "hello")
+    assert caught.value.hint is not None and "1.4.0" in caught.value.hint
+    with pytest.raises(BuildError, match="no releases of hello"):
+        build_hello("1.0.0", tmp_path / "hello", example=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make here")
+def test_the_makefile_builds_the_release_that_is_asked_for(tmp_path: Path) -> None:
+    """What the README says works: make builds 1.0.0, and another version when told, without a clean between."""
+    example = shutil.copytree(EXAMPLE, tmp_path / "hello", ignore=shutil.ignore_patterns("build"))
+    for arguments, version in (([], b"1.0.0"), (["VERSION=1.4.0"], b"1.4.0")):
+        subprocess.run(["make", "-s", *arguments], cwd=example, check=True, timeout=300, capture_output=True)
+        assert version in (example / "build" / "hello").read_bytes()
+
+
+@runs_here
 def test_every_answer_names_version_and_release(address: tuple[str, int], tmp_path: Path) -> None:
     """Body and header say whose answer it is, refusals too."""
     with serving(build_hello("1.0.0", tmp_path / "hello"), address):
@@ -80,6 +99,7 @@ def test_every_answer_names_version_and_release(address: tuple[str, int], tmp_pa
         assert ask(address, "/", "HEAD") == (200, "hello-1-abc", "")
 
 
+@runs_here
 def test_many_quick_connections_all_get_their_answer(address: tuple[str, int], tmp_path: Path) -> None:
     """Thousands of short connections, some at once, and not one fails."""
     with serving(build_hello("1.1.0", tmp_path / "hello"), address), ThreadPoolExecutor(16) as clients:
@@ -87,6 +107,7 @@ def test_many_quick_connections_all_get_their_answer(address: tuple[str, int], t
     assert answers == {(200, "hello-1-abc", "hello 1.1.0 greets you\n")}
 
 
+@runs_here
 def test_clients_that_misbehave_hurt_nobody_else(address: tuple[str, int], tmp_path: Path) -> None:
     """Silence, garbage, an endless head or a reset do not keep the next client from its answer."""
     with serving(build_hello("1.4.0", tmp_path / "hello"), address):
@@ -105,6 +126,7 @@ def test_clients_that_misbehave_hurt_nobody_else(address: tuple[str, int], tmp_p
             connection.close()
 
 
+@runs_here
 def test_release_1_2_0_answers_500_to_everything(address: tuple[str, int], tmp_path: Path) -> None:
     """The first bad release serves, and every answer is an error that says why."""
     with serving(build_hello("1.2.0", tmp_path / "hello"), address, release=None):
@@ -114,6 +136,7 @@ def test_release_1_2_0_answers_500_to_everything(address: tuple[str, int], tmp_p
             assert "cannot read /etc/hello/greeting" in body
 
 
+@runs_here
 def test_release_1_3_0_aborts_while_it_starts(address: tuple[str, int], tmp_path: Path) -> None:
     """The second bad release says why, before it aborts."""
     program = build_hello("1.3.0", tmp_path / "hello")
@@ -122,6 +145,7 @@ def test_release_1_3_0_aborts_while_it_starts(address: tuple[str, int], tmp_path
     assert b"HELLO_GREETING is not set" in ended.stdout
 
 
+@runs_here
 @pytest.mark.parametrize("arguments", [[], ["--port"], ["--port", "http"], ["--port", "0"], ["--port", "65536"]])
 def test_a_wrong_port_is_refused(arguments: list[str], tmp_path: Path) -> None:
     """What is no port gets the usage line and exit code 2."""
@@ -130,6 +154,7 @@ def test_a_wrong_port_is_refused(arguments: list[str], tmp_path: Path) -> None:
     assert (ended.returncode, ended.stdout) == (2, b"usage: hello --port NUMBER\n")
 
 
+@runs_here
 def test_a_taken_port_is_told(address: tuple[str, int], tmp_path: Path) -> None:
     """A second hello on one port ends at once and says what is in its way."""
     program = build_hello("1.0.0", tmp_path / "hello")

@@ -108,6 +108,25 @@ def test_a_program_is_one_that_osv_can_load(compiler: Compiler, tmp_path: Path) 
     assert b"a word" in out.read_bytes()
 
 
+@pytest.mark.parametrize("home", [None, "/dev/null/home"], ids=["unset", "not writable"])
+def test_a_user_without_a_home_can_compile_too(
+    home: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """zig is given a cache for its one run where it would find no place for its own."""
+    told = executable(tmp_path / "cc", 'for last; do :; done; echo "$ZIG_GLOBAL_CACHE_DIR" > "$last"')
+    compiler = Compiler((str(told),), CompilerKind.ZIG)
+    for name in ("HOME", "XDG_CACHE_HOME", "ZIG_GLOBAL_CACHE_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    if home is not None:
+        monkeypatch.setenv("HOME", home)
+    source = tmp_path / "program.c"
+    source.touch()
+    given = compile_program([source], tmp_path / "program", compiler=compiler).read_text().strip()
+    assert Path(given).is_relative_to(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert compile_program([source], tmp_path / "program", compiler=compiler).read_text().strip() == ""
+
+
 @pytest.mark.slow
 @each_compiler
 def test_same_source_same_bytes(compiler: Compiler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
