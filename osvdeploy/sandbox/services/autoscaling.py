@@ -37,7 +37,8 @@ ACTIVITIES_KEPT = timedelta(days=42)
 TAGS_PER_GROUP = 50
 NAME_LIMIT = 255
 
-GROUP, MEMBER, ACTIVITY = "asg", "asg-member", "asg-activity"
+GROUP, MEMBER, ACTIVITY = "autoscaling.group", "autoscaling.member", "autoscaling.activity"
+"""Kinds of documents in the store."""
 
 PROCESSES = (
     "Launch",

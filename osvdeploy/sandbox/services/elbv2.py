@@ -38,7 +38,8 @@ LISTENERS_PER_BALANCER = 50
 TAGS_PER_RESOURCE = 50
 PAGE_LIMIT = 400
 
-BALANCER, LISTENER, RULE, GROUP, TARGET, IN_FORCE = "balancer", "listener", "rule", "group", "target", "in-force"
+BALANCER, LISTENER, RULE = "elbv2.balancer", "elbv2.listener", "elbv2.rule"
+GROUP, TARGET, IN_FORCE = "elbv2.group", "elbv2.target", "elbv2.in-force"
 """Kinds of documents in the store."""
 
 
