@@ -1,1 +1,42 @@
-"""The ports on AWS: EBS direct, AMIs, Auto Scaling groups, application load balancers."""
+"""The ports on AWS: EBS direct, AMIs, Auto Scaling groups, application load balancers.
+
+boto3 is imported, and each service's client made, when it is first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from osvdeploy.cloud.aws.console import Ec2Console
+from osvdeploy.cloud.aws.groups import AutoScalingGroups
+from osvdeploy.cloud.aws.images import AmiRegistry
+from osvdeploy.cloud.aws.router import AlbRouter
+from osvdeploy.cloud.aws.session import Aws
+from osvdeploy.cloud.aws.snapshots import EbsSnapshots
+from osvdeploy.cloud.interfaces import Cloud
+from osvdeploy.context import Context
+
+if TYPE_CHECKING:
+    import boto3
+
+__all__ = ["Aws", "connect"]
+
+
+def connect(ctx: Context, region: str, session: boto3.Session | None = None) -> Cloud:
+    """One region of the account that the credentials belong to (one call, to STS).
+
+    ``session`` is a prepared boto3 session; without one the SDK's usual chain of settings decides.
+    Raises :class:`~osvdeploy.errors.CredentialsMissing`, and :class:`~osvdeploy.errors.UsageError` where the SDK is not
+    installed or its settings do not work.
+    """
+    aws = Aws(region, session)
+    return Cloud(
+        kind="aws",
+        account=aws.account(ctx),
+        region=region,
+        snapshots=EbsSnapshots(aws),
+        images=AmiRegistry(aws),
+        groups=AutoScalingGroups(aws),
+        router=AlbRouter(aws),
+        console=Ec2Console(aws),
+    )

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from osvdeploy.cloud.aws.errors import translate
 from osvdeploy.context import Context
-from osvdeploy.errors import OsvDeployError, Unavailable
+from osvdeploy.errors import OsvDeployError, Unavailable, UsageError
 from osvdeploy.events import CloudCall
 from osvdeploy.version import __version__
 
@@ -133,8 +133,11 @@ class Aws:
             return self._clients[service]
 
     def _make(self, service: str, read_timeout: float) -> object:
-        import boto3
-        from botocore.config import Config
+        try:
+            import boto3
+            from botocore.config import Config
+        except ModuleNotFoundError as error:
+            raise UsageError(f"AWS needs {error.name}", hint="pip install 'osvdeploy[aws]'") from None
 
         if self._session is None:
             self._session = boto3.Session()

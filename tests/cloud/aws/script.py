@@ -38,11 +38,14 @@ class Script:
     asked: list[str] = field(default_factory=list)
 
     def aws(self) -> Aws:
+        return Aws("eu-west-1", self.session())
+
+    def session(self) -> boto3.Session:
         session = boto3.Session(aws_access_key_id="AKIDEXAMPLE", aws_secret_access_key="secret")
         # Reading the service models is most of what a new session costs.
         session._session.register_component("data_loader", _LOADER)
         session.events.register("before-call", self._answer)  # type: ignore[arg-type]
-        return Aws("eu-west-1", session)
+        return session
 
     def _answer(self, model: Any, **_: object) -> tuple[_Status, dict[str, Any]]:
         self.asked.append(model.name)

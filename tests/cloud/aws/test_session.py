@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 
 import boto3
@@ -11,9 +13,11 @@ from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.exceptions import ReadTimeoutError
 
 from osvdeploy import errors
+from osvdeploy.cloud.aws import connect
 from osvdeploy.cloud.aws.session import Aws
 from osvdeploy.context import Context, VirtualClock
 from osvdeploy.events import CloudCall, Recorder
+from tests.cloud.aws.script import Script
 
 Answer = tuple[int, dict[str, object]] | Exception
 
@@ -72,7 +76,7 @@ Connect = Callable[..., Aws]
 
 
 @pytest.fixture
-def connect() -> Connect:
+def prepared() -> Connect:
     def make(wire: Wire) -> Aws:
         session = boto3.Session(aws_access_key_id="AKIDEXAMPLE", aws_secret_access_key="secret")
         session.events.register_first("before-send", wire)  # type: ignore[arg-type]
@@ -91,10 +95,10 @@ def calls(recorder: Recorder) -> list[tuple[str, bool, str | None]]:
 
 
 def test_a_throttled_call_is_repeated_and_each_attempt_reported(
-    ctx: Context, recorder: Recorder, connect: Connect, clock: VirtualClock
+    ctx: Context, recorder: Recorder, prepared: Connect, clock: VirtualClock
 ) -> None:
     """Throttles are waited out in the Context's time, never the machine's."""
-    aws = connect(Wire(THROTTLED, THROTTLED, STARTED))
+    aws = prepared(Wire(THROTTLED, THROTTLED, STARTED))
 
     assert start(aws, ctx) == "snap-1"
 
@@ -103,47 +107,47 @@ def test_a_throttled_call_is_repeated_and_each_attempt_reported(
     assert clock.monotonic() > 0
 
 
-def test_attempts_end(ctx: Context, recorder: Recorder, connect: Connect) -> None:
+def test_attempts_end(ctx: Context, recorder: Recorder, prepared: Connect) -> None:
     """After the last attempt the error says which thing and which call it was about."""
     with pytest.raises(errors.Unavailable, match=r"disk api-1.0.0: .*StartSnapshot.*slow down") as caught:
-        start(connect(Wire(THROTTLED)), ctx)
+        start(prepared(Wire(THROTTLED)), ctx)
     assert caught.value.code == "RequestThrottledException"
     assert len(calls(recorder)) == 3
 
 
-def test_a_refusal_is_not_repeated(ctx: Context, recorder: Recorder, connect: Connect) -> None:
+def test_a_refusal_is_not_repeated(ctx: Context, recorder: Recorder, prepared: Connect) -> None:
     """A final no is asked for once."""
     with pytest.raises(errors.Refused, match="not you"):
-        start(connect(Wire(DENIED)), ctx)
+        start(prepared(Wire(DENIED)), ctx)
     assert calls(recorder) == [("StartSnapshot", True, "AccessDeniedException")]
 
 
-def test_a_lost_answer_is_repeated_with_the_same_token(ctx: Context, recorder: Recorder, connect: Connect) -> None:
+def test_a_lost_answer_is_repeated_with_the_same_token(ctx: Context, recorder: Recorder, prepared: Connect) -> None:
     """A timeout is repeated; the SDK's own token stays, so the place does it once."""
     wire = Wire(ReadTimeoutError(endpoint_url="https://ebs"), STARTED)
-    assert start(connect(wire), ctx) == "snap-1"
+    assert start(prepared(wire), ctx) == "snap-1"
     assert [error for _, _, error in calls(recorder)] == ["ReadTimeoutError", None]
     bodies = {request.body for request in wire.requests}
     assert len(bodies) == 1
 
 
-def test_no_answer_at_all(ctx: Context, connect: Connect) -> None:
+def test_no_answer_at_all(ctx: Context, prepared: Connect) -> None:
     """A place that stays silent is Unavailable, not an SDK's traceback."""
     with pytest.raises(errors.Unavailable, match="no answer from AWS while calling StartSnapshot"):
-        start(connect(Wire(ReadTimeoutError(endpoint_url="https://ebs"))), ctx)
+        start(prepared(Wire(ReadTimeoutError(endpoint_url="https://ebs"))), ctx)
 
 
-def test_the_deadline_ends_repeating(ctx: Context, connect: Connect) -> None:
+def test_the_deadline_ends_repeating(ctx: Context, prepared: Connect) -> None:
     """A repetition that would start after the deadline is not made."""
     with pytest.raises(errors.DeadlineExceeded):
-        start(connect(Wire(THROTTLED)), ctx.within(0.01), attempts=100)
+        start(prepared(Wire(THROTTLED)), ctx.within(0.01), attempts=100)
 
 
-def test_a_cancel_ends_repeating(ctx: Context, connect: Connect) -> None:
+def test_a_cancel_ends_repeating(ctx: Context, prepared: Connect) -> None:
     """Ctrl-C does not wait for retries."""
     ctx.cancel.cancel()
     with pytest.raises(errors.Interrupted):
-        start(connect(Wire(THROTTLED)), ctx, attempts=100)
+        start(prepared(Wire(THROTTLED)), ctx, attempts=100)
 
 
 def test_a_setting_that_is_no_url(ctx: Context, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,8 +169,32 @@ def test_no_credentials(ctx: Context, monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert "AWS_PROFILE" in str(caught.value.hint)
 
 
-def test_the_callers_own_mistakes_are_not_the_clouds(ctx: Context, connect: Connect) -> None:
+def test_connecting_asks_who_we_are_and_no_more(ctx: Context) -> None:
+    """A connection knows kind, account and region after one call, and has made no other client."""
+    script = Script({"GetCallerIdentity": [{"Account": "111122223333"}]})
+    cloud = connect(ctx, "eu-west-1", script.session())
+    assert (cloud.kind, cloud.account, cloud.region) == ("aws", "111122223333", "eu-west-1")
+    assert script.asked == ["GetCallerIdentity"]
+    assert cloud.snapshots.block_size == 524_288
+
+
+@pytest.mark.slow
+def test_the_sdk_is_imported_when_first_used() -> None:
+    """Importing the adapters does not import boto3, which takes longer than the whole command line."""
+    program = "import sys, osvdeploy.cloud.aws; sys.exit('boto3' in sys.modules or 'botocore' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_without_the_sdk(ctx: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where boto3 is not installed, the error says what to install."""
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    with pytest.raises(errors.UsageError, match="boto3") as caught:
+        Aws("eu-west-1").account(ctx)
+    assert "osvdeploy[aws]" in str(caught.value.hint)
+
+
+def test_the_callers_own_mistakes_are_not_the_clouds(ctx: Context, prepared: Connect) -> None:
     """An exception that is not the SDK's goes through as it is."""
-    aws = connect(Wire(STARTED))
+    aws = prepared(Wire(STARTED))
     with pytest.raises(ZeroDivisionError), aws.calling(ctx):
         _ = 1 / 0
