@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import os
 import platform
+import re
 import shutil
 import signal
 import socket
@@ -18,6 +19,7 @@ import pytest
 
 from osvdeploy.demo.hello import EXAMPLE, build_hello, releases
 from osvdeploy.errors import BuildError
+from osvdeploy.spec import load
 
 HERE = platform.system() == "Linux" and platform.machine() == "x86_64"
 
@@ -67,6 +69,16 @@ def ask(address: tuple[str, int], path: str, method: str = "GET") -> tuple[int, 
 def test_the_story_has_its_releases() -> None:
     """Two good ones, two bad ones and one more good one, in the order of their versions."""
     assert releases() == ("1.0.0", "1.1.0", "1.2.0", "1.3.0", "1.4.0")
+
+
+def test_the_examples_spec_is_valid() -> None:
+    """osv.toml loads with the variables that the README names, and fits the program: port, health path, header."""
+    names = re.findall(r"`(HELLO_\w+)`", (EXAMPLE / "README.md").read_text())
+    spec = load(EXAMPLE / "osv.toml", environ=dict.fromkeys(names, "x")).spec
+    sandbox = spec.deploy["sandbox"]
+    assert spec.image.command == ["/hello", "--port", str(sandbox.port)]
+    assert (sandbox.health.path, sandbox.health.version_header) == ("/healthz", "x-release")
+    assert spec.version == releases()[0]
 
 
 def test_an_unknown_release_is_refused(tmp_path: Path) -> None:
