@@ -21,11 +21,19 @@ Aborted
 0x0000000040266c1d <abort(char const*, ...)+285>
 """
 
+_ENDED = """OSv v0.57.0
+eth0: 10.0.0.7
+Booted up in 0.01 ms
+Cmdline: /hello
+program /hello returned 3
+"""
+
 _BEHAVIOURS: dict[Guest, dict[str, object]] = {
     Guest.SERVES: {},
     Guest.HANGS: {"never_healthy": True},
     Guest.SICK: {"answers": (500,)},
     Guest.ABORTS: {"aborts": _ABORTED},
+    Guest.ENDS: {"never_healthy": True, "dies_at": 0.5, "console": _ENDED},
 }
 
 

@@ -27,12 +27,13 @@ SERVICE_TAGS = tags.service_tags(APP, SERVICE, "ledger")
 
 
 class Guest(StrEnum):
-    """What a release's program does: serve, never listen, answer 500, or abort while it starts."""
+    """What a release's program does: serve, never listen, answer 500, abort while it starts, or end at once."""
 
     SERVES = "serves"
     HANGS = "hangs"
     SICK = "sick"
     ABORTS = "aborts"
+    ENDS = "ends"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from osvdeploy.cloud.interfaces import Slot
+from osvdeploy.cloud.interfaces import MachineState, Slot
 from osvdeploy.errors import CloudError
 from osvdeploy.osv.console import read_boot_log
 from tests.contract.scenes import Guest, Scene
@@ -23,8 +23,8 @@ def test_a_boot_can_be_read(scene: Scene) -> None:
     assert read_boot_log(text_of(scene, made.name)).fault is None
 
 
-def test_an_abort_can_be_read_after_the_machine_is_gone(scene: Scene) -> None:
-    """The last words of a machine that ended itself are what a rollout needs most."""
+def test_an_abort_can_be_read(scene: Scene) -> None:
+    """What a rollout needs most: the certain end of a program, within bounded time."""
     made = scene.stand(Slot.BLUE, "hello-1", Guest.ABORTS, capacity=1)
 
     def told() -> bool:
@@ -32,6 +32,18 @@ def test_an_abort_can_be_read_after_the_machine_is_gone(scene: Scene) -> None:
         return fault is not None and fault.fatal
 
     scene.until(told)
+
+
+def test_a_machine_that_is_gone_can_be_read(scene: Scene) -> None:
+    """Its last words stay for a while."""
+    made = scene.stand(Slot.BLUE, "hello-1", Guest.ENDS, capacity=1)
+
+    def gone() -> bool:
+        machines = scene.cloud.groups.machines(scene.ctx, made.name)
+        return bool(machines) and machines[-1].state is MachineState.GONE
+
+    scene.until(gone)
+    assert read_boot_log(text_of(scene, made.name)).version is not None
 
 
 def test_a_machine_nobody_knows_is_an_error(scene: Scene) -> None:

@@ -161,13 +161,12 @@ def test_a_template_that_stayed_does_not_hold_an_old_image(scene: Scene) -> None
 
 
 def test_machines_that_died_are_told_of(scene: Scene) -> None:
-    """A program that aborts takes its machine along; the group starts another, and the gone ones are listed, too."""
-    made = scene.stand(Slot.BLUE, "hello-1", Guest.ABORTS, capacity=1)
+    """A program that ends takes its machine along; the group starts another, and the gone ones are listed, too."""
+    made = scene.stand(Slot.BLUE, "hello-1", Guest.ENDS, capacity=1)
 
     def two_started() -> bool:
         return len(scene.cloud.groups.machines(scene.ctx, made.name)) >= 2
 
     scene.until(two_started)
-    machines = scene.cloud.groups.machines(scene.ctx, made.name)
-    assert machines[-1].state is MachineState.GONE
+    scene.until(lambda: scene.cloud.groups.machines(scene.ctx, made.name)[-1].state is MachineState.GONE)
     assert scene.healthy(Slot.BLUE) == 0

@@ -28,7 +28,8 @@ class Behaviour:
     - ``health``: the status it gives to health checks; None for the first of ``answers``.
     - ``sick_after``: from then on it answers 500, health checks included.
     - ``dies_at``: the machine is gone then; its group starts another.
-    - ``aborts``: the program aborts with this text on the console as soon as the machine runs, and the machine is gone.
+    - ``aborts``: the program aborts as soon as the machine runs, with this text on the console. The machine stays,
+      halted, as OSv leaves it; with ``dies_at=0`` it powers off.
     - ``launch_fails``: the place cannot start machines, and says this.
     - ``console``: what a machine that boots well prints.
     - ``header``: the answer header that names the release; None for none.
@@ -254,15 +255,12 @@ class World:
         behaviour = self.behaviour(machine.release)
         if machine.running is None or machine.gone is not None:
             return
-        if behaviour.aborts is not None:
-            self.at(max(now, machine.running), lambda at: self._die(group, machine, at, "the machine powered off"))
-        elif behaviour.dies_at is not None:
+        if behaviour.dies_at is not None:
             ends = max(now, machine.running + behaviour.dies_at)
-            self.at(ends, lambda at: self._die(group, machine, at, "the machine was terminated"))
+            self.at(ends, lambda at: self._die(group, machine, at, "the machine powered off"))
 
     def _die(self, group: Group, machine: Instance, now: float, note: str) -> None:
-        behaviour = self.behaviour(machine.release)
-        if machine.gone is not None or (behaviour.aborts is None and behaviour.dies_at is None):
+        if machine.gone is not None or self.behaviour(machine.release).dies_at is None:
             return
         machine.gone, machine.note = now, note
         for backend in self.backends.values():
@@ -309,7 +307,9 @@ class World:
     def status_of(self, machine: Instance, now: float, *, check: bool = False) -> int | None:
         """The status a machine answers a request or a health check with; None where it does not answer."""
         behaviour = self.behaviour(machine.release)
-        if machine.running is None or machine.gone is not None or behaviour.never_healthy:
+        if machine.running is None or machine.gone is not None:
+            return None
+        if behaviour.never_healthy or behaviour.aborts is not None:
             return None
         awake = now - machine.running
         if awake < behaviour.healthy_after:
