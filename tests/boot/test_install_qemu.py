@@ -13,7 +13,7 @@ from tests.demo.test_toolchain import executable
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "install-qemu"
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="a POSIX shell script")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name != "posix", reason="a POSIX shell script")]
 
 
 @pytest.fixture
