@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -36,6 +37,7 @@ class Script:
 
     answers: Mapping[str, Sequence[dict[str, Any] | No]]
     asked: list[str] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def aws(self) -> Aws:
         return Aws("eu-west-1", self.session())
@@ -48,9 +50,10 @@ class Script:
         return session
 
     def _answer(self, model: Any, **_: object) -> tuple[_Status, dict[str, Any]]:
-        self.asked.append(model.name)
         answers = self.answers[model.name]
-        answer = answers[min(self.asked.count(model.name), len(answers)) - 1]
+        with self._lock:
+            self.asked.append(model.name)
+            answer = answers[min(self.asked.count(model.name), len(answers)) - 1]
         if isinstance(answer, No):
             error = {"Code": answer.code, "Message": answer.message}
             return _Status(answer.status), {

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import threading
+from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
 
 from osvdeploy.cloud.aws.images import AmiRegistry
-from osvdeploy.cloud.aws.snapshots import BLOCK_SIZE, EbsSnapshots, tag_filters
+from osvdeploy.cloud.aws.snapshots import BLOCK_SIZE, WIDTH, EbsSnapshots, tag_filters
 from osvdeploy.cloud.interfaces import Block, ImageRequest, UploadedDisk, UploadRequest
 from osvdeploy.context import Context, VirtualClock
 from osvdeploy.digests import Digest
-from osvdeploy.errors import ImageNameTaken, NotOurs, Refused, Unavailable, UploadGone
+from osvdeploy.errors import ImageNameTaken, Interrupted, NotOurs, Refused, Unavailable, UploadGone
 from tests.cloud.aws.script import No, Script, images, snapshots, started
 
 GONE = No("ResourceNotFoundException", 404, "SNAPSHOT_NOT_FOUND")
@@ -74,6 +76,66 @@ def test_a_final_no_is_asked_for_once(ctx: Context, final: No) -> None:
     with pytest.raises(Refused):
         put(ctx, script)
     assert script.asked.count("PutSnapshotBlock") == 1
+
+
+def many(count: int) -> Iterator[Block]:
+    for index in range(count):
+        yield Block(index, DATA, BLOCK.sha256)
+
+
+def test_blocks_are_told_in_the_callers_thread(ctx: Context) -> None:
+    """Callers need no locks: blocks are taken and told in the thread that called, and each is told once."""
+    script = Script(
+        {
+            "StartSnapshot": [started(ctx.now())],
+            "DescribeSnapshots": [snapshots("pending", ctx.now())],
+            "PutSnapshotBlock": [{}],
+        }
+    )
+    told: list[tuple[int, int]] = []
+    sink = EbsSnapshots(script.aws()).start(ctx, REQUEST)
+    sink.put(ctx, many(3 * WIDTH), lambda index: told.append((index, threading.get_ident())))
+    assert sorted(index for index, _ in told) == list(range(3 * WIDTH))
+    assert {thread for _, thread in told} == {threading.get_ident()}
+
+
+def test_a_refusal_stops_the_upload(ctx: Context) -> None:
+    """After a refusal no further block is taken; those in flight are waited for, and told when they arrived."""
+    script = Script(
+        {
+            "StartSnapshot": [started(ctx.now())],
+            "DescribeSnapshots": [snapshots("pending", ctx.now())],
+            "PutSnapshotBlock": [{}, No("AccessDeniedException", 403), {}],
+        }
+    )
+    told: list[int] = []
+    sink = EbsSnapshots(script.aws()).start(ctx, REQUEST)
+    with pytest.raises(Refused):
+        sink.put(ctx, many(10 * WIDTH), told.append)
+    asked = script.asked.count("PutSnapshotBlock")
+    assert asked < 10 * WIDTH
+    assert len(told) == asked - 1
+
+
+def test_a_cancel_stops_the_upload(ctx: Context) -> None:
+    """Ctrl-C lets what is in flight arrive, tells of it, and takes no further block."""
+    script = Script(
+        {
+            "StartSnapshot": [started(ctx.now())],
+            "DescribeSnapshots": [snapshots("pending", ctx.now())],
+            "PutSnapshotBlock": [{}],
+        }
+    )
+    told: list[int] = []
+
+    def cancel(index: int) -> None:
+        told.append(index)
+        ctx.cancel.cancel()
+
+    sink = EbsSnapshots(script.aws()).start(ctx, REQUEST)
+    with pytest.raises(Interrupted):
+        sink.put(ctx, many(10 * WIDTH), cancel)
+    assert len(told) == script.asked.count("PutSnapshotBlock") < 10 * WIDTH
 
 
 def test_not_found_means_gone_after_two_minutes(ctx: Context) -> None:
