@@ -1,0 +1,217 @@
+"""Listeners that cannot have our rules, balancers behind names, and how few calls a look takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from osvdeploy.cloud.aws.router import AlbRouter
+from osvdeploy.cloud.interfaces import HealthRule, Route, Slot
+from osvdeploy.cloud.tags import SCHEMA, SERVICE
+from osvdeploy.context import Context, VirtualClock
+from osvdeploy.errors import NotFound, NotOurs, Refused
+from tests.cloud.aws.script import No, Script
+
+ACCOUNT = "arn:aws:elasticloadbalancing:eu-west-1:123456789012"
+LISTENER = f"{ACCOUNT}:listener/app/lb/0123456789abcdef/0123456789abcdef"
+BALANCER = f"{ACCOUNT}:loadbalancer/app/lb/0123456789abcdef"
+OURS = {SCHEMA: "1", SERVICE: "hello/production"}
+ROUTE = Route(
+    key="k",
+    service="hello/production",
+    listener=LISTENER,
+    priority=100,
+    port=8080,
+    health=HealthRule("/healthz", 5.0, 2.0),
+    preview_header="X-Preview",
+    tags=OURS,
+)
+NO_GROUP = No("TargetGroupNotFound")
+
+
+@pytest.fixture
+def ctx() -> Context:
+    return Context(clock=VirtualClock())
+
+
+def backend(slot: Slot, key: str = "k") -> str:
+    return f"{ACCOUNT}:targetgroup/osvd-{key}-{slot}/{slot}"
+
+
+def forwards(**weights: int) -> list[dict[str, Any]]:
+    pairs = [{"TargetGroupArn": backend(Slot(slot)), "Weight": weight} for slot, weight in weights.items()]
+    return [{"Type": "forward", "ForwardConfig": {"TargetGroups": pairs}}]
+
+
+def rule(priority: int | str, actions: Sequence[dict[str, Any]], header: str = "", *fields: Any) -> dict[str, Any]:
+    conditions: list[dict[str, Any]] = list(fields)
+    if header:
+        config = {"HttpHeaderName": "x-preview", "Values": [header]}
+        conditions.append({"Field": "http-header", "HttpHeaderConfig": config})
+    return {"RuleArn": f"rule-{priority}", "Priority": str(priority), "Conditions": conditions, "Actions": actions}
+
+
+PREVIEWS = [rule(98, forwards(blue=1), "blue"), rule(99, forwards(green=1), "green")]
+DEFAULT = rule("default", [{"Type": "fixed-response"}])
+
+
+def script(rules: Sequence[dict[str, Any]], labels: dict[str, str] = OURS, **more: Any) -> Script:
+    tags = [{"Key": key, "Value": value} for key, value in labels.items()]
+    described = [each["RuleArn"] for each in rules] + [backend(slot) for slot in Slot]
+    answers: dict[str, Sequence[dict[str, Any] | No]] = {
+        "DescribeListeners": [
+            {"Listeners": [{"ListenerArn": LISTENER, "LoadBalancerArn": BALANCER, "Protocol": "HTTPS", "Port": 443}]}
+        ],
+        "DescribeLoadBalancers": [{"LoadBalancers": [{"DNSName": "lb.elb.amazonaws.com", "VpcId": "vpc-1"}]}],
+        "DescribeRules": [{"Rules": [*rules, DEFAULT]}],
+        "DescribeTags": [{"TagDescriptions": [{"ResourceArn": arn, "Tags": tags} for arn in described]}],
+        "DescribeTargetGroups": [NO_GROUP],
+    }
+    return Script({**answers, **more})
+
+
+def nowhere(name: str) -> Sequence[str]:
+    return ()
+
+
+def test_a_look_costs_one_call(ctx: Context) -> None:
+    """Once a route stands and was seen, looking reads the rules and nothing else; so does changing the weights."""
+    asked = script([*PREVIEWS, rule(100, forwards(blue=100, green=0))], ModifyRule=[{}])
+    router = AlbRouter(asked.aws(), nowhere)
+    state = router.observe(ctx, ROUTE)
+    assert state.backends == {slot: backend(slot) for slot in Slot}
+    assert state.weights == {Slot.BLUE: 100, Slot.GREEN: 0}
+    asked.asked.clear()
+    router.observe(ctx, ROUTE)
+    assert asked.asked == ["DescribeRules"]
+    router.set_weights(ctx, ROUTE, {Slot.BLUE: 0, Slot.GREEN: 100})
+    assert asked.asked == ["DescribeRules", "DescribeRules", "ModifyRule"]
+
+
+def test_https_is_entered_by_https(ctx: Context) -> None:
+    """The scheme is the listener's."""
+    assert AlbRouter(script([]).aws(), nowhere).observe(ctx, ROUTE).base_url == "https://lb.elb.amazonaws.com:443"
+
+
+def test_names_are_looked_up_now_and_then(ctx: Context) -> None:
+    """A balancer's addresses change; what was found last is better than nothing."""
+    answers = [["192.0.2.1", "192.0.2.2"], ["192.0.2.3"], []]
+    router = AlbRouter(script(PREVIEWS).aws(), lambda name: answers.pop(0))
+    assert router.observe(ctx, ROUTE).addresses == ("192.0.2.1", "192.0.2.2")
+    assert router.observe(ctx, ROUTE).addresses == ("192.0.2.1", "192.0.2.2")
+    ctx.sleep(60)
+    assert router.observe(ctx, ROUTE).addresses == ("192.0.2.3",)
+    ctx.sleep(60)
+    assert router.observe(ctx, ROUTE).addresses == ("192.0.2.3",)
+
+
+@pytest.mark.parametrize(
+    ("listener", "said"),
+    [
+        ("my-listener", "is no listener's ARN"),
+        (BALANCER, "is no listener's ARN"),
+        (LISTENER.replace("/app/", "/net/"), "network load balancer"),
+        (LISTENER.replace("/app/", "/gwy/"), "gateway load balancer"),
+        (LISTENER.replace("eu-west-1", "us-east-1"), "us-east-1"),
+    ],
+)
+def test_a_listener_that_cannot_have_rules_is_refused_unasked(ctx: Context, listener: str, said: str) -> None:
+    """No call is made for what its ARN already says."""
+    asked = script([])
+    route = replace(ROUTE, listener=listener)
+    router = AlbRouter(asked.aws(), nowhere)
+    uses: list[Callable[[Context, Route], object]] = [router.observe, router.ensure_slots, router.remove]
+    for use in uses:
+        with pytest.raises(Refused, match=said) as raised:
+            use(ctx, route)
+        assert raised.value.hint
+    assert asked.asked == []
+
+
+def test_a_foreign_rule_is_named_with_what_it_takes(ctx: Context) -> None:
+    """ARN, priority and conditions: enough to find it in the console."""
+    host = {"Field": "host-header", "HostHeaderConfig": {"Values": ["a.example", "b.example"]}}
+    foreign = rule(99, [{"Type": "fixed-response"}], "", host, {"Field": "path-pattern", "Values": ["/x"]})
+    with pytest.raises(NotOurs) as raised:
+        AlbRouter(script([foreign], {}).aws(), nowhere).observe(ctx, ROUTE)
+    assert "rule-99 at priority 99" in raised.value.message
+    assert "host-header a.example b.example, path-pattern /x" in raised.value.message
+
+
+def test_a_rule_handed_over_is_taken_without_a_new_start(ctx: Context) -> None:
+    """What was not ours is asked for again: somebody may have given it our tags."""
+    asked = script(PREVIEWS, {})
+    router = AlbRouter(asked.aws(), nowhere)
+    for _ in range(2):
+        with pytest.raises(NotOurs):
+            router.observe(ctx, ROUTE)
+    assert asked.asked.count("DescribeTags") == 2
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        rule(98, forwards(green=1), "blue"),
+        rule(98, forwards(blue=1, green=1), "blue"),
+        rule(98, [{"Type": "fixed-response"}], "blue"),
+        rule(98, forwards(blue=1), "green"),
+    ],
+)
+def test_a_preview_that_leads_elsewhere_is_not_wired(ctx: Context, changed: dict[str, Any]) -> None:
+    """Somebody changed our preview rule: the slot counts as missing, and is wired up again in place."""
+    group = {"TargetGroupArn": backend(Slot.BLUE), "TargetGroupName": "osvd-k-blue", "Port": 8080, "VpcId": "vpc-1"}
+    asked = script(
+        [changed, PREVIEWS[1]],
+        DescribeTargetGroups=[{"TargetGroups": [group]}],
+        ModifyTargetGroup=[{}],
+        ModifyTargetGroupAttributes=[{}],
+        ModifyRule=[{}],
+    )
+    router = AlbRouter(asked.aws(), nowhere)
+    assert set(router.observe(ctx, ROUTE).backends) == {Slot.GREEN}
+    asked.asked.clear()
+    router.ensure_slots(ctx, ROUTE)
+    assert asked.asked[-3:] == ["ModifyTargetGroup", "ModifyTargetGroupAttributes", "ModifyRule"]
+
+
+def test_a_rule_that_forwards_nowhere_has_no_weights(ctx: Context) -> None:
+    """Somebody turned the route's rule into a fixed answer: it exists, and nobody of ours gets anything."""
+    state = AlbRouter(script([*PREVIEWS, rule(100, [{"Type": "fixed-response"}])]).aws(), nowhere).observe(ctx, ROUTE)
+    assert state.weights == {Slot.BLUE: 0, Slot.GREEN: 0}
+
+
+def test_health_forgets_a_group_that_was_deleted(ctx: Context) -> None:
+    """A target group made anew has another ARN; the old one's is not asked for ever."""
+    group = {"TargetGroupArn": backend(Slot.BLUE), "TargetGroupName": "osvd-k-blue"}
+    targets = [{"Target": {"Id": "i-1"}, "TargetHealth": {"State": "unhealthy", "Reason": "Target.Timeout"}}]
+    asked = script(
+        [],
+        DescribeTargetGroups=[{"TargetGroups": [group]}],
+        DescribeTargetHealth=[NO_GROUP, {"TargetHealthDescriptions": targets}],
+    )
+    (seen,) = AlbRouter(asked.aws(), nowhere).health(ctx, ROUTE, Slot.BLUE)
+    assert (seen.machine, seen.state, seen.reason) == ("i-1", "unhealthy", "Target.Timeout")
+
+
+def test_removing_outlives_the_listener(ctx: Context) -> None:
+    """A listener that was deleted took its rules along; the target groups are ours to remove."""
+    found = [
+        {"TargetGroups": [{"TargetGroupArn": backend(slot), "TargetGroupName": f"osvd-k-{slot}"}]} for slot in Slot
+    ]
+    asked = script(
+        [],
+        DescribeRules=[No("ListenerNotFound")],
+        DescribeTargetGroups=found,
+        DeleteTargetGroup=[No("ResourceInUse"), {}],
+    )
+    AlbRouter(asked.aws(), nowhere).remove(ctx, ROUTE)
+    assert asked.asked.count("DeleteTargetGroup") == 3
+
+
+def test_weights_need_both_target_groups(ctx: Context) -> None:
+    """A group that is not there (yet) is not left out of the rule."""
+    with pytest.raises(NotFound, match="osvd-k-blue"):
+        AlbRouter(script([]).aws(), nowhere).set_weights(ctx, ROUTE, {Slot.BLUE: 100, Slot.GREEN: 0})
