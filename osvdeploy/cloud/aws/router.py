@@ -19,7 +19,7 @@ from osvdeploy.cloud.aws.session import Aws
 from osvdeploy.cloud.interfaces import Route, RouteState, Slot, TargetHealth
 from osvdeploy.cloud.tags import NAME, SERVICE, SLOT, is_ours
 from osvdeploy.context import Context
-from osvdeploy.errors import CloudError, NotFound, NotOurs, Refused
+from osvdeploy.errors import CloudError, NotFound, NotOurs, Refused, Unavailable
 from osvdeploy.retry import retrying
 
 if TYPE_CHECKING:
@@ -121,19 +121,13 @@ class AlbRouter:
             arn = self._make_target_group(ctx, route, entry, slot, groups[slot])
             actions: list[ActionUnionTypeDef] = [{"Type": "forward", "TargetGroupArn": arn}]
             conditions = _conditions(route, slot)
-            priority = route.priority + PREVIEW_PRIORITY[slot]
             preview = standing.previews.get(slot)
-            with self._aws.calling(ctx, f"preview rule of {route.service} at priority {priority}"):
-                if preview is not None:
+            if preview is not None:
+                with self._aws.calling(ctx, f"rule {preview['RuleArn']}"):
                     self._aws.elbv2.modify_rule(RuleArn=preview["RuleArn"], Conditions=conditions, Actions=actions)
-                else:
-                    self._aws.elbv2.create_rule(
-                        ListenerArn=route.listener,
-                        Priority=priority,
-                        Conditions=conditions,
-                        Actions=actions,
-                        Tags=_tag_list(route, {SLOT: slot.value, NAME: f"{route.service} preview {slot}"}),
-                    )
+            else:
+                tags = _tag_list(route, {SLOT: slot.value, NAME: f"{route.service} preview {slot}"})
+                self._create_rule(ctx, route, PREVIEW_PRIORITY[slot], conditions, actions, tags)
 
     def health(self, ctx: Context, route: Route, slot: Slot) -> tuple[TargetHealth, ...]:
         name = _group_name(route, slot)
@@ -182,17 +176,11 @@ class AlbRouter:
                 "ForwardConfig": {"TargetGroups": pairs, "TargetGroupStickinessConfig": {"Enabled": False}},
             }
         ]
-        with self._aws.calling(ctx, f"rule of {route.service} at priority {route.priority}"):
-            if standing.rule is not None:
+        if standing.rule is not None:
+            with self._aws.calling(ctx, f"rule {standing.rule['RuleArn']}"):
                 self._aws.elbv2.modify_rule(RuleArn=standing.rule["RuleArn"], Actions=actions)
-            else:
-                self._aws.elbv2.create_rule(
-                    ListenerArn=route.listener,
-                    Priority=route.priority,
-                    Conditions=_conditions(route, None),
-                    Actions=actions,
-                    Tags=_tag_list(route, {NAME: route.service}),
-                )
+        else:
+            self._create_rule(ctx, route, 0, _conditions(route, None), actions, _tag_list(route, {NAME: route.service}))
 
     def remove(self, ctx: Context, route: Route) -> None:
         try:
@@ -281,6 +269,34 @@ class AlbRouter:
                 wired[slot] = arn
         previews = {slot: held[slot] for slot in Slot if slot in held}
         return _Standing(held.get(None), previews, wired)
+
+    def _create_rule(
+        self,
+        ctx: Context,
+        route: Route,
+        offset: int,
+        conditions: list[RuleConditionUnionTypeDef],
+        actions: list[ActionUnionTypeDef],
+        tags: list[TagTypeDef],
+    ) -> None:
+        """Make a rule at ``offset`` from the route's priority."""
+        priority = route.priority + offset
+        try:
+            with self._aws.calling(ctx, f"rule of {route.service} at priority {priority}"):
+                self._aws.elbv2.create_rule(
+                    ListenerArn=route.listener, Priority=priority, Conditions=conditions, Actions=actions, Tags=tags
+                )
+        except Refused as error:
+            if error.code != "PriorityInUse":
+                raise
+            # Free when it was looked at: our own rule that is not visible yet (or whose answer was lost), or one that
+            # somebody made just now. The next look tells.
+            raise Unavailable(
+                f"rule of {route.service}: priority {priority} was taken just now",
+                operation=error.operation,
+                code=error.code,
+                hint="run the same command again",
+            ) from error
 
     def _delete_rule(self, ctx: Context, arn: str) -> None:
         try:

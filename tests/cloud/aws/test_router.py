@@ -12,7 +12,7 @@ from osvdeploy.cloud.aws.router import AlbRouter
 from osvdeploy.cloud.interfaces import HealthRule, Route, Slot
 from osvdeploy.cloud.tags import SCHEMA, SERVICE
 from osvdeploy.context import Context, VirtualClock
-from osvdeploy.errors import NotFound, NotOurs, Refused
+from osvdeploy.errors import NotFound, NotOurs, Refused, Unavailable
 from tests.cloud.aws.script import No, Script
 
 ACCOUNT = "arn:aws:elasticloadbalancing:eu-west-1:123456789012"
@@ -209,6 +209,19 @@ def test_removing_outlives_the_listener(ctx: Context) -> None:
     )
     AlbRouter(asked.aws(), nowhere).remove(ctx, ROUTE)
     assert asked.asked.count("DeleteTargetGroup") == 3
+
+
+def test_a_rule_that_is_there_but_not_seen_is_not_yet(ctx: Context) -> None:
+    """Our own rule may not be visible for a while after its creation: that is no refusal, and the next look tells."""
+    asked = script(
+        PREVIEWS,
+        DescribeRules=[{"Rules": PREVIEWS}, {"Rules": [*PREVIEWS, rule(100, forwards(blue=100, green=0))]}],
+        CreateRule=[No("PriorityInUse")],
+    )
+    router = AlbRouter(asked.aws(), nowhere)
+    with pytest.raises(Unavailable, match="100"):
+        router.set_weights(ctx, ROUTE, {Slot.BLUE: 100, Slot.GREEN: 0})
+    assert router.observe(ctx, ROUTE).weights == {Slot.BLUE: 100, Slot.GREEN: 0}
 
 
 def test_weights_need_both_target_groups(ctx: Context) -> None:
