@@ -215,7 +215,10 @@ class World:
         return self._called("autoscaling", operation, autoscaling.OPERATIONS[operation](self, params))
 
     def _called(self, service: str, operation: str, answer: Doc) -> Doc:
-        shape = service_model(service).operation_model(operation).output_shape
+        model = service_model(service).operation_model(operation)
+        known = {"elbv2": elbv2.PARAMETERS, "autoscaling": autoscaling.PARAMETERS}[service][operation].split()
+        assert set(known) <= set(model.input_shape.members), operation
+        shape = model.output_shape
         if shape is None:
             assert answer == {}, operation
         else:

@@ -230,7 +230,7 @@ def update_auto_scaling_group(scope: Scope, params: Wire) -> Doc:
         group["HealthCheckType"] = _health_check_type(params["HealthCheckType"])
     if params.get("TerminationPolicies"):
         group["TerminationPolicies"] = _termination_policies(params["TerminationPolicies"])
-    for field in ("DefaultCooldown", "HealthCheckGracePeriod"):
+    for field in ("DefaultCooldown", "HealthCheckGracePeriod", "ServiceLinkedRoleARN"):
         if field in params:
             group[field] = params[field]
     group |= {"MinSize": low, "MaxSize": high, "DesiredCapacity": desired, "failures": 0}
@@ -246,6 +246,8 @@ def update_auto_scaling_group(scope: Scope, params: Wire) -> Doc:
 
 def set_desired_capacity(scope: Scope, params: Wire) -> Doc:
     group = _changeable(scope, params["AutoScalingGroupName"])
+    if params.get("HonorCooldown"):
+        raise NotSimulated("waiting for a cooldown")
     wanted, before = params["DesiredCapacity"], group["DesiredCapacity"]
     if wanted > group["MaxSize"]:
         raise invalid(
@@ -889,3 +891,29 @@ OPERATIONS: Mapping[str, Operation] = {
 """By the API's name. Every other operation of the service is not simulated."""
 
 EVENTS: Mapping[str, EventHandler] = {"autoscaling.graced": graced, "autoscaling.look": look}
+
+_ONLY_AT_FIRST = {"InstanceId", "LoadBalancerNames", "LifecycleHookSpecificationList", "TrafficSources", "Operator"}
+_CHANGEABLE = (
+    "AutoScalingGroupName LaunchTemplate MinSize MaxSize DesiredCapacity DefaultCooldown AvailabilityZones "
+    "VPCZoneIdentifier HealthCheckType HealthCheckGracePeriod TerminationPolicies ServiceLinkedRoleARN "
+) + " ".join(field for field in _NOT_SIMULATED if field not in _ONLY_AT_FIRST)
+
+PARAMETERS: Mapping[str, str] = {
+    "AttachLoadBalancerTargetGroups": "AutoScalingGroupName TargetGroupARNs",
+    "CreateAutoScalingGroup": f"{_CHANGEABLE} TargetGroupARNs Tags {' '.join(sorted(_ONLY_AT_FIRST))}",
+    "CreateOrUpdateTags": "Tags",
+    "DeleteAutoScalingGroup": "AutoScalingGroupName ForceDelete",
+    "DeleteTags": "Tags",
+    "DescribeAutoScalingGroups": "AutoScalingGroupNames IncludeInstances Filters NextToken MaxRecords",
+    "DescribeAutoScalingInstances": "InstanceIds NextToken MaxRecords",
+    "DescribeLoadBalancerTargetGroups": "AutoScalingGroupName NextToken MaxRecords",
+    "DescribeScalingActivities": "ActivityIds AutoScalingGroupName IncludeDeletedGroups Filters NextToken MaxRecords",
+    "DescribeTags": "Filters NextToken MaxRecords",
+    "DetachLoadBalancerTargetGroups": "AutoScalingGroupName TargetGroupARNs",
+    "ResumeProcesses": "AutoScalingGroupName ScalingProcesses",
+    "SetDesiredCapacity": "AutoScalingGroupName DesiredCapacity HonorCooldown",
+    "SuspendProcesses": "AutoScalingGroupName ScalingProcesses",
+    "TerminateInstanceInAutoScalingGroup": "InstanceId InstanceIds ShouldDecrementDesiredCapacity",
+    "UpdateAutoScalingGroup": _CHANGEABLE,
+}
+"""What each operation looks at, whole; any other parameter is not simulated."""

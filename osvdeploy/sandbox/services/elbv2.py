@@ -1075,3 +1075,34 @@ EVENTS: Mapping[str, EventHandler] = {
     "elbv2.in-force": rules_in_force,
     "elbv2.registered": registered,
 }
+
+_TARGET_GROUP_HEALTH = " ".join(routing.HEALTH_CHECK_FIELDS)
+
+PARAMETERS: Mapping[str, str] = {
+    "AddTags": "ResourceArns Tags",
+    "CreateListener": "LoadBalancerArn Protocol Port DefaultActions Tags",
+    "CreateLoadBalancer": "Name Subnets SubnetMappings SecurityGroups Scheme Tags Type IpAddressType",
+    "CreateRule": "ListenerArn Conditions Priority Actions Tags Transforms",
+    "CreateTargetGroup": "Name Protocol ProtocolVersion Port VpcId TargetType Tags IpAddressType TargetControlPort "
+    + _TARGET_GROUP_HEALTH,
+    "DeleteListener": "ListenerArn",
+    "DeleteLoadBalancer": "LoadBalancerArn",
+    "DeleteRule": "RuleArn",
+    "DeleteTargetGroup": "TargetGroupArn",
+    "DeregisterTargets": "TargetGroupArn Targets",
+    "DescribeListeners": "LoadBalancerArn ListenerArns Marker PageSize",
+    "DescribeLoadBalancers": "LoadBalancerArns Names Marker PageSize",
+    "DescribeRules": "ListenerArn RuleArns Marker PageSize",
+    "DescribeTags": "ResourceArns",
+    "DescribeTargetGroupAttributes": "TargetGroupArn",
+    "DescribeTargetGroups": "LoadBalancerArn TargetGroupArns Names Marker PageSize",
+    "DescribeTargetHealth": "TargetGroupArn Targets Include",
+    "ModifyListener": "ListenerArn Port Protocol DefaultActions",
+    "ModifyRule": "RuleArn Conditions Actions Transforms ResetTransforms",
+    "ModifyTargetGroup": "TargetGroupArn " + _TARGET_GROUP_HEALTH,
+    "ModifyTargetGroupAttributes": "TargetGroupArn Attributes",
+    "RegisterTargets": "TargetGroupArn Targets",
+    "RemoveTags": "ResourceArns TagKeys",
+    "SetRulePriorities": "RulePriorities",
+}
+"""What each operation looks at, whole; any other parameter is not simulated."""
