@@ -283,9 +283,10 @@ class AlbRouter:
         priority = route.priority + offset
         try:
             with self._aws.calling(ctx, f"rule of {route.service} at priority {priority}"):
-                self._aws.elbv2.create_rule(
+                made = self._aws.elbv2.create_rule(
                     ListenerArn=route.listener, Priority=priority, Conditions=conditions, Actions=actions, Tags=tags
-                )
+                )["Rules"]
+            self._owners.update((rule["RuleArn"], route.tags) for rule in made)
         except Refused as error:
             if error.code != "PriorityInUse":
                 raise
@@ -377,6 +378,7 @@ class AlbRouter:
                 Attributes=[{"Key": "deregistration_delay.timeout_seconds", "Value": str(DEREGISTRATION_DELAY)}],
             )
         self._groups[name] = arn
+        self._owners[arn] = route.tags
         return arn
 
     def _delete_group(self, ctx: Context, group: TargetGroupTypeDef) -> None:

@@ -213,15 +213,32 @@ def test_removing_outlives_the_listener(ctx: Context) -> None:
 
 def test_a_rule_that_is_there_but_not_seen_is_not_yet(ctx: Context) -> None:
     """Our own rule may not be visible for a while after its creation: that is no refusal, and the next look tells."""
+    rules = [*PREVIEWS, rule(100, forwards(blue=100, green=0))]
     asked = script(
-        PREVIEWS,
-        DescribeRules=[{"Rules": PREVIEWS}, {"Rules": [*PREVIEWS, rule(100, forwards(blue=100, green=0))]}],
+        rules,
+        DescribeRules=[{"Rules": PREVIEWS}, {"Rules": rules}],
         CreateRule=[No("PriorityInUse")],
     )
     router = AlbRouter(asked.aws(), nowhere)
     with pytest.raises(Unavailable, match="100"):
         router.set_weights(ctx, ROUTE, {Slot.BLUE: 100, Slot.GREEN: 0})
     assert router.observe(ctx, ROUTE).weights == {Slot.BLUE: 100, Slot.GREEN: 0}
+
+
+def test_what_we_made_is_ours_before_its_tags_are_seen(ctx: Context) -> None:
+    """Tags may lag behind a creation; whoever made a rule need not ask whose it is."""
+    rules = [*PREVIEWS, rule(100, forwards(blue=100, green=0))]
+    tags = [{"Key": key, "Value": value} for key, value in OURS.items()]
+    known = [rule["RuleArn"] for rule in PREVIEWS] + [backend(slot) for slot in Slot]
+    asked = script(
+        rules,
+        DescribeTags=[{"TagDescriptions": [{"ResourceArn": arn, "Tags": tags} for arn in known]}],
+        DescribeRules=[{"Rules": PREVIEWS}, {"Rules": rules}],
+        CreateRule=[{"Rules": [rules[-1]]}],
+    )
+    router = AlbRouter(asked.aws(), nowhere)
+    router.set_weights(ctx, ROUTE, {Slot.BLUE: 100, Slot.GREEN: 0})
+    assert router.observe(ctx, ROUTE).rules["route"] == "rule-100"
 
 
 def test_weights_need_both_target_groups(ctx: Context) -> None:
