@@ -26,7 +26,7 @@ lint: $(STAMP)
 	$(BIN)/lint-imports
 
 bench: setup
-	$(BIN)/python -m pytest tests/benchmarks --benchmarks -s -p no:xdist -n 0
+	$(BIN)/python -m pytest tests/benchmarks --benchmarks -s -n 0
 
 setup: $(STAMP) qemu
 

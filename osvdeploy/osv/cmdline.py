@@ -19,6 +19,10 @@ from osvdeploy.errors import CommandLineInvalid
 COMMAND_LINE_LIMIT = 32_255
 """Longest line in bytes: the boot sector reads 63 sectors (arch/x64/boot16.S), one byte of which ends the line."""
 
+ESCAPE_REACH = 1024
+"""OSv removes a backslash from an option by moving the rest of the line, NUL included, over it (stresep); from this
+length on its memmove takes a copy routine that loses bytes where the ranges overlap. Seen on v0.57.0-398."""
+
 SET_BY_KERNEL = frozenset({"OSV_VERSION", "OSV_CPUS", "OSV_IP"})
 """Variables every program sees without ``--env`` (loader.cc); OSV_IP only with exactly one network interface."""
 
@@ -53,6 +57,7 @@ def encode(boot: BootCommand) -> bytes:
     _check_options(boot.options)
     tokens = [_option(name, value) for name, value in boot.options]
     tokens += [_variable(key, value) for key, value in boot.environment]
+    options = " ".join(tokens)
     known = {key for key, _ in boot.environment} | SET_BY_KERNEL | {RELEASE_VARIABLE}
     tokens += [_word(word, position, known) for position, word in enumerate(boot.words)]
     line = " ".join(tokens)
@@ -66,6 +71,13 @@ def encode(boot: BootCommand) -> bytes:
         raise CommandLineInvalid(
             f"command line: {len(encoded)} bytes, and the boot sector reads {COMMAND_LINE_LIMIT}",
             hint="put long values into a file of the image and let the program read it",
+        )
+    escape = options.find("\\")
+    if escape >= 0 and len(line[escape:].encode()) >= ESCAPE_REACH:
+        raise CommandLineInvalid(
+            f"command line: {options[options.rfind(' ', 0, escape) + 1 : escape + 20]!r} needs a backslash, and "
+            f"OSv loses bytes of a line with {ESCAPE_REACH} bytes or more behind one",
+            hint="shorten the line, or take spaces, tabs, newlines and backslashes out of options and variables",
         )
     return encoded
 

@@ -54,12 +54,22 @@ def acquire(ctx: Context, ledger: Ledger, why: str) -> HeldLedger:
             continue
 
 
+def refuse_if_alive(ctx: Context, ledger: Ledger, head: Head) -> None:
+    """Raise LeaseHeld when a process of this machine that lives has the lease; one elsewhere is not waited for."""
+    if head.lease is not None and not head.lease.holder.known_dead() and _of_this_machine(ctx, head.lease):
+        raise _refusal(ledger, head, head.lease)
+
+
+def _of_this_machine(ctx: Context, lease: Lease) -> bool:
+    here, holder = ctx.process, lease.holder
+    return bool(here.boot) and (holder.boot, holder.namespace) == (here.boot, here.namespace)
+
+
 def _watch(ctx: Context, ledger: Ledger, head: Head, lease: Lease) -> None:
     """Return when the head stood unchanged for the lease's length; raise LeaseHeld when its holder is alive."""
-    here = ctx.process
     holder = lease.holder
-    if (holder.boot, holder.namespace) == (here.boot, here.namespace) and here.boot:
-        # Same machine and not known to be dead: it lives.
+    if _of_this_machine(ctx, lease):
+        # Not known to be dead, where that could be known: it lives.
         raise _refusal(ledger, head, lease)
     began = ctx.monotonic()
     while ctx.monotonic() - began < lease.length:

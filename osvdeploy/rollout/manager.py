@@ -64,6 +64,22 @@ class RolloutManager:
 
     # ------------------------------------------------------------------------------------------------ use cases
 
+    def preflight(self, ctx: Context, release: Release) -> None:
+        """Look for what would refuse a deploy of this release, before anything is uploaded. Changes nothing.
+
+        Raises as :meth:`deploy` does. A lease is only looked at: whoever holds it may be gone when the deploy begins.
+        """
+        head = self.ledger.head(ctx)
+        route = route_of(release)
+        state = self.cloud.router.observe(ctx, route)
+        if head is None:
+            return
+        lease.refuse_if_alive(ctx, self.ledger, head)
+        _refuse_held(head, release.id)
+        self._refuse_moved_route(head, route)
+        if head.unfinished is None:
+            _refuse_drift(head, state)
+
     def deploy(self, ctx: Context, release: Release) -> Rollout:
         """Bring a release into service. Its image must be registered under the release's id.
 

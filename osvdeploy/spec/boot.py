@@ -6,7 +6,8 @@ and powers off on an option it does not know, so a wrong name here is a machine 
 
 from __future__ import annotations
 
-import difflib
+import math
+from collections.abc import Iterator, Mapping
 from enum import Enum
 from typing import Final
 
@@ -16,7 +17,8 @@ class Takes(Enum):
 
     NOTHING = "true or false"
     TEXT = "a string"
-    NUMBER = "a number"
+    SECONDS = "a number of seconds"
+    COUNT = "a whole number, 1 or more"
     TEXTS = "a string or an array of strings"
 
 
@@ -25,12 +27,12 @@ OPTIONS: Final[dict[str, Takes]] = {
     "console": Takes.TEXT,
     "cwd": Takes.TEXT,
     "defaultgw": Takes.TEXT,
-    "delay": Takes.NUMBER,
+    "delay": Takes.SECONDS,
     "disable_rofs_cache": Takes.NOTHING,
     "extra-zfs-pools": Takes.TEXTS,
     "ip": Takes.TEXTS,
     "leak": Takes.NOTHING,
-    "maxnic": Takes.NUMBER,
+    "maxnic": Takes.COUNT,
     "mount-fs": Takes.TEXTS,
     "nameserver": Takes.TEXT,
     "noinit": Takes.NOTHING,
@@ -42,8 +44,7 @@ OPTIONS: Final[dict[str, Takes]] = {
     "power-off-on-abort": Takes.NOTHING,
     "preload-zfs-library": Takes.NOTHING,
     "redirect": Takes.TEXT,
-    "rootfs": Takes.TEXT,
-    "sampler": Takes.NUMBER,
+    "sampler": Takes.COUNT,
     "strace": Takes.NOTHING,
     "trace": Takes.TEXTS,
     "trace-backtrace": Takes.NOTHING,
@@ -52,48 +53,85 @@ OPTIONS: Final[dict[str, Takes]] = {
 }
 
 _CONSOLES = ("serial", "vga", "all")
+_FIELDS = {"ip": "interface,address,netmask", "mount-fs": "type,device,directory"}
+_NEEDS = {"defaultgw": "ip", "nameserver": "ip", "strace": "trace", "trace-backtrace": "trace"}
 
 
-def boot_options(declared: object) -> tuple[tuple[str, str | None], ...]:
-    """The options of a ``[image.boot]`` table in the order they were written; a false flag is left out.
-
-    Raises ValueError, one line for each thing that is wrong.
-    """
-    if not isinstance(declared, dict):
-        raise ValueError("a table of boot options")
+def boot_options(declared: Mapping[str, object]) -> tuple[tuple[str, str | None], ...]:
+    """The options of a valid ``[image.boot]`` table in the order they were written; a false flag is left out."""
     found: list[tuple[str, str | None]] = []
-    wrong: list[str] = []
     for name, value in declared.items():
-        try:
-            found += _option(str(name), value)
-        except ValueError as error:
-            wrong.append(str(error))
-    if wrong:
-        raise ValueError("; ".join(wrong))
+        if isinstance(value, bool):
+            found += [(name, None)] if value else []
+        elif isinstance(value, list | tuple):
+            found += [(name, str(each)) for each in value]
+        else:
+            found.append((name, str(value)))
     return tuple(found)
 
 
-def _option(name: str, value: object) -> list[tuple[str, str | None]]:
+def wrong_options(declared: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """What is wrong with a ``[image.boot]`` table: name and what to do, in order."""
+    for name, value in declared.items():
+        if told := _wrong(name, value) or _useless(name, value, declared):
+            yield name, told
+
+
+def shown(value: object) -> str:
+    """A value in an error: short on any input, and never the whole of a table."""
+    if isinstance(value, int) and value.bit_length() > 64:
+        # int has a limit on the digits it writes (sys.set_int_max_str_digits).
+        return "a number that large"
+    if isinstance(value, dict):
+        return "a table"
+    if isinstance(value, list | tuple):
+        return "an array"
+    told = repr(value)
+    return told if len(told) <= 80 else f"{told[:77]}..."
+
+
+def _wrong(name: str, value: object) -> str | None:
     if name == "env":
-        raise ValueError('env: belongs to [image] env = { NAME = "value" }')
+        return 'belongs to [image], as env = { NAME = "value" }'
     if name == "assign-net":
-        raise ValueError("assign-net: stands in OSv's help, but OSv powers off on it")
+        return "stands in OSv's help, but OSv powers off on it"
+    if name == "rootfs":
+        return "follows from fs in [image]"
     takes = OPTIONS.get(name)
     if takes is None:
+        import difflib
+
         close = difflib.get_close_matches(name, OPTIONS, n=1)
         meant = f" (did you mean {close[0]!r}?)" if close else ""
-        raise ValueError(f"{name}: no boot option of OSv{meant}")
+        return f"no boot option of OSv{meant}; allowed: {', '.join(OPTIONS)}"
     match takes, value:
         case Takes.NOTHING, bool():
-            return [(name, None)] if value else []
-        case Takes.NUMBER, int() | float() if not isinstance(value, bool):
-            return [(name, f"{value}")]
+            return None
+        case Takes.SECONDS, int() | float() if not isinstance(value, bool):
+            return None if math.isfinite(value) and 0 <= value <= 3600 else "from 0 to 3600 seconds"
+        case Takes.COUNT, int() if not isinstance(value, bool) and 1 <= value < 1 << 31:
+            return None
         case Takes.TEXT, str() if value:
             if name == "console" and value not in _CONSOLES:
-                raise ValueError(f"console: {value!r} is none of {', '.join(_CONSOLES)}; OSv aborts on another")
-            return [(name, value)]
+                return f"{shown(value)} is none of {', '.join(_CONSOLES)}; OSv aborts on another"
+            return None
         case Takes.TEXTS, str() if value:
-            return [(name, value)]
-        case Takes.TEXTS, list() if value and all(isinstance(each, str) and each for each in value):
-            return [(name, each) for each in value]
-    raise ValueError(f"{name}: takes {takes.value}, not {value!r}")
+            return _wrong_fields(name, value)
+        case Takes.TEXTS, list() | tuple() if value and all(isinstance(each, str) and each for each in value):
+            return next(filter(None, (_wrong_fields(name, each) for each in value)), None)
+    return f"takes {takes.value}, not {shown(value)}"
+
+
+def _wrong_fields(name: str, value: str) -> str | None:
+    # OSv aborts on an --ip that is not three fields, and ignores such a --mount-fs with a warning nobody reads.
+    form = _FIELDS.get(name)
+    if form is not None and (value.count(",") != 2 or not all(value.split(","))):
+        return f"takes {form}, not {shown(value)}"
+    return None
+
+
+def _useless(name: str, value: object, declared: Mapping[str, object]) -> str | None:
+    needed = _NEEDS.get(name)
+    if needed is not None and value is not False and needed not in declared:
+        return f"OSv looks at it only together with {needed}"
+    return None

@@ -6,7 +6,7 @@ import difflib
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -28,17 +28,28 @@ _LATER = {
 
 @dataclass(frozen=True, slots=True)
 class LoadedSpec:
-    """A spec and where it was read: ``base`` is the folder that its paths are relative to."""
+    """A spec and where it was read: ``base`` is the folder that its paths are relative to.
+
+    ``unset`` are references in a ``[deploy.NAME]`` to variables that the environment lacks: building needs none of
+    them, and deploying to one place none of another's.
+    """
 
     spec: Spec
     path: Path
     base: Path
+    unset: Mapping[str, tuple[Problem, ...]] = field(default_factory=dict)
+
+    def require(self, environment: str) -> None:
+        """Raise :class:`~osvdeploy.errors.SpecError` when ``[deploy.NAME]`` refers to variables that are not set."""
+        if problems := self.unset.get(environment):
+            raise SpecError(problems)
 
 
 def load(path: Path, *, environ: Mapping[str, str], sets: Sequence[str] = ()) -> LoadedSpec:
     """Read a spec.
 
     ``environ`` gives ``${NAME}`` in any string (``$${`` is a literal ``${``); ``sets`` are ``path=value`` overrides.
+    What is missing for a deployment is kept in ``unset``, for :meth:`LoadedSpec.require`.
     Raises :class:`~osvdeploy.errors.SpecError` with every problem: file, line, path, what is wrong, what is allowed.
     """
     try:
@@ -49,12 +60,12 @@ def load(path: Path, *, environ: Mapping[str, str], sets: Sequence[str] = ()) ->
     except UnicodeDecodeError as error:
         problem = Problem(str(path), None, "", f"is not UTF-8: byte {error.start}")
         raise SpecError([problem]) from None
-    spec = parse(text, file=str(path), environ=environ, sets=sets)
-    return LoadedSpec(spec, path, path.resolve().parent)
+    return parse(text, path=path, environ=environ, sets=sets)
 
 
-def parse(text: str, *, file: str, environ: Mapping[str, str], sets: Sequence[str] = ()) -> Spec:
-    """The spec in a text; ``file`` is its name in errors. Raises as :func:`load` does."""
+def parse(text: str, *, path: Path, environ: Mapping[str, str], sets: Sequence[str] = ()) -> LoadedSpec:
+    """The spec in a text that was read from ``path``. Raises as :func:`load` does."""
+    file = str(path)
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -64,7 +75,9 @@ def parse(text: str, *, file: str, environ: Mapping[str, str], sets: Sequence[st
         raise SpecError([Problem(file, line, "", f"is not TOML: {told}")]) from None
     except RecursionError:
         raise SpecError([Problem(file, None, "", "is not TOML that can be read: nested too deeply")]) from None
-    problems = [_Found(path, message, None) for path, message in _substitute(document, environ)]
+    missing = [_Found(place, message, None) for place, message in _substitute(document, environ)]
+    later = [each for each in missing if len(each.path) > 2 and each.path[0] == "deploy"]
+    problems = [each for each in missing if each not in later]
     problems += [_Found((), message, "--set") for message in _override(document, sets)]
     try:
         spec = Spec.model_validate(document)
@@ -72,8 +85,11 @@ def parse(text: str, *, file: str, environ: Mapping[str, str], sets: Sequence[st
         problems += [_found(each) for each in error.errors(include_url=False)]
     else:
         if not problems:
-            return spec
-    raise _spec_error(problems, text, file)
+            unset: dict[str, tuple[Problem, ...]] = {}
+            for name in dict.fromkeys(str(each.path[1]) for each in later):
+                unset[name] = _spec_error([each for each in later if each.path[1] == name], text, file).problems
+            return LoadedSpec(spec, path, path.resolve().parent, unset)
+    raise _spec_error([*problems, *later], text, file)
 
 
 # ----------------------------------------------------------------------------------------------------------- ${NAME}

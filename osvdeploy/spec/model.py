@@ -1,18 +1,21 @@
 """The spec as a model: osv.toml's keys, kebab-case there, snake_case here.
 
-The same classes are the Python API (``Spec(name="hello", ...)``) and give the JSON Schema. Later versions add keys;
-what this one does not know it refuses, because a key that does nothing is worse than an error.
+The same classes are the Python API (``Spec(name="hello", ...)``) and give the JSON Schema; ``reference.toml`` shows
+every key. Later versions add keys; what this one does not know it refuses, because a key that does nothing is worse
+than an error.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from datetime import timedelta
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from osvdeploy.sizes import GIB, TIB, parse_duration, parse_size
-from osvdeploy.spec.boot import boot_options
+from osvdeploy.spec.boot import boot_options, shown, wrong_options
 
 
 def _kebab(name: str) -> str:
@@ -25,17 +28,38 @@ class _Table(BaseModel):
     )
 
 
-def _duration(value: object) -> object:
-    # Python callers may give seconds; TOML must carry a unit, which load() sees to by refusing bare numbers.
-    if isinstance(value, str):
-        return parse_duration(value)
-    raise ValueError('a duration with its unit, such as "90s"')
+class Inside(ValueError):
+    """What is wrong with keys inside a table, each by its own name, so that each is told with its own line."""
+
+    def __init__(self, problems: Sequence[tuple[str, str]]) -> None:
+        super().__init__("; ".join(f"{key}: {message}" for key, message in problems))
+        self.problems = tuple(problems)
 
 
-def _size(value: object) -> object:
+_YEAR = 366 * 86400.0
+
+
+def _duration(value: object) -> float:
+    # A bare number could be milliseconds as well as minutes, so none is taken; Python callers may give a timedelta.
+    if isinstance(value, timedelta):
+        seconds = value.total_seconds()
+    elif isinstance(value, str):
+        seconds = parse_duration(value[:40])
+    else:
+        raise ValueError(f'a duration with its unit, such as "90s"{_not(value)}')
+    if not 0 <= seconds <= _YEAR:
+        raise ValueError("a duration from 0s to a year")
+    return seconds
+
+
+def _size(value: object) -> int:
     if isinstance(value, str):
-        return parse_size(value)
-    raise ValueError('a size with its unit, such as "1GiB"')
+        return parse_size(value[:40])
+    raise ValueError(f'a size with its unit, such as "1GiB"{_not(value)}')
+
+
+def _not(value: object) -> str:
+    return f", not {shown(value)}" if isinstance(value, int | float) else ""
 
 
 Duration = Annotated[
@@ -46,50 +70,90 @@ Size = Annotated[
 ]
 
 
+def _matches(pattern: str, told: str) -> AfterValidator:
+    """The text has this form; the pattern goes into the JSON Schema, ``told`` into the error."""
+
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(f"{told}, not {shown(value)}")
+        return value
+
+    return AfterValidator(check)
+
+
 def _name(value: str) -> str:
     if not re.fullmatch(r"[a-z][a-z0-9-]{0,39}", value) or value.endswith("-"):
-        raise ValueError("1 to 40 lower-case letters, digits and dashes, beginning with a letter")
+        raise ValueError(f"1 to 40 lower-case letters, digits and dashes, from a letter to no dash, not {shown(value)}")
     return value
 
 
-def _version(value: str) -> str:
-    if not re.fullmatch(r"[0-9A-Za-z][0-9A-Za-z._-]{0,39}", value):
-        raise ValueError("1 to 40 letters, digits, dots, dashes and underscores, beginning with a letter or digit")
+def _is_text(value: object) -> object:
+    if isinstance(value, dict):
+        raise ValueError('this version takes it as text, version = "1.4.0" or --set version=1.4.0')
     return value
 
 
 def _variable(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
-        raise ValueError(f"{value!r} is no name of an environment variable")
+        raise ValueError(f"{shown(value)} is no name of an environment variable")
     if value == "OSVDEPLOY_RELEASE":
         raise ValueError("OSVDEPLOY_RELEASE is set by osvdeploy to the release's id")
     return value
 
 
-def _guest_path(value: str) -> str:
-    if not value.startswith("/"):
-        raise ValueError("a path in the guest, which begins with /")
+def _tag(value: str) -> str:
+    if not 1 <= len(value) <= 128:
+        raise ValueError("a tag's key has 1 to 128 characters")
+    if value.lower().startswith(("aws:", "osvdeploy")) or value == "Name":
+        raise ValueError(f"{shown(value)}: Name, and what begins with aws: or osvdeploy, is not yours to set")
     return value
 
 
 def _disk(value: int) -> int:
     if value % GIB or not GIB <= value <= 64 * TIB:
-        raise ValueError("a disk in a cloud is whole GiB, 1GiB to 64TiB")
+        raise ValueError("a disk in a cloud is whole GiB, from 1GiB to 64TiB")
     return value
 
 
 def _boot(value: dict[str, Any]) -> dict[str, Any]:
-    boot_options(value)
+    if wrong := list(wrong_options(value)):
+        raise Inside(wrong)
     return value
 
 
+def _ledger(value: str) -> str:
+    scheme, separator, _ = value.partition("://")
+    if separator:
+        raise ValueError(f"{scheme}:// is not supported by this version; name a directory")
+    return value
+
+
+def _some_time(value: float) -> float:
+    if value <= 0:
+        raise ValueError("longer than 0s")
+    return value
+
+
+def _interval(value: float) -> float:
+    # CreateTargetGroup: HealthCheckIntervalSeconds 5-300.
+    if not 5 <= value <= 300 or value != int(value):
+        raise ValueError("whole seconds from 5s to 300s")
+    return value
+
+
+Text = Annotated[str, Field(min_length=1)]
 Variables = dict[Annotated[str, AfterValidator(_variable)], str]
+Header = Annotated[
+    str,
+    _matches(r"[A-Za-z0-9_-]{1,40}", "the name of a header, 1 to 40 letters, digits, dashes and underscores"),
+]
+Whole = Annotated[int, Field(strict=True)]
 
 
 class Kernel(_Table):
     """Where the kernel comes from."""
 
-    file: str = Field(description="A loader.img, relative to this file. Its sha256 is pinned in osv.lock.")
+    file: Text = Field(description="A loader.img, relative to this file. Its sha256 is pinned in osv.lock.")
 
 
 class Image(_Table):
@@ -117,47 +181,56 @@ class Image(_Table):
 class File(_Table):
     """Files of this host that go into the image."""
 
-    from_: Annotated[str, Field(min_length=1)] = Field(
-        description="A file, a directory or a pattern, relative to this file."
-    )
-    to: Annotated[str, AfterValidator(_guest_path)] = Field(
+    from_: Text = Field(description="A file, a directory or a pattern, relative to this file.")
+    to: Annotated[str, _matches(r"/[^\0]*", "a path in the guest, which begins with /")] = Field(
         description="The path in the guest; ending in / it is a directory to put things into."
     )
-    exclude: list[str] = Field(default_factory=list, description="Patterns of what to leave out.")
+    exclude: list[Text] = Field(default_factory=list, description="Patterns of what to leave out.")
 
 
 class PublishAws(_Table):
     """How images are made on AWS."""
 
-    tags: dict[Annotated[str, Field(min_length=1, max_length=128)], Annotated[str, Field(max_length=256)]] = Field(
-        default_factory=dict, description="Your own tags on snapshots and images."
-    )
+    # 50 tags are AWS's limit on a resource; ours need some.
+    tags: Annotated[
+        dict[Annotated[str, AfterValidator(_tag)], Annotated[str, Field(max_length=256)]], Field(max_length=40)
+    ] = Field(default_factory=dict, description="Your own tags on snapshots and images.")
 
 
 class Publish(_Table):
     """How images are made, cloud by cloud."""
 
-    aws: PublishAws | None = None
+    aws: PublishAws | None = Field(default=None, description="How images are made on AWS.")
 
 
 class Route(_Table):
     """Which requests on the listener are this service's."""
 
-    priority: Annotated[int, Field(ge=3, le=50000)] = Field(
+    priority: Annotated[Whole, Field(ge=3, le=50000)] = Field(
         description="Priority of the service's rule; the two before it become its preview rules."
     )
-    host: Annotated[str, Field(min_length=1, max_length=128)] | None = Field(
+    # ELBv2 RuleCondition: up to 128 characters of these sets.
+    host: Annotated[str, _matches(r"[A-Za-z0-9.*?-]{1,128}", "a host name; * and ? are wildcards")] | None = Field(
         default=None, description="The Host header to match; * and ? are wildcards."
     )
-    path: Annotated[str, Field(min_length=1, max_length=128)] | None = Field(
-        default=None, description="The path to match; * and ? are wildcards. Left out with host: every path."
-    )
+    path: (
+        Annotated[
+            str, _matches(r"""[/*?][A-Za-z0-9_.$/~"'@:+&*?-]{0,127}""", "a path from / on; * and ? are wildcards")
+        ]
+        | None
+    ) = Field(default=None, description="The path to match; * and ? are wildcards. Left out with host: every path.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Route:
+        if self.host is None and self.path is None:
+            raise ValueError('needs host or path; path = "/*" takes every request')
+        return self
 
 
 class Preview(_Table):
     """How the idle slot is reached."""
 
-    header: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,40}$")] = Field(
+    header: Header = Field(
         default="x-preview", description="A request with this header set to blue or green reaches that slot."
     )
 
@@ -165,24 +238,29 @@ class Preview(_Table):
 class Health(_Table):
     """When a release counts as well."""
 
-    path: Annotated[str, Field(pattern=r"^/")] = Field(
+    path: Annotated[str, _matches(r"/[!-~]{0,1023}", "a path from / on, without spaces")] = Field(
         default="/", description="What is asked; any 2xx answer is well."
     )
-    version_header: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,40}$")] | None = Field(
+    version_header: Header | None = Field(
         default=None,
         description="The answer header that carries OSVDEPLOY_RELEASE. Left out, a switch is proved more weakly.",
     )
-    boot_timeout: Duration = Field(default=60.0, description="How long all machines may take to become healthy.")
-    interval: Duration = Field(default=5.0, description="How often the balancer checks; 5s to 300s, whole seconds.")
-    timeout: Duration = Field(default=2.0, description="How long an answer may take; less than interval.")
+    boot_timeout: Annotated[Duration, AfterValidator(_some_time)] = Field(
+        default=60.0, description="How long all machines may take to become healthy."
+    )
+    interval: Annotated[Duration, AfterValidator(_interval)] = Field(
+        default=5.0, description="How often the balancer checks; whole seconds from 5s to 300s."
+    )
+    timeout: Duration = Field(
+        default=2.0, description="How long an answer may take; whole seconds, less than interval."
+    )
     min_ready: Duration = Field(default=10.0, description="How long they must stay healthy before they count.")
 
     @model_validator(mode="after")
     def _check(self) -> Health:
-        if not 5 <= self.interval <= 300 or self.interval != int(self.interval):
-            raise ValueError("interval: whole seconds from 5s to 300s")
-        if not 2 <= self.timeout < self.interval or self.timeout != int(self.timeout):
-            raise ValueError("timeout: whole seconds, at least 2s and less than interval")
+        # CreateTargetGroup: HealthCheckTimeoutSeconds 2-120, less than the interval.
+        if not 2 <= self.timeout <= min(120, self.interval - 1) or self.timeout != int(self.timeout):
+            raise Inside([("timeout", "whole seconds, from 2s to 120s and less than interval")])
         return self
 
 
@@ -196,47 +274,53 @@ class Strategy(_Table):
     keep_warm: Duration = Field(
         default=3600.0, description="How long the old release's machines stay, to be gone back to in one call."
     )
+    on_failure: Literal["rollback"] = Field(
+        default="rollback", description="What a failure under traffic leads to: the old release serves again."
+    )
+    concurrent: Literal["refuse"] = Field(
+        default="refuse", description="What a second deploy of the service meets while one runs."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Strategy:
+        if self.kind == "all-at-once" and self.bake:
+            raise Inside([("bake", 'all-at-once does not bake; use kind = "blue-green"')])
+        return self
 
 
 class Deploy(_Table):
     """One environment: where the image runs and how it gets its traffic."""
 
     cloud: Literal["aws"] = Field(description="Where.")
-    region: Annotated[str, Field(min_length=1)] = Field(description="The region.")
-    instance_type: Annotated[str, Field(min_length=1)] = Field(default="t3.nano", description="The machines' type.")
-    capacity: Annotated[int, Field(ge=1, le=1000)] = Field(default=2, description="How many machines.")
-    subnets: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)] = Field(
+    region: Annotated[str, _matches(r"[a-z]{2,}(-[a-z]+)+-[0-9]+", 'a region such as "eu-west-1"')] = Field(
+        description="The region."
+    )
+    instance_type: Annotated[str, _matches(r"[a-z0-9-]+\.[a-z0-9-]+", 'an instance type such as "t3.small"')] = Field(
+        default="t3.nano", description="The machines' type."
+    )
+    capacity: Annotated[Whole, Field(ge=1, le=1000)] = Field(default=2, description="How many machines.")
+    subnets: Annotated[list[Text], Field(min_length=1)] = Field(
         description="Where machines stand; two zones or more outlive one."
     )
-    security_groups: list[Annotated[str, Field(min_length=1)]] = Field(
-        default_factory=list, description="What may reach them."
-    )
-    listener: Annotated[str, Field(min_length=1)] = Field(
-        description="ARN of the balancer's listener. osvdeploy makes and owns three rules on it."
-    )
-    route: Route
-    preview: Preview = Field(default_factory=Preview)
-    port: Annotated[int, Field(ge=1, le=65535)] = Field(description="The port that the program listens on.")
-    ledger: Annotated[str, Field(min_length=1)] = Field(
+    security_groups: list[Text] = Field(default_factory=list, description="What may reach them.")
+    listener: Text = Field(description="ARN of the balancer's listener. osvdeploy makes and owns three rules on it.")
+    route: Route = Field(description="Which requests on the listener are this service's.")
+    preview: Preview = Field(default_factory=Preview, description="How the idle slot is reached.")
+    port: Annotated[Whole, Field(ge=1, le=65535)] = Field(description="The port that the program listens on.")
+    ledger: Annotated[Text, AfterValidator(_ledger)] = Field(
         description="Where the service's history is kept: a directory that everyone who deploys can reach."
     )
     env: Variables = Field(
         default_factory=dict, description="This environment's own variables; the image stays the same."
     )
-    health: Health = Field(default_factory=Health)
-    strategy: Strategy = Field(default_factory=Strategy)
-
-    @model_validator(mode="after")
-    def _check(self) -> Deploy:
-        if self.route.host is None and self.route.path is None:
-            raise ValueError('route: needs host or path; path = "/*" takes every request')
-        return self
+    health: Health = Field(default_factory=Health, description="When a release counts as well.")
+    strategy: Strategy = Field(default_factory=Strategy, description="How traffic moves to a new release.")
 
 
 class Retention(_Table):
     """What ``osvdeploy gc`` keeps."""
 
-    releases: Annotated[int, Field(ge=1, le=50)] = Field(
+    releases: Annotated[Whole, Field(ge=1, le=50)] = Field(
         default=10, description="How many releases that have served, beside what serves or is warm."
     )
 
@@ -245,10 +329,19 @@ class Spec(_Table):
     """An osv.toml."""
 
     name: Annotated[str, AfterValidator(_name)] = Field(description="The app.")
-    version: Annotated[str, AfterValidator(_version)] = Field(description="Its version; never reused for other bytes.")
-    kernel: Kernel
-    image: Image
-    files: list[File] = Field(default_factory=list)
-    publish: Publish = Field(default_factory=Publish)
-    deploy: dict[Annotated[str, AfterValidator(_name)], Deploy] = Field(default_factory=dict)
-    retention: Retention = Field(default_factory=Retention)
+    version: Annotated[
+        str,
+        BeforeValidator(_is_text),
+        _matches(
+            r"[0-9A-Za-z][0-9A-Za-z._-]{0,39}",
+            "1 to 40 letters, digits, dots, dashes and underscores, the first a letter or digit",
+        ),
+    ] = Field(description="Its version; never reused for other bytes.")
+    kernel: Kernel = Field(description="Where the kernel comes from.")
+    image: Image = Field(description="What is booted.")
+    files: list[File] = Field(default_factory=list, description="Files of this host that go into the image.")
+    publish: Publish = Field(default_factory=Publish, description="How images are made, cloud by cloud.")
+    deploy: dict[Annotated[str, AfterValidator(_name)], Deploy] = Field(
+        default_factory=dict, description="The environments, each by its name."
+    )
+    retention: Retention = Field(default_factory=Retention, description="What `osvdeploy gc` keeps.")

@@ -127,3 +127,12 @@ def test_setting_variables_twice_is_setting_them_once() -> None:
     """The command line of a release does not depend on how often its variables were set."""
     once = with_environment(EMPTY, {"B": "2", "A": "1"})
     assert with_environment(once, {"A": "1"}) == once == BootCommand((), (("B", "2"), ("A", "1")), ("/hello",))
+
+
+def test_a_long_line_behind_a_backslash_is_refused() -> None:
+    """OSv would lose bytes of it; the same length without a backslash is fine."""
+    long = ("LONG", "x" * 1000)
+    assert encode(BootCommand((), (long, ("B", "plain")), ("/app",)))
+    assert encode(BootCommand((), (long, ("B", "a b")), ("/app",)))
+    with pytest.raises(CommandLineInvalid, match="needs a backslash"):
+        encode(BootCommand((), (("B", "a b"), long), ("/app",)))

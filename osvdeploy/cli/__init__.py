@@ -1,0 +1,101 @@
+"""The command line: arguments, output, exit codes; nothing else.
+
+A command's module is imported when it is called, so that ``osvdeploy version`` costs no more than starting Python and
+click. What a command needs of the product it imports itself, inside.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Final
+
+import click
+
+# name -> (module, attribute, what --help says of it), in the order of a service's life.
+COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
+    "check": ("osvdeploy.cli.image", "check", "Everything that can be known without building."),
+    "build": ("osvdeploy.cli.image", "build", "osv.toml to a raw disk."),
+    "lock": ("osvdeploy.cli.image", "lock", "What came from elsewhere, pinned in osv.lock."),
+    "publish": ("osvdeploy.cli.release", "publish", "Raw disk to cloud image (AMI)."),
+    "deploy": ("osvdeploy.cli.release", "deploy", "Build and publish if needed, roll out, watch."),
+    "status": ("osvdeploy.cli.release", "status", "What serves now."),
+    "history": ("osvdeploy.cli.release", "history", "Releases, and how each rollout ended."),
+    "rollback": ("osvdeploy.cli.release", "rollback", "Bring an earlier release back."),
+    "hold": ("osvdeploy.cli.release", "hold", "Refuse a release, or every one."),
+    "unhold": ("osvdeploy.cli.release", "unhold", "Take the holds away."),
+    "destroy": ("osvdeploy.cli.release", "destroy", "Take a service away, with all it has."),
+    "gc": ("osvdeploy.cli.release", "gc", "Remove images and machines that no release needs."),
+    "sandbox": ("osvdeploy.cli.sandbox", "sandbox", "AWS on loopback, without an account."),
+    "demo": ("osvdeploy.cli.demo", "demo", "The whole story, in the sandbox."),
+    "schema": ("osvdeploy.cli.about", "schema", "JSON Schema of osv.toml, for editors."),
+    "version": ("osvdeploy.cli.about", "version", "The version of osvdeploy."),
+}
+
+
+class _Commands(click.Group):
+    """A group that knows its commands by name and imports each when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[cmd_name]
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, told) for name, (_, _, told) in COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0] if args else ""
+        if name and not name.startswith("-") and name not in COMMANDS:
+            import difflib
+
+            close = difflib.get_close_matches(name, COMMANDS, n=1)
+            meant = f" (did you mean {close[0]!r}?)" if close else ""
+            ctx.fail(f"no command {name!r}{meant}; `osvdeploy --help` lists them")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(
+    package_name=None, version=__import__("osvdeploy.version").version.__version__, prog_name="osvdeploy"
+)
+def cli() -> None:
+    """Build, publish and roll out OSv unikernel images.
+
+    One osv.toml says what an image is and where it runs. Results go to stdout (--json for programs), the story to
+    stderr. Exit codes: 0 done, 1 failed, 2 bad spec or usage, 3 rolled back (the old release serves), 4 lease held
+    elsewhere, 5 waiting for approval, 6 rollback failed, 130 interrupted.
+    """
+
+
+def main() -> None:
+    """Run the command line. Ends the process with the command's exit code."""
+    try:
+        cli.main(standalone_mode=False, prog_name="osvdeploy")
+    except click.exceptions.Exit as ended:
+        sys.exit(ended.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except click.Abort:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        _silence_stdout()
+        sys.exit(1)
+
+
+def _silence_stdout() -> None:
+    """The reader went away (``osvdeploy history | head``): Python's own flush at exit must not complain of it."""
+    import os
+
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,429 @@
+"""publish, deploy, status, history, rollback, hold, unhold, destroy, gc: image to traffic, and back."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from osvdeploy.cli.options import chosen_service, service_options, spec_options
+from osvdeploy.cli.output import Result, command
+from osvdeploy.context import Context
+
+if TYPE_CHECKING:
+    from osvdeploy.api import Calls, ServiceStatus
+    from osvdeploy.rollout.manager import Rollout
+    from osvdeploy.rollout.model import Run
+
+
+@click.command(short_help="Raw disk to cloud image (AMI).")
+@spec_options
+@command
+def publish(ctx: Context, spec_file: Path, environment: str | None, sets: tuple[str, ...]) -> Result:
+    """Build if needed, upload what the cloud lacks, and register the image app-version.
+
+    Prints the image's id. Running it again finds the first run's work; an interrupted upload goes on where it stopped.
+    Example: osvdeploy publish --env production
+    """
+    from osvdeploy import api
+
+    calls = api.Calls()
+    found = api.publish(calls.listening(ctx), api.load_spec(spec_file, sets=sets), environment)
+    published = found.published
+    return Result(
+        published.image.id,
+        {
+            "image": {"id": published.image.id, "name": published.image.name, "digest": published.image.digest},
+            "disk": published.disk,
+            "cloud": found.cloud,
+            "account": found.account,
+            "region": found.region,
+            "blocks": published.blocks,
+            "blocks_sent": published.blocks_sent,
+            "reused": published.reused,
+            "calls": _calls(calls),
+        },
+    )
+
+
+@click.command(short_help="Build and publish if needed, roll out, watch.")
+@spec_options
+@command
+def deploy(ctx: Context, spec_file: Path, environment: str | None, sets: tuple[str, ...]) -> Result:
+    """Bring the spec's image into service by blue-green, and go back by itself if it is bad.
+
+    Builds and publishes what is missing. Interrupted or killed, the same command goes on with the rollout.
+    Exit codes: 0 serves, 1 failed with nothing to go back to, 3 rolled back (the old release serves), 4 another
+    deploy is at work, 6 traffic could not be brought back. Example: osvdeploy deploy --env production
+    """
+    from osvdeploy import api
+
+    calls = api.Calls()
+    deployed = api.deploy(calls.listening(ctx), api.load_spec(spec_file, sets=sets), environment)
+    document = {
+        "release": deployed.release.id,
+        "image": {"id": deployed.published.image.id, "digest": deployed.release.image},
+        **_rollout(deployed.rollout),
+        "calls": _calls(calls),
+    }
+    return Result(_told(deployed.rollout), document, deployed.rollout.exit_code)
+
+
+@click.command(short_help="Bring an earlier release back.")
+@service_options
+@click.option("--to", metavar="VERSION", help="A version or release id; left out: the release before the present one.")
+@command
+def rollback(
+    ctx: Context,
+    service: str | None,
+    ledger: str | None,
+    spec_file: Path,
+    environment: str | None,
+    sets: tuple[str, ...],
+    to: str | None,
+) -> Result:
+    """Move traffic back to an earlier release: at once where its machines still stand, else they are started first.
+
+    Needs only the service's name and its ledger. The release that is left is held: deploying it again needs
+    `osvdeploy unhold`. Example: osvdeploy rollback hello/production --to 1.4.0
+    """
+    from osvdeploy import api
+
+    calls = api.Calls()
+    chosen = chosen_service(service, ledger, spec_file, environment, sets)
+    outcome = api.rollback(calls.listening(ctx), chosen, to=to)
+    return Result(_told(outcome), {**_rollout(outcome), "calls": _calls(calls)}, outcome.exit_code)
+
+
+@click.command(short_help="What serves now.")
+@service_options
+@click.option("--offline", is_flag=True, help="Read the ledger alone; do not ask the cloud.")
+@command
+def status(
+    ctx: Context,
+    service: str | None,
+    ledger: str | None,
+    spec_file: Path,
+    environment: str | None,
+    sets: tuple[str, ...],
+    offline: bool,
+) -> Result:
+    """Show which release serves, what stands warm, weights and health, and a rollout under way.
+
+    Example: osvdeploy status hello/production --ledger /srv/releases
+    """
+    from osvdeploy import api
+
+    found = api.status(ctx, chosen_service(service, ledger, spec_file, environment, sets), look=not offline)
+    head = found.head
+    document: dict[str, Any] = {
+        "service": found.service,
+        "ledger": found.ledger,
+        "destroyed": head.destroyed,
+        "serving": head.stable.release if head.stable else None,
+        "url": found.base_url,
+        "slots": [
+            {
+                "slot": slot.slot,
+                "release": slot.release,
+                "serving": slot.serving,
+                "warm_until": slot.warm_until,
+                "weight": slot.weight,
+                "capacity": slot.capacity,
+                "targets": None
+                if slot.targets is None
+                else [{"machine": each.machine, "state": each.state, "reason": each.reason} for each in slot.targets],
+            }
+            for slot in found.slots
+        ],
+        "holds": [{"release": hold.release, "why": hold.why, "by": hold.by, "at": hold.at} for hold in head.holds],
+        "run": _run(head.run) if head.run is not None else None,
+        "held_by": None if head.lease is None else f"process {head.lease.holder.pid} on {head.lease.holder.host}",
+        "cloud_error": found.cloud_error,
+    }
+    return Result(_status_text(found), document)
+
+
+@click.command(short_help="Releases, and how each rollout ended.")
+@service_options
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 1000), help="How many rollouts.")
+@command
+def history(
+    ctx: Context,
+    service: str | None,
+    ledger: str | None,
+    spec_file: Path,
+    environment: str | None,
+    sets: tuple[str, ...],
+    limit: int,
+) -> Result:
+    """List the rollouts of a service, newest first, and its releases with their digests. Reads the ledger alone.
+
+    Example: osvdeploy history hello/production
+    """
+    from osvdeploy import api
+    from osvdeploy.cli.tables import table
+
+    found = api.history(ctx, chosen_service(service, ledger, spec_file, environment, sets), limit=limit)
+    rows = [
+        (
+            f"{run.started:%Y-%m-%d %H:%M:%S}",
+            run.kind,
+            run.candidate,
+            run.verdict or f"in {run.stage}",
+            run.by,
+            "" if run.verdict == "succeeded" else run.reason,
+        )
+        for run in found.runs
+    ]
+    releases = [
+        (
+            "*" if release.id == found.serving else "",
+            release.id,
+            f"{release.created:%Y-%m-%d %H:%M:%S}",
+            release.image[:12],
+            release.configuration[:12],
+        )
+        for release in found.releases
+    ]
+    text = "\n".join(
+        [
+            table(("STARTED", "KIND", "RELEASE", "OUTCOME", "BY", "REASON"), rows, last_width=60),
+            "",
+            table(("", "RELEASE", "CREATED", "IMAGE", "CONFIGURATION"), releases),
+        ]
+    )
+    document = {
+        "service": found.service,
+        "serving": found.serving,
+        "runs": [_run(run) for run in found.runs],
+        "releases": [
+            {
+                "release": release.id,
+                "version": release.version,
+                "created": release.created,
+                "by": release.by,
+                "image": release.image,
+                "configuration": release.configuration,
+            }
+            for release in found.releases
+        ],
+    }
+    return Result(text, document)
+
+
+@click.command(short_help="Refuse a release, or every one.")
+@service_options
+@click.option("--release", metavar="VERSION", help="A version or release id; left out: every release.")
+@click.option("--why", default="held by hand", show_default=True, help="What others are told.")
+@command
+def hold(
+    ctx: Context,
+    service: str | None,
+    ledger: str | None,
+    spec_file: Path,
+    environment: str | None,
+    sets: tuple[str, ...],
+    release: str | None,
+    why: str,
+) -> Result:
+    """Keep a service on its release: deploys are refused until `osvdeploy unhold`.
+
+    Example: osvdeploy hold hello/production --why "freeze until Monday"
+    """
+    from osvdeploy import api
+
+    head = api.hold(ctx, chosen_service(service, ledger, spec_file, environment, sets), release, why)
+    return Result(f"{head.service}: {release or 'every release'} is held", {"service": head.service, "held": release})
+
+
+@click.command(short_help="Take the holds away.")
+@service_options
+@command
+def unhold(
+    ctx: Context,
+    service: str | None,
+    ledger: str | None,
+    spec_file: Path,
+    environment: str | None,
+    sets: tuple[str, ...],
+) -> Result:
+    """Let every release of a service go again.
+
+    Example: osvdeploy unhold hello/production
+    """
+    from osvdeploy import api
+
+    head = api.unhold(ctx, chosen_service(service, ledger, spec_file, environment, sets))
+    return Result(f"{head.service}: nothing is held", {"service": head.service})
+
+
+@click.command(short_help="Take a service away, with all it has.")
+@service_options
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--dry-run", is_flag=True, help="Say what would be taken away, and do nothing.")
+@command
+def destroy(
+    ctx: Context,
+    service: str | None,
+    ledger: str | None,
+    spec_file: Path,
+    environment: str | None,
+    sets: tuple[str, ...],
+    yes: bool,
+    dry_run: bool,
+) -> Result:
+    """Take a service's machines, templates, rules and backends away. Images stay for `osvdeploy gc`, history stays.
+
+    Says first what will go, and asks; without a terminal it needs --yes.
+    Example: osvdeploy destroy hello/production --yes
+    """
+    from osvdeploy import api
+    from osvdeploy.errors import UsageError
+
+    chosen = chosen_service(service, ledger, spec_file, environment, sets)
+    held = api.holdings(ctx, chosen)
+    document: dict[str, Any] = {
+        "service": chosen.name,
+        "serving": held.serving,
+        "groups": list(held.groups),
+        "templates": list(held.templates),
+        "rules": list(held.rules),
+        "backends": list(held.backends),
+        "destroyed": False,
+    }
+    serving = f", {held.serving} serves" if held.serving else ""
+    told = (
+        f"{chosen.name}{serving}: {len(held.groups)} groups, {len(held.templates)} templates, {len(held.rules)} rules, "
+        f"{len(held.backends)} backends"
+    )
+    if dry_run:
+        return Result(told, document)
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UsageError(f"this would take away {told}", hint="say --yes")
+        click.echo(f"this takes away {told}", err=True)
+        if not click.confirm("go on?", err=True):
+            raise UsageError("nothing was taken away")
+    api.destroy(ctx, chosen)
+    return Result(f"{chosen.name}: destroyed", {**document, "destroyed": True})
+
+
+@click.command(short_help="Remove images and machines that no release needs.")
+@service_options
+@click.option(
+    "--keep", type=click.IntRange(1, 50), help="How many releases that have served; default: the spec's, or 10."
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be removed, and do nothing.")
+@command
+def gc(
+    ctx: Context,
+    service: str | None,
+    ledger: str | None,
+    spec_file: Path,
+    environment: str | None,
+    sets: tuple[str, ...],
+    keep: int | None,
+    dry_run: bool,
+) -> Result:
+    """Remove what no release of the service needs any more: images and their disks, templates, machines kept warm
+    past their time. What serves, is warm, pinned or among the newest stays.
+
+    Example: osvdeploy gc hello/production --dry-run
+    """
+    from osvdeploy import api
+
+    if keep is None:
+        keep = api.load_spec(spec_file, sets=sets).spec.retention.releases if spec_file.exists() else 10
+    chosen = chosen_service(service, ledger, spec_file, environment, sets)
+    found = api.gc(ctx, chosen, keep=keep, dry_run=dry_run)
+    document = {
+        "service": chosen.name,
+        "dry_run": dry_run,
+        "groups": [{"name": name, "why": why} for name, why in found.groups],
+        "templates": [{"name": name, "why": why} for name, why in found.templates],
+        "images": [{"id": image.id, "name": image.name, "why": why} for image, why in found.images],
+        "disks": [{"id": disk.id, "name": disk.name, "why": why} for disk, why in found.disks],
+    }
+    done = "would go" if dry_run else "gone"
+    text = (
+        f"{chosen.name}: {len(found.groups)} groups, {len(found.templates)} templates, {len(found.images)} images, "
+        f"{len(found.disks)} disks {done}"
+    )
+    return Result(text, document)
+
+
+# ------------------------------------------------------------------------------------------------------------ texts
+
+
+def _told(outcome: Rollout) -> str:
+    run = outcome.run
+    if run is None or outcome.exit_code == 0:
+        return outcome.told
+    lines = [outcome.told]
+    for evidence in run.evidence:
+        lines.append(f"--- {evidence.source}")
+        lines.extend(f"    {line}" for line in evidence.text.rstrip().splitlines()[-15:])
+    return "\n".join(lines)
+
+
+def _rollout(outcome: Rollout) -> dict[str, Any]:
+    return {
+        "service": outcome.head.service,
+        "outcome": outcome.outcome,
+        "told": outcome.told,
+        "serving": outcome.head.stable.release if outcome.head.stable else None,
+        "run": _run(outcome.run) if outcome.run is not None else None,
+    }
+
+
+def _run(run: Run) -> dict[str, Any]:
+    return {
+        "id": run.id,
+        "kind": run.kind,
+        "candidate": run.candidate,
+        "slot": run.slot,
+        "stable": run.stable,
+        "stage": run.stage,
+        "outcome": run.verdict if run.over else None,
+        "reason": run.reason,
+        "by": run.by,
+        "warm": run.warm,
+        "started": run.started,
+        "ended": run.ended,
+        "stages": [
+            {"stage": each.stage, "entered": each.entered, "left": each.left, "why": each.why} for each in run.stages
+        ],
+        "gates": [{"gate": each.gate, "passed": each.passed, "at": each.at, "seen": each.seen} for each in run.gates],
+        "evidence": [{"source": each.source, "text": each.text} for each in run.evidence],
+    }
+
+
+def _calls(calls: Calls) -> dict[str, int]:
+    return {"total": calls.total, "mutating": calls.mutating}
+
+
+def _status_text(found: ServiceStatus) -> str:
+    from osvdeploy.cli.tables import table
+
+    head = found.head
+    if head.destroyed:
+        return f"{found.service}: destroyed"
+    lines = [f"{found.service}: {head.stable.release if head.stable else 'nothing'} serves at {found.base_url}"]
+    rows = []
+    for slot in found.slots:
+        state = "serving" if slot.serving else f"warm until {slot.warm_until[11:19]}" if slot.warm_until else "idle"
+        healthy = "?" if slot.targets is None else str(sum(each.state == "healthy" for each in slot.targets))
+        capacity = "-" if slot.capacity is None else str(slot.capacity)
+        weight = "-" if slot.weight is None else f"{slot.weight} %"
+        rows.append((slot.slot, state, slot.release or "-", weight, f"{healthy}/{capacity} healthy"))
+    lines.append(table(("SLOT", "STATE", "RELEASE", "WEIGHT", "MACHINES"), rows))
+    if head.unfinished is not None:
+        run = head.unfinished
+        lines.append(f"unfinished: {run.kind} of {run.candidate}, in {run.stage} since {run.entered:%H:%M:%S}")
+    lines += [f"held: {hold.release or 'every release'} by {hold.by}: {hold.why}" for hold in head.holds]
+    if found.cloud_error:
+        lines.append(f"the cloud could not be asked: {found.cloud_error}")
+    return "\n".join(lines)
