@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import hashlib
 import heapq
 import itertools
 from collections.abc import Callable, Mapping
@@ -153,6 +154,21 @@ class MemoryEc2:
         return [name for name, instance in self.instances.items() if instance.state in ("pending", "running")]
 
 
+class MemoryBlobs:
+    """Contents by their sha256."""
+
+    def __init__(self) -> None:
+        self._contents: dict[str, bytes] = {}
+
+    def put(self, content: bytes) -> str:
+        digest = hashlib.sha256(content).hexdigest()
+        self._contents[digest] = content
+        return digest
+
+    def get(self, digest: str) -> bytes:
+        return self._contents[digest]
+
+
 class World:
     """One account in one region."""
 
@@ -161,6 +177,7 @@ class World:
         self.account, self.region = "123456789012", "eu-west-1"
         self.runner = InlineRunner()
         self.ec2 = MemoryEc2(self)
+        self.blobs = MemoryBlobs()
         self._documents: dict[str, dict[str, Doc]] = {}
         self._due: list[tuple[datetime, int, Callable[[], None]]] = []
         self._count = itertools.count(1)

@@ -70,6 +70,15 @@ class Ec2(Protocol):
         """Begin to terminate; nothing happens to one that is terminated."""
 
 
+class Blobs(Protocol):
+    """Contents by their sha256. Safe in any thread, also after the call that took it ended: disks read from it."""
+
+    def put(self, content: bytes) -> str:
+        """Keep a content, once however often it is put; its sha256 in hex."""
+
+    def get(self, digest: str) -> bytes: ...
+
+
 class Scope(Protocol):
     """One call or one due event. What is put here is kept if the call succeeds."""
 
@@ -83,6 +92,8 @@ class Scope(Protocol):
     def runner(self) -> Runner: ...
     @property
     def ec2(self) -> Ec2: ...
+    @property
+    def blobs(self) -> Blobs: ...
 
     def get(self, kind: str, key: str) -> Doc | None:
         """A document of its own: changing it changes nothing until it is put."""
