@@ -572,3 +572,23 @@ def test_any_lineage_reads_like_a_dictionary(steps: list[Step]) -> None:
             assert disk(index * BLOCK, BLOCK) == expected.get(index, ZEROS)
     kept = {kind for kind, documents in account.documents().items() if kind.startswith("block/") and documents}
     assert kept <= {f"block/{snapshot}" for snapshot in model}
+
+
+# -------------------------------------------------------------------------------------------------------- surface
+
+
+def test_every_operation_of_the_model_is_simulated_with_every_parameter() -> None:
+    """An SDK can send nothing to EBS direct that is not understood."""
+    model = service_model("ebs")
+    assert set(ebs.OPERATIONS) == set(ebs.PARAMETERS) == set(model.operation_names)
+    for operation, names in ebs.PARAMETERS.items():
+        assert names == set(model.operation_model(operation).input_shape.members)
+
+
+def test_every_code_and_reason_is_one_of_the_model() -> None:
+    """What the table of refusals expects has a place in the model: an SDK makes exceptions of it."""
+    shapes = {name: service_model("ebs").shape_for(name) for name in {*CODES.values(), "ServiceQuotaExceededException"}}
+    for _, wrong, status, reason, _ in REFUSALS:
+        shape = shapes[CODES[status]]
+        assert shape.metadata["error"]["httpStatusCode"] == status, wrong
+        assert reason in shape.members["Reason"].enum, wrong
