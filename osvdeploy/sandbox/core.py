@@ -1,0 +1,443 @@
+"""The sandbox's core: one AWS request in, one answer out, and what happens by itself in between.
+
+:class:`Sandbox` has no socket, no thread and no clock: time is an argument. What takes time on AWS is a due event in
+the store, and :meth:`Sandbox.settle` runs them in order. Each call and each event is one :class:`Turn`, one
+transaction: a fault before it means that nothing happened, and a fault after it that the answer alone is lost.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, TypeVar
+
+from osvdeploy.sandbox import dataplane, faults, wire
+from osvdeploy.sandbox.errors import ApiError, NotSimulated
+from osvdeploy.sandbox.faults import Faults, Lost
+from osvdeploy.sandbox.runners import GuestAnswer, GuestRequest, NoAnswer, Runner
+from osvdeploy.sandbox.services import autoscaling, ebs, ec2, elbv2, sts
+from osvdeploy.sandbox.services.scope import Doc, EventHandler, Operation, Scope
+from osvdeploy.sandbox.store import Blobs, CallRecord, DueEvent, Store, Transaction
+from osvdeploy.sandbox.wire import ApiRequest, ApiResponse, Call
+
+T = TypeVar("T")
+
+ACCOUNT = "123456789012"
+"""The account of AWS's own examples."""
+
+_GLOBAL = ""
+"""The place of what belongs to the account in every region."""
+
+_MODULES: Mapping[str, Any] = {"autoscaling": autoscaling, "ebs": ebs, "ec2": ec2, "elbv2": elbv2, "sts": sts}
+
+_EVENTS: Mapping[str, EventHandler] = {
+    name: handler for module in _MODULES.values() for name, handler in getattr(module, "EVENTS", {}).items()
+}
+
+
+def _understood(declared: str | frozenset[str]) -> frozenset[str]:
+    return frozenset(declared.split()) if isinstance(declared, str) else declared
+
+
+_OPERATIONS: Mapping[tuple[str, str], tuple[Operation, frozenset[str]]] = {
+    (service, name): (operation, _understood(module.PARAMETERS[name]))
+    for service, module in _MODULES.items()
+    for name, operation in module.OPERATIONS.items()
+}
+
+_NO_HOLDINGS = (
+    "autoscaling.activity",
+    "autoscaling.member",
+    "elbv2.in-force",
+    "elbv2.target",
+    "block/",
+    "token",
+)
+"""Kinds of documents that record or serve others and are nothing that somebody holds."""
+
+
+class Moment(StrEnum):
+    """When a crash hook is called: before anything was written, or after all of it was."""
+
+    BEFORE = "before"
+    AFTER = "after"
+
+
+CrashHook = Callable[[Moment, Call], None]
+"""Called around each call that is carried out; whatever it raises comes out of :meth:`Sandbox.handle`."""
+
+
+class Turn:
+    """One call or one due event: the real :class:`~osvdeploy.sandbox.services.scope.Scope`."""
+
+    def __init__(self, sandbox: Sandbox, transaction: Transaction, place: str, now: datetime) -> None:
+        self._sandbox = sandbox
+        self._transaction = transaction
+        self._place = place
+        self.now = now
+        self.outgoing: list[tuple[Callable[[], Any], Callable[[Scope, Any], None]]] = []
+
+    @property
+    def account(self) -> str:
+        return self._sandbox.account
+
+    @property
+    def region(self) -> str:
+        return self._place
+
+    @property
+    def runner(self) -> Runner:
+        return self._sandbox.runner
+
+    @property
+    def blobs(self) -> Blobs:
+        return self._sandbox.store.blobs
+
+    @property
+    def ec2(self) -> ec2.Ec2Service:
+        return ec2.Ec2Service(self)
+
+    def get(self, kind: str, key: str) -> Doc | None:
+        return self._transaction.get(self._place, kind, key)
+
+    def put(self, kind: str, key: str, document: Doc) -> None:
+        self._transaction.put(self._place, kind, key, document)
+
+    def delete(self, kind: str, key: str) -> None:
+        self._transaction.delete(self._place, kind, key)
+
+    def all(self, kind: str) -> Sequence[Doc]:
+        return self._transaction.all(self._place, kind)
+
+    def later(self, seconds: float, event: str, payload: Doc, after: datetime | None = None) -> None:
+        assert event in _EVENTS, event
+        at = (after or self.now) + timedelta(seconds=seconds / self._sandbox.speed)
+        self._transaction.plan(at, self._place, event, payload)
+
+    def count(self, what: str) -> int:
+        """1, 2, 3 ... in the whole account, never the same again."""
+        kept = self._transaction.get(_GLOBAL, "count", what)
+        number = 1 if kept is None else int(kept["number"]) + 1
+        self._transaction.put(_GLOBAL, "count", what, {"number": number})
+        return number
+
+    def new_id(self, length: int) -> str:
+        return hashlib.sha256(f"{self._sandbox.seed}/{self.count('id')}".encode()).hexdigest()[:length]
+
+    def outside(self, work: Callable[[], T], then: Callable[[Scope, T], None]) -> None:
+        if self.runner.instant:
+            then(self, work())
+        else:
+            self.outgoing.append((work, then))
+
+
+@dataclass(frozen=True, slots=True)
+class _Served:
+    """A call as it ended: ``error`` as the log has it."""
+
+    call: Call
+    identifier: str
+    error: str = ""
+
+
+class Sandbox:
+    """An AWS account in every region. Safe to use from several threads; calls are carried out one after another.
+
+    ``path`` is the store's directory, None for one in memory. ``speed`` divides every simulated delay. ``access_key``
+    pins the only one that is accepted. ``seed`` decides all ids (left out: random on disk, fixed in memory).
+
+    Raises :class:`~osvdeploy.sandbox.errors.StoreUnusable`.
+    """
+
+    def __init__(
+        self,
+        path: Path | None = None,
+        *,
+        runner: Runner,
+        speed: float = 1.0,
+        seed: str | None = None,
+        account: str = ACCOUNT,
+        access_key: str | None = None,
+    ) -> None:
+        if speed <= 0:
+            raise ValueError(f"speed {speed}: must be above 0")
+        self.store = Store(path)
+        self.runner = runner
+        self.speed = speed
+        self.account = account
+        self.access_key = access_key
+        self.faults = Faults()
+        self.hook: CrashHook | None = None
+        self.work_outside: Callable[[Callable[[], None]], None] | None = None
+        """Does work that takes real time in a thread of the shell's; without one it is done at once."""
+        self.clock: Callable[[], datetime] | None = None
+        """The shell's time, for what comes back from outside."""
+        self._lock = threading.RLock()
+        self._now = datetime(1970, 1, 1, tzinfo=UTC)
+        self._answered = 0
+        self.seed = self._kept_seed(seed)
+
+    def _kept_seed(self, wanted: str | None) -> str:
+        transaction = self.store.begin()
+        kept = transaction.get(_GLOBAL, "seed", "seed")
+        if kept is not None:
+            return str(kept["seed"])
+        seed = wanted if wanted is not None else "" if self.store.path is None else secrets.token_hex(8)
+        transaction.put(_GLOBAL, "seed", "seed", {"seed": seed})
+        transaction.commit()
+        return seed
+
+    # --------------------------------------------------------------------------------------------------------- calls
+
+    def handle(self, request: ApiRequest, now: datetime) -> ApiResponse | Lost:
+        """Answer one request as of ``now``; what is due until then happens first."""
+        refused: ApiError | None = None
+        try:
+            # Outside of the lock: most of the work of a call.
+            call = wire.parse(request)
+        except wire.Unreadable as unreadable:
+            call, refused = unreadable.call, unreadable.refusal
+        with self._lock:
+            self.settle(now)
+            served = _Served(call, self._new_request_id())
+            if refused is not None:
+                return self._refuse(served, refused)
+            fault = self.faults.take(call)
+            if fault is not None and not faults.takes_effect(fault):
+                return self._strike(served, fault)
+            lost = None if fault is None else faults.lost(fault)
+            if self.hook is not None:
+                self.hook(Moment.BEFORE, call)
+            response = self._carry_out(served, lost)
+            if self.hook is not None:
+                self.hook(Moment.AFTER, call)
+            return lost or response
+
+    def _strike(self, served: _Served, fault: faults.FaultKind) -> ApiResponse | Lost:
+        refused = faults.refusal(fault, served.call)
+        if refused is not None:
+            return self._refuse(served, refused)
+        self._log(replace(served, error="lost"))
+        return faults.lost(fault) or Lost.CLOSED
+
+    def _carry_out(self, served: _Served, lost: Lost | None) -> ApiResponse:
+        turn, transaction = self._begin(served.call.region)
+        try:
+            result = self._operate(turn, served.call)
+            # Before the commit: what cannot be sent must not have happened.
+            response = wire.answer(served.call, result, served.identifier)
+        except ApiError as refused:
+            return self._refuse(served, refused)
+        self._log(served if lost is None else replace(served, error="lost"), transaction)
+        self._send_out(turn, None)
+        return response
+
+    def _operate(self, turn: Turn, call: Call) -> Doc:
+        self._check_credentials(call)
+        if wire.REGION.fullmatch(call.region) is None:
+            raise NotSimulated(f"the region '{call.region}'")
+        operation, declared = _OPERATIONS.get((call.service, call.operation), (None, frozenset()))
+        if operation is None:
+            raise NotSimulated(f"{call.service} {call.operation}")
+        params = dict(call.params)
+        dry = call.service == "ec2" and params.pop("DryRun", False)
+        wire.refuse_unsupported(replace(call, params=params), declared)
+        result = operation(turn, params)
+        if dry:
+            raise ApiError("DryRunOperation", "Request would have succeeded, but DryRun flag is set.", 412)
+        return result
+
+    def _check_credentials(self, call: Call) -> None:
+        if not call.access_key:
+            code = "MissingAuthenticationTokenException" if call.service == "ebs" else "MissingAuthenticationToken"
+            raise ApiError(code, "Request is missing Authentication Token", 403)
+        if self.access_key is not None and call.access_key != self.access_key:
+            if call.service == "ec2":
+                raise ApiError("AuthFailure", "AWS was not able to validate the provided access credentials", 401)
+            code = "UnrecognizedClientException" if call.service == "ebs" else "InvalidClientTokenId"
+            raise ApiError(code, "The security token included in the request is invalid.", 403)
+
+    def _refuse(self, served: _Served, refused: ApiError) -> ApiResponse:
+        self._log(replace(served, error=refused.code))
+        return wire.refusal(served.call.service, refused, served.identifier)
+
+    def _log(self, served: _Served, transaction: Transaction | None = None) -> None:
+        """Log a call and commit: with what it did, or alone."""
+        call = served.call
+        transaction = transaction or self.store.begin()
+        transaction.log(
+            self._now,
+            region=call.region,
+            service=call.service,
+            operation=call.operation,
+            mutating=call.mutating,
+            error=served.error,
+            client=call.access_key,
+        )
+        transaction.commit()
+
+    def _new_request_id(self) -> str:
+        self._answered += 1
+        return wire.request_id(f"{self.seed}/{self._now.isoformat()}/{self._answered}")
+
+    # --------------------------------------------------------------------------------------- what happens by itself
+
+    def settle(self, now: datetime) -> None:
+        """Let everything happen that is due by ``now``, each at its time. Time never runs backwards."""
+        with self._lock:
+            while (event := self.store.first_due(now)) is not None:
+                self._now = max(self._now, event.at)
+                self._happen(event)
+            self._now = max(self._now, now)
+
+    def _happen(self, event: DueEvent) -> None:
+        turn, transaction = self._begin(event.place)
+        try:
+            _EVENTS[event.event](turn, event.payload)
+        except BaseException:
+            # A fault in the sandbox itself: the event must not come again and again.
+            undone = self.store.begin()
+            undone.happened(event)
+            undone.commit()
+            raise
+        transaction.happened(event, away=bool(turn.outgoing))
+        transaction.commit()
+        self._send_out(turn, event)
+
+    def next_due(self) -> datetime | None:
+        """When the next thing happens by itself."""
+        with self._lock:
+            return self.store.next_due()
+
+    def resume(self, now: datetime) -> None:
+        """Go on with a store that was opened: time stood still meanwhile, and guests that ran are started again."""
+        with self._lock:
+            self.store.take_up_again(now)
+            self._now = max(self._now, now)
+            self._in_all_regions(ec2.resume)
+
+    def look(self, now: datetime) -> None:
+        """See what guests did by themselves: for runners that do not tell when a look is worth while."""
+        with self._lock:
+            self.settle(now)
+            self._in_all_regions(ec2.look)
+
+    def _in_all_regions(self, act: Callable[[Turn], None]) -> None:
+        for region in self._regions():
+            turn, transaction = self._begin(region)
+            act(turn)
+            transaction.commit()
+            self._send_out(turn, None)
+
+    def _regions(self) -> list[str]:
+        return sorted({place for place, _ in self.store.kinds()} - {_GLOBAL})
+
+    def _begin(self, place: str) -> tuple[Turn, Transaction]:
+        transaction = self.store.begin()
+        return Turn(self, transaction, place, self._now), transaction
+
+    def _send_out(self, turn: Turn, event: DueEvent | None) -> None:
+        """Have the work done that a turn asked for; its event is over when the last of it is."""
+        if not turn.outgoing:
+            return
+
+        def work() -> None:
+            for job, then in turn.outgoing:
+                self._bring_in(turn, job(), then)
+            if event is not None:
+                with self._lock:
+                    transaction = self.store.begin()
+                    transaction.happened(event)
+                    transaction.commit()
+
+        if self.work_outside is None:
+            work()
+        else:
+            self.work_outside(work)
+
+    def _bring_in(self, asked: Turn, result: Any, then: Callable[[Scope, Any], None]) -> None:
+        with self._lock:
+            self._now = max(self._now, self._now if self.clock is None else self.clock())
+            turn, transaction = self._begin(asked.region)
+            then(turn, result)
+            transaction.commit()
+            self._send_out(turn, None)
+
+    # ---------------------------------------------------------------------------------------------------- data plane
+
+    @property
+    def version(self) -> int:
+        """Rises with every change: a view made at the same version is the same."""
+        return self.store.version
+
+    def view(self) -> elbv2.View:
+        """What balancers decide by now, in all regions."""
+        with self._lock:
+            views = [elbv2.view(self._begin(region)[0]) for region in self._regions()]
+        return elbv2.View(
+            {arn: endpoint for view in views for arn, endpoint in view.endpoints.items()},
+            {arn: targets for view in views for arn, targets in view.targets.items()},
+        )
+
+    def forward(
+        self, address: str, port: int, request: dataplane.HttpRequest, now: datetime, *, draw: float, timeout: float
+    ) -> GuestAnswer | NoAnswer:
+        """What a client of a balancer gets, without a socket. REFUSED where no listener is open."""
+        self.settle(now)
+        view = self.view()
+        for endpoint in view.endpoints.values():
+            if (endpoint.address, endpoint.listener.port) == (address, port):
+                break
+        else:
+            return NoAnswer.REFUSED
+        decision = dataplane.decide(endpoint.listener, request, view.targets, draw)
+        if isinstance(decision, dataplane.SendTo):
+            target = decision.target
+            asked = GuestRequest(request.method, request.target, request.headers)
+            answer = self.runner.ask(target.id, target.address, target.port, asked, timeout, now)
+            if isinstance(answer, GuestAnswer):
+                return answer
+            decision = dataplane.gateway_timeout() if answer is NoAnswer.TIMEOUT else dataplane.bad_gateway()
+        headers = {"Content-Type": decision.content_type}
+        if decision.location is not None:
+            headers["Location"] = decision.location
+        return GuestAnswer(decision.status, headers, decision.body.encode())
+
+    # --------------------------------------------------------------------------------------------------- to look at it
+
+    def calls(self, after: int = 0, limit: int = -1) -> list[CallRecord]:
+        """The log: calls whose number is above ``after``, oldest first, the last ``limit`` of them (-1: all)."""
+        with self._lock:
+            return self.store.calls(after, limit)
+
+    def inventory(self) -> dict[str, list[str]]:
+        """What the account holds: ids or names by kind, in order. What is gone, and only still shown, is left out."""
+        with self._lock:
+            found: dict[str, list[str]] = {}
+            for (place, kind), keys in self.store.kinds().items():
+                if place == _GLOBAL or kind.startswith(_NO_HOLDINGS):
+                    continue
+                turn, _ = self._begin(place)
+                held = [key for key in keys if not _is_gone(turn.get(kind, key))]
+                if held:
+                    found.setdefault(kind, []).extend(held)
+            return {kind: sorted(keys) for kind, keys in sorted(found.items())}
+
+    def close(self) -> None:
+        """End every guest and close the store."""
+        with self._lock:
+            self.runner.close()
+            self.store.close()
+
+
+def _is_gone(document: Doc | None) -> bool:
+    if document is None:
+        return True
+    state = document.get("State", document.get("state"))
+    return (state.get("Name") if isinstance(state, Mapping) else state) in ("shutting-down", "terminated")

@@ -1,0 +1,113 @@
+"""AWS clients without a socket: botocore's requests go to a sandbox in this process, at the time of the caller's clock.
+
+    sandbox = Sandbox(runner=InlineRunner())
+    session = connect(sandbox, clock)          # a boto3 session
+    session.client("ec2").describe_images(Owners=["self"])
+
+The client signs, serialises, parses and retries as ever; only the sending is replaced, by botocore's ``before-send``
+event. An answer that a fault lost becomes the exception that botocore raises for a lost connection.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any, Protocol, cast
+
+import boto3
+import botocore.session
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from botocore.exceptions import ConnectionClosedError, EndpointConnectionError, ReadTimeoutError
+
+from osvdeploy.sandbox.core import Sandbox
+from osvdeploy.sandbox.dataplane import HttpRequest
+from osvdeploy.sandbox.faults import Lost
+from osvdeploy.sandbox.runners import GuestAnswer, NoAnswer
+from osvdeploy.sandbox.wire import ApiRequest
+
+REGION = "eu-west-1"
+
+_GOLDEN = 0.6180339887498949
+
+
+class Clock(Protocol):
+    """What the sandbox asks of a clock."""
+
+    def now(self) -> datetime: ...
+
+
+def connect(sandbox: Sandbox, clock: Clock, region: str = REGION) -> boto3.Session:
+    """A session all of whose clients talk to the sandbox. No setting of this machine is read."""
+    core = botocore.session.Session()
+    core.set_config_variable("config_file", "/dev/null")
+    core.set_config_variable("credentials_file", "/dev/null")
+    core.set_config_variable("region", region)
+    core.set_config_variable("ignore_configured_endpoint_urls", True)
+    core.set_credentials("AKIASANDBOXINPROCESS", "in-process")
+    deliver(core.get_component("event_emitter"), sandbox, clock)
+    return boto3.Session(botocore_session=core, region_name=region)
+
+
+def deliver(events: Any, sandbox: Sandbox, clock: Clock) -> None:
+    """Deliver what goes through an event system to the sandbox: a session's, before its clients are made, or one
+    client's ``meta.events``."""
+    events.register("before-send", _Delivery(sandbox, clock))
+
+
+class _Delivery:
+    def __init__(self, sandbox: Sandbox, clock: Clock) -> None:
+        self._sandbox = sandbox
+        self._clock = clock
+
+    def __call__(self, request: AWSPreparedRequest, **_: object) -> AWSResponse:
+        headers = {_text(name).lower(): _text(value) for name, value in request.headers.items()}
+        asked = ApiRequest(request.method, request.url, headers, _bytes(request.body))
+        match self._sandbox.handle(asked, self._clock.now()):
+            case Lost.CLOSED:
+                raise ConnectionClosedError(endpoint_url=request.url)
+            case Lost.HANGS:
+                raise ReadTimeoutError(endpoint_url=request.url)
+            case Lost.UNREACHABLE:
+                raise EndpointConnectionError(endpoint_url=request.url, error="refused")
+            case answer:
+                return AWSResponse(request.url, answer.status, cast("Any", answer.headers), _Body(answer.body))
+
+
+class _Body(io.BytesIO):
+    """An answer's body, as urllib3 hands it out."""
+
+    def stream(self, amt: int = 1 << 20, **_: object) -> Iterator[bytes]:
+        while piece := self.read(amt):
+            yield piece
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _bytes(body: Any) -> bytes:
+    if body is None:
+        return b""
+    if isinstance(body, str):
+        return body.encode()
+    return bytes(body.read() if hasattr(body, "read") else body)
+
+
+class Client:
+    """Asks balancers as an HTTP client does, in process. Targets are drawn evenly: one in turn, not by chance."""
+
+    def __init__(self, sandbox: Sandbox, clock: Clock) -> None:
+        self._sandbox = sandbox
+        self._clock = clock
+        self._asked = 0
+
+    def get(
+        self, address: str, port: int, target: str, headers: Mapping[str, str] | None = None, timeout: float = 5.0
+    ) -> GuestAnswer | NoAnswer:
+        """GET ``target`` (path and query) from the listener at ``address:port``; ``timeout`` in seconds."""
+        self._asked += 1
+        request = HttpRequest("GET", target, tuple((headers or {}).items()))
+        # Multiples of the golden ratio spread evenly over [0, 1), however many there are.
+        draw = self._asked * _GOLDEN % 1.0
+        return self._sandbox.forward(address, port, request, self._clock.now(), draw=draw, timeout=timeout)

@@ -1,0 +1,357 @@
+"""AWS's wire: one HTTP request to the call it means, and a result or refusal to the HTTP answer.
+
+Shapes come from botocore's service models, parsing and serialising from moto's generic parsers and serialisers (pinned
+in pyproject.toml). Behaviour is not here. Which service is meant is told by the credential scope of the signature (AWS
+Signature Version 4), else by the host name, path or ``Version``; signatures themselves are not checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+from xml.sax.saxutils import escape
+
+from botocore.awsrequest import HeadersDict
+from botocore.loaders import Loader
+from moto.core.model import OperationModel, ServiceModel
+from moto.core.parse import PROTOCOL_PARSERS, EC2QueryParser
+from moto.core.serialize import SerializationContext, get_serializer_class
+from werkzeug.datastructures import MultiDict
+
+from osvdeploy.sandbox.errors import ApiError, NotSimulated
+
+SIGNING_NAMES = {
+    "ec2": "ec2",
+    "ebs": "ebs",
+    "sts": "sts",
+    "autoscaling": "autoscaling",
+    "elasticloadbalancing": "elbv2",
+}
+"""What a signature calls a service, and what botocore (and everything here) does."""
+
+SERVICES = tuple(SIGNING_NAMES.values())
+
+REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d")
+
+_READ_VERBS = ("Describe", "Get", "List")
+
+
+@dataclass(frozen=True, slots=True)
+class ApiRequest:
+    """One HTTP request. ``url`` is whole or begins with the path; header names in lower case."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class ApiResponse:
+    """One HTTP answer; header names in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a request asks for. ``params`` has the shape of the service's model; ``access_key`` is "" without
+    credentials."""
+
+    service: str
+    region: str
+    operation: str
+    params: Mapping[str, Any]
+    access_key: str = ""
+
+    @property
+    def mutating(self) -> bool:
+        """Whether it changes anything, by AWS's naming of operations."""
+        return not self.operation.startswith(_READ_VERBS)
+
+
+class Unreadable(Exception):
+    """The request means no call that can be made. ``call`` is what could be told of it, for the log."""
+
+    def __init__(self, refusal: ApiError, call: Call) -> None:
+        super().__init__(str(refusal))
+        self.refusal = refusal
+        self.call = call
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """A request taken apart. ``values`` holds query and form; ``scope`` access key, date, region and service."""
+
+    path: str
+    values: dict[str, str]
+    scope: tuple[str, ...]
+
+
+@cache
+def model(service: str) -> ServiceModel:
+    """botocore's model of a service, in moto's classes."""
+    return ServiceModel(Loader().load_service_model(service, "service-2"), service)
+
+
+def parse(request: ApiRequest) -> Call:
+    """The call a request means. Raises :class:`Unreadable`."""
+    parts = _take_apart(request)
+    access_key, _, region, signed_for = parts.scope or ("", "", _region_of_host(request), "")
+    service, operation = _service(request, parts), ""
+    try:
+        if service == "":
+            if signed_for:
+                raise NotSimulated(f"the service '{signed_for}'")
+            raise ApiError("MissingAuthenticationToken", "Request is missing Authentication Token", 403)
+        in_path: dict[str, str] = {}
+        if model(service).protocol == "rest-json":
+            operation, in_path = _routed(service, request.method, parts.path)
+        else:
+            operation = _action(service, parts)
+        params = _parsed(service, operation, request, parts, in_path)
+    except ApiError as refusal:
+        raise Unreadable(refusal, Call(service, region, operation, {}, access_key)) from None
+    return Call(service, region, operation, params, access_key)
+
+
+def _take_apart(request: ApiRequest) -> _Parts:
+    split = urlsplit(request.url)
+    values = dict(parse_qsl(split.query, keep_blank_values=True))
+    if request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+        values |= parse_qsl(request.body.decode(errors="replace"), keep_blank_values=True)
+    said = re.search(r"Credential=([^,\s]+)", request.headers.get("authorization", ""))
+    scope = (said[1] if said else values.get("X-Amz-Credential", "")).split("/")
+    signed = len(scope) == 5 and scope[4] == "aws4_request"
+    return _Parts(split.path or "/", values, tuple(scope[:4]) if signed else ())
+
+
+def _service(request: ApiRequest, parts: _Parts) -> str:
+    """The service that is meant, "" where that cannot be told."""
+    if parts.scope:
+        return SIGNING_NAMES.get(parts.scope[3], "")
+    first = request.headers.get("host", "").partition(".")[0]
+    if first in SIGNING_NAMES:
+        return SIGNING_NAMES[first]
+    if parts.path.startswith("/snapshots"):
+        return "ebs"
+    version = parts.values.get("Version", "")
+    return next((name for name in SERVICES if model(name).api_version == version), "")
+
+
+def _region_of_host(request: ApiRequest) -> str:
+    found = REGION.search(request.headers.get("host", ""))
+    return found[0] if found else ""
+
+
+def _action(service: str, parts: _Parts) -> str:
+    action, version = parts.values.get("Action"), parts.values.get("Version")
+    if not action:
+        raise ApiError("MissingAction", "The request must contain the parameter Action")
+    expected = model(service).api_version
+    if version != expected:
+        # Also the classic load balancers: they share the signing name.
+        raise NotSimulated(f"version {version} of the {service} API, only {expected}")
+    if action not in model(service).operation_names:
+        raise ApiError("InvalidAction", f"The action {action} is not valid for this web service.")
+    return action
+
+
+@cache
+def _routes(service: str) -> list[tuple[str, re.Pattern[str], str]]:
+    found = []
+    for name in model(service).operation_names:
+        http = model(service).operation_model(name).http
+        pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(http["requestUri"].partition("?")[0]))
+        found.append((http["method"], re.compile(pattern), name))
+    return found
+
+
+def _routed(service: str, method: str, path: str) -> tuple[str, dict[str, str]]:
+    for its_method, pattern, name in _routes(service):
+        found = pattern.fullmatch(path) if its_method == method else None
+        if found:
+            return name, {key: unquote(value) for key, value in found.groupdict().items()}
+    raise ApiError("UnknownOperationException", f"{method} {path} is no operation of {service}", 404)
+
+
+def _parsed(
+    service: str, operation: str, request: ApiRequest, parts: _Parts, in_path: Mapping[str, str]
+) -> dict[str, Any]:
+    protocol = model(service).protocol
+    operation_model = model(service).operation_model(operation)
+    rest = protocol == "rest-json"
+    pieces: Any = {
+        "method": request.method,
+        "url_path": parts.path,
+        "url_params": in_path,
+        "values": MultiDict(parts.values) if rest else parts.values,
+        "headers": HeadersDict(request.headers),
+        "body": request.body,
+    }
+    try:
+        parsed = PROTOCOL_PARSERS[protocol](operation_model).parse(pieces)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise (
+            _invalid("ebs", f"The request cannot be read: {error}")
+            if rest
+            else ApiError("MalformedQueryString", f"The query string cannot be read: {error}", 404)
+        ) from None
+    if service == "ec2":
+        _refuse_unknown(operation_model, parts.values)
+    params = {name: value for name, value in parsed.items() if value is not None}
+    if operation_model.input_shape is not None:
+        for refusal in _wrong(service, operation_model.input_shape, params, ""):
+            raise refusal
+    return params
+
+
+def _refuse_unknown(operation_model: OperationModel, values: Mapping[str, str]) -> None:
+    known = {"Action", "Version"}
+    if operation_model.input_shape is not None:
+        parser = EC2QueryParser(operation_model)
+        members = operation_model.input_shape.members.items()
+        known |= {parser._get_serialized_name(shape, name) for name, shape in members}
+    for name in values:
+        first = name.partition(".")[0]
+        if first not in known and not first.startswith("X-Amz-"):
+            raise ApiError("UnknownParameter", f"The parameter {first} is not recognized")
+
+
+# ------------------------------------------------------------------------------------- what the model does not allow
+
+
+def _wrong(service: str, shape: Any, value: Any, path: str) -> Iterator[ApiError]:
+    """What the service's model forbids: AWS looks at this before anything else."""
+    if shape.type_name == "structure" and isinstance(value, dict):
+        for name in shape.required_members:
+            if value.get(name) is None:
+                yield _missing(service, f"{path}{name}")
+        for name, member in value.items():
+            yield from _wrong(service, shape.members[name], member, f"{path}{name}.")
+    elif shape.type_name == "list" and isinstance(value, list):
+        for number, member in enumerate(value, 1):
+            yield from _wrong(service, shape.member, member, f"{path}{number}.")
+    elif service != "ec2" and value is not None:
+        # EC2 has a code of its own for each of these; its operations look at them.
+        yield from _out_of_bounds(service, shape, value, path.rstrip("."))
+
+
+def _out_of_bounds(service: str, shape: Any, value: Any, path: str) -> Iterator[ApiError]:
+    text = isinstance(value, str)
+    if text and getattr(shape, "enum", None) and value not in shape.enum:
+        yield _constraint(service, value, path, f"satisfy enum value set: [{', '.join(shape.enum)}]")
+    measure, what = (len(value), "length") if text else (value, "value")
+    if isinstance(measure, int) and not isinstance(measure, bool):
+        if "min" in shape.metadata and measure < shape.metadata["min"]:
+            yield _constraint(service, value, path, f"have {what} greater than or equal to {shape.metadata['min']}")
+        if "max" in shape.metadata and measure > shape.metadata["max"]:
+            yield _constraint(service, value, path, f"have {what} less than or equal to {shape.metadata['max']}")
+
+
+def _constraint(service: str, value: object, path: str, rule: str) -> ApiError:
+    told = f"Value '{value}' at '{_in_lower_case(path)}' failed to satisfy constraint: Member must {rule}"
+    return _invalid(service, f"1 validation error detected: {told}")
+
+
+def _missing(service: str, path: str) -> ApiError:
+    if service == "ec2":
+        return ApiError("MissingParameter", f"The request must contain the parameter {path}")
+    told = f"Value null at '{_in_lower_case(path)}' failed to satisfy constraint: Member must not be null"
+    return _invalid(service, f"1 validation error detected: {told}")
+
+
+def _in_lower_case(path: str) -> str:
+    return ".".join(part[0].lower() + part[1:] for part in path.split("."))
+
+
+def _invalid(service: str, message: str) -> ApiError:
+    if service == "ebs":
+        return ApiError("ValidationException", message, fields={"Reason": "INVALID_PARAMETER_VALUE"})
+    return ApiError("ValidationError", message)
+
+
+# ---------------------------------------------------------------------------------------- what an operation understands
+
+
+def refuse_unsupported(call: Call, declared: frozenset[str]) -> None:
+    """Raise :class:`NotSimulated` for a parameter that the operation would silently ignore.
+
+    ``declared`` holds dotted paths, list positions left out: ``BlockDeviceMappings.Ebs.SnapshotId``. A path stands
+    for all below it.
+    """
+    for path in _leaves(call.params, ""):
+        names = path.split(".")
+        if not any(".".join(names[:length]) in declared for length in range(1, len(names) + 1)):
+            raise NotSimulated(f"the parameter {path} of {call.service} {call.operation}")
+
+
+def _leaves(value: Any, path: str) -> Iterator[str]:
+    """Paths of what was given. An empty list or structure says nothing."""
+    if isinstance(value, Mapping):
+        for name, member in value.items():
+            yield from _leaves(member, f"{path}.{name}" if path else name)
+    elif isinstance(value, list):
+        for member in value:
+            yield from _leaves(member, path)
+    else:
+        yield path
+
+
+# ------------------------------------------------------------------------------------------------------------ answers
+
+
+def request_id(seed: str) -> str:
+    """An id in AWS's form."""
+    digits = hashlib.sha256(seed.encode()).hexdigest()
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:32]))
+
+
+def answer(call: Call, result: Mapping[str, Any], identifier: str) -> ApiResponse:
+    """A result as the service sends it."""
+    its_model = model(call.service)
+    serializer = get_serializer_class(call.service, its_model.protocol)
+    operation = its_model.operation_model(call.operation)
+    made = serializer(operation, SerializationContext(identifier)).serialize(dict(result))
+    body = made["body"].encode() if isinstance(made["body"], str) else bytes(made["body"])
+    headers = {name.lower(): str(value) for name, value in made["headers"].items()}
+    return ApiResponse(made["status_code"], {**headers, "x-amzn-requestid": identifier}, body)
+
+
+@cache
+def _error_statuses(service: str) -> dict[str, int]:
+    found = {}
+    for shape in model(service).error_shapes:
+        error = shape.metadata.get("error", {})
+        found[error.get("code", shape.name)] = error.get("httpStatusCode", 400)
+    return found
+
+
+def refusal(service: str, refused: ApiError, identifier: str) -> ApiResponse:
+    """A refusal as the service sends it; in the query protocol's form where no service could be told."""
+    status = refused.status
+    if status == 400 and service in SERVICES:
+        status = _error_statuses(service).get(refused.code, 400)
+    headers = {"x-amzn-requestid": identifier, "content-type": "text/xml"}
+    if service == "ebs":
+        headers |= {"content-type": "application/json", "x-amzn-errortype": refused.code}
+        return ApiResponse(status, headers, json.dumps({"Message": refused.message, **refused.fields}).encode())
+    told = f"<Code>{escape(refused.code)}</Code><Message>{escape(refused.message)}</Message>"
+    if service == "ec2":
+        body = f"<Response><Errors><Error>{told}</Error></Errors><RequestID>{identifier}</RequestID></Response>"
+    else:
+        space = model(service).metadata.get("xmlNamespace", "") if service else ""
+        fault = "Receiver" if status >= 500 else "Sender"
+        body = (
+            f'<ErrorResponse xmlns="{space}"><Error><Type>{fault}</Type>{told}</Error>'
+            f"<RequestId>{identifier}</RequestId></ErrorResponse>"
+        )
+    return ApiResponse(status, headers, b'<?xml version="1.0" encoding="UTF-8"?>\n' + body.encode())
