@@ -181,6 +181,7 @@ class World:
         self._documents: dict[str, dict[str, Doc]] = {}
         self._due: list[tuple[datetime, int, Callable[[], None]]] = []
         self._count = itertools.count(1)
+        self._counts: dict[str, int] = {}
         self._handlers: dict[str, EventHandler] = {**elbv2.EVENTS, **autoscaling.EVENTS}
 
     def get(self, kind: str, key: str) -> Doc | None:
@@ -206,6 +207,10 @@ class World:
 
     def new_id(self, length: int) -> str:
         return f"{next(self._count):0{length}x}"
+
+    def count(self, what: str) -> int:
+        self._counts[what] = self._counts.get(what, 0) + 1
+        return self._counts[what]
 
     def outside(self, work: Callable[[], T], then: Callable[[Scope, T], None]) -> None:
         then(self, work())

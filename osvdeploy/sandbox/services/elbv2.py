@@ -37,6 +37,7 @@ RULES_PER_BALANCER = 100
 LISTENERS_PER_BALANCER = 50
 TAGS_PER_RESOURCE = 50
 PAGE_LIMIT = 400
+_FIRST_NET, _HOSTS = 7, 254
 
 BALANCER, LISTENER, RULE = "elbv2.balancer", "elbv2.listener", "elbv2.rule"
 GROUP, TARGET, IN_FORCE = "elbv2.group", "elbv2.target", "elbv2.in-force"
@@ -77,7 +78,7 @@ def create_load_balancer(scope: Scope, params: Wire) -> Doc:
     arn = _arn(scope, f"loadbalancer/app/{name}/{scope.new_id(16)}")
     balancer = {
         "LoadBalancerArn": arn,
-        "DNSName": _free_address(scope),
+        "DNSName": _new_address(scope),
         "CanonicalHostedZoneId": "Z00000000SANDBOX",
         "CreatedTime": scope.now.isoformat(),
         "LoadBalancerName": name,
@@ -133,14 +134,14 @@ def _zones(scope: Scope, params: Wire) -> tuple[list[Doc], str]:
     return zones, subnets[0]["VpcId"]
 
 
-def _free_address(scope: Scope) -> str:
-    """A loopback address of its own: 127.0.7.1 and up. Digits need no resolver."""
-    taken = {balancer["DNSName"] for balancer in scope.all(BALANCER)}
-    addresses = (f"127.0.{third}.{fourth}" for third in (7, 8) for fourth in range(1, 255))
-    for address in addresses:
-        if address not in taken:
-            return address
-    raise ApiError("TooManyLoadBalancers", "You've reached the limit on the number of load balancers for your account")
+def _new_address(scope: Scope) -> str:
+    """A loopback address of its own, 127.0.7.1 and up, whatever the region. Digits need no resolver."""
+    number = scope.count("balancer") - 1
+    if number >= (256 - _FIRST_NET) * _HOSTS:
+        raise ApiError(
+            "TooManyLoadBalancers", "You've reached the limit on the number of load balancers for your account"
+        )
+    return f"127.0.{_FIRST_NET + number // _HOSTS}.{1 + number % _HOSTS}"
 
 
 def describe_load_balancers(scope: Scope, params: Wire) -> Doc:

@@ -109,6 +109,9 @@ class Scope(Protocol):
     def new_id(self, length: int) -> str:
         """``length`` hex digits that no other call gave."""
 
+    def count(self, what: str) -> int:
+        """1, 2, 3 ... in the whole account, whatever the region; never the same again."""
+
     def outside(self, work: Callable[[], T], then: Callable[[Scope, T], None]) -> None:
         """Do ``work``, which may wait for something real, without holding the store, and take its result in with
         ``then`` in a transaction of its own. Where the runner is instant both happen at once."""
