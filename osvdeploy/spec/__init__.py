@@ -1,5 +1,6 @@
 """What the user declares: osv.toml as a model, read with every problem reported at once."""
 
-from osvdeploy.spec.load import LoadedSpec, load
+from osvdeploy.spec.load import LoadedSpec, load, parse
+from osvdeploy.spec.model import Spec
 
-__all__ = ["LoadedSpec", "load"]
+__all__ = ["LoadedSpec", "Spec", "load", "parse"]

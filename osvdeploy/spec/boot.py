@@ -44,6 +44,7 @@ OPTIONS: Final[dict[str, Takes]] = {
     "power-off-on-abort": Takes.NOTHING,
     "preload-zfs-library": Takes.NOTHING,
     "redirect": Takes.TEXT,
+    "rootfs": Takes.TEXT,
     "sampler": Takes.COUNT,
     "strace": Takes.NOTHING,
     "trace": Takes.TEXTS,
@@ -95,8 +96,8 @@ def _wrong(name: str, value: object) -> str | None:
         return 'belongs to [image], as env = { NAME = "value" }'
     if name == "assign-net":
         return "stands in OSv's help, but OSv powers off on it"
-    if name == "rootfs":
-        return "follows from fs in [image]"
+    if name == "rootfs" and value != "rofs":
+        return 'follows from fs in [image]; only "rofs" can stand here'
     takes = OPTIONS.get(name)
     if takes is None:
         import difflib

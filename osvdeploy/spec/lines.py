@@ -20,21 +20,12 @@ def lines_of(text: str) -> dict[Path, int]:
     parser = tree_sitter.Parser(tree_sitter.Language(tree_sitter_toml.language()))
     found: dict[Path, int] = {}
     elements: dict[Path, int] = {}
-    for node in parser.parse(text.encode()).root_node.children:
-        match node.type:
-            case "pair":
-                _pair(node, (), found)
-            case "table":
-                path = _resolved(_key(node), elements)
-                _note(path, node, found)
-                _pairs(node, path, found)
-            case "table_array_element":
-                path = _resolved(_key(node), elements)
-                elements[path] = elements.get(path, -1) + 1
-                _note(path, node, found)
-                path = (*path, elements[path])
-                _note(path, node, found)
-                _pairs(node, path, found)
+    for node in parser.parse(text.encode(errors="replace")).root_node.children:
+        try:
+            _top(node, found, elements)
+        except RecursionError:
+            # Nested so deeply that only a machine wrote it: its line stays unknown, the problem is told all the same.
+            continue
     return found
 
 
@@ -46,13 +37,30 @@ def line_of(path: Path, lines: dict[Path, int]) -> int | None:
     return None
 
 
-def syntax_error(error: tomllib.TOMLDecodeError) -> tuple[int | None, str]:
+def syntax_error(error: tomllib.TOMLDecodeError, text: str) -> tuple[int, str]:
     """tomllib's message taken apart: line, and what is wrong."""
-    told = str(error)
+    told = " ".join(str(error).split())
     match = re.search(r" \(at line (\d+), column (\d+)\)$", told)
     if match is None:
-        return None, told.removesuffix(" (at end of document)")
+        return text.rstrip().count("\n") + 1, f"{told.removesuffix(' (at end of document)')} (at the end)"
     return int(match[1]), f"{told[: match.start()]} (column {match[2]})"
+
+
+def _top(node: Node, found: dict[Path, int], elements: dict[Path, int]) -> None:
+    match node.type:
+        case "pair":
+            _pair(node, (), found)
+        case "table":
+            path = _resolved(_key(node), elements)
+            _note(path, node, found)
+            _pairs(node, path, found)
+        case "table_array_element":
+            path = _resolved(_key(node), elements)
+            elements[path] = elements.get(path, -1) + 1
+            _note(path, node, found)
+            path = (*path, elements[path])
+            _note(path, node, found)
+            _pairs(node, path, found)
 
 
 def _pairs(table: Node, path: Path, found: dict[Path, int]) -> None:
@@ -63,8 +71,7 @@ def _pairs(table: Node, path: Path, found: dict[Path, int]) -> None:
 
 def _pair(node: Node, above: Path, found: dict[Path, int]) -> None:
     path = (*above, *_key(node))
-    for length in range(len(above) + 1, len(path) + 1):
-        _note(path[:length], node, found)
+    _note(path, node, found)
     if node.named_children:
         _value(node.named_children[-1], path, found)
 
@@ -110,4 +117,7 @@ def _resolved(key: tuple[str, ...], elements: dict[Path, int]) -> Path:
 
 
 def _note(path: Path, node: Node, found: dict[Path, int]) -> None:
+    """The first place of a path; of the tables around it too, which ``[deploy.production.health]`` alone may name."""
+    for length in range(1, len(path)):
+        found.setdefault(path[:length], node.start_point.row + 1)
     found.setdefault(path, node.start_point.row + 1)

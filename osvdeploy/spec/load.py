@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import ValidationError
 
 from osvdeploy.errors import Problem, SpecError
 from osvdeploy.spec.model import Spec
 
-_REFERENCE = re.compile(r"\$(?:(\$)\{|\{([^}]*)\})")
-_LATER = {
-    ("kernel", "release"): "this version takes a kernel as `file`",
-    ("kernel", "url"): "this version takes a kernel as `file`",
-    ("kernel", "tree"): "this version takes a prebuilt kernel as `file`",
-    ("programs",): "this version takes [[files]]",
-    ("image", "modules"): "modules need a kernel built from a source tree, which this version does not do",
-}
+if TYPE_CHECKING:
+    from osvdeploy.spec.problems import Found
+
+_REFERENCE = re.compile(r"\$\$\{|\$\{([^}]*)(\}?)")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_WHOLE = re.compile(r"[+-]?[0-9]{1,20}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,198 +49,180 @@ def load(path: Path, *, environ: Mapping[str, str], sets: Sequence[str] = ()) ->
     Raises :class:`~osvdeploy.errors.SpecError` with every problem: file, line, path, what is wrong, what is allowed.
     """
     try:
-        text = path.read_bytes().decode()
+        # Editors on Windows begin UTF-8 with a mark; TOML knows none.
+        text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
         hint = None if path.name != "osv.toml" else "name the spec with -f, or go to its folder"
         raise SpecError([Problem(str(path), None, "", f"cannot be read: {error.strerror}")], hint=hint) from None
     except UnicodeDecodeError as error:
-        problem = Problem(str(path), None, "", f"is not UTF-8: byte {error.start}")
-        raise SpecError([problem]) from None
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise SpecError([Problem(str(path), line, "", f"is not UTF-8: {error.reason}")]) from None
+    except ValueError as error:
+        raise SpecError([Problem(repr(str(path)), None, "", f"cannot be read: {error}")]) from None
     return parse(text, path=path, environ=environ, sets=sets)
 
 
 def parse(text: str, *, path: Path, environ: Mapping[str, str], sets: Sequence[str] = ()) -> LoadedSpec:
     """The spec in a text that was read from ``path``. Raises as :func:`load` does."""
     file = str(path)
+    document = _document(text, file)
+    missing = _substitute(document, environ)
+    later = [each for each in missing if len(each.path) > 2 and each.path[0] == "deploy"]
+    problems = [each for each in missing if each not in later]
+    overridden: list[tuple[str | int, ...]] = []
+    if sets:
+        problems += _override(document, sets, overridden)
+        # What --set gives, the file need not.
+        problems = [each for each in problems if each.overridden or each.path not in overridden]
+        later = [each for each in later if each.path not in overridden]
     try:
-        document = tomllib.loads(text)
+        # By alias alone: in the file, instance_type is a mistake for instance-type.
+        spec = Spec.model_validate(document, by_alias=True, by_name=False)
+    except ValidationError as error:
+        from osvdeploy.spec.problems import found_in, spec_error
+
+        # In front, so that a variable that is not set is told as that, and not as what its name looks like as a value.
+        raise spec_error([*problems, *later, *found_in(error)], text, file, overridden) from None
+    unset: dict[str, tuple[Problem, ...]] = {}
+    if problems or later:
+        from osvdeploy.spec.problems import spec_error
+
+        if problems:
+            raise spec_error([*problems, *later], text, file, overridden)
+        for name in dict.fromkeys(str(each.path[1]) for each in later):
+            unset[name] = spec_error([each for each in later if each.path[1] == name], text, file, overridden).problems
+    return LoadedSpec(spec, path, path.resolve().parent, unset)
+
+
+def _document(text: str, file: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise SpecError([Problem(file, None, "", "is not TOML that can be read: nested too deeply")]) from None
     except tomllib.TOMLDecodeError as error:
         from osvdeploy.spec.lines import syntax_error
 
-        line, told = syntax_error(error)
+        line, told = syntax_error(error, text)
         raise SpecError([Problem(file, line, "", f"is not TOML: {told}")]) from None
-    except RecursionError:
-        raise SpecError([Problem(file, None, "", "is not TOML that can be read: nested too deeply")]) from None
-    missing = [_Found(place, message, None) for place, message in _substitute(document, environ)]
-    later = [each for each in missing if len(each.path) > 2 and each.path[0] == "deploy"]
-    problems = [each for each in missing if each not in later]
-    problems += [_Found((), message, "--set") for message in _override(document, sets)]
-    try:
-        spec = Spec.model_validate(document)
-    except ValidationError as error:
-        problems += [_found(each) for each in error.errors(include_url=False)]
-    else:
-        if not problems:
-            unset: dict[str, tuple[Problem, ...]] = {}
-            for name in dict.fromkeys(str(each.path[1]) for each in later):
-                unset[name] = _spec_error([each for each in later if each.path[1] == name], text, file).problems
-            return LoadedSpec(spec, path, path.resolve().parent, unset)
-    raise _spec_error([*problems, *later], text, file)
+    except ValueError as error:
+        # int() refuses thousands of digits by an error of its own, which tomllib lets through.
+        raise SpecError([Problem(file, None, "", f"is not TOML that can be read: {error}")]) from None
 
 
 # ----------------------------------------------------------------------------------------------------------- ${NAME}
 
 
-def _substitute(document: dict[str, Any], environ: Mapping[str, str]) -> list[tuple[tuple[str | int, ...], str]]:
+def _substitute(document: dict[str, Any], environ: Mapping[str, str]) -> list[Found]:
     """Replace ``${NAME}`` in every string value, in place; the problems."""
-    problems: list[tuple[tuple[str | int, ...], str]] = []
-    for container, key, path in _strings(document, ()):
-        missing: list[str] = []
+    problems: list[Found] = []
+    # No recursion: dotted keys nest as deeply as one likes.
+    waiting: list[tuple[Any, tuple[str | int, ...]]] = [(document, ())]
+    while waiting:
+        node, path = waiting.pop()
+        entries = node.items() if isinstance(node, dict) else enumerate(node)
+        for key, value in entries:
+            if isinstance(value, dict | list):
+                waiting.append((value, (*path, key)))
+            elif isinstance(value, str) and "${" in value:
+                node[key], wrong = _replaced(value, environ)
+                if wrong:
+                    from osvdeploy.spec.problems import Found
 
-        def value_of(match: re.Match[str], missing: list[str] = missing) -> str:
-            if match[1]:
-                return "${"
-            if match[2] in environ:
-                return environ[match[2]]
-            missing.append(match[2])
-            return ""
-
-        replaced = _REFERENCE.sub(value_of, container[key])
-        if missing:
-            names = ", ".join(f"${{{name}}}" for name in missing)
-            problems.append(
-                (path, f"{names} is not set in the environment; export it, or write $${{ for a literal ${{")
-            )
-        else:
-            container[key] = replaced
+                    problems.append(Found((*path, key), wrong))
     return problems
 
 
-def _strings(node: Any, path: tuple[str | int, ...]) -> Iterator[tuple[Any, Any, tuple[str | int, ...]]]:
-    """Every string value below, as (container, key, path)."""
-    entries = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
-    for key, value in list(entries):
-        if isinstance(value, str):
-            yield node, key, (*path, key)
+def _replaced(value: str, environ: Mapping[str, str]) -> tuple[str, str]:
+    """The value with every reference replaced, and what is wrong with them."""
+    wrong: list[str] = []
+
+    def value_of(match: re.Match[str]) -> str:
+        if match[0] == "$${":
+            return "${"
+        name, close = match[1], match[2]
+        if not close:
+            wrong.append("${ is not closed by }; write $${ for a literal ${")
+        elif not _NAME.fullmatch(name):
+            wrong.append(f"${{{name[:40]}}} names no environment variable; write $${{ for a literal ${{")
+        elif name in environ:
+            return environ[name]
         else:
-            yield from _strings(value, (*path, key))
+            wrong.append(f"${{{name}}} is not set in the environment; export {name}, or write $${{ for a literal ${{")
+        return match[0]
+
+    replaced = _REFERENCE.sub(value_of, value)
+    return replaced, " ".join("; ".join(dict.fromkeys(wrong)).split())
 
 
 # ------------------------------------------------------------------------------------------------------------- --set
 
 
-def _override(document: dict[str, Any], sets: Sequence[str]) -> list[str]:
-    """Apply ``path=value`` in place; the problems. A value is TOML where it reads as such, else a string."""
+def _override(document: dict[str, Any], sets: Sequence[str], overridden: list[tuple[str | int, ...]]) -> list[Found]:
+    """Apply ``path=value`` in place, each value typed as the model has it; the problems."""
+    from osvdeploy.spec.problems import Found
+
     problems = []
     for assignment in sets:
-        path, equals, value = assignment.partition("=")
-        keys = path.strip().split(".")
-        if not equals or not all(keys):
-            problems.append(f"{assignment!r} is not path=value, as in version=1.4.0")
+        written, equals, value = assignment.partition("=")
+        keys = tuple(int(key) if key.isdecimal() and key.isascii() else key for key in written.strip().split("."))
+        if not equals or not all(str(key) for key in keys):
+            problems.append(Found((), f"{assignment!r} is not path=value, as in version=1.4.0", overridden=True))
             continue
-        table: Any = document
-        for key in keys[:-1]:
-            table = table.setdefault(key, {}) if isinstance(table, dict) else None
-        if not isinstance(table, dict) or isinstance(table.get(keys[-1]), dict | list):
-            problems.append(f"{path.strip()}: is not a scalar of the spec")
-            continue
-        table[keys[-1]] = _typed(value, table.get(keys[-1]))
+        wrong = _set(document, keys, value)
+        if wrong is None:
+            overridden.append(keys)
+        else:
+            problems.append(Found(wrong[0], wrong[1], overridden=True))
     return problems
 
 
-def _typed(value: str, old: object) -> object:
-    """``true``, ``5`` and the like are what TOML reads them as, unless the value they replace is a string."""
-    if isinstance(old, str):
-        return value
-    try:
-        parsed = tomllib.loads(f"value = {value}")["value"]
-    except (tomllib.TOMLDecodeError, RecursionError):
-        return value
-    # 1.4 is a version more often than a number; no key of the spec is a bare float.
-    return parsed if isinstance(parsed, bool | int) else value
+def _set(document: dict[str, Any], keys: tuple[str | int, ...], value: str) -> tuple[tuple[str | int, ...], str] | None:
+    """Put a value at a path, making tables on the way; or where and what is wrong."""
+    from osvdeploy.spec import keys as known
+    from osvdeploy.spec.problems import unknown
 
-
-# ----------------------------------------------------------------------------------------------------------- problems
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    path: tuple[str | int, ...]
-    message: str
-    file: str | None
-
-
-def _found(error: ErrorDetails) -> _Found:
-    """One of pydantic's errors in our words."""
-    path = tuple(part for part in error["loc"] if part != "[key]")
-    given = error.get("input")
-    match error["type"]:
-        case "extra_forbidden":
-            return _Found(path, _unknown(path), None)
-        case "missing":
-            return _Found(path, "is missing", None)
-        case "value_error":
-            return _Found(path, str(error["ctx"]["error"]), None)
-        case "literal_error":
-            allowed = str(error["ctx"]["expected"])
-            return _Found(path, f"{given!r} is not supported; allowed: {allowed.replace(chr(39), chr(34))}", None)
-        case _:
-            told = error["msg"][:1].lower() + error["msg"][1:]
-            shown = f", not {given!r}" if isinstance(given, str | int | float | bool) else ""
-            return _Found(path, told.replace("input should be", "should be") + shown, None)
-
-
-def _unknown(path: tuple[str | int, ...]) -> str:
-    names = tuple(part for part in path if isinstance(part, str))
-    if names in _LATER:
-        return f"is not supported: {_LATER[names]}"
-    known = _keys_at(path[:-1])
-    close = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.5)
-    meant = f" (did you mean {close[0]!r}?)" if close else ""
-    return f"unknown key{meant}; allowed: {', '.join(known)}"
-
-
-def _keys_at(path: tuple[str | int, ...]) -> list[str]:
-    """The keys that the table at a path may have."""
     kind: Any = Spec
-    for part in path:
-        kind = _inner(kind, part)
-    kind = _without_none(kind)
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
-        return [field.alias or name for name, field in kind.model_fields.items()]
-    return []
+    node: Any = document
+    for number, key in enumerate(keys):
+        here = keys[: number + 1]
+        last = number == len(keys) - 1
+        if known.is_table(kind):
+            if key not in known.keys_of(kind):
+                return here, unknown(here)
+        elif isinstance(node, list):
+            if not isinstance(key, int) or key >= len(node):
+                return here, f"there are {len(node)} of them, counted from 0"
+        elif not last and isinstance(node, dict) and key not in node:
+            there = ", ".join(node) or "none"
+            return here, f"is not in the spec; there is: {there}"
+        inner = known.inner(kind, key)
+        if last:
+            if inner is None or known.is_table(inner) or known.holds_many(inner):
+                return here, "is not a single value" if inner is not None else "has nothing below it"
+            # A node of another kind is told by the model, which sees it unchanged.
+            if isinstance(node, dict):
+                node[key] = _typed(inner, here, value)
+            elif isinstance(node, list):
+                node[int(key)] = _typed(inner, here, value)
+            return None
+        if inner is None:
+            return here, "has nothing below it"
+        kind = inner
+        if isinstance(node, dict):
+            node = node.setdefault(key, [] if known.is_array(kind) else {})
+        elif isinstance(node, list):
+            node = node[int(key)]
+    return None
 
 
-def _inner(kind: Any, part: str | int) -> Any:
-    """What stands at ``part`` of a value of this kind: a model's field, an element of a list, a value of a dict."""
-    kind = _without_none(kind)
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
-        fields = {field.alias or name: field.annotation for name, field in kind.model_fields.items()}
-        return fields.get(str(part))
-    arguments = get_args(kind)
-    return arguments[-1] if get_origin(kind) in (dict, list) else None
-
-
-def _without_none(kind: Any) -> Any:
-    """``Model`` of ``Model | None``."""
-    others = [each for each in get_args(kind) if each is not type(None)]
-    return others[0] if type(None) in get_args(kind) and len(others) == 1 else kind
-
-
-def _spec_error(problems: Sequence[_Found], text: str, file: str) -> SpecError:
-    from osvdeploy.spec.lines import line_of, lines_of
-
-    lines = lines_of(text)
-    told = [
-        Problem(each.file or file, None if each.file else line_of(each.path, lines), _shown(each.path), each.message)
-        for each in problems
-    ]
-    unique = dict.fromkeys(told)
-    return SpecError(sorted(unique, key=lambda problem: (problem.line is None, problem.line or 0)))
-
-
-def _shown(path: tuple[str | int, ...]) -> str:
-    shown = ""
-    for part in path:
-        shown += f"[{part}]" if isinstance(part, int) else f".{part}" if shown else part
-    return shown
+def _typed(kind: Any, path: tuple[str | int, ...], value: str) -> object:
+    """A number where the model has one, else the text as it is; of a boot option, what TOML reads it as."""
+    if kind is int and _WHOLE.fullmatch(value):
+        return int(value)
+    if kind is Any and path[:2] == ("image", "boot"):
+        try:
+            parsed = tomllib.loads(f"value = {value}")["value"]
+        except (ValueError, RecursionError):
+            return value
+        return parsed if isinstance(parsed, bool | int | float) else value
+    return value

@@ -83,7 +83,9 @@ def _matches(pattern: str, told: str) -> AfterValidator:
 
 def _name(value: str) -> str:
     if not re.fullmatch(r"[a-z][a-z0-9-]{0,39}", value) or value.endswith("-"):
-        raise ValueError(f"1 to 40 lower-case letters, digits and dashes, from a letter to no dash, not {shown(value)}")
+        raise ValueError(
+            f"1 to 40 lower-case letters, digits and dashes, a letter first and no dash last, not {shown(value)}"
+        )
     return value
 
 

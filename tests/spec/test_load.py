@@ -1,0 +1,390 @@
+"""Reading osv.toml: what is wrong is told at once, each thing with its place and with what is allowed."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from osvdeploy.errors import SpecError
+from osvdeploy.spec import Spec, load, parse
+from tests.spec.specs import DEPLOY, SMALL, problems, read
+
+NO_ERRORS = settings(max_examples=60, deadline=None)
+
+
+def test_eight_lines_are_a_spec() -> None:
+    """The smallest spec has a kernel, a command and a file; the rest has defaults."""
+    spec = read(SMALL)
+
+    assert (spec.name, spec.version, spec.kernel.file) == ("hello", "1.0.0", "loader.img")
+    assert spec.image.command == ["/hello", "--port", "8080"]
+    assert [(each.from_, each.to) for each in spec.files] == [("build/hello", "/hello")]
+    assert (spec.image.fs, spec.image.size, spec.deploy, spec.retention.releases) == ("rofs", None, {}, 10)
+
+
+def test_every_problem_is_told_at_once_in_the_order_of_the_file() -> None:
+    """One run tells all that is wrong, with file, line and key."""
+    text = SMALL.replace('"1.0.0"', "1.0").replace('file = "loader.img"', "fil = 1").replace('to = "/hello"', 'to = ""')
+
+    told = problems(text)
+
+    assert told[0] == "osv.toml:2: version: should be a string, not a number: put 1.0 in quotes"
+    assert told[1] == "osv.toml:4: kernel.file: is missing"
+    assert told[2].startswith("osv.toml:5: kernel.fil: unknown key (did you mean 'file'?); allowed: file")
+    assert told[3].startswith("osv.toml:12: files[0].to: a path in the guest")
+    assert len(told) == 4
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ('name = "hello"', 'name = "Hello"', "osv.toml:1: name: 1 to 40 lower-case letters"),
+        ('name = "hello"', f'name = "{"x" * 41}"', "osv.toml:1: name: 1 to 40"),
+        ('name = "hello"', 'name = "x-"', "osv.toml:1: name: 1 to 40"),
+        ('"1.0.0"', '"1/0"', "osv.toml:2: version: 1 to 40 letters, digits, dots"),
+        ('"1.0.0"', '{ from = "git" }', "osv.toml:2: version: this version takes it as text"),
+        ('file = "loader.img"', 'release = "v0.57.0"', "osv.toml:5: kernel.release: is not supported: this version"),
+        ('file = "loader.img"', 'tree = "../osv"', "osv.toml:5: kernel.tree: is not supported: this version takes a"),
+        ("[kernel]", 'programs = []\n[kernel]', "osv.toml:4: programs: is not supported: this version takes [[files]]"),
+        ("[kernel]", "kernel = 5\n[other]", "osv.toml:4: kernel: should be a table, not 5"),
+        ("[[files]]", "[files]", "osv.toml:10: files: should be an array, not a table"),
+        ('["/hello", "--port", "8080"]', "[]", "osv.toml:8: image.command: is empty"),
+        ('["/hello", "--port", "8080"]', '"/hello"', "osv.toml:8: image.command: should be an array, not '/hello'"),
+        ('"8080"]', "8080]", "osv.toml:8: image.command[2]: should be a string, not a number: put 8080 in quotes"),
+        ("[image]", '[image]\nfs = "zfs"', "osv.toml:8: image.fs: 'zfs' is not supported; allowed: \"rofs\""),
+        ("[image]", '[image]\narch = "arm"', "osv.toml:8: image.arch: 'arm' is not supported; allowed: \"x86_64\""),
+        ("[image]", "[image]\nsize = 1073741824", 'osv.toml:8: image.size: a size with its unit, such as "1GiB"'),
+        ("[image]", '[image]\nsize = "1GB"', "osv.toml:8: image.size: '1GB' has an unknown unit 'GB'; use one of B"),
+        ("[image]", '[image]\nsize = "1.5GiB"', "osv.toml:8: image.size: a disk in a cloud is whole GiB"),
+        ("[image]", "[image]\nmodules = []", "osv.toml:8: image.modules: is not supported: modules need a kernel"),
+        ("[image]", '[image]\nenv = { "A-B" = "" }', "osv.toml:8: image.env.A-B: 'A-B' is no name of an environment"),
+        ("[image]", '[image]\nenv = { OSVDEPLOY_RELEASE = "x" }', "osv.toml:8: image.env.OSVDEPLOY_RELEASE: OSVDEPLOY"),
+        ("[image]", '[image]\nenv = { "" = "x" }', "osv.toml:8: image.env.\"\": '' is no name of an environment"),
+        ('to = "/hello"', 'to = "hello"', "osv.toml:12: files[0].to: a path in the guest, which begins with /, not"),
+        ('from = "build/hello"', 'from_ = "x"', "osv.toml:11: files[0].from_: unknown key (did you mean 'from'?)"),
+        ("[[files]]", '[publish.aws]\ntags = { Name = "x" }\n[[files]]', "osv.toml:11: publish.aws.tags.Name: 'Name'"),
+        ("[[files]]", '[publish.aws]\nregions = []\n[[files]]', "osv.toml:11: publish.aws.regions: is not supported"),
+        ("[[files]]", "[retention]\nreleases = 0\n[[files]]", "osv.toml:11: retention.releases: should be greater"),
+        ("[[files]]", "[retention]\nreleases = true\n[[files]]", "osv.toml:11: retention.releases: should be a whole"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_named_with_its_line(old: str, new: str, told: str) -> None:
+    """Each mistake has one message, at its own line, that says what is allowed."""
+    assert old in SMALL
+
+    assert any(line.startswith(told) for line in problems(SMALL.replace(old, new))), problems(SMALL.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ('cloud = "aws"', 'cloud = "gcp"', "osv.toml:15: deploy.production.cloud: 'gcp' is not supported; allowed:"),
+        ("port = 8080", "port = 0", "osv.toml:20: deploy.production.port: should be greater than or equal to 1, not 0"),
+        ("port = 8080", 'port = "80"', "osv.toml:20: deploy.production.port: should be a whole number, not '80'"),
+        ("port = 8080", "port = 80.5", "osv.toml:20: deploy.production.port: should be a whole number, not 80.5"),
+        ('region = "eu-west-1"', 'region = "Ireland"', "osv.toml:16: deploy.production.region: a region such as"),
+        ('region = "eu-west-1"\n', "", "osv.toml:14: deploy.production.region: is missing"),
+        ("[deploy.production]", "[deploy.Production]", "osv.toml:14: deploy.Production: 1 to 40 lower-case letters"),
+        ("port = 8080", "instance_type = 'x'", "osv.toml:20: deploy.production.instance_type: unknown key (did you"),
+        ("port = 8080", "zone = 'x'", 'osv.toml:20: deploy.production.zone: is not supported: this version deploys to'),
+        ('subnets = ["subnet-0a"]', "subnets = []", "osv.toml:17: deploy.production.subnets: is empty"),
+        ("priority = 100", "priority = 2", "osv.toml:19: deploy.production.route.priority: should be greater than"),
+        ('path = "/*", ', "", "osv.toml:19: deploy.production.route: needs host or path; path = \"/*\" takes every"),
+        ('path = "/*"', 'host = "a b"', "osv.toml:19: deploy.production.route.host: a host name; * and ? are"),
+        ('ledger = "releases"', 'ledger = "s3://x"', "osv.toml:21: deploy.production.ledger: s3:// is not supported"),
+        ('ledger = "releases"\n', "", "osv.toml:14: deploy.production.ledger: is missing"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_deployment_is_named_with_its_line(old: str, new: str, told: str) -> None:
+    """An environment's mistakes are found before anything is built."""
+    text = SMALL + DEPLOY
+    assert old in text
+
+    assert any(line.startswith(told) for line in problems(text.replace(old, new))), problems(text.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [
+        ('health = { interval = 5 }', "deploy.production.health.interval: a duration with its unit, such as"),
+        ('health = { interval = "5" }', "deploy.production.health.interval: '5' has no unit; write one of ms, s, m"),
+        ('health = { interval = "2s" }', "deploy.production.health.interval: whole seconds from 5s to 300s"),
+        ('health = { timeout = "5s" }', "deploy.production.health.timeout: whole seconds, from 2s to 120s and"),
+        ('health = { timeout = "2500ms" }', "deploy.production.health.timeout: whole seconds"),
+        ('health = { boot-timeout = "0s" }', "deploy.production.health.boot-timeout: longer than 0s"),
+        ('health = { boot-timeout = "999d" }', "deploy.production.health.boot-timeout: a duration from 0s to a year"),
+        ('health = { path = "x" }', "deploy.production.health.path: a path from / on"),
+        ('preview = { header = "x preview" }', "deploy.production.preview.header: the name of a header"),
+        ('strategy = { kind = "canary" }', "deploy.production.strategy.kind: 'canary' is not supported; allowed:"),
+        ('strategy = { steps = [] }', "deploy.production.strategy.steps: is not supported: this version shifts"),
+        ('strategy = { kind = "all-at-once", bake = "1m" }', "deploy.production.strategy.bake: all-at-once does"),
+        ('strategy = { on-failure = "pause" }', "deploy.production.strategy.on-failure: 'pause' is not supported"),
+        ('strategy = { concurrent = "queue" }', "deploy.production.strategy.concurrent: 'queue' is not supported"),
+        ('gates = []', "deploy.production.gates: is not supported: this version judges by health"),
+    ],
+)  # fmt: skip
+def test_health_and_strategy_take_only_what_is_done(table: str, told: str) -> None:
+    """A setting that this version would not act on is an error, at its own line."""
+    lines = problems(SMALL + DEPLOY + table + "\n")
+
+    assert len(lines) == 1
+    assert lines[0].startswith(f"osv.toml:22: {told}"), lines
+
+
+def test_an_environment_is_read_whole() -> None:
+    """Durations become seconds, and what is left out has the documented default."""
+    deploy = read(SMALL + DEPLOY + 'health = { boot-timeout = "2m", interval = "10s" }\n').deploy["production"]
+
+    assert (deploy.health.boot_timeout, deploy.health.interval, deploy.health.timeout) == (120.0, 10.0, 2.0)
+    assert (deploy.strategy.kind, deploy.strategy.bake, deploy.strategy.keep_warm) == ("blue-green", 0.0, 3600.0)
+    assert (deploy.capacity, deploy.preview.header, deploy.route.path) == (2, "x-preview", "/*")
+
+
+# ------------------------------------------------------------------------------------------------------------- lines
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("name = ", "osv.toml:1: is not TOML: Invalid value"),
+        ('name = "x"\n\nname = "y"\n', "osv.toml:3: is not TOML: Cannot overwrite a value (column"),
+        ('name = "x\nversion = "1"\n', "osv.toml:1: is not TOML: "),
+        ("[kernel]\n[kernel]\n", "osv.toml:2: is not TOML: Cannot declare ('kernel',) twice (column"),
+        ("a = [" * 5000, "osv.toml:"),
+        ("x = " + "9" * 5000, "osv.toml: is not TOML that can be read: Exceeds the limit"),
+        ("[" * 5000, "osv.toml:1: is not TOML: "),
+    ],
+)
+def test_what_is_no_toml_has_its_line(text: str, told: str) -> None:
+    """A syntax error says where it is, whatever the text."""
+    assert problems(text)[0].startswith(told)
+
+
+def test_the_line_is_that_of_the_element_meant() -> None:
+    """The second of [[files]], an inline table's key, an element of an array over lines: each has its own."""
+    text = SMALL + '\n[[files]]\nfrom = "a"\nto = "b"\n\n[publish]\naws = { tags = {\n} }\n'
+    text = text.replace('["/hello", "--port", "8080"]', '[\n  "/hello",  # the program\n  5,\n]')
+
+    told = problems(text.replace("{\n} ", '{ "aws:x" = "y" }'))
+
+    assert [line.split(": ")[:2] for line in told] == [
+        ["osv.toml:10", "image.command[1]"],
+        ["osv.toml:19", "files[1].to"],
+        ["osv.toml:22", 'publish.aws.tags."aws:x"'],
+    ]
+
+
+# ----------------------------------------------------------------------------------------------------------- ${NAME}
+
+
+def test_variables_of_the_environment_are_put_in() -> None:
+    """${NAME} is replaced in any string, once; $${ is a literal ${."""
+    text = SMALL.replace('"--port", "8080"', '"--at=${HOST}:${PORT}", "$${HOME}", "$PORT", "$"')
+
+    spec = read(text, environ={"HOST": "${PORT}", "PORT": "80"})
+
+    assert spec.image.command == ["/hello", "--at=${PORT}:80", "${HOME}", "$PORT", "$"]
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ("${GIT_SHA}", "${GIT_SHA} is not set in the environment; export GIT_SHA, or write $${ for a literal ${"),
+        ("${A} ${A}", "${A} is not set in the environment; export A, or write $${ for a literal ${"),
+        ("${A B}", "${A B} names no environment variable; write $${ for a literal ${"),
+        ("${}", "${} names no environment variable; write $${ for a literal ${"),
+        ("x${A", "${ is not closed by }; write $${ for a literal ${"),
+    ],
+)
+def test_a_variable_that_cannot_be_put_in_is_an_error(written: str, told: str) -> None:
+    """A missing variable is named, and is the only thing said of its value."""
+    assert problems(SMALL.replace("1.0.0", written)) == [f"osv.toml:2: version: {told}"]
+
+
+def test_building_needs_no_variable_of_a_deployment(tmp_path: Path) -> None:
+    """What is not set is told when its environment is used, and only then."""
+    path = tmp_path / "osv.toml"
+    path.write_text(SMALL + DEPLOY.replace('["subnet-0a"]', '["${SUBNET}"]').replace('"releases"', '"${LEDGER}"'))
+
+    loaded = load(path, environ={"LEDGER": "x"})
+
+    assert (loaded.spec.name, list(loaded.unset)) == ("hello", ["production"])
+    loaded.require("staging")
+    with pytest.raises(SpecError, match=r"osv.toml:17: deploy.production.subnets\[0\]: \$\{SUBNET\} is not set in the"):
+        loaded.require("production")
+    assert not load(path, environ={"LEDGER": "x", "SUBNET": "y"}).unset
+
+
+def test_what_is_not_set_is_not_told_as_a_bad_value() -> None:
+    """A region that is to come from the environment is missing, and not misspelt."""
+    text = SMALL + DEPLOY.replace('region = "eu-west-1"', 'region = "${REGION}"')
+
+    assert [line[:67] for line in problems(text)] == [
+        "osv.toml:16: deploy.production.region: ${REGION} is not set in the "
+    ]
+
+
+# ------------------------------------------------------------------------------------------------------------- --set
+
+
+def test_set_overrides_values_with_the_type_of_what_they_replace() -> None:
+    """--set gives numbers where the spec has numbers, text where it has text, whatever the text looks like."""
+    spec = read(
+        SMALL + DEPLOY,
+        sets=[
+            "version=2", "deploy.production.capacity=5", "deploy.production.health.interval=30s", "image.env.N=1=2",
+            "image.boot.verbose=true", "image.boot.delay=1.5", "image.boot.cwd=/data", "files.0.to=/bin/hello",
+            "image.command.2=9090", "image.size=2GiB", "publish.aws.tags.team=a", "deploy.production.route.host=x.org",
+        ],
+    )  # fmt: skip
+    deploy = spec.deploy["production"]
+
+    assert spec.version == "2"
+    assert (deploy.capacity, deploy.health.interval, deploy.route.host) == (5, 30.0, "x.org")
+    assert (spec.image.env, spec.image.command[2], spec.image.size) == ({"N": "1=2"}, "9090", 2 << 30)
+    assert spec.image.boot_options() == (("verbose", None), ("delay", "1.5"), ("cwd", "/data"))
+    assert spec.files[0].to == "/bin/hello"
+    assert spec.publish.aws is not None
+    assert spec.publish.aws.tags == {"team": "a"}
+
+
+def test_set_gives_what_the_environment_lacks() -> None:
+    """A value that is overridden needs no variable."""
+    assert read(SMALL.replace("1.0.0", "${V}"), sets=["version=1.2.3"]).version == "1.2.3"
+    assert read(SMALL + DEPLOY.replace('"releases"', '"${L}"'), sets=["deploy.production.ledger=x"]).deploy
+
+
+@pytest.mark.parametrize(
+    ("assignment", "told"),
+    [
+        ("version", "'version' is not path=value, as in version=1.4.0"),
+        ("=1", "'=1' is not path=value, as in version=1.4.0"),
+        ("a..b=1", "'a..b=1' is not path=value, as in version=1.4.0"),
+        ("verison=1", "verison: unknown key (did you mean 'version'?); allowed: name, version, kernel"),
+        ("deploy.production.capacty=1", "deploy.production.capacty: unknown key (did you mean 'capacity'?); allowed:"),
+        ("deploy.staging.capacity=1", "deploy.staging: is not in the spec; there is: production"),
+        ("deploy.production.capacity=x", "deploy.production.capacity: should be a whole number, not 'x'"),
+        ("deploy.production.capacity=0", "deploy.production.capacity: should be greater than or equal to 1, not 0"),
+        ("deploy.production.health.interval=5", "deploy.production.health.interval: '5' has no unit"),
+        ("deploy.production=5", "deploy.production: is not a single value"),
+        ("image.command=/x", "image.command: is not a single value"),
+        ("image.command.7=/x", "image.command[7]: there are 3 of them, counted from 0"),
+        ("image.command.x=/x", "image.command.x: there are 3 of them, counted from 0"),
+        ("version.major=1", "version.major: has nothing below it"),
+        ("version.major.x=1", "version.major: has nothing below it"),
+        ("kernel.tree=x", "kernel.tree: is not supported: this version takes a prebuilt kernel as `file`"),
+        ("image.boot.verbos=true", "image.boot.verbos: no boot option of OSv (did you mean 'verbose'?)"),
+        ("image.boot.verbose=yes", "image.boot.verbose: takes true or false, not 'yes'"),
+    ],
+)
+def test_set_refuses_what_it_cannot_mean(assignment: str, told: str) -> None:
+    """A path that is not of the spec, and a value that does not fit, are told as faults of --set, not of the file."""
+    lines = problems(SMALL + DEPLOY, sets=[assignment])
+
+    assert len(lines) == 1
+    assert lines[0].startswith(f"--set: {told}"), lines
+
+
+# ------------------------------------------------------------------------------------------------------------- files
+
+
+def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    """The folder of the spec goes with it, whatever the working directory is."""
+    (tmp_path / "osv.toml").write_text(SMALL)
+
+    loaded = load(tmp_path / "osv.toml", environ={})
+
+    assert (loaded.base, loaded.spec.name) == (tmp_path.resolve(), "hello")
+
+
+def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
+    """Missing, a directory, not UTF-8: each says which file, and what to do about a missing osv.toml."""
+    (tmp_path / "latin.toml").write_bytes(b'# one\nname = "\xe9"\n')
+
+    with pytest.raises(SpecError, match=r"osv.toml: cannot be read: No such file") as missing:
+        load(tmp_path / "osv.toml", environ={})
+    assert missing.value.hint == "name the spec with -f, or go to its folder"
+    with pytest.raises(SpecError, match="cannot be read: Is a directory"):
+        load(tmp_path, environ={})
+    with pytest.raises(SpecError, match=r"latin.toml:2: is not UTF-8"):
+        load(tmp_path / "latin.toml", environ={})
+    with pytest.raises(SpecError, match="cannot be read: embedded null byte"):
+        load(Path("a\0b"), environ={})
+
+
+def test_a_byte_order_mark_is_read_over(tmp_path: Path) -> None:
+    """What an editor on Windows puts in front of a text does not matter."""
+    (tmp_path / "osv.toml").write_bytes(b"\xef\xbb\xbf" + SMALL.replace("\n", "\r\n").encode())
+
+    assert load(tmp_path / "osv.toml", environ={}).spec == read(SMALL)
+
+
+# -------------------------------------------------------------------------------------------------------- properties
+
+_WORDS = st.sampled_from(
+    [*re.findall(r"[\w.-]+|\S", SMALL + DEPLOY), "\n", " = ", "[image.boot]", "verbose", "true", "nan", "1e9", '"${X}"',
+     "'", '"""', "{", "}", "2020-01-01", "[[deploy.a.gates]]", "-0", "0x" + "f" * 5000, "a" + ".a" * 400]
+)  # fmt: skip
+
+
+def _survives(text: str, sets: list[str]) -> None:
+    try:
+        spec = parse(text, path=Path("osv.toml"), environ={"HOME": "/"}, sets=sets).spec
+    except SpecError as error:
+        assert error.problems
+        for problem in error.problems:
+            assert "\n" not in str(problem)
+            assert problem.line is None or 1 <= problem.line <= text.count("\n") + 1
+    else:
+        assert isinstance(spec, Spec)
+
+
+@NO_ERRORS
+@given(st.text(max_size=200))
+def test_no_text_makes_it_raise_anything_else(text: str) -> None:
+    """Any text is a spec or a SpecError, each problem on one line and at a line that exists."""
+    _survives(text, [])
+
+
+@NO_ERRORS
+@given(st.lists(_WORDS, max_size=40).map(" ".join), st.lists(st.text(max_size=30), max_size=2))
+def test_no_text_of_spec_words_makes_it_raise_anything_else(text: str, sets: list[str]) -> None:
+    """Nor does what looks more like a spec, nor any --set."""
+    _survives(text, sets)
+
+
+@NO_ERRORS
+@given(st.data())
+def test_no_edit_of_a_spec_makes_it_raise_anything_else(data: st.DataObject) -> None:
+    """Nor does a good spec of which a part was replaced by another value."""
+    values = st.sampled_from(
+        ["5", "-1", "1.5", "nan", "true", '""', '"x"', "[]", "[[]]", "{}", "{ a = 1 }", "1979-05-27", "07:32:00",
+         '"\\u0000"', '"\\n"', "9" * 60, "0x" + "f" * 4000, "[{}]", '"${HOME}"', '["", 1]', '{ "a\\nb" = "c" }']
+    )  # fmt: skip
+    lines = (SMALL + DEPLOY).splitlines()
+    for _ in range(data.draw(st.integers(1, 4))):
+        number = data.draw(st.integers(0, len(lines) - 1))
+        key, equals, _value = lines[number].partition("=")
+        if equals:
+            lines[number] = f"{key}= {data.draw(values)}"
+        elif data.draw(st.booleans()):
+            del lines[number]
+    _survives("\n".join(lines), [])
+
+
+@pytest.mark.parametrize("text", ["image.boot" + ".a" * 3000 + " = '${X}'", "a" + ".a" * 3000 + " = 1"])
+def test_depth_does_not_matter(text: str) -> None:
+    """Tables nested thousands deep are refused like any others."""
+    _survives(text, ["image.boot" + ".a" * 3000 + "=1"])
+
+
+def test_values_of_the_environment_may_be_any_bytes() -> None:
+    """A variable whose bytes are no UTF-8 is an error of the value, not a traceback."""
+    value = os.fsdecode(b"\xff")
+
+    assert problems(SMALL.replace("1.0.0", "${V}"), environ={"V": value})[0].startswith("osv.toml:2: version:")

@@ -1,0 +1,121 @@
+"""The model as a Python API, its JSON Schema, and the reference that shows every key."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from datetime import timedelta
+from importlib import resources
+from typing import Any, get_origin
+
+import pytest
+from pydantic import ValidationError
+
+from osvdeploy.sizes import parse_duration
+from osvdeploy.spec import Spec
+from osvdeploy.spec.keys import inner, is_table, keys_of
+from osvdeploy.spec.model import Deploy, File, Health, Image, Kernel, Route
+from osvdeploy.spec.schema import json_schema
+from tests.spec.specs import DEPLOY, SMALL, read
+
+REFERENCE = resources.files("osvdeploy.spec").joinpath("reference.toml").read_text()
+
+
+def test_the_model_is_the_python_api() -> None:
+    """A spec made in Python, by the names Python has for the keys, equals the one that was read."""
+    made = Spec(
+        name="hello",
+        version="1.0.0",
+        kernel=Kernel(file="loader.img"),
+        image=Image(command=["/hello", "--port", "8080"]),
+        files=[File(from_="build/hello", to="/hello")],
+        deploy={
+            "production": Deploy(
+                cloud="aws",
+                region="eu-west-1",
+                subnets=["subnet-0a"],
+                listener="arn:aws:elasticloadbalancing:eu-west-1:111122223333:listener/app/web/1/2",
+                route=Route(path="/*", priority=100),
+                port=8080,
+                ledger="releases",
+            )
+        },
+    )
+
+    assert made == read(SMALL + DEPLOY)
+
+
+def test_durations_in_python_carry_their_unit_too() -> None:
+    """A timedelta or a text with its unit is taken, a bare number is not."""
+    assert Health.model_validate({"interval": timedelta(seconds=30)}).interval == 30.0
+    assert Health.model_validate({"interval": "30s"}).interval == 30.0
+    with pytest.raises(ValidationError, match="a duration with its unit"):
+        Health.model_validate({"interval": 30})
+
+
+def test_a_spec_does_not_change() -> None:
+    """What was validated stays as it was."""
+    spec = read(SMALL)
+
+    with pytest.raises(ValidationError, match="frozen"):
+        spec.version = "2"  # type: ignore[misc]
+
+
+def test_the_reference_is_a_spec() -> None:
+    """What the reference shows is taken as it stands."""
+    spec = read(REFERENCE, environ={"ORDERS_LISTENER": "arn:aws:x"})
+
+    assert spec.deploy["production"].listener == "arn:aws:x"
+
+
+def test_the_reference_shows_every_key() -> None:
+    """No key of the model is missing from the reference."""
+    missing = list(_missing(Spec, [tomllib.loads(REFERENCE)], ""))
+
+    assert missing == []
+
+
+def _missing(kind: Any, examples: list[Any], path: str) -> list[str]:
+    """Keys of a table that no example of it has, and below it."""
+    if is_table(kind):
+        missing = []
+        for key in keys_of(kind):
+            values = [example[key] for example in examples if key in example]
+            missing += _missing(inner(kind, key), values, f"{path}.{key}") if values else [f"{path}.{key}"]
+        return missing
+    if get_origin(kind) is list:
+        return _missing(inner(kind, 0), [each for example in examples for each in example], f"{path}[]")
+    if get_origin(kind) is dict:
+        return _missing(inner(kind, ""), [each for example in examples for each in example.values()], f"{path}.*")
+    return []
+
+
+def test_what_the_reference_calls_a_default_is_one() -> None:
+    """A line of the reference that says `default` shows the value that leaving it out has."""
+    without = "\n".join(line for line in REFERENCE.splitlines() if "# default" not in line)
+    environ = {"ORDERS_LISTENER": "x"}
+
+    assert without != REFERENCE
+    assert read(without, environ=environ) == read(REFERENCE, environ=environ)
+
+
+def test_the_schema_speaks_the_words_of_the_file() -> None:
+    """Keys are kebab-case, each with a description; nothing is null; defaults carry their units."""
+    schema = json_schema()
+    deploy = schema["$defs"]["Deploy"]["properties"]
+    health = schema["$defs"]["Health"]["properties"]
+
+    assert {"instance-type", "security-groups"} <= set(deploy)
+    assert "from" in schema["$defs"]["File"]["properties"]
+    assert '"null"' not in json.dumps(schema)
+    assert parse_duration(health["boot-timeout"]["default"]) == 60.0
+    assert schema["$defs"]["Image"]["properties"]["boot"]["properties"]["verbose"] == {"type": "boolean"}
+    for table in [schema, *schema["$defs"].values()]:
+        assert table["additionalProperties"] is False
+        for key, value in table["properties"].items():
+            assert _described(value, schema["$defs"]), f"{table['title']}.{key} says nothing"
+
+
+def _described(value: dict[str, Any], tables: dict[str, Any]) -> bool:
+    """A key with words of its own, or a table that is described where it is defined."""
+    return bool(value.get("description") or tables[value["$ref"].rpartition("/")[2]].get("description"))
