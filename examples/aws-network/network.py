@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Make what osvdeploy expects to find on AWS: a VPC with two subnets, a security group, a balancer and a listener.
 
-    eval "$(python network.py create)"      # makes them and prints export lines for osv.toml's ${...}
-    python network.py delete                # takes them away again
+    eval "$(python network.py create --prefix HELLO)"   # makes them; HELLO_LISTENER ... are now set, for osv.toml's ${...}
+    python network.py delete                            # takes them away again
 
 Everything is tagged `network = <name>` (--name, default "osv"). It uses boto3 as it finds it configured, so it works on
 AWS as well as in `osvdeploy sandbox`. On AWS a balancer costs money from the minute it is made.
@@ -62,11 +62,11 @@ def create(name: str, port: int) -> dict[str, str]:
     )["Listeners"][0]["ListenerArn"]
     address = balancer["LoadBalancers"][0]["DNSName"]
     return {
-        "OSV_SUBNET_A": subnets[0],
-        "OSV_SUBNET_B": subnets[1],
-        "OSV_SECURITY_GROUP": group,
-        "OSV_LISTENER": listener,
-        "OSV_URL": f"http://{address}:{port}",
+        "SUBNET_A": subnets[0],
+        "SUBNET_B": subnets[1],
+        "SECURITY_GROUP": group,
+        "LISTENER": listener,
+        "URL": f"http://{address}:{port}",
     }
 
 
@@ -97,12 +97,13 @@ def main() -> int:
     parser.add_argument("action", choices=["create", "delete"])
     parser.add_argument("--name", default="osv")
     parser.add_argument("--port", type=int, default=8080, help="the listener's port (default 8080)")
+    parser.add_argument("--prefix", default="OSV", help="what the variables' names begin with (default OSV)")
     arguments = parser.parse_args()
     if arguments.action == "delete":
         delete(arguments.name)
         return 0
     for variable, value in create(arguments.name, arguments.port).items():
-        print(f"export {variable}={value}")
+        print(f"export {arguments.prefix}_{variable}={value}")
     return 0
 
 
