@@ -6,6 +6,7 @@ import pytest
 
 from osvdeploy.cloud.memory.disks import MemoryImages, MemorySnapshots
 from osvdeploy.context import Context, VirtualClock
+from tests.contract.aws_scene import aws_scene
 from tests.contract.disks import Place
 from tests.contract.memory_scene import memory_scene
 from tests.contract.scenes import Scene
@@ -28,7 +29,7 @@ def place(request: pytest.FixtureRequest) -> Place:
     return memory_place()
 
 
-@pytest.fixture(params=["memory"])
+@pytest.fixture(params=["memory", "aws"])
 def scene(request: pytest.FixtureRequest) -> Scene:
     """Groups, router, console and prober of one place, with a listener and networks, in virtual time."""
-    return memory_scene()
+    return memory_scene() if request.param == "memory" else aws_scene()

@@ -16,6 +16,7 @@ from osvdeploy.cloud.interfaces import (
     ProbeRequest,
     ReleaseId,
     Route,
+    RouteState,
     Slot,
     TargetHealth,
 )
@@ -118,11 +119,17 @@ class Scene:
         self.cloud.router.set_weights(self.ctx, self.route(), {Slot.BLUE: blue, Slot.GREEN: green})
 
     def ask(self, headers: Mapping[str, str] | None = None, address: str | None = None) -> ProbeAnswer:
-        state = self.cloud.router.observe(self.ctx, self.route())
-        request = ProbeRequest(f"{state.base_url}/", headers or {}, address=address or state.addresses[0])
-        return self.prober.probe(self.ctx, request)
+        return self._ask(self.cloud.router.observe(self.ctx, self.route()), headers or {}, address)
 
     def answering(self, count: int = 10) -> set[str]:
         """The releases that answer through the balancer, at every entry point; "" for an answer of nobody's."""
-        addresses = self.cloud.router.observe(self.ctx, self.route()).addresses
-        return {self.ask(address=address).headers.get("x-release", "") for address in addresses for _ in range(count)}
+        state = self.cloud.router.observe(self.ctx, self.route())
+        return {
+            self._ask(state, {}, address).headers.get("x-release", "")
+            for address in state.addresses
+            for _ in range(count)
+        }
+
+    def _ask(self, state: RouteState, headers: Mapping[str, str], address: str | None) -> ProbeAnswer:
+        request = ProbeRequest(f"{state.base_url}/", headers, address=address or state.addresses[0])
+        return self.prober.probe(self.ctx, request)

@@ -1,0 +1,167 @@
+"""AWS as a place under test: the adapters on boto3, the sandbox behind it, in process and in virtual time."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+from typing import cast
+from urllib.parse import urlsplit
+
+from osvdeploy.cloud.aws.console import Ec2Console
+from osvdeploy.cloud.aws.groups import AutoScalingGroups
+from osvdeploy.cloud.aws.images import AmiRegistry
+from osvdeploy.cloud.aws.router import AlbRouter
+from osvdeploy.cloud.aws.session import Aws
+from osvdeploy.cloud.aws.snapshots import EbsSnapshots
+from osvdeploy.cloud.interfaces import Block, Cloud, ImageRequest, ProbeAnswer, ProbeRequest, ReleaseId, UploadRequest
+from osvdeploy.cloud.tags import image_tags
+from osvdeploy.context import Context, VirtualClock
+from osvdeploy.digests import sha256
+from osvdeploy.events import CloudCall, Recorder
+from osvdeploy.sandbox.core import Sandbox
+from osvdeploy.sandbox.faults import Lost
+from osvdeploy.sandbox.inprocess import REGION, Client, connect
+from osvdeploy.sandbox.runners import GuestAnswer, NoAnswer
+from osvdeploy.sandbox.runners.inline import InlineRunner
+from osvdeploy.sandbox.wire import ApiRequest, ApiResponse
+from tests.contract.scenes import APP, Guest, Scene
+from tests.sandbox.volumes import declared, volume
+
+
+class _Switch:
+    """Clients that are made once, as making them costs more than most tests: each test points them at its sandbox."""
+
+    def __init__(self) -> None:
+        self._sandbox: Sandbox | None = None
+        self._clock = VirtualClock()
+        self._aws: Aws | None = None
+
+    def to(self, sandbox: Sandbox, clock: VirtualClock) -> Aws:
+        self._sandbox, self._clock = sandbox, clock
+        if self._aws is None:
+            self._aws = Aws(REGION, connect(cast("Sandbox", self), self))
+        return self._aws
+
+    def now(self) -> datetime:
+        return self._clock.now()
+
+    def handle(self, request: ApiRequest, now: datetime) -> ApiResponse | Lost:
+        assert self._sandbox is not None
+        return self._sandbox.handle(request, now)
+
+
+_SWITCH = _Switch()
+
+_PROGRAMS: dict[Guest, bytes] = {
+    Guest.SERVES: declared(after=1, headers={"x-release": "$OSVDEPLOY_RELEASE"}, answers={"*": 200}),
+    Guest.HANGS: declared(boot="hang"),
+    Guest.SICK: declared(answers={"*": 500}),
+    Guest.ABORTS: declared(boot="abort"),
+    Guest.ENDS: declared(boot="exit 3", after=0.5),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxProber:
+    """Asks through the sandbox's balancers, without a socket."""
+
+    client: Client
+
+    def probe(self, ctx: Context, request: ProbeRequest) -> ProbeAnswer:
+        url = urlsplit(request.url)
+        address = (request.address or url.hostname or "").partition(":")[0]
+        headers = {"Host": url.netloc, **request.headers}
+        answer = self.client.get(address, url.port or 80, url.path or "/", headers, request.timeout)
+        if isinstance(answer, NoAnswer):
+            return ProbeAnswer(None, error=answer.value)
+        assert isinstance(answer, GuestAnswer)
+        return ProbeAnswer(answer.status, {name.lower(): value for name, value in answer.headers.items()}, answer.body)
+
+
+def aws_scene() -> Scene:
+    clock, events = VirtualClock(), Recorder()
+    ctx = Context(clock=clock, reporter=events)
+    sandbox = Sandbox(runner=InlineRunner())
+    user = _SWITCH.to(sandbox, clock)
+    ec2, elb = user.ec2, user.elbv2
+    cloud = Cloud(
+        kind="aws",
+        account=user.account(ctx),
+        region=REGION,
+        snapshots=EbsSnapshots(user),
+        images=AmiRegistry(user),
+        groups=AutoScalingGroups(user),
+        router=AlbRouter(user),
+        console=Ec2Console(user),
+    )
+
+    vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+    zones = [zone["ZoneName"] for zone in ec2.describe_availability_zones()["AvailabilityZones"]][:2]
+    subnets = tuple(
+        ec2.create_subnet(VpcId=vpc, AvailabilityZone=zone, CidrBlock=f"10.0.{number}.0/24")["Subnet"]["SubnetId"]
+        for number, zone in enumerate(zones)
+    )
+    firewall = ec2.create_security_group(GroupName="guests", Description="guests", VpcId=vpc)["GroupId"]
+    gateway = ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
+    ec2.attach_internet_gateway(InternetGatewayId=gateway, VpcId=vpc)
+    balancer = elb.create_load_balancer(Name="lb", Subnets=list(subnets), SecurityGroups=[firewall])
+    listener = elb.create_listener(
+        LoadBalancerArn=balancer["LoadBalancers"][0]["LoadBalancerArn"],
+        Protocol="HTTP",
+        Port=8000,
+        DefaultActions=[{"Type": "fixed-response", "FixedResponseConfig": {"StatusCode": "404"}}],
+    )["Listeners"][0]["ListenerArn"]
+    # Until the balancer is active and its listener open.
+    clock.advance(600)
+
+    def image(release: ReleaseId, guest: Guest) -> str:
+        digest = sha256(release.encode())
+        labels = image_tags(APP, "1.0.0", digest)
+        disk = volume({"/app": _PROGRAMS[guest]}, environment=(("OSVDEPLOY_RELEASE", release),)).content
+        size = cloud.snapshots.block_size
+        blocks = [
+            Block(index, data, hashlib.sha256(data).digest())
+            for index in range(-(-len(disk) // size))
+            if (data := disk[index * size : (index + 1) * size].ljust(size, b"\0"))
+        ]
+        sink = cloud.snapshots.start(ctx, UploadRequest(release, digest, 1, labels))
+        sink.put(ctx, blocks, lambda index: None)
+        linear = hashlib.sha256(b"".join(block.sha256 for block in blocks)).digest()
+        uploaded = sink.complete(ctx, len(blocks), linear)
+        return cloud.images.register(ctx, ImageRequest(release, digest, uploaded, labels)).id
+
+    def plant_rule(priority: int) -> None:
+        elb.create_rule(
+            ListenerArn=listener,
+            Priority=priority,
+            Conditions=[{"Field": "path-pattern", "Values": ["/theirs/*"]}],
+            Actions=[{"Type": "fixed-response", "FixedResponseConfig": {"StatusCode": "200"}}],
+        )
+
+    def plant_group(name: str) -> None:
+        theirs = image(ReleaseId("theirs"), Guest.SERVES)
+        ec2.create_launch_template(
+            LaunchTemplateName=name, LaunchTemplateData={"ImageId": theirs, "InstanceType": "t3.nano"}
+        )
+        user.autoscaling.create_auto_scaling_group(
+            AutoScalingGroupName=name,
+            LaunchTemplate={"LaunchTemplateName": name, "Version": "1"},
+            MinSize=0,
+            MaxSize=0,
+            VPCZoneIdentifier=subnets[0],
+        )
+
+    return Scene(
+        ctx=ctx,
+        cloud=cloud,
+        prober=SandboxProber(Client(sandbox, clock)),
+        listener=listener,
+        networks=subnets,
+        firewalls=(firewall,),
+        machine_type="t3.nano",
+        image=image,
+        plant_rule=plant_rule,
+        plant_group=plant_group,
+        mutations=lambda: sum(isinstance(event, CloudCall) and event.mutating for event in events.events),
+    )
