@@ -7,10 +7,13 @@ click. What a command needs of the product it imports itself, inside.
 from __future__ import annotations
 
 import importlib
+import io
 import sys
 from typing import Final
 
 import click
+
+from osvdeploy.version import __version__
 
 # name -> (module, attribute, what --help says of it), in the order of a service's life.
 COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
@@ -60,14 +63,12 @@ class _Commands(click.Group):
 
             close = difflib.get_close_matches(name, COMMANDS, n=1)
             meant = f" (did you mean {close[0]!r}?)" if close else ""
-            ctx.fail(f"no command {name!r}{meant}; `osvdeploy --help` lists them")
+            ctx.fail(f"no command {name!r}{meant}")
         return super().resolve_command(ctx, args)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(
-    package_name=None, version=__import__("osvdeploy.version").version.__version__, prog_name="osvdeploy"
-)
+@click.version_option(__version__, prog_name="osvdeploy")
 def cli() -> None:
     """Build, publish and roll out OSv unikernel images.
 
@@ -79,23 +80,42 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line. Ends the process with the command's exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # File names are bytes, and go out as they came; what another encoding lacks is escaped.
+            known = stream.encoding.lower().replace("-", "") == "utf8"
+            stream.reconfigure(errors="surrogateescape" if known else "backslashreplace")
     try:
         cli.main(standalone_mode=False, prog_name="osvdeploy")
     except click.exceptions.Exit as ended:
         sys.exit(ended.exit_code)
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(2)
+    except click.ClickException as error:
+        sys.exit(_show_misuse(error))
     except click.Abort:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
-        _silence_stdout()
+        # The reader went away (`osvdeploy history | head`).
+        from osvdeploy.cli.output import silence
+
+        silence(sys.stdout)
         sys.exit(1)
+    except Exception as error:
+        from osvdeploy.cli.output import show_bug
+
+        sys.exit(show_bug("", error, "--json" in sys.argv))
 
 
-def _silence_stdout() -> None:
-    """The reader went away (``osvdeploy history | head``): Python's own flush at exit must not complain of it."""
-    import os
+def _show_misuse(error: click.ClickException) -> int:
+    """A command line that cannot be read is an error like any other, as a document too."""
+    from osvdeploy.cli.output import show_error
+    from osvdeploy.errors import UsageError
 
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    path = context.command_path if context is not None else "osvdeploy"
+    told = UsageError(error.format_message(), hint=f"`{path} --help` tells what it takes")
+    name = "" if path == "osvdeploy" else path.removeprefix("osvdeploy ")
+    return show_error(name, told, "--json" in sys.argv)

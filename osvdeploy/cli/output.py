@@ -9,8 +9,10 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -24,6 +26,8 @@ import click
 from osvdeploy.context import CancelToken, Context
 from osvdeploy.errors import OsvDeployError, SpecError
 from osvdeploy.events import CloudCall, Event, GateJudged, Note, Progress, Reporter, StageEntered, Waiting, Warned
+from osvdeploy.sizes import format_duration, format_size
+from osvdeploy.version import __version__
 
 SCHEMA = 1
 
@@ -48,7 +52,7 @@ def command(function: Callable[..., Result]) -> Callable[..., None]:
     @click.option("-v", "--verbose", is_flag=True, help="Print every API call.")
     @functools.wraps(function)
     def callback(as_json: bool, quiet: bool, verbose: bool, **arguments: Any) -> None:
-        name = click.get_current_context().info_name or function.__name__
+        name = _name(click.get_current_context())
         reporter = make_reporter(sys.stderr, quiet=quiet, verbose=verbose)
         cancel = CancelToken()
         ctx = Context(reporter=reporter, cancel=cancel)
@@ -56,24 +60,52 @@ def command(function: Callable[..., Result]) -> Callable[..., None]:
             try:
                 result = function(ctx, **arguments)
             except click.ClickException:
+                _finish(reporter)
                 raise
             except OsvDeployError as error:
                 _finish(reporter)
-                sys.exit(_show_error(name, error, as_json))
+                sys.exit(show_error(name, error, as_json))
             except BrokenPipeError:
+                _finish(reporter)
                 raise
             except Exception as error:
                 _finish(reporter)
-                sys.exit(_show_bug(name, error, as_json))
+                sys.exit(show_bug(name, error, as_json))
         _finish(reporter)
         if as_json:
-            print(json.dumps({"schema": SCHEMA, "command": name, **result.document}, indent=1, default=_plain))
+            _write(json.dumps({"schema": SCHEMA, "command": name, **result.document}, indent=1, default=_plain))
         elif result.text:
-            print(result.text)
-        sys.stdout.flush()
+            _write(result.text)
         sys.exit(result.exit_code)
 
     return callback
+
+
+def _name(context: click.Context) -> str:
+    """What the user typed: ``deploy``, ``sandbox start``."""
+    return context.command_path.removeprefix("osvdeploy ")
+
+
+def _write(text: str) -> None:
+    """Put the result on stdout, so that ``> file`` on a full disk is an error and no half a result.
+
+    Raises BrokenPipeError where the reader went away; any other trouble ends the process with 1.
+    """
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        silence(sys.stdout)
+        trouble = OsvDeployError(
+            f"the result cannot be written: {error.strerror}", hint="what the command did is done; only this is lost"
+        )
+        sys.exit(show_error("", trouble, as_json=False))
+
+
+def silence(stream: TextIO) -> None:
+    """Let a stream lead nowhere, so that Python's own flush at exit does not complain of it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _plain(value: object) -> object:
@@ -92,42 +124,59 @@ def _plain(value: object) -> object:
 # ------------------------------------------------------------------------------------------------------------ errors
 
 
-def _show_error(name: str, error: OsvDeployError, as_json: bool) -> int:
-    if as_json:
-        told: dict[str, Any] = {
-            "kind": type(error).__name__,
-            "message": error.message,
-            "hint": error.hint,
-            "exit_code": error.exit_code,
-        }
-        if isinstance(error, SpecError):
-            told["problems"] = [
-                {"file": each.file, "line": each.line, "path": each.path, "message": each.message}
-                for each in error.problems
-            ]
-        print(json.dumps({"schema": SCHEMA, "command": name, "error": told}, indent=1))
+def show_error(name: str, error: OsvDeployError, as_json: bool) -> int:
+    """Print an error and its hint on stderr, with ``as_json`` a document on stdout too; the exit code."""
     style = _style(sys.stderr)
-    lines = error.message.splitlines() or [type(error).__name__]
-    for line in lines:
-        print(f"{style('error:', '1;31')} {line}", file=sys.stderr)
+    # Each problem of a spec is an error of its own; the lines of any other message belong together.
+    told = [str(each) for each in error.problems] if isinstance(error, SpecError) else [error.message]
+    for message in told:
+        first, *rest = message.splitlines() or [type(error).__name__]
+        _complain("\n".join([f"{style('error:', '1;31')} {first}", *(f"       {line}" for line in rest)]))
     if error.hint:
-        print(f"{style('hint:', '1;36')} {error.hint}", file=sys.stderr)
-    sys.stdout.flush()
+        _complain(f"{style('hint:', '1;36')} {error.hint}")
+    if as_json:
+        _write(json.dumps({"schema": SCHEMA, "command": name, "error": _document(error)}, indent=1))
     return error.exit_code
 
 
-def _show_bug(name: str, error: Exception, as_json: bool) -> int:
+def _document(error: OsvDeployError) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        "kind": type(error).__name__,
+        "message": error.message,
+        "hint": error.hint,
+        "exit_code": error.exit_code,
+    }
+    if isinstance(error, SpecError):
+        told["problems"] = [
+            {"file": each.file, "line": each.line, "path": each.path, "message": each.message}
+            for each in error.problems
+        ]
+    return told
+
+
+def show_bug(name: str, error: Exception, as_json: bool) -> int:
+    """Print that osvdeploy is at fault, and where the traceback was put; the exit code."""
     told = "".join(traceback.format_exception(error))
     hint = "set OSVDEPLOY_TRACEBACK=1 to see where"
     if os.environ.get("OSVDEPLOY_TRACEBACK"):
-        print(told, file=sys.stderr)
+        _complain(told)
+        hint = "please report it with the traceback above"
     else:
         kept = _keep_traceback(told)
         if kept is not None:
             hint = f"please report it with {kept}"
-    summary = f"{type(error).__name__}: {error}".splitlines()[0]
-    message = f"this is a bug in osvdeploy, not in what you did ({summary})"
-    return _show_error(name, OsvDeployError(message, hint=hint), as_json)
+    summary = " ".join(f"{type(error).__name__}: {error}".split())
+    doing = f"`osvdeploy {name}` ended with " if name else ""
+    message = f"this is a bug in osvdeploy, not in what you did: {doing}{summary[:300]}"
+    return show_error(name, OsvDeployError(message, hint=hint), as_json)
+
+
+def _complain(text: str) -> None:
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        # Nobody reads stderr any more; the exit code says it too.
+        silence(sys.stderr)
 
 
 def _keep_traceback(told: str) -> Path | None:
@@ -137,50 +186,53 @@ def _keep_traceback(told: str) -> Path | None:
     path = folder / f"traceback-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}.txt"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(told)
+        path.write_text(f"osvdeploy {__version__}, Python {sys.version}\n{sys.argv}\n\n{told}")
     except OSError:
         return None
     return path
 
 
 class _Signals:
-    """Ctrl-C and SIGTERM cancel; what runs ends at its next safe point. The second ends the process at once."""
+    """Ctrl-C, SIGTERM and a terminal that closes cancel; what runs ends at its next safe point. The second ends the
+    process at once."""
 
     def __init__(self, cancel: CancelToken) -> None:
         self.cancel = cancel
         self.before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self.before[number] = signal.signal(number, self._on_signal)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            # nohup and a shell's `&` have them ignored on purpose.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self.before[number] = signal.signal(number, self._on_signal)
 
     def __exit__(self, *ended: object) -> None:
         for number, handler in self.before.items():
             signal.signal(number, handler)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self.cancel.cancelled:
-            os._exit(130)
+        again = self.cancel.cancelled
         self.cancel.cancel()
-        # Not print(): the signal may have come in the middle of one.
-        os.write(2, b"\nstopping at the next safe point; once more to stop at once\n")
+        # Not print(): the signal may have come in the middle of one. Rich hides the cursor while a line moves.
+        told = b"\nstopping at the next safe point; once more to stop at once\n"
+        try:
+            os.write(2, (b"\x1b[?25h\n" if os.isatty(2) else b"") if again else told)
+        except OSError:
+            pass
+        if again:
+            os._exit(130)
 
 
 # --------------------------------------------------------------------------------------------------------- reporters
 
 
 def make_reporter(stream: TextIO, *, quiet: bool = False, verbose: bool = False) -> Reporter:
-    """Lines for a pipe or a log; on a terminal also one line that moves."""
+    """Lines for a pipe or a log; on a terminal also one line that moves; with ``quiet`` warnings alone."""
     if quiet:
-        return _quiet
+        return QuietReporter(stream)
     if stream.isatty() and os.environ.get("TERM") != "dumb":
         return TerminalReporter(stream, verbose=verbose)
     return LineReporter(stream, verbose=verbose)
-
-
-def _quiet(event: Event) -> None:
-    if isinstance(event, Warned):
-        print(f"warning: {event.text}", file=sys.stderr)
 
 
 def _finish(reporter: Reporter) -> None:
@@ -189,21 +241,42 @@ def _finish(reporter: Reporter) -> None:
 
 
 class LineReporter:
-    """One line per event that matters, as it happens; what is waited for is told when it changes."""
+    """One line per event that matters, as it happens. Safe to call from any thread.
 
-    def __init__(self, stream: TextIO, *, verbose: bool = False) -> None:
+    Of what is waited for and of progress, it tells what is new: not every second, but often enough that a log shows
+    life. A stream that nobody reads any more is left alone: a rollout does not stop because its log is gone.
+    """
+
+    def __init__(self, stream: TextIO, *, verbose: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
         self.stream = stream
         self.verbose = verbose
         self.style = _style(stream)
-        self._waiting = ""
+        self.clock = clock
+        self._lock = threading.RLock()
+        self._gone = False
+        self._waiting = ("", "")
+        self._told_at = 0.0
         self._tenth: dict[str, int] = {}
 
     def __call__(self, event: Event) -> None:
+        with self._lock:
+            if self._gone:
+                return
+            try:
+                self.tell(event)
+            except (OSError, ValueError):
+                # Broken pipe, a terminal that was closed, a full disk behind 2>, a stream that is closed.
+                self._gone = True
+
+    def tell(self, event: Event) -> None:
+        """Write what there is to say of an event."""
         match event:
             case Waiting(what, seen):
                 self.waiting(what, seen)
-            case Progress(what, done, total, unit):
-                self.progress(what, done, total, unit)
+            case GateJudged(gate, None, seen):
+                self.waiting(gate, seen)
+            case Progress():
+                self.progress(event)
             case _:
                 line = self.line(event)
                 if line is not None:
@@ -232,22 +305,35 @@ class LineReporter:
         print(line, file=self.stream, flush=True)
 
     def waiting(self, what: str, seen: str) -> None:
-        if what != self._waiting:
-            self._waiting = what
-            self.write(f"  waiting for {what}" if not seen or seen in what else f"  waiting for {what} ({seen})")
+        """Tell it when it is another thing; when only its numbers moved, four times a minute."""
+        told = _wait(what, seen)
+        kind = _NUMBER.sub("#", told)
+        now = self.clock()
+        if kind != self._waiting[1] or (told != self._waiting[0] and now - self._told_at >= 15):
+            self._waiting, self._told_at = (told, kind), now
+            self.write(f"  {told}")
 
-    def progress(self, what: str, done: int, total: int | None, unit: str) -> None:
-        tenth = 10 if total == done else done * 10 // total if total else 0
-        if tenth != self._tenth.get(what):
-            self._tenth[what] = tenth
-            self.write(f"  {what}: {done} of {total} {unit}" if total is not None else f"  {what}: {done} {unit}")
+    def progress(self, event: Progress) -> None:
+        """Tell it in tenths."""
+        tenth = 10 if event.total == event.done else event.done * 10 // event.total if event.total else 0
+        if tenth != self._tenth.get(event.what):
+            self._tenth[event.what] = tenth
+            self.write(f"  {event.what}: {_amount(event)}")
+
+
+class QuietReporter(LineReporter):
+    """Warnings alone."""
+
+    def tell(self, event: Event) -> None:
+        if isinstance(event, Warned):
+            super().tell(event)
 
 
 class TerminalReporter(LineReporter):
     """Lines as above, and below them one that moves: what is waited for, or how far something is."""
 
-    def __init__(self, stream: TextIO, *, verbose: bool = False) -> None:
-        super().__init__(stream, verbose=verbose)
+    def __init__(self, stream: TextIO, *, verbose: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(stream, verbose=verbose, clock=clock)
         # Only a terminal pays for rich's import.
         from rich.console import Console
         from rich.status import Status
@@ -255,41 +341,74 @@ class TerminalReporter(LineReporter):
         self.console = Console(file=stream, highlight=False)
         self.status = Status("", console=self.console, spinner="dots")
         self._running = False
-        self._since = time.monotonic()
+        self._since = self.clock()
+
+    def tell(self, event: Event) -> None:
+        if isinstance(event, StageEntered | GateJudged):
+            # What was waited for has come.
+            self.finish()
+        super().tell(event)
 
     def write(self, line: str) -> None:
         from rich.text import Text
 
-        self.console.print(Text.from_ansi(line))
+        # Soft wrap: the terminal breaks long lines, so that a path can be copied whole.
+        self.console.print(Text.from_ansi(line), soft_wrap=True)
 
     def waiting(self, what: str, seen: str) -> None:
-        if what != self._waiting:
-            self._waiting, self._since = what, time.monotonic()
-        self._move(f"waiting for {what}  {time.monotonic() - self._since:.0f}s")
+        told = _wait(what, seen)
+        kind = _NUMBER.sub("#", told)
+        if kind != self._waiting[1]:
+            self._since = self.clock()
+        self._waiting = (told, kind)
+        self._move(told, f"  {format_duration(int(self.clock() - self._since))}")
 
-    def progress(self, what: str, done: int, total: int | None, unit: str) -> None:
-        if total is None:
-            self._move(f"{what}: {done} {unit}")
-            return
-        filled = 24 * done // total if total else 24
-        self._move(f"{what}  {'━' * filled}{'╌' * (24 - filled)}  {done}/{total} {unit}")
-        if done == total:
+    def progress(self, event: Progress) -> None:
+        if event.total is None:
+            self._move(f"{event.what}: {_amount(event)}")
+        elif event.done < event.total:
+            filled = 24 * event.done // event.total
+            self._move(event.what, f"  {'━' * filled}{'╌' * (24 - filled)}  {_amount(event)}")
+        elif self._tenth.get(event.what) != 10:
+            self._tenth[event.what] = 10
             self.finish()
-            self.write(f"  {what}: {done} {unit}")
+            self.write(f"  {event.what}: {_amount(event)}")
 
     def finish(self) -> None:
         """Take the moving line away."""
-        if self._running:
-            self._running = False
-            self.status.stop()
+        with self._lock:
+            if self._running:
+                self._running = False
+                try:
+                    self.status.stop()
+                except OSError:
+                    self._gone = True
 
-    def _move(self, text: str) -> None:
+    def _move(self, text: str, after: str = "") -> None:
         from rich.text import Text
 
-        self.status.update(Text(text[: max(10, self.console.width - 4)], style="dim"))
+        # The spinner and its space take two columns, the last column stays free.
+        room = max(10, self.console.width - 3 - len(after))
+        cut = text if len(text) <= room else f"{text[: room - 1]}…"
+        self.status.update(Text(cut + after, style="dim"))
         if not self._running:
             self._running = True
             self.status.start()
+
+
+_NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?")
+
+
+def _wait(what: str, seen: str) -> str:
+    told = f"waiting for {what}" if not seen or seen in what else f"waiting for {what} ({seen})"
+    return " ".join(told.split())
+
+
+def _amount(event: Progress) -> str:
+    if event.unit == "bytes":
+        done, total = format_size(event.done), "" if event.total is None else format_size(event.total)
+        return f"{done} of {total}" if total else done
+    return f"{event.done} of {event.total} {event.unit}" if event.total is not None else f"{event.done} {event.unit}"
 
 
 def _style(stream: TextIO) -> Callable[[str, str], str]:
