@@ -6,6 +6,7 @@ import pytest
 
 from osvdeploy.cloud.memory.disks import MemoryImages, MemorySnapshots
 from osvdeploy.context import Context, VirtualClock
+from tests.contract.aws_place import aws_place
 from tests.contract.aws_scene import aws_scene
 from tests.contract.disks import Place
 from tests.contract.memory_scene import memory_scene
@@ -23,10 +24,10 @@ def memory_place() -> Place:
     return Place(ctx, snapshots, images, snapshots.blocks, put_foreign)
 
 
-@pytest.fixture(params=["memory"])
+@pytest.fixture(params=["memory", "aws"])
 def place(request: pytest.FixtureRequest) -> Place:
     """Snapshots and an image registry, empty, in virtual time."""
-    return memory_place()
+    return aws_place() if request.param == "aws" else memory_place()
 
 
 @pytest.fixture(params=["memory", "aws"])

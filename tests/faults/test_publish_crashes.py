@@ -89,9 +89,13 @@ def count_calls(folder: Path, kind: str) -> int:
     return calls
 
 
-@pytest.mark.parametrize("kind", venues)
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("memory", ["journal kept", "journal lost"])
+everywhere = pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.slow if kind == "aws" else ()) for kind in venues]
+)
+
+
+@everywhere
+@pytest.mark.parametrize(("after", "memory"), [(False, "journal kept"), (True, "journal kept"), (True, "journal lost")])
 def test_killed_at_any_call(tmp_path: Path, kind: str, after: bool, memory: str) -> None:
     """Whichever call is the last thing a process did, before or after it took effect, the next run converges."""
     for number in range(1, count_calls(tmp_path, kind) + 1):
@@ -122,7 +126,7 @@ TROUBLES = st.builds(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(TROUBLES, max_size=4))
 def test_any_run_of_bad_luck(troubles: list[Trouble]) -> None:
     """Refused and killed again and again, also while cleaning up after a refusal, it converges once it is let."""
@@ -138,7 +142,7 @@ def test_any_run_of_bad_luck(troubles: list[Trouble]) -> None:
         run.check()
 
 
-@pytest.mark.parametrize("kind", venues)
+@everywhere
 def test_refused_at_any_call(tmp_path: Path, kind: str) -> None:
     """Whichever call is refused, what the step made is gone; and once the cause is, the same command works."""
     for number in range(1, count_calls(tmp_path, kind) + 1):

@@ -6,10 +6,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
+from botocore.exceptions import ClientError
+
+from osvdeploy.cloud import aws
 from osvdeploy.cloud.interfaces import Cloud
 from osvdeploy.cloud.memory import MemoryCloud
 from osvdeploy.context import Context, VirtualClock
 from osvdeploy.errors import Refused
+from osvdeploy.sandbox.core import Moment
+from osvdeploy.sandbox.wire import Call
+from osvdeploy.sizes import KIB
+from tests.contract.aws_place import REGION, AwsSandbox
 
 
 class Killed(BaseException):
@@ -60,4 +67,34 @@ class MemoryVenue:
         return self._memory.snapshots.blocks(disk)
 
 
-venues: dict[str, Callable[[], Venue]] = {"memory": MemoryVenue}
+class AwsVenue:
+    """AWS in the sandbox, in process: every request counts, repetitions included."""
+
+    block_size = 512 * KIB
+
+    def __init__(self) -> None:
+        self._account = AwsSandbox()
+        self.ctx = self._account.ctx
+        self.calls = 0
+
+    def connect(self, *, kill: int | None = None, after: bool = False, refuse: int | None = None) -> Cloud:
+        first = self.calls
+
+        def hook(moment: Moment, call: Call) -> None:
+            if moment is Moment.BEFORE:
+                self.calls += 1
+            number = self.calls - first
+            if kill is not None and (number > kill or (number == kill and (moment is Moment.AFTER) == after)):
+                raise Killed
+            if refuse == number and moment is Moment.BEFORE:
+                raise ClientError({"Error": {"Code": "AccessDenied", "Message": "not allowed"}}, call.operation)
+
+        self._account.sandbox.hook = hook
+        return aws.connect(self.ctx, REGION, self._account.session())
+
+    def read(self, disk: str) -> dict[int, bytes]:
+        self._account.sandbox.hook = None
+        return self._account.read(disk)
+
+
+venues: dict[str, Callable[[], Venue]] = {"memory": MemoryVenue, "aws": AwsVenue}

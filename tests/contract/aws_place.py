@@ -1,0 +1,85 @@
+"""AWS, as the sandbox simulates it, delivered in process and in virtual time."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from typing import Any
+
+import boto3
+from botocore.loaders import Loader
+
+from osvdeploy.cloud import aws
+from osvdeploy.cloud.aws import Aws
+from osvdeploy.context import Context, VirtualClock
+from osvdeploy.sandbox import inprocess
+from osvdeploy.sandbox.core import Sandbox
+from osvdeploy.sandbox.runners.inline import InlineRunner
+from tests.contract.disks import Place
+
+REGION = "eu-west-1"
+
+_LOADER = Loader(include_default_search_paths=True)
+
+
+class AwsSandbox:
+    """A new account, and sessions that reach it."""
+
+    def __init__(self) -> None:
+        self.clock = VirtualClock()
+        self.ctx = Context(clock=self.clock)
+        self.sandbox = Sandbox(runner=InlineRunner())
+
+    def session(self) -> boto3.Session:
+        session = inprocess.connect(self.sandbox, self.clock, REGION)
+        # Reading the service models is most of what a new session costs.
+        session._session.register_component("data_loader", _LOADER)
+        return session
+
+    def read(self, disk: str) -> dict[int, bytes]:
+        """All blocks that read back from a snapshot, its ancestors' included."""
+        raw = Aws(REGION, self.session())
+        blocks: dict[int, bytes] = {}
+        page: dict[str, Any] = {}
+        while True:
+            with raw.calling(self.ctx):
+                listed = raw.ebs.list_snapshot_blocks(SnapshotId=disk, **page)
+                for block in listed["Blocks"]:
+                    got = raw.ebs.get_snapshot_block(
+                        SnapshotId=disk, BlockIndex=block["BlockIndex"], BlockToken=block["BlockToken"]
+                    )
+                    blocks[block["BlockIndex"]] = got["BlockData"].read()
+            if "NextToken" not in listed:
+                return blocks
+            page = {"NextToken": listed["NextToken"]}
+
+    def put_foreign(self, name: str) -> None:
+        """Register an image of that name as somebody else would, without our tags."""
+        raw = Aws(REGION, self.session())
+        data = bytes(524_288)
+        digest = hashlib.sha256(data).digest()
+        with raw.calling(self.ctx):
+            snapshot = raw.ebs.start_snapshot(VolumeSize=1)["SnapshotId"]
+            raw.ebs.put_snapshot_block(
+                SnapshotId=snapshot,
+                BlockIndex=0,
+                BlockData=data,
+                DataLength=len(data),
+                Checksum=base64.b64encode(digest).decode(),
+                ChecksumAlgorithm="SHA256",
+            )
+            raw.ebs.complete_snapshot(SnapshotId=snapshot, ChangedBlocksCount=1)
+            self.clock.advance(60)
+            raw.ec2.register_image(
+                Name=name,
+                Architecture="x86_64",
+                VirtualizationType="hvm",
+                RootDeviceName="xvda",
+                BlockDeviceMappings=[{"DeviceName": "xvda", "Ebs": {"SnapshotId": snapshot}}],
+            )
+
+
+def aws_place() -> Place:
+    account = AwsSandbox()
+    cloud = aws.connect(account.ctx, REGION, account.session())
+    return Place(account.ctx, cloud.snapshots, cloud.images, account.read, account.put_foreign)
