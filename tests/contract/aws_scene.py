@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import cast
@@ -12,19 +13,19 @@ from osvdeploy.cloud.aws.console import Ec2Console
 from osvdeploy.cloud.aws.groups import AutoScalingGroups
 from osvdeploy.cloud.aws.images import AmiRegistry
 from osvdeploy.cloud.aws.router import AlbRouter
-from osvdeploy.cloud.aws.session import Aws
+from osvdeploy.cloud.aws.session import Aws, mutating
 from osvdeploy.cloud.aws.snapshots import EbsSnapshots
 from osvdeploy.cloud.interfaces import Block, Cloud, ImageRequest, ProbeAnswer, ProbeRequest, ReleaseId, UploadRequest
 from osvdeploy.cloud.tags import image_tags
 from osvdeploy.context import Context, VirtualClock
 from osvdeploy.digests import sha256
 from osvdeploy.events import CloudCall, Recorder
-from osvdeploy.sandbox.core import Sandbox
+from osvdeploy.sandbox.core import Moment, Sandbox
 from osvdeploy.sandbox.faults import Lost
 from osvdeploy.sandbox.inprocess import REGION, Client, connect
 from osvdeploy.sandbox.runners import GuestAnswer, NoAnswer
 from osvdeploy.sandbox.runners.inline import InlineRunner
-from osvdeploy.sandbox.wire import ApiRequest, ApiResponse
+from osvdeploy.sandbox.wire import ApiRequest, ApiResponse, Call
 from tests.contract.scenes import APP, Guest, Scene
 from tests.sandbox.volumes import declared, volume
 
@@ -131,6 +132,13 @@ def aws_scene() -> Scene:
         uploaded = sink.complete(ctx, len(blocks), linear)
         return cloud.images.register(ctx, ImageRequest(release, digest, uploaded, labels)).id
 
+    def on_change(hook: Callable[[str, bool], None] | None) -> None:
+        def asked(moment: Moment, call: Call) -> None:
+            if hook is not None and mutating(call.operation):
+                hook(call.operation, moment is Moment.AFTER)
+
+        sandbox.hook = asked
+
     def plant_rule(priority: int) -> None:
         elb.create_rule(
             ListenerArn=listener,
@@ -164,4 +172,5 @@ def aws_scene() -> Scene:
         plant_rule=plant_rule,
         plant_group=plant_group,
         mutations=lambda: sum(isinstance(event, CloudCall) and event.mutating for event in events.events),
+        on_change=on_change,
     )

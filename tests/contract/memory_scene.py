@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from osvdeploy.cloud.interfaces import Block, ImageRequest, ReleaseId, UploadRequest
-from osvdeploy.cloud.memory import MemoryCloud, Timing
+from osvdeploy.cloud.memory import Call, MemoryCloud, Moment, Timing
 from osvdeploy.cloud.tags import image_tags
 from osvdeploy.context import Context, VirtualClock
 from osvdeploy.digests import sha256
@@ -62,6 +63,13 @@ def memory_scene(timing: Timing | None = None) -> MemoryScene:
             place.behave(release, **_BEHAVIOURS[guest])
         return cloud.images.register(ctx, ImageRequest(release, digest, disk, labels)).id
 
+    def on_change(hook: Callable[[str, bool], None] | None) -> None:
+        def asked(call: Call, moment: Moment) -> None:
+            if hook is not None and call.mutating:
+                hook(call.operation, moment is Moment.AFTER)
+
+        place.on_call(asked)
+
     def plant_rule(priority: int) -> None:
         place.plant_rule(priority)
 
@@ -77,5 +85,6 @@ def memory_scene(timing: Timing | None = None) -> MemoryScene:
         plant_rule=plant_rule,
         plant_group=place.plant_group,
         mutations=lambda: len(place.mutations),
+        on_change=on_change,
         place=place,
     )

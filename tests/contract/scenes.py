@@ -43,7 +43,8 @@ class Scene:
 
     ``image(release, guest)`` makes an image whose program behaves so and names its release in ``x-release``;
     ``plant_rule(priority)`` and ``plant_group(name)`` make what is somebody else's; ``mutations()`` counts the calls
-    so far that changed something.
+    so far that changed something. ``on_change(hook)`` has ``hook(operation, after)`` asked before and after each of
+    those takes effect; what it raises comes out of the call.
     """
 
     ctx: Context
@@ -57,6 +58,7 @@ class Scene:
     plant_rule: Callable[[int], None]
     plant_group: Callable[[str], None]
     mutations: Callable[[], int]
+    on_change: Callable[[Callable[[str, bool], None] | None], None]
 
     def route(self, **changes: object) -> Route:
         made = Route(

@@ -74,6 +74,7 @@ def in_memory() -> Iterator[Served]:
             plant_rule=lambda priority: None,
             plant_group=lambda name: None,
             mutations=lambda: 0,
+            on_change=lambda hook: None,
         )
         route = scene.route(key=f"{number}")
         place.cloud.router.ensure_slots(ctx, route)
