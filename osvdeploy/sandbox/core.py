@@ -57,8 +57,6 @@ _NO_HOLDINGS = (
     "elbv2.in-force",
     "elbv2.target",
     "block/",
-    "console",
-    "ec2-token",
     "token",
 )
 """Kinds of documents that record or serve others and are nothing that somebody holds."""
@@ -318,11 +316,31 @@ class Sandbox:
             return self.store.next_due()
 
     def resume(self, now: datetime) -> None:
-        """Go on with a store that was opened: time stood still meanwhile. Guests that ran are gone, as after a power
-        failure; EC2 finds that out by itself."""
+        """Go on with a store that was opened: time stood still meanwhile, and guests that ran are started again.
+
+        Waits until they are: before it, a look would take them for lost.
+        """
         with self._lock:
             self.store.take_up_again(now)
             self._now = max(self._now, now)
+            elsewhere, self.work_outside = self.work_outside, None
+            try:
+                self._in_all_regions(ec2.resume)
+            finally:
+                self.work_outside = elsewhere
+
+    def look(self, now: datetime) -> None:
+        """See what guests did by themselves: for a runner that cannot say when a look is worth while."""
+        with self._lock:
+            self.settle(now)
+            self._in_all_regions(ec2.look)
+
+    def _in_all_regions(self, act: Callable[[Turn], None]) -> None:
+        for region in self._regions():
+            turn, transaction = self._begin(region)
+            act(turn)
+            transaction.commit()
+            self._send_out(turn, None)
 
     def _regions(self) -> list[str]:
         return sorted({place for place, _ in self.store.kinds()} - {_GLOBAL})

@@ -142,7 +142,7 @@ class Shell:
         now = utc_now()
         self.sandbox.settle(now)
         if not self.sandbox.runner.instant:
-            self.sandbox.settle(now)
+            self.sandbox.look(now)
         version = self.sandbox.version
         if version != self._shown or self._problems:
             problems = self._plane.update(self.sandbox.view())
