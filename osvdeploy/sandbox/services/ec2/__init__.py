@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from osvdeploy.sandbox.services.ec2 import images, instances, machine_types, network, resources, templates
+from osvdeploy.sandbox.services.ec2.instances import look, resume
 from osvdeploy.sandbox.services.ec2.resources import INSTANCE, SECURITY_GROUP, SUBNET, VPC
 from osvdeploy.sandbox.services.scope import EventHandler, Instance, Operation, Scope, Template
 
-__all__ = ["EVENTS", "OPERATIONS", "PARAMETERS", "Ec2Service"]
+__all__ = ["EVENTS", "OPERATIONS", "PARAMETERS", "Ec2Service", "look", "resume"]
 
 
 class Ec2Service:

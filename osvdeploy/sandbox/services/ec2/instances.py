@@ -18,7 +18,7 @@ import hashlib
 import ipaddress
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 
 from osvdeploy.sandbox.errors import ApiError, NotSimulated
@@ -60,10 +60,6 @@ POSTED = 30.0
 GONE = 3600.0
 """Seconds for which a terminated instance is still shown, and its console."""
 
-LOOK = timedelta(seconds=1)
-"""Between two looks at a guest that cannot say when it will change; real time, whatever the sandbox's speed."""
-
-CONSOLE = "console"
 CODES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "stopping": 64, "stopped": 80}
 
 _LAUNCH_TAGS = ("instance", "volume", "network-interface")
@@ -467,22 +463,25 @@ def _become(scope: Scope, instance: Doc, state: str, reason: tuple[str, str] | N
 
 
 def boot_due(scope: Scope, payload: Wire) -> None:
-    """Power the guest on, from its own root volume."""
     instance = _current(scope, payload, "pending")
-    if instance is None:
-        return
-    volume = _root_volume(scope, instance)
+    if instance is not None and not _power_on(scope, instance):
+        _become(scope, instance, "shutting-down", _NO_SNAPSHOT)
+        scope.later(0, "ec2.ended", dict(payload))
+
+
+def _power_on(scope: Scope, instance: Doc) -> bool:
+    """Start the guest from its own root volume. False where nothing is left of that."""
+    volume, payload = _root_volume(scope, instance), _payload(instance)
     size = volume["Size"] * GIB
     try:
         disk = ebs.disk_reader(scope, volume["SnapshotId"], size)
     except KeyError:
-        _become(scope, instance, "shutting-down", _NO_SNAPSHOT)
-        scope.later(0, "ec2.ended", dict(payload))
-        return
+        return False
     cpus = machine_types.find(instance["InstanceType"]).cpus
     guest = Guest(instance["InstanceId"], instance["address"], disk, size, cpus)
     runner, now = scope.runner, scope.now
-    scope.outside(lambda: runner.start(guest, now), then=partial(_powered_on, dict(payload)))
+    scope.outside(lambda: runner.start(guest, now), then=partial(_powered_on, payload))
+    return True
 
 
 def _root_volume(scope: Scope, instance: Doc) -> Doc:
@@ -493,13 +492,14 @@ def _root_volume(scope: Scope, instance: Doc) -> Doc:
 
 
 def _powered_on(payload: Doc, scope: Scope, status: GuestStatus) -> None:
-    instance = _current(scope, payload, "pending")
+    instance = _current(scope, payload, "pending", "running")
     if instance is None:  # ended meanwhile
         runner, now = scope.runner, scope.now
         scope.outside(lambda: runner.stop(payload["instance"], now), then=partial(_console_of, payload["instance"]))
         return
-    _become(scope, instance, "running")
-    scope.later(POSTED, "ec2.post", payload)
+    if _state(instance) == "pending":
+        _become(scope, instance, "running")
+        scope.later(POSTED, "ec2.post", payload)
     _seen(scope, payload, status)
 
 
@@ -513,11 +513,32 @@ def _seen(scope: Scope, payload: Wire, status: GuestStatus | None) -> None:
     if status is None or status.power is Power.OFF:
         instance = _current(scope, payload, "running")
         if instance is not None:
-            _end(scope, instance, "stopping" if instance["shutdown"] == "stop" else "shutting-down", _BY_GUEST)
-        return
-    next_look = status.next_change if scope.runner.instant else scope.now + LOOK
-    if next_look is not None:
-        scope.later(0, "ec2.look", dict(payload), after=next_look)
+            _end_by_itself(scope, instance)
+    elif status.next_change is not None:
+        scope.later(0, "ec2.look", dict(payload), after=status.next_change)
+
+
+def _end_by_itself(scope: Scope, instance: Doc) -> None:
+    _end(scope, instance, "stopping" if instance["shutdown"] == "stop" else "shutting-down", _BY_GUEST)
+
+
+def look(scope: Scope) -> None:
+    """See what guests did by themselves, for a runner that cannot say when a look is worth while."""
+    for instance in scope.all(INSTANCE.name):
+        if _state(instance) == "running":
+            status = scope.runner.status(instance["InstanceId"], scope.now)
+            if status is None or status.power is Power.OFF:
+                _end_by_itself(scope, instance)
+
+
+def resume(scope: Scope) -> None:
+    """Go on with instances that another process left: guests that ran are powered on again, what was to end ends."""
+    for instance in scope.all(INSTANCE.name):
+        state = _state(instance)
+        if state == "running" and not _power_on(scope, instance):
+            _end_by_itself(scope, instance)
+        elif state in ("stopping", "shutting-down"):
+            scope.later(ENDING, "ec2.ended", _payload(instance))
 
 
 def post_due(scope: Scope, payload: Wire) -> None:
@@ -541,9 +562,9 @@ def _powered_off(payload: Doc, scope: Scope, console: bytes) -> None:
 
 
 def _console_of(name: str, scope: Scope, console: bytes) -> None:
-    if console:
-        text = base64.b64encode(console).decode()
-        scope.put(CONSOLE, name, {"InstanceId": name, "text": text, "at": scope.now.isoformat()})
+    instance = scope.get(INSTANCE.name, name)
+    if console and instance is not None:
+        INSTANCE.keep(scope, {**instance, "console": scope.blobs.put(console), "posted": scope.now.isoformat()})
 
 
 def ended(scope: Scope, payload: Wire) -> None:
@@ -570,7 +591,6 @@ def ended(scope: Scope, payload: Wire) -> None:
 def gone(scope: Scope, payload: Wire) -> None:
     if _current(scope, payload, "terminated") is not None:
         scope.delete(INSTANCE.name, payload["instance"])
-        scope.delete(CONSOLE, payload["instance"])
 
 
 def terminate(scope: Scope, instance: Doc) -> None:
@@ -754,10 +774,10 @@ def get_console_output(scope: Scope, params: Wire) -> Doc:
         if status is not None:
             output = {"Output": base64.b64encode(status.console).decode()} if status.console else {}
             return {"InstanceId": name, "Timestamp": scope.now, **output}
-    kept = scope.get(CONSOLE, name)
-    if kept is None:
+    if "console" not in instance:
         return {"InstanceId": name, "Timestamp": scope.now}
-    return {"InstanceId": name, "Timestamp": datetime.fromisoformat(kept["at"]), "Output": kept["text"]}
+    console = base64.b64encode(scope.blobs.get(instance["console"])).decode()
+    return {"InstanceId": name, "Timestamp": datetime.fromisoformat(instance["posted"]), "Output": console}
 
 
 # ------------------------------------------------------------------------------------------- for the other services

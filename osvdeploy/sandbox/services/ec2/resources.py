@@ -230,7 +230,7 @@ def repeated(scope: Scope, operation: str, params: Wire) -> Doc | None:
             f"Value ({token}) for parameter clientToken is invalid. The client token is too long: at most "
             f"{TOKEN_LENGTH} ASCII characters"
         )
-    earlier = scope.get("ec2-token", f"{operation}/{token}")
+    earlier = scope.get("token", f"{operation}/{token}")
     if earlier is None:
         return None
     if earlier["asked"] != _asked(params):
@@ -247,7 +247,7 @@ def remember(scope: Scope, operation: str, params: Wire, answer: Doc) -> None:
     """Keep what a call with a client token was answered; ``answer`` is JSON."""
     if params.get("ClientToken"):
         kept = {"asked": _asked(params), "answer": answer}
-        scope.put("ec2-token", f"{operation}/{params['ClientToken']}", kept)
+        scope.put("token", f"{operation}/{params['ClientToken']}", kept)
 
 
 def _asked(params: Wire) -> str:
