@@ -7,6 +7,7 @@ stdout carries the result alone. With ``--json`` that is one document: ``{"schem
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 import os
 import re
@@ -15,11 +16,11 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -28,6 +29,9 @@ from osvdeploy.errors import OsvDeployError, SpecError
 from osvdeploy.events import CloudCall, Event, GateJudged, Note, Progress, Reporter, StageEntered, Waiting, Warned
 from osvdeploy.sizes import format_duration, format_size
 from osvdeploy.version import __version__
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderableType
 
 SCHEMA = 1
 
@@ -78,6 +82,8 @@ def command(function: Callable[..., Result]) -> Callable[..., None]:
             _write(result.text)
         sys.exit(result.exit_code)
 
+    # An example stands on a line of its own, which click's wrapping leaves whole.
+    callback.__doc__ = re.sub(r"\s*\bExample: ", "\n\n\b\nExample: ", inspect.cleandoc(function.__doc__ or ""))
     return callback
 
 
@@ -361,14 +367,15 @@ class TerminalReporter(LineReporter):
         if kind != self._waiting[1]:
             self._since = self.clock()
         self._waiting = (told, kind)
-        self._move(told, f"  {format_duration(int(self.clock() - self._since))}")
+        self._move(told, self._waited)
 
     def progress(self, event: Progress) -> None:
         if event.total is None:
             self._move(f"{event.what}: {_amount(event)}")
         elif event.done < event.total:
             filled = 24 * event.done // event.total
-            self._move(event.what, f"  {'━' * filled}{'╌' * (24 - filled)}  {_amount(event)}")
+            bar = f"  {'━' * filled}{'╌' * (24 - filled)}  {_amount(event)}"
+            self._move(event.what, lambda: bar)
         elif self._tenth.get(event.what) != 10:
             self._tenth[event.what] = 10
             self.finish()
@@ -384,16 +391,31 @@ class TerminalReporter(LineReporter):
                 except OSError:
                     self._gone = True
 
-    def _move(self, text: str, after: str = "") -> None:
-        from rich.text import Text
+    def _waited(self) -> str:
+        seconds = int(self.clock() - self._since)
+        return f"  {format_duration(seconds)}" if seconds else ""
 
-        # The spinner and its space take two columns, the last column stays free.
-        room = max(10, self.console.width - 3 - len(after))
-        cut = text if len(text) <= room else f"{text[: room - 1]}…"
-        self.status.update(Text(cut + after, style="dim"))
+    def _move(self, text: str, after: Callable[[], str] = lambda: "") -> None:
+        self.status.update(_Moving(text, after))
         if not self._running:
             self._running = True
             self.status.start()
+
+
+@dataclass(frozen=True, slots=True)
+class _Moving:
+    """The moving line. Rich asks for it anew with every turn of the spinner, so the seconds go on by themselves."""
+
+    text: str
+    after: Callable[[], str]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        from rich.text import Text
+
+        after = self.after()
+        room = max(10, options.max_width - len(after))
+        text = self.text if len(self.text) <= room else f"{self.text[: room - 1]}…"
+        yield Text(text + after, style="dim", no_wrap=True, overflow="crop")
 
 
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?")
