@@ -7,6 +7,7 @@ so a test moves the clock, and whole rollouts run in virtual time.
 from __future__ import annotations
 
 import os
+import pwd
 import socket
 import threading
 import time
@@ -108,7 +109,7 @@ class ProcessIdentity:
             namespace=_pid_namespace(),
             pid=os.getpid(),
             started=_process_start(os.getpid()),
-            user=os.environ.get("USER", "") or str(os.getuid()),
+            user=_user(),
         )
 
     def known_dead(self) -> bool:
@@ -124,6 +125,13 @@ class ProcessIdentity:
         return _process_start(self.pid) != self.started
 
 
+def _user() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
+
+
 def _read(path: str) -> str:
     try:
         return Path(path).read_text().strip()
@@ -133,7 +141,7 @@ def _read(path: str) -> str:
 
 def _pid_namespace() -> str:
     try:
-        return os.readlink("/proc/self/ns/pid")
+        return str(Path("/proc/self/ns/pid").readlink())
     except OSError:
         return ""
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Make what osvdeploy expects to find on AWS: a VPC with two subnets, a security group, a balancer and a listener.
 
-    eval "$(python network.py create --prefix HELLO)"   # makes them; HELLO_LISTENER ... are now set, for osv.toml's ${...}
+    eval "$(python network.py create --prefix HELLO)"   # makes them, and sets HELLO_LISTENER and so on for osv.toml
     python network.py delete                            # takes them away again
 
 Everything is tagged `network = <name>` (--name, default "osv"). It uses boto3 as it finds it configured, so it works on

@@ -83,7 +83,7 @@ class Story:
         shutil.copy(NETWORK, self.folder / "network.py")
         spec = hello / "osv.toml"
         # A story is watched: what an example of production waits for minutes takes seconds here.
-        shorter = {'boot-timeout = "120s"': 'boot-timeout = "10s"', 'min-ready = "10s"': 'min-ready = "1s"'}
+        shorter = {'boot-timeout = "120s"': 'boot-timeout = "6s"', 'min-ready = "10s"': 'min-ready = "1s"'}
         shorter['bake = "30s"'] = 'bake = "1s"'
         text = spec.read_text()
         for long, short in shorter.items():

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.aws_world import AwsWorld, loader_image
@@ -59,11 +60,12 @@ def test_calls_of_a_blue_green(tmp_path: Path) -> None:
     world = AwsWorld(tmp_path)
     print()
     first = world.build("1.0.0")
-    for what, act in [
+    acts: list[tuple[str, Callable[[], object]]] = [
         ("first deploy", lambda: world.deploy(first)),
         ("blue-green", lambda: world.deploy(world.build("1.1.0"))),
         ("warm rollback", lambda: world.rollback()),
-    ]:
+    ]
+    for what, act in acts:
         before, began = len(world.sandbox.calls()), world.clock.monotonic()
         act()
         calls = world.sandbox.calls()[before:]
