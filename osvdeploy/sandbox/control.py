@@ -89,7 +89,7 @@ def find(directory: Path) -> Running | None:
         return None
     try:
         # Its address may be another program's by now.
-        return running if running.ask("GET", "status", timeout=10.0).get("pid") == running.pid else None
+        return running if running.ask("GET", "ping", timeout=10.0).get("pid") == running.pid else None
     except (OSError, UsageError):
         return None
 

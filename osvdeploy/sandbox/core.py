@@ -150,7 +150,9 @@ class Sandbox:
     """An AWS account in every region. Safe to use from several threads; calls are carried out one after another.
 
     ``path`` is the store's directory, None for one in memory. ``speed`` divides every simulated delay. ``access_key``
-    pins the only one that is accepted. ``seed`` decides all ids (left out: random on disk, fixed in memory).
+    pins the only one that is accepted. ``lag`` is for how many seconds (divided as any delay) reads do not see what
+    changed, as where a cloud is eventually consistent. ``seed`` decides all ids (left out: random on disk, fixed in
+    memory).
 
     Raises :class:`~osvdeploy.sandbox.errors.StoreUnusable`.
     """
@@ -164,6 +166,7 @@ class Sandbox:
         seed: str | None = None,
         account: str = ACCOUNT,
         access_key: str | None = None,
+        lag: float = 0.0,
     ) -> None:
         if speed <= 0:
             raise ValueError(f"speed {speed}: must be above 0")
@@ -172,6 +175,7 @@ class Sandbox:
         self.speed = speed
         self.account = account
         self.access_key = access_key
+        self.lag = timedelta(seconds=lag / speed)
         self.faults = Faults()
         self.hook: CrashHook | None = None
         self.work_outside: Callable[[Callable[[], None]], None] | None = None
@@ -190,7 +194,7 @@ class Sandbox:
             return str(kept["seed"])
         seed = wanted if wanted is not None else "" if self.store.path is None else secrets.token_hex(8)
         transaction.put(_GLOBAL, "seed", "seed", {"seed": seed})
-        transaction.commit()
+        self._commit(transaction)
         return seed
 
     # --------------------------------------------------------------------------------------------------------- calls
@@ -227,14 +231,15 @@ class Sandbox:
         return faults.lost(fault) or Lost.CLOSED
 
     def _carry_out(self, served: _Served, lost: Lost | None) -> ApiResponse:
-        turn, transaction = self._begin(served.call.region)
+        stale = bool(self.lag) and not served.call.mutating
+        turn, transaction = self._begin(served.call.region, self._now - self.lag if stale else None)
         try:
             result = self._operate(turn, served.call)
             # Before the commit: what cannot be sent must not have happened.
             response = wire.answer(served.call, result, served.identifier)
         except ApiError as refused:
             return self._refuse(served, refused)
-        self._log(served if lost is None else replace(served, error="lost"), transaction)
+        self._log(served if lost is None else replace(served, error="lost"), None if stale else transaction)
         self._send_out(turn, None)
         return response
 
@@ -280,7 +285,7 @@ class Sandbox:
             error=served.error,
             client=call.access_key,
         )
-        transaction.commit()
+        self._commit(transaction)
 
     def _new_request_id(self) -> str:
         self._answered += 1
@@ -304,10 +309,10 @@ class Sandbox:
             # A fault in the sandbox itself: the event must not come again and again.
             undone = self.store.begin()
             undone.happened(event)
-            undone.commit()
+            self._commit(undone)
             raise
         transaction.happened(event, away=bool(turn.outgoing))
-        transaction.commit()
+        self._commit(transaction)
         self._send_out(turn, event)
 
     def next_due(self) -> datetime | None:
@@ -339,15 +344,20 @@ class Sandbox:
         for region in self._regions():
             turn, transaction = self._begin(region)
             act(turn)
-            transaction.commit()
+            self._commit(transaction)
             self._send_out(turn, None)
 
     def _regions(self) -> list[str]:
         return sorted({place for place, _ in self.store.kinds()} - {_GLOBAL})
 
-    def _begin(self, place: str) -> tuple[Turn, Transaction]:
-        transaction = self.store.begin()
+    def _begin(self, place: str, as_of: datetime | None = None) -> tuple[Turn, Transaction]:
+        transaction = self.store.begin() if as_of is None else self.store.as_of(as_of)
         return Turn(self, transaction, place, self._now), transaction
+
+    def _commit(self, transaction: Transaction) -> None:
+        if self.lag:
+            self.store.forget(self._now - self.lag)
+        transaction.commit(self._now if self.lag else None)
 
     def _send_out(self, turn: Turn, event: DueEvent | None) -> None:
         """Have the work done that a turn asked for; its event is over when the last of it is."""
@@ -361,7 +371,7 @@ class Sandbox:
                 with self._lock:
                     transaction = self.store.begin()
                     transaction.happened(event)
-                    transaction.commit()
+                    self._commit(transaction)
 
         if self.work_outside is None:
             work()
@@ -373,7 +383,7 @@ class Sandbox:
             self._now = max(self._now, self._now if self.clock is None else self.clock())
             turn, transaction = self._begin(asked.region)
             then(turn, result)
-            transaction.commit()
+            self._commit(transaction)
             self._send_out(turn, None)
 
     # ---------------------------------------------------------------------------------------------------- data plane

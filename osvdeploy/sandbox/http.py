@@ -2,7 +2,7 @@
 
 One HTTP endpoint takes AWS's API calls, the data plane opens each balancer's listeners, and a ticker lets happen what
 is due. All behaviour is the core's; here are threads and the time of day. Below ``/_sandbox/`` the shell answers for
-itself: ``GET status``, ``GET calls?after=N``, ``POST faults``, ``DELETE faults``, ``POST stop``; see
+itself: ``GET ping``, ``GET status``, ``GET calls?after=N``, ``POST faults``, ``DELETE faults``, ``POST stop``; see
 :mod:`osvdeploy.sandbox.control`.
 """
 
@@ -176,6 +176,8 @@ class Shell:
         """Status and JSON document for a request below ``/_sandbox/``."""
         split = urlsplit(url)
         match method, split.path.removeprefix(ADMIN_PATH):
+            case "GET", "ping":
+                return 200, {"pid": os.getpid()}
             case "GET", "status":
                 return 200, self.status()
             case "GET", "calls":

@@ -24,7 +24,7 @@ from osvdeploy.sandbox.core import Sandbox
 from osvdeploy.sandbox.dataplane import HttpRequest
 from osvdeploy.sandbox.faults import Lost
 from osvdeploy.sandbox.runners import GuestAnswer, NoAnswer
-from osvdeploy.sandbox.wire import ApiRequest
+from osvdeploy.sandbox.wire import LOADER, ApiRequest
 
 REGION = "eu-west-1"
 
@@ -40,6 +40,7 @@ class Clock(Protocol):
 def connect(sandbox: Sandbox, clock: Clock, region: str = REGION) -> boto3.Session:
     """A session all of whose clients talk to the sandbox. No setting of this machine is read."""
     core = botocore.session.Session()
+    core.register_component("data_loader", LOADER)
     core.set_config_variable("config_file", "/dev/null")
     core.set_config_variable("credentials_file", "/dev/null")
     core.set_config_variable("region", region)

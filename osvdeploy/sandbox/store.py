@@ -16,6 +16,7 @@ import os
 import re
 import sqlite3
 import tempfile
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -130,6 +131,17 @@ class _DirectoryBlobs:
                 path.unlink()
 
 
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """A document that was changed at ``at``, and what it was ``before`` (None: not there)."""
+
+    at: datetime
+    place: str
+    kind: str
+    key: str
+    before: bytes | None
+
+
 class Store:
     """The store in the directory ``path`` (made where it is missing), or one in memory.
 
@@ -159,6 +171,7 @@ class Store:
             self._documents.setdefault((place, kind), {})[key] = marshal.dumps(json.loads(body))
         self.version = 0
         """Rises with every transaction that changed a document."""
+        self._past: deque[_Change] = deque()
 
     def _open(self, path: Path) -> sqlite3.Connection:
         file = path / "account.db"
@@ -197,6 +210,20 @@ class Store:
 
     def begin(self) -> Transaction:
         return Transaction(self)
+
+    def as_of(self, moment: datetime) -> Transaction:
+        """The documents as they were then, to read only: as far back as :meth:`forget` left what is needed for it."""
+        past: dict[tuple[str, str], dict[str, bytes | None]] = {}
+        for change in reversed(self._past):
+            if change.at <= moment:
+                break
+            past.setdefault((change.place, change.kind), {})[change.key] = change.before
+        return Transaction(self, past)
+
+    def forget(self, before: datetime) -> None:
+        """Nobody reads as of a time before that any more."""
+        while self._past and self._past[0].at <= before:
+            self._past.popleft()
 
     def close(self) -> None:
         self._database.close()
@@ -267,9 +294,10 @@ class Store:
 class Transaction:
     """What one call or event reads and writes. Nothing is kept before :meth:`commit`; to drop it undoes it all."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, past: dict[tuple[str, str], dict[str, bytes | None]] | None = None) -> None:
         self._store = store
-        self._changes: dict[tuple[str, str], dict[str, bytes | None]] = {}
+        self._read_only = past is not None
+        self._changes: dict[tuple[str, str], dict[str, bytes | None]] = past or {}
         self._bodies: dict[tuple[str, str, str], str | None] = {}
         self._statements: list[tuple[str, tuple[object, ...]]] = []
 
@@ -311,12 +339,16 @@ class Transaction:
         sql = "INSERT INTO call (at, region, service, operation, mutating, error, client) VALUES (?, ?, ?, ?, ?, ?, ?)"
         self._statements.append((sql, (_micros(at), region, service, operation, int(mutating), error, client)))
 
-    def commit(self) -> None:
+    def commit(self, at: datetime | None = None) -> None:
+        """Keep it all. With ``at``, :meth:`Store.as_of` finds what was before."""
+        assert not self._read_only, "the past is not written"
         store = self._store
         store._commit(self._bodies, self._statements)
-        for at, mine in self._changes.items():
-            kept = store._documents.setdefault(at, {})
+        for (place, kind), mine in self._changes.items():
+            kept = store._documents.setdefault((place, kind), {})
             for key, document in mine.items():
+                if at is not None:
+                    store._past.append(_Change(at, place, kind, key, kept.get(key)))
                 if document is None:
                     kept.pop(key, None)
                 else:

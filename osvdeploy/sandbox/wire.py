@@ -39,6 +39,9 @@ SERVICES = tuple(SIGNING_NAMES.values())
 
 REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d")
 
+LOADER = Loader()
+"""Reads botocore's models, each once: they take longer to read than most calls to carry out."""
+
 _READ_VERBS = ("Describe", "Get", "List")
 
 
@@ -99,7 +102,7 @@ class _Parts:
 @cache
 def model(service: str) -> ServiceModel:
     """botocore's model of a service, in moto's classes."""
-    return ServiceModel(Loader().load_service_model(service, "service-2"), service)
+    return ServiceModel(LOADER.load_service_model(service, "service-2"), service)
 
 
 def parse(request: ApiRequest) -> Call:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,9 +35,14 @@ class Account:
         self.clock = VirtualClock()
         self.sandbox = Sandbox(path, runner=options.pop("runner", None) or InlineRunner(), **options)
         self.session: boto3.Session = connect(self.sandbox, self.clock)
-        self.ebs = self.session.client("ebs", config=ONCE)
-        self.sts = self.session.client("sts", config=ONCE)
-        self.elb = self.session.client("elbv2", config=ONCE)
+
+    @cached_property
+    def ebs(self) -> Any:
+        return self.session.client("ebs", config=ONCE)
+
+    @cached_property
+    def sts(self) -> Any:
+        return self.session.client("sts", config=ONCE)
 
     def snapshots(self) -> list[str]:
         return self.sandbox.inventory().get("snapshot", [])
@@ -82,7 +88,7 @@ def test_what_is_not_simulated_says_so(
 def test_a_parameter_that_is_not_simulated_says_so(account: Account) -> None:
     """Instead of being ignored; nothing was made."""
     with pytest.raises(ClientError, match="the parameter CustomerOwnedIpv4Pool of elbv2") as refused:
-        account.elb.create_load_balancer(Name="x", CustomerOwnedIpv4Pool="pool")
+        account.session.client("elbv2").create_load_balancer(Name="x", CustomerOwnedIpv4Pool="pool")
     assert refused.value.response["Error"]["Code"] == "NotSimulated"
     assert account.sandbox.inventory() == {}
 
@@ -199,6 +205,26 @@ def test_what_is_due_happens_before_the_next_call(account: Account) -> None:
     assert account.sandbox.next_due() is None
     with pytest.raises(ClientError):
         account.ebs.complete_snapshot(SnapshotId=snapshot, ChangedBlocksCount=0)
+
+
+def test_reads_lag_behind_writes_where_that_is_asked_for() -> None:
+    """What was made is not found for that long, what was changed is read as it was, and then all is seen."""
+    account = Account(lag=5.0)
+    ec2 = account.session.client("ec2")
+    made = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+    assert ec2.describe_vpcs()["Vpcs"] == []
+    account.clock.advance(4)
+    ec2.create_tags(Resources=[made], Tags=[{"Key": "a", "Value": "b"}])
+    account.clock.advance(1)
+    (seen,) = ec2.describe_vpcs(VpcIds=[made])["Vpcs"]
+    assert "Tags" not in seen
+    account.clock.advance(4)
+    (seen,) = ec2.describe_vpcs(VpcIds=[made])["Vpcs"]
+    assert seen["Tags"] == [{"Key": "a", "Value": "b"}]
+    ec2.delete_vpc(VpcId=made)
+    assert len(ec2.describe_vpcs()["Vpcs"]) == 1
+    account.clock.advance(5)
+    assert ec2.describe_vpcs()["Vpcs"] == []
 
 
 def test_regions_hold_their_own(account: Account) -> None:
