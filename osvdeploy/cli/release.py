@@ -363,10 +363,25 @@ def _told(outcome: Rollout) -> str:
     if run is None or outcome.exit_code == 0:
         return outcome.told
     lines = [outcome.told]
+    shown: set[tuple[str, ...]] = set()
     for evidence in run.evidence:
-        lines.append(f"--- {evidence.source}")
-        lines.extend(f"    {line}" for line in evidence.text.rstrip().splitlines()[-15:])
+        excerpt = _excerpt(evidence.text)
+        # Machines of one release tend to say the same; --json has every word of each.
+        if evidence.text != "(empty)" and tuple(excerpt) not in shown:
+            shown.add(tuple(excerpt))
+            lines += [f"--- {evidence.source}", *(f"    {line}" for line in excerpt)]
     return "\n".join(lines)
+
+
+def _excerpt(text: str, most: int = 12) -> list[str]:
+    """The last lines of a text, those that repeat each other told once."""
+    lines: list[list[Any]] = []
+    for line in text.rstrip().splitlines():
+        if lines and lines[-1][0] == line:
+            lines[-1][1] += 1
+        else:
+            lines.append([line, 1])
+    return [line if times == 1 else f"{line}  (x {times})" for line, times in lines[-most:]]
 
 
 def _rollout(outcome: Rollout) -> dict[str, Any]:

@@ -69,9 +69,14 @@ def _prepare(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step
         return Step(run, WireSlots(), limits.quick_poll, "both slots to be wired up")
     if seen.occupant is not None:
         action = None if seen.occupant.deleting else RemoveGroup(seen.occupant.name)
-        return Step(run, action, limits.poll, f"{seen.occupant.release or seen.occupant.name} to leave slot {run.slot}")
+        return Step(
+            run,
+            action,
+            _soon(run, limits, now),
+            f"{seen.occupant.release or seen.occupant.name} to leave slot {run.slot}",
+        )
     if seen.candidate is not None and seen.candidate.deleting:
-        return Step(run, None, limits.poll, f"an earlier group of {run.candidate} to be gone")
+        return Step(run, None, _soon(run, limits, now), f"an earlier group of {run.candidate} to be gone")
     if seen.candidate is None or seen.candidate.capacity < run.capacity:
         return Step(
             run, StartCandidate(), limits.quick_poll, f"{run.capacity} machines of {run.candidate} to be started"
@@ -81,8 +86,8 @@ def _prepare(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step
 
 def _boot(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
     if seen.boot_faults:
-        reason = "boot log: " + "; ".join(seen.boot_faults)
-        return Step(fail(run.judged("boot log", False, now, reason), now, reason))
+        faults = "; ".join(seen.boot_faults)
+        return Step(fail(run.judged("boot log", False, now, faults), now, f"boot log: {faults}"))
     if seen.targets is None:
         return Step(run)
     if seen.candidate is None or seen.candidate.deleting:
@@ -96,12 +101,13 @@ def _boot(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
             return Step(run.judged("healthy targets", True, now, told).enter(Stage.VERIFY, now, told))
         run = replace(run, tally=replace(run.tally, ready_since=since))
         left = health.min_ready - _between(since, now)
-        return Step(run, None, min(limits.poll, max(left, 0.05)), f"{standing}; to stay so for {format_duration(left)}")
+        wait = min(limits.poll, max(left, 0.05))
+        return Step(run, None, wait, f"{standing}; to stay so for {format_duration(health.min_ready)}")
     run = replace(run, tally=replace(run.tally, ready_since=None))
     if _waited(run, now) > health.boot_timeout:
         reason = f"{standing} after {format_duration(health.boot_timeout)}: {_describe(seen.candidate, seen.targets)}"
         return Step(fail(run.judged("healthy targets", False, now, reason), now, reason))
-    return Step(run, None, limits.poll, f"{standing}: {_describe(seen.candidate, seen.targets)}")
+    return Step(run, None, _soon(run, limits, now), f"{standing}: {_describe(seen.candidate, seen.targets)}")
 
 
 def _verify(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
@@ -173,7 +179,7 @@ def _bake(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
                 broken = f"{run.tally.bad} bad answers in a row through the balancer: {run.tally.last}"
         if broken:
             return Step(fail(run.judged("bake", False, now, broken), now, broken))
-        return Step(run, None, min(limits.bake_poll, max(left, 0.05)), f"{format_duration(left)} more of baking")
+        return Step(run, None, min(limits.bake_poll, max(left, 0.05)), f"the end of {format_duration(bake)} of baking")
     if not last:
         following = replace(run, step=run.step + 1)
         return Step(following.enter(Stage.SHIFT, now, f"{step.weight} % held"))
@@ -213,7 +219,7 @@ def _clean_up(run: Run, seen: Observation, limits: Limits, now: datetime) -> Ste
     if seen.candidate is None or late:
         return Step(run.enter(Stage.DONE, now, "the candidate's capacity is gone" if not late else "took too long"))
     action = None if seen.candidate.deleting else RemoveGroup(seen.candidate.name)
-    return Step(run, action, limits.poll, f"the machines of {run.candidate} to be gone")
+    return Step(run, action, _soon(run, limits, now), f"the machines of {run.candidate} to be gone")
 
 
 def _done(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
@@ -282,6 +288,11 @@ def _weights(seen: Observation) -> str:
     if seen.weights is None:
         return "the route's rule does not exist"
     return ", ".join(f"{slot} {weight}" for slot, weight in sorted(seen.weights.items()))
+
+
+def _soon(run: Run, limits: Limits, now: datetime) -> float:
+    """Looks often at first, when most boots end, and less and less: a balancer's API is throttled by the account."""
+    return min(limits.poll, max(limits.quick_poll, _waited(run, now) / 5))
 
 
 def _waited(run: Run, now: datetime) -> float:

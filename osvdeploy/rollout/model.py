@@ -241,6 +241,6 @@ class Limits:
     """Probes through the balancer per look."""
     proof_answers: int = 10
     bad_answers: int = 3
-    poll: float = 1.0
-    quick_poll: float = 0.2
+    poll: float = 2.0
+    quick_poll: float = 0.25
     bake_poll: float = 5.0
