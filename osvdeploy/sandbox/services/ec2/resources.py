@@ -28,7 +28,7 @@ TAGS_PER_RESOURCE = 50
 FILTER_VALUES = 200
 TOKEN_LENGTH = 64
 
-_TIMES = frozenset({"AttachTime", "CreateTime", "LaunchTime", "StartTime"})
+_TIMES = frozenset({"AttachTime", "CompletionTime", "CreateTime", "LaunchTime", "StartTime"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ def missing(name: str) -> ApiError:
 def required(params: Wire, name: str) -> Any:
     """A parameter's value. Raises ApiError where it is left out or empty."""
     value = params.get(name)
-    if value is None or value in ("", []):
+    if value is None or value in ("", [], {}):
         raise missing(name)
     return value
 
