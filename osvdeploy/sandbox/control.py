@@ -179,7 +179,7 @@ def start(directory: Path, *, speed: float = 1.0, port: int | None = None) -> tu
             return running, True
         code = process.poll()
         if code is not None:
-            raise SandboxFailed(f"the sandbox did not start (exit code {code}): {_end_of_log(directory)}")
+            raise _why(code, directory / "log")
         time.sleep(0.02)
     process.kill()
     process.wait()
@@ -194,9 +194,15 @@ def _check_same(running: Running, speed: float, port: int | None) -> None:
         raise UsageError(f"a sandbox is running at {running.url}, not on port {port}", hint=stop_first)
 
 
-def _end_of_log(directory: Path) -> str:
-    lines = (directory / "log").read_text(errors="replace").strip().splitlines()
-    return "\n".join(lines[-5:]) if lines else "it said nothing"
+def _why(code: int, log: Path) -> OsvDeployError:
+    """Why the process ended: what it said as its error, or else the end of all it said."""
+    lines = log.read_text(errors="replace").strip().splitlines()
+    said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    hints = [line.removeprefix("hint: ") for line in lines if line.startswith("hint: ")]
+    if said and code == UsageError.exit_code:
+        return UsageError("\n".join(said), hint=hints[0] if hints else None)
+    end = "\n".join(said or lines[-5:]) or "it said nothing"
+    return SandboxFailed(f"the sandbox did not start (exit code {code}): {end}", hint=f"see {log}")
 
 
 def stop(directory: Path) -> bool:
