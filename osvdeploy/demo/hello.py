@@ -7,8 +7,10 @@ from pathlib import Path
 from osvdeploy.demo.toolchain import Compiler, compile_program
 from osvdeploy.errors import BuildError
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "hello"
-"""The example's folder in a checkout; an installed package does not have it."""
+_EXAMPLES = Path(__file__).parent / "examples"
+
+EXAMPLE = (_EXAMPLES if _EXAMPLES.is_dir() else Path(__file__).parents[2] / "examples") / "hello"
+"""The example's folder: in a wheel a part of this package, in a checkout where its users look for it."""
 
 
 def releases(example: Path = EXAMPLE) -> tuple[str, ...]:
