@@ -11,13 +11,14 @@ event. An answer that a fault lost becomes the exception that botocore raises fo
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import boto3
 import botocore.session
-from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from botocore.awsrequest import AWSPreparedRequest, AWSRequest, AWSResponse
 from botocore.exceptions import ConnectionClosedError, EndpointConnectionError, ReadTimeoutError
 
 from osvdeploy.sandbox.core import Sandbox
@@ -37,6 +38,13 @@ class Clock(Protocol):
     def now(self) -> datetime: ...
 
 
+@runtime_checkable
+class MovableClock(Clock, Protocol):
+    """A clock of virtual time."""
+
+    def advance(self, seconds: float) -> None: ...
+
+
 def connect(sandbox: Sandbox, clock: Clock, region: str = REGION) -> boto3.Session:
     """A session all of whose clients talk to the sandbox. No setting of this machine is read."""
     core = botocore.session.Session()
@@ -53,13 +61,20 @@ def connect(sandbox: Sandbox, clock: Clock, region: str = REGION) -> boto3.Sessi
 def deliver(events: Any, sandbox: Sandbox, clock: Clock) -> None:
     """Deliver what goes through an event system to the sandbox: a session's, before its clients are made, or one
     client's ``meta.events``."""
-    events.register("before-send", _Delivery(sandbox, clock))
+    delivery = _Delivery(sandbox, clock)
+    events.register("request-created", delivery.note_patience)
+    events.register("before-send", delivery)
 
 
 class _Delivery:
     def __init__(self, sandbox: Sandbox, clock: Clock) -> None:
         self._sandbox = sandbox
         self._clock = clock
+        self._sending = threading.local()
+
+    def note_patience(self, request: AWSRequest, **_: object) -> None:
+        """How long the client waits for the answer of what this thread sends next."""
+        self._sending.read_timeout = float(request.context["client_config"].read_timeout)
 
     def __call__(self, request: AWSPreparedRequest, **_: object) -> AWSResponse:
         headers = {_text(name).lower(): _text(value) for name, value in request.headers.items()}
@@ -68,6 +83,9 @@ class _Delivery:
             case Lost.CLOSED:
                 raise ConnectionClosedError(endpoint_url=request.url)
             case Lost.HANGS:
+                # The time that the client has waited is gone, where it is ours to let it pass.
+                if isinstance(self._clock, MovableClock):
+                    self._clock.advance(self._sending.read_timeout)
                 raise ReadTimeoutError(endpoint_url=request.url)
             case Lost.UNREACHABLE:
                 raise EndpointConnectionError(endpoint_url=request.url, error="refused")

@@ -140,6 +140,16 @@ def test_a_lost_answer_took_effect_or_not(account: Account, kind: FaultKind, see
     assert len(account.snapshots()) == made + 1
 
 
+def test_a_client_that_is_left_waiting_loses_its_time(account: Account) -> None:
+    """Its read timeout passes on the virtual clock, and what was due meanwhile happens."""
+    patient = account.session.client("sts", config=ONCE.merge(Config(read_timeout=42)))
+    account.sandbox.faults.add(Fault("sts:*", FaultKind.HANG))
+    began = account.clock.now()
+    with pytest.raises(ReadTimeoutError):
+        patient.get_caller_identity()
+    assert account.clock.now() - began == timedelta(seconds=42)
+
+
 def test_a_clients_own_retry_meets_the_next_call(account: Account) -> None:
     """A fault that strikes once is survived by the SDK's retries, and the log has both calls."""
     account.sandbox.faults.add(Fault("GetCallerIdentity", FaultKind.BROKEN))
