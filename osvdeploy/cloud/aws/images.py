@@ -123,7 +123,7 @@ class AmiRegistry:
         return image
 
     def _available(self, ctx: Context, name: str, image_id: str, image: ImageTypeDef | None = None) -> CloudImage:
-        """Wait until machines can be started from it: at once, at 0.3 s, then each second, slower later."""
+        """Wait until machines can be started from it: at once, after 0.3 s, then more and more slowly."""
         began, pause = ctx.monotonic(), 0.3
         while True:
             image = image or self._by_id(ctx, name, image_id)
@@ -143,7 +143,7 @@ class AmiRegistry:
                 )
             ctx.report(Waiting(f"image {name}", f"{image_id} is {state}"))
             ctx.sleep(pause)
-            pause = min(5.0, max(1.0, pause * 1.3))
+            pause = min(5.0, pause * 1.6)
             image = None
 
     def _by_id(self, ctx: Context, name: str, image_id: str) -> ImageTypeDef | None:

@@ -257,7 +257,7 @@ class _EbsSink:
         return _Sent(events, None)
 
     def _await(self, ctx: Context) -> UploadedDisk:
-        """Wait until the snapshot is usable: at 0.3 s, then each second, slower later."""
+        """Wait until the snapshot is usable: after 0.3 s, then more and more slowly."""
         began, pause = ctx.monotonic(), 0.3
         while self._finished is None:
             if ctx.monotonic() - began > LONGEST_WAIT:
@@ -267,7 +267,7 @@ class _EbsSink:
                 )
             ctx.sleep(pause)
             state = self.look(ctx)
-            pause = min(5.0, max(1.0, pause * 1.3))
+            pause = min(5.0, pause * 1.6)
             if self._finished is None:
                 ctx.report(Waiting(f"disk {self._name}", f"{self._id} is {state or 'not visible yet'}"))
         return self._finished
