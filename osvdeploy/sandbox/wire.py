@@ -42,6 +42,9 @@ REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d")
 LOADER = Loader()
 """Reads botocore's models, each once: they take longer to read than most calls to carry out."""
 
+_NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""Characters that XML 1.0 has no way to write ("2.2 Characters")."""
+
 _READ_VERBS = ("Describe", "Get", "List")
 
 
@@ -324,9 +327,11 @@ def answer(call: Call, result: Mapping[str, Any], identifier: str) -> ApiRespons
     serializer = get_serializer_class(call.service, its_model.protocol)
     operation = its_model.operation_model(call.operation)
     made = serializer(operation, SerializationContext(identifier)).serialize(dict(result))
-    body = made["body"].encode() if isinstance(made["body"], str) else bytes(made["body"])
+    body = made["body"]
+    if isinstance(body, str):
+        body = (body if its_model.protocol == "rest-json" else _NO_XML.sub("\ufffd", body)).encode()
     headers = {name.lower(): str(value) for name, value in made["headers"].items()}
-    return ApiResponse(made["status_code"], {**headers, "x-amzn-requestid": identifier}, body)
+    return ApiResponse(made["status_code"], {**headers, "x-amzn-requestid": identifier}, bytes(body))
 
 
 @cache
@@ -357,4 +362,5 @@ def refusal(service: str, refused: ApiError, identifier: str) -> ApiResponse:
             f'<ErrorResponse xmlns="{space}"><Error><Type>{fault}</Type>{told}</Error>'
             f"<RequestId>{identifier}</RequestId></ErrorResponse>"
         )
-    return ApiResponse(status, headers, b'<?xml version="1.0" encoding="UTF-8"?>\n' + body.encode())
+    declaration = '<?xml version="1.0" encoding="UTF-8"?>\n'
+    return ApiResponse(status, headers, (declaration + _NO_XML.sub("\ufffd", body)).encode())

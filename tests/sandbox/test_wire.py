@@ -6,8 +6,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlencode
+from xml.etree import ElementTree
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from osvdeploy.sandbox import wire
 from osvdeploy.sandbox.errors import ApiError, NotSimulated
@@ -158,6 +161,67 @@ def test_what_cannot_be_meant_is_refused(wrong: Wrong) -> None:
     assert wrong.says in refused.value.refusal.message
 
 
+SOME_ACTIONS = [
+    ("ec2", EC2, "RunInstances"),
+    ("ec2", EC2, "DescribeImages"),
+    ("elasticloadbalancing", ELB, "CreateRule"),
+    ("autoscaling", "2011-01-01", "CreateAutoScalingGroup"),
+]
+NAMES = [
+    "Filter.1.Name",
+    "Owner.1",
+    "MinCount",
+    "EbsOptimized",
+    "Conditions.member.1.Values.member.1",
+    "MaxSize",
+    "Tags",
+]
+NAMES += ["Actions.member.1.Order", "BlockDeviceMapping.1.Ebs.VolumeSize", "TagSpecification.1.Tag.1.Key", "Tags", "."]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(SOME_ACTIONS),
+    st.dictionaries(st.sampled_from(NAMES) | st.text(max_size=8), st.text(max_size=8), max_size=6),
+)
+def test_whatever_a_form_holds_it_is_a_call_or_refused(action: tuple[str, str, str], values: dict[str, str]) -> None:
+    """No parameter, however named and whatever it says, ends otherwise than in a call or a refusal that can be sent."""
+    service, version, name = action
+    _call_or_refusal(form(service, version, **{"Action": name, **values}))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(["GET", "POST", "PUT"]),
+    st.sampled_from(["/snapshots", "/snapshots/snap-1/blocks/0", "/snapshots/completion/snap-1", "/"])
+    | st.text(max_size=10).map(lambda text: f"/{text}"),
+    st.dictionaries(
+        st.sampled_from(["content-type", "authorization", "x-amz-data-length", "host", "x-amz-checksum"]),
+        st.text(max_size=20) | st.just("application/x-www-form-urlencoded"),
+        max_size=3,
+    ),
+    st.binary(max_size=30) | st.sampled_from([b"{}", b"[]", b"null", b'{"VolumeSize": "x"}', b'{"Tags": {"Key": 1}}']),
+)
+def test_whatever_arrives_it_is_a_call_or_refused(method: str, path: str, headers: dict[str, str], body: bytes) -> None:
+    """Nor does any request over REST, signed or not."""
+    _call_or_refusal(ApiRequest(method, path, {**signed("ebs"), **headers}, body))
+    _call_or_refusal(ApiRequest(method, path, headers, body))
+
+
+def _call_or_refusal(request: ApiRequest) -> None:
+    try:
+        call = wire.parse(request)
+    except Unreadable as refused:
+        answer = wire.refusal(refused.call.service, refused.refusal, "id-1")
+        assert 400 <= answer.status < 500
+        if answer.headers["content-type"] == "text/xml":
+            ElementTree.fromstring(answer.body)
+        else:
+            json.loads(answer.body)
+    else:
+        assert call.service in wire.SERVICES
+
+
 @dataclass(frozen=True)
 class Parameters:
     """Parameters, what is declared, and the first that is not."""
@@ -188,6 +252,16 @@ def test_a_parameter_that_would_be_ignored_is_refused(case: Parameters) -> None:
     else:
         with pytest.raises(NotSimulated, match=rf"parameter {case.unsupported} of ec2 RunInstances"):
             wire.refuse_unsupported(call, declared)
+
+
+def test_what_xml_cannot_hold_is_replaced() -> None:
+    """In answers as in refusals: a client must be able to read both."""
+    call = Call("ec2", "eu-west-1", "DescribeTags", {})
+    tags = {"Tags": [{"Key": "k", "Value": "a\x00\ud800\U0001f600<b"}]}
+    answered = ElementTree.fromstring(wire.answer(call, tags, "id-1").body)
+    assert "a\ufffd\ufffd\U0001f600<b" in [element.text for element in answered.iter()]
+    refused = ElementTree.fromstring(wire.refusal("sts", ApiError("Bad", "\x1b[31m"), "id-1").body)
+    assert "\ufffd[31m" in [element.text for element in refused.iter()]
 
 
 def test_refusals_have_each_protocols_form() -> None:
