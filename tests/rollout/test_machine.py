@@ -247,7 +247,7 @@ runs = st.builds(
 ).map(lambda made: replace(made, verdict=Outcome.ROLLED_BACK) if made.stage in (Stage.REVERT, Stage.CLEAN_UP) else made)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(runs, st.lists(st.tuples(observations, st.floats(0, 400)), min_size=1, max_size=8))
 def test_whatever_is_seen_capacity_that_carries_traffic_is_never_taken_away(
     made: Run, looks: list[tuple[Observation, float]]

@@ -326,6 +326,7 @@ def test_what_aws_does_and_the_sandbox_does_not_is_said(scene: Scene, operation:
     assert scene.world.documents() == before
 
 
+@pytest.mark.slow
 def test_every_filter_is_one_that_the_api_documents() -> None:
     """A filter that works here works on AWS."""
     from osvdeploy.sandbox.services.ec2 import images, instances, machine_types, network, templates

@@ -10,7 +10,7 @@ from osvdeploy.cloud.interfaces import Slot
 from osvdeploy.rollout.model import Outcome
 from tests.aws_world import ABORTING, BAD, AwsWorld
 
-MUTATING_ALLOWED = {"elbv2.ModifyRule"}
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
