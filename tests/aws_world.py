@@ -6,8 +6,10 @@ Everything of the product is real here, from the disk's bytes to boto3's request
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,6 +28,7 @@ from osvdeploy.publish.journal import Journal
 from osvdeploy.publish.publisher import publish_image, publish_release
 from osvdeploy.rollout.ledger import Head, Ledger
 from osvdeploy.rollout.manager import Rollout, RolloutManager
+from osvdeploy.rollout.model import Limits
 from osvdeploy.rollout.releases import (
     Release,
     Settings,
@@ -171,13 +174,17 @@ class AwsWorld:
         here = process or self.process()
         return here.manager.rollback(here.ctx, to)
 
-    def process(self) -> Process:
+    def process(self, limits: Limits | None = None) -> Process:
         """A new process: another identity, its own clients."""
         self._processes += 1
-        identity = ProcessIdentity(f"host-{self._processes}", "", "", self._processes, "1", "somebody")
+        identity = self.identity(self._processes)
         ctx = Context(clock=self.clock, reporter=self.recorder, process=identity)
         cloud = aws.connect(ctx, REGION, self.session)
-        return Process(ctx, cloud, RolloutManager(self.ledger, cloud, self.prober))
+        return Process(ctx, cloud, RolloutManager(self.ledger, cloud, self.prober, limits))
+
+    def identity(self, number: int) -> ProcessIdentity:
+        """Whose process the ``number``-th is: each on a host of its own, so that nobody can know that it is dead."""
+        return ProcessIdentity(f"host-{number}", "", "", number, "1", "somebody")
 
     @property
     def ledger(self) -> Ledger:
@@ -216,6 +223,45 @@ class AwsWorld:
         """``service.Operation`` of every call since that number."""
         return [f"{call.service}.{call.operation}" for call in self.sandbox.calls(since)]
 
+    # ------------------------------------------------------------------------------------------------ to go back to it
+
+    def kept(self) -> Kept:
+        """The account, the guests, the files and the time as they are this moment: what a kill -9 leaves."""
+        with self.sandbox._lock:
+            store, runner = self.sandbox.store, self.sandbox.runner
+            assert isinstance(runner, InlineRunner)
+            return Kept(
+                documents={at: dict(found) for at, found in store._documents.items()},
+                database=store._database.serialize(),
+                version=store.version,
+                now=self.sandbox._now,
+                answered=self.sandbox._answered,
+                guests=dict(runner._guests),
+                passed=self.clock.monotonic(),
+                files={
+                    path.relative_to(self.folder): path.read_bytes()
+                    for folder in _KEPT_FOLDERS
+                    for path in (self.folder / folder).rglob("*")
+                    if path.is_file()
+                },
+            )
+
+    def put_back(self, kept: Kept) -> None:
+        """Let everything be as it was then. Blobs stay: they go by their digests."""
+        store, runner = self.sandbox.store, self.sandbox.runner
+        assert isinstance(runner, InlineRunner)
+        store._documents = {at: dict(found) for at, found in kept.documents.items()}
+        store._database.deserialize(kept.database)
+        store.version = kept.version
+        self.sandbox._now, self.sandbox._answered = kept.now, kept.answered
+        runner._guests = dict(kept.guests)
+        self.clock._passed = kept.passed
+        for folder in _KEPT_FOLDERS:
+            shutil.rmtree(self.folder / folder, ignore_errors=True)
+        for path, content in kept.files.items():
+            (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (self.folder / path).write_bytes(content)
+
     def _make_network(self) -> Network:
         ec2, elb = self.session.client("ec2"), self.session.client("elbv2")
         vpc = ec2.create_vpc(CidrBlock="10.20.0.0/16")["Vpc"]["VpcId"]
@@ -236,6 +282,28 @@ class AwsWorld:
         self.clock.advance(60)
         self.sandbox.settle(self.clock.now())
         return Network(listener["Listeners"][0]["ListenerArn"], subnets, group)
+
+
+_KEPT_FOLDERS = ("ledger", "state")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """An :class:`AwsWorld` at one moment."""
+
+    documents: dict[tuple[str, str], dict[str, bytes]]
+    database: bytes
+    version: int
+    now: datetime
+    answered: int
+    guests: dict[str, Any]
+    passed: float
+    files: dict[Path, bytes]
+
+    @property
+    def mark(self) -> tuple[int, float, int, int]:
+        """Equal for two moments of one run between which nothing happened."""
+        return self.version, self.passed, len(self.files), sum(map(len, self.files.values()))
 
 
 @dataclass

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from _pytest.terminal import TerminalReporter
 
 BENCHMARKS = Path(__file__).parent / "benchmarks"
 
@@ -17,3 +18,18 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     """Measuring takes a while and says nothing on a busy machine: only when asked for."""
     asked: bool = config.getoption("--benchmarks")
     return True if not asked and BENCHMARKS in (collection_path, *collection_path.parents) else None
+
+
+def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
+    """What tests have to tell beside that they passed (record_property("told", ...)): how much of it they tried."""
+    told = [
+        (report.nodeid.rpartition("/")[2].partition("::")[0], value)
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        for name, value in getattr(report, "user_properties", ())
+        if name == "told" and report.when == "call"
+    ]
+    if told:
+        terminalreporter.section("told")
+        for file, value in sorted(told):
+            terminalreporter.write_line(f"{file}: {value}")

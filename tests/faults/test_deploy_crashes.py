@@ -1,0 +1,402 @@
+"""A whole command on AWS, from bytes to traffic, dies at any of its calls; the next process runs the same command.
+
+Each scenario runs once without trouble. Before and after each of its calls everything is kept as a kill -9 would leave
+it: the account, the guests, the ledger and the journal on this machine, the time. From each such moment another process
+then runs the command again, with nothing but that to go by. What stands in the end must be what the run without trouble
+left, and on the way no client may have seen an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from osvdeploy.cloud import aws
+from osvdeploy.cloud.interfaces import ProbeAnswer, ProbeRequest
+from osvdeploy.context import Context, ProcessIdentity, VirtualClock
+from osvdeploy.errors import OsvDeployError
+from osvdeploy.events import StageEntered
+from osvdeploy.osv.image import RawImage
+from osvdeploy.rollout.manager import Rollout
+from osvdeploy.rollout.model import Limits, Outcome
+from osvdeploy.rollout.releases import Release
+from osvdeploy.sandbox.core import Moment, Sandbox
+from osvdeploy.sandbox.inprocess import Client
+from osvdeploy.sandbox.runners import GuestAnswer
+from osvdeploy.sandbox.wire import Call
+from tests.aws_world import ABORTING, BAD, GOOD, REGION, AwsWorld, Kept, Process, SandboxProber
+
+pytestmark = pytest.mark.slow
+
+# Fewer looks than a user's run has: each look is the same calls again.
+LIMITS = Limits(poll=6.0, quick_poll=1.5)
+
+TAKES_AWAY = (
+    "DeleteAutoScalingGroup",
+    "UpdateAutoScalingGroup",
+    "TerminateInstances",
+    "TerminateInstanceInAutoScalingGroup",
+)
+
+
+class SharedSdk(aws.Aws):
+    """Clients of boto3 hold nothing of ours: one of each serves every process of an account, and saves their making."""
+
+    made: dict[int, dict[str, object]] = {}  # noqa: RUF012  # by session, for as long as the module runs
+
+    def __init__(self, region: str, session: object = None) -> None:
+        super().__init__(region, session)  # type: ignore[arg-type]  # handed through
+        self._clients = self.made.setdefault(id(session), {})
+
+
+@dataclass
+class Proof:
+    """Which release the latest answers through the balancer came from, and how many in a row did."""
+
+    release: str | None = None
+    answers: int = 0
+
+    def count(self, release: str | None) -> None:
+        self.answers = self.answers + 1 if release == self.release else 1
+        self.release = release
+
+
+class WatchedProber(SandboxProber):
+    """A prober whose answers from live traffic are counted, over all processes that ask."""
+
+    def __init__(self, sandbox: Sandbox, clock: VirtualClock) -> None:
+        super().__init__(sandbox, clock)
+        self.proof = Proof()
+
+    def probe(self, ctx: Context, request: ProbeRequest) -> ProbeAnswer:
+        answer = super().probe(ctx, request)
+        if "x-preview" not in request.headers:
+            good = answer.status is not None and 200 <= answer.status < 300
+            self.proof.count(answer.headers.get("x-release") if good else None)
+        return answer
+
+
+class Account(AwsWorld):
+    """An account with a client that asks the service at every call of whoever works on it."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.prober = self.watched = WatchedProber(self.sandbox, self.clock)
+        self.customer = Client(self.sandbox, self.clock)
+        self.same_machine = False
+        self.releases: dict[str, Release] = {}
+        self.raws: dict[str, RawImage] = {}
+
+    # -------------------------------------------------------------------------------------------------- as a user
+
+    def identity(self, number: int) -> ProcessIdentity:
+        """On this machine, and dead by now; or on a host of its own, so that its lease must be waited out."""
+        if self.same_machine:
+            return replace(ProcessIdentity.current(), pid=number, started=f"before-{number}")
+        return super().identity(number)
+
+    def process(self, limits: Limits | None = None) -> Process:
+        return super().process(limits or LIMITS)
+
+    def made(self, version: str, program: Mapping[str, object] = GOOD) -> Release:
+        self.releases[version] = self.build(version, program)
+        self.raws[version] = self.raw
+        return self.releases[version]
+
+    def put_into_service(self, *versions: str) -> None:
+        for version in versions:
+            assert self.deploy(self.made(version)).outcome is Outcome.SUCCEEDED
+
+    def again(self, version: str) -> Rollout:
+        self.raw = self.raws[version]
+        return self.deploy(self.releases[version])
+
+    def destroy(self) -> object:
+        here = self.process()
+        return here.manager.destroy(here.ctx)
+
+    # ------------------------------------------------------------------------------------------------- to look at it
+
+    def holdings(self) -> dict[str, list[str]]:
+        """What stands, by kind, each by its name."""
+        found = {}
+        for kind, keys in self.held().items():
+            documents = {key: self.document(kind, key) for key in keys}
+            found[kind] = sorted(_name(key, document) for key, document in documents.items())
+        return found
+
+    def document(self, kind: str, key: str) -> Mapping[str, object]:
+        return self.sandbox.store.begin().get(REGION, kind, key) or {}
+
+    def ask(self) -> GuestAnswer | None:
+        """What a client gets at this moment; None for no answer at all."""
+        balancer = self.sandbox.store.begin().all(REGION, "elbv2.balancer")[0]
+        answer = self.customer.get(str(balancer["DNSName"]), 8080, "/")
+        return answer if isinstance(answer, GuestAnswer) else None
+
+    def weighed(self) -> set[str]:
+        """Target groups that the route's rule sends to, as far as it is in force."""
+        weighed: set[str] = set()
+        for listener in self.sandbox.store.begin().all(REGION, "elbv2.in-force"):
+            for rule in listener["rules"]:
+                if rule["priority"] == self.settings.priority:
+                    pairs = rule["action"]["ForwardConfig"]["TargetGroups"]
+                    weighed |= {pair["TargetGroupArn"] for pair in pairs if pair.get("Weight", 1) > 0}
+        return weighed
+
+    def recorded(self) -> dict[str, object]:
+        """What the ledger says, as far as it is not about when and by whom."""
+        head = self.head
+        return {
+            "serving": head.serving,
+            "slots": {slot: (record.release, record.group) for slot, record in head.slots.items()},
+            "served": [served.release for served in head.served],
+            "holds": {hold.release for hold in head.holds},
+            "destroyed": head.destroyed,
+            "unfinished": head.unfinished,
+            "lease": head.lease,
+            "run": None if head.run is None else (head.run.kind, head.run.candidate, head.run.verdict, head.run.slot),
+        }
+
+
+def _name(key: str, document: Mapping[str, object]) -> str:
+    """What a thing is called where it has a name: ids differ from run to run."""
+    tags = document.get("tags", document.get("Tags", {}))
+    if isinstance(tags, list):
+        tags = {tag["Key"]: tag["Value"] for tag in tags}
+    name = tags.get("Name") if isinstance(tags, Mapping) else None
+    name = name.get("Value") if isinstance(name, Mapping) else name
+    return str(name or document.get("LaunchTemplateName") or key)
+
+
+# ----------------------------------------------------------------------------------------------------- scenarios
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """``answers`` are the versions that a client may get meanwhile; None where the service is taken away."""
+
+    name: str
+    before: Callable[[Account], object]
+    command: Callable[[Account], object]
+    answers: frozenset[str] | None
+    serving: str | None
+    fails: bool = False
+
+
+def _prepared(*live: str, new: str | None = None, program: Mapping[str, object] = GOOD) -> Callable[[Account], None]:
+    def prepare(account: Account) -> None:
+        account.put_into_service(*live)
+        if new is not None:
+            account.made(new, program)
+
+    return prepare
+
+
+def _one(version: str) -> frozenset[str]:
+    return frozenset({version})
+
+
+_BOTH = frozenset({"1.0.0", "1.1.0"})
+
+SCENARIOS = [
+    Scenario("first deploy", _prepared(new="1.0.0"), lambda each: each.again("1.0.0"), _one("1.0.0"), "1.0.0"),
+    Scenario("blue-green", _prepared("1.0.0", new="1.1.0"), lambda each: each.again("1.1.0"), _BOTH, "1.1.0"),
+    Scenario(
+        "release that answers 500",
+        _prepared("1.0.0", new="1.1.0", program=BAD),
+        lambda each: each.again("1.1.0"),
+        _one("1.0.0"),
+        "1.0.0",
+        fails=True,
+    ),
+    Scenario(
+        "release that aborts",
+        _prepared("1.0.0", new="1.1.0", program=ABORTING),
+        lambda each: each.again("1.1.0"),
+        _one("1.0.0"),
+        "1.0.0",
+        fails=True,
+    ),
+    Scenario("warm rollback", _prepared("1.0.0", "1.1.0"), lambda each: each.rollback(), _BOTH, "1.0.0"),
+    Scenario(
+        "cold rollback",
+        _prepared("1.0.0", "1.1.0", "1.2.0"),
+        lambda each: each.rollback(each.releases["1.0.0"]),
+        frozenset({"1.0.0", "1.2.0"}),
+        "1.0.0",
+    ),
+    Scenario("destroy", _prepared("1.0.0", "1.1.0"), lambda each: each.destroy(), None, None),
+]
+
+
+# ------------------------------------------------------------------------------------------------------- watching
+
+
+@dataclass(frozen=True)
+class Point:
+    """A moment to die at: everything as it was, and what had been proved."""
+
+    told: str
+    kept: Kept
+    proof: Proof
+    began: bool
+
+
+@dataclass
+class Watch:
+    """Is called around every call to the account, whoever makes it: asks as a client, and looks at what is taken away.
+
+    ``began``: the service has answered once, and so has to from then on.
+    """
+
+    account: Account
+    scenario: Scenario
+    began: bool
+    wrong: list[str] = field(default_factory=list)
+    calls: int = 0
+
+    def __call__(self, moment: Moment, call: Call) -> None:
+        if moment is Moment.BEFORE:
+            self.calls += 1
+            if self.scenario.answers is not None:
+                self._ask(self.scenario.answers, call)
+                if call.operation in TAKES_AWAY:
+                    self._look(call)
+
+    def _ask(self, allowed: frozenset[str], call: Call) -> None:
+        answer = self.account.ask()
+        release = answer.headers.get("x-release") if answer is not None and answer.status == 200 else None
+        self.began = self.began or release is not None
+        if self.began and release not in {self.account.releases[version].id for version in allowed}:
+            self.wrong.append(f"at call {self.calls} ({call.operation}) a client got {answer}")
+
+    def _look(self, call: Call) -> None:
+        name = str(call.params.get("AutoScalingGroupName"))
+        group = self.account.document("autoscaling.group", name)
+        backends = group.get("TargetGroupARNs", [])
+        assert isinstance(backends, list)
+        release = _name(name, group)
+        if self.account.weighed() & set(backends):
+            self.wrong.append(f"{call.operation} of {release}, which has weight")
+        proof = self.account.watched.proof
+        served = {entry.release for entry in self.account.head.served}
+        if release in served and (proof.release == release or proof.answers < LIMITS.proof_answers):
+            self.wrong.append(f"{call.operation} of {release} after {proof.answers} answers of {proof.release}")
+
+
+@dataclass
+class Tape(Watch):
+    """A watch that also keeps the moments worth dying at: around every change, and before and after the first read of
+    each kind since the stage began and since the last change (those after it are polls)."""
+
+    points: list[Point] = field(default_factory=list)
+    moments: int = 0
+    changes: int = 0
+    events: int = 0
+    stage: str = ""
+    chosen: bool = False
+    seen: set[tuple[str, int, str]] = field(default_factory=set)
+    marks: set[object] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.events = len(self.account.recorder.events)
+
+    def __call__(self, moment: Moment, call: Call) -> None:
+        super().__call__(moment, call)
+        self.moments += 1
+        if moment is Moment.BEFORE:
+            stage = self._stage()
+            self.chosen = call.mutating or (stage, self.changes, call.operation) not in self.seen
+            self.seen.add((stage, self.changes, call.operation))
+            self.changes += call.mutating
+            self.stage = stage
+        if self.chosen:
+            kept = self.account.kept()
+            # Between the end of one call and the begin of the next there is often nothing that anybody could see.
+            if kept.mark not in self.marks:
+                self.marks.add(kept.mark)
+                told = f"{moment} call {self.calls} in {self.stage}, {call.service}.{call.operation}"
+                proof = self.account.watched.proof
+                self.points.append(Point(told, kept, replace(proof), self.began))
+
+    def _stage(self) -> str:
+        for event in reversed(self.account.recorder.events[self.events :]):
+            if isinstance(event, StageEntered):
+                return str(event.stage)
+        return "begin"
+
+
+def finished(account: Account, scenario: Scenario) -> dict[str, object]:
+    """What holds when the dust has settled; checks what has to be so whatever happened."""
+    account.wait(600)
+    head = account.head
+    assert head.lease is None and head.unfinished is None
+    if scenario.serving is None:
+        assert head.destroyed and head.serving is None and not account.weighed()
+    else:
+        right = account.releases[scenario.serving].id
+        answers = [account.ask() for _ in range(4)]
+        assert {answer and answer.headers.get("x-release") for answer in answers} == {right}
+        assert head.stable is not None and head.stable.release == right and head.serving is not None
+        assert head.place is not None and account.weighed() == {_arn(account, str(head.serving))}
+        for record in head.slots.values():
+            assert account.document("autoscaling.group", record.group), f"{record} has no group"
+    return {**account.holdings(), **account.recorded()}
+
+
+def _arn(account: Account, slot: str) -> str:
+    [arn] = [key for key in account.held()["elbv2.group"] if f"-{slot}/" in key]
+    return arn
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+def test_dying_at_any_call_converges(
+    scenario: Scenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property: Callable[[str, object], None]
+) -> None:
+    """Dead before or after any call, the same command again leaves what a run without trouble leaves, unnoticed."""
+    monkeypatch.setattr(aws, "Aws", SharedSdk)
+    account = Account(tmp_path)
+    scenario.before(account)
+
+    tape = Tape(account, scenario, began=scenario.name != "first deploy")
+    account.sandbox.hook = tape
+    ended = scenario.command(account)
+    account.sandbox.hook = None
+    assert not isinstance(ended, Rollout) or (ended.exit_code != 0) == scenario.fails
+    assert not tape.wrong
+    wanted = finished(account, scenario)
+
+    wrong: list[str] = []
+    again = 0
+    for number, point in enumerate(tape.points):
+        account.put_back(point.kept)
+        # By turns: the dead one is known to be dead, or its lease has to be waited out.
+        account.same_machine = number % 2 == 0
+        account.watched.proof = replace(point.proof)
+        watch = Watch(account, scenario, point.began)
+        account.sandbox.hook = watch
+        try:
+            scenario.command(account)
+            account.sandbox.hook = None
+            found = finished(account, scenario)
+        except (OsvDeployError, AssertionError) as error:
+            watch.wrong.append(f"{type(error).__name__}: {error}")
+        else:
+            watch.wrong += [
+                f"{what}: {found.get(what)}, not {wanted.get(what)}"
+                for what in sorted({*found, *wanted})
+                if found.get(what) != wanted.get(what)
+            ]
+        again += watch.calls
+        wrong += [f"{point.told}: {each}" for each in watch.wrong]
+    account.sandbox.hook = None
+    record_property(
+        "told",
+        f"{scenario.name}: {tape.calls} calls ({tape.changes} of them changes), died at {len(tape.points)} different "
+        f"moments of {tape.moments}, converged in {again} calls",
+    )
+    assert not wrong, "\n".join([f"{len(wrong)} things are wrong:", *wrong[:20]])
