@@ -76,42 +76,45 @@ def find_garbage(
     keep_templates = {name for name, release in template_of if release in needed or release in standing}
     dead_templates = [(name, "its release is not needed") for name in templates if name not in keep_templates]
 
-    dead_images: list[tuple[CloudImage, str]] = []
-    bases_in_use: set[str] = set()
-    for image in images:
-        if tags.RELEASE not in image.tags:
-            continue
-        ours = image.tags.get(tags.SERVICE) == service
-        wanted = ReleaseId(image.tags[tags.RELEASE]) in needed or (not head.destroyed and _young(image, now))
-        if ours and not wanted:
-            dead_images.append((image, f"release {image.tags[tags.RELEASE]} is not needed"))
-        else:
-            bases_in_use.add(image.tags.get(tags.IMAGE, ""))
     deployed = {release.image for release in releases}
-    dead_images += [
-        (image, f"no release is made of {image.name}")
-        for image in images
-        if tags.RELEASE not in image.tags and image.digest in deployed and image.digest not in bases_in_use
-    ]
-    gone = {image.disk for image, _ in dead_images}
-    used = {image.disk for image in images} - gone
+
+    def in_vain(thing: CloudImage | UploadedDisk, bases: Collection[str]) -> str:
+        """Why nobody needs an image, or the disk of one; "" where somebody does, or may."""
+        release = thing.tags.get(tags.RELEASE)
+        if not head.destroyed and _young(thing, now):
+            return ""
+        if release is not None:
+            ours = thing.tags.get(tags.SERVICE) == service
+            return f"release {release} is not needed" if ours and release not in needed else ""
+        return f"no release is made of {thing.name}" if thing.digest in deployed and thing.digest not in bases else ""
+
+    bases = {
+        image.tags.get(tags.IMAGE, "") for image in images if tags.RELEASE in image.tags and not in_vain(image, ())
+    }
+    dead_images = [(image, why) for image in images if (why := in_vain(image, bases))]
+    gone = {image.id for image, _ in dead_images}
+    used = {image.disk for image in images if image.id not in gone}
+    theirs = {image.disk for image, _ in dead_images}
     dead_disks = []
     for disk in disks:
         if disk.id in used:
             continue
-        if disk.id in gone:
+        if disk.id in theirs:
             dead_disks.append((disk, "its image goes"))
+        elif why := in_vain(disk, bases):
+            # Its image is gone already: a sweep ended between the two.
+            dead_disks.append((disk, why))
         elif _orphaned(disk, service, now):
             dead_disks.append((disk, "an upload that no image was made of"))
     return Garbage(tuple(dead_groups), tuple(dead_templates), tuple(dead_images), tuple(dead_disks))
 
 
 _YOUNG = 3600.0
-"""An image this new may be of a deploy that has not come to its run yet."""
+"""An image or disk this new may be of a deploy that has not come to its run yet."""
 
 
-def _young(image: CloudImage, now: datetime) -> bool:
-    return image.created is not None and (now - image.created).total_seconds() < _YOUNG
+def _young(thing: CloudImage | UploadedDisk, now: datetime) -> bool:
+    return thing.created is not None and (now - thing.created).total_seconds() < _YOUNG
 
 
 _UPLOAD_DAY = 24 * 3600.0

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from osvdeploy import api
 from osvdeploy.cloud import aws
 from osvdeploy.cloud.interfaces import ProbeAnswer, ProbeRequest
 from osvdeploy.context import Context, ProcessIdentity, VirtualClock
@@ -118,6 +119,10 @@ class Account(AwsWorld):
         here = self.process()
         return here.manager.destroy(here.ctx)
 
+    def gc(self, keep: int = 10) -> object:
+        here = self.process()
+        return api.gc(here.ctx, api.Service("hello", "production", str(self.folder / "ledger")), keep=keep)
+
     # ------------------------------------------------------------------------------------------------- to look at it
 
     def holdings(self) -> dict[str, list[str]]:
@@ -196,6 +201,11 @@ def _prepared(*live: str, new: str | None = None, program: Mapping[str, object] 
     return prepare
 
 
+def _destroyed(account: Account) -> None:
+    account.put_into_service("1.0.0", "1.1.0")
+    account.destroy()
+
+
 def _one(version: str) -> frozenset[str]:
     return frozenset({version})
 
@@ -230,6 +240,7 @@ SCENARIOS = [
         "1.0.0",
     ),
     Scenario("destroy", _prepared("1.0.0", "1.1.0"), lambda each: each.destroy(), None, None),
+    Scenario("gc of what was destroyed", _destroyed, lambda each: each.gc(), None, None),
 ]
 
 
@@ -360,6 +371,7 @@ def test_dying_at_any_call_converges(
     """Dead before or after any call, the same command again leaves what a run without trouble leaves, unnoticed."""
     monkeypatch.setattr(aws, "Aws", SharedSdk)
     account = Account(tmp_path)
+    monkeypatch.setattr(api, "connect", lambda ctx, cloud, region: aws.connect(ctx, region, account.session))
     scenario.before(account)
 
     tape = Tape(account, scenario, began=scenario.name != "first deploy")

@@ -1,0 +1,311 @@
+"""What may go: nothing that serves, is warm, pinned, being rolled out or used by another service; but all else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from osvdeploy.cloud import tags
+from osvdeploy.cloud.interfaces import CloudImage, GroupState, ReleaseId, Slot, Tags, UploadedDisk
+from osvdeploy.rollout.ledger import Head, Served, SlotRecord
+from osvdeploy.rollout.model import Stage
+from osvdeploy.rollout.releases import Release, group_name
+from osvdeploy.rollout.retention import Garbage, find_garbage, needed_releases
+from tests.rollout import made
+from tests.rollout.made import NOW, after
+
+OURS, THEIRS = "hello/production", "hello/staging"
+VERSIONS = tuple(f"1.{number}.0" for number in range(6))
+HOUR, DAY = 3600.0, 86_400.0
+
+
+def release(version: str) -> Release:
+    return made.release(version)
+
+
+def ids(*versions: str) -> set[ReleaseId]:
+    return {release(version).id for version in versions}
+
+
+def slot(version: str, warm: float | None = None) -> SlotRecord:
+    """What stands in a slot; ``warm`` in seconds from now."""
+    one = release(version)
+    return SlotRecord(one.id, group_name(OURS, one), NOW, None if warm is None else after(warm))
+
+
+def head(version: str | None = "1.0.0", /, **changes: object) -> Head:
+    """1.0.0 serves in blue, and that is all."""
+    slots = {Slot.BLUE: slot(version)} if version else {}
+    plain = Head(service=OURS, n=1, epoch=1, nonce="", written=NOW, why="", slots=slots)
+    return replace(replace(plain, serving=Slot.BLUE if version else None), **changes)  # type: ignore[arg-type]  # the caller names fields
+
+
+def image_tags(one: Release, service: str | None) -> dict[str, str]:
+    """Tags of a release of a service; of the image under it where ``service`` is None."""
+    if service is None:
+        return tags.image_tags(one.app, one.version, one.image)
+    return tags.release_tags(
+        tags.service_tags(one.app, service, "ledger"),
+        release=one.id,
+        version=one.version,
+        image=one.image,
+        configuration=one.configuration,
+        digest=one.digest,
+    )
+
+
+@dataclass
+class Holdings:
+    """What an account holds of the app hello."""
+
+    groups: list[GroupState] = field(default_factory=list)
+    templates: list[str] = field(default_factory=list)
+    images: list[CloudImage] = field(default_factory=list)
+    disks: list[UploadedDisk] = field(default_factory=list)
+
+    def add(self, version: str, service: str | None, *, age: float = DAY * 9, image: bool = True) -> str:
+        """A disk, and unless told otherwise its image: the name of both."""
+        one = release(version)
+        name = f"hello-{version}" if service is None else f"{one.id}@{service}"
+        digest = one.image if service is None else one.digest
+        labels: Tags = image_tags(one, service)
+        self.disks.append(UploadedDisk(f"disk of {name}", name, digest, 1, labels, after(-age)))
+        if image:
+            self.images.append(CloudImage(f"image of {name}", name, digest, f"disk of {name}", labels, after(-age)))
+        return name
+
+    def add_group(self, version: str, deleting: bool = False) -> str:
+        one = release(version)
+        name = group_name(OURS, one)
+        self.groups.append(made.group(name, one.id, deleting=deleting))
+        self.templates.append(name)
+        return name
+
+    def garbage(self, head: Head, deployed: Iterable[str] = VERSIONS, keep: int = 0, now: datetime = NOW) -> Garbage:
+        known = [release(version) for version in deployed]
+        return find_garbage(
+            head,
+            known,
+            keep,
+            now,
+            groups=self.groups,
+            templates=self.templates,
+            template_of=[(group_name(OURS, one), one.id) for one in known],
+            images=self.images,
+            disks=self.disks,
+        )
+
+    def sweep(self, garbage: Garbage) -> None:
+        groups, templates = (dict(found) for found in (garbage.groups, garbage.templates))
+        images, disks = {image.id for image, _ in garbage.images}, {disk.id for disk, _ in garbage.disks}
+        self.groups = [group for group in self.groups if group.name not in groups]
+        self.templates = [name for name in self.templates if name not in templates]
+        self.images = [image for image in self.images if image.id not in images]
+        self.disks = [disk for disk in self.disks if disk.id not in disks]
+
+
+def named(things: Sequence[tuple[CloudImage | UploadedDisk, str]]) -> set[str]:
+    return {thing.name for thing, _ in things}
+
+
+# -------------------------------------------------------------------------------------------------------- needed
+
+
+def test_what_serves_is_needed() -> None:
+    """And nothing else, where nothing else is asked for."""
+    assert needed_releases(head("1.0.0"), 0, NOW) == ids("1.0.0")
+
+
+def test_what_is_warm_is_needed_until_it_is_cold() -> None:
+    """To the second that the ledger names."""
+    warm = head("1.1.0", slots={Slot.BLUE: slot("1.1.0"), Slot.GREEN: slot("1.0.0", warm=60)})
+    assert needed_releases(warm, 0, NOW) == ids("1.0.0", "1.1.0")
+    assert needed_releases(warm, 0, after(60)) == ids("1.1.0")
+
+
+def test_both_sides_of_a_run_are_needed() -> None:
+    """As long as it is not over."""
+    run = replace(made.run(), candidate=release("1.2.0").id, stable=release("1.1.0").id)
+    assert needed_releases(head("1.0.0", run=run), 0, NOW) == ids("1.0.0", "1.1.0", "1.2.0")
+    over = run.enter(Stage.DONE, NOW, "")
+    assert needed_releases(head("1.0.0", run=over), 0, NOW) == ids("1.0.0")
+
+
+@pytest.mark.parametrize("keep", [0, 1, 2, 9])
+def test_the_newest_that_served_are_needed(keep: int) -> None:
+    """As many as asked for: they are what one can go back to."""
+    served = tuple(Served(release(version).id, NOW) for version in VERSIONS[:4])
+    wanted = ids(*VERSIONS[:4][4 - min(keep, 4) :])
+    assert needed_releases(head(None, served=served), keep, NOW) == wanted
+
+
+def test_of_a_destroyed_service_the_pinned_alone_is_needed() -> None:
+    """Whatever once served."""
+    served = tuple(Served(release(version).id, NOW) for version in VERSIONS)
+    gone = head(None, destroyed=True, served=served, pins=(release("1.3.0").id,))
+    assert needed_releases(gone, 9, NOW) == ids("1.3.0")
+
+
+# -------------------------------------------------------------------------------------------------------- garbage
+
+
+def test_a_group_that_neither_serves_nor_is_warm_goes() -> None:
+    """Its template too, unless the release may be gone back to; one that is on its way is left alone."""
+    account = Holdings()
+    serving, cold, going = account.add_group("1.0.0"), account.add_group("1.1.0"), account.add_group("1.2.0", True)
+    served = (Served(release("1.1.0").id, NOW),)
+    found = account.garbage(head("1.0.0", served=served), keep=1)
+    assert {name for name, _ in found.groups} == {cold}
+    assert {name for name, _ in found.templates} == {going}
+    assert serving not in dict(found.templates)
+
+
+def test_a_release_goes_with_the_image_under_it() -> None:
+    """When nobody else stands on that image; with both disks."""
+    account = Holdings()
+    names = {account.add("1.1.0", None), account.add("1.1.0", OURS)}
+    account.add("1.0.0", None), account.add("1.0.0", OURS)
+    found = account.garbage(head("1.0.0"))
+    assert named(found.images) == named(found.disks) == names
+
+
+def test_an_image_that_another_service_stands_on_stays() -> None:
+    """Its ledger is not known here: a release of its own in the account is what says so."""
+    account = Holdings()
+    account.add("1.1.0", None), account.add("1.1.0", THEIRS)
+    ours = account.add("1.1.0", OURS)
+    found = account.garbage(head("1.0.0"))
+    assert named(found.images) == named(found.disks) == {ours}
+
+
+def test_an_image_that_was_never_deployed_from_here_is_left_alone() -> None:
+    """It was published for somebody."""
+    account = Holdings()
+    account.add("1.1.0", None)
+    assert account.garbage(head("1.0.0"), deployed=["1.0.0"]).empty
+
+
+@pytest.mark.parametrize("service", [OURS, None])
+def test_what_was_made_just_now_may_be_of_a_deploy_under_way(service: str | None) -> None:
+    """A deploy publishes before it takes the lease. An hour later it is over; a destroyed service waits for none."""
+    account = Holdings()
+    name = account.add("1.1.0", service, age=HOUR - 1)
+    assert account.garbage(head("1.0.0")).empty
+    assert named(account.garbage(head("1.0.0"), now=after(1)).images) == {name}
+    assert named(account.garbage(head(None, destroyed=True)).images) == {name}
+
+
+@pytest.mark.parametrize("service", [OURS, None])
+def test_a_disk_whose_image_went_goes_as_its_image_did(service: str | None) -> None:
+    """Nothing is left over where a sweep ended between the two."""
+    account = Holdings()
+    name = account.add("1.1.0", service, age=2 * HOUR, image=False)
+    assert named(account.garbage(head("1.0.0")).disks) == {name}
+    assert account.garbage(head("1.1.0")).empty is (service is not None)
+
+
+def test_an_upload_without_image_is_given_a_day() -> None:
+    """Of a release that nobody here deployed: it may be one under way, here or elsewhere."""
+    account = Holdings()
+    name = account.add("1.1.0", None, age=DAY, image=False)
+    account.add("1.1.0", THEIRS, age=DAY, image=False)
+    assert account.garbage(head("1.0.0"), deployed=["1.0.0"]).empty
+    assert named(account.garbage(head("1.0.0"), deployed=["1.0.0"], now=after(1)).disks) == {name}
+
+
+def test_a_disk_under_two_images_stays_while_one_does() -> None:
+    """A cloud would refuse to take it away."""
+    account = Holdings()
+    account.add("1.1.0", OURS), account.add("1.0.0", OURS)
+    going, staying = account.images
+    account.images = [replace(going, disk=staying.disk), staying]
+    found = account.garbage(head("1.0.0"))
+    assert named(found.images) == {going.name}
+    assert staying.disk not in {disk.id for disk, _ in found.disks}
+
+
+# ---------------------------------------------------------------------------------------------------- any account
+
+_version = st.sampled_from(VERSIONS)
+_slot = st.builds(slot, _version, st.none() | st.floats(-HOUR, HOUR))
+_thing = st.tuples(
+    _version, st.sampled_from([OURS, THEIRS, None]), st.sampled_from([60.0, 2 * HOUR, 2 * DAY]), st.booleans()
+)
+
+
+@st.composite
+def _heads(draw: st.DrawFn) -> Head:
+    run = draw(st.none() | st.builds(lambda one, other: (one, other), _version, _version))
+    unfinished = None
+    if run is not None:
+        candidate, stable = (release(version) for version in run)
+        unfinished = replace(made.run(), candidate=candidate.id, stable=stable.id)
+        if draw(st.booleans()):
+            unfinished = unfinished.enter(Stage.DONE, NOW, "")
+    slots = draw(st.dictionaries(st.sampled_from(list(Slot)), _slot))
+    serving = draw(st.sampled_from([None, *slots]))
+    return head(
+        None,
+        slots=slots,
+        serving=serving,
+        run=unfinished,
+        served=tuple(Served(release(version).id, NOW) for version in draw(st.lists(_version, unique=True))),
+        pins=tuple(release(version).id for version in draw(st.lists(_version, max_size=1))),
+        destroyed=draw(st.booleans()) and unfinished is None and serving is None,
+    )
+
+
+@settings(max_examples=150, deadline=None)
+@given(_heads(), st.lists(_thing, max_size=9), st.lists(_version, unique=True), st.sets(_version), st.integers(0, 3))
+def test_of_any_account_only_garbage_goes_and_all_of_it(
+    head: Head, things: list[tuple[str, str | None, float, bool]], groups: list[str], deployed: set[str], keep: int
+) -> None:
+    """What is needed stays, with all it stands on; and after a sweep a second look finds nothing."""
+    account = Holdings()
+    for version, service, age, image in things:
+        if not any(disk.name.startswith(_named_as(version, service)) for disk in account.disks):
+            account.add(version, service, age=age, image=image)
+    for version in groups:
+        account.add_group(version)
+    before = Holdings(list(account.groups), list(account.templates), list(account.images), list(account.disks))
+
+    account.sweep(account.garbage(head, deployed, keep))
+
+    needed = needed_releases(head, keep, NOW)
+    running = set() if head.destroyed else _running(head)
+    assert [group for group in before.groups if group.release in running] == account.groups
+    kept = [image for image in before.images if _used(image, needed)]
+    assert all(image in account.images for image in kept)
+    bases = {image.tags[tags.IMAGE] for image in kept}
+    assert all(image in account.images for image in before.images if image.digest in bases)
+    disks = {disk.id for disk in account.disks}
+    assert all(image.disk in disks for image in account.images)
+    assert {group.name for group in account.groups} <= {*account.templates} | {
+        name for name in before.templates if name not in {group_name(OURS, release(each)) for each in deployed}
+    }
+    assert account.garbage(head, deployed, keep).empty
+
+
+def _named_as(version: str, service: str | None) -> str:
+    return f"hello-{version}" if service is None else f"{release(version).id}@{service}"
+
+
+def _running(head: Head) -> set[ReleaseId]:
+    """What serves, is warm, or is one side of a run."""
+    running = {record.release for record in head.slots.values() if record.warm_until and record.warm_until > NOW}
+    if head.stable is not None:
+        running.add(head.stable.release)
+    if head.unfinished is not None:
+        running |= {each for each in (head.unfinished.candidate, head.unfinished.stable) if each is not None}
+    return running
+
+
+def _used(image: CloudImage, needed: set[ReleaseId]) -> bool:
+    """A release's image that our service needs, or that another service's release is."""
+    own = image.tags.get(tags.RELEASE)
+    return own is not None and (image.tags[tags.SERVICE] != OURS or own in needed)
