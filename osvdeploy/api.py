@@ -556,6 +556,11 @@ def gc(ctx: Context, service: Service, *, keep: int = 10, dry_run: bool = False)
         return _find_garbage(ctx, ledger, cloud, head, keep)
     with lease.held(ctx, ledger, "gc") as held:
         garbage = _find_garbage(ctx, ledger, cloud, held.head, keep)
+        gone = {name for name, _ in garbage.groups}
+        slots = {slot: record for slot, record in held.head.slots.items() if record.group not in gone}
+        if slots != held.head.slots:
+            # First: a group that no slot names is found again, a slot whose group is gone is not.
+            held.save(ctx, "gc", slots=slots)
         for group, why in garbage.groups:
             ctx.report(Note(f"removing group {group}: {why}"))
             cloud.groups.delete(ctx, group)
@@ -570,10 +575,6 @@ def gc(ctx: Context, service: Service, *, keep: int = 10, dry_run: bool = False)
             ctx.report(Note(f"removing disk {disk.name} ({disk.id}): {why}"))
             cloud.snapshots.delete(ctx, disk.id)
             held.renew(ctx)
-        if garbage.groups:
-            gone = {name for name, _ in garbage.groups}
-            slots = {slot: record for slot, record in held.head.slots.items() if record.group not in gone}
-            held.save(ctx, "gc", slots=slots)
     return garbage
 
 

@@ -123,6 +123,10 @@ class Account(AwsWorld):
         here = self.process()
         return api.gc(here.ctx, api.Service("hello", "production", str(self.folder / "ledger")), keep=keep)
 
+    def abandoned(self) -> None:
+        """Two hours pass: what was warm is cold, what was new is old."""
+        self.wait(7200)
+
     # ------------------------------------------------------------------------------------------------- to look at it
 
     def holdings(self) -> dict[str, list[str]]:
@@ -206,6 +210,11 @@ def _destroyed(account: Account) -> None:
     account.destroy()
 
 
+def _aged(account: Account) -> None:
+    account.put_into_service("1.0.0", "1.1.0", "1.2.0")
+    account.abandoned()
+
+
 def _one(version: str) -> frozenset[str]:
     return frozenset({version})
 
@@ -241,6 +250,7 @@ SCENARIOS = [
     ),
     Scenario("destroy", _prepared("1.0.0", "1.1.0"), lambda each: each.destroy(), None, None),
     Scenario("gc of what was destroyed", _destroyed, lambda each: each.gc(), None, None),
+    Scenario("gc of what serves", _aged, lambda each: each.gc(keep=1), _one("1.2.0"), "1.2.0"),
 ]
 
 
