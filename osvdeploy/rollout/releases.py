@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from osvdeploy.cloud.interfaces import HealthRule, ReleaseId, Route
 from osvdeploy.cloud.tags import service_tags
-from osvdeploy.digests import Digest, digest_of
+from osvdeploy.digests import Digest, digest_of, sha256
 
 
 class StrategyKind(StrEnum):
@@ -103,8 +103,11 @@ def service_key(service: str) -> str:
 
 
 def group_name(service: str, release: Release) -> str:
-    """Name of the release's group and template."""
-    return f"osvd-{service_key(service)}-{release.digest[:8]}"
+    """Name of the release's group and template.
+
+    From its id, not from its digest: two versions of the same bytes are two releases, which may stand side by side.
+    """
+    return f"osvd-{service_key(service)}-{sha256(release.id.encode())[:8]}"
 
 
 def configuration_digest(environment: Sequence[tuple[str, str]], boot: Sequence[tuple[str, str | None]]) -> Digest:

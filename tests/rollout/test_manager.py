@@ -11,6 +11,7 @@ from osvdeploy.cloud.memory import Call, Moment
 from osvdeploy.errors import Interrupted, LeaseHeld, NotOurs, ReleaseHeld, UsageError
 from osvdeploy.rollout import lease
 from osvdeploy.rollout.model import Outcome, Stage
+from osvdeploy.rollout.releases import Release, release_id
 from tests.rollout.made import SETTINGS
 from tests.rollout.service import Service
 
@@ -44,6 +45,25 @@ def test_a_third_deploy_takes_the_oldest_ones_place(service: Service) -> None:
         service.deploy(version)
     assert service.cloud.serving == {service.id("1.2.0")}
     assert service.cloud.running == {service.id("1.1.0"), service.id("1.2.0")}
+
+
+class SameBytes(Service):
+    """A service whose versions differ in nothing but their number."""
+
+    def release(self, version: str) -> Release:
+        first = super().release("1.0.0")
+        return replace(first, id=release_id(first.app, version, first.digest), version=version)
+
+
+def test_a_version_with_the_bytes_of_the_one_before_is_a_release_of_its_own() -> None:
+    """Raising the version alone deploys: its machines stand beside those of the release with the same digest."""
+    service = SameBytes()
+    for version in ("1.0.0", "1.0.1", "1.0.2"):
+        assert service.deploy(version).outcome is Outcome.SUCCEEDED
+    assert service.cloud.serving == {service.id("1.0.2")}
+    assert service.cloud.running == {service.id("1.0.1"), service.id("1.0.2")}
+    assert service.rollback().outcome is Outcome.SUCCEEDED
+    assert service.cloud.serving == {service.id("1.0.1")}
 
 
 def test_a_release_that_answers_500_never_gets_traffic(service: Service) -> None:
