@@ -1,14 +1,14 @@
 """A whole command on AWS, from bytes to traffic, dies at any of its calls; the next process runs the same command.
 
-Each scenario runs once without trouble. Before and after each of its calls everything is kept as a kill -9 would leave
-it: the account, the guests, the ledger and the journal on this machine, the time. From each such moment another process
-then runs the command again, with nothing but that to go by. What stands in the end must be what the run without trouble
-left, and on the way no client may have seen an error.
+Each scenario runs once without trouble. Before and after each of its calls, and of its writes to the ledger, everything
+is kept as a kill -9 would leave it: the account, the guests, the ledger and the journal on this machine, the time. From
+each such moment another process then runs a command, with nothing but that to go by. What stands in the end must be
+what the run without trouble left, and on the way no client may have seen an error.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,12 +17,13 @@ import pytest
 from osvdeploy import api
 from osvdeploy.cloud import aws
 from osvdeploy.cloud.interfaces import ProbeAnswer, ProbeRequest
+from osvdeploy.cloud.local.store import DirectoryStore
 from osvdeploy.context import Context, ProcessIdentity, VirtualClock
-from osvdeploy.errors import OsvDeployError
+from osvdeploy.errors import OsvDeployError, UsageError
 from osvdeploy.events import StageEntered
 from osvdeploy.osv.image import RawImage
 from osvdeploy.rollout.manager import Rollout
-from osvdeploy.rollout.model import Limits, Outcome
+from osvdeploy.rollout.model import Kind, Limits, Outcome
 from osvdeploy.rollout.releases import Release
 from osvdeploy.sandbox.core import Moment, Sandbox
 from osvdeploy.sandbox.inprocess import Client
@@ -87,17 +88,14 @@ class Account(AwsWorld):
         super().__init__(folder)
         self.prober = self.watched = WatchedProber(self.sandbox, self.clock)
         self.customer = Client(self.sandbox, self.clock)
-        self.same_machine = False
         self.releases: dict[str, Release] = {}
         self.raws: dict[str, RawImage] = {}
 
     # -------------------------------------------------------------------------------------------------- as a user
 
     def identity(self, number: int) -> ProcessIdentity:
-        """On this machine, and dead by now; or on a host of its own, so that its lease must be waited out."""
-        if self.same_machine:
-            return replace(ProcessIdentity.current(), pid=number, started=f"before-{number}")
-        return super().identity(number)
+        """On this machine, and dead as soon as anybody asks."""
+        return replace(ProcessIdentity.current(), pid=number, started=f"before-{number}")
 
     def process(self, limits: Limits | None = None) -> Process:
         return super().process(limits or LIMITS)
@@ -115,9 +113,19 @@ class Account(AwsWorld):
         self.raw = self.raws[version]
         return self.deploy(self.releases[version])
 
-    def destroy(self) -> object:
-        here = self.process()
-        return here.manager.destroy(here.ctx)
+    def go_back(self) -> Rollout:
+        """`osvdeploy rollback`; names its release where the one that died was over, not to go back twice."""
+        run = self.head.run
+        assert run is not None
+        return self.rollback(self.releases["1.0.0"] if run.kind is Kind.ROLLBACK and run.over else None)
+
+    def destroy(self) -> None:
+        """`osvdeploy destroy`, which says so when all is gone already."""
+        here, gone = self.process(), self.head.destroyed
+        try:
+            here.manager.destroy(here.ctx)
+        except UsageError as error:
+            assert gone and "was destroyed" in str(error), error
 
     def gc(self, keep: int = 10) -> object:
         here = self.process()
@@ -221,9 +229,11 @@ def _one(version: str) -> frozenset[str]:
 
 _BOTH = frozenset({"1.0.0", "1.1.0"})
 
+BLUE_GREEN = Scenario("blue-green", _prepared("1.0.0", new="1.1.0"), lambda each: each.again("1.1.0"), _BOTH, "1.1.0")
+
 SCENARIOS = [
     Scenario("first deploy", _prepared(new="1.0.0"), lambda each: each.again("1.0.0"), _one("1.0.0"), "1.0.0"),
-    Scenario("blue-green", _prepared("1.0.0", new="1.1.0"), lambda each: each.again("1.1.0"), _BOTH, "1.1.0"),
+    BLUE_GREEN,
     Scenario(
         "release that answers 500",
         _prepared("1.0.0", new="1.1.0", program=BAD),
@@ -240,7 +250,7 @@ SCENARIOS = [
         "1.0.0",
         fails=True,
     ),
-    Scenario("warm rollback", _prepared("1.0.0", "1.1.0"), lambda each: each.rollback(), _BOTH, "1.0.0"),
+    Scenario("warm rollback", _prepared("1.0.0", "1.1.0"), lambda each: each.go_back(), _BOTH, "1.0.0"),
     Scenario(
         "cold rollback",
         _prepared("1.0.0", "1.1.0", "1.2.0"),
@@ -311,12 +321,13 @@ class Watch:
 
 @dataclass
 class Tape(Watch):
-    """A watch that also keeps the moments worth dying at: around every change, and before and after the first read of
-    each kind since the stage began and since the last change (those after it are polls)."""
+    """A watch that also keeps the moments worth dying at: around every change, every write to the ledger, and the first
+    read of each kind since the stage began and since the last change (those after it are polls)."""
 
     points: list[Point] = field(default_factory=list)
     moments: int = 0
     changes: int = 0
+    writes: int = 0
     events: int = 0
     stage: str = ""
     chosen: bool = False
@@ -330,25 +341,86 @@ class Tape(Watch):
         super().__call__(moment, call)
         self.moments += 1
         if moment is Moment.BEFORE:
-            stage = self._stage()
-            self.chosen = call.mutating or (stage, self.changes, call.operation) not in self.seen
-            self.seen.add((stage, self.changes, call.operation))
+            self.stage = self._stage()
+            self.chosen = call.mutating or (self.stage, self.changes, call.operation) not in self.seen
+            self.seen.add((self.stage, self.changes, call.operation))
             self.changes += call.mutating
-            self.stage = stage
         if self.chosen:
-            kept = self.account.kept()
-            # Between the end of one call and the begin of the next there is often nothing that anybody could see.
-            if kept.mark not in self.marks:
-                self.marks.add(kept.mark)
-                told = f"{moment} call {self.calls} in {self.stage}, {call.service}.{call.operation}"
-                proof = self.account.watched.proof
-                self.points.append(Point(told, kept, replace(proof), self.began))
+            self._keep(f"{moment} call {self.calls} in {self.stage}, {call.service}.{call.operation}")
+
+    def writing(self, moment: Moment) -> None:
+        """Is called around every write to the ledger."""
+        self.moments += 1
+        self.writes += moment is Moment.BEFORE
+        self._keep(f"{moment} write {self.writes} after call {self.calls} in {self._stage()}")
+
+    def _keep(self, told: str) -> None:
+        kept = self.account.kept()
+        # Between the end of one call and the begin of the next there is often nothing that anybody could see.
+        if kept.mark not in self.marks:
+            self.marks.add(kept.mark)
+            self.points.append(Point(told, kept, replace(self.account.watched.proof), self.began))
 
     def _stage(self) -> str:
         for event in reversed(self.account.recorder.events[self.events :]):
             if isinstance(event, StageEntered):
                 return str(event.stage)
         return "begin"
+
+
+def taped(account: Account, scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> Tape:
+    """Run a scenario without trouble, and keep its moments."""
+    monkeypatch.setattr(aws, "Aws", SharedSdk)
+    monkeypatch.setattr(api, "connect", lambda ctx, cloud, region: aws.connect(ctx, region, account.session))
+    scenario.before(account)
+    tape = Tape(account, scenario, began=scenario.name != "first deploy")
+    put = DirectoryStore.put_if_absent
+
+    def writing(store: DirectoryStore, ctx: Context, key: str, content: bytes) -> bool:
+        tape.writing(Moment.BEFORE)
+        done = put(store, ctx, key, content)
+        tape.writing(Moment.AFTER)
+        return done
+
+    with monkeypatch.context() as patched:
+        patched.setattr(DirectoryStore, "put_if_absent", writing)
+        account.sandbox.hook = tape
+        ended = scenario.command(account)
+        account.sandbox.hook = None
+    assert not isinstance(ended, Rollout) or (ended.exit_code != 0) == scenario.fails
+    assert not tape.wrong
+    return tape
+
+
+def revived(account: Account, tape: Tape, points: Sequence[Point], then: Callable[[Account], list[str]]) -> list[str]:
+    """What is wrong when another process does ``then`` after a death at each of these points."""
+    wrong = []
+    for number, point in enumerate(points):
+        account.put_back(point.kept)
+        # By turns: it is there at once, or when a minute has passed.
+        account.wait(60.0 * (number % 2))
+        account.watched.proof = replace(point.proof)
+        watch = Watch(account, tape.scenario, point.began)
+        account.sandbox.hook = watch
+        try:
+            found = then(account)
+        except (OsvDeployError, AssertionError) as error:
+            found = [f"{type(error).__name__}: {error}"]
+        account.sandbox.hook = None
+        wrong += [f"{point.told}: {each}" for each in (*watch.wrong, *found)]
+    return wrong
+
+
+def listed(wrong: list[str]) -> str:
+    return "\n".join([f"{len(wrong)} things are wrong:", *wrong[:20]])
+
+
+def told(tape: Tape, died: int, then: str) -> str:
+    """A line for the table at the end of the test run."""
+    return (
+        f"{tape.scenario.name:25} {tape.calls:4} calls  {tape.changes:3} changes  {tape.writes:3} ledger writes  "
+        f"{tape.moments:4} moments to die at  died at {died:3}, then {then}"
+    )
 
 
 def finished(account: Account, scenario: Scenario) -> dict[str, object]:
@@ -364,8 +436,10 @@ def finished(account: Account, scenario: Scenario) -> dict[str, object]:
         assert {answer and answer.headers.get("x-release") for answer in answers} == {right}
         assert head.stable is not None and head.stable.release == right and head.serving is not None
         assert head.place is not None and account.weighed() == {_arn(account, str(head.serving))}
-        for record in head.slots.values():
-            assert account.document("autoscaling.group", record.group), f"{record} has no group"
+    groups = {record.group for record in head.slots.values()}
+    held = account.held()
+    assert set(held.get("autoscaling.group", ())) == groups, f"the ledger has {groups}"
+    assert len(held.get("instance", ())) == account.settings.capacity * len(groups)
     return {**account.holdings(), **account.recorded()}
 
 
@@ -379,46 +453,72 @@ def test_dying_at_any_call_converges(
     scenario: Scenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property: Callable[[str, object], None]
 ) -> None:
     """Dead before or after any call, the same command again leaves what a run without trouble leaves, unnoticed."""
-    monkeypatch.setattr(aws, "Aws", SharedSdk)
     account = Account(tmp_path)
-    monkeypatch.setattr(api, "connect", lambda ctx, cloud, region: aws.connect(ctx, region, account.session))
-    scenario.before(account)
-
-    tape = Tape(account, scenario, began=scenario.name != "first deploy")
-    account.sandbox.hook = tape
-    ended = scenario.command(account)
-    account.sandbox.hook = None
-    assert not isinstance(ended, Rollout) or (ended.exit_code != 0) == scenario.fails
-    assert not tape.wrong
+    tape = taped(account, scenario, monkeypatch)
     wanted = finished(account, scenario)
 
-    wrong: list[str] = []
-    again = 0
-    for number, point in enumerate(tape.points):
-        account.put_back(point.kept)
-        # By turns: the dead one is known to be dead, or its lease has to be waited out.
-        account.same_machine = number % 2 == 0
-        account.watched.proof = replace(point.proof)
-        watch = Watch(account, scenario, point.began)
-        account.sandbox.hook = watch
+    def again(account: Account) -> list[str]:
+        scenario.command(account)
+        account.sandbox.hook = None
+        found = finished(account, scenario)
+        return [
+            f"{what}: {found.get(what)}, not {wanted.get(what)}"
+            for what in sorted({*found, *wanted})
+            if found.get(what) != wanted.get(what)
+        ]
+
+    wrong = revived(account, tape, tape.points, again)
+    record_property("told", told(tape, len(tape.points), "the same again"))
+    assert not wrong, listed(wrong)
+
+
+def test_a_dead_deploy_can_be_rolled_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property: Callable[[str, object], None]
+) -> None:
+    """However far it got, a rollback brings back what served, and takes what it made out of traffic and away."""
+    account = Account(tmp_path)
+    tape = taped(account, BLUE_GREEN, monkeypatch)
+    [blue] = [name for name in account.holdings()["autoscaling.group"] if "1.0.0" in name]
+
+    def go_back(account: Account) -> list[str]:
         try:
-            scenario.command(account)
-            account.sandbox.hook = None
-            found = finished(account, scenario)
-        except (OsvDeployError, AssertionError) as error:
-            watch.wrong.append(f"{type(error).__name__}: {error}")
-        else:
-            watch.wrong += [
-                f"{what}: {found.get(what)}, not {wanted.get(what)}"
-                for what in sorted({*found, *wanted})
-                if found.get(what) != wanted.get(what)
-            ]
-        again += watch.calls
-        wrong += [f"{point.told}: {each}" for each in watch.wrong]
-    account.sandbox.hook = None
-    record_property(
-        "told",
-        f"{scenario.name}: {tape.calls} calls ({tape.changes} of them changes), died at {len(tape.points)} different "
-        f"moments of {tape.moments}, converged in {again} calls",
-    )
-    assert not wrong, "\n".join([f"{len(wrong)} things are wrong:", *wrong[:20]])
+            account.rollback()
+        except UsageError as error:
+            # Nothing had moved yet.
+            assert "no release served before" in str(error), error
+        account.sandbox.hook = None
+        found = finished(account, replace(BLUE_GREEN, serving="1.0.0"))
+        groups = found["autoscaling.group"]
+        return [] if groups == [blue] else [f"groups {groups}"]
+
+    points = tape.points[::2]
+    wrong = revived(account, tape, points, go_back)
+    record_property("told", told(tape, len(points), "rollback"))
+    assert not wrong, listed(wrong)
+
+
+def test_a_dead_deploy_can_be_destroyed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property: Callable[[str, object], None]
+) -> None:
+    """However far it got: nothing of the service is left, and gc finds what was uploaded, a day later."""
+    account = Account(tmp_path)
+    scenario = replace(BLUE_GREEN, answers=None, serving=None)
+    tape = taped(account, scenario, monkeypatch)
+
+    def destroy(account: Account) -> list[str]:
+        account.destroy()
+        account.sandbox.hook = None
+        account.wait(2 * 86_400)
+        account.gc()
+        finished(account, scenario)
+        # An image that nothing here was ever deployed from is somebody's own; it was all that this deploy had made.
+        return [
+            f"{kind}: {names}"
+            for kind, names in account.holdings().items()
+            if kind not in ("image", "snapshot") or names != ["hello-1.1.0"]
+        ]
+
+    points = tape.points[1::2]
+    wrong = revived(account, tape, points, destroy)
+    record_property("told", told(tape, len(points), "destroy and gc"))
+    assert not wrong, listed(wrong)
