@@ -36,7 +36,8 @@ class SystemClock:
         return datetime.now(UTC)
 
     def monotonic(self) -> float:
-        return time.monotonic()
+        # time.monotonic() stands still while a laptop sleeps; another host's watch on our lease does not.
+        return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
     def wait(self, seconds: float, cancelled: threading.Event) -> None:
         cancelled.wait(seconds)

@@ -297,7 +297,7 @@ class RouteState:
 
     ``backends`` has the slots that are wired up whole: backend and preview rule. ``weights`` is None while the
     route's own rule does not exist. ``base_url`` is where a client enters (scheme, address, port), ``addresses`` the
-    entry points to probe one by one. ``rules`` and ``account`` are for the record.
+    entry points to probe one by one. ``rules`` are for the record.
     """
 
     backends: Mapping[Slot, str]

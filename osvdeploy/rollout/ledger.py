@@ -210,10 +210,10 @@ class Ledger:
         return sorted(found, key=found.__getitem__)
 
     def _read_release(self, ctx: Context, key: str) -> Release:
-        return _validated(_release_adapter(), self._read(ctx, key, "release"), key)
+        return _validated(_release_adapter(), self._read(ctx, key, "release"), self.store.address, key)
 
     def _read_head(self, ctx: Context, key: str) -> Head:
-        return _validated(_head_adapter(), self._read(ctx, key, "head"), key)
+        return _validated(_head_adapter(), self._read(ctx, key, "head"), self.store.address, key)
 
     def _read(self, ctx: Context, key: str, kind: str) -> object:
         content = self.store.get(ctx, key)
@@ -248,15 +248,17 @@ class HeldLedger:
         try:
             self.ledger.write(ctx, head)
         except HeadTaken as taken:
-            holder = taken.winner.lease.holder if taken.winner.lease else None
-            who = f"process {holder.pid} on {holder.host}" if holder else "another process"
-            raise LeaseLost(
-                f"{self.ledger.service}: {who} took the lease over",
-                hint="see `osvdeploy status`; what was begun is in the ledger and the new holder goes on with it",
-            ) from taken
+            raise _lost(self.ledger, taken.winner) from taken
         self.head = head
         self._written = ctx.monotonic()
         return head
+
+    def confirm(self, ctx: Context) -> None:
+        """Raise :class:`~osvdeploy.errors.LeaseLost` unless our head is still the newest: asked before an action that
+        is repeated without a write of its own."""
+        newest = self.ledger.head(ctx)
+        if newest is None or newest.n != self.head.n:
+            raise _lost(self.ledger, newest)
 
     def renew(self, ctx: Context) -> None:
         """Write a head when half of the lease is over."""
@@ -270,6 +272,15 @@ class HeldLedger:
         """Give the lease back; what the head records stays."""
         if self.head.lease is not None:
             self.save(ctx, "lease given back", lease=None)
+
+
+def _lost(ledger: Ledger, newest: Head | None) -> LeaseLost:
+    holder = newest.lease.holder if newest is not None and newest.lease else None
+    who = f"process {holder.pid} on {holder.host}" if holder else "another process"
+    return LeaseLost(
+        f"{ledger.service}: {who} took the lease over",
+        hint="see `osvdeploy status`; what was begun is in the ledger and the new holder goes on with it",
+    )
 
 
 def _head_key(service: str, n: int) -> str:
@@ -304,10 +315,10 @@ def _release_adapter() -> TypeAdapter[Release]:
     return TypeAdapter(Release)
 
 
-def _validated(adapter: TypeAdapter[T], body: object, key: str) -> T:
+def _validated(adapter: TypeAdapter[T], body: object, address: str, key: str) -> T:
     from pydantic import ValidationError
 
     try:
         return adapter.validate_json(json.dumps(body))
     except ValidationError as error:
-        raise _damaged("ledger", key) from error
+        raise _damaged(address, key) from error

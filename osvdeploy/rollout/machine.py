@@ -27,6 +27,7 @@ from osvdeploy.rollout.model import (
     Tally,
     WireSlots,
 )
+from osvdeploy.rollout.releases import Health
 from osvdeploy.sizes import format_duration
 
 
@@ -36,6 +37,8 @@ def advance(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
     Stages on the way up that this very observation already settles are passed at once (a warm rollback goes from
     prepare to shift on its first look); a step with neither action nor wait asks for another look.
     """
+    if run.tally.since is None:
+        run = replace(run, tally=replace(run.tally, since=now))
     if run.abort is not None and run.verdict is None and run.stage not in (Stage.CLEAN_UP, Stage.DONE):
         return Step(fail(run, now, run.abort))
     while True:
@@ -61,26 +64,21 @@ def fail(run: Run, now: datetime, reason: str) -> Run:
 
 
 def _prepare(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
-    if run.stable is not None and seen.weights is not None and seen.weights.get(run.slot, 0) > 0:
+    weight = seen.weights.get(run.slot, 0) if seen.weights is not None else 0
+    if weight > 0 and (run.stable is not None or seen.occupant is not None):
         return Step(fail(run, now, f"slot {run.slot} was to take {run.candidate}, but carries traffic already"))
-    if _waited(run, now) > limits.prepare:
+    if _worked(run, now) > limits.prepare:
         return Step(fail(run, now, f"the {run.slot} slot was not ready after {format_duration(limits.prepare)}"))
+    wait = _soon(run, limits, now)
     if not seen.wired:
-        return Step(run, WireSlots(), limits.quick_poll, "both slots to be wired up")
+        return Step(run, WireSlots(), wait, "both slots to be wired up")
     if seen.occupant is not None:
         action = None if seen.occupant.deleting else RemoveGroup(seen.occupant.name)
-        return Step(
-            run,
-            action,
-            _soon(run, limits, now),
-            f"{seen.occupant.release or seen.occupant.name} to leave slot {run.slot}",
-        )
+        return Step(run, action, wait, f"{seen.occupant.release or seen.occupant.name} to leave slot {run.slot}")
     if seen.candidate is not None and seen.candidate.deleting:
-        return Step(run, None, _soon(run, limits, now), f"an earlier group of {run.candidate} to be gone")
+        return Step(run, None, wait, f"an earlier group of {run.candidate} to be gone")
     if seen.candidate is None or seen.candidate.capacity < run.capacity:
-        return Step(
-            run, StartCandidate(), limits.quick_poll, f"{run.capacity} machines of {run.candidate} to be started"
-        )
+        return Step(run, StartCandidate(), wait, f"{run.capacity} machines of {run.candidate} to be started")
     return Step(run.enter(Stage.BOOT, now, f"{seen.candidate.capacity} machines asked for in slot {run.slot}"))
 
 
@@ -104,7 +102,7 @@ def _boot(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
         wait = min(limits.poll, max(left, 0.05))
         return Step(run, None, wait, f"{standing}; to stay so for {format_duration(health.min_ready)}")
     run = replace(run, tally=replace(run.tally, ready_since=None))
-    if _waited(run, now) > health.boot_timeout:
+    if _worked(run, now) > health.boot_timeout:
         reason = f"{standing} after {format_duration(health.boot_timeout)}: {_describe(seen.candidate, seen.targets)}"
         return Step(fail(run.judged("healthy targets", False, now, reason), now, reason))
     return Step(run, None, _soon(run, limits, now), f"{standing}: {_describe(seen.candidate, seen.targets)}")
@@ -117,7 +115,7 @@ def _verify(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
     if run.tally.good >= limits.preview_answers:
         told = f"{run.tally.good} answers from slot {run.slot}, the last: {run.tally.last}"
         return Step(run.judged("preview probe", True, now, told).enter(Stage.SHIFT, now, told))
-    if run.tally.bad >= 3 * limits.bad_answers or _waited(run, now) > limits.verify:
+    if run.tally.bad >= 3 * limits.bad_answers or _worked(run, now) > limits.verify:
         reason = f"preview probe of slot {run.slot}: {run.tally.last}"
         return Step(fail(run.judged("preview probe", False, now, reason), now, reason))
     return Step(run, None, limits.poll, f"{run.candidate} to answer in slot {run.slot}; last: {run.tally.last}")
@@ -128,12 +126,17 @@ def _shift(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
     run, broken = _watch(run, seen, limits, now)
     if broken:
         return Step(fail(run.judged("traffic", False, now, broken), now, broken))
-    if _waited(run, now) > limits.shift:
+    if _worked(run, now) > limits.shift:
         reason = f"the switch to {run.candidate} was not proved after {format_duration(limits.shift)}: {run.tally.last}"
         return Step(fail(run, now, reason))
     if seen.weights != wanted:
-        moved = replace(run, shifted=run.shifted or now, tally=Tally())
-        return Step(moved, SetWeights(wanted), limits.quick_poll, f"{run.steps[run.step].weight} % on slot {run.slot}")
+        if seen.targets is None:
+            return Step(run)
+        if seen.healthy < run.capacity and run.shifted is None:
+            return Step(run.enter(Stage.BOOT, now, f"only {seen.healthy} of {run.capacity} are healthy any more"))
+        moved = replace(run, shifted=run.shifted or now, tally=Tally(since=run.tally.since))
+        wait = _soon(run, limits, now)
+        return Step(moved, SetWeights(wanted), wait, f"{run.steps[run.step].weight} % on slot {run.slot}")
     if seen.live is None:
         return Step(run)
     whole = run.steps[run.step].weight == 100
@@ -144,7 +147,7 @@ def _shift(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
     if run.tally.bad >= limits.bad_answers:
         reason = f"{run.tally.bad} bad answers in a row through the balancer: {run.tally.last}"
         return Step(fail(run.judged("traffic", False, now, reason), now, reason))
-    if run.tally.good < limits.proof_answers or not _settled(run, limits, now):
+    if run.tally.good < limits.proof_answers or not _settled(run, run.settings.health, limits, now):
         run = replace(run, tally=replace(run.tally, ready_since=run.tally.ready_since or now))
         weight = run.steps[run.step].weight
         return Step(
@@ -156,9 +159,9 @@ def _shift(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
     return Step(run.judged("traffic", True, now, told).enter(Stage.BAKE, now, told))
 
 
-def _settled(run: Run, limits: Limits, now: datetime) -> bool:
+def _settled(run: Run, health: Health, limits: Limits, now: datetime) -> bool:
     """An answer that names its release proves the switch; without, only time can."""
-    if run.settings.health.version_header is not None:
+    if health.version_header is not None:
         return True
     since = run.tally.ready_since
     return since is not None and _between(since, now) >= limits.settle
@@ -168,18 +171,25 @@ def _bake(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
     step = run.steps[run.step]
     last = run.step == len(run.steps) - 1
     bake = run.settings.strategy.bake if last else step.bake
+    run, broken = _watch(run, seen, limits, now)
+    if not broken and seen.weights != run.weights(step.weight):
+        # One look may be a stale one.
+        run = replace(run, tally=replace(run.tally, odd=run.tally.odd + 1))
+        if run.tally.odd < 2:
+            return Step(run, None, limits.quick_poll, f"{_weights(seen)}: to be seen again")
+        broken = f"the weights were changed by somebody else: {_weights(seen)}"
+    if not broken and seen.live is not None:
+        run = replace(run, tally=replace(run.tally, odd=0))
+        run = _count(run, seen.live, {run.candidate, run.stable} if run.stable else {run.candidate})
+        if run.tally.bad >= limits.bad_answers:
+            broken = f"{run.tally.bad} bad answers in a row through the balancer: {run.tally.last}"
+    if broken:
+        return Step(fail(run.judged("bake", False, now, broken), now, broken))
     left = bake - _waited(run, now)
-    if left > 0:
-        run, broken = _watch(run, seen, limits, now)
-        if not broken and seen.weights != run.weights(step.weight):
-            broken = f"the weights were changed by somebody else: {_weights(seen)}"
-        if not broken and seen.live is not None:
-            run = _count(run, seen.live, {run.candidate, run.stable} if run.stable else {run.candidate})
-            if run.tally.bad >= limits.bad_answers:
-                broken = f"{run.tally.bad} bad answers in a row through the balancer: {run.tally.last}"
-        if broken:
-            return Step(fail(run.judged("bake", False, now, broken), now, broken))
-        return Step(run, None, min(limits.bake_poll, max(left, 0.05)), f"the end of {format_duration(bake)} of baking")
+    # However long the run was left alone: it is good when it is seen to be good.
+    if left > 0 or run.tally.good == 0:
+        wait = min(limits.bake_poll, max(left, limits.quick_poll))
+        return Step(run, None, wait, f"the end of {format_duration(bake)} of baking")
     if not last:
         following = replace(run, step=run.step + 1)
         return Step(following.enter(Stage.SHIFT, now, f"{step.weight} % held"))
@@ -189,30 +199,35 @@ def _bake(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
 
 def _revert(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
     wanted = run.weights(0)
-    if _waited(run, now) > limits.revert:
-        reason = (
-            f"{run.reason}; then traffic could not be proved back on {run.stable}: {run.tally.last or _weights(seen)}"
-        )
+    if _worked(run, now) > limits.revert:
+        reason = f"{run.reason}; then traffic could not be proved back on {run.stable}"
+        reason += f": {run.tally.last or _weights(seen)}"
         return Step(replace(run, verdict=Outcome.ROLLBACK_FAILED, reason=reason).enter(Stage.DONE, now, reason))
+    wait = _soon(run, limits, now)
     if seen.weights != wanted:
-        return Step(replace(run, tally=Tally()), SetWeights(wanted), limits.quick_poll, f"traffic back on {run.stable}")
+        fresh = replace(run, tally=Tally(since=run.tally.since))
+        return Step(fresh, SetWeights(wanted), wait, f"traffic back on {run.stable}")
     if seen.live is None:
         return Step(run)
-    run = _count(run, seen.live, {run.stable} if run.stable else set())
-    if run.tally.good < limits.proof_answers or not _settled(run, limits, now):
+    health = run.stable_health or run.settings.health
+    run = _count(run, seen.live, {run.stable} if run.stable else set(), named=health.version_header is not None)
+    if run.tally.good < limits.proof_answers or not _settled(run, health, limits, now):
         run = replace(run, tally=replace(run.tally, ready_since=run.tally.ready_since or now))
-        return Step(run, None, limits.quick_poll, f"answers to prove {run.stable} serves; last: {run.tally.last}")
+        return Step(run, None, wait, f"answers to prove {run.stable} serves; last: {run.tally.last}")
     return Step(run.enter(Stage.CLEAN_UP, now, f"{run.tally.good} answers from {run.stable} in a row"))
 
 
 def _clean_up(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
-    late = _waited(run, now) > limits.clean_up
+    late = _worked(run, now) > limits.clean_up
     if run.verdict is Outcome.SUCCEEDED:
         left = seen.left_behind
         keep = run.kind is Kind.DEPLOY and run.settings.strategy.keep_warm > 0
+        if left is not None and not keep and (seen.weights is None or seen.weights.get(run.slot.other, 0) > 0):
+            # Whoever gave it weight again knows why; its machines are not ours to take now.
+            return Step(run.enter(Stage.DONE, now, f"{run.stable} is left as it is: {_weights(seen)}"))
         if run.stable is None or keep or left is None or left.deleting or late:
             return Step(run.enter(Stage.DONE, now, "the old release is kept warm" if keep and left else "cleaned up"))
-        return Step(run, RemoveGroup(left.name), limits.quick_poll, f"{run.stable} to be taken away")
+        return Step(run, RemoveGroup(left.name), _soon(run, limits, now), f"{run.stable} to be taken away")
     if run.stable is not None and seen.weights is not None and seen.weights.get(run.slot, 0) > 0:
         # Capacity that carries traffic is never taken away, whoever sent the traffic there.
         return Step(run.enter(Stage.REVERT, now, f"slot {run.slot} carries traffic"))
@@ -254,20 +269,35 @@ def _watch(run: Run, seen: Observation, limits: Limits, now: datetime) -> tuple[
     return run, ""
 
 
-def _count(run: Run, answers: Sequence[Answer], allowed: Collection[str], *, forgive_unnamed: bool = False) -> Run:
-    """The tally after these answers: good ones in a row come from ``allowed`` (or name nothing where no header is
-    agreed); a bad one is no healthy answer at all; one from another release starts the count of good ones afresh."""
+def _count(
+    run: Run,
+    answers: Sequence[Answer],
+    allowed: Collection[str],
+    *,
+    named: bool | None = None,
+    forgive_unnamed: bool = False,
+) -> Run:
+    """The tally after these answers.
+
+    Good ones in a row come from ``allowed``, or name nothing where no header is agreed (``named``). One that comes
+    from another release starts the count of good ones afresh, and so does an unnamed one while the stable release has
+    no such header. A bad one is no healthy answer at all, or names nothing where it should.
+    """
     tally = run.tally
-    named = run.settings.health.version_header is not None
+    named = run.settings.health.version_header is not None if named is None else named
+    stable_is_named = (
+        run.stable_health is None or run.stable_health.version_header == run.settings.health.version_header
+    )
     for answer in answers:
+        other = named and (answer.release is not None or not stable_is_named) and answer.release not in allowed
         if forgive_unnamed and answer.release is None and (named or not answer.well):
             tally = replace(tally, good=0, bad=0, ready_since=None, last=answer.told)
         elif not answer.well:
             tally = replace(tally, good=0, bad=tally.bad + 1, ready_since=None, last=answer.told)
+        elif other:
+            tally = replace(tally, good=0, bad=0, last=answer.told)
         elif named and answer.release is None:
             tally = replace(tally, good=0, bad=tally.bad + 1, last=answer.told)
-        elif named and answer.release not in allowed:
-            tally = replace(tally, good=0, bad=0, last=answer.told)
         else:
             tally = replace(tally, good=tally.good + 1, bad=0, last=answer.told)
     return replace(run, tally=tally)
@@ -292,7 +322,12 @@ def _weights(seen: Observation) -> str:
 
 def _soon(run: Run, limits: Limits, now: datetime) -> float:
     """Looks often at first, when most boots end, and less and less: a balancer's API is throttled by the account."""
-    return min(limits.poll, max(limits.quick_poll, _waited(run, now) / 5))
+    return min(limits.poll, max(limits.quick_poll, _worked(run, now) / 5))
+
+
+def _worked(run: Run, now: datetime) -> float:
+    """How long this process has been at the stage."""
+    return _between(run.tally.since, now) if run.tally.since is not None else 0.0
 
 
 def _waited(run: Run, now: datetime) -> float:

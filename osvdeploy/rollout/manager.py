@@ -72,6 +72,7 @@ class RolloutManager:
         head = self.ledger.head(ctx)
         route = route_of(release)
         state = self.cloud.router.observe(ctx, route)
+        self._refuse_unknown_service(ctx, head, route, state)
         if head is None:
             return
         lease.refuse_if_alive(ctx, self.ledger, head)
@@ -89,7 +90,6 @@ class RolloutManager:
         """
         route = route_of(release)
         self._image(ctx, release)
-        self.ledger.put_release(ctx, release)
         with lease.held(ctx, self.ledger, f"deploy {release.id}") as held:
             ended = self._settle(ctx, held, release.id, f"superseded by {release.id}")
             if ended is not None and ended.candidate == release.id and ended.kind is Kind.DEPLOY:
@@ -97,10 +97,13 @@ class RolloutManager:
             _refuse_held(held.head, release.id)
             self._refuse_moved_route(held.head, route)
             state = self.cloud.router.observe(ctx, route)
+            self._refuse_unknown_service(ctx, held.head, route, state)
             _refuse_drift(held.head, state)
             stable = held.head.stable
             if stable is not None and stable.release == release.id:
                 return self._same_release(ctx, held, release, route)
+            self.ledger.put_release(ctx, release)
+            self._leave_old_route(ctx, held.head, route)
             held.save(
                 ctx,
                 f"deploy {release.id}",
@@ -129,12 +132,14 @@ class RolloutManager:
             ended = self._settle(ctx, held, wanted, "a rollback was asked for")
             if goes_on and ended is not None:
                 return _ended(held.head, ended)
-            if ended is not None and unfinished is not None and ended.verdict is Outcome.ABORTED:
+            if (again := self._revert_again(ctx, held, route)) is not None:
+                return again
+            if ended is not None and ended.verdict in (Outcome.ABORTED, Outcome.ROLLED_BACK):
                 self._hold(ctx, held, ended.candidate, "a rollback left it")
                 stable = held.head.stable
                 if stable is not None and (to is None or to.id == stable.release):
                     return Rollout(
-                        Outcome.SUCCEEDED, held.head, ended, f"{ended.candidate} was aborted; {stable.release} serves"
+                        Outcome.SUCCEEDED, held.head, ended, f"{ended.candidate} was given up; {stable.release} serves"
                     )
             stable = held.head.stable
             if stable is None:
@@ -158,8 +163,7 @@ class RolloutManager:
                 and standing.capacity >= capacity
                 and standing.tags.get(tags.SLOT) == run.slot
             )
-            holds = (*held.head.holds, Hold(stable.release, "a rollback left it", ctx.process.user, ctx.now()))
-            held.save(ctx, f"rollback to {target.id}", run=replace(run, warm=warm), holds=holds)
+            held.save(ctx, f"rollback to {target.id}", run=replace(run, warm=warm))
             return _ended(held.head, self._drive(ctx, held, route))
 
     def destroy(self, ctx: Context) -> Head:
@@ -170,7 +174,14 @@ class RolloutManager:
             if held.head.unfinished is not None:
                 ended = replace(held.head.unfinished, abort="destroyed", verdict=Outcome.ABORTED, reason="destroyed")
                 held.save(ctx, "abort: destroyed", run=ended.enter(Stage.DONE, ctx.now(), "destroyed"))
+            began = ctx.monotonic()
             while groups := observer.groups(ctx):
+                if ctx.monotonic() - began > self.limits.clean_up:
+                    troubles = "; ".join(f"{group.name}: {', '.join(group.troubles)}" for group in groups.values())
+                    raise Unavailable(
+                        f"{self.ledger.service}: these groups do not go: {troubles}",
+                        hint="run it again: it goes on from here",
+                    )
                 for group in groups.values():
                     if not group.deleting:
                         ctx.report(Note(f"taking {group.name} away ({group.release}, {len(group.machines)} machines)"))
@@ -213,13 +224,23 @@ class RolloutManager:
                 # Not seeing is no reason to go back, nor to go on.
                 silent_since = silent_since if silent_since is not None else ctx.monotonic()
                 if ctx.monotonic() - silent_since > self.limits.silence:
-                    raise
+                    if run.stage is not Stage.REVERT:
+                        raise
+                    reason = f"{run.reason}; then the cloud did not answer: {error}"
+                    lost = replace(run, verdict=Outcome.ROLLBACK_FAILED, reason=reason)
+                    return self._taken(
+                        ctx, held, observer, run, Step(lost.enter(Stage.DONE, ctx.now(), "the cloud did not answer"))
+                    )
                 ctx.report(Waiting("the cloud to answer", str(error)))
                 ctx.sleep(self.limits.poll)
                 continue
             step = advance(run, seen, self.limits, ctx.now())
+            number = held.head.n
             run = self._taken(ctx, held, observer, run, step)
             if step.action is not None:
+                if held.head.n == number:
+                    # A write would have told that another process is at work now; without one, ask.
+                    held.confirm(ctx)
                 run = self._act(ctx, held, route, run, step.action)
             if step.wait and not run.over:
                 ctx.report(Waiting(step.waiting_for, run.tally.last))
@@ -231,17 +252,21 @@ class RolloutManager:
         run = step.run
         if run == before:
             return run
-        if run.verdict not in (before.verdict, Outcome.SUCCEEDED) and not run.evidence:
+        if run.stage is Stage.CLEAN_UP and run.verdict is not Outcome.SUCCEEDED and not run.evidence:
+            # Traffic is where it should be; now there is time to keep what tells why.
             run = replace(run, evidence=observer.evidence(ctx, run))
         for gate in run.gates[len(before.gates) :]:
             ctx.report(GateJudged(gate.gate, gate.passed, gate.seen))
-        for record, following in zip(
-            run.stages[len(before.stages) :],
-            [*(record.stage for record in run.stages[len(before.stages) + 1 :]), run.stage],
-            strict=True,
-        ):
-            ctx.report(StageEntered(run.id, following, record.why))
-        held.save(ctx, f"{run.kind} {run.candidate}: {run.stage}", run=run, **_consequences(ctx, held.head, run))
+        passed = run.stages[len(before.stages) :]
+        for number, record in enumerate(passed):
+            entered = passed[number + 1].stage if number + 1 < len(passed) else run.stage
+            ctx.report(StageEntered(run.id, entered, record.why))
+        changes = dict(_consequences(ctx, held.head, run))
+        place = held.head.place
+        if place is not None and passed and run.stage in (Stage.BOOT, Stage.BAKE):
+            # Backends are made before boot, the route's rule by the first shift.
+            changes["place"] = self._place(place.route, self.cloud.router.observe(ctx, place.route))
+        held.save(ctx, f"{run.kind} {run.candidate}: {run.stage}", run=run, **changes)
         return run
 
     def _act(self, ctx: Context, held: HeldLedger, route: Route, run: Run, action: Action) -> Run:
@@ -253,6 +278,7 @@ class RolloutManager:
                 case StartCandidate():
                     self._start(ctx, held, route, run)
                 case RemoveGroup(name):
+                    self._forget(ctx, held, name)
                     self.cloud.groups.delete(ctx, name)
                 case SetWeights(weights):
                     self.cloud.router.set_weights(ctx, route, weights)
@@ -262,17 +288,68 @@ class RolloutManager:
             ctx.report(Waiting("the cloud to accept a change", str(error)))
         except (Refused, NotOurs) as error:
             if run.verdict is not None:
-                raise
+                # On the way back there is nothing better than to try again until the stage's limit decides.
+                ctx.report(Waiting("a refused change to be accepted", str(error)))
+                return run
             failed = fail(run, ctx.now(), f"refused: {error}")
             return self._taken(ctx, held, self._observer(route), run, Step(failed))
         return run
 
+    def _forget(self, ctx: Context, held: HeldLedger, group: str) -> None:
+        """A slot whose group is about to go has nothing to be gone back to."""
+        slots = {slot: record for slot, record in held.head.slots.items() if record.group != group}
+        if len(slots) < len(held.head.slots):
+            held.save(ctx, f"{group} is taken away", slots=slots)
+
+    def _revert_again(self, ctx: Context, held: HeldLedger, route: Route) -> Rollout | None:
+        """After a rollback that failed: bring traffic back to stable, as that run could not."""
+        run = held.head.run
+        if run is None or not run.over or run.verdict is not Outcome.ROLLBACK_FAILED or run.shifted is None:
+            return None
+        if run.stable is None or held.head.stable is None or held.head.stable.release != run.stable:
+            return None
+        state = self.cloud.router.observe(ctx, route)
+        if state.weights is None or state.weights.get(run.slot, 0) == 0:
+            return None
+        verdict = Outcome.ROLLED_BACK if run.kind is Kind.DEPLOY else Outcome.ABORTED
+        again = replace(run, verdict=verdict, evidence=()).enter(Stage.REVERT, ctx.now(), "a rollback was asked for")
+        held.save(ctx, f"revert {run.candidate} again", run=again)
+        ended = self._drive(ctx, held, route)
+        if ended.verdict is Outcome.ROLLBACK_FAILED:
+            return _ended(held.head, ended)
+        self._hold(ctx, held, ended.candidate, "a rollback left it")
+        return Rollout(Outcome.SUCCEEDED, held.head, ended, f"traffic is back; {ended.stable} serves")
+
+    def _leave_old_route(self, ctx: Context, head: Head, route: Route) -> None:
+        """A service that never came to serve may be declared elsewhere now: what was made there goes."""
+        if head.place is not None and not head.destroyed and head.stable is None and head.place.route != route:
+            ctx.report(Note("the route is another one now; taking the rules and backends of the old one away"))
+            self.cloud.router.remove(ctx, head.place.route)
+
+    def _refuse_unknown_service(self, ctx: Context, head: Head | None, route: Route, state: RouteState) -> None:
+        """What serves without this ledger knowing of it must not be taken for an empty place."""
+        if head is not None and head.place is not None and not head.destroyed:
+            return
+        standing = [group for group in self._observer(route).groups(ctx).values() if not group.deleting]
+        if not standing and not any((state.weights or {}).values()):
+            return
+        known = ", ".join(str(group.release) for group in standing) or "a rule with weights"
+        raise UsageError(
+            f"{self.ledger.service}: is in service already ({known}), but the ledger {self.ledger.store.address} "
+            "does not know of it",
+            hint="deploy with the ledger that it was deployed with; it is named in the tag osvdeploy:ledger",
+        )
+
     def _start(self, ctx: Context, held: HeldLedger, route: Route, run: Run) -> None:
         release = self.ledger.release(ctx, run.candidate)
-        assert release is not None
+        if release is None:
+            raise Refused(f"{run.candidate}: its document is not in the ledger", hint="deploy it again from its spec")
         image = self._image(ctx, release)
         state = self.cloud.router.observe(ctx, route)
-        service = tags.service_tags(release.app, release.service, release.settings.ledger)
+        backend = state.backends.get(run.slot)
+        if backend is None:
+            raise NotFound(f"slot {run.slot} of {run.settings.environment} is not wired up")
+        service = tags.service_tags(release.app, release.service, run.settings.ledger)
         labels = tags.release_tags(
             tags.slot_tags(service, run.slot),
             release=release.id,
@@ -288,10 +365,10 @@ class RolloutManager:
                 release=release.id,
                 image=image.id,
                 capacity=run.capacity,
-                machine_type=release.settings.machine_type,
-                networks=release.settings.networks,
-                firewalls=release.settings.firewalls,
-                backend=state.backends[run.slot],
+                machine_type=run.settings.machine_type,
+                networks=run.settings.networks,
+                firewalls=run.settings.firewalls,
+                backend=backend,
                 tags=labels,
             ),
         )
@@ -313,6 +390,18 @@ class RolloutManager:
         """The release serves already; only its capacity may differ."""
         stable = held.head.stable
         assert stable is not None and held.head.serving is not None
+        before_now = self.ledger.release(ctx, release.id)
+        changed = [
+            name
+            for name in ("machine_type", "networks", "firewalls")
+            if before_now is not None and getattr(before_now.settings, name) != getattr(release.settings, name)
+        ]
+        if changed:
+            raise UsageError(
+                f"{release.id}: serves already, on machines with another {' and '.join(changed).replace('_', ' ')}",
+                hint="machines are replaced by a new release: raise `version` in the spec",
+            )
+        self.ledger.put_release(ctx, release)
         group = self.cloud.groups.observe(ctx, stable.group)
         if group is not None and group.capacity == release.settings.capacity:
             return Rollout(Outcome.SUCCEEDED, held.head, None, f"{release.id} serves already")
@@ -341,7 +430,9 @@ class RolloutManager:
         settings = release.settings
         if kind is Kind.ROLLBACK:
             settings = replace(settings, strategy=replace(strategy, bake=0.0))
+        before = self.ledger.release(ctx, stable.release) if stable is not None else None
         return Run(
+            stable_health=before.settings.health if before is not None else None,
             id=f"{now:%Y%m%dT%H%M%S}-{ctx.nonce()[:6]}",
             kind=kind,
             candidate=release.id,
@@ -448,7 +539,14 @@ def _consequences(ctx: Context, head: Head, run: Run) -> Mapping[str, object]:
                     slots[run.slot.other] = replace(old, warm_until=now.fromtimestamp(math.ceil(until), now.tzinfo))
             else:
                 del slots[run.slot.other]
+        if run.kind is Kind.ROLLBACK and run.stable is not None and head.serving != run.slot:
+            others = tuple(hold for hold in head.holds if hold.release not in (run.candidate, run.stable))
+            left = Hold(run.stable, "a rollback left it", run.by.partition("@")[0], now)
+            changes["holds"] = (*others, left)
         return {**changes, "slots": slots, "serving": run.slot}
+    if run.over and run.verdict is Outcome.ROLLBACK_FAILED and run.shifted is not None:
+        # Its machines stand, and may carry traffic.
+        return {"slots": {**slots, run.slot: SlotRecord(run.candidate, run.group, run.started)}}
     if run.over and any(record.stage is Stage.BOOT for record in run.stages):
         # From boot on the slot was the candidate's, whose machines are gone now.
         slots.pop(run.slot, None)

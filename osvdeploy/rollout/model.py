@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from osvdeploy.cloud.interfaces import GroupState, ReleaseId, Slot, TargetHealth
-from osvdeploy.rollout.releases import Settings, TrafficStep
+from osvdeploy.rollout.releases import Health, Settings, TrafficStep
 
 
 class Kind(StrEnum):
@@ -82,14 +82,21 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What is counted from one look to the next. Not saved: a new manager counts afresh, which only takes longer."""
+    """What is counted from one look to the next. Not saved: a new manager counts afresh, which only takes longer.
 
+    ``since`` is when this process began to look at the stage: limits count from there, because the time when nobody
+    was at work is no fault of the stage's.
+    """
+
+    since: datetime | None = None
     ready_since: datetime | None = None
     unwell_since: datetime | None = None
     good: int = 0
     """Consecutive answers that were as they should be."""
     bad: int = 0
     """Consecutive answers that were not answers of a healthy service."""
+    odd: int = 0
+    """Consecutive looks that showed other weights than were set."""
     last: str = ""
 
 
@@ -98,6 +105,7 @@ class Run:
     """One rollout. ``entered`` is when the stage began; ``verdict`` is set once the end is decided.
 
     ``warm``: the candidate's machines stood and had served when the run began. ``step`` indexes ``steps``.
+    ``stable_health`` is how the stable release is asked, which may differ from how the candidate is.
     ``abort`` is set, with its reason, by whoever wants the run to end.
     """
 
@@ -115,6 +123,7 @@ class Run:
     stage: Stage
     entered: datetime
     steps: tuple[TrafficStep, ...]
+    stable_health: Health | None = None
     step: int = 0
     warm: bool = False
     shifted: datetime | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from osvdeploy.cloud import tags
 from osvdeploy.cloud.interfaces import (
@@ -17,13 +17,19 @@ from osvdeploy.cloud.interfaces import (
     Route,
     RouteState,
     Slot,
+    TargetHealth,
 )
 from osvdeploy.context import Context
 from osvdeploy.errors import CloudError
+from osvdeploy.events import Warned
 from osvdeploy.osv.console import read_boot_log
 from osvdeploy.rollout.model import Answer, Evidence, Limits, Observation, Outcome, Run, Stage
 
 _EVIDENCE = 4096
+_CONSOLE_EVERY = 2.0
+"""Seconds between two readings of one console."""
+_CONSOLES_READ = 12
+"""Newest machines whose consoles are read: a group that replaces a failing machine for ever has ever more."""
 _MACHINES_IN_EVIDENCE = 3
 
 
@@ -35,6 +41,10 @@ class Observer:
     prober: Prober
     route: Route
     limits: Limits
+    _consoles: dict[str, tuple[float, str]] = field(default_factory=dict)
+    """When each machine's console was last read, and the fault found in it."""
+    _blind: set[str] = field(default_factory=set)
+    """What could not be read, told once."""
 
     def look(self, ctx: Context, run: Run) -> Observation:
         """What the run's stage needs. Raises a CloudError where the cloud does not answer."""
@@ -45,7 +55,8 @@ class Observer:
                 return self._boot(ctx, run)
             case Stage.VERIFY:
                 state = self.cloud.router.observe(ctx, self.route)
-                return self._seen(state, preview=self._preview(ctx, run, state))
+                preview = self._preview(ctx, run, state)
+                return self._seen(state, preview=preview, targets=self.cloud.router.health(ctx, self.route, run.slot))
             case Stage.SHIFT | Stage.BAKE:
                 return self._traffic(ctx, run)
             case Stage.REVERT:
@@ -95,14 +106,7 @@ class Observer:
         # What stands warm is settled by this one look.
         targets = self.cloud.router.health(ctx, self.route, run.slot)
         preview = self._preview(ctx, run, state)
-        return Observation(
-            wired=set(state.backends) == set(Slot),
-            weights=state.weights,
-            occupant=occupant,
-            candidate=candidate,
-            targets=targets,
-            preview=preview,
-        )
+        return self._seen(state, occupant=occupant, candidate=candidate, targets=targets, preview=preview)
 
     def _boot(self, ctx: Context, run: Run) -> Observation:
         state = self.cloud.router.observe(ctx, self.route)
@@ -148,6 +152,7 @@ class Observer:
         *,
         occupant: GroupState | None = None,
         candidate: GroupState | None = None,
+        targets: tuple[TargetHealth, ...] | None = None,
         preview: tuple[Answer, ...] | None = None,
         live: tuple[Answer, ...] | None = None,
     ) -> Observation:
@@ -156,22 +161,37 @@ class Observer:
             weights=state.weights,
             occupant=occupant,
             candidate=candidate,
+            targets=targets,
             preview=preview,
             live=live,
         )
 
     def _boot_faults(self, ctx: Context, run: Run) -> tuple[str, ...]:
-        """Fatal findings in the boot logs of the candidate's machines, the gone ones included."""
+        """Fatal findings in the boot logs of the candidate's machines, the gone ones included.
+
+        A console is an additional witness: where it cannot be read, health and answers decide alone, and that is said.
+        """
         faults: dict[str, None] = {}
-        for machine in self.cloud.groups.machines(ctx, run.group):
-            if machine.state is MachineState.PENDING:
-                continue
-            found = self._fault_of(ctx, machine)
-            if found:
-                faults[found] = None
+        try:
+            for machine in self.cloud.groups.machines(ctx, run.group)[:_CONSOLES_READ]:
+                if machine.state is not MachineState.PENDING and (found := self._fault_of(ctx, machine)):
+                    faults[found] = None
+        except CloudError as error:
+            if str(error) not in self._blind:
+                self._blind.add(str(error))
+                ctx.report(Warned(f"no console can be read: {error}"))
         return tuple(faults)
 
     def _fault_of(self, ctx: Context, machine: Machine) -> str:
+        read, fault = self._consoles.get(machine.id, (None, ""))
+        over = machine.state is MachineState.GONE and read is not None
+        if fault or over or (read is not None and ctx.monotonic() - read < _CONSOLE_EVERY):
+            return fault
+        fault = self._read_fault(ctx, machine)
+        self._consoles[machine.id] = ctx.monotonic(), fault
+        return fault
+
+    def _read_fault(self, ctx: Context, machine: Machine) -> str:
         log = read_boot_log(self.cloud.console.read(ctx, machine.id))
         if log.fault is None or not log.fault.fatal:
             return ""
@@ -183,11 +203,19 @@ class Observer:
         return tuple(self._ask(ctx, run, state, headers) for _ in range(count))
 
     def _live(self, ctx: Context, run: Run, state: RouteState) -> tuple[Answer, ...]:
-        return tuple(self._ask(ctx, run, state, {}) for _ in range(self.limits.live_answers))
+        answers: list[Answer] = []
+        while len(answers) < self.limits.live_answers:
+            answers.append(self._ask(ctx, run, state, {}))
+            # Enough is known, and each answer that does not come costs its whole time limit.
+            if len(answers) >= self.limits.bad_answers and not any(each.well for each in answers):
+                break
+        return tuple(answers)
 
     def _ask(self, ctx: Context, run: Run, state: RouteState, headers: Mapping[str, str]) -> Answer:
         """One probe of every entry point of the balancer; the worst of the answers counts."""
         health = run.settings.health
+        if run.stage is Stage.REVERT and run.stable_health is not None:
+            health = run.stable_health
         host = {"Host": self.route.host} if self.route.host else {}
         told: Answer | None = None
         for address in state.addresses or (None,):

@@ -33,7 +33,9 @@ SHIFTED = {Slot.BLUE: 0, Slot.GREEN: 100}
 
 
 def step(of: Run, look: Observation, seconds: float = 0.0) -> Step:
-    """What is decided on this look, and where that asks for another look, on the same again."""
+    """What is decided on this look, and where that asks for another look, on the same again. This process has been
+    at the stage since NOW."""
+    of = replace(of, tally=replace(of.tally, since=of.tally.since or NOW))
     decided = advance(of, look, LIMITS, after(seconds))
     while decided.action is None and not decided.wait and not decided.run.over and decided.run != of:
         of = decided.run
@@ -110,7 +112,7 @@ def test_machines_that_stay_sick_fail_after_the_boot_timeout_with_the_reason() -
 def test_the_preview_must_name_the_candidate() -> None:
     """Three answers from the candidate open the way; answers of another release never do."""
     verifying = run(stage=Stage.VERIFY)
-    assert step(verifying, seen(preview=answers(NEW, 3))).action == SetWeights(SHIFTED)
+    assert step(verifying, seen(preview=answers(NEW, 3), targets=targets(2))).action == SetWeights(SHIFTED)
     wrong = step(verifying, seen(preview=answers(OLD, 3)))
     assert wrong.run.stage is Stage.VERIFY and wrong.run.tally.good == 0
     bad = step(verifying, seen(preview=answers(None, 9, 500)))
@@ -135,7 +137,7 @@ def test_the_switch_counts_only_when_answers_come_from_the_candidate_alone() -> 
     undecided = step(shifting(), seen(weights=SHIFTED, targets=targets(2), live=mixed))
     assert undecided.run.stage is Stage.SHIFT and undecided.run.tally.good == 9
     proved = step(undecided.run, seen(weights=SHIFTED, targets=targets(2), live=answers(NEW, 1)))
-    assert proved.run.verdict is Outcome.SUCCEEDED
+    assert proved.run.stage is Stage.BAKE or proved.run.verdict is Outcome.SUCCEEDED
 
 
 def test_bad_answers_after_the_switch_bring_traffic_back() -> None:
@@ -167,18 +169,21 @@ def test_each_step_of_weights_is_proved_and_baked() -> None:
     """Partial weights accept both releases, bake, and only then grow."""
     canary = shifting(steps=(TrafficStep(5, bake=60), TrafficStep(100)))
     part = {Slot.BLUE: 95, Slot.GREEN: 5}
-    assert step(canary, seen()).action == SetWeights(part)
+    assert step(canary, seen(targets=targets(2))).action == SetWeights(part)
     both = seen(weights=part, targets=targets(2), live=(*answers(OLD, 9), *answers(NEW, 1)))
     baking = step(canary, both, 1)
     assert baking.run.stage is Stage.BAKE
     assert step(baking.run, both, 30).run.stage is Stage.BAKE
-    assert step(baking.run, both, 62).action == SetWeights(SHIFTED)
+    shift = step(baking.run, both, 62)
+    assert shift.action == SetWeights(SHIFTED)
 
 
 def test_weights_changed_by_somebody_else_end_the_bake() -> None:
     """A bake whose weights were moved by hand is no proof of anything."""
     baking = run(stage=Stage.BAKE, shifted=NOW, settings=with_bake(60))
-    assert step(baking, seen(targets=targets(2)), 5).run.verdict is Outcome.ROLLED_BACK
+    once = step(baking, seen(targets=targets(2)), 5)
+    assert once.run.stage is Stage.BAKE, "one look may be a stale one"
+    assert step(once.run, seen(targets=targets(2)), 6).run.verdict is Outcome.ROLLED_BACK
 
 
 def with_bake(seconds: float) -> Any:
@@ -213,6 +218,57 @@ def test_what_a_rollback_leaves_is_taken_away_and_what_a_deploy_leaves_stays() -
     cleaning = run(stage=Stage.CLEAN_UP, verdict=Outcome.SUCCEEDED)
     assert step(cleaning, over).run.over
     assert step(replace(cleaning, kind=Kind.ROLLBACK), over).action == RemoveGroup(left.name)
+
+
+def resumed(of: Run) -> Run:
+    """As another process finds it in the ledger."""
+    return replace(of, tally=type(of.tally)())
+
+
+def test_time_when_nobody_was_at_work_is_no_fault_of_the_run() -> None:
+    """Resumed hours later, a revert still brings traffic back, and a preparation still prepares."""
+    reverting = resumed(run(stage=Stage.REVERT, shifted=NOW, verdict=Outcome.ROLLED_BACK, reason="x"))
+    late = advance(reverting, seen(weights=SHIFTED), LIMITS, after(7200))
+    assert late.action == SetWeights({Slot.BLUE: 100, Slot.GREEN: 0}) and late.run.stage is Stage.REVERT
+    assert advance(resumed(run()), seen(), LIMITS, after(7200)).action == StartCandidate()
+
+
+def test_a_bake_that_was_left_alone_is_judged_by_what_is_seen() -> None:
+    """Its time being over proves nothing: sick machines and failing answers bring traffic back."""
+    baking = resumed(run(stage=Stage.BAKE, shifted=NOW, settings=with_bake(60)))
+    sick = seen(weights=SHIFTED, targets=targets(0, 2), live=answers(None, 3, 500))
+    assert advance(baking, sick, LIMITS, after(7200)).run.stage is Stage.REVERT
+    well = seen(weights=SHIFTED, targets=targets(2), live=answers(NEW, 5))
+    assert advance(baking, well, LIMITS, after(7200)).run.verdict is Outcome.SUCCEEDED
+
+
+def test_capacity_lost_before_the_shift_sends_no_traffic() -> None:
+    """A pass through verify does not outlive the machines it was given for."""
+    decided = step(run(stage=Stage.SHIFT), seen(targets=targets(1, 1), candidate=group(run().group, NEW)))
+    assert decided.run.stage is Stage.BOOT and not isinstance(decided.action, SetWeights)
+
+
+def test_a_clean_up_leaves_machines_that_somebody_gave_traffic_again() -> None:
+    """Between success and clean-up a person may have moved traffic back."""
+    left = group(run().stable_group or "", OLD)
+    cleaning = run(stage=Stage.CLEAN_UP, verdict=Outcome.SUCCEEDED, kind=Kind.ROLLBACK)
+    decided = step(cleaning, seen(left_behind=left))
+    assert decided.run.over and decided.action is None and "left as it is" in decided.run.stages[-1].why
+
+
+def test_the_first_release_with_a_version_header_is_no_failure() -> None:
+    """While the balancer converges, the old release answers without the header: neither good nor bad."""
+    health = run().settings.health
+    nameless = shifting(stable_health=replace(health, version_header=None))
+    mixed = (*answers(None, 5), *answers(NEW, 5))
+    first = step(nameless, seen(weights=SHIFTED, targets=targets(2), live=mixed))
+    assert first.run.stage is Stage.SHIFT and first.run.tally.bad == 0
+    second = step(first.run, seen(weights=SHIFTED, targets=targets(2), live=answers(NEW, 5)))
+    assert second.run.verdict is Outcome.SUCCEEDED
+    back = replace(nameless, stage=Stage.REVERT, verdict=Outcome.ROLLED_BACK)
+    old = seen(live=answers(None, 10))
+    proved = step(step(back, old).run, old, 31)
+    assert proved.run.stage is Stage.CLEAN_UP or proved.run.over
 
 
 some_answers = st.lists(

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from osvdeploy.cloud.interfaces import Slot
-from osvdeploy.cloud.memory import Call, Moment
-from osvdeploy.errors import Interrupted, LeaseHeld, NotOurs, ReleaseHeld, UsageError
+from osvdeploy.cloud.memory import Call, MemoryCloud, Moment
+from osvdeploy.errors import Interrupted, LeaseHeld, LeaseLost, NotOurs, Refused, ReleaseHeld, Unavailable, UsageError
+from osvdeploy.events import Warned
 from osvdeploy.rollout import lease
 from osvdeploy.rollout.model import Outcome, Stage
 from osvdeploy.rollout.releases import Release, release_id
@@ -317,3 +318,144 @@ def test_destroy_takes_everything_away_and_a_deploy_brings_it_back(service: Serv
     with pytest.raises(UsageError, match="was destroyed"):
         service.rollback()
     assert service.deploy("1.2.0").outcome is Outcome.SUCCEEDED
+
+
+def test_a_service_that_another_ledger_knows_is_left_alone(service: Service) -> None:
+    """A fresh ledger is no empty place: what serves without it knowing is not taken for something old."""
+    service.deploy("1.0.0")
+    service.cloud.store = MemoryCloud(service.clock).store
+    service.publish("1.1.0")
+    before = len(service.cloud.mutations)
+    for attempt in (service.manager().preflight, service.manager().deploy):
+        with pytest.raises(UsageError, match="is in service already"):
+            attempt(service.context(), service.release("1.1.0"))
+    changed = {call.operation for call in service.cloud.mutations[before:]}
+    assert changed <= {"store.put", "store.put_if_absent"}, changed
+    assert service.cloud.serving == {service.id("1.0.0")}
+
+
+def test_a_console_that_cannot_be_read_blinds_nobody(service: Service) -> None:
+    """Health and answers decide where the boot log cannot be had, and that is said once."""
+    service.deploy("1.0.0")
+    service.cloud.behave(service.id("1.1.0"), answers=(500,))
+
+    def denied(call: Call, moment: Moment) -> None:
+        if call.operation == "console.read":
+            raise Refused("not authorized to read consoles")
+
+    service.cloud.on_call(denied)
+    outcome = service.deploy("1.1.0")
+    assert outcome.outcome is Outcome.ROLLED_BACK and service.cloud.serving == {service.id("1.0.0")}
+    told = [event for event in service.recorder.events if isinstance(event, Warned)]
+    assert len(told) == 1 and "not authorized" in told[0].text
+
+
+def test_a_rollback_that_failed_can_be_asked_for_again() -> None:
+    """The ledger knows that the candidate may carry traffic, gc leaves it, and `rollback` brings traffic back."""
+    service = Service(strategy=replace(SETTINGS.strategy, bake=120.0))
+    service.deploy("1.0.0")
+    service.cloud.behave(service.id("1.1.0"), sick_after=40.0)
+    refusals = 0
+
+    def stuck(call: Call, moment: Moment) -> None:
+        nonlocal refusals
+        if call.operation != "router.modify_rule" or moment is not Moment.BEFORE:
+            return
+        if service.head.run is not None and service.head.run.stage is Stage.REVERT:
+            refusals += 1
+            raise Refused("somebody locked the rule")
+
+    service.cloud.on_call(stuck)
+    outcome = service.deploy("1.1.0")
+    service.cloud.on_call(None)
+    assert outcome.outcome is Outcome.ROLLBACK_FAILED and outcome.exit_code == 6 and refusals > 1
+    assert service.head.slots[Slot.GREEN].release == service.id("1.1.0")
+    again = service.rollback()
+    assert again.exit_code == 0 and service.cloud.serving == service.cloud.running == {service.id("1.0.0")}
+
+
+def test_a_rollback_after_a_deploy_that_died_going_back_goes_no_further(service: Service) -> None:
+    """What the on-call asks for is to be where it was good, and that is where finishing the deploy ends."""
+    for version in ("1.0.0", "1.1.0"):
+        service.deploy(version)
+    service.publish("1.2.0")
+    service.cloud.behave(service.id("1.2.0"), answers=(500,))
+    ctx = service.context()
+
+    def interrupt(call: Call, moment: Moment) -> None:
+        run = service.head.run if call.operation == "groups.delete" else None
+        if run is not None and run.verdict is Outcome.ROLLED_BACK:
+            ctx.cancel.cancel()
+
+    service.cloud.on_call(interrupt)
+    with pytest.raises(Interrupted):
+        service.manager().deploy(ctx, service.release("1.2.0"))
+    service.cloud.on_call(None)
+    unfinished = service.head.unfinished
+    assert unfinished is not None and unfinished.verdict is Outcome.ROLLED_BACK
+    assert service.rollback().exit_code == 0
+    assert service.cloud.serving == {service.id("1.1.0")}
+
+
+def test_a_route_that_never_served_may_move(service: Service) -> None:
+    """After a failed first deploy, another priority leaves nothing of the old one behind."""
+    service.cloud.behave(service.id("1.0.0"), never_healthy=True)
+    service.deploy("1.0.0")
+    service.settings = replace(service.settings, priority=200)
+    assert service.deploy("1.1.0").outcome is Outcome.SUCCEEDED
+    service.destroy()
+    assert service.cloud.standing == set()
+
+
+def test_a_refused_deploy_is_no_release(service: Service) -> None:
+    """What a hold refused does not stand in the history, nor change what is deployed."""
+    service.deploy("1.0.0")
+    service.manager().hold(service.context(), None, "a freeze")
+    with pytest.raises(ReleaseHeld):
+        service.deploy("9.9.9")
+    assert [release.version for release in service.ledger.releases(service.context())] == ["1.0.0"]
+
+
+def test_other_machines_for_the_same_release_are_refused_by_name(service: Service) -> None:
+    """Nothing that a user asked for is dropped silently."""
+    service.deploy("1.0.0")
+    service.settings = replace(service.settings, machine_type="m5.large")
+    with pytest.raises(UsageError, match="another machine type"):
+        service.deploy("1.0.0")
+
+
+def test_the_place_is_recorded_whole(service: Service) -> None:
+    """After the first deploy the ledger has every rule and backend."""
+    service.deploy("1.0.0")
+    place = service.head.place
+    assert place is not None and set(place.backends) == set(Slot) and len(place.rules) == 3
+
+
+def test_a_rollback_to_a_held_release_lets_it_go(service: Service) -> None:
+    """What serves is not held, and each release is held once at most."""
+    for version in ("1.0.0", "1.1.0"):
+        service.deploy(version)
+    service.rollback()
+    service.rollback("1.1.0")
+    assert [hold.release for hold in service.head.holds] == [service.id("1.0.0")]
+
+
+def test_a_controller_that_lost_its_lease_repeats_no_action(service: Service) -> None:
+    """An action without a write of its own asks first whether another process is at work now."""
+    service.publish("1.0.0")
+    taken = False
+
+    def lag(call: Call, moment: Moment) -> None:
+        nonlocal taken
+        if taken or moment is not Moment.BEFORE or call.operation not in ("groups.ensure", "groups.create_group"):
+            return
+        taken = True
+        service.cloud.on_call(None)
+        service.clock.advance(120)
+        lease.acquire(service.context(), service.ledger, "another")
+        raise Unavailable("the answer was lost")
+
+    service.cloud.on_call(lag)
+    with pytest.raises(LeaseLost):
+        service.manager().deploy(service.context(), service.release("1.0.0"))
+    assert taken and service.cloud.running == set()
