@@ -384,8 +384,6 @@ def status(ctx: Context, service: Service, *, look: bool = True) -> ServiceStatu
 
     Raises :class:`~osvdeploy.errors.UsageError` for a service that was never deployed.
     """
-    from osvdeploy.rollout.ledger import Head
-
     head = _head(ctx, service)
     place = head.place
     weights: Mapping[Slot, int] = {}
@@ -402,7 +400,6 @@ def status(ctx: Context, service: Service, *, look: bool = True) -> ServiceStatu
             capacity = {group.name: group.capacity for group in owned if not group.deleting}
         except CloudError as error:
             trouble = str(error)
-    assert isinstance(head, Head)
     return ServiceStatus(
         service=head.service,
         ledger=service.ledger,
@@ -583,6 +580,9 @@ def _find_garbage(ctx: Context, ledger: Ledger, cloud: Cloud, head: Head, keep: 
     from osvdeploy.rollout.retention import find_garbage
 
     releases = ledger.releases(ctx)
+    weights: Mapping[Slot, int] = {}
+    if head.place is not None and not head.destroyed:
+        weights = cloud.router.observe(ctx, head.place.route).weights or {}
     return find_garbage(
         head,
         releases,
@@ -593,6 +593,7 @@ def _find_garbage(ctx: Context, ledger: Ledger, cloud: Cloud, head: Head, keep: 
         template_of=[(group_name(ledger.service, release), release.id) for release in releases],
         images=cloud.images.owned(ctx, {tags.APP: ledger.app}),
         disks=cloud.snapshots.owned(ctx, {tags.APP: ledger.app}),
+        carrying=[slot for slot, weight in weights.items() if weight > 0],
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from osvdeploy.cloud import tags
-from osvdeploy.cloud.interfaces import CloudImage, GroupState, ReleaseId, UploadedDisk
+from osvdeploy.cloud.interfaces import CloudImage, GroupState, ReleaseId, Slot, UploadedDisk
 from osvdeploy.rollout.ledger import Head
 from osvdeploy.rollout.releases import Release
 
@@ -59,8 +59,11 @@ def find_garbage(
     template_of: Collection[tuple[str, ReleaseId]],
     images: Sequence[CloudImage],
     disks: Sequence[UploadedDisk],
+    carrying: Collection[Slot] = (),
 ) -> Garbage:
     """What of the service's (and the app's) things nobody needs.
+
+    ``carrying`` are the slots with a weight above 0: what stands there is never garbage, whatever the ledger says.
 
     ``groups`` and ``templates`` are the service's own; ``template_of`` pairs template names with releases; ``images``
     and ``disks`` are the app's, of every environment.
@@ -71,7 +74,7 @@ def find_garbage(
     dead_groups = [
         (group.name, f"{group.release} is neither serving nor warm")
         for group in groups
-        if group.release not in standing and not group.deleting
+        if group.release not in standing and not group.deleting and group.tags.get(tags.SLOT) not in carrying
     ]
     keep_templates = {name for name, release in template_of if release in needed or release in standing}
     dead_templates = [(name, "its release is not needed") for name in templates if name not in keep_templates]

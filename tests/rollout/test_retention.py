@@ -309,3 +309,17 @@ def _used(image: CloudImage, needed: set[ReleaseId]) -> bool:
     """A release's image that our service needs, or that another service's release is."""
     own = image.tags.get(tags.RELEASE)
     return own is not None and (image.tags[tags.SERVICE] != OURS or own in needed)
+
+
+def test_what_carries_traffic_is_never_garbage() -> None:
+    """Whatever the ledger says: a group in a slot with weight stays."""
+    head = Head(service="hello/production", n=1, epoch=1, nonce="x", written=NOW, why="a test")
+    unknown = made.group("osvd-x-1", made.release("1.0.0").id, tags={tags.SLOT: "green"})
+
+    def dead(carrying: list[Slot]) -> tuple[tuple[str, str], ...]:
+        found = find_garbage(
+            head, [], 10, NOW, groups=[unknown], templates=[], template_of=[], images=[], disks=[], carrying=carrying
+        )
+        return found.groups
+
+    assert dead([Slot.GREEN]) == () and dead([Slot.BLUE]) != ()
