@@ -36,6 +36,11 @@ pytestmark = pytest.mark.slow
 # Fewer looks than a user's run has: each look is the same calls again.
 LIMITS = Limits(poll=6.0, quick_poll=1.5)
 
+BREAKING = {**GOOD, "phases": [{"after": 35, "answers": {"*": 500}}]}
+"""Answers well until it has been in service for a while."""
+
+BAKE = 60.0
+
 TAKES_AWAY = (
     "DeleteAutoScalingGroup",
     "UpdateAutoScalingGroup",
@@ -101,7 +106,11 @@ class Account(AwsWorld):
         return super().process(limits or LIMITS)
 
     def made(self, version: str, program: Mapping[str, object] = GOOD) -> Release:
-        self.releases[version] = self.build(version, program)
+        release = self.build(version, program)
+        if program is BREAKING:
+            strategy = replace(release.settings.strategy, bake=BAKE)
+            release = replace(release, settings=replace(release.settings, strategy=strategy))
+        self.releases[version] = release
         self.raws[version] = self.raw
         return self.releases[version]
 
@@ -202,6 +211,8 @@ class Scenario:
     answers: frozenset[str] | None
     serving: str | None
     fails: bool = False
+    breaks: bool = False
+    """The release is a good one until it has traffic: a client may see it fail."""
 
 
 def _prepared(*live: str, new: str | None = None, program: Mapping[str, object] = GOOD) -> Callable[[Account], None]:
@@ -249,6 +260,15 @@ SCENARIOS = [
         _one("1.0.0"),
         "1.0.0",
         fails=True,
+    ),
+    Scenario(
+        "release that breaks",
+        _prepared("1.0.0", new="1.1.0", program=BREAKING),
+        lambda each: each.again("1.1.0"),
+        _BOTH,
+        "1.0.0",
+        fails=True,
+        breaks=True,
     ),
     Scenario("warm rollback", _prepared("1.0.0", "1.1.0"), lambda each: each.go_back(), _BOTH, "1.0.0"),
     Scenario(
@@ -300,7 +320,8 @@ class Watch:
 
     def _ask(self, allowed: frozenset[str], call: Call) -> None:
         answer = self.account.ask()
-        release = answer.headers.get("x-release") if answer is not None and answer.status == 200 else None
+        well = answer is not None and (answer.status == 200 or self.scenario.breaks)
+        release = answer.headers.get("x-release") if answer is not None and well else None
         self.began = self.began or release is not None
         if self.began and release not in {self.account.releases[version].id for version in allowed}:
             self.wrong.append(f"at call {self.calls} ({call.operation}) a client got {answer}")
