@@ -102,7 +102,7 @@ def _serve(ctx: Context, folder: Path, speed: float, port: int | None) -> Result
         raise UsageError(f"port {chosen} of 127.0.0.1: {error.strerror}", hint="choose another with --port") from None
     shell.start()
     try:
-        control.announce(folder, os.getpid(), shell.url, speed)
+        control.announce(folder, os.getpid(), shell.url, speed, shell.sandbox.balancers)
         ctx.report(Note(f"sandbox at {shell.url}, {speed:g} times as fast as AWS; Ctrl-C stops it"))
         while not ctx.cancel.cancelled and not shell.ended.wait(0.1):
             pass

@@ -55,6 +55,8 @@ class Running:
     pid: int
     url: str
     speed: float
+    balancers: str = "127.0.7"
+    """What its balancers' addresses begin with."""
 
     def ask(self, method: str, path: str, document: object = None, timeout: float = 30.0) -> Any:
         """What the shell answers below ``/_sandbox/``, as JSON. Raises OSError where nothing answers."""
@@ -84,7 +86,7 @@ def find(directory: Path) -> Running | None:
     """The sandbox that runs on a directory, None where none does."""
     try:
         kept = json.loads((directory / "sandbox.json").read_text())
-        running = Running(directory, int(kept["pid"]), str(kept["url"]), float(kept["speed"]))
+        running = Running(directory, int(kept["pid"]), str(kept["url"]), float(kept["speed"]), str(kept["balancers"]))
     except (OSError, ValueError, KeyError):
         return None
     try:
@@ -102,10 +104,10 @@ def required(directory: Path) -> Running:
     return running
 
 
-def announce(directory: Path, pid: int, url: str, speed: float) -> None:
+def announce(directory: Path, pid: int, url: str, speed: float, balancers: str) -> None:
     """Say that this process serves the directory, for :func:`find`."""
     fresh = directory / "sandbox.json.new"
-    fresh.write_text(json.dumps({"pid": pid, "url": url, "speed": speed}))
+    fresh.write_text(json.dumps({"pid": pid, "url": url, "speed": speed, "balancers": balancers}))
     fresh.rename(directory / "sandbox.json")
     (directory / "port").write_text(url.rpartition(":")[2])
 
@@ -250,7 +252,12 @@ class Environment:
 
 def environment(running: Running, now: Mapping[str, str] = os.environ) -> Environment:
     """For a process whose environment is ``now``."""
-    direct = ["localhost", "127.0.0.1", "127.0.0.0/8", *(f"127.0.7.{each}" for each in range(1, _BALANCERS_NAMED + 1))]
+    direct = [
+        "localhost",
+        "127.0.0.1",
+        "127.0.0.0/8",
+        *(f"{running.balancers}.{each}" for each in range(1, _BALANCERS_NAMED + 1)),
+    ]
     before = [name for name in (now.get("NO_PROXY") or now.get("no_proxy") or "").split(",") if name]
     no_proxy = ",".join(dict.fromkeys([*before, *direct]))
     elsewhere = ["AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN"]

@@ -194,8 +194,20 @@ class Sandbox:
             return str(kept["seed"])
         seed = wanted if wanted is not None else "" if self.store.path is None else secrets.token_hex(8)
         transaction.put(_GLOBAL, "seed", "seed", {"seed": seed})
+        # Two sandboxes on one host must not open the same listener: each counts its balancers from elsewhere.
+        transaction.put(_GLOBAL, "count", "balancer", {"number": self._net(seed) * elbv2.HOSTS})
         self._commit(transaction)
         return seed
+
+    def _net(self, seed: str) -> int:
+        if not seed or self.store.path is None:
+            return 0
+        return int(hashlib.sha256(seed.encode()).hexdigest()[:4], 16) % elbv2.NETS
+
+    @property
+    def balancers(self) -> str:
+        """What the addresses of the first 254 balancers begin with, such as ``127.0.7``."""
+        return f"127.0.{elbv2.FIRST_NET + self._net(self.seed)}"
 
     # --------------------------------------------------------------------------------------------------------- calls
 

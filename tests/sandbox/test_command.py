@@ -161,7 +161,7 @@ def test_another_programs_address_is_no_sandbox(tmp_path: Path) -> None:
     """What was left of one that was killed names a process and a port; neither is believed unasked."""
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
-        control.announce(tmp_path, os.getpid(), f"http://127.0.0.1:{other.getsockname()[1]}", 1.0)
+        control.announce(tmp_path, os.getpid(), f"http://127.0.0.1:{other.getsockname()[1]}", 1.0, "127.0.7")
         assert control.find(tmp_path) is None
     with pytest.raises(UsageError, match="no sandbox is running"):
         control.required(tmp_path)

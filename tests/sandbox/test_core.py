@@ -327,3 +327,18 @@ def test_a_client_in_process_puts_hundreds_of_blocks_a_second(account: Account) 
             ChecksumAlgorithm="SHA256",
         )
     assert 100 / (time.process_time() - began) > 50
+
+
+def test_two_sandboxes_of_one_host_open_other_addresses(tmp_path: Path) -> None:
+    """Each on a directory of its own, their balancers never meet; in memory they begin where tests expect them."""
+    seeds = ("one", "two")
+    made = [Sandbox(tmp_path / seed, runner=InlineRunner(), seed=seed) for seed in seeds]
+    try:
+        assert len({sandbox.balancers for sandbox in made}) == 2
+    finally:
+        for sandbox in made:
+            sandbox.close()
+    again = Sandbox(tmp_path / "one", runner=InlineRunner())
+    assert again.balancers == made[0].balancers
+    again.close()
+    assert Sandbox(runner=InlineRunner()).balancers == "127.0.7"

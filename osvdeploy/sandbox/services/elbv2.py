@@ -37,7 +37,7 @@ RULES_PER_BALANCER = 100
 LISTENERS_PER_BALANCER = 50
 TAGS_PER_RESOURCE = 50
 PAGE_LIMIT = 400
-_FIRST_NET, _HOSTS = 7, 254
+FIRST_NET, NETS, HOSTS = 7, 240, 254
 
 BALANCER, LISTENER, RULE = "elbv2.balancer", "elbv2.listener", "elbv2.rule"
 GROUP, TARGET, IN_FORCE = "elbv2.group", "elbv2.target", "elbv2.in-force"
@@ -135,13 +135,14 @@ def _zones(scope: Scope, params: Wire) -> tuple[list[Doc], str]:
 
 
 def _new_address(scope: Scope) -> str:
-    """A loopback address of its own, 127.0.7.1 and up, whatever the region. Digits need no resolver."""
+    """A loopback address of its own, whatever the region. Digits need no resolver. Where a sandbox counts from is its
+    own affair (:attr:`~osvdeploy.sandbox.core.Sandbox.balancers`)."""
     number = scope.count("balancer") - 1
-    if number >= (256 - _FIRST_NET) * _HOSTS:
+    if number >= (256 - FIRST_NET) * HOSTS:
         raise ApiError(
             "TooManyLoadBalancers", "You've reached the limit on the number of load balancers for your account"
         )
-    return f"127.0.{_FIRST_NET + number // _HOSTS}.{1 + number % _HOSTS}"
+    return f"127.0.{FIRST_NET + number // HOSTS}.{1 + number % HOSTS}"
 
 
 def describe_load_balancers(scope: Scope, params: Wire) -> Doc:
