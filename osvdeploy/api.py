@@ -22,8 +22,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from osvdeploy.cloud import tags
-from osvdeploy.cloud.interfaces import Cloud, ObjectStore, Prober, ReleaseId, Slot, TargetHealth
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest
 from osvdeploy.errors import CloudError, UsageError
@@ -33,6 +31,7 @@ if TYPE_CHECKING:
     from osvdeploy.build.builder import BuildResult
     from osvdeploy.build.lock import KernelPin
     from osvdeploy.build.plan import ImageInputs
+    from osvdeploy.cloud.interfaces import Cloud, ObjectStore, Prober, ReleaseId, Slot, TargetHealth
     from osvdeploy.publish.publisher import Published
     from osvdeploy.rollout.ledger import Head, Ledger
     from osvdeploy.rollout.manager import Rollout, RolloutManager
@@ -235,6 +234,7 @@ def deploy(ctx: Context, loaded: LoadedSpec, environment: str | None = None) -> 
 
     What would be refused later is looked for first: a lease that is held, a rule that is not ours, a held release.
     """
+    from osvdeploy.cloud import tags
     from osvdeploy.osv.cmdline import RELEASE_VARIABLE, with_environment
     from osvdeploy.publish.blocks import first_block
     from osvdeploy.publish.journal import Journal
@@ -384,6 +384,9 @@ def status(ctx: Context, service: Service, *, look: bool = True) -> ServiceStatu
 
     Raises :class:`~osvdeploy.errors.UsageError` for a service that was never deployed.
     """
+    from osvdeploy.cloud import tags
+    from osvdeploy.cloud.interfaces import Slot
+
     head = _head(ctx, service)
     place = head.place
     weights: Mapping[Slot, int] = {}
@@ -517,6 +520,8 @@ class Holdings:
 
 def holdings(ctx: Context, service: Service) -> Holdings:
     """What :func:`destroy` would take away."""
+    from osvdeploy.cloud import tags
+
     head = _head(ctx, service)
     if head.place is None or head.destroyed:
         raise UsageError(f"{service.name}: nothing is deployed", hint="`osvdeploy history` tells what was")
@@ -576,6 +581,7 @@ def gc(ctx: Context, service: Service, *, keep: int = 10, dry_run: bool = False)
 
 
 def _find_garbage(ctx: Context, ledger: Ledger, cloud: Cloud, head: Head, keep: int) -> Garbage:
+    from osvdeploy.cloud import tags
     from osvdeploy.rollout.releases import group_name
     from osvdeploy.rollout.retention import find_garbage
 
