@@ -95,6 +95,11 @@ _CREDENTIALS_HINT = (
     "give credentials as for the AWS CLI (AWS_PROFILE, `aws sso login`, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY); "
     'for the sandbox: eval "$(osvdeploy sandbox env)"'
 )
+_SANDBOX_HINT = (
+    "AWS_ENDPOINT_URL names an address of this machine: if it is the sandbox's, `osvdeploy sandbox start` starts it "
+    "again, and `osvdeploy sandbox env` tells where it is"
+)
+_ON_LOOPBACK = re.compile(r"https?://(127\.|localhost\b|\[::1\])")
 _CREDENTIAL_FAULTS = (
     "CredentialRetrievalError",
     "LoginError",
@@ -152,7 +157,8 @@ def translate(error: Exception, what: str = "", operation: str = "") -> OsvDeplo
             f"{about}no answer from AWS{called}: {text}",
             operation=operation,
             code=type(error).__name__,
-            hint="check the network and AWS_ENDPOINT_URL; the same command goes on from here",
+            hint=f"{_SANDBOX_HINT if _ON_LOOPBACK.search(text) else 'check the network and AWS_ENDPOINT_URL'}; "
+            "the same command goes on from here",
         )
     if isinstance(error, sdk.ParamValidationError):
         return Refused(f"{about}not sent, the SDK refuses it{called}: {text}", operation=operation)

@@ -19,7 +19,7 @@ from osvdeploy.cloud.aws.session import Aws
 from osvdeploy.cloud.interfaces import Route, RouteState, Slot, TargetHealth
 from osvdeploy.cloud.tags import NAME, SERVICE, SLOT, is_ours
 from osvdeploy.context import Context
-from osvdeploy.errors import CloudError, NotFound, NotOurs, Refused, Unavailable
+from osvdeploy.errors import CloudError, NotFound, NotOurs, Refused, Unavailable, UsageError
 from osvdeploy.retry import retrying
 
 if TYPE_CHECKING:
@@ -198,12 +198,19 @@ class AlbRouter:
     # --------------------------------------------------------------------------------------------- listener and rules
 
     def _entry(self, ctx: Context, route: Route) -> _Entry:
-        """Listener and balancer of a route. Raises NotFound without them, Refused for what cannot have our rules."""
+        """Listener and balancer of a route.
+
+        Raises NotFound without them, UsageError and Refused for what cannot have our rules.
+        """
         if route.listener in self._entries:
             return self._entries[route.listener]
         _check_arn(route.listener, self._aws.region)
-        with self._aws.calling(ctx, f"listener {route.listener}"):
-            listeners = self._aws.elbv2.describe_listeners(ListenerArns=[route.listener])["Listeners"]
+        try:
+            with self._aws.calling(ctx, f"listener {route.listener}"):
+                listeners = self._aws.elbv2.describe_listeners(ListenerArns=[route.listener])["Listeners"]
+        except NotFound as error:
+            error.hint = f"{_LISTENERS_HINT} of this account in {self._aws.region}"
+            raise
         if not listeners:
             raise NotFound(f"listener {route.listener}: does not exist")
         listener = listeners[0]
@@ -411,22 +418,26 @@ class AlbRouter:
                     self._owners[each["ResourceArn"]] = tags
 
 
+_LISTENERS_HINT = "`aws elbv2 describe-listeners --load-balancer-arn ...` lists those"
+
+
 def _check_arn(arn: str, region: str) -> None:
+    """Raises UsageError for what no call has to be made for."""
     match = _LISTENER.fullmatch(arn)
     if match is None:
-        raise Refused(
+        raise UsageError(
             f"{arn!r} is no listener's ARN",
             hint='listener = "arn:aws:elasticloadbalancing:REGION:ACCOUNT:listener/app/..."; '
-            "`aws elbv2 describe-listeners --load-balancer-arn ...` lists them",
+            f"{_LISTENERS_HINT} that there are",
         )
     if match[2] != "app":
-        raise Refused(
+        raise UsageError(
             f"listener {arn}: belongs to a {'network' if match[2] == 'net' else 'gateway'} load balancer, which has no "
             "rules",
             hint="use a listener of an Application Load Balancer",
         )
     if match[1] != region:
-        raise Refused(f"listener {arn}: is in {match[1]}, the deployment in {region}", hint="make both the same")
+        raise UsageError(f"listener {arn}: is in {match[1]}, the deployment in {region}", hint="make both the same")
 
 
 def _group_name(route: Route, slot: Slot) -> str:

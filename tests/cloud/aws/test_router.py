@@ -12,7 +12,7 @@ from osvdeploy.cloud.aws.router import AlbRouter
 from osvdeploy.cloud.interfaces import HealthRule, Route, Slot
 from osvdeploy.cloud.tags import SCHEMA, SERVICE
 from osvdeploy.context import Context, VirtualClock
-from osvdeploy.errors import NotFound, NotOurs, Refused, Unavailable
+from osvdeploy.errors import NotFound, NotOurs, Unavailable, UsageError
 from tests.cloud.aws.script import No, Script
 
 ACCOUNT = "arn:aws:elasticloadbalancing:eu-west-1:123456789012"
@@ -125,7 +125,7 @@ def test_a_listener_that_cannot_have_rules_is_refused_unasked(ctx: Context, list
     router = AlbRouter(asked.aws(), nowhere)
     uses: list[Callable[[Context, Route], object]] = [router.observe, router.ensure_slots, router.remove]
     for use in uses:
-        with pytest.raises(Refused, match=said) as raised:
+        with pytest.raises(UsageError, match=said) as raised:
             use(ctx, route)
         assert raised.value.hint
     assert asked.asked == []
