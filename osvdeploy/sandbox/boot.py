@@ -70,6 +70,9 @@ VALUED = frozenset(
 """Options that loader.cc parses (with --env, which BootCommand holds apart). Any other one prints the usage and powers
 off."""
 
+NOT_SIMULATED = ("ip", "mount-fs", "redirect")
+"""Options that change what the program or its reader sees, which no runner does."""
+
 _ELF_HEADER = struct.Struct("<4s5B7xHH")
 _ELF_HEADER_SIZE = 64
 _EXECUTABLE, _SHARED, _X86_64 = 2, 3, 62
@@ -247,6 +250,10 @@ def _options(command: BootCommand, console: bytes) -> KernelOptions:
     for static in valued.get("ip", []):
         if len(static.split(",")) != 3:
             raise BootFailed(console + b"incorrect parameter on --ip\n" + ABORTED, powers_off=abort_off)
+    for name in NOT_SIMULATED:
+        if name in valued:
+            text = f"the sandbox does not simulate OSv's boot option --{name}; this machine is switched off\n"
+            raise BootFailed(console + text.encode(), powers_off=True)
     try:
         delay = float(valued.get("delay", ["0"])[-1])
     except ValueError:

@@ -165,3 +165,15 @@ def test_any_bytes_boot_or_fail_as_osv(noise: bytes, offset: int) -> None:
         read(Volume(noisy))
     except BootFailed as failure:
         assert failure.console == b"" or failure.console.startswith(b"OSv ")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("ip", "eth0,10.0.0.5,255.255.255.0"), ("mount-fs", "ramfs,none,/scratch"), ("redirect", "/log")],
+)
+def test_what_no_runner_does_is_said(name: str, value: str) -> None:
+    """An option that would change what the program sees, and does not here, ends the boot and says so."""
+    with pytest.raises(boot.BootFailed) as failed:
+        read(volume({"/app": elf()}, options=((name, value),)))
+    assert f"does not simulate OSv's boot option --{name}".encode() in failed.value.console
+    assert failed.value.powers_off
