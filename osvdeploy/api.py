@@ -232,9 +232,11 @@ def deploy(ctx: Context, loaded: LoadedSpec, environment: str | None = None) -> 
     """Build and publish if needed, then roll out. Returns when the rollout has ended, well or not: look at
     ``rollout.outcome``.
 
-    What would be refused later is looked for first: a lease that is held, a rule that is not ours, a held release.
+    What would be refused later is looked for first: a ledger that cannot be written, a lease that is held, a rule that
+    is not ours, a held release.
     """
     from osvdeploy.cloud import tags
+    from osvdeploy.cloud.local.store import refuse_unwritable
     from osvdeploy.osv.cmdline import RELEASE_VARIABLE, with_environment
     from osvdeploy.publish.blocks import first_block
     from osvdeploy.publish.journal import Journal
@@ -263,6 +265,7 @@ def deploy(ctx: Context, loaded: LoadedSpec, environment: str | None = None) -> 
     )
     cloud = connect(ctx, settings.cloud, settings.region)
     manager = RolloutManager(open_ledger(service), cloud, prober())
+    refuse_unwritable(Path(settings.ledger) / spec.name / name)
     manager.preflight(ctx, release)
     published = _publish(ctx, loaded, built, cloud)
     boot = with_environment(built.image.boot, {**dict(variables), RELEASE_VARIABLE: release.id})
@@ -420,14 +423,18 @@ def _slot_status(
     targets: Mapping[Slot, tuple[TargetHealth, ...]],
     capacity: Mapping[str, int],
 ) -> SlotStatus:
-    record = head.slots.get(slot)
+    record, run = head.slots.get(slot), head.unfinished
+    release, group = (record.release, record.group) if record else (None, None)
+    if run is not None and run.slot is slot and group not in capacity:
+        # The rollout has emptied the slot for its candidate; the ledger names what stood there until the end.
+        record, release, group = None, run.candidate, run.group
     return SlotStatus(
         slot=slot,
-        release=record.release if record else None,
+        release=release,
         serving=head.serving is slot,
         warm_until=record.warm_until.isoformat() if record and record.warm_until else None,
         weight=weights.get(slot),
-        capacity=capacity.get(record.group) if record else None,
+        capacity=capacity.get(group) if group else None,
         targets=targets.get(slot),
     )
 

@@ -429,11 +429,12 @@ def _status_text(found: ServiceStatus) -> str:
     lines = [f"{found.service}: {head.stable.release if head.stable else 'nothing'} serves at {found.base_url}"]
     rows = []
     for slot in found.slots:
-        state = "serving" if slot.serving else f"warm until {slot.warm_until[11:19]}" if slot.warm_until else "idle"
+        empty = "candidate" if slot.release else "idle"
+        state = "serving" if slot.serving else f"warm until {slot.warm_until[11:19]}" if slot.warm_until else empty
         healthy = "?" if slot.targets is None else str(sum(each.state == "healthy" for each in slot.targets))
-        capacity = "-" if slot.capacity is None else str(slot.capacity)
+        machines = "-" if slot.capacity is None else f"{healthy}/{slot.capacity} healthy"
         weight = "-" if slot.weight is None else f"{slot.weight} %"
-        rows.append((slot.slot, state, slot.release or "-", weight, f"{healthy}/{capacity} healthy"))
+        rows.append((slot.slot, state, slot.release or "-", weight, machines))
     lines.append(table(("SLOT", "STATE", "RELEASE", "WEIGHT", "MACHINES"), rows))
     if head.unfinished is not None:
         run = head.unfinished

@@ -583,6 +583,8 @@ def test_a_second_deploy_at_the_same_time_is_refused(account: Account, guest: Us
         refused(guest.run("deploy", "--set", "version=2.0.0"), 4, at_work)
         held = guest.run("status", "--json").document
         assert held["held_by"].startswith(at_work) and held["run"]["outcome"] is None
+        candidate = [slot["release"] for slot in held["slots"] if slot["slot"] == held["run"]["slot"]]
+        assert candidate == [held["run"]["candidate"]] and "candidate" in guest.run("status").stdout
         assert "2.0.0" not in guest.run("history").stdout
         names = [image["Name"] for image in account.client("ec2").describe_images(Owners=["self"])["Images"]]
         assert not any("2.0.0" in name for name in names), "refused before anything was uploaded"

@@ -116,6 +116,19 @@ class DirectoryStore:
                             Path(entry.path).unlink()
 
 
+def refuse_unwritable(folder: Path) -> None:
+    """Raise LedgerError where a directory store in ``folder`` could not be written, as far as asking tells. Writes
+    nothing."""
+    while not folder.exists() and folder.parent != folder:
+        folder = folder.parent
+    with _refusals(folder):
+        if not folder.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if not os.access(folder, os.W_OK | os.X_OK):
+            read_only = os.statvfs(folder).f_flag & os.ST_RDONLY
+            raise OSError(errno.EROFS if read_only else errno.EACCES, "")
+
+
 def _write(path: Path, content: bytes) -> float:
     """Write a new file, down to the disk. Returns its modification time."""
     # Not tempfile: its 0600 would lock out the others who share the ledger; the umask decides.
