@@ -4,8 +4,9 @@
     eval "$(python network.py create --prefix HELLO)"   # makes them, and sets HELLO_LISTENER and so on for osv.toml
     python network.py delete                            # takes them away again
 
-Everything is tagged `network = <name>` (--name, default "osv"). It uses boto3 as it finds it configured, so it works on
-AWS as well as in `osvdeploy sandbox`. On AWS a balancer costs money from the minute it is made.
+Everything is tagged `network = <name>` (--name, default "osv"); a network that is there already is found again. It uses
+boto3 as it finds it configured, so it works on AWS as well as in `osvdeploy sandbox`. On AWS a balancer costs money
+from the minute it is made.
 """
 
 from __future__ import annotations
@@ -17,8 +18,32 @@ from typing import Any
 import boto3
 
 
+def find(name: str, port: int) -> dict[str, str] | None:
+    """The variables of the network that is there, None where none is whole."""
+    ec2, elb = boto3.client("ec2"), boto3.client("elbv2")
+    balancers = [each for each in elb.describe_load_balancers()["LoadBalancers"] if each["LoadBalancerName"] == name]
+    if not balancers:
+        return None
+    listeners = elb.describe_listeners(LoadBalancerArn=balancers[0]["LoadBalancerArn"])["Listeners"]
+    found = [each["ListenerArn"] for each in listeners if each["Port"] == port]
+    ours = [{"Name": "vpc-id", "Values": [balancers[0]["VpcId"]]}, {"Name": "tag:network", "Values": [name]}]
+    subnets = sorted(ec2.describe_subnets(Filters=ours)["Subnets"], key=lambda each: each["CidrBlock"])
+    groups = ec2.describe_security_groups(Filters=ours)["SecurityGroups"]
+    if not found or len(subnets) < 2 or not groups:
+        sys.exit(f"a balancer {name} is there, but not all of its network: `network.py delete`, or another --name")
+    return {
+        "SUBNET_A": subnets[0]["SubnetId"],
+        "SUBNET_B": subnets[1]["SubnetId"],
+        "SECURITY_GROUP": groups[0]["GroupId"],
+        "LISTENER": found[0],
+        "URL": f"http://{balancers[0]['DNSName']}:{port}",
+    }
+
+
 def create(name: str, port: int) -> dict[str, str]:
     """Make the network; returns the variables that an osv.toml needs."""
+    if there := find(name, port):
+        return there
     ec2, elb = boto3.client("ec2"), boto3.client("elbv2")
 
     def tags(kind: str) -> list[Any]:

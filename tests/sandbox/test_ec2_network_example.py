@@ -55,6 +55,10 @@ def test_the_example_makes_a_network_and_takes_it_away_again(monkeypatch: pytest
         "subnet": 2,
         "vpc": 1,
     }
+    assert network.create("osv", 8080) == made, "what is there is found again"
+    assert sandbox.inventory() == held
+    with pytest.raises(SystemExit, match=r"network\.py delete"):
+        network.create("osv", 80)
     network.delete("osv")
     assert sandbox.inventory() == {}
     sandbox.close()
