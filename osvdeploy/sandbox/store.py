@@ -16,6 +16,7 @@ import os
 import re
 import sqlite3
 import tempfile
+import weakref
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -162,6 +163,8 @@ class Store:
             bodies = self._database.execute("SELECT body FROM document")
             files.sweep({digest for (body,) in bodies for digest in _DIGEST.findall(body)})
             self.blobs = files
+        # A store that nobody holds any more is closed, too: Python 3.13 complains of a database left open.
+        self._closing = weakref.finalize(self, self._database.close)
         # All documents, in marshal's form: each reader gets a copy of its own, several times faster than by copying
         # or from JSON. The file is only read here.
         self._documents: dict[tuple[str, str], dict[str, bytes]] = {}
@@ -226,7 +229,7 @@ class Store:
             self._past.popleft()
 
     def close(self) -> None:
-        self._database.close()
+        self._closing()
 
     # ------------------------------------------------------------------------------------------------------- reading
 
