@@ -300,7 +300,8 @@ def destroy(
         f"{len(held.backends)} backends"
     )
     if dry_run:
-        return Result(told, document)
+        names = [*held.groups, *held.templates, *held.rules, *held.backends]
+        return Result("\n".join([f"{told} would go", *(f"  {name}" for name in names)]), document)
     if not yes:
         if not sys.stdin.isatty():
             raise UsageError(f"this would take away {told}", hint="say --yes")
@@ -352,6 +353,12 @@ def gc(
         f"{chosen.name}: {len(found.groups)} groups, {len(found.templates)} templates, {len(found.images)} images, "
         f"{len(found.disks)} disks {done}"
     )
+    if dry_run:
+        # Done for good, each is told as it goes.
+        named = [*found.groups, *found.templates]
+        named += [(f"{image.name} ({image.id})", why) for image, why in found.images]
+        named += [(f"{disk.name} ({disk.id})", why) for disk, why in found.disks]
+        text = "\n".join([text, *(f"  {name}: {why}" for name, why in named)])
     return Result(text, document)
 
 

@@ -609,8 +609,12 @@ def test_what_cannot_be_brought_back_is_told(account: Account, guest: User) -> N
     refused(guest.run("rollback"), 2, "hello/test")
     refused(guest.run("hold", "--release", "0.9.0"), 2, "no release '0.9.0'")
     refused(guest.run("destroy"), 2, "this would take away hello/test", guest.version, hint="--yes")
+    would = guest.run("destroy", "--dry-run")
+    assert would.code == 0 and "would go" in would.stdout and before["autoscaling.group"][0] in would.stdout
     assert account.inventory() == before
     assert guest.run("destroy", "--yes").code == 0
+    would = guest.run("gc", "--dry-run")
+    assert would.code == 0 and all(image in would.stdout for image in before["image"])
     refused(guest.run("destroy", "--yes"), 2, "hello/test", "nothing is deployed", hint="osvdeploy history")
     refused(guest.run("rollback", "--to", "0.9.0"), 2, "no release '0.9.0'")
     assert guest.run("status").stdout.strip() == "hello/test: destroyed"
