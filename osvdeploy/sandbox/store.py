@@ -153,18 +153,16 @@ class Store:
         self.path = path
         self.blobs: Blobs
         if path is None:
-            self._database = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+            self._connect(":memory:")
             self._make_tables()
             self.blobs = _MemoryBlobs()
         else:
-            self._database = self._open(path)
+            self._open(path)
             files = _DirectoryBlobs(path / "blobs")
             # Only while nothing runs: a guest reads from its disk's blobs also when no snapshot has them any more.
             bodies = self._database.execute("SELECT body FROM document")
             files.sweep({digest for (body,) in bodies for digest in _DIGEST.findall(body)})
             self.blobs = files
-        # A store that nobody holds any more is closed, too: Python 3.13 complains of a database left open.
-        self._closing = weakref.finalize(self, self._database.close)
         # All documents, in marshal's form: each reader gets a copy of its own, several times faster than by copying
         # or from JSON. The file is only read here.
         self._documents: dict[tuple[str, str], dict[str, bytes]] = {}
@@ -176,11 +174,16 @@ class Store:
         """Rises with every transaction that changed a document."""
         self._past: deque[_Change] = deque()
 
-    def _open(self, path: Path) -> sqlite3.Connection:
+    def _connect(self, file: Path | str) -> None:
+        self._database = sqlite3.connect(file, isolation_level=None, check_same_thread=False, timeout=0.2)
+        # Also a store that nobody holds any more, or that could not be used, is closed.
+        self._closing = weakref.finalize(self, self._database.close)
+
+    def _open(self, path: Path) -> None:
         file = path / "account.db"
         try:
             path.mkdir(parents=True, exist_ok=True)
-            self._database = sqlite3.connect(file, isolation_level=None, check_same_thread=False, timeout=0.2)
+            self._connect(file)
             # Exclusive: another process would not see what this one keeps in memory.
             self._database.execute("PRAGMA locking_mode = EXCLUSIVE")
             self._database.execute("PRAGMA journal_mode = WAL")
@@ -200,12 +203,10 @@ class Store:
         except sqlite3.DatabaseError as error:
             raise StoreUnusable(f"{file}: no store ({error})", hint="start anew: `osvdeploy sandbox reset`") from None
         if schema > SCHEMA:
-            self._database.close()
             raise StoreUnusable(
                 f"{file}: written by a newer osvdeploy (format {schema})",
                 hint="update osvdeploy, or start anew: `osvdeploy sandbox reset`",
             )
-        return self._database
 
     def _make_tables(self) -> None:
         for statement in _TABLES:
