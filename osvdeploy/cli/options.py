@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -38,39 +40,59 @@ def spec_options(function: Decorated) -> Decorated:
     return _file(_environment(_sets(function)))
 
 
-def service_options(function: Decorated) -> Decorated:
-    """A service, by name and ledger or by the spec that declares it."""
+@dataclass(frozen=True, slots=True)
+class ServiceChoice:
+    """Which service is meant: APP/ENV with a ledger needs no spec; the rest is read from the spec.
+
+    ``APP`` alone means its only environment in the spec, or ``--env``.
+    """
+
+    name: str | None
+    ledger: str | None
+    spec_file: Path
+    environment: str | None
+    sets: tuple[str, ...]
+
+    def service(self) -> Service:
+        """Raises UsageError that says how to name it."""
+        from osvdeploy import api
+        from osvdeploy.errors import UsageError
+
+        app, slash, named = (self.name or "").partition("/")
+        if slash and self.environment is not None and named != self.environment:
+            raise UsageError(f"{self.name} and --env {self.environment} name different environments")
+        environment = named or self.environment
+        if app and environment and self.ledger:
+            return api.Service(app, environment, self.ledger)
+        if not self.spec_file.exists():
+            missing = f"there is no {self.spec_file} here to say which service is meant"
+            raise UsageError(
+                f"{self.name}: where is its ledger?" if app else missing,
+                hint="name it as APP/ENV with --ledger ADDRESS (or OSVDEPLOY_LEDGER), "
+                "or go to the folder of its osv.toml",
+            )
+        found = api.service_of(api.load_spec(self.spec_file, sets=self.sets), environment)
+        if app and found.app != app:
+            raise UsageError(f"{self.spec_file} declares {found.app}, not {app}", hint="name the ledger with --ledger")
+        return api.Service(found.app, found.environment, self.ledger or found.ledger)
+
+
+def service_options(function: Callable[..., None]) -> Callable[..., None]:
+    """A service, by name and ledger or by the spec that declares it: the callback gets a ``choice``."""
+
+    @functools.wraps(function)
+    def callback(
+        service: str | None,
+        ledger: str | None,
+        spec_file: Path,
+        environment: str | None,
+        sets: tuple[str, ...],
+        **arguments: Any,
+    ) -> None:
+        function(choice=ServiceChoice(service, ledger, spec_file, environment, sets), **arguments)
+
     argument = click.argument("service", required=False, metavar="[APP/ENV]")
     ledger = click.option(
         "--ledger", metavar="ADDRESS", envvar="OSVDEPLOY_LEDGER", help="Where the ledger lies (or OSVDEPLOY_LEDGER)."
     )
-    return argument(ledger(spec_options(function)))
-
-
-def chosen_service(
-    service: str | None, ledger: str | None, spec_file: Path, environment: str | None, sets: tuple[str, ...]
-) -> Service:
-    """The service that is meant: APP/ENV with a ledger needs no spec; the rest is read from the spec.
-
-    ``APP`` alone means its only environment in the spec, or ``--env``.
-    """
-    from osvdeploy import api
-    from osvdeploy.errors import UsageError
-
-    app, slash, named = (service or "").partition("/")
-    if slash and environment is not None and named != environment:
-        raise UsageError(f"{service} and --env {environment} name different environments")
-    environment = named or environment
-    if app and environment and ledger:
-        return api.Service(app, environment, ledger)
-    if not spec_file.exists():
-        raise UsageError(
-            f"there is no {spec_file} here to say which service is meant"
-            if not app
-            else f"{service}: where is its ledger?",
-            hint="name it as APP/ENV with --ledger ADDRESS (or OSVDEPLOY_LEDGER), or go to the folder of its osv.toml",
-        )
-    found = api.service_of(api.load_spec(spec_file, sets=sets), environment)
-    if app and found.app != app:
-        raise UsageError(f"{spec_file} declares {found.app}, not {app}", hint="name the ledger with --ledger")
-    return api.Service(found.app, found.environment, ledger or found.ledger)
+    return argument(ledger(spec_options(callback)))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from osvdeploy.cli.options import chosen_service, service_options, spec_options
+from osvdeploy.cli.options import ServiceChoice, service_options, spec_options
 from osvdeploy.cli.output import Result, command
 from osvdeploy.context import Context
 
@@ -77,11 +77,7 @@ def deploy(ctx: Context, spec_file: Path, environment: str | None, sets: tuple[s
 @command
 def rollback(
     ctx: Context,
-    service: str | None,
-    ledger: str | None,
-    spec_file: Path,
-    environment: str | None,
-    sets: tuple[str, ...],
+    choice: ServiceChoice,
     to: str | None,
 ) -> Result:
     """Move traffic back to an earlier release: at once where its machines still stand, else they are started first.
@@ -92,7 +88,7 @@ def rollback(
     from osvdeploy import api
 
     calls = api.Calls()
-    chosen = chosen_service(service, ledger, spec_file, environment, sets)
+    chosen = choice.service()
     outcome = api.rollback(calls.listening(ctx), chosen, to=to)
     return Result(_told(outcome), {**_rollout(outcome), "calls": _calls(calls)}, outcome.exit_code)
 
@@ -103,11 +99,7 @@ def rollback(
 @command
 def status(
     ctx: Context,
-    service: str | None,
-    ledger: str | None,
-    spec_file: Path,
-    environment: str | None,
-    sets: tuple[str, ...],
+    choice: ServiceChoice,
     offline: bool,
 ) -> Result:
     """Show which release serves, what stands warm, weights and health, and a rollout under way.
@@ -116,7 +108,7 @@ def status(
     """
     from osvdeploy import api
 
-    found = api.status(ctx, chosen_service(service, ledger, spec_file, environment, sets), look=not offline)
+    found = api.status(ctx, choice.service(), look=not offline)
     head = found.head
     document: dict[str, Any] = {
         "service": found.service,
@@ -152,11 +144,7 @@ def status(
 @command
 def history(
     ctx: Context,
-    service: str | None,
-    ledger: str | None,
-    spec_file: Path,
-    environment: str | None,
-    sets: tuple[str, ...],
+    choice: ServiceChoice,
     limit: int,
 ) -> Result:
     """List the rollouts of a service, newest first, and its releases with their digests. Reads the ledger alone.
@@ -166,7 +154,7 @@ def history(
     from osvdeploy import api
     from osvdeploy.cli.tables import table
 
-    found = api.history(ctx, chosen_service(service, ledger, spec_file, environment, sets), limit=limit)
+    found = api.history(ctx, choice.service(), limit=limit)
     rows = [
         (
             f"{run.started:%Y-%m-%d %H:%M:%S}",
@@ -221,11 +209,7 @@ def history(
 @command
 def hold(
     ctx: Context,
-    service: str | None,
-    ledger: str | None,
-    spec_file: Path,
-    environment: str | None,
-    sets: tuple[str, ...],
+    choice: ServiceChoice,
     release: str | None,
     why: str,
 ) -> Result:
@@ -235,7 +219,7 @@ def hold(
     """
     from osvdeploy import api
 
-    head = api.hold(ctx, chosen_service(service, ledger, spec_file, environment, sets), release, why)
+    head = api.hold(ctx, choice.service(), release, why)
     return Result(f"{head.service}: {release or 'every release'} is held", {"service": head.service, "held": release})
 
 
@@ -244,11 +228,7 @@ def hold(
 @command
 def unhold(
     ctx: Context,
-    service: str | None,
-    ledger: str | None,
-    spec_file: Path,
-    environment: str | None,
-    sets: tuple[str, ...],
+    choice: ServiceChoice,
 ) -> Result:
     """Let every release of a service go again.
 
@@ -256,7 +236,7 @@ def unhold(
     """
     from osvdeploy import api
 
-    head = api.unhold(ctx, chosen_service(service, ledger, spec_file, environment, sets))
+    head = api.unhold(ctx, choice.service())
     return Result(f"{head.service}: nothing is held", {"service": head.service})
 
 
@@ -267,11 +247,7 @@ def unhold(
 @command
 def destroy(
     ctx: Context,
-    service: str | None,
-    ledger: str | None,
-    spec_file: Path,
-    environment: str | None,
-    sets: tuple[str, ...],
+    choice: ServiceChoice,
     yes: bool,
     dry_run: bool,
 ) -> Result:
@@ -283,7 +259,7 @@ def destroy(
     from osvdeploy import api
     from osvdeploy.errors import UsageError
 
-    chosen = chosen_service(service, ledger, spec_file, environment, sets)
+    chosen = choice.service()
     held = api.holdings(ctx, chosen)
     document: dict[str, Any] = {
         "service": chosen.name,
@@ -321,11 +297,7 @@ def destroy(
 @command
 def gc(
     ctx: Context,
-    service: str | None,
-    ledger: str | None,
-    spec_file: Path,
-    environment: str | None,
-    sets: tuple[str, ...],
+    choice: ServiceChoice,
     keep: int | None,
     dry_run: bool,
 ) -> Result:
@@ -337,8 +309,12 @@ def gc(
     from osvdeploy import api
 
     if keep is None:
-        keep = api.load_spec(spec_file, sets=sets).spec.retention.releases if spec_file.exists() else 10
-    chosen = chosen_service(service, ledger, spec_file, environment, sets)
+        keep = (
+            api.load_spec(choice.spec_file, sets=choice.sets).spec.retention.releases
+            if choice.spec_file.exists()
+            else 10
+        )
+    chosen = choice.service()
     found = api.gc(ctx, chosen, keep=keep, dry_run=dry_run)
     document = {
         "service": chosen.name,
