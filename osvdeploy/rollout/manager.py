@@ -7,7 +7,7 @@ whoever finds an unfinished run goes on with it, knowing nothing but the ledger 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import assert_never
 
@@ -21,6 +21,7 @@ from osvdeploy.rollout.ledger import Head, HeldLedger, Hold, Ledger, Place, Serv
 from osvdeploy.rollout.machine import advance, fail
 from osvdeploy.rollout.model import (
     Action,
+    GateRecord,
     Kind,
     Limits,
     Outcome,
@@ -28,6 +29,7 @@ from osvdeploy.rollout.model import (
     Run,
     SetWeights,
     Stage,
+    StageRecord,
     StartCandidate,
     Step,
     Tally,
@@ -255,12 +257,8 @@ class RolloutManager:
         if run.stage is Stage.CLEAN_UP and run.verdict is not Outcome.SUCCEEDED and not run.evidence:
             # Traffic is where it should be; now there is time to keep what tells why.
             run = replace(run, evidence=observer.evidence(ctx, run))
-        for gate in run.gates[len(before.gates) :]:
-            ctx.report(GateJudged(gate.gate, gate.passed, gate.seen))
         passed = run.stages[len(before.stages) :]
-        for number, record in enumerate(passed):
-            entered = passed[number + 1].stage if number + 1 < len(passed) else run.stage
-            ctx.report(StageEntered(run.id, entered, record.why))
+        _tell(ctx, run, passed, run.gates[len(before.gates) :])
         changes = dict(_consequences(ctx, held.head, run))
         place = held.head.place
         if place is not None and passed and run.stage in (Stage.BOOT, Stage.BAKE):
@@ -517,6 +515,19 @@ class RolloutManager:
         kept = tuple(hold for hold in held.head.holds if hold.release != release)
         told = release or "every release"
         return held.save(ctx, f"hold {told}", holds=(*kept, Hold(release, why, ctx.process.user, ctx.now())))
+
+
+def _tell(ctx: Context, run: Run, passed: Sequence[StageRecord], gates: Sequence[GateRecord]) -> None:
+    """Report gates and stages in the order they came: a gate is what lets a stage be left."""
+    for gate in gates:
+        if all(record.stage is not gate.stage for record in passed):
+            ctx.report(GateJudged(gate.gate, gate.passed, gate.seen))
+    for number, record in enumerate(passed):
+        for gate in gates:
+            if gate.stage is record.stage:
+                ctx.report(GateJudged(gate.gate, gate.passed, gate.seen))
+        entered = passed[number + 1].stage if number + 1 < len(passed) else run.stage
+        ctx.report(StageEntered(run.id, entered, record.why))
 
 
 def _consequences(ctx: Context, head: Head, run: Run) -> Mapping[str, object]:

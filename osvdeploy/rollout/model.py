@@ -61,6 +61,7 @@ class GateRecord:
     passed: bool
     at: datetime
     seen: str
+    stage: Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +158,7 @@ class Run:
         )
 
     def judged(self, gate: str, passed: bool, now: datetime, seen: str) -> Run:
-        return replace(self, gates=(*self.gates, GateRecord(gate, passed, now, seen)))
+        return replace(self, gates=(*self.gates, GateRecord(gate, passed, now, seen, self.stage)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,7 @@ def test_a_head_reads_back_as_it_was_written(ledger: Ledger, ctx: Context) -> No
         run=run(
             stage=Stage.DONE,
             verdict=Outcome.ROLLED_BACK,
-            gates=(GateRecord("preview probe", False, NOW, "500"),),
+            gates=(GateRecord("preview probe", False, NOW, "500", Stage.VERIFY),),
             evidence=(Evidence("console of i-1", "Aborted\n[backtrace]\n\x07é"),),
         ),
         slots={Slot.BLUE: SlotRecord(release("1.0.0").id, "osvd-x-1", NOW, warm_until=NOW)},

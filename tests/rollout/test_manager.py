@@ -9,7 +9,7 @@ import pytest
 from osvdeploy.cloud.interfaces import Slot
 from osvdeploy.cloud.memory import Call, MemoryCloud, Moment
 from osvdeploy.errors import Interrupted, LeaseHeld, LeaseLost, NotOurs, Refused, ReleaseHeld, Unavailable, UsageError
-from osvdeploy.events import Warned
+from osvdeploy.events import GateJudged, StageEntered, Warned
 from osvdeploy.rollout import lease
 from osvdeploy.rollout.model import Outcome, Stage
 from osvdeploy.rollout.releases import Release, release_id
@@ -459,3 +459,17 @@ def test_a_controller_that_lost_its_lease_repeats_no_action(service: Service) ->
     with pytest.raises(LeaseLost):
         service.manager().deploy(service.context(), service.release("1.0.0"))
     assert taken and service.cloud.running == set()
+
+
+def test_gates_are_told_before_the_stage_they_open(service: Service) -> None:
+    """A warm rollback passes several stages on one look, and still tells them in order."""
+    service.deploy("1.0.0")
+    service.deploy("1.1.0")
+    before = len(service.recorder.events)
+    service.rollback()
+    told = [
+        event.gate if isinstance(event, GateJudged) else event.stage
+        for event in service.recorder.events[before:]
+        if isinstance(event, GateJudged | StageEntered)
+    ]
+    assert told[:7] == ["prepare", "boot", "healthy targets", "verify", "preview probe", "shift", "traffic"]
