@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
+import pytest
+
 from osvdeploy.cloud.interfaces import GroupRequest, ReleaseId, Slot
 from osvdeploy.errors import NotFound, Unavailable
 from tests.contract.scenes import Guest, Scene
+
+pytestmark = pytest.mark.slow
 
 
 class Killed(BaseException):

@@ -24,6 +24,8 @@ from osvdeploy.publish.publisher import publish_image, publish_release
 from tests.faults.venues import Killed, Venue, venues
 from tests.publish.disk import BOOT, raw_disk
 
+pytestmark = pytest.mark.slow
+
 DIGEST = sha256(b"release")
 RELEASE = ReleaseId(f"orders-1.0.0-{DIGEST[:8]}")
 

@@ -21,6 +21,8 @@ from osvdeploy.errors import UsageError
 from osvdeploy.sandbox import control
 from osvdeploy.sandbox.control import Running
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass
 class Shell:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +15,8 @@ from tests.sandbox.test_autoscaling import NAME, create, group, members, served,
 from tests.sandbox.test_elbv2 import forward, target_group
 from tests.sandbox.volumes import declared, volume
 from tests.sandbox.world import World
+
+pytestmark = pytest.mark.slow
 
 Deed = Callable[[World], object]
 PROCESSES = ["Launch", "Terminate", "HealthCheck", "ReplaceUnhealthy", "AddToLoadBalancer"]

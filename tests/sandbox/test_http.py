@@ -19,6 +19,8 @@ from osvdeploy.sandbox.faults import Fault, FaultKind
 from osvdeploy.sandbox.http import LARGEST_BODY, Shell
 from osvdeploy.sandbox.runners.inline import InlineRunner
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def shell() -> Iterator[Shell]:

@@ -25,6 +25,8 @@ from osvdeploy.sandbox.dataplane import (
 from osvdeploy.sandbox.proxy import DataPlane, ListenerServer
 from osvdeploy.sandbox.services.elbv2 import Endpoint, View
 
+pytestmark = pytest.mark.slow
+
 
 class Echo(BaseHTTPRequestHandler):
     """A program that answers with what it was asked."""

@@ -17,6 +17,8 @@ from osvdeploy.sandbox.runners import GuestAnswer
 from osvdeploy.sandbox.runners.inline import InlineRunner
 from tests.sandbox.volumes import Volume, declared, volume
 
+pytestmark = pytest.mark.slow
+
 BLOCK = 512 * 1024
 
 
