@@ -7,7 +7,9 @@
     │   ├── KernelInvalid
     │   ├── FileTreeInvalid
     │   ├── CommandLineInvalid
-    │   └── DiskInvalid
+    │   ├── DiskInvalid
+    │   ├── ElfInvalid
+    │   └── CheckFailed                   2   findings that refuse: all at once
     ├── BuildError                        1
     │   └── SourceChanged
     ├── CloudError                        1   the cloud said no, or nothing
@@ -99,6 +101,18 @@ class CommandLineInvalid(ImageError):
 
 class DiskInvalid(ImageError):
     """The raw disk does not have OSv's layout."""
+
+
+class ElfInvalid(ImageError):
+    """The file is not an ELF object, or a damaged one."""
+
+
+class CheckFailed(ImageError):
+    """Rules refuse the image where it is meant to run; ``problems`` has each of them."""
+
+    def __init__(self, problems: Sequence[str], *, hint: str | None = None) -> None:
+        super().__init__("\n".join(problems), hint=hint)
+        self.problems = tuple(problems)
 
 
 class BuildError(OsvDeployError):
