@@ -17,7 +17,7 @@ Adapters (boto3 and so on) are imported when a function first needs them.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from osvdeploy.build.lock import KernelPin
     from osvdeploy.build.plan import ImageInputs
     from osvdeploy.cloud.interfaces import Cloud, ObjectStore, Prober, ReleaseId, Slot, TargetHealth
+    from osvdeploy.cloud.local.run import RunOptions, RunResult
     from osvdeploy.publish.publisher import Published
     from osvdeploy.rollout.ledger import Head, Ledger
     from osvdeploy.rollout.manager import Rollout, RolloutManager
@@ -178,6 +179,35 @@ def pinned(loaded: LoadedSpec) -> KernelPin | None:
 
     lock = read_lock(loaded.base / LOCK_NAME)
     return lock.kernel if lock is not None else None
+
+
+# ------------------------------------------------------------------------------------------------ running it here
+
+
+def run(
+    ctx: Context,
+    source: LoadedSpec | Path,
+    options: RunOptions | None = None,
+    *,
+    show: Callable[[bytes], object],
+    keyboard: int | None = None,
+) -> RunResult:
+    """Boot an image in QEMU here and wait for its end. ``source``: a spec, whose image is built if needed, or the path
+    of a disk, raw or qcow2. The disk is never changed, and nothing is left of the machine.
+
+    ``show`` gets the console as it comes; what is typed at the descriptor ``keyboard`` goes to the guest. A guest that
+    ends badly, or is interrupted, is a result and no error: look at ``guest.verdict``.
+    """
+    from osvdeploy.cloud.local.run import RunOptions, run_image
+    from osvdeploy.qemu.host import find_qemu
+
+    options = options or RunOptions()
+    options.refuse_wrong()
+    find_qemu()
+    if isinstance(source, Path):
+        return run_image(ctx, source, options, show=show, keyboard=keyboard)
+    built = build(ctx, source)
+    return run_image(ctx, built.image.path, options, digest=built.image.digest, show=show, keyboard=keyboard)
 
 
 # ---------------------------------------------------------------------------------------------- image to traffic

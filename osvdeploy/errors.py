@@ -12,6 +12,8 @@
     │   └── CheckFailed                   2   findings that refuse: all at once
     ├── BuildError                        1
     │   └── SourceChanged
+    ├── MachineError                      1   QEMU is missing, or could not run the machine
+    ├── GuestFailed                           a machine run here did not end well; docs/run.md has its exit codes
     ├── CloudError                        1   the cloud said no, or nothing
     │   ├── CredentialsMissing            2
     │   ├── NotFound
@@ -121,6 +123,22 @@ class BuildError(OsvDeployError):
 
 class SourceChanged(BuildError):
     """A file was changed while it was read."""
+
+
+class MachineError(OsvDeployError):
+    """QEMU is missing, too old, or could not start or run the machine. ``said`` is what it wrote."""
+
+    def __init__(self, message: str, *, said: str = "", hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.said = said
+
+
+class GuestFailed(OsvDeployError):
+    """A machine that was run here did not end well. ``exit_code`` tells how (docs/run.md)."""
+
+    def __init__(self, message: str, *, exit_code: int, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.exit_code = exit_code
 
 
 class CloudError(OsvDeployError):

@@ -21,6 +21,7 @@ from osvdeploy.version import __version__
 COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "check": ("osvdeploy.cli.image", "check", "Everything that can be known without building."),
     "build": ("osvdeploy.cli.image", "build", "osv.toml to a raw disk."),
+    "run": ("osvdeploy.cli.run", "run", "An image in QEMU, here."),
     "lock": ("osvdeploy.cli.image", "lock", "What came from elsewhere, pinned in osv.lock."),
     "publish": ("osvdeploy.cli.release", "publish", "Raw disk to cloud image (AMI)."),
     "deploy": ("osvdeploy.cli.release", "deploy", "Build and publish if needed, roll out, watch."),

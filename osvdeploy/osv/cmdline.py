@@ -11,7 +11,7 @@ bound by it. A ``$`` in a word is never literal: OSv replaces it and all that fo
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from osvdeploy.errors import CommandLineInvalid
@@ -67,18 +67,7 @@ def encode(boot: BootCommand) -> bytes:
         raise CommandLineInvalid(
             f"command line: {line[max(0, error.start - 20) : error.end]!r} holds bytes that are no text"
         ) from None
-    if len(encoded) > COMMAND_LINE_LIMIT:
-        raise CommandLineInvalid(
-            f"command line: {len(encoded)} bytes, and the boot sector reads {COMMAND_LINE_LIMIT}",
-            hint="put long values into a file of the image and let the program read it",
-        )
-    escape = options.find("\\")
-    if escape >= 0 and len(line[escape:].encode()) >= ESCAPE_REACH:
-        raise CommandLineInvalid(
-            f"command line: {options[options.rfind(' ', 0, escape) + 1 : escape + 20]!r} needs a backslash, and "
-            f"OSv loses bytes of a line with {ESCAPE_REACH} bytes or more behind one",
-            hint="shorten the line, or take spaces, tabs, newlines and backslashes out of options and variables",
-        )
+    _check_length(encoded, options)
     return encoded
 
 
@@ -112,10 +101,43 @@ def decode(line: bytes) -> BootCommand:
     return BootCommand(tuple(options), tuple(environment), tuple(_split_words(rest)))
 
 
+def with_options(line: bytes, options: Mapping[str, Sequence[str | None]]) -> bytes:
+    """A line with other boot options: for each name, ``options`` has all its values (None for a flag, none: left out).
+
+    The program's own part stays as it is, byte for byte, also where it is none that :func:`decode` reads: several
+    programs, a runscript. Raises CommandLineInvalid for options that OSv would refuse, or a line too long.
+    """
+    tokens, rest = _split_options(line.partition(b"\0")[0].decode(errors="surrogateescape"))
+    kept = [token for token in tokens if token.removeprefix("--").partition("=")[0] not in options]
+    wanted = [(name, value) for name, values in options.items() for value in values]
+    _check_options(wanted)
+    front = " ".join([_escape_option(token) for token in kept] + [_option(name, value) for name, value in wanted])
+    encoded = (f"{front} {rest}" if front and rest else front or rest).encode(errors="surrogateescape")
+    _check_length(encoded, front)
+    return encoded
+
+
 def with_environment(boot: BootCommand, variables: Mapping[str, str]) -> BootCommand:
     """``boot`` with ``variables`` set: one that it has already keeps its place, new ones follow in their own order."""
     merged = dict(boot.environment) | dict(variables)
     return BootCommand(boot.options, tuple(merged.items()), boot.words)
+
+
+def _check_length(encoded: bytes, options: str) -> None:
+    """``options`` is how the line begins."""
+    if len(encoded) > COMMAND_LINE_LIMIT:
+        raise CommandLineInvalid(
+            f"command line: {len(encoded)} bytes, and the boot sector reads {COMMAND_LINE_LIMIT}",
+            hint="put long values into a file of the image and let the program read it",
+        )
+    escape = encoded.find(b"\\", 0, len(options.encode(errors="surrogateescape")))
+    if escape >= 0 and len(encoded) - escape >= ESCAPE_REACH:
+        start = encoded.rfind(b" ", 0, escape) + 1
+        raise CommandLineInvalid(
+            f"command line: {encoded[start : escape + 20].decode(errors='replace')!r} needs a backslash, and "
+            f"OSv loses bytes of a line with {ESCAPE_REACH} bytes or more behind one",
+            hint="shorten the line, or take spaces, tabs, newlines and backslashes out of options and variables",
+        )
 
 
 def _check_options(options: tuple[tuple[str, str | None], ...] | list[tuple[str, str | None]]) -> None:

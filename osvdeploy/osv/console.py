@@ -453,3 +453,64 @@ def _dies(lines: Sequence[str], index: int, between: int) -> bool:
             if between < 0:
                 return False
     return False
+
+
+class Stage(StrEnum):
+    """What a console shows of a boot while it goes on, in this order."""
+
+    KERNEL = "kernel"
+    """OSv said its version."""
+    NETWORK = "network"
+    """The first interface has its address."""
+    BOOTED = "booted"
+    """OSv says that it booted (left out with --bootchart, which prints a table instead)."""
+    COMMAND_LINE = "command-line"
+    """OSv echoed the program's line."""
+    OUTPUT = "output"
+    """The program wrote its first byte."""
+
+
+_STAGE_LINES = (
+    (Stage.KERNEL, _VERSION),
+    (Stage.NETWORK, _ADDRESS),
+    (Stage.BOOTED, _BOOTED),
+    (Stage.COMMAND_LINE, _COMMAND),
+)
+
+
+class StageWatch:
+    """Tells the stages of a boot as its console arrives. Holds one line at most, cut to a length no such line has."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._seen: set[Stage] = set()
+
+    def feed(self, piece: bytes) -> tuple[Stage, ...]:
+        """The stages that ``piece``, the next bytes of the console, shows for the first time."""
+        found: list[Stage] = []
+        if Stage.OUTPUT in self._seen:
+            return ()
+        *lines, self._rest = (self._rest + piece).replace(b"\r", b"\n").split(b"\n")
+        for line in lines:
+            found += self._line(_clean(line[:_LINE_LIMIT].decode(errors="replace")))
+        # The program may ask a question and wait behind it: its first byte counts, not its first line.
+        if Stage.COMMAND_LINE in self._seen and self._rest.strip():
+            found += self._first(Stage.OUTPUT)
+        self._rest = self._rest[:_LINE_LIMIT]
+        return tuple(found)
+
+    def _line(self, line: str) -> list[Stage]:
+        if not line:
+            return []
+        if Stage.COMMAND_LINE in self._seen:
+            return self._first(Stage.OUTPUT)
+        for stage, pattern in _STAGE_LINES:
+            if pattern.match(line):
+                return self._first(stage)
+        return []
+
+    def _first(self, stage: Stage) -> list[Stage]:
+        if stage in self._seen:
+            return []
+        self._seen.add(stage)
+        return [stage]

@@ -166,7 +166,7 @@ def compose(
         os.ftruncate(fd, layout.size)
         _copy_kernel(kernel, fd)
         head = os.pread(fd, COMMAND_LINE_END, 0)
-        _write_at(fd, with_partition(_with_line(head, line), layout.partition), 0)
+        _write_at(fd, with_partition(with_line(head, line), layout.partition), 0)
         image = write_rofs(rofs, _writer_from(fd, layout.partition.start, written))
     finally:
         os.close(fd)
@@ -183,7 +183,7 @@ def release_block(block: bytes, boot: BootCommand) -> bytes:
         raise ValueError(
             f"a block of {len(block)} bytes does not hold the command line, which ends at {COMMAND_LINE_END}"
         )
-    return _with_line(block, encode(boot))
+    return with_line(block, encode(boot))
 
 
 def with_partition(block: bytes, partition: Extent) -> bytes:
@@ -241,7 +241,13 @@ def _partition(head: bytes, kernel: Extent, size: int) -> Extent:
     return partition
 
 
-def _with_line(block: bytes, line: bytes) -> bytes:
+def line_of(block: bytes) -> bytes:
+    """The command line in a disk's first bytes, as it stands there, without its NUL."""
+    return block[COMMAND_LINE_OFFSET:COMMAND_LINE_END].partition(b"\0")[0]
+
+
+def with_line(block: bytes, line: bytes) -> bytes:
+    """``block`` with the encoded ``line`` in it, and nothing left of the old one."""
     region = (line + b"\0").ljust(COMMAND_LINE_END - COMMAND_LINE_OFFSET, b"\0")
     return block[:COMMAND_LINE_OFFSET] + region + block[COMMAND_LINE_END:]
 

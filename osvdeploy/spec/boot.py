@@ -7,7 +7,7 @@ and powers off on an option it does not know, so a wrong name here is a machine 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Final
 
@@ -71,6 +71,23 @@ def boot_options(declared: Mapping[str, object]) -> tuple[tuple[str, str | None]
     return tuple(found)
 
 
+def worded_options(words: Sequence[str]) -> dict[str, object]:
+    """The table that words like ``verbose``, ``delay=0.5`` and ``ip=eth0,10.0.0.2,255.0.0.0`` write, not yet checked.
+
+    A word without ``=`` is a flag that is on. An option that repeats gathers its values; of any other the last counts.
+    """
+    table: dict[str, object] = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        takes = OPTIONS.get(name)
+        value = _typed(takes, text) if equals else True
+        if takes is Takes.TEXTS and equals:
+            before = table.get(name)
+            value = [*(before if isinstance(before, list) else []), text]
+        table[name] = value
+    return table
+
+
 def wrong_options(declared: Mapping[str, object]) -> Iterator[tuple[str, str]]:
     """What is wrong with a ``[image.boot]`` table: name and what to do, in order."""
     for name, value in declared.items():
@@ -89,6 +106,17 @@ def shown(value: object) -> str:
         return "an array"
     told = repr(value)
     return told if len(told) <= 80 else f"{told[:77]}..."
+
+
+def _typed(takes: Takes | None, text: str) -> object:
+    """As a TOML file would hold it; what cannot be that stays text, for the check to name."""
+    if takes is Takes.NOTHING:
+        return {"true": True, "false": False}.get(text, text)
+    number = {Takes.COUNT: int, Takes.SECONDS: float}.get(takes) if takes else None
+    try:
+        return number(text) if number else text
+    except ValueError:
+        return text
 
 
 def _wrong(name: str, value: object) -> str | None:
