@@ -30,7 +30,8 @@ _SIGNATURE = slice(0x1FE, 0x200)
 _FAR_JUMP = 0xEA
 _READ_SIZE = 1 << 20
 _LZ_SYMBOL = b"_binary_loader_stripped_elf_lz_start"
-_SYMBOLS_SIZE = 1 << 17
+SYMBOLS_SIZE = 1 << 17
+"""Bytes at the end of a kernel that hold the names by which it is known."""
 
 
 class Payload(StrEnum):
@@ -65,9 +66,9 @@ def read_kernel(path: Path, *, digest: Callable[[], Digest] | None = None) -> Ke
             size = os.fstat(file.fileno()).st_size
             head = file.read(512)
             chunks = _check_boot_sector(path, head, size)
-            tail = max(KERNEL_OFFSET, size - _SYMBOLS_SIZE)
+            tail = max(KERNEL_OFFSET, size - SYMBOLS_SIZE)
             payload = _payload(
-                path, head, os.pread(file.fileno(), 64, KERNEL_OFFSET), os.pread(file.fileno(), _SYMBOLS_SIZE, tail)
+                path, head, os.pread(file.fileno(), 64, KERNEL_OFFSET), os.pread(file.fileno(), SYMBOLS_SIZE, tail)
             )
             sha256 = _digest(file.fileno()) if digest is None else digest()
             return Kernel(path, size, sha256, chunks, payload)
@@ -80,6 +81,15 @@ def read_kernel(path: Path, *, digest: Callable[[], Digest] | None = None) -> Ke
 def chunk_count(boot_sector: bytes) -> int:
     """How many chunks a boot sector loads."""
     return int.from_bytes(boot_sector[_COUNT_OFFSET : _COUNT_OFFSET + 2], "little")
+
+
+def payload_of(start: bytes, tail: bytes) -> Payload:
+    """What a kernel is, by its first 64 bytes and its last 128 KiB."""
+    elf32_le, executable_i386 = b"\x7fELF\x01\x01", struct.pack("<HH", 2, 3)
+    # The Makefile does not strip it, so the names of what it unpacks (fastlz/lzloader.cc) stand near its end.
+    if start[:6] != elf32_le or start[16:20] != executable_i386 or _LZ_SYMBOL not in tail:
+        return Payload.UNKNOWN
+    return Payload.LZLOADER
 
 
 def _check_boot_sector(path: Path, head: bytes, size: int) -> int:
@@ -127,13 +137,10 @@ def _check_boot_sector(path: Path, head: bytes, size: int) -> int:
 
 
 def _payload(path: Path, head: bytes, start: bytes, tail: bytes) -> Payload:
-    elf32_le, executable_i386 = b"\x7fELF\x01\x01", struct.pack("<HH", 2, 3)
-    # The Makefile does not strip it, so the names of what it unpacks (fastlz/lzloader.cc) stand near its end.
-    if start[:6] != elf32_le or start[16:20] != executable_i386 or _LZ_SYMBOL not in tail:
-        return Payload.UNKNOWN
-    if head[0] != _FAR_JUMP:
+    payload = payload_of(start, tail)
+    if payload is Payload.LZLOADER and head[0] != _FAR_JUMP:
         raise KernelInvalid(f"{path}: its boot sector is not OSv's: it begins with {head[0]:02x}, not ea")
-    return Payload.LZLOADER
+    return payload
 
 
 def _digest(fd: int) -> Digest:

@@ -11,18 +11,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from osvdeploy.errors import DiskInvalid
-
 CLUSTER = 65_536
 """Bytes of a cluster. OSv's command line ends at 32,768, its kernel begins at 65,536."""
-
-SIZE_LIMIT = 2 << 40
-"""Bytes that a partition table can speak of."""
 
 _SECTOR = 512
 _HEADER = struct.Struct(">4sIQIIQIIQQIIQQQQII")
 _MAGIC = b"QFI\xfb"
-_EXTERNAL_DATA = 1 << 2
 _OWN = 1 << 63
 """Set in an entry of the tables whose cluster nothing else refers to."""
 
@@ -41,47 +35,6 @@ class DiskFile:
     path: Path
     format: DiskFormat
     size: int
-
-
-def find_disk(path: Path) -> DiskFile:
-    """Look at an image file's first bytes. Raises DiskInvalid for a file that no BIOS would boot from."""
-    try:
-        with path.open("rb", buffering=0) as file:
-            head = file.read(_SECTOR)
-            length = file.seek(0, 2)
-    except OSError as error:
-        raise DiskInvalid(f"{path}: cannot be read: {error.strerror}") from None
-    if head[:4] == _MAGIC:
-        return _find_qcow2(path, head)
-    if len(head) < _SECTOR or head[510:512] != b"\x55\xaa":
-        what = "an ELF file" if head[:4] == b"\x7fELF" else "no boot sector: bytes 510 and 511 are not 55 AA"
-        raise DiskInvalid(
-            f"{path}: neither a raw disk nor qcow2 ({what})",
-            hint="name a disk that `osvdeploy build -o` or OSv's own build (usr.img) made",
-        )
-    if not any(head[0x1BE:0x1FE]):
-        raise DiskInvalid(
-            f"{path}: its partition table is empty: a kernel without a file system",
-            hint="build an image with it: name it as `file` under [kernel] of an osv.toml",
-        )
-    return DiskFile(path, DiskFormat.RAW, length)
-
-
-def _find_qcow2(path: Path, head: bytes) -> DiskFile:
-    if len(head) < _HEADER.size:
-        raise DiskInvalid(f"{path}: a truncated qcow2 image: {len(head)} bytes")
-    _, version, backing, _, _, size, *_, features, _, _, _, _ = _HEADER.unpack_from(head)
-    if version not in (2, 3):
-        raise DiskInvalid(f"{path}: a qcow2 image of version {version}; 2 and 3 are known")
-    # What a downloaded file names would be opened here, and read by its guest.
-    if backing or (version == 3 and features & _EXTERNAL_DATA):
-        raise DiskInvalid(
-            f"{path}: a qcow2 image that is not whole: the rest of it lies in another file",
-            hint=f"make it whole first: qemu-img convert -O qcow2 {path} whole.qcow2",
-        )
-    if not 0 < size <= SIZE_LIMIT:
-        raise DiskInvalid(f"{path}: a qcow2 image of a disk of {size} bytes; a partition table reaches to 2 TiB")
-    return DiskFile(path, DiskFormat.QCOW2, size)
 
 
 def overlay(size: int, head: bytes | None = None) -> bytes:

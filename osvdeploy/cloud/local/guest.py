@@ -223,7 +223,8 @@ def judge(log: BootLog, power: Power, *, stopped: Ending | None = None, seconds:
 _STALLED = {
     Reached.SILENT: (
         "no word of OSv on the console",
-        'is the kernel OSv, and its console "serial" or "all"? Without KVM a boot takes seconds; give it more --memory',
+        'is the kernel OSv, and its console "serial" or "all"? Without KVM a boot takes seconds: '
+        "try a longer --timeout. With too little --memory OSv is silent, too",
     ),
     Reached.KERNEL: (
         "OSv had said its version and had no address yet",

@@ -9,14 +9,18 @@ from pathlib import Path
 from osvdeploy.cloud.local.guest import GuestRun, run_guest
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest
-from osvdeploy.errors import UsageError
+from osvdeploy.errors import DiskInvalid, UsageError
 from osvdeploy.events import Note
 from osvdeploy.osv.cmdline import with_options
-from osvdeploy.osv.disk import FileAccess, RandomAccess, line_of, with_line
+from osvdeploy.osv.disk import SECTOR, line_of, with_line
+from osvdeploy.osv.source import ImageFile, open_image
 from osvdeploy.qemu.machine import DiskBus, Forward, GdbStub, Machine, MachineSpec
-from osvdeploy.qemu.overlay import CLUSTER, DiskFile, DiskFormat, find_disk
-from osvdeploy.sizes import MIB, format_size
+from osvdeploy.qemu.overlay import CLUSTER, DiskFile, DiskFormat
+from osvdeploy.sizes import MIB, TIB, format_size
 from osvdeploy.spec.boot import boot_options, worded_options, wrong_options
+
+SIZE_LIMIT = 2 * TIB
+"""Bytes that a partition table can speak of."""
 
 CPU_LIMIT = 64
 """OSv starts on no machine with more."""
@@ -76,11 +80,12 @@ def run_image(
 
     Raises UsageError, DiskInvalid, CommandLineInvalid, KernelInvalid before anything runs; else as run_guest does.
     """
-    disk = find_disk(path)
-    content = _content(disk)
-    head = content.pread(0, CLUSTER)
-    line = line_of(head)
-    wanted = _with_boot_words(line, options.boot)
+    with open_image(path) as file:
+        _refuse_unbootable(file)
+        disk = DiskFile(path, DiskFormat(file.format.value), file.source.size)
+        head = file.source.pread(0, CLUSTER)
+        line = line_of(head)
+        wanted = _with_boot_words(line, options.boot)
     spec = MachineSpec(
         disk=disk,
         memory=options.memory,
@@ -88,7 +93,6 @@ def run_image(
         bus=options.bus,
         forwards=options.forwards,
         head=None if wanted == line else with_line(head, wanted),
-        kernel=None,
         gdb=options.gdb,
     )
 
@@ -100,10 +104,21 @@ def run_image(
     return RunResult(path, digest, wanted.decode(errors="replace"), options, guest)
 
 
-def _content(disk: DiskFile) -> RandomAccess:
-    if disk.format is DiskFormat.RAW:
-        return FileAccess(disk.path)
-    raise NotImplementedError
+def _refuse_unbootable(file: ImageFile) -> None:
+    """Raise DiskInvalid for a disk that no BIOS boots from, or that no OSv finds its root on."""
+    size, sector = file.source.size, file.source.pread(0, SECTOR)
+    if size > SIZE_LIMIT:
+        raise DiskInvalid(f"{file.path}: a disk of {size} bytes; its partition table reaches to 2 TiB")
+    if sector[510:] != b"\x55\xaa":
+        raise DiskInvalid(
+            f"{file.path}: no boot sector: bytes 510 and 511 are not 55 AA",
+            hint="name a disk that `osvdeploy build -o` or OSv's own build (usr.img) made",
+        )
+    if not any(sector[0x1BE:510]):
+        raise DiskInvalid(
+            f"{file.path}: its partition table is empty: a kernel without a file system",
+            hint="name it as `file` under [kernel] of an osv.toml, and run that",
+        )
 
 
 def _with_boot_words(line: bytes, words: tuple[str, ...]) -> bytes:

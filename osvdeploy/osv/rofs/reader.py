@@ -30,6 +30,10 @@ from osvdeploy.osv.rofs.format import (
 STREAM_SIZE = 1 << 20
 """Bytes per piece when a file is streamed."""
 
+PATHS_LIMIT = 256 << 20
+"""Bytes of all paths: a million files with 250 each. Below one directory with a name of 4,000 bytes, a table of 1 MiB
+could otherwise ask for a hundred times that in paths."""
+
 ReadAt = Callable[[int, int], bytes]
 """``(offset, length)`` to bytes; fewer only at the end of what there is."""
 
@@ -82,9 +86,13 @@ class RofsReader:
         for offset in range(0, file.size, STREAM_SIZE):
             yield self.read(file, offset, STREAM_SIZE)
 
+    def resolve(self, path: bytes) -> bytes | None:
+        """The path without links that ``path`` means, followed as OSv follows them; None where it leads nowhere."""
+        return resolve(path, lambda name: _seen(self.nodes.get(name)))
+
     def file(self, path: bytes) -> RofsFile | None:
         """The regular file that ``path`` leads to, links followed as OSv follows them; None where there is none."""
-        resolved = resolve(path, lambda name: _seen(self.nodes.get(name)))
+        resolved = self.resolve(path)
         node = self.nodes.get(resolved) if resolved is not None else None
         return node if isinstance(node, RofsFile) else None
 
@@ -177,11 +185,13 @@ def _links(tables: bytes, at: int, count: int) -> tuple[list[bytes], int]:
 def _inodes(tables: bytes, at: int, count: int) -> list[tuple[int, int, int, int]]:
     if count == 0 or count * INODE.size > len(tables) - at:
         raise DiskInvalid(f"ROFS: {count} inodes in {len(tables) - at} bytes of tables")
-    inodes = list(INODE.iter_unpack(tables[at : at + count * INODE.size]))
-    for number, inode in enumerate(inodes, start=1):
+    # One after the other: a hole of zeros that claims to be millions of inodes ends at the first.
+    inodes = []
+    for number, inode in enumerate(INODE.iter_unpack(tables[at : at + count * INODE.size]), start=1):
         # OSv's cache of file data goes by this number: two inodes with one number would read each other's bytes.
         if inode[1] != number:
             raise DiskInvalid(f"ROFS: inode {number} says it is inode {inode[1]}")
+        inodes.append(inode)
     return inodes
 
 
@@ -193,7 +203,7 @@ def _walk(tables: _Tables) -> dict[bytes, RofsNode]:
     # Each directory may be reached once: that refuses loops, and bounds the walk by the size of the tables.
     seen = {ROOT_INODE}
     pending: list[tuple[bytes, int]] = [(b"", ROOT_INODE)]
-    reached = 0
+    reached = length = 0
     while pending:
         path, number = pending.pop()
         _, _, first, count = tables.inodes[number - 1]
@@ -208,6 +218,9 @@ def _walk(tables: _Tables) -> dict[bytes, RofsNode]:
                 raise DiskInvalid(
                     f"ROFS: {show(child[:80])}...: a path of {len(child)} bytes; OSv's limit is {PATH_LIMIT}"
                 )
+            length += len(child)
+            if length > PATHS_LIMIT:
+                raise DiskInvalid(f"ROFS: the paths of its files take more than {PATHS_LIMIT} bytes")
             if child in nodes:
                 raise DiskInvalid(f"ROFS: {show(child)} is there twice")
             if not 1 <= inode <= len(tables.inodes):

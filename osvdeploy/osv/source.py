@@ -1,0 +1,140 @@
+"""Opens a disk image of any format for reading at any place, and knows where it holds nothing but zeros.
+
+A disk of whole GiB is mostly a hole: who compares or searches two of them asks first where there is data.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+from osvdeploy.errors import DiskInvalid
+from osvdeploy.osv.disk import RandomAccess
+from osvdeploy.osv.image import Extent
+from osvdeploy.osv.qcow2 import MAGIC as QCOW2_MAGIC
+from osvdeploy.osv.qcow2 import read_qcow2
+
+
+class Format(StrEnum):
+    """How a disk is kept in its file."""
+
+    RAW = "raw"
+    QCOW2 = "qcow2"
+
+
+class SparseAccess(RandomAccess, Protocol):
+    """A disk that knows its holes."""
+
+    def data(self, start: int, end: int) -> Iterator[Extent]:
+        """The parts of ``start`` to ``end`` that may hold anything but zeros, ascending, none of them empty."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFile:
+    """An open disk image. ``allocated`` is what its file takes on this machine, in bytes; ``size`` of the source is the
+    disk's as a machine would see it."""
+
+    path: Path
+    format: Format
+    source: SparseAccess
+    allocated: int
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFile:
+    """A file or block device that is open, as a raw disk."""
+
+    fd: int
+    size: int
+
+    def pread(self, offset: int, length: int) -> bytes:
+        length = min(length, self.size - offset)
+        pieces = []
+        while length > 0 and (piece := os.pread(self.fd, length, offset)):
+            pieces.append(piece)
+            offset, length = offset + len(piece), length - len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def data(self, start: int, end: int) -> Iterator[Extent]:
+        end = min(end, self.size)
+        while start < end:
+            try:
+                begin = os.lseek(self.fd, start, os.SEEK_DATA)
+                stop = os.lseek(self.fd, begin, os.SEEK_HOLE)
+            except OSError as error:
+                if error.errno != errno.ENXIO:  # not: nothing but a hole follows
+                    yield Extent(start, end)  # a device, or a file system that knows no holes
+                return
+            if begin >= end:
+                return
+            yield Extent(begin, min(stop, end))
+            start = stop
+
+
+_FOREIGN = (
+    (0, b"\x1f\x8b", "compressed with gzip", "unpack it first: gunzip -k {path}"),
+    (0, b"BZh", "compressed with bzip2", "unpack it first: bunzip2 -k {path}"),
+    (0, b"\xfd7zXZ\0", "compressed with xz", "unpack it first: unxz -k {path}"),
+    (0, b"\x28\xb5\x2f\xfd", "compressed with zstd", "unpack it first: unzstd -k {path}"),
+    (0, b"KDMV", "a VMDK image", "make it raw first: qemu-img convert -O raw {path} disk.raw"),
+    (0, b"# Disk DescriptorFile", "a VMDK descriptor", "make it raw first: qemu-img convert -O raw {path} disk.raw"),
+    (64, b"\x7f\x10\xda\xbe", "a VDI image", "make it raw first: qemu-img convert -O raw {path} disk.raw"),
+    (0, b"vhdxfile", "a VHDX image", "make it raw first: qemu-img convert -O raw {path} disk.raw"),
+    (0, b"conectix", "a dynamic VHD image", "make it raw first: qemu-img convert -O raw {path} disk.raw"),
+    (0, b"QED\0", "a QED image", "make it raw first: qemu-img convert -O raw {path} disk.raw"),
+    (257, b"ustar", "a tar archive", "unpack it first: tar -xf {path}"),
+    (0, b"\x7fELF", "an ELF file, not a disk", None),
+    (0x38, b"ARM\x64", "an arm64 kernel image, not a disk", None),
+)
+
+
+@contextmanager
+def open_image(path: Path) -> Iterator[ImageFile]:
+    """The disk in ``path``, raw or qcow2, for as long as the block lasts.
+
+    Raises DiskInvalid where it cannot be opened, is of another format, or a qcow2 that cannot be read alone.
+    """
+    try:
+        # O_NONBLOCK: a pipe must not wait for its writer.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError as error:
+        raise DiskInvalid(f"{path}: cannot be read: {error.strerror}") from None
+    try:
+        status = os.fstat(fd)
+        if not (stat.S_ISREG(status.st_mode) or stat.S_ISBLK(status.st_mode)):
+            raise DiskInvalid(f"{path}: neither a file nor a block device")
+        try:
+            raw = OpenFile(fd, os.lseek(fd, 0, os.SEEK_END))
+            yield _told_apart(path, raw, status.st_blocks * 512)
+        except OSError as error:
+            if error.filename is not None:
+                raise  # of what the caller does meanwhile
+            raise DiskInvalid(f"{path}: cannot be read: {error.strerror}") from None
+    finally:
+        os.close(fd)
+
+
+def _told_apart(path: Path, raw: OpenFile, allocated: int) -> ImageFile:
+    head = raw.pread(0, 512)
+    if not head:
+        raise DiskInvalid(f"{path}: empty")
+    if head.startswith(QCOW2_MAGIC):
+        try:
+            qcow2 = read_qcow2(raw)
+        except DiskInvalid as error:
+            hint = error.hint and error.hint.replace("IMAGE", str(path))
+            raise DiskInvalid(f"{path}: {error.message}", hint=hint) from None
+        return ImageFile(path, Format.QCOW2, qcow2, allocated, qcow2.detail)
+    for at, magic, what, hint in _FOREIGN:
+        if head.startswith(magic, at):
+            raise DiskInvalid(f"{path}: {what}", hint=hint.format(path=path) if hint else None)
+    return ImageFile(path, Format.RAW, raw, allocated)
