@@ -230,9 +230,11 @@ class Machine:
         it said. Falls back to TCG where KVM does not work, and tells why.
         """
         qemu = find_qemu()
-        accelerator = spec.accelerator or _accelerator(ctx, qemu)
+        accelerator = spec.accelerator
         for guess in range(1, _GUESSES + 1):
             settled = _settle_ports(spec)
+            # Behind the ports: trying KVM may take a while where it does not work.
+            accelerator = accelerator or _accelerator(ctx, qemu)
             try:
                 return cls(ctx, settled, accelerator, _started(ctx, qemu, settled, accelerator))
             except MachineError as error:

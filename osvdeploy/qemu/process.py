@@ -162,7 +162,7 @@ class Qmp:
         while not self.ready and ctx.monotonic() < deadline:
             ctx.check()
             if not self.listen(TICK):
-                return False
+                break  # it may have stood, and be off already
         return self.ready
 
     def listen(self, seconds: float = 0.0) -> bool:

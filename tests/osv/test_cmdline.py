@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from osvdeploy.errors import CommandLineInvalid
-from osvdeploy.osv.cmdline import COMMAND_LINE_LIMIT, BootCommand, decode, encode, with_environment
+from osvdeploy.osv.cmdline import COMMAND_LINE_LIMIT, BootCommand, decode, encode, with_environment, with_options
 from tests.osv.images import boot_commands, text, variable_names
 
 EMPTY = BootCommand((), (), ("/hello",))
@@ -136,3 +136,44 @@ def test_a_long_line_behind_a_backslash_is_refused() -> None:
     assert encode(BootCommand((), (long, ("B", "a b")), ("/app",)))
     with pytest.raises(CommandLineInvalid, match="needs a backslash"):
         encode(BootCommand((), (("B", "a b"), long), ("/app",)))
+
+
+@settings(max_examples=100, deadline=None)
+@given(boot_commands(), boot_commands())
+def test_other_options_leave_the_program_alone(boot: BootCommand, other: BootCommand) -> None:
+    """Those named have the new values, the others stay, and so do variables and words."""
+    wanted: dict[str, list[str | None]] = {}
+    for name, value in other.options:
+        wanted.setdefault(name, []).append(value)
+    try:
+        changed = decode(with_options(encode(boot), wanted))
+    except CommandLineInvalid as error:
+        assert "needs a backslash" in str(error)
+        return
+    kept = [option for option in boot.options if option[0] not in wanted]
+    named = [(name, value) for name, values in wanted.items() for value in values]
+    assert list(changed.options) == kept + named
+    assert (changed.environment, changed.words) == (boot.environment, boot.words)
+
+
+@pytest.mark.parametrize(
+    ("line", "changed"),
+    [
+        (b"", b"--verbose"),
+        (b"/a & /b --x; runscript /c", b"--verbose /a & /b --x; runscript /c"),
+        (b"--delay=1 --env=A=b\\ c /\xff", b"--env=A=b\\ c --verbose /\xff"),
+        (b"--verbose\0rubbish", b"--verbose"),
+    ],
+)
+def test_other_options_go_in_front_of_any_line(line: bytes, changed: bytes) -> None:
+    """Also where several programs stand, or bytes that are no text; what is replaced by nothing is gone."""
+    assert with_options(line, {"delay": [], "verbose": [None]}) == changed
+
+
+def test_other_options_are_held_to_the_same_limits() -> None:
+    """Too long for the boot sector, both flag and value, an empty value: OSv would power off on them, or lose them."""
+    for options in ({"cwd": ["/" + "x" * COMMAND_LINE_LIMIT]}, {"cwd": ["/", None]}, {"cwd": [""]}, {"a b": ["c"]}):
+        with pytest.raises(CommandLineInvalid):
+            with_options(b"/a", options)
+    with pytest.raises(CommandLineInvalid, match="needs a backslash"):
+        with_options(b"/" + b"a" * 1100, {"cwd": ["/a b"]})

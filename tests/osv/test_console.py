@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from osvdeploy.osv.console import _RULES, Fault, Reached, read_boot_log
+from osvdeploy.osv.console import _RULES, Fault, Reached, Stage, StageWatch, read_boot_log
 
 BOOT = "\x1b[2JSeaBIOS (version 1.16)\r\nBooting from Hard Disk...\r\nOSv v0.57.0-398-g0e34e4dc\r\n"
 NETWORK = BOOT + "eth0: 10.0.2.15\r\n"
@@ -144,3 +144,27 @@ def test_every_rule_fills_its_sentence() -> None:
         for name in rule.pattern.groupindex:
             cause = cause.replace("{" + name + "}", "")
         assert "{" not in cause, rule.pattern.pattern
+
+
+def test_stages_are_told_as_they_come() -> None:
+    """Each once, in whatever pieces the console arrives; the program's first byte counts without its line's end."""
+    told = STARTED + "name? "
+    for size in (1, 7, len(told)):
+        watch = StageWatch()
+        found = [stage for at in range(0, len(told), size) for stage in watch.feed(told[at : at + size].encode())]
+        assert found == list(Stage), size
+    watch = StageWatch()
+    assert watch.feed(STARTED.encode()) == tuple(Stage)[:-1]
+    assert watch.feed(b"\r\n \r\n") == ()
+    assert watch.feed(b"x") == (Stage.OUTPUT,)
+    assert watch.feed(STARTED.encode()) == ()
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.binary(max_size=40) | lines.map(str.encode), max_size=8))
+def test_any_bytes_are_watched(pieces: list[bytes]) -> None:
+    """No stage is told twice, and what is held between two pieces stays small."""
+    watch = StageWatch()
+    found = [stage for piece in [*pieces, b"\x1b[" * 3000] for stage in watch.feed(piece)]
+    assert len(found) == len(set(found))
+    assert len(watch._rest) <= 2000

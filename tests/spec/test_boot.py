@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from osvdeploy.spec.boot import OPTIONS, boot_options, wrong_options
+from osvdeploy.spec.boot import OPTIONS, boot_options, worded_options, wrong_options
 
 
 def test_options_keep_their_order_and_flags_have_no_value() -> None:
@@ -75,3 +75,26 @@ def test_options_that_need_another_are_taken_with_it() -> None:
 
     assert not list(wrong_options(declared))
     assert set(declared) <= set(OPTIONS)
+
+
+def test_words_are_a_table_with_its_types() -> None:
+    """As on a command line: a name alone is a flag, a number is a number, what repeats gathers, the last of the others
+    counts."""
+    words = ["verbose", "nopci=false", "delay=0.5", "maxnic=2", "cwd=/a", "cwd=/b=c"]
+    words += ["trace=sched*", "trace=vfs*"]
+    table = worded_options(words)
+    assert table == {
+        "verbose": True,
+        "nopci": False,
+        "delay": 0.5,
+        "maxnic": 2,
+        "cwd": "/b=c",
+        "trace": ["sched*", "vfs*"],
+    }
+    assert not list(wrong_options(table))
+
+
+@pytest.mark.parametrize("word", ["", "=", "verbose=1", "delay=soon", "delay=nan", "maxnic=0", "cwd", "cwd=", "trace"])
+def test_words_that_no_option_takes_are_refused(word: str) -> None:
+    """By the same check as a spec's."""
+    assert len(list(wrong_options(worded_options([word])))) == 1
