@@ -19,7 +19,7 @@ from osvdeploy.errors import CommandLineInvalid, DiskInvalid
 from osvdeploy.osv.cmdline import COMMAND_LINE_LIMIT, BootCommand, decode
 from osvdeploy.osv.disk import COMMAND_LINE_END, COMMAND_LINE_OFFSET, PARTITION_SLOT, SECTOR, RandomAccess
 from osvdeploy.osv.image import Extent
-from osvdeploy.osv.kernel import CHUNK_SIZE, KERNEL_OFFSET, SYMBOLS_SIZE, Payload, chunk_count, payload_of
+from osvdeploy.osv.kernel import CHUNK_SIZE, KERNEL_OFFSET, SYMBOLS_SIZE, Payload, chunk_count, known_payload
 from osvdeploy.osv.rofs import RofsDirectory, RofsFile, RofsReader, read_rofs
 from osvdeploy.osv.rofs.format import BLOCK_SIZE, MAGIC
 
@@ -266,7 +266,7 @@ def _kernel(source: RandomAccess, head: bytes, size: int, problems: list[str]) -
     if chunks == 0 or extent.end > size:
         return DiskKernel(extent, chunks, Payload.UNKNOWN, None)
     tail = max(KERNEL_OFFSET, extent.end - SYMBOLS_SIZE)
-    payload = payload_of(source.pread(KERNEL_OFFSET, 64), source.pread(tail, extent.end - tail))
+    payload = known_payload(source.pread(KERNEL_OFFSET, 64), source.pread(tail, extent.end - tail))
     return DiskKernel(extent, chunks, payload, _loader_digest(source, head, extent))
 
 
