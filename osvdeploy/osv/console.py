@@ -20,7 +20,8 @@ _BOOTED = re.compile(r"Booted up in [\d.]+ ms$")
 _COMMAND = re.compile(r"Cmdline: ?(.*)$")
 _FRAME = re.compile(r"0x[0-9a-f]+ <.*")
 _CLOSING = re.compile(
-    r"Powering off\.?$|program exited with status |ROFS: |VFS: |Halting\.$|\[I/|\[backtrace\]$|usage:|OSv options:| *--"
+    r"Powering off\.?$|program exited with status |ROFS: |VFS: |Warning: unmount_rootfs: "
+    r"|Halting\.$|\[I/|\[backtrace\]$|usage:|OSv options:| *--"
 )
 _ABORT_PROOF = frozenset({"[backtrace]", "[registers]", "Halting."})
 _LINE_LIMIT = 2000
@@ -316,6 +317,13 @@ _RULES = (
         _END,
         "{what} ended with status {status}; OSv powers off when its program is done",
         "a service must not return from main",
+    ),
+    _rule(
+        Fault.PROGRAM_ENDED,
+        r"program exited with status (?P<status>-?\d+)",
+        _END,
+        "the program ended with status {status}; OSv powers off when its program is done",
+        "a service must not call exit",
     ),
     _rule(
         Fault.DISK_READ,

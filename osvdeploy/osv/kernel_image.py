@@ -61,6 +61,17 @@ def read_kernel_facts(source: bytes | Path, *, name: str = "kernel") -> KernelFa
     return facts_of(kernel, kind, size)
 
 
+def kernel_elf(content: bytes, *, name: str = "kernel") -> bytes:
+    """The ELF kernel in a loader.img, vmlinuz.bin or gzip of these: what QEMU's ``-kernel`` and Firecracker load.
+
+    Raises KernelInvalid, also for a loader.img with something else than OSv in it.
+    """
+    _, elf = _elf_of(gunzip(content, name=name), name)
+    if elf is None:
+        raise KernelInvalid(f"{name}: what its boot sector loads is not OSv; no ELF kernel can be taken out of it")
+    return elf
+
+
 def gunzip(content: bytes, *, name: str) -> bytes:
     """The content, unpacked where it is gzip. Raises KernelInvalid for a damaged one, or more than MAX_SIZE."""
     if content[:2] != _GZIP:

@@ -16,8 +16,8 @@ from osvdeploy.sizes import MIB, format_duration
 
 PROGRAM = "qemu-system-x86_64"
 
-OLDEST = (6, 0)
-"""The first QEMU that has `-action`."""
+OLDEST = (5, 0)
+"""Every distribution in support has this QEMU or a newer one."""
 
 LOOPBACK = "127.0.0.1"
 
@@ -135,6 +135,8 @@ _CURES = (
 
 def diagnosed(error: MachineError, qemu: str) -> MachineError:
     """The same error with QEMU's words in it and, where they are known, what to do."""
+    if error.hint is not None:
+        return error
     version = qemu_version(qemu)
     if version is not None and version < OLDEST:
         hint: str | None = f"install QEMU {OLDEST[0]}.{OLDEST[1]} or newer; {qemu} is {version[0]}.{version[1]}"

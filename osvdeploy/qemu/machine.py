@@ -64,8 +64,6 @@ class Power(StrEnum):
     """The guest switched it off."""
     RESET = "reset"
     """The guest restarted it: a triple fault, or a kernel that cannot switch it off otherwise."""
-    PANICKED = "panicked"
-    """The guest told the machine that it had panicked (pvpanic)."""
     STOPPED = "stopped"
     """We did."""
     LOST = "lost"
@@ -75,7 +73,6 @@ class Power(StrEnum):
 _REASONS = {
     "guest-shutdown": Power.OFF,
     "guest-reset": Power.RESET,
-    "guest-panic": Power.PANICKED,
     "host-qmp-quit": Power.STOPPED,
     "host-signal": Power.STOPPED,
 }
@@ -183,29 +180,29 @@ def arguments(spec: MachineSpec, accelerator: Accelerator, given: Descriptors) -
     words += ["-chardev", f"socket,id=qmp,fd={given.qmp}", "-mon", "chardev=qmp,mode=control"]
     words += ["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]
     words += ["-add-fd", f"fd={given.overlay},set=1", "-add-fd", f"fd={given.disk},set=2"]
-    words += ["-blockdev", json.dumps(node), *_disk(spec.bus)]
+    words += ["-blockdev", json.dumps(node), *_disk(spec)]
     words += ["-netdev", f"user,id=net0{hosts}", "-device", "virtio-net-pci,netdev=net0,romfile="]
     words += ["-device", "virtio-rng-pci"]
     if spec.kernel is not None:
         words += ["-kernel", f"/proc/self/fd/{given.kernel}", "-append", spec.kernel.command_line]
-    if spec.gdb is None:
-        words += ["-device", "pvpanic", "-action", "panic=shutdown"]
-    else:
-        # Without pvpanic a guest that aborts stands still, for gdb to look at.
+    if spec.gdb is not None:
         words += ["-gdb", f"tcp:{LOOPBACK}:{spec.gdb.port}", *(["-S"] if spec.gdb.wait else [])]
     return words
 
 
-def _disk(bus: DiskBus) -> list[str]:
-    match bus:
+def _disk(spec: MachineSpec) -> list[str]:
+    # A kernel that QEMU loads takes the first place of the boot order for itself. Where the copy on write finds no room,
+    # the guest is told, as by a disk that fails; QEMU would have it stand still (NVMe always tells).
+    drive = "drive=disk0" if spec.kernel is not None else "drive=disk0,bootindex=0"
+    match spec.bus:
         case DiskBus.VIRTIO_BLK:
-            return ["-device", "virtio-blk-pci,drive=disk0,bootindex=0"]
+            return ["-device", f"virtio-blk-pci,werror=report,{drive}"]
         case DiskBus.VIRTIO_SCSI:
-            return ["-device", "virtio-scsi-pci,id=scsi0", "-device", "scsi-hd,bus=scsi0.0,drive=disk0,bootindex=0"]
+            return ["-device", "virtio-scsi-pci,id=scsi0", "-device", f"scsi-hd,bus=scsi0.0,werror=report,{drive}"]
         case DiskBus.NVME:
-            return ["-device", "nvme,drive=disk0,serial=osvdeploy,bootindex=0"]
+            return ["-device", f"nvme,serial=osvdeploy,{drive}"]
         case DiskBus.AHCI:
-            return ["-device", "ahci,id=ahci0", "-device", "ide-hd,bus=ahci0.0,drive=disk0,bootindex=0"]
+            return ["-device", "ahci,id=ahci0", "-device", f"ide-hd,bus=ahci0.0,werror=report,{drive}"]
 
 
 class Machine:
@@ -329,6 +326,26 @@ def _accelerator(ctx: Context, qemu: str) -> Accelerator:
 
 def _started(ctx: Context, qemu: str, spec: MachineSpec, accelerator: Accelerator) -> QemuProcess:
     """QEMU with its machine set up. Raises MachineError with what it said where it ended before."""
+    try:
+        process = _called(ctx, qemu, spec, accelerator)
+    except OSError as error:
+        raise MachineError(
+            f"the machine's files cannot be made: {error}",
+            hint="TMPDIR names the directory that they lie in, without a name; is there room, and can it be written?",
+        ) from None
+    try:
+        if process.qmp.wait_ready(ctx):
+            return process
+    except BaseException:
+        process.end()
+        raise
+    process.end()
+    raise MachineError(
+        f"QEMU did not start the machine: it ended {status_text(process.popen.returncode)}", said=process.said()
+    )
+
+
+def _called(ctx: Context, qemu: str, spec: MachineSpec, accelerator: Accelerator) -> QemuProcess:
     with ExitStack() as ours:
         # Files without a name: closed, they are gone.
         layer = ours.enter_context(tempfile.TemporaryFile())
@@ -344,15 +361,10 @@ def _started(ctx: Context, qemu: str, spec: MachineSpec, accelerator: Accelerato
         ours.enter_context(far)
         given = Descriptors(far.fileno(), layer.fileno(), disk.fileno(), kernel.fileno() if kernel else None)
         handed = [each for each in (given.qmp, given.overlay, given.disk, given.kernel) if each is not None]
-        said = tempfile.TemporaryFile()  # noqa: SIM115 - the process closes it
-        process = QemuProcess(ctx, [qemu, *arguments(spec, accelerator, given)], handed, Qmp(near), said)
-    try:
-        if process.qmp.wait_ready(ctx):
-            return process
-    except BaseException:
-        process.end()
-        raise
-    process.end()
-    raise MachineError(
-        f"QEMU did not start the machine: it ended {status_text(process.popen.returncode)}", said=process.said()
-    )
+        words = [qemu, *arguments(spec, accelerator, given)]
+        with ExitStack() as undo:
+            undo.callback(near.close)
+            said = undo.enter_context(tempfile.TemporaryFile())
+            process = QemuProcess(ctx, words, handed, Qmp(near), said)
+            undo.pop_all()  # the process closes both
+    return process

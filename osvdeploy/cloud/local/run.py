@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +10,14 @@ from pathlib import Path
 from osvdeploy.cloud.local.guest import GuestRun, run_guest
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest
-from osvdeploy.errors import DiskInvalid, UsageError
+from osvdeploy.errors import DiskInvalid, KernelInvalid, UsageError
 from osvdeploy.events import Note
 from osvdeploy.osv.cmdline import with_options
 from osvdeploy.osv.disk import SECTOR, line_of, with_line
+from osvdeploy.osv.kernel import CHUNK_SIZE, KERNEL_OFFSET, chunk_count
+from osvdeploy.osv.kernel_image import MAX_SIZE, kernel_elf
 from osvdeploy.osv.source import ImageFile, open_image
-from osvdeploy.qemu.machine import DiskBus, Forward, GdbStub, Machine, MachineSpec
+from osvdeploy.qemu.machine import DirectKernel, DiskBus, Forward, GdbStub, Machine, MachineSpec
 from osvdeploy.qemu.overlay import CLUSTER, DiskFile, DiskFormat
 from osvdeploy.sizes import MIB, TIB, format_size
 from osvdeploy.spec.boot import boot_options, worded_options, wrong_options
@@ -86,6 +89,7 @@ def run_image(
         head = file.source.pread(0, CLUSTER)
         line = line_of(head)
         wanted = _with_boot_words(line, options.boot)
+        kernel = DirectKernel(_kernel_of(file), os.fsdecode(wanted)) if options.kernel_direct else None
     spec = MachineSpec(
         disk=disk,
         memory=options.memory,
@@ -93,6 +97,7 @@ def run_image(
         bus=options.bus,
         forwards=options.forwards,
         head=None if wanted == line else with_line(head, wanted),
+        kernel=kernel,
         gdb=options.gdb,
     )
 
@@ -121,6 +126,17 @@ def _refuse_unbootable(file: ImageFile) -> None:
         )
 
 
+def _kernel_of(file: ImageFile) -> bytes:
+    """The ELF kernel out of the loader.img that a disk begins with. Raises KernelInvalid."""
+    head = file.source.pread(0, SECTOR)
+    size = KERNEL_OFFSET + chunk_count(head) * CHUNK_SIZE
+    if size > MAX_SIZE:
+        raise KernelInvalid(f"{file.path}: its boot sector loads {format_size(size)}, more than any kernel has")
+    # A loader.img has no partitions yet.
+    loader = head[:0x1BE].ljust(510, b"\0") + head[510:] + file.source.pread(SECTOR, size - SECTOR)
+    return kernel_elf(loader, name=str(file.path))
+
+
 def _with_boot_words(line: bytes, words: tuple[str, ...]) -> bytes:
     """The image's line with the boot options that ``words`` write. Raises UsageError where one makes no sense in it."""
     if not words:
@@ -143,8 +159,8 @@ def _refuse_wrong_options(table: Mapping[str, object], standing: Mapping[str, ob
 def _told(machine: Machine) -> list[str]:
     spec = machine.spec
     cpus = "1 processor" if spec.cpus == 1 else f"{spec.cpus} processors"
-    how = "the kernel loaded directly" if spec.kernel is not None else spec.bus.value
-    told = [f"booting {spec.disk.path}: {format_size(spec.memory)}, {cpus}, {how}, {machine.accelerator.upper()}"]
+    how = f"{spec.bus}, {machine.accelerator.upper()}{', kernel loaded directly' if spec.kernel is not None else ''}"
+    told = [f"booting {spec.disk.path}: {format_size(spec.memory)}, {cpus}, {how}"]
     told += [f"{each.host}:{each.port} leads to port {each.guest_port} of the guest" for each in machine.forwards]
     if machine.gdb is not None:
         waits = "; the guest waits for its `continue`" if machine.gdb.wait else ""
