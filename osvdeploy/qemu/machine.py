@@ -191,7 +191,7 @@ def arguments(spec: MachineSpec, accelerator: Accelerator, given: Descriptors) -
 
 
 def _disk(spec: MachineSpec) -> list[str]:
-    # A kernel that QEMU loads takes the first place of the boot order for itself. Where the copy on write finds no room,
+    # A kernel that QEMU loads takes the first place of the boot order for itself. Where the copy on write has no room,
     # the guest is told, as by a disk that fails; QEMU would have it stand still (NVMe always tells).
     drive = "drive=disk0" if spec.kernel is not None else "drive=disk0,bootindex=0"
     match spec.bus:
@@ -236,7 +236,7 @@ class Machine:
                 return cls(ctx, settled, accelerator, _started(ctx, qemu, settled, accelerator))
             except MachineError as error:
                 # Between our look and QEMU's, another program may have taken a port that was free.
-                guessed = settled != spec and "host forwarding rule" in error.said
+                guessed = settled != spec and ("host forwarding rule" in error.said or "-gdb tcp" in error.said)
                 if not guessed or guess == _GUESSES:
                     raise diagnosed(error, qemu) from None
         raise AssertionError("unreachable")

@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -139,8 +140,8 @@ def test_the_version_of_qemu_is_known() -> None:
 
 
 @boots
-def test_kill_9_takes_the_real_qemu_along(guest: Kernel, tmp_path: Path) -> None:
-    """Nothing is left: no process, no file."""
+def test_gdb_is_answered_and_kill_9_takes_the_real_qemu_along(guest: Kernel, tmp_path: Path) -> None:
+    """A guest that waits for gdb is there to be asked; nothing of it is left: no process, no file."""
     disk = disk_of(tmp_path / "disk.raw", guest, "/hello")
     scratch = tmp_path / "tmp"
     scratch.mkdir()
@@ -149,9 +150,14 @@ def test_kill_9_takes_the_real_qemu_along(guest: Kernel, tmp_path: Path) -> None
     environ = {**os.environ, "TMPDIR": str(scratch)}
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environ)
     assert process.stderr is not None
-    for line in process.stderr:
-        if b"gdb -ex" in line:
-            break
+    told = next(line for line in process.stderr if b"gdb -ex" in line)
+    port = int(told.partition(b"127.0.0.1:")[2].partition(b"'")[0])
+    with socket.create_connection(("127.0.0.1", port), timeout=BOOT_TIMEOUT) as gdb:
+        gdb.sendall(b"$?#3f")  # why has it stopped? by signal 5, of thread 1
+        answer = b""
+        while b"#" not in answer:
+            answer += gdb.recv(100)
+        assert answer.startswith(b"+$T05")
     threads = Path(f"/proc/{process.pid}/task").iterdir()
     children = [int(pid) for thread in threads for pid in (thread / "children").read_text().split()]
     assert len(children) == 1 and alive(children[0])

@@ -17,8 +17,6 @@ from typing import Any
 
 import pytest
 
-from osvdeploy.cli.run import BUSES
-from osvdeploy.qemu.machine import DiskBus
 from tests.cli.running import Ran, osvdeploy
 from tests.qemu.fake import BOOT, FakeQemu, alive, small_disk
 
@@ -288,8 +286,3 @@ def test_a_missing_spec_and_a_missing_qemu_are_told(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("PATH", str(tmp_path))
     ran = osvdeploy("run", str(small_disk(tmp_path / "disk.raw")), folder=tmp_path)
     assert ran.code == 1 and "qemu-system-x86_64 is not on PATH" in ran.stderr and "apt-get install" in ran.stderr
-
-
-def test_the_disks_offered_are_those_there_are() -> None:
-    """The list stands in the command line too, which imports nothing for its help."""
-    assert tuple(BUSES) == tuple(DiskBus)

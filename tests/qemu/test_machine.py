@@ -173,8 +173,9 @@ def test_a_qemu_that_crashes_is_lost(qemu: FakeQemu, spec: MachineSpec) -> None:
     [
         ("cannot set up guest memory 'pc.ram': Cannot allocate memory", "--memory"),
         ("network backend 'user' is not compiled into this binary", "libslirp"),
-        ('Failed to get shared "write" lock', "another process uses the disk"),
-        ("something new", "the words above"),
+        ("Is another process using the image [x]?", "another process uses the disk"),
+        ("-gdb tcp:127.0.0.1:9: Failed to find an available port", "--gdb"),
+        ("-blockdev {}: something new", "the words above"),
     ],
 )
 def test_what_keeps_qemu_from_starting_is_told_with_its_cure(

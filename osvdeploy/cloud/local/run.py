@@ -102,7 +102,7 @@ def run_image(
     )
 
     def started(machine: Machine) -> None:
-        for told in _told(machine):
+        for told in _told(machine, str(path) if digest is None else f"image {digest[:12]}"):
             ctx.report(Note(told))
 
     guest = run_guest(ctx, spec, show=show, started=started, timeout=options.timeout, keyboard=keyboard)
@@ -156,11 +156,11 @@ def _refuse_wrong_options(table: Mapping[str, object], standing: Mapping[str, ob
         raise UsageError("\n".join(f"--boot {name}: {told}" for name, told in problems))
 
 
-def _told(machine: Machine) -> list[str]:
+def _told(machine: Machine, name: str) -> list[str]:
     spec = machine.spec
     cpus = "1 processor" if spec.cpus == 1 else f"{spec.cpus} processors"
     how = f"{spec.bus}, {machine.accelerator.upper()}{', kernel loaded directly' if spec.kernel is not None else ''}"
-    told = [f"booting {spec.disk.path}: {format_size(spec.memory)}, {cpus}, {how}"]
+    told = [f"booting {name}: {format_size(spec.memory)}, {cpus}, {how}"]
     told += [f"{each.host}:{each.port} leads to port {each.guest_port} of the guest" for each in machine.forwards]
     if machine.gdb is not None:
         waits = "; the guest waits for its `continue`" if machine.gdb.wait else ""
