@@ -127,7 +127,6 @@ _CURES = (
     ("is not a valid device model", "this QEMU was built without that device; choose another --disk"),
     ("Invalid CPU topology", "choose fewer with --cpus"),
     ("max CPUs", "choose fewer with --cpus"),
-    ("Could not open", "can this user read the disk?"),
     ("cannot be started", f"is {PROGRAM} on PATH a program for this machine?"),
 )
 
