@@ -222,7 +222,8 @@ def opened(ctx: Context, image: Path | str) -> Iterator[tuple[ImageFile, Anatomy
         try:
             anatomy = look(file.source)
         except DiskInvalid as error:
-            raise DiskInvalid(f"{path}: {error.message}", hint=error.hint) from None
+            named = error.message if error.message.startswith(f"{path}: ") else f"{path}: {error.message}"
+            raise DiskInvalid(named, hint=error.hint) from None
         yield file, anatomy
 
 

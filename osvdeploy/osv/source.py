@@ -19,7 +19,7 @@ from osvdeploy.errors import DiskInvalid
 from osvdeploy.osv.disk import RandomAccess
 from osvdeploy.osv.image import Extent
 from osvdeploy.osv.qcow2 import MAGIC as QCOW2_MAGIC
-from osvdeploy.osv.qcow2 import read_qcow2
+from osvdeploy.osv.qcow2 import Qcow2, read_qcow2
 
 
 class Format(StrEnum):
@@ -51,17 +51,21 @@ class ImageFile:
 
 @dataclass(frozen=True, slots=True)
 class OpenFile:
-    """A file or block device that is open, as a raw disk."""
+    """A file or block device that is open, as a raw disk. ``pread`` raises DiskInvalid where the medium fails."""
 
+    path: Path
     fd: int
     size: int
 
     def pread(self, offset: int, length: int) -> bytes:
         length = min(length, self.size - offset)
         pieces = []
-        while length > 0 and (piece := os.pread(self.fd, length, offset)):
-            pieces.append(piece)
-            offset, length = offset + len(piece), length - len(piece)
+        try:
+            while length > 0 and (piece := os.pread(self.fd, length, offset)):
+                pieces.append(piece)
+                offset, length = offset + len(piece), length - len(piece)
+        except OSError as error:
+            raise DiskInvalid(f"{self.path}: cannot be read at byte {offset}: {error.strerror}") from None
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def data(self, start: int, end: int) -> Iterator[Extent]:
@@ -78,6 +82,30 @@ class OpenFile:
                 return
             yield Extent(begin, min(stop, end))
             start = stop
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """A qcow2 whose faults, which may come to light long after it was opened, name its file."""
+
+    path: Path
+    disk: Qcow2
+
+    @property
+    def size(self) -> int:
+        return self.disk.size
+
+    def pread(self, offset: int, length: int) -> bytes:
+        try:
+            return self.disk.pread(offset, length)
+        except DiskInvalid as error:
+            raise _of(self.path, error) from None
+
+    def data(self, start: int, end: int) -> Iterator[Extent]:
+        try:
+            yield from self.disk.data(start, end)
+        except DiskInvalid as error:
+            raise _of(self.path, error) from None
 
 
 _FOREIGN = (
@@ -112,15 +140,14 @@ def open_image(path: Path) -> Iterator[ImageFile]:
         status = os.fstat(fd)
         if not (stat.S_ISREG(status.st_mode) or stat.S_ISBLK(status.st_mode)):
             raise DiskInvalid(f"{path}: neither a file nor a block device")
-        try:
-            raw = OpenFile(fd, os.lseek(fd, 0, os.SEEK_END))
-            yield _told_apart(path, raw, status.st_blocks * 512)
-        except OSError as error:
-            if error.filename is not None:
-                raise  # of what the caller does meanwhile
-            raise DiskInvalid(f"{path}: cannot be read: {error.strerror}") from None
+        raw = OpenFile(path, fd, os.lseek(fd, 0, os.SEEK_END))
+        yield _told_apart(path, raw, status.st_blocks * 512)
     finally:
         os.close(fd)
+
+
+def _of(path: Path, error: DiskInvalid) -> DiskInvalid:
+    return DiskInvalid(f"{path}: {error.message}", hint=error.hint and error.hint.replace("IMAGE", str(path)))
 
 
 def _told_apart(path: Path, raw: OpenFile, allocated: int) -> ImageFile:
@@ -131,9 +158,8 @@ def _told_apart(path: Path, raw: OpenFile, allocated: int) -> ImageFile:
         try:
             qcow2 = read_qcow2(raw)
         except DiskInvalid as error:
-            hint = error.hint and error.hint.replace("IMAGE", str(path))
-            raise DiskInvalid(f"{path}: {error.message}", hint=hint) from None
-        return ImageFile(path, Format.QCOW2, qcow2, allocated, qcow2.detail)
+            raise _of(path, error) from None
+        return ImageFile(path, Format.QCOW2, _Named(path, qcow2), allocated, qcow2.detail)
     for at, magic, what, hint in _FOREIGN:
         if head.startswith(magic, at):
             raise DiskInvalid(f"{path}: {what}", hint=hint.format(path=path) if hint else None)
