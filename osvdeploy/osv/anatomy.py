@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from osvdeploy.digests import Digest
-from osvdeploy.errors import CommandLineInvalid, DiskInvalid
+from osvdeploy.errors import CommandLineInvalid, DiskInvalid, KernelInvalid
 from osvdeploy.osv.cmdline import COMMAND_LINE_LIMIT, BootCommand, decode
 from osvdeploy.osv.disk import COMMAND_LINE_END, COMMAND_LINE_OFFSET, PARTITION_SLOT, SECTOR, RandomAccess
 from osvdeploy.osv.image import Extent
@@ -266,7 +266,12 @@ def _kernel(source: RandomAccess, head: bytes, size: int, problems: list[str]) -
     if chunks == 0 or extent.end > size:
         return DiskKernel(extent, chunks, Payload.UNKNOWN, None)
     tail = max(KERNEL_OFFSET, extent.end - SYMBOLS_SIZE)
-    payload = payload_of(source.pread(KERNEL_OFFSET, 64), source.pread(tail, extent.end - tail))
+    start = source.pread(KERNEL_OFFSET, 64)
+    try:
+        payload = payload_of("kernel", head, start, source.pread(tail, extent.end - tail))
+    except KernelInvalid as error:
+        problems.append(error.message)
+        payload = Payload.LZLOADER
     return DiskKernel(extent, chunks, payload, _loader_digest(source, head, extent))
 
 
