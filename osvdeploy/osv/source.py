@@ -122,6 +122,7 @@ _FOREIGN = (
     (257, b"ustar", "a tar archive", "unpack it first: tar -xf {path}"),
     (0, b"\x7fELF", "an ELF file, not a disk", None),
     (0x38, b"ARM\x64", "an arm64 kernel image, not a disk", None),
+    (0x202, b"HdrS", "a kernel in Linux's format (vmlinuz), not a disk", None),
 )
 
 
@@ -151,7 +152,7 @@ def _of(path: Path, error: DiskInvalid) -> DiskInvalid:
 
 
 def _told_apart(path: Path, raw: OpenFile, allocated: int) -> ImageFile:
-    head = raw.pread(0, 512)
+    head = raw.pread(0, 1024)
     if not head:
         raise DiskInvalid(f"{path}: empty")
     if head.startswith(QCOW2_MAGIC):

@@ -15,6 +15,7 @@ import pytest
 from osvdeploy.cli import main
 from osvdeploy.osv.filetree import TreeBuilder
 from tests.cli.running import osvdeploy
+from tests.osv.images import write_loader
 from tests.osv.qcow2_files import Stored, make
 from tests.osv.rofs_files import make_rofs
 from tests.osv.test_anatomy import disk_of, ext_superblock
@@ -63,6 +64,7 @@ def test_an_image_is_told_to_people(folder: Path) -> None:
         "disk.raw: raw, ",
         "kernel: lzloader, 2 chunks, loader.img ",
         "partition 2, type 0x83, /dev/vblk0.1: ROFS",
+        "kernel: OSv v0.57.0-398-g0e34e4dc, x86_64",
         "command line: --verbose --env=A=b /hello 8080",
         "words: '/hello', '8080'",
         "files: 2 files, 3 directories, 2 links, 17B",
@@ -82,6 +84,32 @@ def test_an_image_is_told_to_programs(folder: Path) -> None:
     assert document["partitions"][0]["slot"] == 2 and document["partitions"][0]["file_system"] == "rofs"
     assert document["files"]["biggest"][0] == {"path": "/etc/fstab", "size": 11}
     assert document["read"]["blocks"] == 2
+
+
+def test_a_kernel_that_cannot_be_unpacked_is_told(folder: Path) -> None:
+    """OSv's loader around damage; the rest is shown as ever."""
+    content = bytearray((folder / "disk.raw").read_bytes())
+    at = content.index(b"OSv v0.57.0") - 60
+    content[at : at + 40] = b"\xff" * 40
+    (folder / "bad.raw").write_bytes(content)
+    ran = osvdeploy("inspect", "bad.raw", folder=folder)
+    assert ran.code == 0 and "wrong with it:\n  kernel: its" in ran.stdout and "files: 2 files" in ran.stdout
+    kernel = osvdeploy("inspect", "bad.raw", "--json", folder=folder).document["kernel"]
+    assert kernel["problem"] and kernel["version"] is None
+
+
+def test_a_spec_means_its_built_image(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its file or its folder; built first where it is not."""
+    monkeypatch.setenv("OSVDEPLOY_CACHE", str(folder / "cache"))
+    write_loader(folder / "loader.img")
+    (folder / "hello").write_bytes(b"program")
+    spec = '[kernel]\nfile = "loader.img"\n[image]\ncommand = ["/hi"]\n[[files]]\nfrom = "hello"\nto = "/hi"\n'
+    (folder / "osv.toml").write_text(f'name = "hello"\nversion = "1"\n{spec}')
+    ran = osvdeploy("inspect", "osv.toml", folder=folder)
+    assert ran.code == 0 and "command line: /hi" in ran.stdout and "files: 1 file, 1 directory, 7B" in ran.stdout
+    assert osvdeploy("inspect", "ls", ".", folder=folder).stdout == "hi\n"
+    built = osvdeploy("build", folder=folder).stdout.strip()
+    assert "blocks: 0 of " in osvdeploy("inspect", built, "--against", ".", folder=folder).stdout
 
 
 def test_what_is_wrong_is_told_at_the_end(folder: Path) -> None:
@@ -138,11 +166,11 @@ def test_cat_writes_the_bytes(folder: Path) -> None:
     assert (document["command"], document["size"], len(document["sha256"])) == ("inspect cat", 6, 64)
 
 
-@pytest.mark.parametrize("path", ["/tmp", "/etc/mnttab"])
-def test_cat_of_no_file_is_refused(folder: Path, path: str) -> None:
+@pytest.mark.parametrize(("path", "says"), [("/tmp", "a directory"), ("/etc/mnttab", "a link that leads to no file")])
+def test_cat_of_no_file_is_refused(folder: Path, path: str, says: str) -> None:
     """A directory, and a link that leads out of the image."""
     ran = osvdeploy("inspect", "cat", "disk.raw", path, folder=folder)
-    assert ran.code == 2 and f"error: {path}: not a file" in ran.stderr
+    assert ran.code == 2 and f"error: {path}: {says}" in ran.stderr
 
 
 def test_extract_writes_below_a_folder(folder: Path) -> None:

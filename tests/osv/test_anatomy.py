@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from osvdeploy.errors import DiskInvalid
-from osvdeploy.osv.anatomy import Anatomy, FileSystem, Layout, look, merged, rofs_extents, totals
+from osvdeploy.errors import DiskInvalid, KernelInvalid
+from osvdeploy.osv.anatomy import Anatomy, FileSystem, Layout, kernel_facts, look, merged, rofs_extents, totals
 from osvdeploy.osv.cmdline import BootCommand, encode
 from osvdeploy.osv.disk import FileAccess, with_partition
 from osvdeploy.osv.filetree import FileTree, TreeBuilder
@@ -244,12 +244,15 @@ IMAGES = [disk_of(make_rofs(tree_of({b"/hello": b"program", b"/d/e": b"x" * 2000
 IMAGES += [IMAGES[0][2 * MIB :], disk_of(ext_superblock().ljust(8192, b"\0")), disk_of(b"")]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.sampled_from(IMAGES),
     st.lists(
         st.tuples(
-            st.integers(0, 0x20) | st.integers(0x1BE, 0x210) | st.integers(2 * MIB, 2 * MIB + 5000),
+            st.integers(0, 0x20)
+            | st.integers(0x1BE, 0x210)
+            | st.integers(65536, 66800)
+            | st.integers(2 * MIB, 2 * MIB + 5000),
             st.integers(0, 7),
         ),
         max_size=5,
@@ -266,6 +269,11 @@ def test_any_flipped_bits_are_refused_or_shown(image: bytes, bits: list[tuple[in
     except DiskInvalid:
         return
     use(found)
+    try:
+        if found.kernel is not None:
+            kernel_facts(Volume(bytes(content[:cut])), found.kernel)
+    except KernelInvalid:
+        pass
 
 
 def use(found: Anatomy) -> None:

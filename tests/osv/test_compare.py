@@ -37,7 +37,7 @@ def disk(files: Mapping[bytes, bytes]) -> bytes:
     return disk_of(make_rofs(tree_of(dict(files))))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(file_trees())
 def test_an_image_does_not_differ_from_itself(tree: FileTree) -> None:
     """Nothing to tell, nothing to send."""
@@ -46,7 +46,7 @@ def test_an_image_does_not_differ_from_itself(tree: FileTree) -> None:
     assert (found.files, found.blocks.changed, found.kernel, found.command_line) == ((), (), False, False)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(file_trees(), file_trees())
 def test_the_changes_make_one_tree_of_the_other(image: FileTree, other: FileTree) -> None:
     """Whoever applies them to the other's tree has the image's."""

@@ -43,7 +43,7 @@ def tree_in(folder: Path) -> dict[bytes, object]:
     return found
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(file_trees())
 def test_any_tree_is_extracted_as_it_is(tree: FileTree) -> None:
     """Any bytes in names, empty files and directories, links with their targets: nothing else, nothing less."""

@@ -25,7 +25,7 @@ CONTENTS = st.tuples(st.binary(min_size=1, max_size=2000), st.integers(0, 40_000
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(CONTENTS, KINDS, SHAPES, st.data())
 def test_any_disk_reads_back(content: bytes, kinds: list[Stored], shape: Shape, data: st.DataObject) -> None:
     """Whatever its clusters are, absent, zeros, stored or compressed, and wherever a read begins and ends."""
@@ -37,7 +37,7 @@ def test_any_disk_reads_back(content: bytes, kinds: list[Stored], shape: Shape, 
     assert disk.pread(at, length) == expected[at : at + length]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(CONTENTS, KINDS, SHAPES)
 def test_outside_of_its_data_a_disk_is_zeros(content: bytes, kinds: list[Stored], shape: Shape) -> None:
     """What data() leaves out holds nothing; what it names is ascending, apart and on the disk."""
@@ -151,7 +151,7 @@ def test_holes_are_passed_over_table_by_table() -> None:
     assert list(disk.data(0, disk.size)) == []
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     CONTENTS,
     KINDS,
@@ -177,7 +177,7 @@ def test_any_damage_is_refused_or_read(
         pass
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.binary(max_size=300))
 def test_any_bytes_are_refused_by_name(rest: bytes) -> None:
     """Whatever follows the magic number."""

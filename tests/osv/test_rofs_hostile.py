@@ -61,7 +61,7 @@ def test_contents_within_the_tables_are_read() -> None:
     assert isinstance(node, RofsFile) and again.read(node) == image[:1024]
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(file_trees(), st.booleans(), st.data())
 def test_flipped_bits_are_refused_or_read(tree: FileTree, first: bool, data: st.DataObject) -> None:
     """One to three bits of a valid image, in superblock and tables wherever they stand: DiskInvalid, or a tree whose
