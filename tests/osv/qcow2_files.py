@@ -47,25 +47,26 @@ def make(content: bytes, stored: Sequence[Stored], shape: Shape | None = None) -
     l1_clusters = -(-tables * 8 // cluster) or 1
     first_data = 1 + l1_clusters + tables
     data = bytearray()
-    entries = []
-    reads = bytearray()
-    for index in range(count):
+    entries = [0] * count
+    reads = bytearray(count * cluster)
+    # The last half first, as a guest may write it: neighbours on the disk are not always neighbours in the file.
+    for index in [*range(count // 2, count), *range(count // 2)]:
         piece = content[index * cluster : (index + 1) * cluster].ljust(cluster, b"\0")
         match stored[index % len(stored)] if stored else Stored.PLAIN:
             case Stored.PACKED:
                 packed = shape.pack(piece)
                 at = first_data * cluster + len(data)
                 sectors = (at % 512 + len(packed) + 511) // 512 - 1
-                entries.append(1 << 62 | sectors << (62 - (shape.cluster_bits - 8)) | at)
+                entries[index] = 1 << 62 | sectors << (62 - (shape.cluster_bits - 8)) | at
                 data += packed
             case Stored.PLAIN:
                 data += bytes(-len(data) % cluster)
-                entries.append(1 << 63 | (first_data * cluster + len(data)))
+                entries[index] = 1 << 63 | (first_data * cluster + len(data))
                 data += piece
             case kind:
-                entries.append(1 if kind is Stored.ZERO and shape.version == 3 else 0)
+                entries[index] = 1 if kind is Stored.ZERO and shape.version == 3 else 0
                 piece = bytes(cluster)
-        reads += piece
+        reads[index * cluster : (index + 1) * cluster] = piece
     l1 = b""
     l2 = b""
     for table in range(tables):

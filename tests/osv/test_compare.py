@@ -98,6 +98,16 @@ def test_of_equal_files_the_one_of_the_same_name_moved() -> None:
     assert moved == {b"/new/x": b"/old/x", b"/new/y": b"/old/y"}
 
 
+def test_two_files_that_changed_places_changed() -> None:
+    """Of one size, with every block of contents the same on both disks: only the tables tell."""
+    files = tree_of({b"/a": NOISE[:MIB], b"/b": NOISE[MIB : 2 * MIB]})
+    swapped = tree_of({b"/a": NOISE[MIB : 2 * MIB], b"/b": NOISE[:MIB]})
+    image = disk_of(make_rofs(files, {b"/a": 4096, b"/b": 8192}, tables=1))
+    other = disk_of(make_rofs(swapped, {b"/a": 8192, b"/b": 4096}, tables=1))
+    found = compared(image, other)
+    assert changes(found) == {("changed", b"/a"), ("changed", b"/b")} and found.blocks.changed == (4,)
+
+
 def test_empty_files_do_not_move() -> None:
     """All of them are alike, which says nothing."""
     assert changes(compared(disk({b"/a": b""}), disk({b"/b": b""}))) == {("added", b"/a"), ("removed", b"/b")}

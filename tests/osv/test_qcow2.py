@@ -117,8 +117,8 @@ def test_a_disk_that_was_cut_short_says_so() -> None:
 
 def test_a_last_cluster_that_ends_with_the_file_is_filled_up() -> None:
     """QEMU writes no more of it than there is."""
-    file, expected = make(b"a" * 4096 + b"b" * 10, [Stored.PLAIN])
-    assert read_qcow2(Volume(file[:-400])).pread(0, 4106) == expected
+    file, expected = make(b"b" * 10, [Stored.PLAIN])
+    assert read_qcow2(Volume(file[:-400])).pread(0, 4096) == expected
 
 
 def test_a_cluster_that_unpacks_to_gigabytes_is_cut_at_its_size() -> None:
