@@ -362,7 +362,7 @@ def _printable(text: str) -> str:
 
 
 def _document(found: Inspection) -> dict[str, Any]:
-    from osvdeploy.osv.compare import BLOCK_SIZE, blocks_of
+    from osvdeploy.osv.compare import block_count
 
     anatomy, read = found.anatomy, found.anatomy.read
     kernel, line, facts = anatomy.kernel, anatomy.command_line, found.kernel
@@ -421,7 +421,7 @@ def _document(found: Inspection) -> dict[str, Any]:
             "biggest": [{"path": _name(path), "size": size} for path, size in found.totals.biggest],
         },
         "unlisted": found.unlisted,
-        "read": {"bytes": sum(each.end - each.start for each in read), "blocks": len(blocks_of(read, BLOCK_SIZE))},
+        "read": {"bytes": sum(each.end - each.start for each in read), "blocks": block_count(read)},
         "problems": list(anatomy.problems),
     }
 

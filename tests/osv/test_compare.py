@@ -5,12 +5,14 @@ from collections.abc import Mapping
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from osvdeploy.errors import Interrupted
-from osvdeploy.osv.anatomy import look
+from osvdeploy.osv.anatomy import look, merged
 from osvdeploy.osv.cmdline import BootCommand, encode
-from osvdeploy.osv.compare import BLOCK_SIZE, Change, Comparison, Kind, Side, compare
+from osvdeploy.osv.compare import BLOCK_SIZE, Change, Comparison, Kind, Side, block_count, blocks_of, compare
 from osvdeploy.osv.filetree import FileTree, TreeBuilder
+from osvdeploy.osv.image import Extent
 from tests.osv.images import file_trees, loader_image
 from tests.osv.rofs_files import make_rofs, tree_of
 from tests.osv.test_anatomy import MIB, disk_of, ext_superblock
@@ -187,6 +189,12 @@ def test_another_kernel_is_told() -> None:
     image = disk({b"/a": b"x"})
     kernel = loader_image(payload=b"\x7fELF another")
     assert compared(image, image[: 64 * 1024] + kernel[64 * 1024 :] + image[len(kernel) :]).kernel
+
+
+@given(st.lists(st.tuples(st.integers(0, 90), st.integers(0, 90)).map(lambda pair: Extent(*pair)), max_size=8))
+def test_blocks_are_counted_without_naming_them(extents: list[Extent]) -> None:
+    """As many as there are, also where two ranges meet within one."""
+    assert block_count(merged(extents), 8) == len(blocks_of(extents, 8))
 
 
 def test_holes_are_not_compared() -> None:
