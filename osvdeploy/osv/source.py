@@ -108,6 +108,7 @@ class _Named:
             raise _of(self.path, error) from None
 
 
+_KERNEL = "of a kernel alone, osvdeploy kernel inspect {path} tells more"
 _FOREIGN = (
     (0, b"\x1f\x8b", "compressed with gzip", "unpack it first: gunzip -k {path}"),
     (0, b"BZh", "compressed with bzip2", "unpack it first: bunzip2 -k {path}"),
@@ -120,9 +121,9 @@ _FOREIGN = (
     (0, b"conectix", "a dynamic VHD image", "make it raw first: qemu-img convert -O raw {path} disk.raw"),
     (0, b"QED\0", "a QED image", "make it raw first: qemu-img convert -O raw {path} disk.raw"),
     (257, b"ustar", "a tar archive", "unpack it first: tar -xf {path}"),
-    (0, b"\x7fELF", "an ELF file, not a disk", None),
-    (0x38, b"ARM\x64", "an arm64 kernel image, not a disk", None),
-    (0x202, b"HdrS", "a kernel in Linux's format (vmlinuz), not a disk", None),
+    (0, b"\x7fELF", "an ELF file, not a disk", _KERNEL),
+    (0x38, b"ARM\x64", "an arm64 kernel image, not a disk", _KERNEL),
+    (0x202, b"HdrS", "a kernel in Linux's format (vmlinuz), not a disk", _KERNEL),
 )
 
 
@@ -163,5 +164,5 @@ def _told_apart(path: Path, raw: OpenFile, allocated: int) -> ImageFile:
         return ImageFile(path, Format.QCOW2, _Named(path, qcow2), allocated, qcow2.detail)
     for at, magic, what, hint in _FOREIGN:
         if head.startswith(magic, at):
-            raise DiskInvalid(f"{path}: {what}", hint=hint.format(path=path) if hint else None)
+            raise DiskInvalid(f"{path}: {what}", hint=hint.format(path=path))
     return ImageFile(path, Format.RAW, raw, allocated)

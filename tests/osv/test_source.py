@@ -52,9 +52,9 @@ def test_a_qcow2_is_told_by_its_first_bytes(tmp_path: Path) -> None:
         (b"KDMV" + bytes(100), "VMDK", "qemu-img convert"),
         (bytes(64) + b"\x7f\x10\xda\xbe" + bytes(100), "VDI", "qemu-img convert"),
         (bytes(257) + b"ustar" + bytes(300), "tar archive", "tar -xf"),
-        (b"\x7fELF" + bytes(100), "an ELF file, not a disk", None),
-        (bytes(56) + b"ARM\x64" + bytes(100), "arm64", None),
-        (bytes(0x202) + b"HdrS" + bytes(600), "vmlinuz", None),
+        (b"\x7fELF" + bytes(100), "an ELF file, not a disk", "kernel inspect"),
+        (bytes(56) + b"ARM\x64" + bytes(100), "arm64", "kernel inspect"),
+        (bytes(0x202) + b"HdrS" + bytes(600), "vmlinuz", "kernel inspect"),
         (b"", "empty", None),
     ],
 )
