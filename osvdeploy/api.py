@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest
-from osvdeploy.errors import CloudError, DiskInvalid, UsageError
+from osvdeploy.errors import CloudError, DiskInvalid, KernelInvalid, UsageError
 from osvdeploy.events import CloudCall, Event, Note, Warned
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from osvdeploy.osv.anatomy import Anatomy, Totals
     from osvdeploy.osv.compare import Comparison
     from osvdeploy.osv.extract import Extracted
+    from osvdeploy.osv.kernel_facts import KernelFacts
     from osvdeploy.osv.rofs import RofsReader
     from osvdeploy.osv.source import ImageFile
     from osvdeploy.publish.publisher import Published
@@ -221,14 +222,17 @@ def run(
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """An image taken apart. ``allocated`` is what its file takes here, in bytes. ``totals`` is None where its files
-    cannot be listed; ``unlisted`` says why."""
+    """An image taken apart. ``allocated`` is what its file takes here, in bytes. ``kernel`` is None without one, and
+    where it cannot be read, which ``kernel_problem`` then says. ``totals`` is None where its files cannot be listed;
+    ``unlisted`` says why."""
 
     path: Path
     format: str
     detail: str
     allocated: int
     anatomy: Anatomy
+    kernel: KernelFacts | None
+    kernel_problem: str | None
     totals: Totals | None
     unlisted: str | None
 
@@ -252,20 +256,36 @@ def opened(ctx: Context, image: Path | str) -> Iterator[tuple[ImageFile, Anatomy
         try:
             anatomy = look(file.source)
         except DiskInvalid as error:
-            raise DiskInvalid(f"{path}: {error.message}", hint=error.hint) from None
+            named = error.message if error.message.startswith(f"{path}: ") else f"{path}: {error.message}"
+            raise DiskInvalid(named, hint=error.hint) from None
         yield file, anatomy
 
 
 def inspect(ctx: Context, image: Path | str) -> Inspection:
     """What an image consists of. What is wrong with a part of it is told there. Raises DiskInvalid."""
-    from osvdeploy.osv.anatomy import totals
+    from osvdeploy.osv.anatomy import kernel_facts, totals
 
     with opened(ctx, image) as (file, anatomy):
+        facts = counted = problem = unlisted = None
         try:
-            counted, unlisted = totals(anatomy.tree()), None
+            facts = kernel_facts(file.source, anatomy.kernel) if anatomy.kernel is not None else None
+        except KernelInvalid as error:
+            problem = error.message
+        try:
+            counted = totals(anatomy.tree())
         except DiskInvalid as error:
-            counted, unlisted = None, error.message
-        return Inspection(file.path, file.format.value, file.detail, file.allocated, anatomy, counted, unlisted)
+            unlisted = error.message
+        return Inspection(
+            path=file.path,
+            format=file.format.value,
+            detail=file.detail,
+            allocated=file.allocated,
+            anatomy=anatomy,
+            kernel=facts,
+            kernel_problem=problem,
+            totals=counted,
+            unlisted=unlisted,
+        )
 
 
 def compare(ctx: Context, image: Path | str, other: Path | str) -> Comparison:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,13 +111,16 @@ def cat(ctx: Context, image: Path, path: str) -> Result:
     from osvdeploy import api
     from osvdeploy.errors import OsvDeployError, UsageError
     from osvdeploy.osv.extract import find
+    from osvdeploy.osv.rofs import RofsDirectory
 
     with api.opened(ctx, image) as (file, anatomy):
         tree = api.listed(file, anatomy)
         node = tree.file(os.fsencode(path))
         if node is None:
             at = find(tree, os.fsencode(path))
-            raise UsageError(f"{_text(at)}: not a file, and leads to none")
+            if isinstance(tree.nodes[at], RofsDirectory):
+                raise UsageError(f"{_text(at)}: a directory", hint="list it: osvdeploy inspect ls IMAGE PATH")
+            raise UsageError(f"{_text(at)}: a link that leads to no file of the image")
         if click.get_current_context().params["as_json"]:
             digest = hashlib.sha256()
             for piece in tree.stream(node):
@@ -185,6 +189,7 @@ def _told(found: Inspection) -> str:
     ]
     if anatomy.layout is Layout.DATA:
         lines += ["", "no kernel on it: a machine is given one apart (Firecracker, QEMU's -kernel)"]
+    lines += _kernel(found)
     lines += _command_line(anatomy)
     if found.totals is not None:
         count = found.totals
@@ -196,7 +201,7 @@ def _told(found: Inspection) -> str:
         ]
     else:
         lines += ["", f"files: not listed: {found.unlisted}"]
-    problems = list(anatomy.problems)
+    problems = [*anatomy.problems, *([found.kernel_problem] if found.kernel_problem else [])]
     problems += [f"partition {each.slot}: {each.problem}" for each in anatomy.partitions if each.problem]
     if problems:
         lines += ["", "wrong with it:", *(f"  {each}" for each in problems)]
@@ -226,6 +231,28 @@ def _layout(anatomy: Anatomy) -> str:
         size = format_size(each.extent.end - each.extent.start)
         rows.append((str(each.extent.start), size, _partition(each)))
     return table(("AT", "SIZE", "WHAT"), rows)
+
+
+def _kernel(found: Inspection) -> list[str]:
+    facts = found.kernel
+    if facts is None:
+        return []
+    if facts.version is None and facts.drivers is None:
+        return ["", "kernel: nothing in it says that it is OSv"]
+    built = [facts.arch]
+    if facts.debug is not None:
+        built.append("debug" if facts.debug else "release")
+    if facts.hidden is not None:
+        built.append("symbols hidden" if facts.hidden else f"{len(facts.symbols)} symbols")
+    told = ["", f"kernel: OSv {_printable(facts.version or 'of an unknown version')}, {', '.join(built)}"]
+    if facts.drivers is not None:
+        drivers = f"{len(facts.drivers)} drivers: {', '.join(sorted(facts.drivers))}"
+        told += textwrap.wrap(
+            drivers, 100, initial_indent="  ", subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
+        )
+    if facts.filesystems is not None:
+        told.append(f"  mounts: {', '.join(sorted(facts.filesystems))}")
+    return told
 
 
 def _partition(partition: Partition) -> str:
@@ -335,10 +362,10 @@ def _printable(text: str) -> str:
 
 
 def _document(found: Inspection) -> dict[str, Any]:
-    from osvdeploy.osv.compare import BLOCK_SIZE, blocks_of
+    from osvdeploy.osv.compare import block_count
 
     anatomy, read = found.anatomy, found.anatomy.read
-    kernel, line = anatomy.kernel, anatomy.command_line
+    kernel, line, facts = anatomy.kernel, anatomy.command_line, found.kernel
     return {
         "image": found.path,
         "format": found.format,
@@ -353,6 +380,13 @@ def _document(found: Inspection) -> dict[str, Any]:
             "chunks": kernel.chunks,
             "payload": kernel.payload.value,
             "sha256": kernel.sha256,
+            "problem": found.kernel_problem,
+            "arch": None if facts is None else facts.arch,
+            "version": None if facts is None else facts.version,
+            "debug": None if facts is None else facts.debug,
+            "hidden": None if facts is None else facts.hidden,
+            "drivers": None if facts is None or facts.drivers is None else sorted(facts.drivers),
+            "filesystems": None if facts is None or facts.filesystems is None else sorted(facts.filesystems),
         },
         "command_line": None
         if line is None
@@ -387,7 +421,7 @@ def _document(found: Inspection) -> dict[str, Any]:
             "biggest": [{"path": _name(path), "size": size} for path, size in found.totals.biggest],
         },
         "unlisted": found.unlisted,
-        "read": {"bytes": sum(each.end - each.start for each in read), "blocks": len(blocks_of(read, BLOCK_SIZE))},
+        "read": {"bytes": sum(each.end - each.start for each in read), "blocks": block_count(read)},
         "problems": list(anatomy.problems),
     }
 

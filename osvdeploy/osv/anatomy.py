@@ -15,11 +15,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from osvdeploy.digests import Digest
-from osvdeploy.errors import CommandLineInvalid, DiskInvalid
+from osvdeploy.errors import CommandLineInvalid, DiskInvalid, KernelInvalid
 from osvdeploy.osv.cmdline import COMMAND_LINE_LIMIT, BootCommand, decode
 from osvdeploy.osv.disk import COMMAND_LINE_END, COMMAND_LINE_OFFSET, PARTITION_SLOT, SECTOR, RandomAccess
 from osvdeploy.osv.image import Extent
-from osvdeploy.osv.kernel import CHUNK_SIZE, KERNEL_OFFSET, SYMBOLS_SIZE, Payload, chunk_count, known_payload
+from osvdeploy.osv.kernel import CHUNK_SIZE, KERNEL_OFFSET, SYMBOLS_SIZE, Payload, chunk_count, payload_of
+from osvdeploy.osv.kernel_facts import KernelFacts
 from osvdeploy.osv.rofs import RofsDirectory, RofsFile, RofsReader, read_rofs
 from osvdeploy.osv.rofs.format import BLOCK_SIZE, MAGIC
 
@@ -34,7 +35,7 @@ _EXT_OFFSET, _EXT_SIZE, _EXT_MAGIC = 1024, 264, 0xEF53
 _EXT_JOURNAL, _EXT_EXTENTS = 0x4, 0x40
 _ZFS_LABEL, _ZFS_UBERBLOCKS, _ZFS_SLOT = 256 << 10, 128 << 10, 1024
 _ZFS_MAGIC = 0x00BAB10C
-_ZERO_PROBE = 1 << 20
+_PIECE = 1 << 20
 
 
 class Layout(StrEnum):
@@ -238,6 +239,26 @@ def rofs_extents(tree: RofsReader) -> tuple[Extent, ...]:
     return merged(extents)
 
 
+def loader_image(source: RandomAccess, kernel: DiskKernel) -> Iterator[bytes]:
+    """The loader.img that a disk was made of, in pieces: its kernel, with an empty command line and partition table."""
+    head = source.pread(0, SECTOR)
+    yield head[:_TABLE] + bytes(_SLOTS * _ENTRY.size) + head[SECTOR - 2 :] + bytes(KERNEL_OFFSET - SECTOR)
+    for offset in range(kernel.extent.start, kernel.extent.end, _PIECE):
+        yield source.pread(offset, min(_PIECE, kernel.extent.end - offset))
+
+
+def kernel_facts(source: RandomAccess, kernel: DiskKernel) -> KernelFacts | None:
+    """What the bytes of a disk's kernel tell; None where they are not all there, or more than a kernel has.
+
+    Unpacks the kernel, which takes about 0.3 s. Raises KernelInvalid where OSv's loader holds none that can be read.
+    """
+    from osvdeploy.osv.kernel_image import MAX_SIZE, read_kernel_facts
+
+    if kernel.sha256 is None or kernel.extent.end > MAX_SIZE:
+        return None
+    return read_kernel_facts(b"".join(loader_image(source, kernel)), name="kernel")
+
+
 def merged(extents: Iterable[Extent]) -> tuple[Extent, ...]:
     """The same bytes, ascending, those that touch as one, none empty."""
     found: list[Extent] = []
@@ -265,21 +286,23 @@ def _kernel(source: RandomAccess, head: bytes, size: int, problems: list[str]) -
         problems.append(f"its boot sector loads {chunks} chunks of kernel, {extent.end} bytes, from a disk of {size}")
     if chunks == 0 or extent.end > size:
         return DiskKernel(extent, chunks, Payload.UNKNOWN, None)
+    digest = hashlib.sha256()
+    for piece in loader_image(source, DiskKernel(extent, chunks, Payload.UNKNOWN, None)):
+        digest.update(piece)
     tail = max(KERNEL_OFFSET, extent.end - SYMBOLS_SIZE)
-    payload = known_payload(source.pread(KERNEL_OFFSET, 64), source.pread(tail, extent.end - tail))
-    return DiskKernel(extent, chunks, payload, _loader_digest(source, head, extent))
-
-
-def _loader_digest(source: RandomAccess, head: bytes, extent: Extent) -> Digest:
-    digest = hashlib.sha256(head[:_TABLE] + bytes(_SLOTS * _ENTRY.size) + head[SECTOR - 2 : SECTOR])
-    digest.update(bytes(KERNEL_OFFSET - SECTOR))
-    for offset in range(extent.start, extent.end, 1 << 20):
-        digest.update(source.pread(offset, min(1 << 20, extent.end - offset)))
-    return Digest(digest.hexdigest())
+    start = source.pread(KERNEL_OFFSET, 64)
+    try:
+        payload = payload_of("kernel", head, start, source.pread(tail, extent.end - tail))
+    except KernelInvalid as error:
+        problems.append(error.message)
+        payload = Payload.LZLOADER
+    return DiskKernel(extent, chunks, payload, Digest(digest.hexdigest()))
 
 
 def _command_line(head: bytes) -> CommandLine:
     line, nul, _ = head[COMMAND_LINE_OFFSET:].partition(b"\0")
+    if not nul and len(head) < COMMAND_LINE_END:
+        return CommandLine(line, None, "the disk ends before it does")
     if not nul:
         return CommandLine(line, None, f"it does not end within {COMMAND_LINE_LIMIT} bytes")
     try:
@@ -325,7 +348,7 @@ def _partition(source: RandomAccess, slot: int, kind: int, extent: Extent) -> Pa
         return Partition(slot, kind, extent, FileSystem.EXT, detail)
     if detail := _zfs(read_at, size):
         return Partition(slot, kind, extent, FileSystem.ZFS, detail)
-    empty = not any(read_at(0, _ZERO_PROBE))
+    empty = not any(read_at(0, _PIECE))
     return Partition(slot, kind, extent, FileSystem.EMPTY if empty else FileSystem.UNKNOWN)
 
 

@@ -126,6 +126,17 @@ def blocks_of(extents: Sequence[Extent], size: int = BLOCK_SIZE) -> set[int]:
     return found
 
 
+def block_count(extents: Sequence[Extent], size: int = BLOCK_SIZE) -> int:
+    """How many blocks :func:`blocks_of` finds; ``extents`` ascend. A disk of 2 TiB has four million."""
+    count = passed = 0
+    for each in extents:
+        if each.end > each.start:
+            end = -(-each.end // size)
+            count += end - max(passed, each.start // size)
+            passed = end
+    return count
+
+
 def _compare_blocks(image: Side, other: Side, check: Callable[[], object]) -> tuple[BlockChanges, set[int]]:
     """And the needed blocks that are equal."""
     needed, theirs = blocks_of(image.anatomy.read), blocks_of(other.anatomy.read)

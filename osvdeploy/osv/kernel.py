@@ -148,18 +148,12 @@ def payload_of(path: str, head: bytes, start: bytes, tail: bytes) -> Payload:
 
     Raises KernelInvalid for OSv's lzloader behind another boot sector than OSv's.
     """
-    payload = known_payload(start, tail)
-    if payload is Payload.LZLOADER and head[0] != _FAR_JUMP:
-        raise KernelInvalid(f"{path}: its boot sector is not OSv's: it begins with {head[0]:02x}, not ea")
-    return payload
-
-
-def known_payload(start: bytes, tail: bytes) -> Payload:
-    """What a kernel is, by its first 64 bytes and its last 128 KiB."""
     elf32_le, executable_i386 = b"\x7fELF\x01\x01", struct.pack("<HH", 2, 3)
     # The Makefile does not strip it, so the names of what it unpacks (fastlz/lzloader.cc) stand near its end.
     if start[:6] != elf32_le or start[16:20] != executable_i386 or _LZ_SYMBOL not in tail:
         return Payload.UNKNOWN
+    if head[0] != _FAR_JUMP:
+        raise KernelInvalid(f"{path}: its boot sector is not OSv's: it begins with {head[0]:02x}, not ea")
     return Payload.LZLOADER
 
 

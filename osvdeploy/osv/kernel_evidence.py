@@ -25,6 +25,7 @@ from osvdeploy.osv.kernel_facts import Driver, KernelFacts, KernelFormat
 
 _VERSION = re.compile(rb"OSv (v?[0-9][!-~]{0,79})\n\0")
 _USAGE = b"OSv options:\n"
+_FIRST_OPTION = re.compile(rb"[\n\0]  --help +[^\n\0]+\n")
 _OPTION = re.compile(rb"  --([A-Za-z0-9_-]{1,40})[ =\[]")
 _SYSCALL = re.compile(rb"\0trace_syscall_([a-z0-9_]{1,40})\0")
 _MODE = re.compile(rb"\0build/([a-z]{1,20})\.[a-z0-9_]{1,20}/dummy-shlib\.so\0")
@@ -156,18 +157,18 @@ def _hidden(symbols: frozenset[bytes] | None, supplied: frozenset[str] | None) -
 
 
 def _boot_options(constants: bytes) -> frozenset[str] | None:
-    start = constants.find(_USAGE)
-    if start < 0:
+    # One literal in newer versions, one for each line in older ones: lines and NULs, up to what is neither. The heading
+    # is no place to begin at: where lines are literals, the linker sorts it away from them.
+    start = _FIRST_OPTION.search(constants)
+    if start is None:
         return None
-    text = constants[start : start + 16_384]
-    # One literal in newer versions, one for each line in older ones: lines and NULs, up to what is neither.
     found = set()
-    for line in re.split(rb"[\n\0]+", text[len(_USAGE) :]):
+    for line in re.split(rb"[\n\0]+", constants[start.end() : start.end() + 16_384]):
         if (option := _OPTION.match(line + b" ")) is not None:
             found.add(option[1].decode("ascii"))
         elif line and not line.startswith(b"      "):
             break
-    return frozenset(found - _NOT_TAKEN) or None
+    return frozenset(found - _NOT_TAKEN | {"help"})
 
 
 def _filesystems(constants: bytes, drivers: frozenset[Driver] | None) -> frozenset[str] | None:

@@ -19,7 +19,7 @@ from osvdeploy.errors import DiskInvalid
 from osvdeploy.osv.disk import RandomAccess
 from osvdeploy.osv.image import Extent
 from osvdeploy.osv.qcow2 import MAGIC as QCOW2_MAGIC
-from osvdeploy.osv.qcow2 import read_qcow2
+from osvdeploy.osv.qcow2 import Qcow2, read_qcow2
 
 
 class Format(StrEnum):
@@ -51,17 +51,21 @@ class ImageFile:
 
 @dataclass(frozen=True, slots=True)
 class OpenFile:
-    """A file or block device that is open, as a raw disk."""
+    """A file or block device that is open, as a raw disk. ``pread`` raises DiskInvalid where the medium fails."""
 
+    path: Path
     fd: int
     size: int
 
     def pread(self, offset: int, length: int) -> bytes:
         length = min(length, self.size - offset)
         pieces = []
-        while length > 0 and (piece := os.pread(self.fd, length, offset)):
-            pieces.append(piece)
-            offset, length = offset + len(piece), length - len(piece)
+        try:
+            while length > 0 and (piece := os.pread(self.fd, length, offset)):
+                pieces.append(piece)
+                offset, length = offset + len(piece), length - len(piece)
+        except OSError as error:
+            raise DiskInvalid(f"{self.path}: cannot be read at byte {offset}: {error.strerror}") from None
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def data(self, start: int, end: int) -> Iterator[Extent]:
@@ -80,6 +84,31 @@ class OpenFile:
             start = stop
 
 
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """A qcow2 whose faults, which may come to light long after it was opened, name its file."""
+
+    path: Path
+    disk: Qcow2
+
+    @property
+    def size(self) -> int:
+        return self.disk.size
+
+    def pread(self, offset: int, length: int) -> bytes:
+        try:
+            return self.disk.pread(offset, length)
+        except DiskInvalid as error:
+            raise _of(self.path, error) from None
+
+    def data(self, start: int, end: int) -> Iterator[Extent]:
+        try:
+            yield from self.disk.data(start, end)
+        except DiskInvalid as error:
+            raise _of(self.path, error) from None
+
+
+_KERNEL = "of a kernel alone, osvdeploy kernel inspect {path} tells more"
 _FOREIGN = (
     (0, b"\x1f\x8b", "compressed with gzip", "unpack it first: gunzip -k {path}"),
     (0, b"BZh", "compressed with bzip2", "unpack it first: bunzip2 -k {path}"),
@@ -92,8 +121,9 @@ _FOREIGN = (
     (0, b"conectix", "a dynamic VHD image", "make it raw first: qemu-img convert -O raw {path} disk.raw"),
     (0, b"QED\0", "a QED image", "make it raw first: qemu-img convert -O raw {path} disk.raw"),
     (257, b"ustar", "a tar archive", "unpack it first: tar -xf {path}"),
-    (0, b"\x7fELF", "an ELF file, not a disk", None),
-    (0x38, b"ARM\x64", "an arm64 kernel image, not a disk", None),
+    (0, b"\x7fELF", "an ELF file, not a disk", _KERNEL),
+    (0x38, b"ARM\x64", "an arm64 kernel image, not a disk", _KERNEL),
+    (0x202, b"HdrS", "a kernel in Linux's format (vmlinuz), not a disk", _KERNEL),
 )
 
 
@@ -112,29 +142,27 @@ def open_image(path: Path) -> Iterator[ImageFile]:
         status = os.fstat(fd)
         if not (stat.S_ISREG(status.st_mode) or stat.S_ISBLK(status.st_mode)):
             raise DiskInvalid(f"{path}: neither a file nor a block device")
-        try:
-            raw = OpenFile(fd, os.lseek(fd, 0, os.SEEK_END))
-            yield _told_apart(path, raw, status.st_blocks * 512)
-        except OSError as error:
-            if error.filename is not None:
-                raise  # of what the caller does meanwhile
-            raise DiskInvalid(f"{path}: cannot be read: {error.strerror}") from None
+        raw = OpenFile(path, fd, os.lseek(fd, 0, os.SEEK_END))
+        yield _told_apart(path, raw, status.st_blocks * 512)
     finally:
         os.close(fd)
 
 
+def _of(path: Path, error: DiskInvalid) -> DiskInvalid:
+    return DiskInvalid(f"{path}: {error.message}", hint=error.hint and error.hint.replace("IMAGE", str(path)))
+
+
 def _told_apart(path: Path, raw: OpenFile, allocated: int) -> ImageFile:
-    head = raw.pread(0, 512)
+    head = raw.pread(0, 1024)
     if not head:
         raise DiskInvalid(f"{path}: empty")
     if head.startswith(QCOW2_MAGIC):
         try:
             qcow2 = read_qcow2(raw)
         except DiskInvalid as error:
-            hint = error.hint and error.hint.replace("IMAGE", str(path))
-            raise DiskInvalid(f"{path}: {error.message}", hint=hint) from None
-        return ImageFile(path, Format.QCOW2, qcow2, allocated, qcow2.detail)
+            raise _of(path, error) from None
+        return ImageFile(path, Format.QCOW2, _Named(path, qcow2), allocated, qcow2.detail)
     for at, magic, what, hint in _FOREIGN:
         if head.startswith(magic, at):
-            raise DiskInvalid(f"{path}: {what}", hint=hint.format(path=path) if hint else None)
+            raise DiskInvalid(f"{path}: {what}", hint=hint.format(path=path))
     return ImageFile(path, Format.RAW, raw, allocated)

@@ -333,7 +333,7 @@ def test_a_damaged_entry_is_built_again(project: Project, damage: str) -> None:
     ("change", "error", "says"),
     [
         ({"kernel": "nothing.img"}, KernelInvalid, r"nothing\.img: cannot be read: No such file"),
-        ({"kernel": "build/hello"}, KernelInvalid, "build/hello: truncated"),
+        ({"kernel": "build/hello"}, KernelInvalid, "build/hello: text, not a kernel"),
         ({"command": ()}, CommandLineInvalid, "names no program"),
         ({"command": ("/hello", "a$b")}, CommandLineInvalid, "'a\\$b'"),
         ({"size": 100}, BuildError, "whole GiB"),
