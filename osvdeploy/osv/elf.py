@@ -162,17 +162,22 @@ def read_elf_file(path: bytes) -> Elf | None:
     """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
     try:
-        head = os.pread(fd, _HEAD_SIZE, 0)
-        if not is_elf(head):
-            return None
-
-        def read_at(offset: int, size: int) -> bytes:
-            end = offset + size
-            return head[offset:end] if end <= len(head) else os.pread(fd, size, offset)
-
-        return read_elf(read_at, os.fstat(fd).st_size, show(path))
+        return read_open_elf(fd, show(path))
     finally:
         os.close(fd)
+
+
+def read_open_elf(fd: int, name: str) -> Elf | None:
+    """The ELF file behind a descriptor, as :func:`read_elf_file` has it."""
+    head = os.pread(fd, _HEAD_SIZE, 0)
+    if not is_elf(head):
+        return None
+
+    def read_at(offset: int, size: int) -> bytes:
+        end = offset + size
+        return head[offset:end] if end <= len(head) else os.pread(fd, size, offset)
+
+    return read_elf(read_at, os.fstat(fd).st_size, name)
 
 
 def read_elf(read_at: ReadAt, size: int, name: str) -> Elf:
