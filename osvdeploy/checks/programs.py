@@ -400,7 +400,7 @@ class _Check:
             yield _Fault(
                 "collides-with-kernel",
                 f"is linked to {start:#x}-{end:#x}, and the kernel is at {kernel.base:#x}-{kernel.end:#x}",
-                "a position-dependent executable can be nowhere else; OSv aborts with `collides with kernel`",
+                "A position-dependent executable can be nowhere else; OSv aborts with `collides with kernel`",
                 "link it with -pie, or to another address (-Wl,-Ttext-segment=0x400000)",
                 "core/elf.cc set_base; seen on v0.57.0-398",
             )
@@ -418,7 +418,7 @@ class _Check:
             yield _Fault(
                 "static-executable",
                 f"is {'the loader of Linux' if linux_loader else f'a {elf.kind.value}'}",
-                "this kernel runs programs that it links itself, and no other",
+                "This kernel runs programs that it links itself, and no other",
                 "link it dynamically, or take a kernel from August 2023 or later",
                 "OSv's commits e154fc59, f0414b64",
             )
@@ -445,7 +445,7 @@ class _Check:
             return _Fault(
                 "library-misplaced",
                 f"needed by {by}, and only at {_some([show(path) for path in elsewhere])}{runpath}",
-                f"it is not in {looks}: {silent}",
+                f"It is not in {looks}: {silent}",
                 f'put it there with to = "{show(b"/usr/lib/" + name)}"',
                 "core/elf.cc load_object, program::program",
             )
@@ -480,7 +480,7 @@ class _Check:
                 yield _Fault(
                     "symbol-missing-at-load",
                     f"needs {_count(missing, 'variable')} that nothing defines: {_some_names(missing)}",
-                    "they are bound while it is loaded, and OSv aborts with `failed looking up symbol`",
+                    "They are bound while it is loaded, and OSv aborts with `failed looking up symbol`",
                     "put the library that defines them into the image, or link the program without them",
                     "core/elf.cc symbol, symbol_other; seen on v0.57.0-398",
                 ).of(show(path), Severity.ERROR)
@@ -633,7 +633,7 @@ _CALLS: Final = (
     _Calls(
         "stubbed-calls",
         _STUBS,
-        "they link and do not do what they say; each prints `NAME() stubbed` or `not implemented` when first called",
+        "These link and do not do what they say; each prints `NAME() stubbed` or `not implemented` when first called",
         "turn off what needs them, or make sure that the program takes the failure",
         "runtime.cc, libc/, fs/vfs/main.cc",
     ),
