@@ -66,10 +66,10 @@ _LIBSTDCXX: Final = b"libstdc++.so.6"
 _MACHINES: Final = {"x86_64": Machine.X86_64, "aarch64": Machine.AARCH64}
 
 _PROCESSES: Final[Mapping[bytes, str]] = {
-    **dict.fromkeys((b"fork", b"vfork", b"daemon", b"system"), "fail with -1"),
-    **dict.fromkeys((b"forkpty", b"execvp"), "fail with -1"),
-    **dict.fromkeys((b"execve", b"execv", b"execl", b"execle"), "fail with ENOEXEC"),
-    b"popen": "returns NULL",
+    **dict.fromkeys((b"fork", b"vfork", b"daemon", b"system"), "failing with -1"),
+    **dict.fromkeys((b"forkpty", b"execvp"), "failing with -1"),
+    **dict.fromkeys((b"execve", b"execv", b"execl", b"execle"), "failing with ENOEXEC"),
+    b"popen": "returning NULL",
     **dict.fromkeys(
         (b"posix_spawn", b"posix_spawnp", b"execvpe", b"execlp", b"fexecve"),
         "in no kernel up to v0.57.0-398: a call stops the guest",
@@ -80,25 +80,27 @@ _PROCESSES: Final[Mapping[bytes, str]] = {
 _PRIVILEGES: Final[Mapping[bytes, str]] = {
     **dict.fromkeys(
         (b"setuid", b"setgid", b"seteuid", b"setegid", b"setfsuid", b"setfsgid"),
-        "stop the guest by an assertion for any id but 0",
+        "stopping the guest by an assertion for any id but 0",
     ),
-    b"initgroups": "fails with -1",
-    **dict.fromkeys((b"setreuid", b"setregid", b"setresuid", b"setresgid"), "fail with EPERM for any id but 0 and -1"),
+    b"initgroups": "failing with -1",
+    **dict.fromkeys(
+        (b"setreuid", b"setregid", b"setresuid", b"setresgid"), "failing with EPERM for any id but 0 and -1"
+    ),
 }
 """How changing the user ends (libc/user.cc)."""
 
 _STUBS: Final[Mapping[bytes, str]] = {
-    **dict.fromkeys((b"inotify_init", b"inotify_init1"), "fail with EMFILE: no file is watched"),
-    **dict.fromkeys((b"inotify_add_watch", b"inotify_rm_watch"), "fail with EINVAL: no file is watched"),
-    b"signalfd": "fails with ENOSYS",
-    **dict.fromkeys((b"mkfifo", b"mkfifoat", b"fchmodat"), "fail with ENOSYS"),
-    b"chroot": "fails with ENOSYS",
-    b"sigsuspend": "stops the guest",
-    b"pthread_cancel": "fails with ESRCH: no thread is cancelled",
-    b"openpty": "fails: there are no pseudo-terminals",
-    b"sysctl": "fails with ENOTDIR",
-    b"fpathconf": "fails with -1",
-    **dict.fromkeys((b"mlock", b"mlockall"), "succeed and do nothing"),
+    **dict.fromkeys((b"inotify_init", b"inotify_init1"), "failing with EMFILE: no file is watched"),
+    **dict.fromkeys((b"inotify_add_watch", b"inotify_rm_watch"), "failing with EINVAL: no file is watched"),
+    b"signalfd": "failing with ENOSYS",
+    **dict.fromkeys((b"mkfifo", b"mkfifoat", b"fchmodat"), "failing with ENOSYS"),
+    b"chroot": "failing with ENOSYS",
+    b"sigsuspend": "stopping the guest",
+    b"pthread_cancel": "failing with ESRCH: no thread is cancelled",
+    b"openpty": "failing: there are no pseudo-terminals",
+    b"sysctl": "failing with ENOTDIR",
+    b"fpathconf": "failing with -1",
+    **dict.fromkeys((b"mlock", b"mlockall"), "succeeding without doing anything"),
 }
 """What links and does not do what it says (runtime.cc, libc/, fs/vfs/main.cc)."""
 
