@@ -15,7 +15,7 @@ from osvdeploy.errors import CloudError
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import InstanceTypeInfoTypeDef
 
-_ARCHITECTURES = {"arm64": "aarch64", "arm64_mac": "aarch64 of a Mac", "x86_64_mac": "x86_64 of a Mac"}
+_ARCHITECTURES = {"arm64": "aarch64"}
 _BOOT_MODES = {"legacy-bios": BootMode.BIOS, "uefi": BootMode.UEFI}
 
 
