@@ -17,7 +17,7 @@ Adapters (boto3 and so on) are imported when a function first needs them.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,7 +31,12 @@ if TYPE_CHECKING:
     from osvdeploy.build.builder import BuildResult
     from osvdeploy.build.lock import KernelPin
     from osvdeploy.build.plan import ImageInputs
+    from osvdeploy.checks import Finding, Judged
     from osvdeploy.cloud.interfaces import Cloud, ObjectStore, Prober, ReleaseId, Slot, TargetHealth
+    from osvdeploy.osv.cmdline import BootCommand
+    from osvdeploy.osv.filetree import FileTree
+    from osvdeploy.osv.kernel import Kernel
+    from osvdeploy.osv.kernel_facts import KernelFacts
     from osvdeploy.publish.publisher import Published
     from osvdeploy.rollout.ledger import Head, Ledger
     from osvdeploy.rollout.manager import Rollout, RolloutManager
@@ -123,16 +128,27 @@ class Checked:
     files: int
     content: int
     environments: tuple[str, ...]
+    judged: Judged
 
 
-def check(ctx: Context, loaded: LoadedSpec) -> Checked:
-    """Everything that can be known without building: spec, kernel, its pin, files, command line. Writes nothing."""
+def check(ctx: Context, loaded: LoadedSpec, *, forced: Collection[str] = (), strict: bool = False) -> Checked:
+    """Everything that can be known without building: spec, kernel, its pin, files, command line, and what the rules
+    find. Writes nothing but what it remembers of files.
+
+    What is refused is in ``judged``; its ``require()`` raises. ``forced`` are rules to override, beside those that the
+    spec waives; ``strict`` refuses warnings too. Raises UsageError for a rule that does not exist.
+    """
     from osvdeploy.build import plan
     from osvdeploy.build.cache import BuildCache
     from osvdeploy.build.lock import LOCK_NAME, held_pin
     from osvdeploy.build.statcache import StatCache
+    from osvdeploy.checks import judge
+    from osvdeploy.checks.rules import require_known
     from osvdeploy.osv.cmdline import encode
 
+    waived = loaded.spec.waive
+    require_known(forced, where="--force")
+    require_known(waived, where=f"{loaded.path}: [waive]")
     inputs = image_inputs(loaded)
     boot = plan.boot_command(inputs)
     kernel = plan.load_kernel(ctx, inputs, StatCache.load(BuildCache.of_user().stats_file(inputs.base)))
@@ -143,6 +159,7 @@ def check(ctx: Context, loaded: LoadedSpec) -> Checked:
     for environment, problems in loaded.unset.items():
         ctx.report(Warned(f"[deploy.{environment}] cannot be used now: {problems[0]}"))
     sizes = [entry.size for _, entry in tree.files()]
+    findings = program_findings(ctx, inputs, kernel, tree, boot)
     return Checked(
         app=inputs.app,
         version=inputs.version,
@@ -153,7 +170,35 @@ def check(ctx: Context, loaded: LoadedSpec) -> Checked:
         files=len(sizes),
         content=sum(sizes),
         environments=tuple(loaded.spec.deploy),
+        judged=judge(findings, waived=waived, forced=forced, strict=strict),
     )
+
+
+def program_findings(
+    ctx: Context, inputs: ImageInputs, kernel: Kernel, tree: FileTree, boot: BootCommand
+) -> list[Finding]:
+    """What is to be said of the programs and libraries of a tree on its kernel."""
+    from dataclasses import replace
+
+    from osvdeploy.build.cache import BuildCache
+    from osvdeploy.build.examine import ElfCache, examine
+    from osvdeploy.checks.finding import Severity
+    from osvdeploy.checks.programs import ImageFiles, check_programs
+    from osvdeploy.osv.kernel import Payload
+
+    cache = ElfCache.load(BuildCache.of_user().elves_file(inputs.base))
+    found = examine(ctx, tree, cache)
+    cache.save(ctx)
+    findings = check_programs(kernel_facts_of(kernel), boot.words, ImageFiles(tree, found.elves, found.damaged))
+    if kernel.payload is Payload.UNKNOWN:
+        # The rules are about OSv; what else a loader.img may carry is free to do otherwise.
+        return [replace(finding, severity=Severity.WARNING) for finding in findings]
+    return findings
+
+
+def kernel_facts_of(kernel: Kernel) -> KernelFacts | None:
+    """What a kernel's own bytes tell; None where they are not read, which leaves the rules that need them silent."""
+    return None
 
 
 def build(ctx: Context, loaded: LoadedSpec) -> BuildResult:

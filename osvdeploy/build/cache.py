@@ -3,6 +3,7 @@
     images/<plan digest>/disk.raw, image.json     whole, or not there: an entry appears by one rename
     work/<nonce>/, work/<nonce>.lock              a build under way; its process holds an flock on the lock file
     stats/<key>.json                              digests of source files (osvdeploy.build.statcache)
+    stats/<key>.elves.json                        what loaders take from them (osvdeploy.build.examine)
 
 The kernel drops the flock of a process that dies, however it dies, so what dead builds leave is told from what living
 ones do, across containers that share the directory too.
@@ -65,6 +66,10 @@ class BuildCache:
         """Where the digests of one project's sources are remembered."""
         key = hashlib.sha256(os.fsencode(base.absolute())).hexdigest()[:32]
         return self.root / "stats" / f"{key}.json"
+
+    def elves_file(self, base: Path) -> Path:
+        """Where it is remembered which of one project's sources are ELF files, and what loaders take from them."""
+        return self.stats_file(base).with_suffix(".elves.json")
 
     @contextmanager
     def workspace(self, ctx: Context) -> Iterator[Path]:

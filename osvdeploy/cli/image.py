@@ -9,26 +9,33 @@ import click
 from osvdeploy.cli.options import spec_file_option
 from osvdeploy.cli.output import Result, command
 from osvdeploy.context import Context
+from osvdeploy.errors import CheckFailed
 
 
 @click.command(short_help="Everything that can be known without building.")
 @spec_file_option
+@click.option("--force", "forced", multiple=True, metavar="RULE", help="Let what this rule finds pass, this once.")
+@click.option("--strict", is_flag=True, help="Refuse warnings too.")
 @command
-def check(ctx: Context, spec_file: Path, sets: tuple[str, ...]) -> Result:
-    """Look at the spec, the kernel, the files and the command line, and say everything that is wrong. Writes nothing.
+def check(ctx: Context, spec_file: Path, sets: tuple[str, ...], forced: tuple[str, ...], strict: bool) -> Result:
+    """Look at the spec, the kernel, the files, each program and library as OSv's loader will, and the command line, and
+    say everything that is wrong. Ends with 2 where a finding refuses the image. Builds nothing.
 
-    Example: osvdeploy check -f osv.toml
+    Example: osvdeploy check --strict --force starts-processes
     """
     from osvdeploy import api
+    from osvdeploy.cli.findings import findings_document, findings_text
     from osvdeploy.sizes import format_size
 
-    found = api.check(ctx, api.load_spec(spec_file, sets=sets))
+    found = api.check(ctx, api.load_spec(spec_file, sets=sets), forced=forced, strict=strict)
     pinned = "pinned in osv.lock" if found.kernel_pinned else "not pinned yet: the first build pins it"
     text = (
         f"{found.app} {found.version}: {found.files} files, {format_size(found.content)}; "
         f"kernel {found.kernel[:12]} ({found.kernel_payload}), {pinned}\n"
         f"command line: {found.command_line}"
     )
+    if findings := findings_text(found.judged):
+        text += f"\n\n{findings}"
     return Result(
         text,
         {
@@ -39,7 +46,9 @@ def check(ctx: Context, spec_file: Path, sets: tuple[str, ...]) -> Result:
             "files": found.files,
             "bytes": found.content,
             "environments": list(found.environments),
+            "findings": findings_document(found.judged),
         },
+        exit_code=CheckFailed.exit_code if found.judged.refused else 0,
     )
 
 

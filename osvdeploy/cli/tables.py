@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 
@@ -16,3 +17,25 @@ def table(heading: Sequence[str], rows: Sequence[Sequence[str]], *, last_width: 
             last = last[: last_width - 1] + "…"
         lines.append("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), last]).rstrip())
     return "\n".join(lines)
+
+
+def wrapped_table(heading: Sequence[str], rows: Sequence[Sequence[str]], *, width: int) -> str:
+    """The rows under their heading, in ``width`` characters: the last two columns are prose and share what the others
+    leave, wrapped; of the others none takes more than 40. A blank line parts rows of several lines."""
+    prose = len(heading) - 2
+    fixed = [min(max(len(row[column]) for row in (heading, *rows)), 40) for column in range(prose)]
+    left = width - sum(fixed) - 2 * (len(heading) - 1)
+    widths = [*fixed, max(24, left * 3 // 5), max(20, left - left * 3 // 5)]
+    told = []
+    for row in (heading, *rows):
+        cells = [textwrap.wrap(cell, size) or [""] for cell, size in zip(row, widths, strict=True)]
+        height = max(map(len, cells))
+        lines = [
+            "  ".join(
+                (cell[line] if line < len(cell) else "").ljust(size) for cell, size in zip(cells, widths, strict=True)
+            )
+            for line in range(height)
+        ]
+        told.append("\n".join(line.rstrip() for line in lines))
+    # Rows that all fit on a line need no space between them.
+    return ("\n\n" if any("\n" in row for row in told[1:]) else "\n").join(told)

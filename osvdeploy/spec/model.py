@@ -130,6 +130,12 @@ def _ledger(value: str) -> str:
     return value
 
 
+def _reason(value: str) -> str:
+    if not value.strip():
+        raise ValueError("a reason, for whoever reads this later")
+    return value
+
+
 def _some_time(value: float) -> float:
     if value <= 0:
         raise ValueError("longer than 0s")
@@ -347,3 +353,7 @@ class Spec(_Table):
         default_factory=dict, description="The environments, each by its name."
     )
     retention: Retention = Field(default_factory=Retention, description="What `osvdeploy gc` keeps.")
+    waive: dict[Text, Annotated[str, AfterValidator(_reason)]] = Field(
+        default_factory=dict,
+        description="Rules of `osvdeploy check` that do not refuse this image, each with the reason.",
+    )
