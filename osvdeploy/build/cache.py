@@ -3,6 +3,7 @@
     images/<plan digest>/disk.raw, image.json     whole, or not there: an entry appears by one rename
     work/<nonce>/, work/<nonce>.lock              a build under way; its process holds an flock on the lock file
     stats/<key>.json                              digests of source files (osvdeploy.build.statcache)
+    kernels/, facts/                              kernels from elsewhere, facts of any (osvdeploy.build.kernels)
 
 The kernel drops the flock of a process that dies, however it dies, so what dead builds leave is told from what living
 ones do, across containers that share the directory too.
