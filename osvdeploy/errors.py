@@ -11,7 +11,8 @@
     │   ├── ElfInvalid
     │   └── CheckFailed                   2   findings that refuse: all at once
     ├── BuildError                        1
-    │   └── SourceChanged
+    │   ├── SourceChanged
+    │   └── DownloadFailed
     ├── CloudError                        1   the cloud said no, or nothing
     │   ├── CredentialsMissing            2
     │   ├── NotFound
@@ -121,6 +122,14 @@ class BuildError(OsvDeployError):
 
 class SourceChanged(BuildError):
     """A file was changed while it was read."""
+
+
+class DownloadFailed(BuildError):
+    """What is at an address could not be had. ``transient``: it may work later, or elsewhere."""
+
+    def __init__(self, url: str, reason: str, *, transient: bool = False, hint: str | None = None) -> None:
+        super().__init__(f"{url}: cannot be downloaded: {reason}", hint=hint)
+        self.url, self.reason, self.transient = url, reason, transient
 
 
 class CloudError(OsvDeployError):

@@ -1,8 +1,8 @@
 """What the places offer that a guest can be started in: disk, network, boot mode, processors, as values.
 
 A cloud that is asked answers for a machine type itself (:func:`from_cloud`). Without credentials the type's name has to
-do: families have rules. Those that are written out here are known; what a name alone suggests is believed, and then a rule
-that stands on it warns.
+do. What families written out here offer is known; what another name suggests is believed, and a rule that stands on it
+warns.
 
 Sources: EC2 instance types guide, "Specifications" and "Instances built on the AWS Nitro System"; EC2 user guide,
 "Instance type boot modes"; Compute Engine guide, "Machine families", "Choose a network interface", "Choose a disk

@@ -21,7 +21,7 @@ from osvdeploy.osv.filetree import FileTree, Symlink
 from osvdeploy.osv.kernel_facts import Driver, KernelFacts, KernelFormat
 from osvdeploy.sizes import MIB, format_size
 
-RULES: Final[dict[str, str]] = {
+RULES: Final[Mapping[str, str]] = {
     "architecture": "the machine type has processors that the image is not for",
     "bare-metal": "a machine without a hypervisor, where nobody is known to have run OSv",
     "boot-mode": "the machine type starts only images that boot by UEFI, which OSv does not",
@@ -32,7 +32,6 @@ RULES: Final[dict[str, str]] = {
     "disk-size": "the disk is smaller than the kernel and the file system on it",
     "instance-store": "the machine has disks of its own, and OSv may take one of them for its root",
     "kernel-format": "the kernel is packed otherwise than this place starts one",
-    "libstdcxx": "a program needs libstdc++, and neither the kernel nor the image has it",
     "machine-family": "the machine type's family is not in osvdeploy's table: what it offers is guessed from its name",
     "memory": "the machine has less memory than the kernel and the image's tables take",
     "network-driver": "the kernel has no driver for this machine's network card",
@@ -112,8 +111,6 @@ class ImageFacts:
 
     ``options`` are its boot options, ``fs`` its root file system. ``disk`` is the size that was asked for, None for the
     smallest that holds it. ``kernel_size`` is that of the loader.img. ``contents`` None: the files were not looked at.
-    ``lacking``: names of shared libraries (``libstdc++.so.6``) that programs of the image need and the image does not
-    have; None where nobody looked.
     """
 
     options: tuple[tuple[str, str | None], ...] = ()
@@ -122,7 +119,6 @@ class ImageFacts:
     disk: int | None = None
     kernel_size: int = 0
     contents: Contents | None = None
-    lacking: frozenset[str] | None = None
 
 
 def preflight(kernel: KernelFacts | None, image: ImageFacts, place: Place | None) -> list[Finding]:
@@ -152,16 +148,6 @@ def _anywhere(kernel: KernelFacts | None, image: ImageFacts) -> Iterator[Finding
                 "OSv would end with `Failed to load object` and not say that no root was mounted",
                 f"set fs under [image] to one of these, or take a kernel built with fs={image.fs}",
                 "OSv: loader.cc, scripts/build",
-            )
-        if kernel.hidden and "libstdc++.so.6" in (image.lacking or ()):
-            yield Finding(
-                "libstdcxx",
-                Severity.ERROR,
-                "libstdc++.so.6",
-                "programs need it, and a kernel with hidden symbols does not have it",
-                "the program is not loaded, and OSv powers off",
-                "put libstdc++.so.6 into /usr/lib of the image, or take the kernel without `hidden` in its name",
-                "OSv: core/elf.cc (conf_hide_symbols)",
             )
     yield from _disk_size(image)
 

@@ -22,6 +22,7 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "check": ("osvdeploy.cli.image", "check", "Everything that can be known without building."),
     "build": ("osvdeploy.cli.image", "build", "osv.toml to a raw disk."),
     "lock": ("osvdeploy.cli.image", "lock", "What came from elsewhere, pinned in osv.lock."),
+    "kernel": ("osvdeploy.cli.kernel", "kernel", "What a kernel is; the kernels kept here."),
     "publish": ("osvdeploy.cli.release", "publish", "Raw disk to cloud image (AMI)."),
     "deploy": ("osvdeploy.cli.release", "deploy", "Build and publish if needed, roll out, watch."),
     "status": ("osvdeploy.cli.release", "status", "What serves now."),

@@ -30,7 +30,10 @@ _SIGNATURE = slice(0x1FE, 0x200)
 _FAR_JUMP = 0xEA
 _READ_SIZE = 1 << 20
 _LZ_SYMBOL = b"_binary_loader_stripped_elf_lz_start"
-_SYMBOLS_SIZE = 1 << 17
+SYMBOLS_SIZE = 1 << 17
+"""The symbol names of lzloader.elf stand within these last bytes of a loader.img."""
+
+_TEXT = frozenset(b"\t\n\r") | frozenset(range(0x20, 0x7F))
 
 
 class Payload(StrEnum):
@@ -64,10 +67,13 @@ def read_kernel(path: Path, *, digest: Callable[[], Digest] | None = None) -> Ke
         with path.open("rb", buffering=0) as file:
             size = os.fstat(file.fileno()).st_size
             head = file.read(512)
-            chunks = _check_boot_sector(path, head, size)
-            tail = max(KERNEL_OFFSET, size - _SYMBOLS_SIZE)
-            payload = _payload(
-                path, head, os.pread(file.fileno(), 64, KERNEL_OFFSET), os.pread(file.fileno(), _SYMBOLS_SIZE, tail)
+            chunks = check_boot_sector(str(path), head, size)
+            tail = max(KERNEL_OFFSET, size - SYMBOLS_SIZE)
+            payload = payload_of(
+                str(path),
+                head,
+                os.pread(file.fileno(), 64, KERNEL_OFFSET),
+                os.pread(file.fileno(), SYMBOLS_SIZE, tail),
             )
             sha256 = _digest(file.fileno()) if digest is None else digest()
             return Kernel(path, size, sha256, chunks, payload)
@@ -82,7 +88,11 @@ def chunk_count(boot_sector: bytes) -> int:
     return int.from_bytes(boot_sector[_COUNT_OFFSET : _COUNT_OFFSET + 2], "little")
 
 
-def _check_boot_sector(path: Path, head: bytes, size: int) -> int:
+def check_boot_sector(path: str, head: bytes, size: int) -> int:
+    """How many chunks the boot sector loads of a whole loader.img of ``size`` bytes, whose first 512 are ``head``.
+
+    Raises KernelInvalid that says what it is instead; ``path`` is what the file is called in it.
+    """
     if size == 0:
         raise KernelInvalid(f"{path}: empty", hint="fetch the kernel again")
     if head[:2] == b"\x1f\x8b":
@@ -99,6 +109,13 @@ def _check_boot_sector(path: Path, head: bytes, size: int) -> int:
         )
     if head[0x38:0x3C] == b"ARM\x64":
         raise KernelInvalid(f"{path}: an arm64 loader; only x86_64 boots from a disk")
+    if head[:4] == b"KDMV":
+        raise KernelInvalid(f"{path}: a VMDK disk image, not a loader.img")
+    if head[257:262] == b"ustar":
+        raise KernelInvalid(f"{path}: a tar archive, not a kernel", hint="unpack it, and name the loader.img inside")
+    if _is_text(head):
+        what = "a web page" if b"<html" in head.lower() or b"<!doctype" in head.lower() else "text"
+        raise KernelInvalid(f"{path}: {what}, not a kernel", hint="fetch the kernel again, and look at the address")
     if len(head) < 512:
         raise KernelInvalid(f"{path}: truncated: {size} bytes do not hold a boot sector", hint="fetch the kernel again")
     if head[_SIGNATURE] != b"\x55\xaa":
@@ -126,7 +143,11 @@ def _check_boot_sector(path: Path, head: bytes, size: int) -> int:
     return chunks
 
 
-def _payload(path: Path, head: bytes, start: bytes, tail: bytes) -> Payload:
+def payload_of(path: str, head: bytes, start: bytes, tail: bytes) -> Payload:
+    """What a loader.img loads: ``start`` are the first bytes at 64 KiB, ``tail`` the last 128 KiB of the file.
+
+    Raises KernelInvalid for OSv's lzloader behind another boot sector than OSv's.
+    """
     elf32_le, executable_i386 = b"\x7fELF\x01\x01", struct.pack("<HH", 2, 3)
     # The Makefile does not strip it, so the names of what it unpacks (fastlz/lzloader.cc) stand near its end.
     if start[:6] != elf32_le or start[16:20] != executable_i386 or _LZ_SYMBOL not in tail:
@@ -134,6 +155,10 @@ def _payload(path: Path, head: bytes, start: bytes, tail: bytes) -> Payload:
     if head[0] != _FAR_JUMP:
         raise KernelInvalid(f"{path}: its boot sector is not OSv's: it begins with {head[0]:02x}, not ea")
     return Payload.LZLOADER
+
+
+def _is_text(head: bytes) -> bool:
+    return all(byte in _TEXT for byte in head)
 
 
 def _digest(fd: int) -> Digest:

@@ -50,9 +50,11 @@ class KernelFacts:
 
     ``arch`` is "x86_64" or "aarch64". ``version`` is what OSv prints as its first line ("v0.57.0-398-g0e34e4dc").
     ``symbols`` are the names that programs can bind to; ``hidden``: only those of the C library's list, without
-    libstdc++ (conf_hide_symbols=1). ``boot_options`` are the names, without dashes, that it takes. ``tls_reservation``
-    is in bytes (app_local_exec_tls_size). ``base`` and ``end`` are the addresses that the kernel is linked to occupy.
-    ``filesystems`` are those it can mount as root. ``syscalls``: the names that its system call table answers.
+    libstdc++ (conf_hide_symbols=1). ``supplied`` are the sonames for which programs get the kernel itself.
+    ``boot_options`` are the names, without dashes, that it takes. ``tls_reservation`` is what it has for a program's
+    TLS, in bytes: app_local_exec_tls_size and what alignment added (512 makes 536 or 552 in v0.57.0-398). ``base`` and
+    ``end`` are the addresses that the kernel is linked to occupy. ``filesystems`` are those it can mount as root; zfs
+    and ext need their library in the image or in the kernel. ``syscalls``: the names of the calls that it answers.
     ``static_executables``: whether it runs programs that have no dynamic section. ``debug``: built with mode=debug.
     ``contiguous_mount_buffers``: whether ROFS reads its tables into contiguous memory, which Xen's block device needs.
     """
@@ -73,3 +75,4 @@ class KernelFacts:
     static_executables: bool | None = None
     debug: bool | None = None
     contiguous_mount_buffers: bool | None = None
+    supplied: frozenset[str] | None = None

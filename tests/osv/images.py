@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from osvdeploy.osv.cmdline import BootCommand
 from osvdeploy.osv.filetree import FileTree, TreeBuilder
+from tests.osv.kernels import kernel_elf, lzloader, pack
 
 ELF32_I386_EXECUTABLE = b"\x7fELF\x01\x01\x01" + bytes(9) + struct.pack("<HHI", 2, 3, 1)
-LZLOADER = ELF32_I386_EXECUTABLE + bytes(100) + b"\0_binary_loader_stripped_elf_lz_start\0"
+LZLOADER = lzloader(pack(kernel_elf()))
 
 
 def loader_image(*, chunks: int = 2, payload: bytes = LZLOADER, jump: int = 0xEA) -> bytes:
