@@ -30,8 +30,10 @@ from osvdeploy.events import CloudCall, Event, Note, Warned
 
 if TYPE_CHECKING:
     from osvdeploy.build.builder import BuildResult
+    from osvdeploy.build.kernels import StoredKernel
     from osvdeploy.build.lock import KernelPin
     from osvdeploy.build.plan import ImageInputs
+    from osvdeploy.build.sources import KernelSource, RemoteKernel
     from osvdeploy.checks import Finding, Judged
     from osvdeploy.cloud.interfaces import Cloud, ObjectStore, Prober, ReleaseId, Slot, TargetHealth
     from osvdeploy.cloud.local.run import RunOptions, RunResult
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     from osvdeploy.rollout.releases import Release, Settings
     from osvdeploy.rollout.retention import Garbage
     from osvdeploy.spec import LoadedSpec
+    from osvdeploy.spec.model import Kernel as DeclaredKernel
 
 LEDGER_VARIABLE = "OSVDEPLOY_LEDGER"
 """Environment variable with the ledger's address, for commands that are given no spec."""
@@ -113,7 +116,7 @@ def image_inputs(loaded: LoadedSpec) -> ImageInputs:
         app=spec.name,
         version=spec.version,
         base=loaded.base,
-        kernel=spec.kernel.file,
+        kernel=_kernel_source(spec.kernel),
         command=tuple(spec.image.command),
         environment=tuple(spec.image.env.items()),
         options=spec.image.boot_options(),
@@ -122,14 +125,27 @@ def image_inputs(loaded: LoadedSpec) -> ImageInputs:
     )
 
 
+def _kernel_source(kernel: DeclaredKernel) -> KernelSource:
+    from osvdeploy.build.sources import FileKernel, ReleaseKernel, UrlKernel, Variant
+
+    if kernel.file is not None:
+        return FileKernel(kernel.file)
+    if kernel.release is not None:
+        return ReleaseKernel(kernel.release, Variant(kernel.variant or Variant.LOADER))
+    assert kernel.url is not None, "the model asks for one of them"
+    return UrlKernel(kernel.url)
+
+
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What is known of an image before it is built. ``files`` and ``content`` (bytes) are those of the file system."""
+    """What is known of an image before it is built. ``files`` and ``content`` (bytes) are those of the file system;
+    ``kernel_version`` is None where the kernel does not tell it."""
 
     app: str
     version: str
     kernel: Digest
     kernel_payload: str
+    kernel_version: str | None
     kernel_pinned: bool
     command_line: str
     files: int
@@ -140,13 +156,14 @@ class Checked:
 
 def check(ctx: Context, loaded: LoadedSpec, *, forced: Collection[str] = (), strict: bool = False) -> Checked:
     """Everything that can be known without building: spec, kernel, its pin, files, command line, and what the rules
-    find. Writes nothing but what it remembers of files.
+    find. Writes nothing but what it had to download, and what it remembers of kernel and files, into the user's cache.
 
     What is refused is in ``judged``; its ``require()`` raises. ``forced`` are rules to override, beside those that the
     spec waives; ``strict`` refuses warnings too. Raises UsageError for a rule that does not exist.
     """
     from osvdeploy.build import plan
     from osvdeploy.build.cache import BuildCache
+    from osvdeploy.build.kernels import kernel_facts
     from osvdeploy.build.lock import LOCK_NAME, held_pin
     from osvdeploy.build.statcache import StatCache
     from osvdeploy.checks import judge
@@ -158,20 +175,23 @@ def check(ctx: Context, loaded: LoadedSpec, *, forced: Collection[str] = (), str
     require_known(waived, where=f"{loaded.path}: [waive]")
     inputs = image_inputs(loaded)
     boot = plan.boot_command(inputs)
-    kernel = plan.load_kernel(ctx, inputs, StatCache.load(BuildCache.of_user().stats_file(inputs.base)))
+    cache = BuildCache.of_user()
+    kernel = plan.load_kernel(ctx, inputs, StatCache.load(cache.stats_file(inputs.base)), cache)
+    facts = kernel_facts(ctx, kernel, cache)
     tree = plan.file_tree(inputs)
-    pinned = held_pin(inputs.base / LOCK_NAME, kernel, file=inputs.kernel)
+    pinned = held_pin(inputs.base / LOCK_NAME, kernel, source=inputs.kernel)
     if (program := plan.missing_program(tree, boot)) is not None:
         ctx.report(Warned(f"{program}: the command line names it, but no file of the image is there"))
     for environment, problems in loaded.unset.items():
         ctx.report(Warned(f"[deploy.{environment}] cannot be used now: {problems[0]}"))
     sizes = [entry.size for _, entry in tree.files()]
-    findings = program_findings(ctx, inputs, kernel, tree, boot)
+    findings = program_findings(ctx, inputs, kernel, facts, tree, boot)
     return Checked(
         app=inputs.app,
         version=inputs.version,
         kernel=kernel.sha256,
         kernel_payload=kernel.payload.value,
+        kernel_version=facts.version,
         kernel_pinned=pinned is not None,
         command_line=encode(boot).decode(),
         files=len(sizes),
@@ -182,7 +202,7 @@ def check(ctx: Context, loaded: LoadedSpec, *, forced: Collection[str] = (), str
 
 
 def program_findings(
-    ctx: Context, inputs: ImageInputs, kernel: Kernel, tree: FileTree, boot: BootCommand
+    ctx: Context, inputs: ImageInputs, kernel: Kernel, facts: KernelFacts, tree: FileTree, boot: BootCommand
 ) -> list[Finding]:
     """What is to be said of the programs and libraries of a tree on its kernel."""
     from dataclasses import replace
@@ -196,16 +216,11 @@ def program_findings(
     cache = ElfCache.load(BuildCache.of_user().elves_file(inputs.base))
     found = examine(ctx, tree, cache)
     cache.save(ctx)
-    findings = check_programs(kernel_facts_of(kernel), boot.words, ImageFiles(tree, found.elves, found.damaged))
+    findings = check_programs(facts, boot.words, ImageFiles(tree, found.elves, found.damaged))
     if kernel.payload is Payload.UNKNOWN:
         # The rules are about OSv; what else a loader.img may carry is free to do otherwise.
         return [replace(finding, severity=Severity.WARNING) for finding in findings]
     return findings
-
-
-def kernel_facts_of(kernel: Kernel) -> KernelFacts | None:
-    """What a kernel's own bytes tell; None where they are not read, which leaves the rules that need them silent."""
-    return None
 
 
 def build(ctx: Context, loaded: LoadedSpec) -> BuildResult:
@@ -367,6 +382,90 @@ def listed(file: ImageFile, anatomy: Anatomy) -> RofsReader:
         return anatomy.tree()
     except DiskInvalid as error:
         raise DiskInvalid(f"{file.path}: {error.message}", hint=error.hint) from None
+
+
+# ------------------------------------------------------------------------------------------------------- kernels
+
+
+@dataclass(frozen=True, slots=True)
+class InspectedKernel:
+    """A kernel's file and what its bytes tell. ``source`` is how it was named; the digest is that of the file itself,
+    unpacked where it is gzip."""
+
+    source: str
+    sha256: Digest
+    facts: KernelFacts
+
+
+def inspect_kernel(ctx: Context, named: str) -> InspectedKernel:
+    """What a file, an address or a release (``v0.57.0``, ``v0.57.0/hidden``) is for a kernel. A release comes from the
+    store, or into it; what is at an address is looked at and not kept."""
+    from osvdeploy.build import kernels
+    from osvdeploy.build.cache import BuildCache
+    from osvdeploy.build.sources import parse_source
+
+    cache = BuildCache.of_user()
+    source = parse_source(named)
+    digest, facts = kernels.inspect(ctx, source, cache)
+    return InspectedKernel(str(source), digest, facts)
+
+
+@dataclass(frozen=True, slots=True)
+class AddedKernel:
+    """A kernel that is in the store now, by its digest; ``source``: what specs may name it by, None for a pin alone."""
+
+    sha256: Digest
+    path: Path
+    source: RemoteKernel | None
+    facts: KernelFacts
+
+
+def add_kernel(ctx: Context, named: str, *, named_as: str | None = None) -> AddedKernel:
+    """Put a loader.img into the store: a file, an address or a release. ``named_as`` is the release or address that a
+    file is: builds without a network then find it."""
+    from osvdeploy.build import kernels
+    from osvdeploy.build.cache import BuildCache
+    from osvdeploy.build.sources import FileKernel, parse_source
+    from osvdeploy.build.statcache import StatCache
+
+    cache = BuildCache.of_user()
+    source = parse_source(named)
+    alias = None if named_as is None else parse_source(named_as)
+    if isinstance(alias, FileKernel):
+        raise UsageError(
+            f"--as {named_as}: neither a release nor an address", hint="write --as v0.57.0, or --as https://…"
+        )
+    store = kernels.KernelStore(cache)
+    if isinstance(source, FileKernel):
+        path, known = store.add(ctx, Path(source.path), alias), alias
+    elif alias is not None:
+        raise UsageError(f"{named} says itself what it is", hint="--as is for a file")
+    else:
+        path, known = store.fetch(ctx, source), source
+    kernel = store.find(ctx, Digest(path.name), StatCache())
+    assert kernel is not None, "it was put there just now"
+    return AddedKernel(kernel.sha256, path, known, kernels.kernel_facts(ctx, kernel, cache))
+
+
+def stored_kernels(ctx: Context) -> tuple[tuple[StoredKernel, KernelFacts | None], ...]:
+    """What is in the store; no facts of what is damaged."""
+    from osvdeploy.build import kernels
+    from osvdeploy.build.cache import BuildCache
+    from osvdeploy.build.statcache import StatCache
+    from osvdeploy.errors import KernelInvalid
+
+    cache = BuildCache.of_user()
+    store = kernels.KernelStore(cache)
+    found: list[tuple[StoredKernel, KernelFacts | None]] = []
+    for each in store.stored():
+        kernel = store.find(ctx, each.sha256, StatCache())
+        if kernel is None:
+            continue
+        try:
+            found.append((each, kernels.kernel_facts(ctx, kernel, cache)))
+        except KernelInvalid:
+            found.append((each, None))
+    return tuple(found)
 
 
 # ---------------------------------------------------------------------------------------------- image to traffic

@@ -11,7 +11,8 @@
     │   ├── ElfInvalid
     │   └── CheckFailed                   2   findings that refuse: all at once
     ├── BuildError                        1
-    │   └── SourceChanged
+    │   ├── SourceChanged
+    │   └── DownloadFailed
     ├── MachineError                      1   QEMU is missing, or could not run the machine
     ├── GuestFailed                           a machine run here did not end well; docs/run.md has its exit codes
     ├── CloudError                        1   the cloud said no, or nothing
@@ -139,6 +140,14 @@ class GuestFailed(OsvDeployError):
     def __init__(self, message: str, *, exit_code: int, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.exit_code = exit_code
+
+
+class DownloadFailed(BuildError):
+    """What is at an address could not be had. ``transient``: it may work later, or elsewhere."""
+
+    def __init__(self, url: str, reason: str, *, transient: bool = False, hint: str | None = None) -> None:
+        super().__init__(f"{url}: cannot be downloaded: {reason}", hint=hint)
+        self.url, self.reason, self.transient = url, reason, transient
 
 
 class CloudError(OsvDeployError):

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from osvdeploy.build import builder
 from osvdeploy.build.cache import BuildCache
 from osvdeploy.build.plan import FileMapping, ImageInputs
+from osvdeploy.build.sources import FileKernel
 from osvdeploy.cloud import aws, tags
 from osvdeploy.cloud.interfaces import Cloud, ProbeAnswer, ProbeRequest
 from osvdeploy.cloud.local.store import DirectoryStore
@@ -123,7 +124,7 @@ class AwsWorld:
             app="hello",
             version=version,
             base=base,
-            kernel="loader.img",
+            kernel=FileKernel("loader.img"),
             command=("/app",),
             options=(("power-off-on-abort", None),),
             files=(FileMapping("app", "/app"),),

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from osvdeploy.build.cache import DISK_NAME, IMAGE_NAME, BuildCache, format_image
+from osvdeploy.build.kernels import kernel_facts
 from osvdeploy.build.lock import LOCK_NAME, KernelPin, pin_kernel
 from osvdeploy.build.plan import BuildPlan, ImageInputs, load_kernel, plan
 from osvdeploy.build.statcache import StatCache
@@ -41,7 +42,7 @@ def build(ctx: Context, inputs: ImageInputs, cache: BuildCache) -> BuildResult:
     cannot be written, Interrupted; nothing half-made is left behind by any of them.
     """
     stats = StatCache.load(cache.stats_file(inputs.base))
-    wanted = plan(ctx, inputs, stats)
+    wanted = plan(ctx, inputs, stats, cache)
     stats.save(ctx)
     if image := cache.find(wanted.digest):
         ctx.report(Note(f"image {image.digest[:12]}: nothing changed, {image.path} is reused"))
@@ -52,10 +53,17 @@ def build(ctx: Context, inputs: ImageInputs, cache: BuildCache) -> BuildResult:
 
 
 def upgrade_lock(ctx: Context, inputs: ImageInputs, cache: BuildCache) -> KernelPin:
-    """Pin the kernel that the spec names now, whatever was pinned before."""
+    """Pin the kernel that the spec names now, downloaded anew where it comes from elsewhere, whatever was pinned."""
     stats = StatCache.load(cache.stats_file(inputs.base))
-    kernel = load_kernel(ctx, inputs, stats)
-    return pin_kernel(ctx, inputs.base / LOCK_NAME, kernel, file=inputs.kernel, upgrade=True)
+    kernel = load_kernel(ctx, inputs, stats, cache, fresh=True)
+    return pin_kernel(
+        ctx,
+        inputs.base / LOCK_NAME,
+        kernel,
+        source=inputs.kernel,
+        facts=lambda: kernel_facts(ctx, kernel, cache),
+        upgrade=True,
+    )
 
 
 def _compose(ctx: Context, wanted: BuildPlan, cache: BuildCache) -> RawImage:

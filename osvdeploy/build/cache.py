@@ -4,6 +4,7 @@
     work/<nonce>/, work/<nonce>.lock              a build under way; its process holds an flock on the lock file
     stats/<key>.json                              digests of source files (osvdeploy.build.statcache)
     stats/<key>.elves.json                        what loaders take from them (osvdeploy.build.examine)
+    kernels/, facts/                              kernels from elsewhere, facts of any (osvdeploy.build.kernels)
 
 The kernel drops the flock of a process that dies, however it dies, so what dead builds leave is told from what living
 ones do, across containers that share the directory too.

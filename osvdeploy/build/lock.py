@@ -1,12 +1,17 @@
-"""osv.lock: what came from elsewhere, pinned. TOML, beside the spec, committed with it. Format version 1:
+"""osv.lock: what came from elsewhere, pinned. TOML, beside the spec, committed with it. Format version 2:
 
-    version = 1
+    version = 2
 
     [kernel]
-    file = "loader.img"      # as the spec names it; for people, never compared
+    release = "v0.57.0"      # where it came from, by the keys of the spec: file, release and variant, or url
     sha256 = "…"             # of the whole file
-    size = 3801088           # bytes
+    size = 3768320           # bytes
     payload = "lzloader"     # osvdeploy.osv.kernel.Payload
+    osv = "v0.57.0"          # what it says of itself, for people: its version,
+    drivers = ["acpi", …]    # and its drivers; each left out where the kernel does not tell
+
+Only the digest is held against a kernel; a source tells whether the pin is of what the spec names. Version 1, which is
+read too, knew ``file`` alone, and neither ``osv`` nor ``drivers``.
 
 The same pins give the same bytes. A version or key that this osvdeploy does not know is refused: it may pin something.
 """
@@ -16,18 +21,21 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from osvdeploy.build.files import replace_file
+from osvdeploy.build.sources import FileKernel, KernelSource, source_of, source_table
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest
 from osvdeploy.errors import BuildError
 from osvdeploy.events import Note
 from osvdeploy.osv.kernel import Kernel
+from osvdeploy.osv.kernel_facts import KernelFacts
 
 LOCK_NAME = "osv.lock"
-LOCK_VERSION = 1
+LOCK_VERSION = 2
 
 _HEADER = "# Written by osvdeploy; commit it. `osvdeploy lock --upgrade` moves what is pinned here.\n"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -35,12 +43,15 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class KernelPin:
-    """The kernel that builds of this spec are made with."""
+    """The kernel that builds of this spec are made with. ``osv`` is its version and ``drivers`` what it drives, as it
+    says itself; None where it does not."""
 
-    file: str
+    source: KernelSource
     sha256: Digest
     size: int
     payload: str
+    osv: str | None = None
+    drivers: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +80,12 @@ def parse_lock(text: str) -> Lock:
     """Raises ValueError that says what is wrong."""
     document = tomllib.loads(text)
     version = document.pop("version", None)
-    if version != LOCK_VERSION:
-        raise ValueError(f"its version is {version!r}, and this osvdeploy knows {LOCK_VERSION}")
+    if type(version) is not int or not 1 <= version <= LOCK_VERSION:
+        raise ValueError(f"its version is {version!r}, and this osvdeploy knows 1 to {LOCK_VERSION}")
     kernel = document.pop("kernel", None)
     if document:
         raise ValueError(f"unknown key {min(document)!r}")
-    return Lock(None if kernel is None else _kernel_pin(kernel))
+    return Lock(None if kernel is None else _kernel_pin(kernel, version))
 
 
 def format_lock(lock: Lock) -> str:
@@ -82,70 +93,111 @@ def format_lock(lock: Lock) -> str:
     text = f"{_HEADER}version = {LOCK_VERSION}\n"
     if lock.kernel is not None:
         pin = lock.kernel
-        text += (
-            f"\n[kernel]\nfile = {_quoted(pin.file)}\nsha256 = {_quoted(pin.sha256)}\n"
-            f"size = {pin.size}\npayload = {_quoted(pin.payload)}\n"
-        )
+        text += "\n[kernel]\n"
+        text += "".join(f"{key} = {_quoted(value)}\n" for key, value in source_table(pin.source).items())
+        text += f"sha256 = {_quoted(pin.sha256)}\nsize = {pin.size}\npayload = {_quoted(pin.payload)}\n"
+        if pin.osv is not None:
+            text += f"osv = {_quoted(pin.osv)}\n"
+        if pin.drivers is not None:
+            text += f"drivers = [{', '.join(_quoted(name) for name in pin.drivers)}]\n"
     return text
 
 
-def held_pin(path: Path, kernel: Kernel, *, file: str) -> KernelPin | None:
+def held_pin(path: Path, kernel: Kernel, *, source: KernelSource) -> KernelPin | None:
     """What the lock at ``path`` says of the kernel; None where none is pinned yet. Writes nothing.
 
-    Raises BuildError with both digests when another one is pinned. ``file`` is how the spec names the kernel.
+    Raises BuildError with both digests when another one is pinned. ``source`` is how the spec names the kernel.
     """
     lock = read_lock(path)
     held = lock.kernel if lock is not None else None
     if held is not None and held.sha256 != kernel.sha256:
         raise BuildError(
-            f"{file}: the kernel is {kernel.sha256}, {kernel.size} bytes, "
+            f"{source}: the kernel is {kernel.sha256}, {kernel.size} bytes, "
             f"but {path.name} pins {held.sha256}, {held.size} bytes",
             hint="bring the pinned kernel back, or take this one with `osvdeploy lock --upgrade`",
         )
     return held
 
 
-def pin_kernel(ctx: Context, path: Path, kernel: Kernel, *, file: str, upgrade: bool = False) -> KernelPin:
+def pin_kernel(
+    ctx: Context,
+    path: Path,
+    kernel: Kernel,
+    *,
+    source: KernelSource,
+    facts: Callable[[], KernelFacts],
+    upgrade: bool = False,
+) -> KernelPin:
     """Hold ``kernel`` against the lock at ``path``; the first time, or with ``upgrade``, write it there and say so.
+
+    ``facts`` are asked for when there is something to write.
 
     Raises as :func:`held_pin` does.
     """
-    before = None
-    if upgrade:
-        lock = read_lock(path)
-        before = lock.kernel if lock is not None else None
-        held = before if before is not None and before.sha256 == kernel.sha256 else None
-    else:
-        held = held_pin(path, kernel, file=file)
-    if held is not None:
+    lock = read_lock(path)
+    before = lock.kernel if lock is not None else None
+    if not upgrade and (held := held_pin(path, kernel, source=source)) is not None:
         return held
-    pin = KernelPin(_printable(file), kernel.sha256, kernel.size, kernel.payload.value)
+    said = facts()
+    pin = KernelPin(
+        _printable(source),
+        kernel.sha256,
+        kernel.size,
+        kernel.payload.value,
+        said.version,
+        None if said.drivers is None else tuple(sorted(said.drivers)),
+    )
+    if pin == before:
+        return pin
     try:
         replace_file(path, format_lock(Lock(pin)).encode(), nonce=ctx.nonce())
     except OSError as error:
         raise BuildError(f"{path}: cannot be written: {error.strerror}") from None
-    what = f"pinned {file} to {pin.sha256[:12]} in {path.name}"
-    ctx.report(Note(what if before is None else f"{what}, before {before.sha256[:12]}"))
+    what = f"pinned {source} to {pin.sha256[:12]} in {path.name}"
+    ctx.report(Note(what if before is None or before.sha256 == pin.sha256 else f"{what}, before {before.sha256[:12]}"))
     return pin
 
 
-def _kernel_pin(table: object) -> KernelPin:
+def _kernel_pin(table: object, version: int) -> KernelPin:
     if not isinstance(table, dict):
         raise ValueError("kernel is not a table")
-    known = {"file": str, "sha256": str, "size": int, "payload": str}
-    for key, kind in known.items():
-        if type(table.get(key)) is not kind:
+    rest = dict(table)
+    named = {key: rest.pop(key) for key in ("file", "release", "variant", "url") if key in rest}
+    values = {}
+    for key, kind in {"sha256": str, "size": int, "payload": str}.items():
+        values[key] = rest.pop(key, None)
+        if type(values[key]) is not kind:
             raise ValueError(f"kernel.{key} is not there, or not {'a number' if kind is int else 'a text'}")
-    if unknown := table.keys() - known.keys():
-        raise ValueError(f"unknown key 'kernel.{min(unknown)}'")
-    if _DIGEST.fullmatch(table["sha256"]) is None:
+    osv, drivers = (rest.pop("osv", None), rest.pop("drivers", None)) if version > 1 else (None, None)
+    if rest:
+        raise ValueError(f"unknown key 'kernel.{min(rest)}'")
+    try:
+        source = source_of(named)
+    except ValueError:
+        raise ValueError("kernel does not say where it came from: file, release or url") from None
+    if version == 1 and not isinstance(source, FileKernel):
+        raise ValueError("its version is 1, which knows no kernel but a file")
+    if not (osv is None or isinstance(osv, str)):
+        raise ValueError("kernel.osv is not a text")
+    if not (drivers is None or (isinstance(drivers, list) and all(isinstance(name, str) for name in drivers))):
+        raise ValueError("kernel.drivers is not an array of texts")
+    if _DIGEST.fullmatch(values["sha256"]) is None:
         raise ValueError("kernel.sha256 is not 64 hex digits")
-    return KernelPin(table["file"], Digest(table["sha256"]), table["size"], table["payload"])
+    return KernelPin(
+        source,
+        Digest(values["sha256"]),
+        values["size"],
+        values["payload"],
+        osv,
+        None if drivers is None else tuple(drivers),
+    )
 
 
-def _printable(text: str) -> str:
+def _printable(source: KernelSource) -> KernelSource:
     """A file's name may hold bytes that are no text; TOML may not."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    if not isinstance(source, FileKernel):
+        return source
+    return FileKernel(source.path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"))
 
 
 def _quoted(text: str) -> str:

@@ -11,16 +11,19 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from osvdeploy.build.lock import LOCK_NAME, held_pin, pin_kernel
+from osvdeploy.build.cache import BuildCache
+from osvdeploy.build.kernels import kernel_facts, resolve_kernel
+from osvdeploy.build.lock import LOCK_NAME, held_pin, pin_kernel, read_lock
 from osvdeploy.build.patterns import excluder, find, is_pattern, split_pattern
+from osvdeploy.build.sources import KernelSource
 from osvdeploy.build.statcache import StatCache
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest, digest_of
 from osvdeploy.errors import CommandLineInvalid, FileTreeInvalid
 from osvdeploy.events import Warned
 from osvdeploy.osv.cmdline import BootCommand, encode
-from osvdeploy.osv.filetree import Content, FileTree, HostFile, Symlink, TreeBuilder, show, stamp_of
-from osvdeploy.osv.kernel import Kernel, read_kernel
+from osvdeploy.osv.filetree import Content, FileTree, HostFile, Symlink, TreeBuilder, show
+from osvdeploy.osv.kernel import Kernel
 
 PLAN_VERSION = 1
 """Raised when the same inputs give other bytes than before, so that the cache does not answer with old ones."""
@@ -38,13 +41,13 @@ class FileMapping:
 
 @dataclass(frozen=True, slots=True)
 class ImageInputs:
-    """What a user declared of one image. ``base`` is the spec's folder, ``kernel`` its path as the spec writes it,
-    ``size`` the disk's bytes or None for the smallest. ``app`` and ``version`` are for people and not in any byte."""
+    """What a user declared of one image. ``base`` is the spec's folder, ``size`` the disk's bytes or None for the
+    smallest. ``app`` and ``version`` are for people and not in any byte."""
 
     app: str
     version: str
     base: Path
-    kernel: str
+    kernel: KernelSource
     command: tuple[str, ...]
     environment: tuple[tuple[str, str], ...] = ()
     options: tuple[tuple[str, str | None], ...] = ()
@@ -63,14 +66,16 @@ class BuildPlan:
     digest: Digest
 
 
-def plan(ctx: Context, inputs: ImageInputs, stats: StatCache) -> BuildPlan:
-    """Look at everything and decide what is to be built; nothing is written but the pin of a first kernel.
+def plan(ctx: Context, inputs: ImageInputs, stats: StatCache, cache: BuildCache) -> BuildPlan:
+    """Look at everything and decide what is to be built; nothing is written but a kernel that was downloaded, and the
+    pin of a first one.
 
-    Raises KernelInvalid, CommandLineInvalid, FileTreeInvalid, SourceChanged; BuildError for another kernel than pinned.
+    Raises KernelInvalid, CommandLineInvalid, FileTreeInvalid, SourceChanged, DownloadFailed; BuildError for another
+    kernel than pinned.
     """
     boot = boot_command(inputs)
-    kernel = load_kernel(ctx, inputs, stats)
-    held_pin(inputs.base / LOCK_NAME, kernel, file=inputs.kernel)
+    kernel = load_kernel(ctx, inputs, stats, cache)
+    held_pin(inputs.base / LOCK_NAME, kernel, source=inputs.kernel)
     tree = file_tree(inputs)
     if program := missing_program(tree, boot):
         ctx.report(
@@ -81,7 +86,13 @@ def plan(ctx: Context, inputs: ImageInputs, stats: StatCache) -> BuildPlan:
         )
     content = _tree_digest(ctx, tree, stats)
     # Only now: a spec that cannot be built leaves no lock behind.
-    pin_kernel(ctx, inputs.base / LOCK_NAME, kernel, file=inputs.kernel)
+    pin_kernel(
+        ctx,
+        inputs.base / LOCK_NAME,
+        kernel,
+        source=inputs.kernel,
+        facts=lambda: kernel_facts(ctx, kernel, cache),
+    )
     digest = digest_of(
         {
             "plan": PLAN_VERSION,
@@ -114,10 +125,25 @@ def missing_program(tree: FileTree, boot: BootCommand) -> str | None:
     return None if any(tree.file(place) for place in places) else program
 
 
-def load_kernel(ctx: Context, inputs: ImageInputs, stats: StatCache) -> Kernel:
-    """The kernel that the spec names, whatever is pinned. Raises KernelInvalid."""
-    path = inputs.base / inputs.kernel
-    return read_kernel(path, digest=lambda: stats.digest(ctx, HostFile(os.fsencode(path), stamp_of(path.stat()))))
+def load_kernel(
+    ctx: Context, inputs: ImageInputs, stats: StatCache, cache: BuildCache, *, fresh: bool = False
+) -> Kernel:
+    """The kernel that the spec names; :func:`osvdeploy.build.lock.held_pin` holds it against the pin.
+
+    The pin says which one is meant where the source itself would have to be downloaded to know; not with ``fresh``.
+    Raises KernelInvalid, DownloadFailed, BuildError for a lock that cannot be read.
+    """
+    lock = None if fresh else read_lock(inputs.base / LOCK_NAME)
+    pin = lock.kernel if lock is not None else None
+    return resolve_kernel(
+        ctx,
+        inputs.kernel,
+        inputs.base,
+        cache=cache,
+        stats=stats,
+        pinned=pin.sha256 if pin is not None and pin.source == inputs.kernel else None,
+        fresh=fresh,
+    )
 
 
 def file_tree(inputs: ImageInputs) -> FileTree:

@@ -29,9 +29,10 @@ def check(ctx: Context, spec_file: Path, sets: tuple[str, ...], forced: tuple[st
 
     found = api.check(ctx, api.load_spec(spec_file, sets=sets), forced=forced, strict=strict)
     pinned = "pinned in osv.lock" if found.kernel_pinned else "not pinned yet: the first build pins it"
+    kernel = f"OSv {found.kernel_version}" if found.kernel_version else f"of unknown make ({found.kernel_payload})"
     text = (
         f"{found.app} {found.version}: {found.files} files, {format_size(found.content)}; "
-        f"kernel {found.kernel[:12]} ({found.kernel_payload}), {pinned}\n"
+        f"kernel {kernel} {found.kernel[:12]}, {pinned}\n"
         f"command line: {found.command_line}"
     )
     if findings := findings_text(found.judged):
@@ -41,7 +42,12 @@ def check(ctx: Context, spec_file: Path, sets: tuple[str, ...], forced: tuple[st
         {
             "app": found.app,
             "version": found.version,
-            "kernel": {"sha256": found.kernel, "payload": found.kernel_payload, "pinned": found.kernel_pinned},
+            "kernel": {
+                "sha256": found.kernel,
+                "payload": found.kernel_payload,
+                "version": found.kernel_version,
+                "pinned": found.kernel_pinned,
+            },
             "command_line": found.command_line,
             "files": found.files,
             "bytes": found.content,
@@ -96,12 +102,24 @@ def lock(ctx: Context, spec_file: Path, sets: tuple[str, ...], upgrade: bool) ->
     Example: osvdeploy lock --upgrade
     """
     from osvdeploy import api
+    from osvdeploy.build.sources import source_table
 
     loaded = api.load_spec(spec_file, sets=sets)
     pin = api.upgrade_lock(ctx, loaded) if upgrade else api.pinned(loaded)
     if pin is None:
         return Result("nothing is pinned yet: the first build pins the kernel", {"kernel": None})
+    told = f", OSv {pin.osv}" if pin.osv is not None else ""
     return Result(
-        f"kernel {pin.file}: sha256 {pin.sha256}, {pin.size} bytes",
-        {"kernel": {"file": pin.file, "sha256": pin.sha256, "size": pin.size, "payload": pin.payload}},
+        f"kernel {pin.source}: sha256 {pin.sha256}, {pin.size} bytes{told}",
+        {
+            "kernel": {
+                "file": str(pin.source),
+                "source": source_table(pin.source),
+                "sha256": pin.sha256,
+                "size": pin.size,
+                "payload": pin.payload,
+                "osv": pin.osv,
+                "drivers": pin.drivers,
+            }
+        },
     )

@@ -179,6 +179,86 @@ class ImageRegistry(Protocol):
         """All of ours that carry these tags."""
 
 
+# ------------------------------------------------------------------------------------------------- machine types
+
+
+class Hypervisor(StrEnum):
+    """What stands between a machine and its hardware."""
+
+    NITRO = "nitro"
+    XEN = "xen"
+    KVM = "kvm"
+    """KVM or QEMU's own translation, with QEMU's devices or those of a cloud that is built on it (GCE)."""
+    FIRECRACKER = "firecracker"
+    METAL = "metal"
+    """Nothing: the hardware itself."""
+
+
+class BootMode(StrEnum):
+    """How a machine finds what it runs."""
+
+    BIOS = "legacy-bios"
+    UEFI = "uefi"
+    DIRECT = "direct"
+    """The hypervisor loads the kernel file by itself (Firecracker, QEMU's ``-kernel``)."""
+
+
+class Bus(StrEnum):
+    """How a guest finds its devices."""
+
+    PCI = "pci"
+    MMIO = "virtio-mmio"
+
+
+class DiskInterface(StrEnum):
+    """What a guest's disk looks like."""
+
+    NVME = "NVMe"
+    XEN = "Xen block device"
+    VIRTIO_BLK = "virtio-blk"
+    VIRTIO_SCSI = "virtio-scsi"
+
+
+class NetworkInterface(StrEnum):
+    """What a guest's network card looks like."""
+
+    ENA = "ENA"
+    XEN = "Xen network device"
+    VIRTIO_NET = "virtio-net"
+    GVNIC = "gVNIC"
+    IDPF = "IDPF"
+
+
+@dataclass(frozen=True, slots=True)
+class MachineType:
+    """A kind of machine that a place offers.
+
+    ``architectures`` are "x86_64", "aarch64" and what else there is, in Linux's words. A guest that drives any one of
+    ``disks`` finds its boot disk, any one of ``networks`` its network. ``cpus`` are virtual, ``memory`` is in bytes.
+    ``local_nvme``: it has NVMe disks of its own beside the boot disk.
+    """
+
+    name: str
+    architectures: frozenset[str]
+    hypervisor: Hypervisor
+    boot_modes: frozenset[BootMode]
+    disks: frozenset[DiskInterface]
+    networks: frozenset[NetworkInterface]
+    cpus: int
+    memory: int
+    local_nvme: bool = False
+
+
+class MachineTypes(Protocol):
+    """What kinds of machines a place has."""
+
+    def describe(self, ctx: Context, name: str) -> MachineType | None:
+        """One kind, None where the place has none of that name."""
+
+    def names(self, ctx: Context) -> list[str]:
+        """The names of all of them, sorted."""
+
+
 # -------------------------------------------------------------------------------------------------------- groups
 
 
@@ -414,3 +494,4 @@ class Cloud:
     groups: InstanceGroups
     router: TrafficRouter
     console: Console
+    machines: MachineTypes

@@ -4,13 +4,13 @@ with all drivers and few, hidden symbols, debug. No function of a stripped kerne
     the first line of the console                     version
     names of C++ classes, which RTTI needs            drivers
     the usage text of OSv's options                   boot options
-    names of tracepoints, one per system call         system calls (since v0.57.0-82; earlier kernels do not tell)
+    names of tracepoints, one per system call         system calls (since v0.57.0-82; before, the version)
     sonames that the linker answers from the kernel   supplied libraries, hidden
     the path of the dummy library it is linked with   debug: build/debug.x64/...
     a few instructions                                TLS reservation, static executables, ROFS's buffers
 
-Where instructions of something are not found, the version still tells it for kernels of OSv's own history: ``git
-describe`` counts the commits since a release there.
+Where these are not found, the version still tells it for kernels of OSv's own history: ``git describe`` counts the
+commits since a release there, and of v0.57.0 itself the list of system calls is kept here.
 """
 
 from __future__ import annotations
@@ -79,6 +79,16 @@ _NOT_TAKEN = frozenset({"assign-net"})
 _SYSCALL_NAMES: Final = {"fstatat": "newfstatat", "utimensat4": "utimensat"}
 """Where a wrapper's name, without long_ and sys_, is not the call's."""
 
+_SYSCALLS_OF_V0_57_0: Final = """
+    accept4 bind clock_getres clock_gettime close connect dup3 epoll_create1 epoll_ctl epoll_pwait epoll_wait
+    eventfd2 exit exit_group fcntl fdatasync flock fstat fsync ftruncate futex get_mempolicy getcwd getdents64
+    getgid getpeername getpid getrandom getsockname getsockopt gettid getuid ioctl listen lseek madvise mincore
+    mkdir mkdirat mmap munmap nanosleep newfstatat open openat pipe2 pread64 pselect6 pwrite64 read readlinkat
+    recvfrom recvmsg renameat rt_sigaction rt_sigprocmask sched_getaffinity sched_setaffinity sched_yield select
+    sendmsg sendto set_mempolicy setsockopt sigaltstack socket stat statfs symlinkat tgkill uname unlinkat write
+"""
+"""The cases of syscall() in its linux.cc on x86_64, which had no tracepoints then."""
+
 # mov $0, %rdx; jmp *%reg: run_entry_point sets what a static program finds at its start (arch/x64).
 _STATIC_ENTRY = re.compile(rb"\x48\xc7\xc2\0\0\0\0\x41?\xff[\xe0-\xe7]")
 _STATIC_SINCE = 70
@@ -125,7 +135,7 @@ def facts_of(kernel: ElfKernel, kind: KernelFormat, size: int) -> KernelFacts:
         base=base,
         end=end,
         filesystems=_filesystems(constants, drivers),
-        syscalls=_syscalls(constants),
+        syscalls=_syscalls(constants, version, kernel.arch),
         static_executables=_shown(x64 and _STATIC_ENTRY.search(code) is not None, version, _STATIC_SINCE),
         debug=_debug(kernel),
         contiguous_mount_buffers=_shown(x64 and _CONTIGUOUS.search(code) is not None, version, _CONTIGUOUS_SINCE),
@@ -180,10 +190,12 @@ def _filesystems(constants: bytes, drivers: frozenset[Driver] | None) -> frozens
     return frozenset(found | {"ramfs"})
 
 
-def _syscalls(constants: bytes) -> frozenset[str] | None:
+def _syscalls(constants: bytes, version: str | None, arch: str) -> frozenset[str] | None:
     names = (found[1].decode("ascii") for found in _SYSCALL.finditer(constants.replace(b"\0", b"\0\0")))
     bare = (name.removeprefix("long_").removeprefix("sys_") for name in names)
-    return frozenset(_SYSCALL_NAMES.get(name, name) for name in bare) or None
+    if found := frozenset(_SYSCALL_NAMES.get(name, name) for name in bare):
+        return found
+    return frozenset(_SYSCALLS_OF_V0_57_0.split()) if (version, arch) == ("v0.57.0", "x86_64") else None
 
 
 def _debug(kernel: ElfKernel) -> bool | None:

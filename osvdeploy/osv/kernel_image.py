@@ -42,7 +42,7 @@ def read_kernel_facts(source: bytes | Path, *, name: str = "kernel") -> KernelFa
     """
     if isinstance(source, Path):
         name = str(source)
-        content = _read(source)
+        content = read_file(source)
     else:
         content = source
     if len(content) > MAX_SIZE:
@@ -90,7 +90,8 @@ def gunzip(content: bytes, *, name: str) -> bytes:
     return unpacked
 
 
-def _read(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
+    """A kernel's file, or as much of it as shows that it is too large. Raises KernelInvalid."""
     try:
         with path.open("rb") as file:
             return file.read(MAX_SIZE + 1)

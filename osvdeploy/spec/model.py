@@ -159,9 +159,32 @@ Whole = Annotated[int, Field(strict=True)]
 
 
 class Kernel(_Table):
-    """Where the kernel comes from."""
+    """Where the kernel comes from: one of file, release and url. Its sha256 is pinned in osv.lock."""
 
-    file: Text = Field(description="A loader.img, relative to this file. Its sha256 is pinned in osv.lock.")
+    file: Text | None = Field(default=None, description="A loader.img, relative to this file.")
+    release: (
+        Annotated[
+            str, _matches(r"v[0-9]+\.[0-9]+(\.[0-9]+)?[A-Za-z0-9.+-]{0,40}", 'a release of OSv such as "v0.57.0"')
+        ]
+        | None
+    ) = Field(default=None, description="A release of OSv, by its tag.")
+    variant: Literal["loader", "hidden", "with-zfs", "with-zfs-hidden", "microvm"] | None = Field(
+        default=None, description="Which of the release's kernels; left out: loader, which has everything but ZFS."
+    )
+    url: Annotated[str, _matches(r"https?://[!-~]+", "an address that begins with https:// or http://")] | None = Field(
+        default=None, description="The address of a loader.img, plain or gzip."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Kernel:
+        given = [name for name in ("file", "release", "url") if getattr(self, name) is not None]
+        if not given:
+            raise ValueError("needs one of file, release, url")
+        if len(given) > 1:
+            raise Inside([(name, f"is one too many: there is {given[0]}") for name in given[1:]])
+        if self.variant is not None and self.release is None:
+            raise Inside([("variant", "is of a release; name it by `release`")])
+        return self
 
 
 class Image(_Table):

@@ -10,6 +10,7 @@ from pathlib import Path
 from osvdeploy.build.builder import BuildResult, build
 from osvdeploy.build.cache import BuildCache
 from osvdeploy.build.plan import FileMapping, ImageInputs
+from osvdeploy.build.sources import FileKernel
 from osvdeploy.context import Context
 from osvdeploy.events import Event, Recorder
 from tests.osv.images import write_loader
@@ -51,7 +52,7 @@ def project_at(root: Path, cache: Path) -> Project:
         app="hello",
         version="1.0.0",
         base=root,
-        kernel="loader.img",
+        kernel=FileKernel("loader.img"),
         command=("/hello", "--port", "8080"),
         environment=(("LOG", "info"),),
         options=(("verbose", None),),

@@ -15,6 +15,7 @@ import pytest
 from osvdeploy.build import builder as builder_module
 from osvdeploy.build.builder import build
 from osvdeploy.build.plan import FileMapping
+from osvdeploy.build.sources import FileKernel
 from osvdeploy.context import CancelToken, Context
 from osvdeploy.errors import BuildError, CommandLineInvalid, FileTreeInvalid, Interrupted, KernelInvalid, SourceChanged
 from osvdeploy.events import Event, Note, Progress
@@ -332,8 +333,8 @@ def test_a_damaged_entry_is_built_again(project: Project, damage: str) -> None:
 @pytest.mark.parametrize(
     ("change", "error", "says"),
     [
-        ({"kernel": "nothing.img"}, KernelInvalid, r"nothing\.img: cannot be read: No such file"),
-        ({"kernel": "build/hello"}, KernelInvalid, "build/hello: text, not a kernel"),
+        ({"kernel": FileKernel("nothing.img")}, KernelInvalid, r"nothing\.img: cannot be read: No such file"),
+        ({"kernel": FileKernel("build/hello")}, KernelInvalid, "build/hello: text, not a kernel"),
         ({"command": ()}, CommandLineInvalid, "names no program"),
         ({"command": ("/hello", "a$b")}, CommandLineInvalid, "'a\\$b'"),
         ({"size": 100}, BuildError, "whole GiB"),

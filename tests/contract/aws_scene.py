@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from osvdeploy.cloud.aws.console import Ec2Console
 from osvdeploy.cloud.aws.groups import AutoScalingGroups
 from osvdeploy.cloud.aws.images import AmiRegistry
+from osvdeploy.cloud.aws.machines import Ec2MachineTypes
 from osvdeploy.cloud.aws.router import AlbRouter
 from osvdeploy.cloud.aws.session import Aws, mutating
 from osvdeploy.cloud.aws.snapshots import EbsSnapshots
@@ -95,6 +96,7 @@ def aws_scene() -> Scene:
         groups=AutoScalingGroups(user),
         router=AlbRouter(user),
         console=Ec2Console(user),
+        machines=Ec2MachineTypes(user),
     )
 
     vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]

@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import cast
 
-from osvdeploy.cloud.interfaces import Cloud, Console, InstanceGroups, TrafficRouter
+from osvdeploy.cloud.interfaces import Cloud, Console, InstanceGroups, MachineTypes, TrafficRouter
 from osvdeploy.cloud.memory.disks import MemoryImages, MemorySnapshots
 from osvdeploy.cloud.memory.faults import Faults
 from osvdeploy.digests import sha256
@@ -57,4 +57,5 @@ class MemoryPlace:
             groups=cast("InstanceGroups", None),
             router=cast("TrafficRouter", None),
             console=cast("Console", None),
+            machines=cast("MachineTypes", None),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from datetime import timedelta
 from importlib import resources
@@ -16,7 +17,7 @@ from osvdeploy.spec import Spec
 from osvdeploy.spec.keys import inner, is_table, keys_of
 from osvdeploy.spec.model import Deploy, File, Health, Image, Kernel, Route
 from osvdeploy.spec.schema import json_schema
-from tests.spec.specs import DEPLOY, SMALL, read
+from tests.spec.specs import DEPLOY, SMALL, problems, read
 
 REFERENCE = resources.files("osvdeploy.spec").joinpath("reference.toml").read_text()
 
@@ -70,9 +71,23 @@ def test_the_reference_is_a_spec() -> None:
 
 def test_the_reference_shows_every_key() -> None:
     """No key of the model is missing from the reference."""
-    missing = list(_missing(Spec, [tomllib.loads(REFERENCE)], ""))
+    # What excludes something else that is shown stands behind a #.
+    shown = re.sub(r"^# (?=[a-z-]+ = )", "", REFERENCE, flags=re.M)
+    missing = list(_missing(Spec, [tomllib.loads(shown)], ""))
 
     assert missing == []
+
+
+@pytest.mark.parametrize(
+    "instead", ['release = "v0.57.0"\nvariant = "hidden"', 'url = "https://acme.example/loader.img.gz"']
+)
+def test_a_kernel_comes_from_one_place(instead: str) -> None:
+    """Each source is taken alone, and beside another it is told which is one too many."""
+    file = 'file = "loader.img"'
+
+    assert read(SMALL.replace(file, instead)).kernel.file is None
+    told = problems(SMALL.replace(file, f"{file}\n{instead}"))
+    assert len(told) == 1 and "is one too many: there is file" in told[0]
 
 
 def _missing(kind: Any, examples: list[Any], path: str) -> list[str]:

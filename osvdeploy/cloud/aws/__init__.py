@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from osvdeploy.cloud.aws.console import Ec2Console
 from osvdeploy.cloud.aws.groups import AutoScalingGroups
 from osvdeploy.cloud.aws.images import AmiRegistry
+from osvdeploy.cloud.aws.machines import Ec2MachineTypes
 from osvdeploy.cloud.aws.router import AlbRouter
 from osvdeploy.cloud.aws.session import Aws
 from osvdeploy.cloud.aws.snapshots import EbsSnapshots
@@ -39,4 +40,5 @@ def connect(ctx: Context, region: str, session: boto3.Session | None = None) -> 
         groups=AutoScalingGroups(aws),
         router=AlbRouter(aws),
         console=Ec2Console(aws),
+        machines=Ec2MachineTypes(aws),
     )

@@ -24,6 +24,7 @@ from osvdeploy.cloud.memory.console import MemoryConsole
 from osvdeploy.cloud.memory.disks import MemoryImages, MemorySnapshots
 from osvdeploy.cloud.memory.faults import Faults
 from osvdeploy.cloud.memory.groups import MemoryGroups
+from osvdeploy.cloud.memory.machines import MemoryMachineTypes
 from osvdeploy.cloud.memory.prober import MemoryProber
 from osvdeploy.cloud.memory.router import MemoryRouter
 from osvdeploy.cloud.memory.store import MemoryStore
@@ -39,6 +40,7 @@ __all__ = [
     "MemoryConsole",
     "MemoryGroups",
     "MemoryImages",
+    "MemoryMachineTypes",
     "MemoryProber",
     "MemoryRouter",
     "MemorySnapshots",
@@ -77,6 +79,7 @@ class MemoryCloud:
             groups=MemoryGroups(self.world),
             router=MemoryRouter(self.world),
             console=MemoryConsole(self.world),
+            machines=MemoryMachineTypes(self.faults),
         )
 
     # -------------------------------------------------------------------------------------------------- to script it

@@ -1,4 +1,4 @@
-"""Instance types that the sandbox has: a Nitro family, three others, and two of Xen.
+"""Instance types that the sandbox has: a Nitro family and some others, one with disks of its own, and two of Xen.
 
 Figures: EC2 instance types guide (vCPUs, memory, network interfaces' addresses are left out), "Instance type boot
 modes". Hypervisor, architecture and boot modes are what decides whether an image boots.
@@ -15,7 +15,8 @@ from osvdeploy.sandbox.services.scope import Doc, Scope
 
 @dataclass(frozen=True, slots=True)
 class MachineType:
-    """``memory`` in MiB; ``needs_ena`` where an image without the driver would have no network."""
+    """``memory`` in MiB; ``needs_ena`` where an image without the driver would have no network; ``local_nvme``: it has
+    NVMe disks of its own."""
 
     name: str
     cpus: int
@@ -24,6 +25,7 @@ class MachineType:
     architecture: str = "x86_64"
     boot_modes: tuple[str, ...] = ("legacy-bios", "uefi")
     current: bool = True
+    local_nvme: bool = False
 
     @property
     def nitro(self) -> bool:
@@ -45,7 +47,9 @@ TYPES = {
         MachineType("t3.xlarge", 4, 16384),
         MachineType("t3.2xlarge", 8, 32768),
         MachineType("m5.large", 2, 8192),
+        MachineType("m5d.large", 2, 8192, local_nvme=True),
         MachineType("c5.large", 2, 4096),
+        MachineType("c5.24xlarge", 96, 196608),
         MachineType("t2.micro", 1, 1024, "xen", boot_modes=("legacy-bios",)),
         MachineType("m4.large", 2, 8192, "xen", boot_modes=("legacy-bios",), current=False),
         MachineType("t4g.micro", 2, 1024, architecture="arm64", boot_modes=("uefi",)),
@@ -90,7 +94,8 @@ def _shown(each: MachineType) -> Doc:
         "MemoryInfo": {"SizeInMiB": each.memory},
         "NetworkInfo": {"EnaSupport": "required" if each.needs_ena else "unsupported"},
         "BurstablePerformanceSupported": each.name.startswith("t"),
-        "InstanceStorageSupported": False,
+        "InstanceStorageSupported": each.local_nvme,
+        **({"InstanceStorageInfo": {"NvmeSupport": "required"}} if each.local_nvme else {}),
     }
 
 
