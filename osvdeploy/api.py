@@ -95,6 +95,7 @@ def load_spec(
 def image_inputs(loaded: LoadedSpec) -> ImageInputs:
     """What building needs of a spec."""
     from osvdeploy.build.plan import FileMapping, ImageInputs
+    from osvdeploy.build.program import Packages, ProgramRequest
 
     spec = loaded.spec
     return ImageInputs(
@@ -106,6 +107,15 @@ def image_inputs(loaded: LoadedSpec) -> ImageInputs:
         environment=tuple(spec.image.env.items()),
         options=spec.image.boot_options(),
         files=tuple(FileMapping(each.from_, each.to, tuple(each.exclude)) for each in spec.files),
+        programs=tuple(
+            ProgramRequest(
+                each.path,
+                each.to,
+                each.root,
+                Packages(each.packages.requirements, each.packages.venv, each.packages.host) if each.packages else None,
+            )
+            for each in spec.programs
+        ),
         size=spec.image.size,
     )
 
@@ -135,9 +145,14 @@ def check(ctx: Context, loaded: LoadedSpec) -> Checked:
 
     inputs = image_inputs(loaded)
     boot = plan.boot_command(inputs)
-    kernel = plan.load_kernel(ctx, inputs, StatCache.load(BuildCache.of_user().stats_file(inputs.base)))
-    tree = plan.file_tree(inputs)
+    stats = StatCache.load(BuildCache.of_user().stats_file(inputs.base))
+    kernel = plan.load_kernel(ctx, inputs, stats)
+    programs = plan.programs_of(ctx, inputs, stats, cache=None)
+    if programs is not None:
+        boot = programs.boot_with(boot)
+    tree = plan.file_tree(inputs, programs)
     pinned = held_pin(inputs.base / LOCK_NAME, kernel, file=inputs.kernel)
+    plan.held_programs(ctx, inputs, stats, programs)
     if (program := plan.missing_program(tree, boot)) is not None:
         ctx.report(Warned(f"{program}: the command line names it, but no file of the image is there"))
     for environment, problems in loaded.unset.items():

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from osvdeploy.build.cache import DISK_NAME, IMAGE_NAME, BuildCache, format_image
-from osvdeploy.build.lock import LOCK_NAME, KernelPin, pin_kernel
-from osvdeploy.build.plan import BuildPlan, ImageInputs, load_kernel, plan
+from osvdeploy.build.lock import LOCK_NAME, KernelPin, pin_kernel, pin_programs
+from osvdeploy.build.plan import BuildPlan, ImageInputs, load_kernel, plan, programs_of
 from osvdeploy.build.statcache import StatCache
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest
@@ -41,7 +41,7 @@ def build(ctx: Context, inputs: ImageInputs, cache: BuildCache) -> BuildResult:
     cannot be written, Interrupted; nothing half-made is left behind by any of them.
     """
     stats = StatCache.load(cache.stats_file(inputs.base))
-    wanted = plan(ctx, inputs, stats)
+    wanted = plan(ctx, inputs, stats, cache=cache.root)
     stats.save(ctx)
     if image := cache.find(wanted.digest):
         ctx.report(Note(f"image {image.digest[:12]}: nothing changed, {image.path} is reused"))
@@ -52,10 +52,16 @@ def build(ctx: Context, inputs: ImageInputs, cache: BuildCache) -> BuildResult:
 
 
 def upgrade_lock(ctx: Context, inputs: ImageInputs, cache: BuildCache) -> KernelPin:
-    """Pin the kernel that the spec names now, whatever was pinned before."""
+    """Pin the kernel and programs that the spec names now, whatever was pinned before. Packages are fetched again."""
     stats = StatCache.load(cache.stats_file(inputs.base))
+    path = inputs.base / LOCK_NAME
     kernel = load_kernel(ctx, inputs, stats)
-    return pin_kernel(ctx, inputs.base / LOCK_NAME, kernel, file=inputs.kernel, upgrade=True)
+    programs = programs_of(ctx, inputs, stats, cache=cache.root, refresh=True)
+    pins = () if programs is None else programs.pins(ctx, stats, ())
+    stats.save(ctx)
+    pin = pin_kernel(ctx, path, kernel, file=inputs.kernel, upgrade=True)
+    pin_programs(ctx, path, pins)
+    return pin
 
 
 def _compose(ctx: Context, wanted: BuildPlan, cache: BuildCache) -> RawImage:

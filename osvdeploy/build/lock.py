@@ -8,7 +8,8 @@
     size = 3801088           # bytes
     payload = "lzloader"     # osvdeploy.osv.kernel.Payload
 
-The same pins give the same bytes. A version or key that this osvdeploy does not know is refused: it may pin something.
+What host programs brought is pinned in ``[[programs]]`` (osvdeploy.build.program_lock). The same pins give the same
+bytes. A version or key that this osvdeploy does not know is refused: it may pin something.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from osvdeploy.build.files import replace_file
+from osvdeploy.build.program_lock import ProgramPin, format_programs, parse_programs
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest
 from osvdeploy.errors import BuildError
@@ -48,6 +51,7 @@ class Lock:
     """The content of an osv.lock."""
 
     kernel: KernelPin | None = None
+    programs: tuple[ProgramPin, ...] = ()
 
 
 def read_lock(path: Path) -> Lock | None:
@@ -72,9 +76,10 @@ def parse_lock(text: str) -> Lock:
     if version != LOCK_VERSION:
         raise ValueError(f"its version is {version!r}, and this osvdeploy knows {LOCK_VERSION}")
     kernel = document.pop("kernel", None)
+    programs = parse_programs(document.pop("programs", []))
     if document:
         raise ValueError(f"unknown key {min(document)!r}")
-    return Lock(None if kernel is None else _kernel_pin(kernel))
+    return Lock(None if kernel is None else _kernel_pin(kernel), programs)
 
 
 def format_lock(lock: Lock) -> str:
@@ -86,7 +91,7 @@ def format_lock(lock: Lock) -> str:
             f"\n[kernel]\nfile = {_quoted(pin.file)}\nsha256 = {_quoted(pin.sha256)}\n"
             f"size = {pin.size}\npayload = {_quoted(pin.payload)}\n"
         )
-    return text
+    return text + format_programs(lock.programs)
 
 
 def held_pin(path: Path, kernel: Kernel, *, file: str) -> KernelPin | None:
@@ -111,8 +116,8 @@ def pin_kernel(ctx: Context, path: Path, kernel: Kernel, *, file: str, upgrade: 
     Raises as :func:`held_pin` does.
     """
     before = None
+    lock = read_lock(path)
     if upgrade:
-        lock = read_lock(path)
         before = lock.kernel if lock is not None else None
         held = before if before is not None and before.sha256 == kernel.sha256 else None
     else:
@@ -121,12 +126,29 @@ def pin_kernel(ctx: Context, path: Path, kernel: Kernel, *, file: str, upgrade: 
         return held
     pin = KernelPin(_printable(file), kernel.sha256, kernel.size, kernel.payload.value)
     try:
-        replace_file(path, format_lock(Lock(pin)).encode(), nonce=ctx.nonce())
+        replace_file(path, format_lock(replace(lock or Lock(), kernel=pin)).encode(), nonce=ctx.nonce())
     except OSError as error:
         raise BuildError(f"{path}: cannot be written: {error.strerror}") from None
     what = f"pinned {file} to {pin.sha256[:12]} in {path.name}"
     ctx.report(Note(what if before is None else f"{what}, before {before.sha256[:12]}"))
     return pin
+
+
+def pin_programs(ctx: Context, path: Path, programs: Sequence[ProgramPin]) -> None:
+    """Write these pins into the lock at ``path``, in the place of those that it has, if they differ; and say so."""
+    lock = read_lock(path) or Lock()
+    if lock.programs == tuple(programs):
+        return
+    try:
+        replace_file(path, format_lock(replace(lock, programs=tuple(programs))).encode(), nonce=ctx.nonce())
+    except OSError as error:
+        raise BuildError(f"{path}: cannot be written: {error.strerror}") from None
+    held = {pin.path: pin for pin in lock.programs}
+    for pin in programs:
+        if held.get(pin.path) != pin:
+            before = held.get(pin.path)
+            what = f"pinned {pin.path} to {pin.sha256[:12]} in {path.name}"
+            ctx.report(Note(what if before is None else f"{what}, before {before.sha256[:12]}"))
 
 
 def _kernel_pin(table: object) -> KernelPin:

@@ -10,9 +10,12 @@ import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from osvdeploy.build.lock import LOCK_NAME, held_pin, pin_kernel
+from osvdeploy.build.lock import LOCK_NAME, held_pin, pin_kernel, pin_programs, read_lock
 from osvdeploy.build.patterns import excluder, find, is_pattern, split_pattern
+from osvdeploy.build.program import ProgramRequest
+from osvdeploy.build.program_lock import ProgramPin, hold
 from osvdeploy.build.statcache import StatCache
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest, digest_of
@@ -21,6 +24,9 @@ from osvdeploy.events import Warned
 from osvdeploy.osv.cmdline import BootCommand, encode
 from osvdeploy.osv.filetree import Content, FileTree, HostFile, Symlink, TreeBuilder, show, stamp_of
 from osvdeploy.osv.kernel import Kernel, read_kernel
+
+if TYPE_CHECKING:
+    from osvdeploy.build.programs import Programs
 
 PLAN_VERSION = 1
 """Raised when the same inputs give other bytes than before, so that the cache does not answer with old ones."""
@@ -49,6 +55,7 @@ class ImageInputs:
     environment: tuple[tuple[str, str], ...] = ()
     options: tuple[tuple[str, str | None], ...] = ()
     files: tuple[FileMapping, ...] = ()
+    programs: tuple[ProgramRequest, ...] = ()
     size: int | None = None
 
 
@@ -63,15 +70,21 @@ class BuildPlan:
     digest: Digest
 
 
-def plan(ctx: Context, inputs: ImageInputs, stats: StatCache) -> BuildPlan:
-    """Look at everything and decide what is to be built; nothing is written but the pin of a first kernel.
+def plan(ctx: Context, inputs: ImageInputs, stats: StatCache, *, cache: Path | None = None) -> BuildPlan:
+    """Look at everything and decide what is to be built; nothing is written but the first pins, and to ``cache`` what
+    programs need to have made: packages, bytecode.
 
-    Raises KernelInvalid, CommandLineInvalid, FileTreeInvalid, SourceChanged; BuildError for another kernel than pinned.
+    Raises KernelInvalid, CommandLineInvalid, FileTreeInvalid, ProgramInvalid, SourceChanged; BuildError for another
+    kernel or program than pinned.
     """
     boot = boot_command(inputs)
     kernel = load_kernel(ctx, inputs, stats)
     held_pin(inputs.base / LOCK_NAME, kernel, file=inputs.kernel)
-    tree = file_tree(inputs)
+    programs = programs_of(ctx, inputs, stats, cache=cache)
+    if programs is not None:
+        boot = programs.boot_with(boot)
+        encode(boot)
+    tree = file_tree(inputs, programs)
     if program := missing_program(tree, boot):
         ctx.report(
             Warned(
@@ -79,9 +92,12 @@ def plan(ctx: Context, inputs: ImageInputs, stats: StatCache) -> BuildPlan:
                 hint="name the program by its path in the image, the `to` of one of [[files]]",
             )
         )
+    pins = held_programs(ctx, inputs, stats, programs)
     content = _tree_digest(ctx, tree, stats)
     # Only now: a spec that cannot be built leaves no lock behind.
     pin_kernel(ctx, inputs.base / LOCK_NAME, kernel, file=inputs.kernel)
+    if programs is not None:
+        pin_programs(ctx, inputs.base / LOCK_NAME, pins)
     digest = digest_of(
         {
             "plan": PLAN_VERSION,
@@ -120,11 +136,35 @@ def load_kernel(ctx: Context, inputs: ImageInputs, stats: StatCache) -> Kernel:
     return read_kernel(path, digest=lambda: stats.digest(ctx, HostFile(os.fsencode(path), stamp_of(path.stat()))))
 
 
-def file_tree(inputs: ImageInputs) -> FileTree:
+def programs_of(
+    ctx: Context, inputs: ImageInputs, stats: StatCache, *, cache: Path | None, refresh: bool = False
+) -> Programs | None:
+    """The host's programs and all that they need, None where the spec has none. Without ``cache`` nothing is run or
+    written, and what would have to be made is left out. Raises ProgramInvalid, BuildError."""
+    if not inputs.programs:
+        return None
+    from osvdeploy.build.programs import bring_programs  # only here: most builds need none of it
+    from osvdeploy.build.runtimes import Workshop
+
+    return bring_programs(ctx, inputs.programs, Workshop(inputs.base, stats, cache, refresh))
+
+
+def held_programs(
+    ctx: Context, inputs: ImageInputs, stats: StatCache, programs: Programs | None
+) -> tuple[ProgramPin, ...]:
+    """The pins of programs as they are to stand in the lock. Raises BuildError where one differs from what is there."""
+    lock = read_lock(inputs.base / LOCK_NAME)
+    held = lock.programs if lock is not None else ()
+    return held if programs is None else hold(held, programs.pins(ctx, stats, held), lock=LOCK_NAME)
+
+
+def file_tree(inputs: ImageInputs, programs: Programs | None = None) -> FileTree:
     """The image's files. Raises FileTreeInvalid that names the mapping or both sides of a conflict."""
     builder = TreeBuilder()
     for mapping in inputs.files:
         _add(builder, inputs.base, mapping)
+    if programs is not None:
+        programs.put_into(builder)
     return builder.tree()
 
 

@@ -21,7 +21,6 @@ _LATER: Final[dict[tuple[str, ...], str]] = {
     ("kernel", "url"): _FILE,
     ("kernel", "tree"): _FILE,
     ("kernel", "options"): _FILE,
-    ("programs",): "this version takes [[files]] alone",
     ("image", "modules"): "modules need a kernel built from a source tree, which this version does not do",
     ("publish", "aws", "regions"): _EBS,
     ("publish", "aws", "via"): _EBS,
