@@ -49,6 +49,11 @@ _PACKAGES_LEFT_OUT = re.compile(
 )
 """pip has nowhere to install to; the others tell which tool installed a package, and from where on this machine."""
 
+SOCKETPAIR = b"import _socket; vars(_socket).pop('socketpair', None)\n"
+"""``osv.pth`` in the image. The two ends that OSv's socketpair(2) gives are no sockets (getsockname and send say
+ENOTSOCK; seen on v0.57.0-398), and asyncio cannot start without a pair. A Python whose ``_socket`` has no such function
+makes the pair of two connected TCP sockets instead (Lib/socket.py)."""
+
 _NAME = re.compile(rb"python(?:[23](?:\.\d+)?)?t?d?")
 _VERSION = re.compile(rb"python(\d\.\d+t?)d?")
 _LIBPYTHON = re.compile(rb"libpython(\d\.\d+t?)m?d?\.so")
@@ -199,6 +204,8 @@ class _Task:
         )
         for guest, found in files:
             self.into.put_file(guest, found, Part.PROGRAM)
+        place = self._in_guest(self.layout.site)
+        self.into.put(place + b"/osv.pth", Content(SOCKETPAIR), "osvdeploy", Part.DERIVED)
 
     def packages(self, packages: Packages | None) -> Installed | None:
         """Bring them; what was installed for it, where something was."""
