@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from osvdeploy.build.host import ProgramRequest, close_program, merge
+from osvdeploy.build.host import close_program, merge
+from osvdeploy.build.program import ProgramRequest
 from osvdeploy.build.runtimes import Workshop
 from osvdeploy.build.statcache import StatCache
 from osvdeploy.context import Context

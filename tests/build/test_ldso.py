@@ -22,7 +22,7 @@ names = st.binary(min_size=1, max_size=12).filter(lambda name: b"\0" not in name
 rows = st.lists(st.tuples(names, names, st.integers(-(2**31), 2**31 - 1), st.sampled_from([0, 1, 2**62])), max_size=6)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(rows, st.none() | st.integers(0, 5))
 def test_any_cache_reads_back_as_written(rows: list[tuple[bytes, bytes, int, int]], old: int | None) -> None:
     """Every library of a cache is found, alone or behind the table of the old format."""
@@ -31,7 +31,7 @@ def test_any_cache_reads_back_as_written(rows: list[tuple[bytes, bytes, int, int
     )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(rows, st.data())
 def test_any_damage_to_a_cache_gives_entries_or_a_reason(
     rows: list[tuple[bytes, bytes, int, int]], data: st.DataObject
@@ -119,7 +119,7 @@ def test_conf_links_stay_in_the_root(tmp_path: Path) -> None:
     assert conf_directories(root.root) == (b"/inside",)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.sampled_from([b"/a", b"include x", b"include", b"#", b"=", b"hwcap 1", b"\n", b"\0", b" ", b"\xff"]))
 )
