@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from osvdeploy.build.builder import BuildResult
     from osvdeploy.build.lock import KernelPin
     from osvdeploy.build.plan import ImageInputs
+    from osvdeploy.build.program_lock import ProgramPin
     from osvdeploy.cloud.interfaces import Cloud, ObjectStore, Prober, ReleaseId, Slot, TargetHealth
     from osvdeploy.publish.publisher import Published
     from osvdeploy.rollout.ledger import Head, Ledger
@@ -180,7 +181,7 @@ def build(ctx: Context, loaded: LoadedSpec) -> BuildResult:
 
 
 def upgrade_lock(ctx: Context, loaded: LoadedSpec) -> KernelPin:
-    """Pin the kernel that the spec names now in osv.lock."""
+    """Pin the kernel and the programs that the spec names now in osv.lock."""
     from osvdeploy.build import builder
     from osvdeploy.build.cache import BuildCache
 
@@ -193,6 +194,14 @@ def pinned(loaded: LoadedSpec) -> KernelPin | None:
 
     lock = read_lock(loaded.base / LOCK_NAME)
     return lock.kernel if lock is not None else None
+
+
+def pinned_programs(loaded: LoadedSpec) -> tuple[ProgramPin, ...]:
+    """What osv.lock says of the host's programs."""
+    from osvdeploy.build.lock import LOCK_NAME, read_lock
+
+    lock = read_lock(loaded.base / LOCK_NAME)
+    return lock.programs if lock is not None else ()
 
 
 # ---------------------------------------------------------------------------------------------- image to traffic
