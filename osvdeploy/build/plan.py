@@ -137,16 +137,23 @@ def load_kernel(ctx: Context, inputs: ImageInputs, stats: StatCache) -> Kernel:
 
 
 def programs_of(
-    ctx: Context, inputs: ImageInputs, stats: StatCache, *, cache: Path | None, refresh: bool = False
+    ctx: Context,
+    inputs: ImageInputs,
+    stats: StatCache,
+    *,
+    cache: Path | None,
+    refresh: bool = False,
+    cxx: bool = False,
 ) -> Programs | None:
     """The host's programs and all that they need, None where the spec has none. Without ``cache`` nothing is run or
-    written, and what would have to be made is left out. Raises ProgramInvalid, BuildError."""
+    written, and what would have to be made is left out. ``cxx``: whether the kernel is known to supply libstdc++ (its
+    symbols are not hidden); to bring one that it does not load does no harm. Raises ProgramInvalid, BuildError."""
     if not inputs.programs:
         return None
     from osvdeploy.build.programs import bring_programs  # only here: most builds need none of it
     from osvdeploy.build.runtimes import Workshop
 
-    return bring_programs(ctx, inputs.programs, Workshop(inputs.base, stats, cache, refresh))
+    return bring_programs(ctx, inputs.programs, Workshop(inputs.base, stats, cache, refresh), cxx=cxx)
 
 
 def held_programs(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -74,3 +74,27 @@ def test_static_go_answers(kernel: Path, tmp_path: Path) -> None:
 
     with serving(result.image.path, memory=256) as (_, port):
         assert get(port, "/").startswith("hello from go1.")
+
+
+def test_a_program_of_this_host_runs(kernel: Path, tmp_path: Path) -> None:
+    """A program that knows nothing of OSv, with the libraries that ld.so would give it here."""
+    if not Path("/usr/bin/openssl").exists():
+        pytest.skip("/usr/bin/openssl is not here")
+    (tmp_path / "osv.toml").write_text(
+        f"""
+        name = "openssl"
+        version = "1"
+        kernel.file = "{kernel.resolve()}"
+        image.command = ["/usr/bin/openssl", "dgst", "-sha256", "/etc/hosts"]
+        image.boot.power-off-on-abort = true
+        [[programs]]
+        path = "/usr/bin/openssl"
+        """
+    )
+    result = built(tmp_path, tmp_path / "cache")
+
+    with boot(result.image.path, memory=256, interface="virtio", arguments=["-cpu", "max"]) as machine:
+        console = machine.wait_until_off().decode()
+
+    digest = hashlib.sha256(b"127.0.0.1 localhost\n").hexdigest()
+    assert f"(/etc/hosts)= {digest}" in console
