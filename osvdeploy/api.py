@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from osvdeploy.build.kernels import StoredKernel
     from osvdeploy.build.lock import KernelPin
     from osvdeploy.build.plan import ImageInputs
+    from osvdeploy.build.program_lock import ProgramPin
     from osvdeploy.build.sources import KernelSource, RemoteKernel
     from osvdeploy.checks import Finding, Judged
     from osvdeploy.cloud.interfaces import Cloud, ObjectStore, Prober, ReleaseId, Slot, TargetHealth
@@ -110,6 +111,7 @@ def load_spec(
 def image_inputs(loaded: LoadedSpec) -> ImageInputs:
     """What building needs of a spec."""
     from osvdeploy.build.plan import FileMapping, ImageInputs
+    from osvdeploy.build.program import Packages, ProgramRequest
 
     spec = loaded.spec
     return ImageInputs(
@@ -121,6 +123,15 @@ def image_inputs(loaded: LoadedSpec) -> ImageInputs:
         environment=tuple(spec.image.env.items()),
         options=spec.image.boot_options(),
         files=tuple(FileMapping(each.from_, each.to, tuple(each.exclude)) for each in spec.files),
+        programs=tuple(
+            ProgramRequest(
+                each.path,
+                each.to,
+                each.root,
+                Packages(each.packages.requirements, each.packages.venv, each.packages.host) if each.packages else None,
+            )
+            for each in spec.programs
+        ),
         size=spec.image.size,
     )
 
@@ -176,10 +187,16 @@ def check(ctx: Context, loaded: LoadedSpec, *, forced: Collection[str] = (), str
     inputs = image_inputs(loaded)
     boot = plan.boot_command(inputs)
     cache = BuildCache.of_user()
-    kernel = plan.load_kernel(ctx, inputs, StatCache.load(cache.stats_file(inputs.base)), cache)
+    stats = StatCache.load(cache.stats_file(inputs.base))
+    kernel = plan.load_kernel(ctx, inputs, stats, cache)
     facts = kernel_facts(ctx, kernel, cache)
-    tree = plan.file_tree(inputs)
+    cxx = plan.supplies_cxx(ctx, inputs, kernel, cache)
+    programs = plan.programs_of(ctx, inputs, stats, cache=None, cxx=cxx)
+    if programs is not None:
+        boot = programs.boot_with(boot)
+    tree = plan.file_tree(inputs, programs)
     pinned = held_pin(inputs.base / LOCK_NAME, kernel, source=inputs.kernel)
+    plan.held_programs(ctx, inputs, stats, programs)
     if (program := plan.missing_program(tree, boot)) is not None:
         ctx.report(Warned(f"{program}: the command line names it, but no file of the image is there"))
     for environment, problems in loaded.unset.items():
@@ -232,7 +249,7 @@ def build(ctx: Context, loaded: LoadedSpec) -> BuildResult:
 
 
 def upgrade_lock(ctx: Context, loaded: LoadedSpec) -> KernelPin:
-    """Pin the kernel that the spec names now in osv.lock."""
+    """Pin the kernel and the programs that the spec names now in osv.lock."""
     from osvdeploy.build import builder
     from osvdeploy.build.cache import BuildCache
 
@@ -466,6 +483,14 @@ def stored_kernels(ctx: Context) -> tuple[tuple[StoredKernel, KernelFacts | None
         except KernelInvalid:
             found.append((each, None))
     return tuple(found)
+
+
+def pinned_programs(loaded: LoadedSpec) -> tuple[ProgramPin, ...]:
+    """What osv.lock says of the host's programs."""
+    from osvdeploy.build.lock import LOCK_NAME, read_lock
+
+    lock = read_lock(loaded.base / LOCK_NAME)
+    return lock.programs if lock is not None else ()
 
 
 # ---------------------------------------------------------------------------------------------- image to traffic

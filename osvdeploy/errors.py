@@ -9,6 +9,7 @@
     │   ├── CommandLineInvalid
     │   ├── DiskInvalid
     │   ├── ElfInvalid
+    │   ├── ProgramInvalid
     │   └── CheckFailed                   2   findings that refuse: all at once
     ├── BuildError                        1
     │   ├── SourceChanged
@@ -108,6 +109,10 @@ class DiskInvalid(ImageError):
 
 class ElfInvalid(ImageError):
     """The file is not an ELF object, or a damaged one."""
+
+
+class ProgramInvalid(ImageError):
+    """A program of a host cannot be brought: not found, of no use to OSv, or without something that it needs."""
 
 
 class CheckFailed(ImageError):

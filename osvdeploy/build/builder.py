@@ -10,8 +10,8 @@ from pathlib import Path
 
 from osvdeploy.build.cache import DISK_NAME, IMAGE_NAME, BuildCache, format_image
 from osvdeploy.build.kernels import kernel_facts
-from osvdeploy.build.lock import LOCK_NAME, KernelPin, pin_kernel
-from osvdeploy.build.plan import BuildPlan, ImageInputs, load_kernel, plan
+from osvdeploy.build.lock import LOCK_NAME, KernelPin, pin_kernel, pin_programs
+from osvdeploy.build.plan import BuildPlan, ImageInputs, load_kernel, plan, programs_of, supplies_cxx
 from osvdeploy.build.statcache import StatCache
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest
@@ -53,17 +53,21 @@ def build(ctx: Context, inputs: ImageInputs, cache: BuildCache) -> BuildResult:
 
 
 def upgrade_lock(ctx: Context, inputs: ImageInputs, cache: BuildCache) -> KernelPin:
-    """Pin the kernel that the spec names now, downloaded anew where it comes from elsewhere, whatever was pinned."""
+    """Pin the kernel and programs that the spec names now, whatever was pinned before. A kernel from elsewhere, and
+    packages, are downloaded anew."""
     stats = StatCache.load(cache.stats_file(inputs.base))
+    path = inputs.base / LOCK_NAME
     kernel = load_kernel(ctx, inputs, stats, cache, fresh=True)
-    return pin_kernel(
-        ctx,
-        inputs.base / LOCK_NAME,
-        kernel,
-        source=inputs.kernel,
-        facts=lambda: kernel_facts(ctx, kernel, cache),
-        upgrade=True,
+    programs = programs_of(
+        ctx, inputs, stats, cache=cache.root, refresh=True, cxx=supplies_cxx(ctx, inputs, kernel, cache)
     )
+    pins = () if programs is None else programs.pins(ctx, stats, ())
+    stats.save(ctx)
+    pin = pin_kernel(
+        ctx, path, kernel, source=inputs.kernel, facts=lambda: kernel_facts(ctx, kernel, cache), upgrade=True
+    )
+    pin_programs(ctx, path, pins)
+    return pin
 
 
 def _compose(ctx: Context, wanted: BuildPlan, cache: BuildCache) -> RawImage:

@@ -13,7 +13,8 @@
 Only the digest is held against a kernel; a source tells whether the pin is of what the spec names. Version 1, which is
 read too, knew ``file`` alone, and neither ``osv`` nor ``drivers``.
 
-The same pins give the same bytes. A version or key that this osvdeploy does not know is refused: it may pin something.
+What host programs brought is pinned in ``[[programs]]`` (osvdeploy.build.program_lock). The same pins give the same
+bytes. A version or key that this osvdeploy does not know is refused: it may pin something.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from osvdeploy.build.files import replace_file
+from osvdeploy.build.program_lock import ProgramPin, format_programs, parse_programs
 from osvdeploy.build.sources import FileKernel, KernelSource, source_of, source_table
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest
@@ -62,6 +64,7 @@ class Lock:
     """The content of an osv.lock."""
 
     kernel: KernelPin | None = None
+    programs: tuple[ProgramPin, ...] = ()
 
 
 def read_lock(path: Path) -> Lock | None:
@@ -86,9 +89,10 @@ def parse_lock(text: str) -> Lock:
     if type(version) is not int or not 1 <= version <= LOCK_VERSION:
         raise ValueError(f"its version is {version!r}, and this osvdeploy knows 1 to {LOCK_VERSION}")
     kernel = document.pop("kernel", None)
+    programs = parse_programs(document.pop("programs", []))
     if document:
         raise ValueError(f"unknown key {min(document)!r}")
-    return Lock(None if kernel is None else _kernel_pin(kernel, version))
+    return Lock(None if kernel is None else _kernel_pin(kernel, version), programs)
 
 
 def format_lock(lock: Lock) -> str:
@@ -103,7 +107,7 @@ def format_lock(lock: Lock) -> str:
             text += f"osv = {_quoted(pin.osv)}\n"
         if pin.drivers is not None:
             text += f"drivers = [{', '.join(_quoted(name) for name in pin.drivers)}]\n"
-    return text
+    return text + format_programs(lock.programs)
 
 
 def held_pin(path: Path, kernel: Kernel, *, source: KernelSource) -> KernelPin | None:
@@ -155,12 +159,29 @@ def pin_kernel(
     if pin == before:
         return pin
     try:
-        replace_file(path, format_lock(Lock(pin)).encode(), nonce=ctx.nonce())
+        replace_file(path, format_lock(replace(lock or Lock(), kernel=pin)).encode(), nonce=ctx.nonce())
     except OSError as error:
         raise BuildError(f"{path}: cannot be written: {error.strerror}") from None
     what = f"pinned {source} to {pin.sha256[:12]} in {path.name}"
     ctx.report(Note(what if before is None or before.sha256 == pin.sha256 else f"{what}, before {before.sha256[:12]}"))
     return pin
+
+
+def pin_programs(ctx: Context, path: Path, programs: Sequence[ProgramPin]) -> None:
+    """Write these pins into the lock at ``path``, in the place of those that it has, if they differ; and say so."""
+    lock = read_lock(path) or Lock()
+    if lock.programs == tuple(programs):
+        return
+    try:
+        replace_file(path, format_lock(replace(lock, programs=tuple(programs))).encode(), nonce=ctx.nonce())
+    except OSError as error:
+        raise BuildError(f"{path}: cannot be written: {error.strerror}") from None
+    held = {pin.path: pin for pin in lock.programs}
+    for pin in programs:
+        if held.get(pin.path) != pin:
+            before = held.get(pin.path)
+            what = f"pinned {pin.path} to {pin.sha256[:12]} in {path.name}"
+            ctx.report(Note(what if before is None else f"{what}, before {before.sha256[:12]}"))
 
 
 def _kernel_pin(table: object, version: int) -> KernelPin:

@@ -10,11 +10,14 @@ import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from osvdeploy.build.cache import BuildCache
 from osvdeploy.build.kernels import kernel_facts, resolve_kernel
-from osvdeploy.build.lock import LOCK_NAME, held_pin, pin_kernel, read_lock
+from osvdeploy.build.lock import LOCK_NAME, held_pin, pin_kernel, pin_programs, read_lock
 from osvdeploy.build.patterns import excluder, find, is_pattern, split_pattern
+from osvdeploy.build.program import ProgramRequest
+from osvdeploy.build.program_lock import ProgramPin, hold
 from osvdeploy.build.sources import KernelSource
 from osvdeploy.build.statcache import StatCache
 from osvdeploy.context import Context
@@ -24,6 +27,9 @@ from osvdeploy.events import Warned
 from osvdeploy.osv.cmdline import BootCommand, encode
 from osvdeploy.osv.filetree import Content, FileTree, HostFile, Symlink, TreeBuilder, show
 from osvdeploy.osv.kernel import Kernel
+
+if TYPE_CHECKING:
+    from osvdeploy.build.programs import Programs
 
 PLAN_VERSION = 1
 """Raised when the same inputs give other bytes than before, so that the cache does not answer with old ones."""
@@ -52,6 +58,7 @@ class ImageInputs:
     environment: tuple[tuple[str, str], ...] = ()
     options: tuple[tuple[str, str | None], ...] = ()
     files: tuple[FileMapping, ...] = ()
+    programs: tuple[ProgramRequest, ...] = ()
     size: int | None = None
 
 
@@ -67,16 +74,20 @@ class BuildPlan:
 
 
 def plan(ctx: Context, inputs: ImageInputs, stats: StatCache, cache: BuildCache) -> BuildPlan:
-    """Look at everything and decide what is to be built; nothing is written but a kernel that was downloaded, and the
-    pin of a first one.
+    """Look at everything and decide what is to be built; nothing is written but the first pins and, to ``cache``, what
+    was downloaded, and what programs need to have made: packages, bytecode.
 
-    Raises KernelInvalid, CommandLineInvalid, FileTreeInvalid, SourceChanged, DownloadFailed; BuildError for another
-    kernel than pinned.
+    Raises KernelInvalid, CommandLineInvalid, FileTreeInvalid, ProgramInvalid, SourceChanged, DownloadFailed; BuildError
+    for another kernel or program than pinned.
     """
     boot = boot_command(inputs)
     kernel = load_kernel(ctx, inputs, stats, cache)
     held_pin(inputs.base / LOCK_NAME, kernel, source=inputs.kernel)
-    tree = file_tree(inputs)
+    programs = programs_of(ctx, inputs, stats, cache=cache.root, cxx=supplies_cxx(ctx, inputs, kernel, cache))
+    if programs is not None:
+        boot = programs.boot_with(boot)
+        encode(boot)
+    tree = file_tree(inputs, programs)
     if program := missing_program(tree, boot):
         ctx.report(
             Warned(
@@ -84,6 +95,7 @@ def plan(ctx: Context, inputs: ImageInputs, stats: StatCache, cache: BuildCache)
                 hint="name the program by its path in the image, the `to` of one of [[files]]",
             )
         )
+    pins = held_programs(ctx, inputs, stats, programs)
     content = _tree_digest(ctx, tree, stats)
     # Only now: a spec that cannot be built leaves no lock behind.
     pin_kernel(
@@ -93,6 +105,8 @@ def plan(ctx: Context, inputs: ImageInputs, stats: StatCache, cache: BuildCache)
         source=inputs.kernel,
         facts=lambda: kernel_facts(ctx, kernel, cache),
     )
+    if programs is not None:
+        pin_programs(ctx, inputs.base / LOCK_NAME, pins)
     digest = digest_of(
         {
             "plan": PLAN_VERSION,
@@ -146,11 +160,50 @@ def load_kernel(
     )
 
 
-def file_tree(inputs: ImageInputs) -> FileTree:
+def programs_of(
+    ctx: Context,
+    inputs: ImageInputs,
+    stats: StatCache,
+    *,
+    cache: Path | None,
+    refresh: bool = False,
+    cxx: bool = False,
+) -> Programs | None:
+    """The host's programs and all that they need, None where the spec has none. Without ``cache`` nothing is run or
+    written, and what would have to be made is left out. ``cxx``: whether the kernel is known to supply libstdc++ (its
+    symbols are not hidden); to bring one that it does not load does no harm. Raises ProgramInvalid, BuildError."""
+    if not inputs.programs:
+        return None
+    from osvdeploy.build.programs import bring_programs  # only here: most builds need none of it
+    from osvdeploy.build.runtimes import Workshop
+
+    return bring_programs(ctx, inputs.programs, Workshop(inputs.base, stats, cache, refresh), cxx=cxx)
+
+
+def supplies_cxx(ctx: Context, inputs: ImageInputs, kernel: Kernel, cache: BuildCache) -> bool:
+    """Whether the kernel is known to be libstdc++ too, so that host programs need not bring theirs. Asked of the kernel
+    only where there are such programs."""
+    if not inputs.programs:
+        return False
+    return kernel_facts(ctx, kernel, cache).hidden is False
+
+
+def held_programs(
+    ctx: Context, inputs: ImageInputs, stats: StatCache, programs: Programs | None
+) -> tuple[ProgramPin, ...]:
+    """The pins of programs as they are to stand in the lock. Raises BuildError where one differs from what is there."""
+    lock = read_lock(inputs.base / LOCK_NAME)
+    held = lock.programs if lock is not None else ()
+    return held if programs is None else hold(held, programs.pins(ctx, stats, held), lock=LOCK_NAME)
+
+
+def file_tree(inputs: ImageInputs, programs: Programs | None = None) -> FileTree:
     """The image's files. Raises FileTreeInvalid that names the mapping or both sides of a conflict."""
     builder = TreeBuilder()
     for mapping in inputs.files:
         _add(builder, inputs.base, mapping)
+    if programs is not None:
+        programs.put_into(builder)
     return builder.tree()
 
 

@@ -41,7 +41,7 @@ class StatCache:
 
     def digest(self, ctx: Context, file: HostFile) -> Digest:
         """sha256 of a file as it was when it was found. Raises SourceChanged when it is not so any more."""
-        known = self._known.get(file.path)
+        known = self._used.get(file.path) or self._known.get(file.path)
         if known is not None and known[0] == file.stamp:
             self._used[file.path] = known
             return known[1]

@@ -97,7 +97,7 @@ def build(ctx: Context, spec_file: Path, sets: tuple[str, ...], output: Path | N
 @click.option("--upgrade", is_flag=True, help="Pin what the spec names now, whatever was pinned before.")
 @command
 def lock(ctx: Context, spec_file: Path, sets: tuple[str, ...], upgrade: bool) -> Result:
-    """Show what osv.lock pins, and with --upgrade move it to the kernel that the spec names now.
+    """Show what osv.lock pins, and with --upgrade move it to the kernel and the programs that the spec names now.
 
     Example: osvdeploy lock --upgrade
     """
@@ -106,11 +106,38 @@ def lock(ctx: Context, spec_file: Path, sets: tuple[str, ...], upgrade: bool) ->
 
     loaded = api.load_spec(spec_file, sets=sets)
     pin = api.upgrade_lock(ctx, loaded) if upgrade else api.pinned(loaded)
+    programs = api.pinned_programs(loaded)
+    document = {
+        "programs": [
+            {
+                "path": each.path,
+                "from": each.source,
+                "sha256": each.sha256,
+                "files": each.files,
+                "size": each.size,
+                "packages": None
+                if each.packages is None
+                else {
+                    "sha256": each.packages.sha256,
+                    "files": each.packages.files,
+                    "size": each.packages.size,
+                    "requirements": each.packages.requirements,
+                },
+            }
+            for each in programs
+        ]
+    }
     if pin is None:
-        return Result("nothing is pinned yet: the first build pins the kernel", {"kernel": None})
+        return Result("nothing is pinned yet: the first build pins the kernel", {"kernel": None, **document})
     told = f", OSv {pin.osv}" if pin.osv is not None else ""
+    lines = [f"kernel {pin.source}: sha256 {pin.sha256}, {pin.size} bytes{told}"]
+    for each in programs:
+        lines.append(f"program {each.path}: sha256 {each.sha256}, {each.files} files, {each.size} bytes")
+        if each.packages is not None:
+            packages = each.packages
+            lines.append(f"  packages: sha256 {packages.sha256}, {packages.files} files, {packages.size} bytes")
     return Result(
-        f"kernel {pin.source}: sha256 {pin.sha256}, {pin.size} bytes{told}",
+        "\n".join(lines),
         {
             "kernel": {
                 "file": str(pin.source),
@@ -120,6 +147,7 @@ def lock(ctx: Context, spec_file: Path, sets: tuple[str, ...], upgrade: bool) ->
                 "payload": pin.payload,
                 "osv": pin.osv,
                 "drivers": pin.drivers,
-            }
+            },
+            **document,
         },
     )

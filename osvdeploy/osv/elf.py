@@ -103,7 +103,8 @@ class Elf:
     """What OSv's linker takes from one file.
 
     ``bits`` is 32 or 64; ``osabi``, ``machine`` and ``type`` are the header's numbers. ``runpath`` holds the
-    directories of DT_RUNPATH, or of DT_RPATH where there is none, ``$ORIGIN`` not yet replaced. ``defined`` are the
+    directories of DT_RUNPATH, or of DT_RPATH where there is none, ``$ORIGIN`` not yet replaced; ``rpath`` says
+    that they are DT_RPATH's, which a Linux ld.so hands down to the libraries of the object. ``defined`` are the
     dynamic symbols that other objects can bind to: neither local ones nor those of superseded versions (foo@OLD), which
     OSv skips. ``undefined`` and ``weak`` are the names looked for elsewhere: of strong and of weak references.
     ``at_load`` are those that must be found while the file is loaded (undefined thread-local variables, and data copied
@@ -126,6 +127,7 @@ class Elf:
     needed: tuple[bytes, ...] = ()
     soname: bytes | None = None
     runpath: tuple[bytes, ...] = ()
+    rpath: bool = False
     defined: frozenset[bytes] = field(default=frozenset(), repr=False)
     undefined: frozenset[bytes] = field(default=frozenset(), repr=False)
     weak: frozenset[bytes] = field(default=frozenset(), repr=False)
@@ -254,6 +256,7 @@ class _Reader:
             needed=tuple(self._string(offset) for offset in needed_at),
             soname=self._tagged_string(_DT_SONAME),
             runpath=self._runpath(),
+            rpath=_DT_RPATH in self.tags and _DT_RUNPATH not in self.tags,
             defined=frozenset(symbols.defined),
             undefined=frozenset(symbols.undefined),
             weak=frozenset(symbols.weak),

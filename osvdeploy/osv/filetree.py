@@ -233,6 +233,10 @@ class TreeBuilder:
                         hint="leave it out with `exclude`",
                     )
 
+    def holds(self, guest: bytes) -> bool:
+        """Whether something stands there already."""
+        return guest in self._entries
+
     def tree(self) -> FileTree:
         """The tree so far, in its one order: same entries, same order, however they were added."""
         return FileTree({path: self._entries[path] for path in sorted(self._entries, key=_by_components)})

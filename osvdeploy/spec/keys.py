@@ -19,7 +19,6 @@ _AWS = 'this version deploys to cloud = "aws" alone'
 _LATER: Final[dict[tuple[str, ...], str]] = {
     ("kernel", "tree"): _PREBUILT,
     ("kernel", "options"): _PREBUILT,
-    ("programs",): "this version takes [[files]] alone",
     ("image", "modules"): "modules need a kernel built from a source tree, which this version does not do",
     ("publish", "aws", "regions"): _EBS,
     ("publish", "aws", "via"): _EBS,

@@ -219,6 +219,42 @@ class File(_Table):
     exclude: list[Text] = Field(default_factory=list, description="Patterns of what to leave out.")
 
 
+class Packages(_Table):
+    """What a language's interpreter is to find beside its standard library: one of three."""
+
+    requirements: Text | None = Field(
+        default=None,
+        description="A requirements file, relative to this file; the interpreter's own pip installs it, from wheels.",
+    )
+    venv: Text | None = Field(
+        default=None, description="A virtual environment, relative to this file; its packages come as they are."
+    )
+    host: bool = Field(default=False, description="What is installed for this interpreter on the host.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Packages:
+        if (self.requirements is not None) + (self.venv is not None) + self.host != 1:
+            raise ValueError("takes exactly one: requirements, venv, or host = true")
+        return self
+
+
+class Program(_Table):
+    """A program of this host with all that it needs to run."""
+
+    path: Text = Field(
+        description="An absolute path, a name on PATH, or a path relative to this file, which then needs `to`."
+    )
+    to: Annotated[str, _matches(r"(?:/[^\0/]+)+", "a path in the guest, which begins with /")] | None = Field(
+        default=None, description="Its path in the guest; left out, the same as on the host."
+    )
+    root: Text | None = Field(
+        default=None, description="A root file system, relative to this file, to take it from; left out, this host's."
+    )
+    packages: Packages | None = Field(
+        default=None, description="Packages of an interpreter; left out, its standard library alone."
+    )
+
+
 class PublishAws(_Table):
     """How images are made on AWS."""
 
@@ -371,6 +407,9 @@ class Spec(_Table):
     kernel: Kernel = Field(description="Where the kernel comes from.")
     image: Image = Field(description="What is booted.")
     files: list[File] = Field(default_factory=list, description="Files of this host that go into the image.")
+    programs: list[Program] = Field(
+        default_factory=list, description="Programs of this host, each with all that it needs to run."
+    )
     publish: Publish = Field(default_factory=Publish, description="How images are made, cloud by cloud.")
     deploy: dict[Annotated[str, AfterValidator(_name)], Deploy] = Field(
         default_factory=dict, description="The environments, each by its name."

@@ -1,0 +1,3 @@
+module static-go
+
+go 1.21

@@ -1,0 +1,159 @@
+"""Packages from a requirements file, installed into a directory of the build cache.
+
+The interpreter that goes into the image installs them, with its own pip, so that what is installed is for it; where it
+has none, or is not of this machine's root, ``uv`` does it where that is on PATH. Wheels alone are taken: building one
+from source runs its author's program and a compiler of this machine, and gives other bytes each time.
+
+A directory is named by the digest of all that was asked for, and made once. What a file does not pin by version may be
+another package elsewhere or later: osv.lock, which pins the content, sees that. Hashes in the file are checked by pip.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from osvdeploy.build.processes import Ended, run_tool
+from osvdeploy.build.runtimes import Workshop
+from osvdeploy.context import Context
+from osvdeploy.digests import Digest, digest_of
+from osvdeploy.errors import BuildError, ProgramInvalid
+from osvdeploy.events import Note
+from osvdeploy.osv.filetree import HostFile, show
+
+INSTALL_VERSION = 1
+"""Raised when the same requirements are installed another way."""
+
+_PLATFORM = "x86_64-unknown-linux-gnu"
+_INCLUDE = re.compile(r"(?:-r|-c|--requirement|--constraint)(?:\s+|=|(?<=-[rc]))(\S.*)")
+_LOCAL = re.compile(r"(?:[^\s@]+\s*@\s*)?(?:file:(?://)?)?([^\s;#@:]+\.whl)(?:[\s;#].*)?")
+_NESTED = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """``asked``: digest of the requirements as the user wrote them; ``directory``: where they are installed, None
+    where nothing may be run and they are not yet."""
+
+    asked: Digest
+    directory: Path | None
+
+
+def installed(
+    ctx: Context, workshop: Workshop, requirements: str, *, interpreter: HostFile, runs: bool, version: str
+) -> Installed:
+    """The packages of a requirements file, installed now or before. ``runs``: whether the interpreter may be run.
+
+    Raises ProgramInvalid for a file that is not there, BuildError with pip's own words where it fails.
+    """
+    path = workshop.base / requirements
+    asked = asked_digest(path)
+    key = digest_of({"version": INSTALL_VERSION, "asked": asked, "python": version, "runs": runs})
+    from osvdeploy.build.cache import BuildCache, cache_directory
+
+    root = cache_directory() if workshop.cache is None else workshop.cache
+    entry = root / "packages" / key[:32]
+    if entry.is_dir() and not workshop.refresh:
+        return Installed(asked, entry)
+    if workshop.cache is None:
+        ctx.report(
+            Note(f"{requirements}: not installed yet: the build does it, and its packages are not looked at here")
+        )
+        return Installed(asked, None)
+    ctx.report(Note(f"{requirements}: installing for Python {version}"))
+    with BuildCache(root).workspace(ctx) as directory:
+        target = directory / "packages"
+        target.mkdir()
+        _install(ctx, path, target, interpreter, runs, version)
+        try:
+            entry.parent.mkdir(parents=True, exist_ok=True)
+            if entry.exists():
+                entry.rename(directory / "before")
+            target.rename(entry)
+        except OSError as error:
+            raise BuildError(f"{entry}: cannot be put into the cache: {error.strerror}") from None
+    return Installed(asked, entry)
+
+
+def asked_digest(path: Path) -> Digest:
+    """Over a requirements file, the files that it includes, and the wheels beside it that it names."""
+    digest = hashlib.sha256()
+    _ask(path, digest, 0, set())
+    return Digest(digest.hexdigest())
+
+
+def _ask(path: Path, digest: hashlib._Hash, depth: int, seen: set[Path]) -> None:
+    if path in seen or depth > _NESTED:
+        return
+    seen.add(path)
+    content = _read(path)
+    digest.update(len(content).to_bytes(8, "little") + content)
+    for line in content.decode(errors="replace").replace("\\\n", " ").splitlines():
+        text = line.strip()
+        if match := _INCLUDE.match(text):
+            if "://" not in match[1]:
+                _ask(path.parent / match[1].partition(" #")[0].strip(), digest, depth + 1, seen)
+        elif (match := _LOCAL.fullmatch(text)) and (wheel := path.parent / match[1]).is_file():
+            digest.update(_read(wheel))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ProgramInvalid(
+            f"{path}: cannot be read: {error.strerror}", hint="check `requirements` under [[programs]]"
+        ) from None
+
+
+def _install(ctx: Context, path: Path, target: Path, interpreter: HostFile, runs: bool, version: str) -> None:
+    # pip's own settings (indexes, proxies, certificates) come from its environment and files, and are the user's.
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    for name in ("PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV", "PIP_TARGET", "PIP_REQUIRE_VIRTUALENV"):
+        environment.pop(name, None)
+    python = os.fsdecode(interpreter.path)
+    if runs and _has_pip(ctx, python, environment, target):
+        words = [python, "-m", "pip", "install", "--quiet", "--no-input", "--no-compile", "--only-binary=:all:"]
+        words += ["--no-warn-script-location", "--target", str(target), "-r", path.name]
+    elif (uv := shutil.which("uv")) is not None:
+        words = [uv, "pip", "install", "--quiet", "--no-build", "--link-mode=copy", "--target", str(target)]
+        words += ["--python-version", version.rstrip("t"), "--python-platform", _PLATFORM]
+        words += ["--python", python if runs else sys.executable, "-r", path.name]
+        if b"--hash" in _read(path):
+            words.append("--require-hashes")
+    elif runs:
+        raise BuildError(
+            f"{python}: has no pip, and uv is not on PATH; nothing here can install {path.name}",
+            hint="install pip for it (Debian: apt-get install python3-pip), or uv; or give `venv` instead",
+        )
+    else:
+        raise BuildError(
+            f"{path.name}: the interpreter is in another root, which nothing is run of, and uv is not on PATH",
+            hint="install uv, which installs for another machine; or give `venv` instead",
+        )
+    ended = _run(ctx, words, path.parent, environment)
+    if ended.status != 0:
+        said = ended.last()
+        hint = said
+        if "No matching distribution" in said or "no wheels" in said.lower() or "no-build" in said:
+            hint += "\nosvdeploy takes wheels alone: build one of what has none (pip wheel) and name it by its path"
+        raise BuildError(f"{path}: {Path(words[0]).name} could not install it (exit status {ended.status})", hint=hint)
+
+
+def _has_pip(ctx: Context, python: str, environment: dict[str, str], cwd: Path) -> bool:
+    try:
+        return _run(ctx, [python, "-m", "pip", "--version"], cwd, environment).status == 0
+    except BuildError:
+        return False
+
+
+def _run(ctx: Context, words: list[str], cwd: Path, environment: dict[str, str]) -> Ended:
+    try:
+        return run_tool(ctx, list(words), cwd=cwd, env=environment)
+    except OSError as error:
+        raise BuildError(f"{show(os.fsencode(words[0]))}: cannot be run: {error.strerror}") from None

@@ -1,0 +1,126 @@
+"""Packages installed by pip and by uv, from a wheel beside the requirements file: real processes, no index."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from osvdeploy.build.program import Packages
+from osvdeploy.build.runtimes import Workshop
+from osvdeploy.build.runtimes.requirements import Installed, installed
+from osvdeploy.build.statcache import StatCache
+from osvdeploy.context import CancelToken, Context
+from osvdeploy.errors import BuildError, Interrupted
+from osvdeploy.osv.filetree import HostFile, stamp_of
+from tests.build.roots import placed, root_at
+from tests.build.test_python import python_at
+
+pytestmark = pytest.mark.slow
+
+VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def wheel_in(folder: Path, *, content: str = "x = 1\n") -> str:
+    """A wheel with a module and a command; its sha256."""
+    path = folder / "mine-1.0-py3-none-any.whl"
+    info = "mine-1.0.dist-info"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in (
+            ("mine/__init__.py", content),
+            (f"{info}/METADATA", "Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n"),
+            (f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"),
+            (f"{info}/entry_points.txt", "[console_scripts]\nmine = mine:main\n"),
+            (f"{info}/RECORD", f"mine/__init__.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n"),
+        ):
+            archive.writestr(zipfile.ZipInfo(name), text)
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def requirements_in(folder: Path, digest: str) -> None:
+    (folder / "requirements.txt").write_text(f"--no-index\n./mine-1.0-py3-none-any.whl --hash=sha256:{digest}\n")
+
+
+@pytest.fixture
+def python() -> HostFile:
+    """The interpreter of the environment that runs the tests, if it has pip."""
+    if subprocess.run([sys.executable, "-m", "pip", "--version"], capture_output=True).returncode:
+        pytest.skip(f"{sys.executable} has no pip")
+    return HostFile(os.fsencode(sys.executable), stamp_of(Path(sys.executable).stat()))
+
+
+def install(folder: Path, python: HostFile, *, refresh: bool = False, ctx: Context | None = None) -> Installed:
+    workshop = Workshop(folder, StatCache(), folder / "cache", refresh)
+    return installed(ctx or Context(), workshop, "requirements.txt", interpreter=python, runs=True, version=VERSION)
+
+
+def test_a_package_is_installed_once(tmp_path: Path, python: HostFile) -> None:
+    """By what was asked for; asked again, it is there, and refreshed, it is made anew in the same place."""
+    requirements_in(tmp_path, wheel_in(tmp_path))
+
+    first = install(tmp_path, python)
+    assert first.directory is not None
+    made = first.directory / "mine" / "__init__.py"
+    assert made.read_text() == "x = 1\n"
+    inode = made.stat().st_ino
+    assert install(tmp_path, python) == first
+    assert made.stat().st_ino == inode
+    assert install(tmp_path, python, refresh=True) == first
+    assert made.stat().st_ino != inode
+
+
+def test_another_wheel_than_the_hash_says_is_refused_with_pips_words(tmp_path: Path, python: HostFile) -> None:
+    """The error is pip's own, and nothing is left in the cache."""
+    wheel_in(tmp_path)
+    requirements_in(tmp_path, "0" * 64)
+
+    with pytest.raises(BuildError, match="could not install it") as refused:
+        install(tmp_path, python)
+
+    assert refused.value.hint is not None and "HASH" in refused.value.hint.upper()
+    assert not list((tmp_path / "cache").rglob("mine"))
+    assert not list((tmp_path / "cache" / "work").iterdir())
+
+
+def test_an_interrupt_ends_pip(tmp_path: Path, python: HostFile) -> None:
+    """A cancelled build takes its tool with it, and leaves no half of a package."""
+    requirements_in(tmp_path, wheel_in(tmp_path))
+    token = CancelToken()
+    timer = threading.Timer(0.1, token.cancel)
+    timer.start()
+    with pytest.raises(Interrupted):
+        # A pip that never ends: the timer is what ends it.
+        sleeper = tmp_path / "python3"
+        sleeper.write_text("#!/bin/sh\nexec sleep 60\n")
+        sleeper.chmod(0o755)
+        slow = HostFile(os.fsencode(sleeper), stamp_of(sleeper.stat()))
+        install(tmp_path, slow, ctx=Context(cancel=token))
+    timer.join()
+    assert not (tmp_path / "cache" / "packages").exists()
+
+
+def test_uv_installs_for_another_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of that root is run, and its Python need not be one of this machine."""
+    uv = shutil.which("uv") or shutil.which("uv", path=str(Path(sys.executable).parent))
+    if uv is None:
+        pytest.skip("uv is not here")
+    monkeypatch.setenv("PATH", f"{Path(uv).parent}:{os.environ['PATH']}")
+    requirements_in(tmp_path, wheel_in(tmp_path))
+    root = root_at(tmp_path / "root")
+    python = python_at(root, "/usr", "3.12")
+
+    closure = root.close(python, packages=Packages(requirements="requirements.txt"), cache=tmp_path / "cache")
+
+    site = "/usr/lib/python3.12/site-packages"
+    assert [path for path in placed(closure) if "mine" in path] == [
+        f"{site}/mine", f"{site}/mine-1.0.dist-info", f"{site}/mine-1.0.dist-info/METADATA",
+        f"{site}/mine-1.0.dist-info/RECORD", f"{site}/mine-1.0.dist-info/WHEEL",
+        f"{site}/mine-1.0.dist-info/entry_points.txt", f"{site}/mine/__init__.py",
+    ]  # fmt: skip
