@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from osvdeploy.build.program_lock import ProgramPin
     from osvdeploy.build.sources import KernelSource, RemoteKernel
     from osvdeploy.checks import Finding, Judged
+    from osvdeploy.checks.places import Place
     from osvdeploy.cloud.interfaces import Cloud, ObjectStore, Prober, ReleaseId, Slot, TargetHealth
     from osvdeploy.cloud.local.run import RunOptions, RunResult
     from osvdeploy.osv.anatomy import Anatomy, Totals
@@ -172,49 +173,161 @@ def check(ctx: Context, loaded: LoadedSpec, *, forced: Collection[str] = (), str
     What is refused is in ``judged``; its ``require()`` raises. ``forced`` are rules to override, beside those that the
     spec waives; ``strict`` refuses warnings too. Raises UsageError for a rule that does not exist.
     """
+    from osvdeploy.build.lock import LOCK_NAME, held_pin
+    from osvdeploy.build.plan import missing_program
+    from osvdeploy.osv.cmdline import encode
+
+    _require_rules(loaded, forced)
+    looked = look(ctx, loaded)
+    inputs, tree = looked.inputs, looked.tree
+    pinned = held_pin(inputs.base / LOCK_NAME, looked.kernel, source=inputs.kernel)
+    if (program := missing_program(tree, looked.boot)) is not None:
+        ctx.report(Warned(f"{program}: the command line names it, but no file of the image is there"))
+    for environment, problems in loaded.unset.items():
+        ctx.report(Warned(f"[deploy.{environment}] cannot be used now: {problems[0]}"))
+    sizes = [entry.size for _, entry in tree.files()]
+    return Checked(
+        app=inputs.app,
+        version=inputs.version,
+        kernel=looked.kernel.sha256,
+        kernel_payload=looked.kernel.payload.value,
+        kernel_version=looked.facts.version,
+        kernel_pinned=pinned is not None,
+        command_line=encode(looked.boot).decode(),
+        files=len(sizes),
+        content=sum(sizes),
+        environments=tuple(loaded.spec.deploy),
+        judged=_judge(loaded, findings(ctx, loaded, looked), forced, strict=strict),
+    )
+
+
+# ------------------------------------------------------------------------------------------------ what rules find
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """An image before it is built: what the spec asks for, and what is there. Rules read nothing else."""
+
+    inputs: ImageInputs
+    boot: BootCommand
+    kernel: Kernel
+    facts: KernelFacts
+    tree: FileTree
+
+
+def look(ctx: Context, loaded: LoadedSpec) -> Looked:
+    """Read the kernel and find the files that a spec names. Packages of a program that were never installed stay out.
+
+    Raises BuildError where host programs are not those that osv.lock pins.
+    """
     from osvdeploy.build import plan
     from osvdeploy.build.cache import BuildCache
     from osvdeploy.build.kernels import kernel_facts
-    from osvdeploy.build.lock import LOCK_NAME, held_pin
     from osvdeploy.build.statcache import StatCache
-    from osvdeploy.checks import judge
-    from osvdeploy.checks.rules import require_known
-    from osvdeploy.osv.cmdline import encode
 
-    waived = loaded.spec.waive
-    require_known(forced, where="--force")
-    require_known(waived, where=f"{loaded.path}: [waive]")
-    inputs = image_inputs(loaded)
+    inputs, cache = image_inputs(loaded), BuildCache.of_user()
     boot = plan.boot_command(inputs)
-    cache = BuildCache.of_user()
     stats = StatCache.load(cache.stats_file(inputs.base))
     kernel = plan.load_kernel(ctx, inputs, stats, cache)
-    facts = kernel_facts(ctx, kernel, cache)
     cxx = plan.supplies_cxx(ctx, inputs, kernel, cache)
     programs = plan.programs_of(ctx, inputs, stats, cache=None, cxx=cxx)
     if programs is not None:
         boot = programs.boot_with(boot)
     tree = plan.file_tree(inputs, programs)
-    pinned = held_pin(inputs.base / LOCK_NAME, kernel, source=inputs.kernel)
     plan.held_programs(ctx, inputs, stats, programs)
-    if (program := plan.missing_program(tree, boot)) is not None:
-        ctx.report(Warned(f"{program}: the command line names it, but no file of the image is there"))
-    for environment, problems in loaded.unset.items():
-        ctx.report(Warned(f"[deploy.{environment}] cannot be used now: {problems[0]}"))
-    sizes = [entry.size for _, entry in tree.files()]
-    findings = program_findings(ctx, inputs, kernel, facts, tree, boot)
-    return Checked(
-        app=inputs.app,
-        version=inputs.version,
-        kernel=kernel.sha256,
-        kernel_payload=kernel.payload.value,
-        kernel_version=facts.version,
-        kernel_pinned=pinned is not None,
-        command_line=encode(boot).decode(),
-        files=len(sizes),
-        content=sum(sizes),
-        environments=tuple(loaded.spec.deploy),
-        judged=judge(findings, waived=waived, forced=forced, strict=strict),
+    return Looked(inputs, boot, kernel, kernel_facts(ctx, kernel, cache), tree)
+
+
+def findings(ctx: Context, loaded: LoadedSpec, looked: Looked, places: Sequence[Place] | None = None) -> list[Finding]:
+    """What every rule finds in an image and its way into ``places``; without them, into those that the spec's
+    deployments name, as far as names tell."""
+    return [
+        *place_findings(loaded, looked, named_places(loaded) if places is None else places),
+        *program_findings(ctx, looked.inputs, looked.kernel, looked.facts, looked.tree, looked.boot),
+    ]
+
+
+def named_places(loaded: LoadedSpec) -> list[Place]:
+    """The places of a spec's deployments, each once, by the names of their machine types."""
+    from osvdeploy.checks.places import named
+
+    asked = dict.fromkeys((each.cloud, each.instance_type) for each in loaded.spec.deploy.values())
+    return [place for cloud, machine in asked if (place := named(cloud, machine)) is not None]
+
+
+def place_findings(loaded: LoadedSpec, looked: Looked, places: Sequence[Place]) -> list[Finding]:
+    """Whether the kernel boots and is reached at these places, with these options, from this disk."""
+    from osvdeploy.checks.preflight import Contents, ImageFacts, preflight
+    from osvdeploy.osv.kernel import Payload
+
+    facts = None if looked.kernel.payload is Payload.UNKNOWN else looked.facts
+    image = ImageFacts(
+        options=looked.boot.options,
+        fs=loaded.spec.image.fs,
+        arch=loaded.spec.image.arch,
+        disk=looked.inputs.size,
+        kernel_size=looked.kernel.size,
+        contents=Contents.of(looked.tree),
+    )
+    found = dict.fromkeys(finding for place in places or (None,) for finding in preflight(facts, image, place))
+    return list(found)
+
+
+def _judge(loaded: LoadedSpec, found: Sequence[Finding], forced: Collection[str], *, strict: bool = False) -> Judged:
+    from osvdeploy.checks import judge
+
+    return judge(found, waived=loaded.spec.waive, forced=forced, strict=strict)
+
+
+def _require_rules(loaded: LoadedSpec, forced: Collection[str]) -> None:
+    from osvdeploy.checks.rules import require_known
+
+    require_known(forced, where="--force")
+    require_known(loaded.spec.waive, where=f"{loaded.path}: [waive]")
+
+
+def _require_sound(ctx: Context, loaded: LoadedSpec, place: Place, forced: Collection[str]) -> None:
+    """Refuse what is known to fail there, before anything is made; tell what is believed to.
+
+    Raises :class:`~osvdeploy.errors.CheckFailed`.
+    """
+    from osvdeploy.checks.preflight import RULES
+
+    judged = _judge(loaded, findings(ctx, loaded, look(ctx, loaded), [place]), forced)
+    judged.require()
+    for finding in judged.warned:
+        if finding.rule in RULES:
+            ctx.report(Warned(f"{finding}: {finding.why}", hint=finding.cure))
+    if others := sum(finding.rule not in RULES for finding in judged.warned):
+        ctx.report(Note(f"{others} more warnings about the image: `osvdeploy check` lists them"))
+    for finding, reason in judged.allowed:
+        ctx.report(Note(f"allowed: {finding} ({reason})"))
+
+
+def place_of(ctx: Context, cloud: Cloud, machine: str) -> Place:
+    """What the cloud says of a machine type; what its name tells, where the cloud does not let us ask.
+
+    Raises :class:`~osvdeploy.errors.UsageError` for one that the cloud does not have, with the nearest names.
+    """
+    from osvdeploy.checks.places import from_cloud, named
+    from osvdeploy.errors import Refused
+
+    try:
+        found = cloud.machines.describe(ctx, machine)
+    except Refused as error:
+        place = named(cloud.kind, machine)
+        if place is None:
+            raise
+        ctx.report(Warned(f"{machine}: judged by its name alone: {error.message}", hint=error.hint))
+        return place
+    if found is not None:
+        return from_cloud(cloud.kind, found)
+    from difflib import get_close_matches
+
+    near = get_close_matches(machine, cloud.machines.names(ctx), n=3, cutoff=0.5)
+    raise UsageError(
+        f"{machine}: {cloud.region} has no machine type of that name",
+        hint=f"the nearest are {', '.join(near)}" if near else "name another under [deploy.NAME]",
     )
 
 
@@ -240,8 +353,21 @@ def program_findings(
     return findings
 
 
-def build(ctx: Context, loaded: LoadedSpec) -> BuildResult:
-    """Build the image's raw disk in the user's cache, or find it there. Same input, same bytes, on every machine."""
+def build(ctx: Context, loaded: LoadedSpec, *, forced: Collection[str] = ()) -> BuildResult:
+    """Build the image's raw disk in the user's cache, or find it there. Same input, same bytes, on every machine.
+
+    Raises :class:`~osvdeploy.errors.CheckFailed` first for what would not start anywhere: a boot option that this
+    kernel does not take, a file system that it does not mount. ``forced`` are rules to override.
+    """
+    _require_rules(loaded, forced)
+    if loaded.spec.image.boot:
+        # Without options there is nothing that kernels differ in, and an unchanged build need not know its kernel.
+        looked = look(ctx, loaded)
+        _judge(loaded, place_findings(loaded, looked, ()), forced).require()
+    return _build(ctx, loaded)
+
+
+def _build(ctx: Context, loaded: LoadedSpec) -> BuildResult:
     from osvdeploy.build import builder
     from osvdeploy.build.cache import BuildCache
 
@@ -507,12 +633,20 @@ class PublishedImage:
     account: str
 
 
-def publish(ctx: Context, loaded: LoadedSpec, environment: str | None = None) -> PublishedImage:
-    """Build if needed, and make the image ``app-version`` in the cloud and region of an environment."""
+def publish(
+    ctx: Context, loaded: LoadedSpec, environment: str | None = None, *, forced: Collection[str] = ()
+) -> PublishedImage:
+    """Build if needed, and make the image ``app-version`` in the cloud and region of an environment.
+
+    First the cloud is asked what the environment's machine type is, and the rules what would fail there; ``forced`` are
+    rules to override. Raises :class:`~osvdeploy.errors.CheckFailed`.
+    """
+    _require_rules(loaded, forced)
     name = environment_of(loaded, environment)
     settings = settings_of(loaded, name)
     cloud = connect(ctx, settings.cloud, settings.region)
-    built = build(ctx, loaded)
+    _require_sound(ctx, loaded, place_of(ctx, cloud, settings.machine_type), forced)
+    built = _build(ctx, loaded)
     return PublishedImage(built, _publish(ctx, loaded, built, cloud), cloud.kind, cloud.region, cloud.account)
 
 
@@ -541,12 +675,15 @@ class Deployed:
     rollout: Rollout
 
 
-def deploy(ctx: Context, loaded: LoadedSpec, environment: str | None = None) -> Deployed:
+def deploy(
+    ctx: Context, loaded: LoadedSpec, environment: str | None = None, *, forced: Collection[str] = ()
+) -> Deployed:
     """Build and publish if needed, then roll out. Returns when the rollout has ended, well or not: look at
     ``rollout.outcome``.
 
-    What would be refused later is looked for first: a ledger that cannot be written, a lease that is held, a rule that
-    is not ours, a held release.
+    What would be refused later is looked for first: a machine type that the cloud does not have, an image that would
+    not boot on it, a ledger that cannot be written, a lease that is held, a rule that is not ours, a held release.
+    ``forced`` are rules of the checks to override. Raises :class:`~osvdeploy.errors.CheckFailed`.
     """
     from osvdeploy.cloud import tags
     from osvdeploy.cloud.local.store import refuse_unwritable
@@ -557,11 +694,14 @@ def deploy(ctx: Context, loaded: LoadedSpec, environment: str | None = None) -> 
     from osvdeploy.rollout.manager import RolloutManager
     from osvdeploy.rollout.releases import Release, configuration_digest, release_digest, release_id
 
+    _require_rules(loaded, forced)
     name = environment_of(loaded, environment)
     settings = settings_of(loaded, name)
     spec = loaded.spec
     service = Service(spec.name, name, settings.ledger)
-    built = build(ctx, loaded)
+    cloud = connect(ctx, settings.cloud, settings.region)
+    _require_sound(ctx, loaded, place_of(ctx, cloud, settings.machine_type), forced)
+    built = _build(ctx, loaded)
     variables = tuple(spec.deploy[name].env.items())
     configuration = configuration_digest(variables, ())
     digest = release_digest(built.image.digest, configuration)
@@ -576,7 +716,6 @@ def deploy(ctx: Context, loaded: LoadedSpec, environment: str | None = None) -> 
         by=f"{ctx.process.user}@{ctx.process.host}",
         settings=settings,
     )
-    cloud = connect(ctx, settings.cloud, settings.region)
     manager = RolloutManager(open_ledger(service), cloud, prober())
     refuse_unwritable(Path(settings.ledger) / spec.name / name)
     manager.preflight(ctx, release)

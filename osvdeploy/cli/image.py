@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from osvdeploy.cli.options import spec_file_option
+from osvdeploy.cli.options import force_option, spec_file_option, strict_option
 from osvdeploy.cli.output import Result, command
 from osvdeploy.context import Context
 from osvdeploy.errors import CheckFailed
@@ -14,8 +14,8 @@ from osvdeploy.errors import CheckFailed
 
 @click.command(short_help="Everything that can be known without building.")
 @spec_file_option
-@click.option("--force", "forced", multiple=True, metavar="RULE", help="Let what this rule finds pass, this once.")
-@click.option("--strict", is_flag=True, help="Refuse warnings too.")
+@force_option
+@strict_option
 @command
 def check(ctx: Context, spec_file: Path, sets: tuple[str, ...], forced: tuple[str, ...], strict: bool) -> Result:
     """Look at the spec, the kernel, the files, each program and library as OSv's loader will, and the command line, and
@@ -60,16 +60,17 @@ def check(ctx: Context, spec_file: Path, sets: tuple[str, ...], forced: tuple[st
 
 @click.command(short_help="osv.toml to a raw disk.")
 @spec_file_option
+@force_option
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Copy the disk here (sparse).")
 @command
-def build(ctx: Context, spec_file: Path, sets: tuple[str, ...], output: Path | None) -> Result:
+def build(ctx: Context, spec_file: Path, sets: tuple[str, ...], forced: tuple[str, ...], output: Path | None) -> Result:
     """Build the image's raw disk, or find that it is built. The same input gives the same bytes on every machine.
 
     Prints the disk's path. Example: osvdeploy build -o hello.raw
     """
     from osvdeploy import api
 
-    built = api.build(ctx, api.load_spec(spec_file, sets=sets))
+    built = api.build(ctx, api.load_spec(spec_file, sets=sets), forced=forced)
     path = built.image.path
     if output is not None:
         from osvdeploy.build.copy import copy_sparse

@@ -30,6 +30,12 @@ _environment = click.option(
 _sets = click.option("--set", "sets", multiple=True, metavar="PATH=VALUE", help="Override a value of the spec.")
 
 
+force_option = click.option(
+    "--force", "forced", multiple=True, metavar="RULE", help="Let what this rule finds pass, this once; repeatable."
+)
+strict_option = click.option("--strict", is_flag=True, help="Refuse warnings too.")
+
+
 def spec_file_option(function: Decorated) -> Decorated:
     """``-f`` and ``--set``: which spec, with what overridden."""
     return _file(_sets(function))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from osvdeploy.cli.options import ServiceChoice, service_options, spec_options
+from osvdeploy.cli.options import ServiceChoice, force_option, service_options, spec_options
 from osvdeploy.cli.output import Result, command
 from osvdeploy.context import Context
 
@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Raw disk to cloud image (AMI).")
 @spec_options
+@force_option
 @command
-def publish(ctx: Context, spec_file: Path, environment: str | None, sets: tuple[str, ...]) -> Result:
+def publish(
+    ctx: Context, spec_file: Path, environment: str | None, sets: tuple[str, ...], forced: tuple[str, ...]
+) -> Result:
     """Build if needed, upload what the cloud lacks, and register the image app-version.
 
     Prints the image's id. Running it again finds the first run's work; an interrupted upload goes on where it stopped.
@@ -30,7 +33,7 @@ def publish(ctx: Context, spec_file: Path, environment: str | None, sets: tuple[
     from osvdeploy import api
 
     calls = api.Calls()
-    found = api.publish(calls.listening(ctx), api.load_spec(spec_file, sets=sets), environment)
+    found = api.publish(calls.listening(ctx), api.load_spec(spec_file, sets=sets), environment, forced=forced)
     published = found.published
     return Result(
         published.image.id,
@@ -50,8 +53,11 @@ def publish(ctx: Context, spec_file: Path, environment: str | None, sets: tuple[
 
 @click.command(short_help="Build and publish if needed, roll out, watch.")
 @spec_options
+@force_option
 @command
-def deploy(ctx: Context, spec_file: Path, environment: str | None, sets: tuple[str, ...]) -> Result:
+def deploy(
+    ctx: Context, spec_file: Path, environment: str | None, sets: tuple[str, ...], forced: tuple[str, ...]
+) -> Result:
     """Bring the spec's image into service by blue-green, and go back by itself if it is bad.
 
     Builds and publishes what is missing. Interrupted or killed, the same command goes on with the rollout.
@@ -61,7 +67,7 @@ def deploy(ctx: Context, spec_file: Path, environment: str | None, sets: tuple[s
     from osvdeploy import api
 
     calls = api.Calls()
-    deployed = api.deploy(calls.listening(ctx), api.load_spec(spec_file, sets=sets), environment)
+    deployed = api.deploy(calls.listening(ctx), api.load_spec(spec_file, sets=sets), environment, forced=forced)
     document = {
         "release": deployed.release.id,
         "image": {"id": deployed.published.image.id, "digest": deployed.release.image},
