@@ -71,7 +71,7 @@ def upgrade_lock(ctx: Context, inputs: ImageInputs, cache: BuildCache) -> Kernel
 
 
 def _compose(ctx: Context, wanted: BuildPlan, cache: BuildCache) -> RawImage:
-    rofs = lay_out(wanted.tree)
+    rofs = lay_out(wanted.tree, wanted.prints)
     needed = wanted.kernel.size + rofs.size
     layout = lay_out_disk(wanted.kernel, rofs.size, size=wanted.size)
 
@@ -95,7 +95,7 @@ def _compose(ctx: Context, wanted: BuildPlan, cache: BuildCache) -> RawImage:
                 ),
                 kernel=wanted.kernel.sha256,
                 rofs=composed.rofs.sha256,
-                read=layout.read,
+                read=composed.read,
                 boot=wanted.boot,
                 label="OSv" if wanted.kernel.payload is Payload.LZLOADER else "unknown",
             )

@@ -32,7 +32,7 @@ from osvdeploy.osv.image import Extent, RawImage
 
 DISK_NAME = "disk.raw"
 IMAGE_NAME = "image.json"
-IMAGE_VERSION = 1
+IMAGE_VERSION = 2
 
 
 def cache_directory() -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,11 +28,12 @@ from osvdeploy.events import Warned
 from osvdeploy.osv.cmdline import BootCommand, encode
 from osvdeploy.osv.filetree import Content, FileTree, HostFile, Symlink, TreeBuilder, show
 from osvdeploy.osv.kernel import Kernel
+from osvdeploy.osv.rofs import Fingerprint
 
 if TYPE_CHECKING:
     from osvdeploy.build.programs import Programs
 
-PLAN_VERSION = 1
+PLAN_VERSION = 2
 """Raised when the same inputs give other bytes than before, so that the cache does not answer with old ones."""
 
 
@@ -64,10 +66,11 @@ class ImageInputs:
 
 @dataclass(frozen=True, slots=True)
 class BuildPlan:
-    """All that a disk's bytes depend on; ``digest`` is over all of it."""
+    """All that a disk's bytes depend on; ``digest`` is over all of it. ``prints`` are of the tree's files in order."""
 
     kernel: Kernel
     tree: FileTree
+    prints: tuple[Fingerprint, ...]
     boot: BootCommand
     size: int | None
     digest: Digest
@@ -96,7 +99,8 @@ def plan(ctx: Context, inputs: ImageInputs, stats: StatCache, cache: BuildCache)
             )
         )
     pins = held_programs(ctx, inputs, stats, programs)
-    content = _tree_digest(ctx, tree, stats)
+    prints = tuple(stats.fingerprints(ctx, [file for _, file in tree.files()]))
+    content = _tree_digest(tree, prints)
     # Only now: a spec that cannot be built leaves no lock behind.
     pin_kernel(
         ctx,
@@ -116,7 +120,7 @@ def plan(ctx: Context, inputs: ImageInputs, stats: StatCache, cache: BuildCache)
             "size": inputs.size,
         }
     )
-    return BuildPlan(kernel, tree, boot, inputs.size, digest)
+    return BuildPlan(kernel, tree, prints, boot, inputs.size, digest)
 
 
 def boot_command(inputs: ImageInputs) -> BootCommand:
@@ -265,15 +269,13 @@ def _with_parents(path: bytes) -> list[bytes]:
     return [b"/".join(names[: count + 1]) for count in range(len(names))]
 
 
-def _tree_digest(ctx: Context, tree: FileTree, stats: StatCache) -> Digest:
+def _tree_digest(tree: FileTree, prints: Sequence[Fingerprint]) -> Digest:
     """Over path, kind and content of every entry in order. Each variable part is preceded by its length."""
-    digest = hashlib.sha256()
+    digest, following = hashlib.sha256(), iter(prints)
     for path, entry in tree.entries.items():
         match entry:
-            case HostFile():
-                kind, content = b"f", bytes.fromhex(stats.digest(ctx, entry))
-            case Content(content=given):
-                kind, content = b"f", hashlib.sha256(given).digest()
+            case HostFile() | Content():
+                kind, content = b"f", bytes.fromhex(next(following).sha256)
             case Symlink(target=target):
                 kind, content = b"l", target
             case _:

@@ -10,29 +10,29 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from osvdeploy.build.files import replace_file
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest
-from osvdeploy.errors import SourceChanged
-from osvdeploy.osv.filetree import HostFile, Stamp, show, stamp_of
+from osvdeploy.osv.filetree import Content, HostFile, Stamp
+from osvdeploy.osv.rofs import Fingerprint, fingerprints
 
 TICK = 2_000_000_000
 """Nanoseconds within which two changes may leave one timestamp: FAT counts in 2 s, everything else is finer."""
 
-_VERSION = 1
-_READ_SIZE = 1 << 20
+_VERSION = 2
 
 
 @dataclass(slots=True)
 class StatCache:
-    """Digests by path. ``file`` None remembers nothing beyond this process."""
+    """Digests and sketches by path. ``file`` None remembers nothing beyond this process."""
 
     file: Path | None = None
-    _known: dict[bytes, tuple[Stamp, Digest]] = field(default_factory=dict)
-    _used: dict[bytes, tuple[Stamp, Digest]] = field(default_factory=dict)
+    _known: dict[bytes, tuple[Stamp, Fingerprint]] = field(default_factory=dict)
+    _used: dict[bytes, tuple[Stamp, Fingerprint]] = field(default_factory=dict)
 
     @classmethod
     def load(cls, file: Path) -> StatCache:
@@ -41,22 +41,37 @@ class StatCache:
 
     def digest(self, ctx: Context, file: HostFile) -> Digest:
         """sha256 of a file as it was when it was found. Raises SourceChanged when it is not so any more."""
-        known = self._used.get(file.path) or self._known.get(file.path)
-        if known is not None and known[0] == file.stamp:
-            self._used[file.path] = known
-            return known[1]
+        return self.fingerprints(ctx, [file])[0].sha256
+
+    def fingerprints(self, ctx: Context, files: Sequence[HostFile | Content]) -> list[Fingerprint]:
+        """One for each of these, in order. What is not known is read. Raises SourceChanged."""
+        known, used = self._known, self._used
+        found: list[Fingerprint | None] = []
+        unknown: list[HostFile | Content] = []
+        for file in files:
+            row = used.get(file.path) or known.get(file.path) if isinstance(file, HostFile) else None
+            if row is not None and isinstance(file, HostFile) and row[0] == file.stamp:
+                used[file.path] = row
+                found.append(row[1])
+            else:
+                found.append(None)
+                unknown.append(file)
+        if not unknown:
+            return [each for each in found if each is not None]
         ctx.check()
         before = int(ctx.now().timestamp() * 1e9)
-        digest = _read(file)
-        if max(file.stamp.modified, file.stamp.changed) + TICK < before:
-            self._used[file.path] = (file.stamp, digest)
-        return digest
+        read = fingerprints(unknown, ctx.check)
+        for file, answer in zip(unknown, read, strict=True):
+            if isinstance(file, HostFile) and max(file.stamp.modified, file.stamp.changed) + TICK < before:
+                used[file.path] = (file.stamp, answer)
+        following = iter(read)
+        return [next(following) if each is None else each for each in found]
 
     def save(self, ctx: Context) -> None:
         """Keep what this run used, and nothing else. A cache that cannot be written is no error."""
         if self.file is None or self._used == self._known:
             return
-        files = {os.fsdecode(path): [*stamp, digest] for path, (stamp, digest) in self._used.items()}
+        files = {os.fsdecode(path): [*stamp, *known] for path, (stamp, known) in self._used.items()}
         body = json.dumps({"version": _VERSION, "files": files}, separators=(",", ":")).encode()
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
@@ -66,33 +81,7 @@ class StatCache:
             pass
 
 
-def _read(file: HostFile) -> Digest:
-    digest = hashlib.sha256()
-    try:
-        fd = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
-    except OSError as error:
-        raise SourceChanged(
-            f"{show(file.path)}: cannot be read: {error.strerror}",
-            hint="every file of the image must be readable, and none may go while it is built",
-        ) from None
-    try:
-        left = file.size
-        while left and (piece := os.read(fd, min(left, _READ_SIZE))):
-            digest.update(piece)
-            left -= len(piece)
-        if left or stamp_of(os.fstat(fd)) != file.stamp:
-            raise SourceChanged(
-                f"{show(file.path)}: changed while it was read",
-                hint="let nothing write to the sources while they are built",
-            )
-    except OSError as error:
-        raise SourceChanged(f"{show(file.path)}: cannot be read: {error.strerror}") from None
-    finally:
-        os.close(fd)
-    return Digest(digest.hexdigest())
-
-
-def _parse(file: Path) -> dict[bytes, tuple[Stamp, Digest]]:
+def _parse(file: Path) -> dict[bytes, tuple[Stamp, Fingerprint]]:
     try:
         checksum, _, body = file.read_bytes().partition(b"\n")
         if checksum != _checksum(body):
@@ -100,7 +89,7 @@ def _parse(file: Path) -> dict[bytes, tuple[Stamp, Digest]]:
         document = json.loads(body)
         if document["version"] != _VERSION:
             return {}
-        return {os.fsencode(path): (Stamp(*row[:5]), Digest(row[5])) for path, row in document["files"].items()}
+        return {os.fsencode(path): (Stamp(*row[:5]), Fingerprint(*row[5:])) for path, row in document["files"].items()}
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
         return {}
 

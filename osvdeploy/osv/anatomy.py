@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -18,11 +18,11 @@ from osvdeploy.digests import Digest
 from osvdeploy.errors import CommandLineInvalid, DiskInvalid, KernelInvalid
 from osvdeploy.osv.cmdline import COMMAND_LINE_LIMIT, BootCommand, decode
 from osvdeploy.osv.disk import COMMAND_LINE_END, COMMAND_LINE_OFFSET, PARTITION_SLOT, SECTOR, RandomAccess
-from osvdeploy.osv.image import Extent
+from osvdeploy.osv.image import Extent, merged
 from osvdeploy.osv.kernel import CHUNK_SIZE, KERNEL_OFFSET, SYMBOLS_SIZE, Payload, chunk_count, payload_of
 from osvdeploy.osv.kernel_facts import KernelFacts
 from osvdeploy.osv.rofs import RofsDirectory, RofsFile, RofsReader, read_rofs
-from osvdeploy.osv.rofs.format import BLOCK_SIZE, MAGIC
+from osvdeploy.osv.rofs.format import MAGIC
 
 BIGGEST = 10
 """How many of the biggest files are told."""
@@ -150,7 +150,7 @@ class Anatomy:
             if partition.tree is None:
                 extents.append(partition.extent)
             else:
-                extents += [Extent(start + each.start, start + each.end) for each in rofs_extents(partition.tree)]
+                extents += [Extent(start + each.start, start + each.end) for each in partition.tree.stored()]
         return merged(Extent(each.start, min(each.end, self.size)) for each in extents)
 
 
@@ -226,19 +226,6 @@ def totals(tree: RofsReader, *, biggest: int = BIGGEST) -> Totals:
     return Totals(len(files), directories, len(tree.nodes) - len(files) - directories, content, shared, tuple(first))
 
 
-def rofs_extents(tree: RofsReader) -> tuple[Extent, ...]:
-    """The bytes of a ROFS that OSv reads, from its start: superblock, tables, contents in whole blocks."""
-    superblock = tree.superblock
-    start = superblock.tables_block * BLOCK_SIZE
-    extents = [Extent(0, BLOCK_SIZE), Extent(start, start + superblock.tables_blocks * BLOCK_SIZE)]
-    extents += [
-        Extent(node.offset, node.offset + -(-node.size // BLOCK_SIZE) * BLOCK_SIZE)
-        for node in tree.nodes.values()
-        if isinstance(node, RofsFile)
-    ]
-    return merged(extents)
-
-
 def loader_image(source: RandomAccess, kernel: DiskKernel) -> Iterator[bytes]:
     """The loader.img that a disk was made of, in pieces: its kernel, with an empty command line and partition table."""
     head = source.pread(0, SECTOR)
@@ -257,24 +244,6 @@ def kernel_facts(source: RandomAccess, kernel: DiskKernel) -> KernelFacts | None
     if kernel.sha256 is None or kernel.extent.end > MAX_SIZE:
         return None
     return read_kernel_facts(b"".join(loader_image(source, kernel)), name="kernel")
-
-
-def merged(extents: Iterable[Extent]) -> tuple[Extent, ...]:
-    """The same bytes, ascending, those that touch as one, none empty."""
-    found: list[Extent] = []
-    start = end = -1
-    for each in sorted(extents, key=lambda each: each.start):
-        if each.end <= each.start:
-            continue
-        if each.start <= end:
-            end = max(end, each.end)
-            continue
-        if end > start:
-            found.append(Extent(start, end))
-        start, end = each.start, each.end
-    if end > start:
-        found.append(Extent(start, end))
-    return tuple(found)
 
 
 def _kernel(source: RandomAccess, head: bytes, size: int, problems: list[str]) -> DiskKernel:

@@ -1,7 +1,9 @@
 """The raw disk: boot sector and kernel of a loader.img, a command line, one partition with the ROFS.
 
-Byte for byte what OSv's scripts/build makes of the same loader.img and ROFS (scripts/imgedit.py ``setpartition`` and
-``setargs``), but for the padding behind the partition, which nothing reads.
+Boot sector, kernel, command line and partition entry are byte for byte what OSv's scripts/build makes of the same
+loader.img (scripts/imgedit.py ``setpartition`` and ``setargs``). The partition is not where scripts/build has it, right
+behind the kernel and as long as its ROFS: it begins at a multiple of 16 MiB and goes to the disk's end, so that neither
+a kernel that grows nor a tree that does moves what did not change.
 """
 
 from __future__ import annotations
@@ -9,16 +11,16 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from osvdeploy.errors import BuildError, DiskInvalid, SourceChanged
 from osvdeploy.osv.cmdline import COMMAND_LINE_LIMIT, BootCommand, decode, encode
-from osvdeploy.osv.image import Extent
+from osvdeploy.osv.image import Extent, merged
 from osvdeploy.osv.kernel import CHUNK_SIZE, KERNEL_OFFSET, Kernel, chunk_count
-from osvdeploy.osv.rofs import Rofs, RofsLayout, RofsReader, read_rofs, write_rofs
+from osvdeploy.osv.rofs import Rofs, RofsLayout, RofsReader, read_rofs, write_at
 from osvdeploy.sizes import GIB, KIB, MIB, format_size
 
 SECTOR = 512
@@ -30,8 +32,9 @@ COMMAND_LINE_END = COMMAND_LINE_OFFSET + COMMAND_LINE_LIMIT + 1
 PARTITION_SLOT = 2
 """OSv mounts its root from /dev/vblk0.1, and that index counts slots from 0 (fs/devfs/device.cc, loader.cc)."""
 
-PARTITION_ALIGNMENT = 2 * MIB
-"""Where scripts/build puts the partition: the next multiple behind the kernel."""
+PARTITION_ALIGNMENT = 16 * MIB
+"""The partition begins at the next multiple of this behind the kernel: four times the size of a usual one, so that a
+kernel which grows moves nothing. What lies between is a hole. OSv asks for whole sectors only."""
 
 DISK_UNIT = GIB
 """Clouds make volumes in whole GiB."""
@@ -42,30 +45,30 @@ FIRST_BLOCK = 512 * KIB
 _SLOT_OFFSET = 0x1BE + 16 * (PARTITION_SLOT - 1)
 _SLOT = struct.Struct("<BBHBBHII")
 _LINUX = 0x83
-_SECTOR_LIMIT = 0xFFFF_FFFF
+_REACH = 0xFFFF_FFFF * SECTOR
+"""Bytes up to which a partition table can say where a partition ends."""
+
 _COPY_SIZE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class DiskLayout:
-    """Where things stand on a disk of ``size`` bytes. ``partition`` holds the ROFS and ends with it."""
+    """Where things stand on a disk of ``size`` bytes. ``partition`` holds the ROFS and goes to the disk's end, or as
+    far as a partition table reaches."""
 
     kernel: Extent
     partition: Extent
     size: int
 
-    @property
-    def read(self) -> tuple[Extent, ...]:
-        """What something reads: boot sector and command line, kernel, file system. Nothing reads the rest."""
-        return (Extent(0, COMMAND_LINE_END), self.kernel, self.partition)
-
 
 @dataclass(frozen=True, slots=True)
 class ComposedDisk:
-    """A disk that was written."""
+    """A disk that was written. ``read`` lists, in ascending order, what something reads: boot sector and command line,
+    kernel, and what is stored of the file system. All else are holes."""
 
     layout: DiskLayout
     rofs: Rofs
+    read: tuple[Extent, ...]
 
 
 class RandomAccess(Protocol):
@@ -123,24 +126,36 @@ class Disk:
 
         return read_rofs(read_at, end - start)
 
+    def read(self) -> tuple[Extent, ...]:
+        """What something reads of the disk, in ascending order: boot sector and command line, kernel, and of the file
+        system what :meth:`RofsReader.stored` says. Raises DiskInvalid."""
+        return _read(self.kernel, self.partition, self.rofs().stored())
+
+    def places(self) -> Mapping[Extent, list[bytes]]:
+        """Where on the disk contents stand, in ascending order, and the paths that have each; empty files have none.
+        Raises DiskInvalid."""
+        start = self.partition.start
+        return {_moved(place, start): paths for place, paths in self.rofs().places().items()}
+
 
 def lay_out_disk(kernel: Kernel, rofs_size: int, *, size: int | None = None) -> DiskLayout:
-    """``size`` is the disk's, in bytes, whole GiB; None takes the smallest.
+    """``rofs_size`` is that of the ROFS back to back; ``size`` the disk's, in bytes and whole GiB, None the smallest.
 
     Raises BuildError when it is too small, or when the disk would be larger than a partition table can say.
     """
     kernel_end = KERNEL_OFFSET + kernel.chunks * CHUNK_SIZE
     start = _round_up(kernel_end, PARTITION_ALIGNMENT)
     end = start + rofs_size
-    if end // SECTOR > _SECTOR_LIMIT:
+    if end > _REACH:
         raise BuildError(f"the files take {rofs_size} bytes; a partition table reaches no further than 2 TiB")
     smallest = _round_up(end, DISK_UNIT)
     if size is not None and (size % DISK_UNIT or size < smallest):
         raise BuildError(
-            f"a disk of {size} bytes: kernel and files need {format_size(smallest)}, and disks are whole GiB",
+            f"a disk of {format_size(size)}: kernel and files need {format_size(smallest)}, and disks are whole GiB",
             hint=f'write size = "{format_size(smallest)}" under [image], or leave it out',
         )
-    return DiskLayout(Extent(KERNEL_OFFSET, kernel_end), Extent(start, end), size or smallest)
+    size = size or smallest
+    return DiskLayout(Extent(KERNEL_OFFSET, kernel_end), Extent(start, min(size, _REACH)), size)
 
 
 def compose(
@@ -154,7 +169,8 @@ def compose(
 ) -> ComposedDisk:
     """Write a new disk to ``path``; what no one reads stays a hole. ``size`` as in :func:`lay_out_disk`.
 
-    ``written`` is told, about once per MiB, how many bytes of the file system are written, and may raise.
+    ``rofs`` is laid out anew for the disk's partition. ``written`` is told, about once per MiB, how many bytes of it
+    are written, and may raise.
 
     Raises CommandLineInvalid, SourceChanged when the kernel or a file is no longer what it was, FileExistsError and
     other OSErrors of the target; what was written until then is the caller's to remove.
@@ -167,10 +183,11 @@ def compose(
         _copy_kernel(kernel, fd)
         head = os.pread(fd, COMMAND_LINE_END, 0)
         _write_at(fd, with_partition(with_line(head, line), layout.partition), 0)
-        image = write_rofs(rofs, _writer_from(fd, layout.partition.start, written))
+        placed = rofs.on_disk(layout.partition)
+        image = write_at(placed, _writer(fd, layout.partition.start, written))
     finally:
         os.close(fd)
-    return ComposedDisk(layout, image)
+    return ComposedDisk(layout, image, _read(layout.kernel, layout.partition, placed.stored))
 
 
 def release_block(block: bytes, boot: BootCommand) -> bytes:
@@ -269,14 +286,22 @@ def _copy_kernel(kernel: Kernel, target: int) -> None:
         )
 
 
-def _writer_from(fd: int, start: int, written: Callable[[int], object] | None) -> Callable[[memoryview], None]:
-    at = start
+def _read(kernel: Extent, partition: Extent, stored: Iterable[Extent]) -> tuple[Extent, ...]:
+    return merged([Extent(0, COMMAND_LINE_END), kernel, *(_moved(extent, partition.start) for extent in stored)])
 
-    def write(view: memoryview) -> None:
-        nonlocal at
-        at += _write_at(fd, view, at)
+
+def _moved(extent: Extent, by: int) -> Extent:
+    return Extent(extent.start + by, extent.end + by)
+
+
+def _writer(fd: int, start: int, written: Callable[[int], object] | None) -> Callable[[int, memoryview], None]:
+    done = 0
+
+    def write(offset: int, view: memoryview) -> None:
+        nonlocal done
+        done += _write_at(fd, view, start + offset)
         if written is not None:
-            written(at - start)
+            written(done)
 
     return write
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
 from osvdeploy.digests import Digest, digest_of
@@ -17,13 +19,27 @@ class Extent:
     end: int
 
 
+def merged(extents: Iterable[Extent]) -> tuple[Extent, ...]:
+    """The same bytes in ascending order, what touches or overlaps as one, without empty ones."""
+    result: list[Extent] = []
+    for extent in sorted(extents, key=attrgetter("start")):
+        if extent.end <= extent.start:
+            continue
+        if result and extent.start <= result[-1].end:
+            result[-1] = Extent(result[-1].start, max(result[-1].end, extent.end))
+        else:
+            result.append(extent)
+    return tuple(result)
+
+
 @dataclass(frozen=True, slots=True)
 class RawImage:
     """A raw disk on this machine.
 
-    ``digest`` is the image digest (ARCHITECTURE.md). ``size`` in bytes is whole GiB. ``read`` lists, in ascending
-    order, the ranges that something reads; the rest of the file is a hole that nothing reads. ``boot`` is the image's
-    own command line as it stands at byte 512. ``label`` is the kernel's version as far as it is known, for people.
+    ``digest`` is the image digest (ARCHITECTURE.md), ``rofs`` that of the file system
+    (:func:`osvdeploy.osv.rofs.rofs_digest`). ``size`` in bytes is whole GiB. ``read`` lists, in ascending order, the
+    ranges that something reads; the rest of the file is holes, which nothing reads. ``boot`` is the image's own command
+    line as it stands at byte 512. ``label`` is the kernel's version as far as it is known, for people.
     """
 
     path: Path

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from osvdeploy.errors import Interrupted
-from osvdeploy.osv.anatomy import look, merged
+from osvdeploy.osv.anatomy import look
 from osvdeploy.osv.cmdline import BootCommand, encode
 from osvdeploy.osv.compare import BLOCK_SIZE, Change, Comparison, Kind, Side, block_count, blocks_of, compare
 from osvdeploy.osv.filetree import FileTree, TreeBuilder
-from osvdeploy.osv.image import Extent
+from osvdeploy.osv.image import Extent, merged
 from tests.osv.images import file_trees, loader_image
 from tests.osv.rofs_files import make_rofs, tree_of
 from tests.osv.test_anatomy import MIB, disk_of, ext_superblock

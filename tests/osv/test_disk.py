@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-import hashlib
+import errno
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,28 +13,35 @@ from hypothesis import strategies as st
 from osvdeploy.errors import BuildError, CommandLineInvalid, DiskInvalid, SourceChanged
 from osvdeploy.osv.cmdline import BootCommand, encode
 from osvdeploy.osv.disk import COMMAND_LINE_END, compose, lay_out_disk, read_disk, release_block, with_partition
-from osvdeploy.osv.filetree import TreeBuilder
+from osvdeploy.osv.filetree import Content, FileTree, TreeBuilder
 from osvdeploy.osv.image import Extent
 from osvdeploy.osv.kernel import read_kernel
 from osvdeploy.osv.rofs import RofsFile, lay_out
-from tests.osv.images import boot_commands, loader_image, write_loader
+from osvdeploy.sizes import GIB, MIB
+from tests.osv.images import boot_commands, file_trees, loader_image, write_loader
 
 BOOT = BootCommand((("verbose", None),), (("A", "b c"),), ("/hello", "--port", "8080"))
-MIB = 1 << 20
 
 
 @dataclass(frozen=True)
 class Volume:
-    """A disk that is no file, as a cloud's volume is none."""
+    """A disk that is no file, as a cloud's volume is none: a composed one, with ``patches`` over its bytes."""
 
-    content: bytes
+    disk: Path
+    patches: Sequence[tuple[int, bytes]] = ()
 
     @property
     def size(self) -> int:
-        return len(self.content)
+        return self.disk.stat().st_size
 
     def pread(self, offset: int, length: int) -> bytes:
-        return self.content[offset : offset + length]
+        with self.disk.open("rb") as file:
+            content = bytearray(os.pread(file.fileno(), length, offset))
+        for start, patch in self.patches:
+            for at, value in enumerate(patch, start=start - offset):
+                if 0 <= at < len(content):
+                    content[at] = value
+        return bytes(content)
 
 
 @pytest.fixture
@@ -53,7 +62,7 @@ def head_of(disk: Path, length: int = 4 * MIB) -> bytes:
 def test_a_composed_disk_reads_back(disk: Path) -> None:
     """Kernel, command line, partition and files are found where boot sector and OSv look for them."""
     found = read_disk(disk)
-    assert (found.kernel, found.partition) == (Extent(65536, 131072), Extent(2 * MIB, 2 * MIB + 1536))
+    assert (found.kernel, found.partition) == (Extent(65536, 131072), Extent(16 * MIB, 1 << 30))
     assert found.boot == BOOT
     files = found.rofs()
     hello = files.nodes[b"/hello"]
@@ -90,19 +99,59 @@ def test_the_disk_is_whole_gigabytes_and_mostly_a_hole(disk: Path) -> None:
     assert status.st_blocks * 512 < 4 * MIB
 
 
-def test_what_is_read_is_listed_and_covers_all_that_was_written(tmp_path: Path) -> None:
-    """Outside of the listed ranges the disk holds nothing but the zeros of the kernel's own file."""
+def test_the_partition_goes_to_the_disks_end_and_does_not_move(tmp_path: Path) -> None:
+    """It begins at 16 MiB whatever the kernel's size, unless the kernel is larger than that."""
+    small = read_kernel(write_loader(tmp_path / "small.img"))
+    usual = read_kernel(write_loader(tmp_path / "usual.img", chunks=120))
+    huge = read_kernel(write_loader(tmp_path / "huge.img", chunks=600))
+    assert lay_out_disk(small, 512).partition == lay_out_disk(usual, 5 * MIB).partition == Extent(16 * MIB, GIB)
+    assert lay_out_disk(huge, 512).partition == Extent(32 * MIB, GIB)
+    assert lay_out_disk(small, 512, size=3 * GIB).partition == Extent(16 * MIB, 3 * GIB)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(file_trees())
+def test_what_is_read_is_listed_and_is_all_that_was_written(tmp_path: Path, tree: FileTree) -> None:
+    """The listed ranges ascend, do not touch, are whole sectors on the disk, hold all data of the sparse file, and are
+    what a reader of the disk finds by itself."""
     kernel = read_kernel(write_loader(tmp_path / "loader.img"))
-    builder = TreeBuilder()
-    builder.add_content(b"/hello", b"program", origin="a test")
-    composed = compose(tmp_path / "disk.raw", kernel, lay_out(builder.tree()), BOOT)
-    covered = bytearray(head_of(tmp_path / "disk.raw"))
-    for extent in composed.layout.read:
-        covered[extent.start : extent.end] = bytes(extent.end - extent.start)
-    assert not any(covered)
-    assert [extent.start for extent in composed.layout.read] == [0, 65536, 2 * MIB]
-    rofs = head_of(tmp_path / "disk.raw")[composed.layout.partition.start : composed.layout.partition.end]
-    assert hashlib.sha256(rofs).hexdigest() == composed.rofs.sha256
+    path = tmp_path / "disk.raw"
+    path.unlink(missing_ok=True)
+    composed = compose(path, kernel, lay_out(tree), BOOT)
+    ends = [0, *(extent.end for extent in composed.read)]
+    assert all(end <= extent.start < extent.end for end, extent in zip(ends, composed.read, strict=False))
+    assert all(extent.start % 512 == extent.end % 512 == 0 for extent in composed.read)
+    assert ends[-1] <= composed.layout.size
+    assert not outside(path, composed.read)
+    disk = read_disk(path)
+    assert disk.read() == composed.read
+    assert disk.rofs().digest() == composed.rofs.sha256
+    for place, paths in disk.places().items():
+        for name in paths:
+            entry = tree.entries[name]
+            assert isinstance(entry, Content)
+            assert disk.source.pread(place.start, place.end - place.start) == entry.content
+
+
+def outside(disk: Path, extents: Sequence[Extent]) -> bytes:
+    """All bytes of a sparse file that are neither zero nor within ``extents``."""
+    found = bytearray()
+    with disk.open("rb") as file:
+        at, size = 0, disk.stat().st_size
+        while at < size:
+            try:
+                start = os.lseek(file.fileno(), at, os.SEEK_DATA)
+            except OSError as error:
+                assert error.errno == errno.ENXIO
+                break
+            at = os.lseek(file.fileno(), start, os.SEEK_HOLE)
+            content = bytearray(os.pread(file.fileno(), at - start, start))
+            for extent in extents:
+                low, high = max(extent.start - start, 0), min(extent.end - start, len(content))
+                if low < high:
+                    content[low:high] = bytes(high - low)
+            found += content.strip(b"\0")
+    return bytes(found)
 
 
 @settings(max_examples=40, deadline=None)
@@ -135,9 +184,9 @@ def test_a_block_too_short_for_a_command_line_is_a_mistake_of_the_caller() -> No
 
 def test_a_disk_that_is_no_file_is_read_the_same_way(disk: Path) -> None:
     """Anything that reads at an offset is a disk."""
-    volume = Volume(head_of(disk))
+    volume = Volume(disk)
     assert read_disk(volume).boot == BOOT
-    assert read_disk(volume).rofs().nodes.keys() == read_disk(disk).rofs().nodes.keys()
+    assert read_disk(volume).rofs().nodes == read_disk(disk).rofs().nodes
 
 
 @pytest.mark.parametrize(
@@ -146,7 +195,7 @@ def test_a_disk_that_is_no_file_is_read_the_same_way(disk: Path) -> None:
         (510, b"\0", "55 AA"),
         (0x10, b"\0\0", "0 chunks"),
         (0x10, b"\xff\xff", "65535 chunks"),
-        (0x10, b"\x80\x00", "inside the kernel"),
+        (0x10, b"\x00\x02", "inside the kernel"),
         (0x1CE + 4, b"\0", "slot 2 is empty"),
         (0x1CE + 12, b"\0\0\0\0", "0 sectors"),
         (0x1CE + 8, b"\xff\xff\xff\xff", "not on a disk"),
@@ -155,30 +204,27 @@ def test_a_disk_that_is_no_file_is_read_the_same_way(disk: Path) -> None:
 )
 def test_a_damaged_disk_is_refused_with_the_reason(disk: Path, offset: int, patch: bytes, says: str) -> None:
     """Each damage that would keep OSv from booting is told apart."""
-    content = head_of(disk, 5 * MIB)
     with pytest.raises(DiskInvalid, match=says):
-        read_disk(Volume(content[:offset] + patch + content[offset + len(patch) :]))
+        read_disk(Volume(disk, [(offset, patch)]))
 
 
 def test_a_partition_without_rofs_is_named(disk: Path) -> None:
     """A disk with another file system is a disk; asking for its ROFS says what is there instead."""
-    content = head_of(disk)
-    other = read_disk(Volume(content[: 2 * MIB] + bytes(512) + content[2 * MIB + 512 :]))
+    other = read_disk(Volume(disk, [(16 * MIB, bytes(512))]))
     with pytest.raises(DiskInvalid, match="another file system"):
         other.rofs()
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    st.lists(st.tuples(st.integers(0, 2200) | st.integers(2 * MIB, 2 * MIB + 1535), st.integers(0, 255)), max_size=5)
+    st.lists(
+        st.tuples(st.integers(0, 2200) | st.integers(16 * MIB, 16 * MIB + 1023), st.binary(max_size=1)), max_size=5
+    )
 )
-def test_any_damage_is_refused_or_read(disk: Path, damage: list[tuple[int, int]]) -> None:
+def test_any_damage_is_refused_or_read(disk: Path, damage: list[tuple[int, bytes]]) -> None:
     """Random damage gives an error by name, or a disk that can be read to the end."""
-    content = bytearray(head_of(disk, 3 * MIB))
-    for at, value in damage:
-        content[at] = value
     try:
-        found = read_disk(Volume(bytes(content)))
+        found = read_disk(Volume(disk, damage))
         files = found.rofs()
         for node in files.nodes.values():
             if isinstance(node, RofsFile):
@@ -202,6 +248,15 @@ def test_a_file_system_past_two_terabytes_is_refused(tmp_path: Path) -> None:
     kernel = read_kernel(write_loader(tmp_path / "loader.img"))
     with pytest.raises(BuildError, match="2 TiB"):
         lay_out_disk(kernel, 1 << 41)
+
+
+def test_a_disk_that_is_too_small_is_refused_with_both_sizes(tmp_path: Path) -> None:
+    """What was asked for and what is needed stand in the error, and what to write instead."""
+    kernel = read_kernel(write_loader(tmp_path / "loader.img"))
+    assert lay_out_disk(kernel, GIB - 16 * MIB).size == GIB
+    with pytest.raises(BuildError, match="disk of 1GiB: kernel and files need 2GiB") as refused:
+        lay_out_disk(kernel, GIB - 16 * MIB + 512, size=GIB)
+    assert 'size = "2GiB"' in str(refused.value.hint)
 
 
 def test_an_existing_file_is_not_overwritten(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import hashlib
 import os
 import struct
 from pathlib import Path
@@ -10,7 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from osvdeploy.errors import DiskInvalid, FileTreeInvalid, SourceChanged
+from osvdeploy.osv import sources
 from osvdeploy.osv.filetree import Content, Directory, FileTree, HostFile, Symlink, TreeBuilder
+from osvdeploy.osv.image import Extent
 from osvdeploy.osv.rofs import RofsDirectory, RofsFile, RofsReader, RofsSymlink, lay_out, read_rofs, write_rofs
 from osvdeploy.osv.rofs import writer as rofs_writer
 from tests.osv.images import file_trees
@@ -19,7 +20,7 @@ from tests.osv.images import file_trees
 def write(tree: FileTree) -> bytes:
     image = bytearray()
     written = write_rofs(lay_out(tree), image.extend)
-    assert (written.size, written.sha256) == (len(image), hashlib.sha256(image).hexdigest())
+    assert (written.size, written.sha256) == (len(image), read(bytes(image)).digest())
     return bytes(image)
 
 
@@ -54,8 +55,9 @@ def test_a_torn_image_is_refused_or_read(tree: FileTree, data: st.DataObject) ->
     """Random damage gives DiskInvalid or a tree whose every byte can be read: no other error, no endless loop."""
     image = bytearray(write(tree))
     superblock = read(bytes(image)).superblock
-    first, last = superblock.tables_block * 512, len(image) - 1
-    places = st.one_of(st.integers(0, 63), st.integers(first, last))
+    first = superblock.tables_block * 512
+    tables_end = first + superblock.tables_blocks * 512 - 1
+    places = st.one_of(st.integers(0, 63), st.integers(first, tables_end))
     for at, value in data.draw(st.lists(st.tuples(places, st.integers(0, 255)), min_size=1, max_size=6)):
         image[at] = value
     cut = data.draw(st.sampled_from([len(image), len(image) - 512, 100]))
@@ -83,12 +85,26 @@ def test_the_bytes_are_those_of_the_format() -> None:
     builder.add_content("/é".encode(), b"hello", origin="a test")
     builder.add_symlink(b"/\xff", "é".encode(), origin="a test")
     image = write(builder.tree())
-    assert image[:512] == struct.pack("<8Q", 0xDEADBEAD, 1, 512, 2, 1, 2, 1, 3).ljust(512, b"\0")
-    assert image[512:1024] == b"hello".ljust(512, b"\0")
+    assert image[:512] == struct.pack("<8Q", 0xDEADBEAD, 1, 512, 1, 1, 2, 1, 3).ljust(512, b"\0")
     entries = struct.pack("<QH2s", 2, 2, "é".encode()) + struct.pack("<QH1s", 3, 1, b"\xff")
     links = struct.pack("<H2s", 2, "é".encode())
-    inodes = struct.pack("<12Q", 0x4000, 1, 0, 2, 0x8000, 2, 1, 5, 0xA000, 3, 0, 1)
-    assert image[1024:] == (entries + links + inodes).ljust(512, b"\0")
+    inodes = struct.pack("<12Q", 0x4000, 1, 0, 2, 0x8000, 2, 2, 5, 0xA000, 3, 0, 1)
+    assert image[512:1024] == (entries + links + inodes).ljust(512, b"\0")
+    assert image[1024:] == b"hello".ljust(512, b"\0")
+
+
+def test_equal_contents_are_stored_once(tmp_path: Path) -> None:
+    """Whatever their names, and whether they are files or given; empty files are stored nowhere."""
+    builder = TreeBuilder()
+    (tmp_path / "file").write_bytes(b"same" * 300)
+    builder.add_file(b"/a/file", os.fsencode(tmp_path / "file"))
+    builder.add_content(b"/given", b"same" * 300, origin="a test")
+    builder.add_content(b"/other", b"other", origin="a test")
+    for name in (b"/a/empty", b"/empty"):
+        builder.add_content(name, b"", origin="a test")
+    image = write(builder.tree())
+    assert len(image) == 512 * (1 + 1 + 3 + 1)
+    assert list(read(image).places().values()) == [[b"/a/file", b"/given"], [b"/other"]]
 
 
 def test_an_empty_tree_is_a_root() -> None:
@@ -100,7 +116,7 @@ def test_an_empty_tree_is_a_root() -> None:
 
 def test_files_larger_than_a_buffer_are_copied_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Contents that span buffers, and fill one exactly, come out as they went in."""
-    monkeypatch.setattr(rofs_writer, "BUFFER_SIZE", 2048)
+    monkeypatch.setattr(sources, "BUFFER_SIZE", 2048)
     builder = TreeBuilder()
     for size in (0, 1, 511, 512, 513, 1024, 1536, 2048, 2049, 4096, 10_000):
         path = tmp_path / str(size)
@@ -144,7 +160,7 @@ def test_a_file_that_changes_under_the_writer_is_named(tmp_path: Path, change: s
 @pytest.mark.parametrize("size", [10, 3000, 100_000])
 def test_a_sink_that_fails_ends_the_write(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     """The sink's own error comes out, early or late, and no thread is left waiting."""
-    monkeypatch.setattr(rofs_writer, "BUFFER_SIZE", 2048)
+    monkeypatch.setattr(sources, "BUFFER_SIZE", 2048)
 
     def full(view: memoryview) -> None:
         raise OSError(28, "No space left on device")
@@ -174,6 +190,7 @@ def _image(inodes: list[tuple[int, int, int, int]], entries: list[tuple[int, byt
 
 
 ROOT = (0x4000, 1, 0, 1)
+TWO = [(0x4000, 1, 0, 2), (0x8000, 2, 2, 600), (0x8000, 3, 3, 5)]
 
 
 @pytest.mark.parametrize(
@@ -184,6 +201,9 @@ ROOT = (0x4000, 1, 0, 1)
         (_image([(0x4000, 1, 0, 1), (0x4000, 2, 1, 1)], [(2, b"a"), (1, b"b")], []), "reached twice"),
         (_image([(0x4000, 1, 0, 2), (0x8000, 2, 0, 0)], [(2, b"a"), (2, b"a")], []), "there twice"),
         (_image([ROOT], [(2, b"a")], []), "inode 2 of 1"),
+        (_image([ROOT, (0x8000, 2, 1, 3)], [(2, b"a")], []), "/a at byte 512 and the tables.* overlap"),
+        (_image([ROOT, (0x8000, 2, 0, 3)], [(2, b"a")], []), "/a at byte 0 and the superblock.* overlap"),
+        (_image(TWO, [(2, b"a"), (3, b"b")], []) + bytes(2048), "/b at byte 1536 and /a.* overlap"),
         (_image([ROOT, (0x8000, 2, 1, 513)], [(2, b"a")], []), "past the image"),
         (_image([ROOT, (0x8000, 3, 1, 1)], [(2, b"a")], []), "says it is inode 3"),
         (_image([ROOT, (0xA000, 2, 1, 1)], [(2, b"a")], [b"x"]), "link 1 of 1"),
@@ -202,8 +222,10 @@ def test_a_wrong_image_is_refused_with_the_reason(image: bytes, says: str) -> No
 
 def test_two_names_for_one_file_are_read() -> None:
     """Hard links, which other writers may emit, are two paths to one inode."""
-    reader = read(_image([(0x4000, 1, 0, 2), (0x8000, 2, 1, 3)], [(2, b"a"), (2, b"b")], []))
+    image = _image([(0x4000, 1, 0, 2), (0x8000, 2, 2, 3)], [(2, b"a"), (2, b"b")], []) + b"yes".ljust(512, b"\0")
+    reader = read(image)
     assert reader.nodes[b"/a"] == reader.nodes[b"/b"]
+    assert reader.places() == {Extent(1024, 1027): [b"/a", b"/b"]}
 
 
 @pytest.mark.parametrize(
@@ -237,7 +259,7 @@ def test_a_program_is_found_as_osv_would_find_it(path: bytes, found: bool) -> No
 @given(st.integers(2, 5))
 def test_memory_does_not_grow_with_the_file(monkeypatch: pytest.MonkeyPatch, buffers: int) -> None:
     """Whatever the size of a file, no more is handed on at once than one buffer."""
-    monkeypatch.setattr(rofs_writer, "BUFFER_SIZE", 1024)
+    monkeypatch.setattr(sources, "BUFFER_SIZE", 1024)
     pieces: list[int] = []
     builder = TreeBuilder()
     builder.add_content(b"/file", bytes(buffers * 5000), origin="a test")

@@ -47,7 +47,7 @@ def test_a_qcow2_is_told_by_its_first_bytes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "says", "hint"),
     [
-        (gzip.compress(b"disk"), "compressed with gzip", "gunzip -k "),
+        (gzip.compress(b"disk", mtime=0), "compressed with gzip", "gunzip -k "),
         (b"\xfd7zXZ\0...", "compressed with xz", "unxz"),
         (b"KDMV" + bytes(100), "VMDK", "qemu-img convert"),
         (bytes(64) + b"\x7f\x10\xda\xbe" + bytes(100), "VDI", "qemu-img convert"),

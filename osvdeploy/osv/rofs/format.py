@@ -1,15 +1,20 @@
 """ROFS on disk, version 1 (OSv: fs/rofs/rofs.hh, fs/rofs/rofs_vfsops.cc, scripts/gen-rofs-img.py). Little endian.
 
 Block 0 is the superblock; file contents are contiguous, each from the start of a block; one run of blocks holds the
-tables: directory entries, link targets, inodes, packed without alignment. Inode numbers count from 1; inode 1 is the
+tables: directory entries, link targets, inodes, packed without alignment. Where contents and tables stand is free, and
+two files may have one content. Inode numbers count from 1; inode 1 is the
 root. A directory's entries are contiguous in the table of entries.
 """
 
 from __future__ import annotations
 
+import hashlib
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
+
+from osvdeploy.digests import Digest
 
 BLOCK_SIZE = 512
 MAGIC = 0xDEADBEAD
@@ -58,3 +63,16 @@ class Superblock:
 def blocks(size: int) -> int:
     """Blocks that ``size`` bytes take."""
     return -(-size // BLOCK_SIZE)
+
+
+def rofs_digest(head: bytes, contents: Iterable[Digest]) -> Digest:
+    """The digest that names a ROFS: sha256 over ``head``, its superblock and tables, whole blocks of both, and the raw
+    sha256 of each content that is not empty, in the order of their places and once for each place.
+
+    The tables say where each content stands and how long it is, so nothing that OSv reads of an image can change
+    without it; what lies between is not read, and not in it.
+    """
+    digest = hashlib.sha256(head)
+    for content in contents:
+        digest.update(bytes.fromhex(content))
+    return Digest(digest.hexdigest())

@@ -6,12 +6,16 @@ they are asked for.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TypeAlias
 
+from osvdeploy.digests import Digest
 from osvdeploy.errors import DiskInvalid
 from osvdeploy.osv.filetree import PATH_LIMIT, resolve, show
+from osvdeploy.osv.image import Extent, merged
 from osvdeploy.osv.rofs.format import (
     BLOCK_SIZE,
     ENTRY_HEAD,
@@ -25,6 +29,7 @@ from osvdeploy.osv.rofs.format import (
     VERSION,
     Mode,
     Superblock,
+    rofs_digest,
 )
 
 STREAM_SIZE = 1 << 20
@@ -67,7 +72,10 @@ RofsNode: TypeAlias = RofsFile | RofsDirectory | RofsSymlink
 
 @dataclass(frozen=True, slots=True)
 class RofsReader:
-    """A parsed image: ``nodes`` maps guest paths (root ``b"/"``) to what stands there, parents before children."""
+    """A parsed image: ``nodes`` maps guest paths (root ``b"/"``) to what stands there, parents before children.
+
+    No two contents overlap, unless they are one.
+    """
 
     superblock: Superblock
     nodes: Mapping[bytes, RofsNode]
@@ -89,6 +97,35 @@ class RofsReader:
     def resolve(self, path: bytes) -> bytes | None:
         """The path without links that ``path`` means, followed as OSv follows them; None where it leads nowhere."""
         return resolve(path, lambda name: _seen(self.nodes.get(name)))
+
+    def places(self) -> Mapping[Extent, list[bytes]]:
+        """Where contents stand in the image, to their last byte, in ascending order, and the paths that have each;
+        empty files have none."""
+        found: dict[Extent, list[bytes]] = {}
+        for path, node in self.nodes.items():
+            if isinstance(node, RofsFile) and node.size:
+                found.setdefault(Extent(node.offset, node.offset + node.size), []).append(path)
+        return {place: sorted(found[place]) for place in sorted(found, key=attrgetter("start"))}
+
+    def stored(self) -> tuple[Extent, ...]:
+        """What OSv reads of the image, in whole blocks and ascending order: superblock, tables, contents."""
+        tables = self.superblock.tables_block * BLOCK_SIZE
+        found = [Extent(0, BLOCK_SIZE), Extent(tables, tables + self.superblock.tables_blocks * BLOCK_SIZE)]
+        return merged(
+            [*found, *(Extent(each.start, -(-each.end // BLOCK_SIZE) * BLOCK_SIZE) for each in self.places())]
+        )
+
+    def digest(self) -> Digest:
+        """The digest that names the image (:func:`osvdeploy.osv.rofs.rofs_digest`), from all that it holds."""
+        first, count = self.superblock.tables_block, self.superblock.tables_blocks
+        head = self._read_at(0, BLOCK_SIZE) + self._read_at(first * BLOCK_SIZE, count * BLOCK_SIZE)
+        return rofs_digest(head, (self._digest(place) for place in self.places()))
+
+    def _digest(self, place: Extent) -> Digest:
+        digest = hashlib.sha256()
+        for piece in self.stream(RofsFile(0, place.start, place.end - place.start)):
+            digest.update(piece)
+        return Digest(digest.hexdigest())
 
     def file(self, path: bytes) -> RofsFile | None:
         """The regular file that ``path`` leads to, links followed as OSv follows them; None where there is none."""
@@ -112,7 +149,20 @@ def read_rofs(read_at: ReadAt, size: int) -> RofsReader:
     links, at = _links(tables, at, superblock.links)
     inodes = _inodes(tables, at, superblock.inodes)
     nodes = _walk(_Tables(entries, links, inodes, size))
-    return RofsReader(superblock, nodes, read_at)
+    reader = RofsReader(superblock, nodes, read_at)
+    _check_places(reader)
+    return reader
+
+
+def _check_places(reader: RofsReader) -> None:
+    tables = reader.superblock.tables_block * BLOCK_SIZE
+    end, before = BLOCK_SIZE, "the superblock"
+    standing = {Extent(tables, tables + reader.superblock.tables_blocks * BLOCK_SIZE): [b""], **reader.places()}
+    for place in sorted(standing, key=attrgetter("start")):
+        name = show(standing[place][0]) or "the tables"
+        if place.start < end:
+            raise DiskInvalid(f"ROFS: {name} at byte {place.start} and {before}, which ends at {end}, overlap")
+        end, before = place.end, name
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,24 +1,25 @@
-"""Writes a ROFS in one sequential pass: superblock, contents in the order of the tree, tables.
+"""Lays a tree out as a ROFS, and writes it.
 
-The whole layout follows from names and sizes, so it is known before the first byte is read. One thread fills large
-buffers and writes them, another hashes them; both spend their time outside the interpreter lock. Memory is the tables
-and the buffers, whatever the sizes of the files.
+The superblock stands first and the tables right behind it: their place is the same in every version of an image. Equal
+contents are stored once. Where contents stand is decided in one of two ways: back to back, which is the smallest image,
+or on a disk, where what did not change keeps its place between versions (osvdeploy.osv.rofs.placement). Both follow
+from paths and contents alone.
+
+Every byte is known from the contents' digests and sizes before one of them is read, and so is the image's digest.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
-import queue
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 from osvdeploy.digests import Digest
-from osvdeploy.errors import FileTreeInvalid, SourceChanged
-from osvdeploy.osv.filetree import Content, Directory, FileTree, HostFile, Symlink, show, stamp_of
+from osvdeploy.errors import FileTreeInvalid
+from osvdeploy.osv.filetree import Content, Directory, FileTree, HostFile, Symlink
+from osvdeploy.osv.image import Extent
+from osvdeploy.osv.rofs.fingerprint import Fingerprint, fingerprints
 from osvdeploy.osv.rofs.format import (
     BLOCK_SIZE,
     ENTRY_HEAD,
@@ -29,60 +30,213 @@ from osvdeploy.osv.rofs.format import (
     Mode,
     Superblock,
     blocks,
+    rofs_digest,
 )
+from osvdeploy.osv.rofs.placement import place
+from osvdeploy.osv.sources import read_files
 
-BUFFER_SIZE = 1 << 20
-"""Bytes per write and per hash update: large enough that the calls cost nothing, small enough for a CPU's cache."""
+_TABLES_BLOCK = 1
+_PIECE = 1 << 20
+_DIRECTORY, _FILE, _SYMLINK = int(Mode.DIRECTORY), int(Mode.FILE), int(Mode.SYMLINK)
 
-_BUFFERS = 6
-_OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
-_ZEROS = bytes(BLOCK_SIZE)
+_NO_CONTENT = -1
+"""In place of a content's index: an empty file, which stands nowhere."""
+
+WriteAt = Callable[[int, memoryview], object]
+"""Takes bytes of the image by their offset, all of them, before it returns."""
 
 Sink = Callable[[memoryview], object]
 """Takes the next bytes of the image, all of them, before it returns."""
 
 
+class Placed(NamedTuple):
+    """A content from block ``block`` on, and a file that has it."""
+
+    block: int
+    file: HostFile | Content
+    fingerprint: Fingerprint
+
+    @property
+    def extent(self) -> Extent:
+        """In bytes, up to the end of its last block."""
+        start = self.block * BLOCK_SIZE
+        return Extent(start, start + blocks(self.file.size) * BLOCK_SIZE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Tree:
+    """What the tables say, but for where contents stand. ``inodes``: mode, value and count of each, where a file's
+    value is the index of its content. ``files`` and ``prints`` are of contents that are all different, in the tree's
+    order. Plain lists: there are 50,000 of each, and the collector looks at every object."""
+
+    names: bytes
+    entries: int
+    links: int
+    inodes: Sequence[tuple[int, int, int]]
+    files: Sequence[HostFile | Content]
+    prints: Sequence[Fingerprint]
+
+    @property
+    def superblock(self) -> Superblock:
+        size = len(self.names) + len(self.inodes) * INODE.size
+        return Superblock(_TABLES_BLOCK, blocks(size), self.entries, self.links, len(self.inodes))
+
+    def tables(self, starts: Sequence[int]) -> bytes:
+        """Entries, links, inodes; ``starts`` has the block of each content."""
+        pack, rows = INODE.pack, [self.names]
+        for number, (mode, value, count) in enumerate(self.inodes, start=1):
+            if mode == _FILE:
+                value = 0 if value == _NO_CONTENT else starts[value]
+            rows.append(pack(mode, number, value, count))
+        return b"".join(rows)
+
+
 @dataclass(frozen=True, slots=True)
 class RofsLayout:
-    """Where everything stands. ``contents`` lists, in ascending order, what is to be copied to which block."""
+    """Where everything stands. ``starts`` has the block of each content of the tree."""
 
     superblock: Superblock
-    contents: tuple[tuple[int, HostFile | Content], ...]
-    tables: bytes
+    _tree: _Tree
+    _starts: Sequence[int]
+
+    @property
+    def contents(self) -> list[Placed]:
+        """All different contents that are not empty, in ascending order of their places."""
+        starts, files, prints = self._starts, self._tree.files, self._tree.prints
+        return [Placed(starts[index], files[index], prints[index]) for index in self._ascending()]
+
+    def _ascending(self) -> list[int]:
+        return sorted(range(len(self._starts)), key=self._starts.__getitem__)
+
+    @property
+    def tables(self) -> bytes:
+        """Entries, links, inodes, and zeros up to the end of their last block."""
+        return self._tree.tables(self._starts).ljust(self.superblock.tables_blocks * BLOCK_SIZE, b"\0")
 
     @property
     def size(self) -> int:
-        """Bytes of the whole image, a multiple of 512."""
-        return (self.superblock.tables_block + self.superblock.tables_blocks) * BLOCK_SIZE
+        """Bytes up to the end of the last thing that is stored, a multiple of 512."""
+        return self.stored[-1].end
+
+    @property
+    def stored(self) -> tuple[Extent, ...]:
+        """What OSv reads, in whole blocks and ascending order: superblock, tables, contents."""
+        found: list[Extent] = []
+        start, end = 0, (self.superblock.tables_block + self.superblock.tables_blocks) * BLOCK_SIZE
+        for index in self._ascending():
+            at = self._starts[index] * BLOCK_SIZE
+            if at != end:
+                found.append(Extent(start, end))
+                start = at
+            end = at + blocks(self._tree.files[index].size) * BLOCK_SIZE
+        return (*found, Extent(start, end))
+
+    def on_disk(self, partition: Extent) -> RofsLayout:
+        """The same tree in a partition that goes to the disk's end, each content at a place of its own choice; back to
+        back as before where the partition is too full for that."""
+        tree = self._tree
+        first = partition.start + (self.superblock.tables_block + self.superblock.tables_blocks) * BLOCK_SIZE
+        places = place([file.size for file in tree.files], tree.prints, first=first, end=partition.end)
+        if places is None:
+            return self
+        starts = [(at - partition.start) // BLOCK_SIZE for at in places]
+        return RofsLayout(self.superblock, tree, starts)
 
 
 @dataclass(frozen=True, slots=True)
 class Rofs:
-    """A ROFS that was written: ``size`` in bytes, ``sha256`` over all of them."""
+    """A ROFS that was written: ``size`` in bytes to the end of the last thing stored, ``sha256`` as
+    :func:`rofs_digest` defines it, ``contents`` the number of different ones."""
 
     size: int
     sha256: Digest
-    files: int
+    contents: int
 
 
-def lay_out(tree: FileTree) -> RofsLayout:
-    """Decide every byte but the contents of files.
+def lay_out(tree: FileTree, prints: Sequence[Fingerprint] | None = None) -> RofsLayout:
+    """Decide every byte but the contents of files: back to back, the smallest image. See :meth:`RofsLayout.on_disk`.
 
-    Raises FileTreeInvalid when the tables grow past what OSv can load.
+    ``prints``: what ``tree.files()`` hold, in that order; None reads them all.
+
+    Raises FileTreeInvalid when the tables grow past what OSv can load, SourceChanged where files are read.
     """
+    parts = _parts(tree, fingerprints([file for _, file in tree.files()]) if prints is None else prints)
+    superblock = parts.superblock
+    if superblock.tables_blocks * BLOCK_SIZE > TABLES_LIMIT or superblock.inodes > INODE_LIMIT:
+        raise FileTreeInvalid(
+            f"{superblock.inodes} files and directories take {superblock.tables_blocks * BLOCK_SIZE} bytes of ROFS "
+            f"tables; at most {TABLES_LIMIT}",
+            hint="pack them into fewer files, or leave some out with `exclude`",
+        )
+    starts, at = [], superblock.tables_block + superblock.tables_blocks
+    for file in parts.files:
+        starts.append(at)
+        at += blocks(file.size)
+    return RofsLayout(superblock, parts, starts)
+
+
+def write_at(layout: RofsLayout, write: WriteAt) -> Rofs:
+    """Write all that is stored, in ascending order and in pieces of at most 1 MiB; between them nothing is written.
+
+    Raises SourceChanged when a file is no longer what it was when the tree was made, and what ``write`` raises.
+    """
+    head = layout.superblock.pack() + layout.tables
+    for at in range(0, len(head), _PIECE):
+        write(at, memoryview(head)[at : at + _PIECE])
+    contents = layout.contents
+    at, before = 0, -1
+    with closing(read_files([content.file for content in contents])) as buffers:
+        for view, pieces in buffers:
+            # Contents that follow one another on the disk do so in the buffer too: they are written in one call.
+            begin = end = target = 0
+            for index, start, stop in pieces:
+                if index != before:
+                    at, before = contents[index].block * BLOCK_SIZE, index
+                if begin == end:
+                    begin, target = start, at
+                elif target + (start - begin) != at:
+                    write(target, view[begin:end])
+                    begin, target = start, at
+                at += stop - start
+                # With the zeros that lead to the end of its last block.
+                end = -(-stop // BLOCK_SIZE) * BLOCK_SIZE
+            if end > begin:
+                write(target, view[begin:end])
+    digest = rofs_digest(head, (content.fingerprint.sha256 for content in contents))
+    return Rofs(layout.size, digest, len(contents))
+
+
+def write_rofs(layout: RofsLayout, sink: Sink) -> Rofs:
+    """As :func:`write_at`, as one stream from the image's first byte to its last, with zeros for what is not stored."""
+    end = 0
+
+    def write(offset: int, view: memoryview) -> None:
+        nonlocal end
+        for at in range(end, offset, _PIECE):
+            sink(memoryview(bytes(min(_PIECE, offset - at))))
+        sink(view)
+        end = offset + len(view)
+
+    return write_at(layout, write)
+
+
+def _parts(tree: FileTree, prints: Sequence[Fingerprint]) -> _Tree:
     children = _children(tree)
     numbers = {path: number for number, path in enumerate(tree.entries, start=1)}
-    placed, first_free = _place(tree)
+    following = iter(prints)
+    files: list[HostFile | Content] = []
+    different: list[Fingerprint] = []
+    known: dict[Digest, int] = {}
     entries: list[bytes] = []
     links: list[bytes] = []
-    inodes: list[bytes] = []
+    inodes: list[tuple[int, int, int]] = []
     entry_count = 0
-    pack_inode, pack_entry = INODE.pack, ENTRY_HEAD.pack
-    for (path, entry), number in zip(tree.entries.items(), numbers.values(), strict=True):
+    pack_entry = ENTRY_HEAD.pack
+    for path, entry in tree.entries.items():
         kind = type(entry)
         if kind is Directory:
             paths = children[path]
-            inodes.append(pack_inode(Mode.DIRECTORY, number, entry_count, len(paths)))
+            inodes.append((_DIRECTORY, entry_count, len(paths)))
             start = len(path) + (path != b"/")
             for child in paths:
                 # OSv skips ahead by this length in bytes, so it must be that of the bytes, not of the text.
@@ -91,42 +245,19 @@ def lay_out(tree: FileTree) -> RofsLayout:
             entry_count += len(paths)
         elif kind is Symlink:
             target = cast(Symlink, entry).target
-            inodes.append(pack_inode(Mode.SYMLINK, number, len(links) // 2, 1))
+            inodes.append((_SYMLINK, len(links) // 2, 1))
             links.append(LINK_HEAD.pack(len(target)))
             links.append(target)
         else:
-            inodes.append(pack_inode(Mode.FILE, number, placed[path], cast("HostFile | Content", entry).size))
-    tables = b"".join([*entries, *links, *inodes])
-    if len(tables) > TABLES_LIMIT or len(numbers) > INODE_LIMIT:
-        raise FileTreeInvalid(
-            f"{len(numbers)} files and directories take {len(tables)} bytes of ROFS tables; at most {TABLES_LIMIT}",
-            hint="pack them into fewer files, or leave some out with `exclude`",
-        )
-    superblock = Superblock(first_free, blocks(len(tables)), entry_count, len(links) // 2, len(numbers))
-    return RofsLayout(superblock, tuple((placed[path], file) for path, file in tree.files()), tables)
-
-
-def write_rofs(layout: RofsLayout, sink: Sink) -> Rofs:
-    """Write the image to ``sink`` from its first byte to its last.
-
-    Raises SourceChanged when a file is no longer what it was when the tree was made, and what ``sink`` raises.
-    """
-    with _pipeline(sink) as stream:
-        stream.put(layout.superblock.pack())
-        at = 1
-        for block, file in layout.contents:
-            if block != at:
-                raise AssertionError(f"block {block} follows block {at}")
-            if isinstance(file, Content):
-                stream.put(file.content)
-            else:
-                stream.copy(file)
-            stream.pad()
-            at += blocks(file.size)
-        stream.put(layout.tables)
-        stream.pad()
-        digest = stream.finish()
-    return Rofs(layout.size, digest, len(layout.contents))
+            file, fingerprint = cast("HostFile | Content", entry), next(following)
+            size, index = file.size, _NO_CONTENT
+            if size:
+                index = known.setdefault(fingerprint.sha256, len(files))
+                if index == len(files):
+                    files.append(file)
+                    different.append(fingerprint)
+            inodes.append((_FILE, index, size))
+    return _Tree(b"".join([*entries, *links]), entry_count, len(links) // 2, inodes, files, different)
 
 
 def _children(tree: FileTree) -> Mapping[bytes, list[bytes]]:
@@ -136,130 +267,3 @@ def _children(tree: FileTree) -> Mapping[bytes, list[bytes]]:
         if path != b"/":
             children[path[: path.rfind(b"/")] or b"/"].append(path)
     return children
-
-
-def _place(tree: FileTree) -> tuple[Mapping[bytes, int], int]:
-    """First block of each file, and the first block behind them all.
-
-    The one place that decides where contents go: the format lets files share blocks and leaves gaps alone, the
-    sequential writer above needs them in order.
-    """
-    placed: dict[bytes, int] = {}
-    at = 1
-    for path, file in tree.files():
-        placed[path] = at
-        at += blocks(file.size)
-    return placed, at
-
-
-class _Stream:
-    """Fills buffers and writes them in this thread; a second one hashes them.
-
-    Hashing takes about as long as reading and writing together, so this division keeps both threads busy.
-    """
-
-    def __init__(self, sink: Sink) -> None:
-        self._sink = sink
-        self._digest = hashlib.sha256()
-        self._free: queue.SimpleQueue[memoryview] = queue.SimpleQueue()
-        self._full: queue.SimpleQueue[tuple[memoryview, int] | None] = queue.SimpleQueue()
-        for _ in range(_BUFFERS):
-            self._free.put(memoryview(bytearray(BUFFER_SIZE)))
-        self._view = self._free.get()
-        self._at = 0
-        self._thread = threading.Thread(target=self._hash, name="rofs-digest", daemon=True)
-        self._thread.start()
-
-    def put(self, content: bytes) -> None:
-        rest = memoryview(content)
-        while len(rest):
-            count = min(len(rest), BUFFER_SIZE - self._at)
-            self._view[self._at : self._at + count] = rest[:count]
-            self._advance(count)
-            rest = rest[count:]
-
-    def copy(self, file: HostFile) -> None:
-        try:
-            # O_NONBLOCK: a pipe put in the file's place since must not hang the build.
-            fd = os.open(file.path, _OPEN_FLAGS)
-        except OSError as error:
-            raise SourceChanged(
-                f"{show(file.path)}: gone since the build began: {error.strerror}",
-                hint="let nothing write to the sources while they are built",
-            ) from None
-        try:
-            at, size = self._at, file.stamp[2]
-            if size < BUFFER_SIZE - at:
-                # Most files: one read, no loop. This path decides what 10,000 files take.
-                got = os.readv(fd, (self._view[at : at + size],)) if size else 0
-                self._at = at + got
-                left = size - got
-            else:
-                left = size
-            if left:
-                left = self._copy_rest(fd, left)
-            # Read first, then asked: if the stamp is still the one of the scan, nothing was written in between.
-            if stamp_of(os.fstat(fd)) != file.stamp or left:
-                raise SourceChanged(
-                    f"{show(file.path)}: changed while it was built",
-                    hint="let nothing write to the sources while they are built",
-                )
-        finally:
-            os.close(fd)
-
-    def _copy_rest(self, fd: int, left: int) -> int:
-        """Returns how many bytes the file was too short."""
-        while left:
-            count = min(left, BUFFER_SIZE - self._at)
-            got = os.readv(fd, (self._view[self._at : self._at + count],))
-            if got == 0:
-                break
-            self._advance(got)
-            left -= got
-        return left
-
-    def pad(self) -> None:
-        """Zeros up to the next block. A buffer is whole blocks, so padding never spans two."""
-        rest = -self._at % BLOCK_SIZE
-        if rest:
-            self._view[self._at : self._at + rest] = _ZEROS[:rest]
-            self._advance(rest)
-
-    def finish(self) -> Digest:
-        """Write what is left; the digest of everything."""
-        self._give()
-        self.close()
-        return Digest(self._digest.hexdigest())
-
-    def close(self) -> None:
-        """End the other thread when it has hashed what it was given."""
-        self._full.put(None)
-        self._thread.join()
-
-    def _advance(self, count: int) -> None:
-        self._at += count
-        if self._at == BUFFER_SIZE:
-            self._give()
-            self._view = self._free.get()
-            self._at = 0
-
-    def _give(self) -> None:
-        # The other thread may be done with the buffer first, but only this one takes it to be filled again.
-        self._full.put((self._view, self._at))
-        self._sink(self._view[: self._at])
-
-    def _hash(self) -> None:
-        while (item := self._full.get()) is not None:
-            view, count = item
-            self._digest.update(view[:count])
-            self._free.put(view)
-
-
-@contextmanager
-def _pipeline(sink: Sink) -> Iterator[_Stream]:
-    stream = _Stream(sink)
-    try:
-        yield stream
-    except BaseException:
-        stream.close()
-        raise
