@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import urllib.error
 import urllib.request
 import zlib
@@ -17,7 +18,7 @@ from osvdeploy.demo.toolchain import Compiler, compile_program
 from osvdeploy.osv.cmdline import BootCommand, with_environment
 from osvdeploy.osv.console import Fault, Reached, read_boot_log
 from osvdeploy.osv.disk import compose, release_block
-from osvdeploy.osv.filetree import Content, Directory, FileTree, Symlink, TreeBuilder
+from osvdeploy.osv.filetree import Content, Directory, FileTree, HostFile, Symlink, TreeBuilder
 from osvdeploy.osv.kernel import Kernel, Payload, read_kernel
 from osvdeploy.osv.rofs import lay_out
 from osvdeploy.sizes import KIB, MIB
@@ -96,6 +97,8 @@ static void show(const char *directory)
             hex(path, (long)strlen(path));
             printf(" ");
             hex(target, readlink(path, target, sizeof target));
+            if (stat(path, &status) == 0 && S_ISREG(status.st_mode))
+                printf(" %ld %08x", (long)status.st_size, crc32_of(path));
         } else if (S_ISDIR(status.st_mode)) {
             printf("directory ");
             hex(path, (long)strlen(path));
@@ -329,6 +332,43 @@ def test_osv_sees_the_tree_that_was_written(kernel: Kernel, tmp_path: Path) -> N
     assert shown_files(console) == written_files(tree)
 
 
+def test_osv_reads_ten_thousand_files_as_they_are(kernel: Kernel, tmp_path: Path) -> None:
+    """Deep paths, names of 255 bytes that are no ASCII, empty files, equal ones, large ones, and links over links: the
+    guest lists all of them, and its digests are this machine's. And again when one file has grown and moved others."""
+    chance = random.Random(7)
+    noise = chance.randbytes(4 * MIB)
+    sizes = [0, 1, 511, 512, 513, 4095, 4096, 32767, 32768, 40_000]
+    contents = {}
+    for number in range(9_900):
+        deep = b"".join(b"d%d/" % (number // 7**level % 7) for level in range(number % 9))
+        size = chance.choice(sizes) if number % 10 == 0 else chance.randrange(900)
+        start = 0 if number % 50 == 0 else chance.randrange(4 * MIB - size)
+        contents[b"/tree/" + deep + b"f%d" % number] = noise[start : start + size]
+    for number in range(90):
+        name = b"%03d" % number + ("é漢🙂" * 40).encode()[: 252 - 252 % 9]
+        contents[b"/names/" + name + b"\xff" * (255 - len(name))] = noise[number : number + 300]
+    contents[b"/" + b"/".join([b"n" * 250] * 14) + b"/end"] = b"far down"
+    for number, size in enumerate((600_000, 1 * MIB, 3 * MIB + 5)):
+        contents[b"/large/%d" % number] = noise[number : number + size]
+    program = program_of(SHOW_FILES, tmp_path, "show")
+    for grown in (0, 30_000):
+        contents[b"/tree/d1/grows"] = noise[: 10_000 + grown]
+        builder = TreeBuilder()
+        builder.add_file(b"/show", os.fsencode(program))
+        for path, content in contents.items():
+            builder.add_content(path, content, origin="the test")
+        for number in range(12):
+            target = b"l%d" % (number - 1) if number else b"../large/2"
+            builder.add_symlink(b"/links/l%d" % number, target, origin="the test")
+        builder.add_symlink(b"/links/away", b"/nowhere", origin="the test")
+        tree = builder.tree()
+        assert sum(isinstance(entry, Content) for entry in tree.entries.values()) >= 9_990
+        disk = write(tmp_path / f"disk-{grown}.raw", kernel, tree, BootCommand((), (), ("/show",)))
+        with running(disk) as machine:
+            console = machine.wait_until_off().decode(errors="replace")
+        assert shown_files(console) == written_files(tree)
+
+
 def shown_files(console: str) -> dict[bytes, tuple[str, ...]]:
     shown = {}
     for line in console.replace("\r", "").split("\n"):
@@ -346,11 +386,14 @@ def written_files(tree: FileTree) -> dict[bytes, tuple[str, ...]]:
             case Directory():
                 written[path] = ("directory",)
             case Symlink(target):
-                written[path] = ("link", target.hex())
-            case Content(content):
-                written[path] = ("file", str(len(content)), f"{zlib.crc32(content):08x}")
+                file = tree.file(path)
+                written[path] = ("link", target.hex(), *(size_and_digest(file) if file else ()))
             case _:
-                content = Path(os.fsdecode(entry.path)).read_bytes()
-                written[path] = ("file", str(len(content)), f"{zlib.crc32(content):08x}")
+                written[path] = ("file", *size_and_digest(entry))
     del written[b"/"]
     return written
+
+
+def size_and_digest(file: HostFile | Content) -> tuple[str, str]:
+    content = file.content if isinstance(file, Content) else Path(os.fsdecode(file.path)).read_bytes()
+    return str(len(content)), f"{zlib.crc32(content):08x}"
