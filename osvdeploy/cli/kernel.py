@@ -33,18 +33,28 @@ def kernel() -> None:
 @click.option("--symbols", is_flag=True, help="List the names that programs can bind to, and nothing else.")
 @command
 def inspect(ctx: Context, named: str, symbols: bool) -> Result:
-    """Unpack a kernel and say what it is: version, drivers, exported names, boot options and more.
+    """Unpack a kernel and say what it is: version, drivers, exported names, boot options and more; and where it serves,
+    with the rules that speak against it.
 
     What its bytes do not tell is "unknown". Example: osvdeploy kernel inspect build/last/loader.img
     """
     from osvdeploy import api
+    from osvdeploy.checks.preflight import where_it_serves
+    from osvdeploy.cli.tables import table
 
     found = api.inspect_kernel(ctx, named)
     names = sorted(name.decode("utf-8", "backslashreplace") for name in found.facts.symbols)
-    document = {"source": found.source, "sha256": found.sha256, **_document(found.facts)}
+    serves = where_it_serves(found.facts)
+    document = {
+        "source": found.source,
+        "sha256": found.sha256,
+        **_document(found.facts),
+        "serves": [{"place": each.place, "verdict": each.verdict.value, "rules": each.rules} for each in serves],
+    }
     if symbols:
         return Result("\n".join(names), document | {"symbols": names})
-    return Result(_report(found.source, found.sha256, found.facts), document | {"symbols": len(names)})
+    places = table(("WHERE", "SERVES"), [(each.place, str(each)) for each in serves])
+    return Result(f"{_report(found.source, found.sha256, found.facts)}\n\n{places}", document | {"symbols": len(names)})
 
 
 @kernel.command(short_help="Put a kernel into the store.")

@@ -70,6 +70,8 @@ def test_a_kernel_is_told_to_people_and_programs(folder: Path) -> None:
 
     found = osvdeploy("kernel", "inspect", "kernel.gz", "--json", folder=folder).document
     assert (found["command"], found["sha256"], found["version"]) == ("kernel inspect", DIGEST, "v0.57.0")
+    assert [each["place"] for each in found["serves"]][:2] == ["AWS Nitro", "AWS Xen"]
+    assert all(each.keys() == {"place", "verdict", "rules"} for each in found["serves"])
     assert found["boot_options"] == ["help", "ip", "nopci", "power-off-on-abort", "verbose"]
     assert (found["symbols"], found["tls_reservation"], found["hidden"]) == (3, None, False)
 
