@@ -244,6 +244,7 @@ def findings(ctx: Context, loaded: LoadedSpec, looked: Looked, places: Sequence[
     return [
         *place_findings(loaded, looked, named_places(loaded) if places is None else places),
         *program_findings(ctx, looked.inputs, looked.kernel, looked.facts, looked.tree, looked.boot),
+        *lint_findings(ctx, loaded, looked),
     ]
 
 
@@ -271,6 +272,35 @@ def place_findings(loaded: LoadedSpec, looked: Looked, places: Sequence[Place]) 
     )
     found = dict.fromkeys(finding for place in places or (None,) for finding in preflight(facts, image, place))
     return list(found)
+
+
+def lint_findings(ctx: Context, loaded: LoadedSpec, looked: Looked) -> list[Finding]:
+    """What should not go into production: secrets, open doors, time and traces lost."""
+    from osvdeploy.build.cache import BuildCache
+    from osvdeploy.build.plan import read_guest_file
+    from osvdeploy.build.secrets import SecretCache, scan, secrets_of_variable
+    from osvdeploy.checks.lint import LintFacts, lint
+    from osvdeploy.osv.kernel import Payload
+
+    spec = loaded.spec
+    cache = SecretCache.load(BuildCache.of_user().secrets_file(looked.inputs.base))
+    secrets = scan(ctx, looked.tree, cache)
+    cache.save(ctx)
+    variables = {("[image] env", name): value for name, value in spec.image.env.items()}
+    for environment, declared in spec.deploy.items():
+        variables |= {(f"[deploy.{environment}] env", name): value for name, value in declared.env.items()}
+    return lint(
+        LintFacts(
+            kernel=None if looked.kernel.payload is Payload.UNKNOWN else looked.facts,
+            boot=looked.boot,
+            tree=looked.tree,
+            fs=spec.image.fs,
+            fstab=read_guest_file(looked.tree, b"/etc/fstab"),
+            secrets=secrets,
+            variables=variables,
+            variable_secrets={key: secrets_of_variable(value) for key, value in variables.items()},
+        )
+    )
 
 
 def _judge(loaded: LoadedSpec, found: Sequence[Finding], forced: Collection[str], *, strict: bool = False) -> Judged:

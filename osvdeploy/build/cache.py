@@ -4,6 +4,7 @@
     work/<nonce>/, work/<nonce>.lock              a build under way; its process holds an flock on the lock file
     stats/<key>.json                              digests of source files (osvdeploy.build.statcache)
     stats/<key>.elves.json                        what loaders take from them (osvdeploy.build.examine)
+    stats/<key>.secrets.json                      what is in them that should not be (osvdeploy.build.secrets)
     kernels/, facts/                              kernels from elsewhere, facts of any (osvdeploy.build.kernels)
 
 The kernel drops the flock of a process that dies, however it dies, so what dead builds leave is told from what living
@@ -71,6 +72,10 @@ class BuildCache:
     def elves_file(self, base: Path) -> Path:
         """Where it is remembered which of one project's sources are ELF files, and what loaders take from them."""
         return self.stats_file(base).with_suffix(".elves.json")
+
+    def secrets_file(self, base: Path) -> Path:
+        """Where it is remembered which of one project's sources hold secrets, by kind and line."""
+        return self.stats_file(base).with_suffix(".secrets.json")
 
     @contextmanager
     def workspace(self, ctx: Context) -> Iterator[Path]:

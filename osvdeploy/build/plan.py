@@ -143,6 +143,18 @@ def missing_program(tree: FileTree, boot: BootCommand) -> str | None:
     return None if any(tree.file(place) for place in places) else program
 
 
+def read_guest_file(tree: FileTree, path: bytes, most: int = 65_536) -> bytes | None:
+    """The first ``most`` bytes of a file of the image, None where there is none that can be read."""
+    entry = tree.file(path)
+    if not isinstance(entry, HostFile):
+        return None if entry is None else entry.content[:most]
+    try:
+        with open(entry.path, "rb") as file:  # noqa: PTH123 (names are bytes)
+            return file.read(most)
+    except OSError:
+        return None
+
+
 def load_kernel(
     ctx: Context, inputs: ImageInputs, stats: StatCache, cache: BuildCache, *, fresh: bool = False
 ) -> Kernel:

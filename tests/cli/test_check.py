@@ -17,6 +17,11 @@ version = "1.0.0"
 file = "loader.img"
 [image]
 command = ["/app"]
+[image.boot]
+power-off-on-abort = true
+[[files]]
+from = "root/"
+to = "/"
 [[files]]
 from = "app"
 to = "/app"
@@ -29,6 +34,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("OSVDEPLOY_CACHE", str(tmp_path / "cache"))
     folder = tmp_path / "project"
     folder.mkdir()
+    for name in ("dev", "proc", "sys", "tmp", "etc"):
+        (folder / "root" / name).mkdir(parents=True)
+    (folder / "root" / "etc" / "fstab").write_text("devfs /dev devfs defaults 0 0\n")
     (folder / "loader.img").write_bytes(loader_image(payload=LZLOADER))
     (folder / "osv.toml").write_text(SPEC)
     (folder / "app").write_bytes(make_elf(Made(interpreter=LD, needed=[b"libz.so.1"])))
@@ -43,7 +51,7 @@ def test_what_cannot_run_ends_with_2_and_a_table(folder: Path) -> None:
     """Subject, what is wrong and the cure stand in it; the rest of the result is there as ever."""
     ran = osvdeploy("check", folder=folder)
     assert ran.code == 2
-    assert ran.stdout.startswith("app 1.0.0: 1 files")
+    assert ran.stdout.startswith("app 1.0.0: 2 files")
     for told in ("refused", "library-missing", "libz.so.1", "/usr/lib/libz.so.1", "findings: 1 refused"):
         assert told in ran.stdout
 
@@ -109,7 +117,7 @@ def test_a_waiver_without_a_reason_is_no_waiver(folder: Path) -> None:
     (folder / "osv.toml").write_text(SPEC + '[waive]\nlibrary-missing = " "\n')
     ran = osvdeploy("check", folder=folder)
     assert ran.code == 2
-    assert "osv.toml:11: waive.library-missing: a reason" in ran.stderr
+    assert "osv.toml:16: waive.library-missing: a reason" in ran.stderr
 
 
 def test_beside_a_payload_that_is_no_osv_nothing_refuses(folder: Path) -> None:
@@ -117,3 +125,63 @@ def test_beside_a_payload_that_is_no_osv_nothing_refuses(folder: Path) -> None:
     (folder / "loader.img").write_bytes(loader_image(payload=b"something else"))
     ran = osvdeploy("check", "--json", folder=folder)
     assert (ran.code, rules(ran)) == (0, [("library-missing", "warned")])
+
+
+DEPLOY = """
+[deploy.production]
+cloud = "aws"
+region = "eu-west-1"
+instance-type = "{}"
+subnets = ["subnet-0"]
+listener = "arn"
+route = {{ path = "/*", priority = 100 }}
+port = 8080
+ledger = "ledger"
+"""
+
+
+def sound(folder: Path, more: str = "") -> None:
+    (folder / "app").write_bytes(make_elf(Made(interpreter=LD, needed=[b"libc.so.6"])))
+    (folder / "osv.toml").write_text(SPEC + more)
+
+
+@pytest.mark.parametrize(
+    ("machine", "expected"),
+    [
+        ("t4g.nano", ("architecture", "refused")),
+        ("t3.nano", ("disk-driver", "refused")),
+        ("q9.nano", ("machine-family", "warned")),
+    ],
+)
+def test_the_places_of_the_spec_are_judged_by_their_names(
+    folder: Path, machine: str, expected: tuple[str, str]
+) -> None:
+    """Without credentials: what is known of a family refuses, a family that nobody knows warns."""
+    sound(folder, DEPLOY.format(machine))
+    ran = osvdeploy("check", "--json", folder=folder)
+    assert expected in rules(ran)
+    assert ran.code == (2 if any(judgement == "refused" for _, judgement in rules(ran)) else 0)
+
+
+def test_a_secret_in_the_image_is_refused_until_it_is_waived(folder: Path) -> None:
+    """Told by file, line and kind, never by itself."""
+    sound(folder)
+    key = "AKIA" + "Q7" * 8
+    (folder / "root" / "etc" / "app.conf").write_text(f"name = app\nkey = {key}\n")
+    ran = osvdeploy("check", folder=folder)
+    assert ran.code == 2
+    assert "/etc/app.conf" in ran.stdout and "AWS Access Key" in ran.stdout and "line 2" in ran.stdout
+    assert key not in ran.stdout + ran.stderr
+    sound(folder, '[waive]\nsecret-in-file = "a key of the test account, which may do nothing"\n')
+    assert osvdeploy("check", folder=folder).code == 0
+
+
+def test_build_refuses_a_boot_option_that_this_kernel_does_not_take(folder: Path) -> None:
+    """Before anything is built, unless forced."""
+    sound(folder)
+    spec = (folder / "osv.toml").read_text().replace("[image.boot]\n", "[image.boot]\nmaxnic = 1\n")
+    (folder / "osv.toml").write_text(spec)
+    ran = osvdeploy("build", folder=folder)
+    assert (ran.code, "boot option maxnic" in ran.stderr, "[boot-option]" in ran.stderr) == (2, True, True)
+    assert not (folder / "osv.lock").exists()
+    assert osvdeploy("build", "--force", "boot-option", folder=folder).code == 0
