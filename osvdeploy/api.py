@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest
 from osvdeploy.errors import CloudError, DiskInvalid, KernelInvalid, UsageError
-from osvdeploy.events import CloudCall, Event, Note, Warned
+from osvdeploy.events import CloudCall, Event, Note, Warned, silent
 
 if TYPE_CHECKING:
     from osvdeploy.build.builder import BuildResult
@@ -323,7 +323,7 @@ def _require_sound(ctx: Context, loaded: LoadedSpec, place: Place, forced: Colle
     """
     from osvdeploy.checks.preflight import RULES
 
-    judged = _judge(loaded, findings(ctx, loaded, look(ctx, loaded), [place]), forced)
+    judged = _judge(loaded, findings(ctx, loaded, look(ctx.reporting_to(silent), loaded), [place]), forced)
     judged.require()
     for finding in judged.warned:
         if finding.rule in RULES:
@@ -392,7 +392,7 @@ def build(ctx: Context, loaded: LoadedSpec, *, forced: Collection[str] = ()) -> 
     _require_rules(loaded, forced)
     if loaded.spec.image.boot:
         # Without options there is nothing that kernels differ in, and an unchanged build need not know its kernel.
-        looked = look(ctx, loaded)
+        looked = look(ctx.reporting_to(silent), loaded)
         _judge(loaded, place_findings(loaded, looked, ()), forced).require()
     return _build(ctx, loaded)
 

@@ -26,6 +26,12 @@ PATIENCE = 30.0
 """Seconds for a process to do what it does in a tenth of one, on a busy machine."""
 
 
+def hear_signals() -> None:
+    """As in a shell, even where these tests run under nohup."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 @dataclass
 class User:
     """A folder with a disk, a QEMU on PATH, and nothing else of the user's."""
@@ -42,7 +48,9 @@ class User:
         self.qemu.install()
         command = [sys.executable, "-m", "osvdeploy", "run", *words]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL, **options}
-        return subprocess.Popen(command, cwd=self.folder, env=self.environ(), process_group=0, **pipes)
+        return subprocess.Popen(
+            command, cwd=self.folder, env=self.environ(), process_group=0, preexec_fn=hear_signals, **pipes
+        )
 
     def run(self, *words: str) -> Ran:
         process = self.start(*words)
