@@ -29,7 +29,7 @@ from osvdeploy.events import CloudCall, Event, Note, Warned
 
 if TYPE_CHECKING:
     from osvdeploy.build.builder import BuildResult
-    from osvdeploy.build.lock import KernelPin
+    from osvdeploy.build.lock import KernelPin, TreePin
     from osvdeploy.build.plan import ImageInputs
     from osvdeploy.cloud.interfaces import Cloud, ObjectStore, Prober, ReleaseId, Slot, TargetHealth
     from osvdeploy.publish.publisher import Published
@@ -94,35 +94,49 @@ def load_spec(
 
 def image_inputs(loaded: LoadedSpec) -> ImageInputs:
     """What building needs of a spec."""
-    from osvdeploy.build.plan import FileMapping, ImageInputs
+    from osvdeploy.build.plan import FileMapping, ImageInputs, TreeInputs
 
     spec = loaded.spec
+    tree = None
+    if spec.kernel.tree is not None:
+        tree = TreeInputs(
+            path=spec.kernel.tree,
+            options=tuple(spec.kernel.options.items()),
+            modules=tuple(spec.image.modules),
+            fs=spec.image.fs,
+            jobs=spec.kernel.jobs,
+        )
     return ImageInputs(
         app=spec.name,
         version=spec.version,
         base=loaded.base,
-        kernel=spec.kernel.file,
+        kernel=spec.kernel.file or "",
         command=tuple(spec.image.command),
         environment=tuple(spec.image.env.items()),
         options=spec.image.boot_options(),
         files=tuple(FileMapping(each.from_, each.to, tuple(each.exclude)) for each in spec.files),
         size=spec.image.size,
+        tree=tree,
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What is known of an image before it is built. ``files`` and ``content`` (bytes) are those of the file system."""
+    """What is known of an image before it is built. ``files`` and ``content`` (bytes) are those of the file system.
+
+    A kernel that a source tree will build is not there yet: ``kernel`` is None, and ``tree`` says what will build it.
+    """
 
     app: str
     version: str
-    kernel: Digest
+    kernel: Digest | None
     kernel_payload: str
     kernel_pinned: bool
     command_line: str
     files: int
     content: int
     environments: tuple[str, ...]
+    tree: str | None = None
 
 
 def check(ctx: Context, loaded: LoadedSpec) -> Checked:
@@ -134,6 +148,8 @@ def check(ctx: Context, loaded: LoadedSpec) -> Checked:
     from osvdeploy.osv.cmdline import encode
 
     inputs = image_inputs(loaded)
+    if inputs.tree is not None:
+        return _check_tree(ctx, loaded, inputs)
     boot = plan.boot_command(inputs)
     kernel = plan.load_kernel(ctx, inputs, StatCache.load(BuildCache.of_user().stats_file(inputs.base)))
     tree = plan.file_tree(inputs)
@@ -156,6 +172,33 @@ def check(ctx: Context, loaded: LoadedSpec) -> Checked:
     )
 
 
+def _check_tree(ctx: Context, loaded: LoadedSpec, inputs: ImageInputs) -> Checked:
+    """The same for an image that a source tree builds: the tree, its options, modules, tools and pin."""
+    from osvdeploy.build.cache import BuildCache
+    from osvdeploy.build.lock import LOCK_NAME, read_lock
+    from osvdeploy.build.osvtree.builder import plan_tree, summary
+    from osvdeploy.build.statcache import StatCache
+    from osvdeploy.osv.cmdline import encode
+
+    wanted = plan_tree(ctx, inputs, StatCache.load(BuildCache.of_user().stats_file(inputs.base)))
+    for environment, problems in loaded.unset.items():
+        ctx.report(Warned(f"[deploy.{environment}] cannot be used now: {problems[0]}"))
+    lock = read_lock(inputs.base / LOCK_NAME)
+    sizes = [entry.size for _, entry in wanted.files.files()]
+    return Checked(
+        app=inputs.app,
+        version=inputs.version,
+        kernel=None,
+        kernel_payload="lzloader",
+        kernel_pinned=lock is not None and lock.tree is not None,
+        command_line=encode(wanted.boot).decode(),
+        files=len(sizes),
+        content=sum(sizes),
+        environments=tuple(loaded.spec.deploy),
+        tree=summary(wanted),
+    )
+
+
 def build(ctx: Context, loaded: LoadedSpec) -> BuildResult:
     """Build the image's raw disk in the user's cache, or find it there. Same input, same bytes, on every machine."""
     from osvdeploy.build import builder
@@ -164,20 +207,22 @@ def build(ctx: Context, loaded: LoadedSpec) -> BuildResult:
     return builder.build(ctx, image_inputs(loaded), BuildCache.of_user())
 
 
-def upgrade_lock(ctx: Context, loaded: LoadedSpec) -> KernelPin:
-    """Pin the kernel that the spec names now in osv.lock."""
+def upgrade_lock(ctx: Context, loaded: LoadedSpec) -> KernelPin | TreePin:
+    """Pin the kernel that the spec names now in osv.lock, or the commit of its source tree."""
     from osvdeploy.build import builder
     from osvdeploy.build.cache import BuildCache
 
     return builder.upgrade_lock(ctx, image_inputs(loaded), BuildCache.of_user())
 
 
-def pinned(loaded: LoadedSpec) -> KernelPin | None:
-    """What osv.lock says of the kernel; None where nothing is pinned yet."""
+def pinned(loaded: LoadedSpec) -> KernelPin | TreePin | None:
+    """What osv.lock says of the kernel or its source tree; None where nothing is pinned yet."""
     from osvdeploy.build.lock import LOCK_NAME, read_lock
 
     lock = read_lock(loaded.base / LOCK_NAME)
-    return lock.kernel if lock is not None else None
+    if lock is None:
+        return None
+    return lock.kernel if loaded.spec.kernel.tree is None else lock.tree
 
 
 # ---------------------------------------------------------------------------------------------- image to traffic
@@ -196,11 +241,20 @@ class PublishedImage:
 
 def publish(ctx: Context, loaded: LoadedSpec, environment: str | None = None) -> PublishedImage:
     """Build if needed, and make the image ``app-version`` in the cloud and region of an environment."""
+    _refuse_unpublishable(loaded)
     name = environment_of(loaded, environment)
     settings = settings_of(loaded, name)
     cloud = connect(ctx, settings.cloud, settings.region)
     built = build(ctx, loaded)
     return PublishedImage(built, _publish(ctx, loaded, built, cloud), cloud.kind, cloud.region, cloud.account)
+
+
+def _refuse_unpublishable(loaded: LoadedSpec) -> None:
+    if loaded.spec.image.fs == "virtiofs":
+        raise UsageError(
+            f"{loaded.path}: image.fs = virtiofs: its files are on the machine's host, and no cloud gives that",
+            hint='publish another file system: fs = "rofs"',
+        )
 
 
 def _publish(ctx: Context, loaded: LoadedSpec, built: BuildResult, cloud: Cloud) -> Published:
@@ -244,6 +298,7 @@ def deploy(ctx: Context, loaded: LoadedSpec, environment: str | None = None) -> 
     from osvdeploy.rollout.manager import RolloutManager
     from osvdeploy.rollout.releases import Release, configuration_digest, release_digest, release_id
 
+    _refuse_unpublishable(loaded)
     name = environment_of(loaded, environment)
     settings = settings_of(loaded, name)
     spec = loaded.spec

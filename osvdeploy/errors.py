@@ -5,13 +5,15 @@
     │   └── SpecError                     2   osv.toml: all problems at once
     ├── ImageError                        2   a kernel, file tree or command line that no image can be made of
     │   ├── KernelInvalid
+    │   ├── TreeInvalid                   a source tree that cannot build what is asked of it
     │   ├── FileTreeInvalid
     │   ├── CommandLineInvalid
     │   ├── DiskInvalid
     │   ├── ElfInvalid
     │   └── CheckFailed                   2   findings that refuse: all at once
     ├── BuildError                        1
-    │   └── SourceChanged
+    │   ├── SourceChanged
+    │   └── TreeBuildFailed                   a source tree's own build failed; its log is kept
     ├── CloudError                        1   the cloud said no, or nothing
     │   ├── CredentialsMissing            2
     │   ├── NotFound
@@ -91,6 +93,10 @@ class KernelInvalid(ImageError):
     """The file is not a loader.img that a disk can be made of."""
 
 
+class TreeInvalid(ImageError):
+    """The directory is no OSv source tree, or one that does not know what is asked of it."""
+
+
 class FileTreeInvalid(ImageError):
     """The files cannot be one file system: a path twice, a name too long, a link out of the tree."""
 
@@ -121,6 +127,14 @@ class BuildError(OsvDeployError):
 
 class SourceChanged(BuildError):
     """A file was changed while it was read."""
+
+
+class TreeBuildFailed(BuildError):
+    """A source tree's build failed. ``reason`` is a word for programs, ``log`` the file with all that it said."""
+
+    def __init__(self, message: str, *, reason: str, log: str, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.reason, self.log = reason, log
 
 
 class CloudError(OsvDeployError):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from osvdeploy.build.cache import DISK_NAME, IMAGE_NAME, BuildCache, format_image
-from osvdeploy.build.lock import LOCK_NAME, KernelPin, pin_kernel
+from osvdeploy.build.lock import LOCK_NAME, KernelPin, TreePin, pin_kernel
 from osvdeploy.build.plan import BuildPlan, ImageInputs, load_kernel, plan
 from osvdeploy.build.statcache import StatCache
 from osvdeploy.context import Context
@@ -40,6 +40,10 @@ def build(ctx: Context, inputs: ImageInputs, cache: BuildCache) -> BuildResult:
     Raises what :func:`osvdeploy.build.plan.plan` raises, SourceChanged, BuildError when the disk is full or the cache
     cannot be written, Interrupted; nothing half-made is left behind by any of them.
     """
+    if inputs.tree is not None:
+        from osvdeploy.build.osvtree.builder import build_tree  # only here: most builds have no tree
+
+        return build_tree(ctx, inputs, cache)
     stats = StatCache.load(cache.stats_file(inputs.base))
     wanted = plan(ctx, inputs, stats)
     stats.save(ctx)
@@ -51,8 +55,12 @@ def build(ctx: Context, inputs: ImageInputs, cache: BuildCache) -> BuildResult:
     return BuildResult(image, False, wanted.digest)
 
 
-def upgrade_lock(ctx: Context, inputs: ImageInputs, cache: BuildCache) -> KernelPin:
-    """Pin the kernel that the spec names now, whatever was pinned before."""
+def upgrade_lock(ctx: Context, inputs: ImageInputs, cache: BuildCache) -> KernelPin | TreePin:
+    """Pin the kernel, or the commit of the tree, that the spec names now, whatever was pinned before."""
+    if inputs.tree is not None:
+        from osvdeploy.build.osvtree.builder import upgrade_tree
+
+        return upgrade_tree(ctx, inputs)
     stats = StatCache.load(cache.stats_file(inputs.base))
     kernel = load_kernel(ctx, inputs, stats)
     return pin_kernel(ctx, inputs.base / LOCK_NAME, kernel, file=inputs.kernel, upgrade=True)

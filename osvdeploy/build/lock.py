@@ -8,6 +8,12 @@
     size = 3801088           # bytes
     payload = "lzloader"     # osvdeploy.osv.kernel.Payload
 
+or, where the kernel is built with a source tree,
+
+    [tree]
+    path = "../osv"          # as the spec names it; for people, never compared
+    commit = "…"             # what its HEAD was; changes on top of it are told at each build, and not pinned
+
 The same pins give the same bytes. A version or key that this osvdeploy does not know is refused: it may pin something.
 """
 
@@ -16,6 +22,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +38,7 @@ LOCK_VERSION = 1
 
 _HEADER = "# Written by osvdeploy; commit it. `osvdeploy lock --upgrade` moves what is pinned here.\n"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +52,19 @@ class KernelPin:
 
 
 @dataclass(frozen=True, slots=True)
+class TreePin:
+    """The commit of the source tree that builds of this spec are made with."""
+
+    path: str
+    commit: str
+
+
+@dataclass(frozen=True, slots=True)
 class Lock:
     """The content of an osv.lock."""
 
     kernel: KernelPin | None = None
+    tree: TreePin | None = None
 
 
 def read_lock(path: Path) -> Lock | None:
@@ -72,9 +89,10 @@ def parse_lock(text: str) -> Lock:
     if version != LOCK_VERSION:
         raise ValueError(f"its version is {version!r}, and this osvdeploy knows {LOCK_VERSION}")
     kernel = document.pop("kernel", None)
+    tree = document.pop("tree", None)
     if document:
         raise ValueError(f"unknown key {min(document)!r}")
-    return Lock(None if kernel is None else _kernel_pin(kernel))
+    return Lock(None if kernel is None else _kernel_pin(kernel), None if tree is None else _tree_pin(tree))
 
 
 def format_lock(lock: Lock) -> str:
@@ -86,6 +104,8 @@ def format_lock(lock: Lock) -> str:
             f"\n[kernel]\nfile = {_quoted(pin.file)}\nsha256 = {_quoted(pin.sha256)}\n"
             f"size = {pin.size}\npayload = {_quoted(pin.payload)}\n"
         )
+    if lock.tree is not None:
+        text += f"\n[tree]\npath = {_quoted(lock.tree.path)}\ncommit = {_quoted(lock.tree.commit)}\n"
     return text
 
 
@@ -127,6 +147,60 @@ def pin_kernel(ctx: Context, path: Path, kernel: Kernel, *, file: str, upgrade: 
     what = f"pinned {file} to {pin.sha256[:12]} in {path.name}"
     ctx.report(Note(what if before is None else f"{what}, before {before.sha256[:12]}"))
     return pin
+
+
+def held_tree_pin(path: Path, commit: str | None, moved: Callable[[str, str], str], *, tree: str) -> TreePin | None:
+    """What the lock at ``path`` says of the tree; None where no commit is pinned yet. Writes nothing.
+
+    Raises BuildError where another commit is pinned; ``moved(pinned, commit)`` says which side moved. ``commit`` None:
+    the tree is no git checkout.
+    """
+    lock = read_lock(path)
+    held = lock.tree if lock is not None else None
+    if held is None or held.commit == commit:
+        return held
+    if commit is None:
+        raise BuildError(
+            f"{tree}: not a git checkout, but {path.name} pins commit {held.commit}",
+            hint=f"bring the pinned commit back as a checkout; or remove [tree] from {path.name}",
+        )
+    raise BuildError(
+        f"{tree}: the tree is at {commit}, but {path.name} pins {held.commit}: {moved(held.commit, commit)}",
+        hint=f"git -C {tree} checkout {held.commit[:12]}, or take this one with `osvdeploy lock --upgrade`",
+    )
+
+
+def pin_tree(ctx: Context, path: Path, commit: str | None, *, tree: str, upgrade: bool = False) -> TreePin | None:
+    """Pin a tree's commit in the lock at ``path`` the first time, or with ``upgrade``, and say so. A tree without a
+    commit is not pinned. Raises BuildError where the lock cannot be written."""
+    if commit is None:
+        return None
+    lock = read_lock(path)
+    before = lock.tree if lock is not None else None
+    if before is not None and (before.commit == commit or not upgrade):
+        return before
+    pin = TreePin(_printable(tree), commit)
+    try:
+        # A spec has one kernel: what was pinned of another is over.
+        replace_file(path, format_lock(Lock(tree=pin)).encode(), nonce=ctx.nonce())
+    except OSError as error:
+        raise BuildError(f"{path}: cannot be written: {error.strerror}") from None
+    what = f"pinned {tree} to commit {commit[:12]} in {path.name}"
+    ctx.report(Note(what if before is None else f"{what}, before {before.commit[:12]}"))
+    return pin
+
+
+def _tree_pin(table: object) -> TreePin:
+    if not isinstance(table, dict):
+        raise ValueError("tree is not a table")
+    for key in ("path", "commit"):
+        if type(table.get(key)) is not str:
+            raise ValueError(f"tree.{key} is not there, or not a text")
+    if unknown := table.keys() - {"path", "commit"}:
+        raise ValueError(f"unknown key 'tree.{min(unknown)}'")
+    if _COMMIT.fullmatch(table["commit"]) is None:
+        raise ValueError("tree.commit is not 40 or 64 hex digits")
+    return TreePin(table["path"], table["commit"])
 
 
 def _kernel_pin(table: object) -> KernelPin:

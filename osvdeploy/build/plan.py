@@ -37,9 +37,22 @@ class FileMapping:
 
 
 @dataclass(frozen=True, slots=True)
+class TreeInputs:
+    """A source tree to build with: its ``path`` as the spec writes it, options by name, modules, root file system, and
+    how many compilers may run at once (None: as many as the machine has room for)."""
+
+    path: str
+    options: tuple[tuple[str, str | int | bool], ...] = ()
+    modules: tuple[str, ...] = ()
+    fs: str = "rofs"
+    jobs: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ImageInputs:
     """What a user declared of one image. ``base`` is the spec's folder, ``kernel`` its path as the spec writes it,
-    ``size`` the disk's bytes or None for the smallest. ``app`` and ``version`` are for people and not in any byte."""
+    ``size`` the disk's bytes or None for the smallest. ``app`` and ``version`` are for people and not in any byte.
+    Where ``tree`` is given, the kernel is built with it, and ``kernel`` is empty."""
 
     app: str
     version: str
@@ -50,6 +63,7 @@ class ImageInputs:
     options: tuple[tuple[str, str | None], ...] = ()
     files: tuple[FileMapping, ...] = ()
     size: int | None = None
+    tree: TreeInputs | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +93,7 @@ def plan(ctx: Context, inputs: ImageInputs, stats: StatCache) -> BuildPlan:
                 hint="name the program by its path in the image, the `to` of one of [[files]]",
             )
         )
-    content = _tree_digest(ctx, tree, stats)
+    content = tree_digest(ctx, tree, stats)
     # Only now: a spec that cannot be built leaves no lock behind.
     pin_kernel(ctx, inputs.base / LOCK_NAME, kernel, file=inputs.kernel)
     digest = digest_of(
@@ -186,7 +200,7 @@ def _with_parents(path: bytes) -> list[bytes]:
     return [b"/".join(names[: count + 1]) for count in range(len(names))]
 
 
-def _tree_digest(ctx: Context, tree: FileTree, stats: StatCache) -> Digest:
+def tree_digest(ctx: Context, tree: FileTree, stats: StatCache) -> Digest:
     """Over path, kind and content of every entry in order. Each variable part is preceded by its length."""
     digest = hashlib.sha256()
     for path, entry in tree.entries.items():

@@ -24,9 +24,9 @@ def check(ctx: Context, spec_file: Path, sets: tuple[str, ...]) -> Result:
 
     found = api.check(ctx, api.load_spec(spec_file, sets=sets))
     pinned = "pinned in osv.lock" if found.kernel_pinned else "not pinned yet: the first build pins it"
+    kernel = f"tree {found.tree}" if found.kernel is None else f"kernel {found.kernel[:12]} ({found.kernel_payload})"
     text = (
-        f"{found.app} {found.version}: {found.files} files, {format_size(found.content)}; "
-        f"kernel {found.kernel[:12]} ({found.kernel_payload}), {pinned}\n"
+        f"{found.app} {found.version}: {found.files} files, {format_size(found.content)}; {kernel}, {pinned}\n"
         f"command line: {found.command_line}"
     )
     return Result(
@@ -39,6 +39,7 @@ def check(ctx: Context, spec_file: Path, sets: tuple[str, ...]) -> Result:
             "files": found.files,
             "bytes": found.content,
             "environments": list(found.environments),
+            "tree": found.tree,
         },
     )
 
@@ -69,6 +70,8 @@ def build(ctx: Context, spec_file: Path, sets: tuple[str, ...], output: Path | N
             "digest": image.digest,
             "kernel": image.kernel,
             "rofs": image.rofs,
+            "fs": image.fs,
+            "share": image.share,
             "size": image.size,
             "read": [[extent.start, extent.end] for extent in image.read],
             "reused": built.reused,
@@ -87,11 +90,14 @@ def lock(ctx: Context, spec_file: Path, sets: tuple[str, ...], upgrade: bool) ->
     Example: osvdeploy lock --upgrade
     """
     from osvdeploy import api
+    from osvdeploy.build.lock import TreePin
 
     loaded = api.load_spec(spec_file, sets=sets)
     pin = api.upgrade_lock(ctx, loaded) if upgrade else api.pinned(loaded)
     if pin is None:
         return Result("nothing is pinned yet: the first build pins the kernel", {"kernel": None})
+    if isinstance(pin, TreePin):
+        return Result(f"tree {pin.path}: commit {pin.commit}", {"tree": {"path": pin.path, "commit": pin.commit}})
     return Result(
         f"kernel {pin.file}: sha256 {pin.sha256}, {pin.size} bytes",
         {"kernel": {"file": pin.file, "sha256": pin.sha256, "size": pin.size, "payload": pin.payload}},

@@ -10,7 +10,7 @@ from osvdeploy.spec.model import Spec
 
 Path = tuple[str | int, ...]
 
-_FILE = "this version takes a prebuilt kernel as `file`"
+_FILE = "this version takes a prebuilt kernel as `file`, or builds one in a source `tree`"
 _STEPS = "this version shifts all traffic at once, by blue-green"
 _EBS = "this version publishes by EBS direct APIs, in the region of the deployment"
 _AWS = 'this version deploys to cloud = "aws" alone'
@@ -19,10 +19,7 @@ _AWS = 'this version deploys to cloud = "aws" alone'
 _LATER: Final[dict[tuple[str, ...], str]] = {
     ("kernel", "release"): _FILE,
     ("kernel", "url"): _FILE,
-    ("kernel", "tree"): _FILE,
-    ("kernel", "options"): _FILE,
     ("programs",): "this version takes [[files]] alone",
-    ("image", "modules"): "modules need a kernel built from a source tree, which this version does not do",
     ("publish", "aws", "regions"): _EBS,
     ("publish", "aws", "via"): _EBS,
     ("publish", "aws", "bucket"): _EBS,
