@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
+import sys
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +19,7 @@ from osvdeploy.build.cache import DISK_NAME, IMAGE_NAME, BuildCache, format_imag
 from osvdeploy.build.files import replace_file
 from osvdeploy.build.lock import LOCK_NAME, TreePin, held_tree_pin, pin_tree
 from osvdeploy.build.osvtree import disk as disks
+from osvdeploy.build.osvtree import vm
 from osvdeploy.build.osvtree.failures import ended_badly, failed
 from osvdeploy.build.osvtree.manifest import Manifest, check_names, check_unchanged, write_manifest
 from osvdeploy.build.osvtree.process import TreeLock, locked, run
@@ -366,7 +369,10 @@ class _Build:
         command += ["--append-manifest", *(f"{name}={value}" for name, value in settings.arguments)]
         if self.fs == "virtiofs":
             command += ["export=all", f"export_dir={self.directory / SHARE_NAME}"]
-        status = self._run(command, environment, judged=False)
+        try:
+            status = self._run(command, environment, judged=False)
+        except _VmLost:
+            raise self._failed("the VM that fills ZFS was lost while it took its files") from None
         if because := ended_badly(self.story.lines, status):
             raise self._failed(because)
         last = plan.tree.output / "last"
@@ -450,10 +456,12 @@ class _Build:
         programs.mkdir()
         if self.fs in ("zfs", "rofs_with_zfs"):
             qemu = shutil.which("qemu-system-x86_64", path=":".join(path))
-            if qemu is not None and not _kvm_works(qemu):
-                # OSv's scripts/run.py asks for KVM wherever /dev/kvm is there, usable or not.
-                _write_program(programs / "qemu-system-x86_64", _WITHOUT_KVM.format(qemu=qemu))
+            assert qemu is not None  # plan_tree has looked
+            accelerator = "kvm" if _kvm_works(qemu) else "tcg"
+            if accelerator == "tcg":
                 self.ctx.report(Warned("KVM does not work here: the VM that fills ZFS is emulated, which takes longer"))
+            stand_in = shlex.join([sys.executable, "-I", "-S", vm.__file__, qemu, accelerator])
+            _write_program(programs / "qemu-system-x86_64", f'#!/bin/sh\nexec {stand_in} "$@"\n')
         if self.fs == "ext" and os.geteuid() == 0 and shutil.which("sudo", path=":".join(path)) is None:
             _write_program(programs / "sudo", _SUDO_AS_ROOT)
         return environment | {"PATH": ":".join([str(programs.resolve()), *path])}
@@ -462,7 +470,7 @@ class _Build:
         try:
             status = run(
                 self.ctx, command, directory=self.plan.tree.path, environment=environment,
-                lock=self.lock, log=self.log, said=self.story.heard,
+                lock=self.lock, log=self.log, said=self.story.heard, quiet=self.story.quiet,
             )  # fmt: skip
         except OSError as error:
             raise BuildError(f"{command[0]}: cannot be run: {error.strerror}") from None
@@ -479,6 +487,19 @@ _LINKS = re.compile(r"^  (?:LINK|LD|STRIP|LZ|OBJCOPY|MKBOOTFS|LIBOSV\.SO) ?")
 _PUTS = re.compile(r"^(?:Adding|Link) /|^\[INFO\] (?:exported|added|created) ")
 
 
+_LOST_VM = re.compile(
+    r"^(?:ConnectionResetError|BrokenPipeError|ConnectionAbortedError): "
+    r"|^ERROR: file upload failed|^Timed out waiting for cpiod"
+)
+_FILLING = "filling ZFS in a VM"
+_VM_SILENCE = 600.0
+"""Seconds that the VM which fills ZFS may say nothing; it names each file that it takes."""
+
+
+class _VmLost(Exception):
+    """The VM that fills ZFS and the script that feeds it have lost each other."""
+
+
 @dataclass(slots=True)
 class _Story:
     """Hears what a build says, line by line: keeps it, counts, and tells how far it is."""
@@ -490,6 +511,9 @@ class _Story:
 
     def heard(self, line: str) -> None:
         self.lines.append(line)
+        if _LOST_VM.search(line):
+            # Its own scripts would wait for ever for a machine that waits for them.
+            raise _VmLost
         if _COMPILES.match(line):
             self._counted("compiled", "files")
         elif line == "Modules:" or line.startswith("Importing "):
@@ -499,9 +523,14 @@ class _Story:
         elif _PUTS.match(line):
             self._counted("file system", "files")
         elif line.startswith("OSv v"):
-            self.stage("filling ZFS in a VM")
+            self.stage(_FILLING)
         elif line.startswith(("  SYNC ", "  CONF_DEF ")):
             self.stage("configuring the kernel")
+
+    def quiet(self, seconds: float) -> None:
+        """Nothing was said for this long."""
+        if seconds > _VM_SILENCE and _FILLING in self._told and "raw disk" not in self._told:
+            raise _VmLost
 
     def stage(self, name: str) -> None:
         if name not in self._told:
@@ -514,23 +543,6 @@ class _Story:
 
 
 # ------------------------------------------------------------------------------------------------ this machine's side
-
-_WITHOUT_KVM = """\
-#!/bin/sh
-# Passes everything on but what asks for KVM, which does not work on this machine.
-left=$#
-while [ "$left" -gt 0 ]; do
-    argument=$1
-    shift
-    left=$((left - 1))
-    case $argument in
-    -enable-kvm) ;;
-    host | host,*) set -- "$@" max ;;
-    *) set -- "$@" "$argument" ;;
-    esac
-done
-exec {qemu} "$@"
-"""
 
 _SUDO_AS_ROOT = """\
 #!/bin/sh
@@ -551,7 +563,7 @@ def _write_program(path: Path, text: str) -> None:
 def _kvm_works(qemu: str) -> bool:
     """Start a machine that never runs: a kvm that is there but broken fails in it as it would in the real one."""
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
-        return not Path("/dev/kvm").exists()  # where there is none, run.py does not ask for it
+        return False
     try:
         done = subprocess.run(
             [qemu, "-enable-kvm", "-cpu", "host,+x2apic", "-m", "16", "-nodefaults", "-display", "none", "-S",

@@ -198,7 +198,8 @@ def _partitions(head: bytes, size: int, fs: str, start: int) -> tuple[Extent, ..
 
 
 def _check_file_system(access: FileAccess, partitions: tuple[Extent, ...], fs: str) -> None:
-    for partition, kind in zip(partitions, {"rofs_with_zfs": ("rofs", "zfs")}.get(fs, (fs,)), strict=True):
+    kinds = {"rofs_with_zfs": ("rofs", "zfs")}.get(fs, (fs,)) if partitions else ()
+    for partition, kind in zip(partitions, kinds, strict=True):
         match kind:
             case "rofs":
                 read_disk(access).rofs()

@@ -86,13 +86,13 @@ _FAILURES = (
     ),
     _known(
         "config",
-        r"(\S*\.config:\d+:.*|Missing configuration file .*|Restart config.*|\S*kconfig\S*:\d+: .*)",
+        r"(\.config:\d+:.*|Missing configuration file .*|Restart config.*|kconfig[^:\s]*:\d+: .*)",
         "its .config was rejected: {0}",
         "see [kernel] options, and conf/kconfig in the tree",
     ),
     _known(
         "compiler",
-        r"(Could not find standard C\+\+ headers|lib\w+\.a needs to be installed|cannot execute .?cc1\w*)",
+        r"(Could not find standard C\+\+ headers|lib[\w+]+\.a needs to be installed|cannot execute .?cc1\w*)",
         "the compiler is not whole: {0}",
         _TOOLS,
     ),
@@ -131,7 +131,8 @@ _FAILURES = (
     _known(
         "builder-vm",
         r"(Could not access KVM.*|failed to initialize kvm.*|kvm_buf_set_msrs.*|qemu failed\.|Upload failed\."
-        r"|Timed out waiting for cpiod.*|ERROR: file upload failed:?)",
+        r"|Timed out waiting for cpiod.*|ERROR: file upload failed:?"
+        r"|Connection(?:Reset|Aborted)Error.*|BrokenPipeError.*)",
         "the VM that fills ZFS failed: {0}",
         "its console is in the log; is there room for 512 MiB of memory?",
     ),
@@ -163,7 +164,7 @@ _GAVE_UP = re.compile(r"Exiting from build script$|did not leave expected result
 _SILENT = re.compile(
     r"^(?:Upload failed\.|ERROR: file upload failed.*|qemu failed\.|Timed out waiting for cpiod.*"
     r"|Traceback \(most recent call last\):|\[ERR\] unable to export .*|sudo: .*|mkfs\.ext4: .*|losetup: .*"
-    r"|mount: .*|dd: .*|cp: .*|qemu-img: .*|.*command not found)$"
+    r"|mount: .*|dd: .*|cp: .*|qemu-img: .*|qemu-system-\S+: (?!warning|terminating).*|.*command not found)$"
 )
 """Lines that scripts/build passes over, and after which no image can be believed."""
 

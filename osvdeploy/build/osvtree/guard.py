@@ -19,7 +19,6 @@ GRACE = 3.0
 
 
 def end_group() -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.killpg(0, signal.SIGTERM)
     # A stopped process acts on SIGTERM only when it goes on.
     os.killpg(0, signal.SIGCONT)
@@ -34,6 +33,8 @@ def watch() -> None:
 
 
 def main() -> int:
+    # A handler, not SIG_IGN, which the command would inherit.
+    signal.signal(signal.SIGTERM, lambda number, frame: None)
     # The lock on the tree is open in every process of the group, so that it is free when the last of them has ended.
     held = [int(fd) for fd in os.environ.pop("OSVDEPLOY_GUARD_FDS", "").split()]
     threading.Thread(target=watch, daemon=True).start()
@@ -44,7 +45,6 @@ def main() -> int:
         return 127
     status = command.wait()
     # What the command left in the background is no part of what was asked for.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.killpg(0, signal.SIGTERM)
     return status if status >= 0 else 128 - status
 

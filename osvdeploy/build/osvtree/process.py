@@ -25,7 +25,7 @@ LOCK_NAME = ".osvdeploy.lock"
 _LOOK = 0.25
 """Seconds between two looks at a lock that another build holds, or at whether we were cancelled."""
 
-_LINE_LIMIT = 16_384
+_LINE_LIMIT = 4096
 """Bytes of a line that anybody looks at; the log keeps all."""
 
 _LAST_WORDS = guard.GRACE + 5.0
@@ -95,11 +95,13 @@ def run(
     lock: TreeLock,
     log: Path,
     said: Callable[[str], object] = lambda line: None,
+    quiet: Callable[[float], object] = lambda seconds: None,
 ) -> int:
-    """Run a command to its end and give its status; what it says goes to ``log``, and line by line to ``said``.
+    """Run a command to its end and give its status; what it says goes to ``log``, and line by line to ``said``;
+    ``quiet`` is told for how many seconds nothing was.
 
-    Cancelled, past the deadline, or by an exception of ``said``, the command ends with all that it started. So it does
-    when this process is killed. Raises Interrupted, DeadlineExceeded; OSError.
+    Cancelled, past the deadline, or by an exception of one of the two, the command ends with all that it started. So it
+    does when this process is killed. Raises Interrupted, DeadlineExceeded; OSError.
     """
     with log.open("ab", buffering=0) as kept:
         process = subprocess.Popen(
@@ -114,7 +116,7 @@ def run(
         )
         assert process.stdout is not None and process.stdin is not None
         try:
-            for line in _lines(ctx, process, process.stdout.fileno(), kept.fileno()):
+            for line in _lines(ctx, process, process.stdout.fileno(), kept.fileno(), quiet):
                 said(line)
         finally:
             _end(process)
@@ -122,9 +124,11 @@ def run(
     return process.returncode if process.returncode >= 0 else 128 - process.returncode
 
 
-def _lines(ctx: Context, process: subprocess.Popen[bytes], source: int, kept: int) -> Iterator[str]:
+def _lines(
+    ctx: Context, process: subprocess.Popen[bytes], source: int, kept: int, quiet: Callable[[float], object]
+) -> Iterator[str]:
     """What the process says, until it has ended or its output is closed."""
-    pending, drained = b"", 0.0
+    pending, drained, last = b"", 0.0, ctx.monotonic()
     with selectors.DefaultSelector() as selector:
         selector.register(source, selectors.EVENT_READ)
         while True:
@@ -134,6 +138,7 @@ def _lines(ctx: Context, process: subprocess.Popen[bytes], source: int, kept: in
                 if not piece:
                     break
                 os.write(kept, piece)
+                last = ctx.monotonic()
                 *whole, pending = (pending + piece).split(b"\n")
                 for line in whole:
                     yield _shown(line)
@@ -143,6 +148,8 @@ def _lines(ctx: Context, process: subprocess.Popen[bytes], source: int, kept: in
                 drained += _LOOK
                 if drained >= _DRAIN:
                     break
+            else:
+                quiet(ctx.monotonic() - last)
     if pending:
         yield _shown(pending)
 
