@@ -31,7 +31,7 @@ from osvdeploy.events import CloudCall, Event, Note, Warned, silent
 if TYPE_CHECKING:
     from osvdeploy.build.builder import BuildResult
     from osvdeploy.build.kernels import StoredKernel
-    from osvdeploy.build.lock import KernelPin
+    from osvdeploy.build.lock import KernelPin, TreePin
     from osvdeploy.build.plan import ImageInputs
     from osvdeploy.build.program_lock import ProgramPin
     from osvdeploy.build.sources import KernelSource, RemoteKernel
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from osvdeploy.osv.compare import Comparison
     from osvdeploy.osv.extract import Extracted
     from osvdeploy.osv.filetree import FileTree
+    from osvdeploy.osv.image import RawImage
     from osvdeploy.osv.kernel import Kernel
     from osvdeploy.osv.kernel_facts import KernelFacts
     from osvdeploy.osv.rofs import RofsReader
@@ -111,15 +112,24 @@ def load_spec(
 
 def image_inputs(loaded: LoadedSpec) -> ImageInputs:
     """What building needs of a spec."""
-    from osvdeploy.build.plan import FileMapping, ImageInputs
+    from osvdeploy.build.plan import FileMapping, ImageInputs, TreeInputs
     from osvdeploy.build.program import Packages, ProgramRequest
 
     spec = loaded.spec
+    tree = None
+    if spec.kernel.tree is not None:
+        tree = TreeInputs(
+            path=spec.kernel.tree,
+            options=tuple(spec.kernel.options.items()),
+            modules=tuple(spec.image.modules),
+            fs=spec.image.fs,
+            jobs=spec.kernel.jobs,
+        )
     return ImageInputs(
         app=spec.name,
         version=spec.version,
         base=loaded.base,
-        kernel=_kernel_source(spec.kernel),
+        kernel=None if tree is not None else _kernel_source(spec.kernel),
         command=tuple(spec.image.command),
         environment=tuple(spec.image.env.items()),
         options=spec.image.boot_options(),
@@ -134,6 +144,7 @@ def image_inputs(loaded: LoadedSpec) -> ImageInputs:
             for each in spec.programs
         ),
         size=spec.image.size,
+        tree=tree,
     )
 
 
@@ -151,11 +162,14 @@ def _kernel_source(kernel: DeclaredKernel) -> KernelSource:
 @dataclass(frozen=True, slots=True)
 class Checked:
     """What is known of an image before it is built. ``files`` and ``content`` (bytes) are those of the file system;
-    ``kernel_version`` is None where the kernel does not tell it."""
+    ``kernel_version`` is None where the kernel does not tell it.
+
+    A kernel that a source tree will build is not there yet: ``kernel`` is None, and ``tree`` says what will build it.
+    """
 
     app: str
     version: str
-    kernel: Digest
+    kernel: Digest | None
     kernel_payload: str
     kernel_version: str | None
     kernel_pinned: bool
@@ -164,6 +178,7 @@ class Checked:
     content: int
     environments: tuple[str, ...]
     judged: Judged
+    tree: str | None = None
 
 
 def check(ctx: Context, loaded: LoadedSpec, *, forced: Collection[str] = (), strict: bool = False) -> Checked:
@@ -173,15 +188,20 @@ def check(ctx: Context, loaded: LoadedSpec, *, forced: Collection[str] = (), str
     What is refused is in ``judged``; its ``require()`` raises. ``forced`` are rules to override, beside those that the
     spec waives; ``strict`` refuses warnings too. Raises UsageError for a rule that does not exist.
     """
-    from osvdeploy.build.lock import LOCK_NAME, held_pin
+    from osvdeploy.build.lock import LOCK_NAME, held_pin, read_lock
     from osvdeploy.build.plan import missing_program
     from osvdeploy.osv.cmdline import encode
+    from osvdeploy.osv.kernel import Payload
 
     _require_rules(loaded, forced)
     looked = look(ctx, loaded)
     inputs, tree = looked.inputs, looked.tree
-    pinned = held_pin(inputs.base / LOCK_NAME, looked.kernel, source=inputs.kernel)
-    if (program := missing_program(tree, looked.boot)) is not None:
+    if looked.kernel is None:
+        lock = read_lock(inputs.base / LOCK_NAME)
+        pinned = lock is not None and lock.tree is not None
+    else:
+        pinned = held_pin(inputs.base / LOCK_NAME, looked.kernel, source=inputs.prebuilt) is not None
+    if not inputs.tree and (program := missing_program(tree, looked.boot)) is not None:
         ctx.report(Warned(f"{program}: the command line names it, but no file of the image is there"))
     for environment, problems in loaded.unset.items():
         ctx.report(Warned(f"[deploy.{environment}] cannot be used now: {problems[0]}"))
@@ -189,15 +209,16 @@ def check(ctx: Context, loaded: LoadedSpec, *, forced: Collection[str] = (), str
     return Checked(
         app=inputs.app,
         version=inputs.version,
-        kernel=looked.kernel.sha256,
-        kernel_payload=looked.kernel.payload.value,
-        kernel_version=looked.facts.version,
-        kernel_pinned=pinned is not None,
+        kernel=looked.kernel.sha256 if looked.kernel is not None else None,
+        kernel_payload=(looked.kernel.payload if looked.kernel is not None else Payload.LZLOADER).value,
+        kernel_version=looked.facts.version if looked.facts is not None else None,
+        kernel_pinned=pinned,
         command_line=encode(looked.boot).decode(),
         files=len(sizes),
         content=sum(sizes),
         environments=tuple(loaded.spec.deploy),
         judged=_judge(loaded, findings(ctx, loaded, looked), forced, strict=strict),
+        tree=looked.source_tree,
     )
 
 
@@ -206,19 +227,23 @@ def check(ctx: Context, loaded: LoadedSpec, *, forced: Collection[str] = (), str
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """An image before it is built: what the spec asks for, and what is there. Rules read nothing else."""
+    """An image before it is built: what the spec asks for, and what is there. Rules read nothing else.
+
+    ``kernel`` and ``facts`` are None where a source tree is yet to build it, and ``source_tree`` says what will.
+    """
 
     inputs: ImageInputs
     boot: BootCommand
-    kernel: Kernel
-    facts: KernelFacts
+    kernel: Kernel | None
+    facts: KernelFacts | None
     tree: FileTree
+    source_tree: str | None = None
 
 
 def look(ctx: Context, loaded: LoadedSpec) -> Looked:
     """Read the kernel and find the files that a spec names. Packages of a program that were never installed stay out.
 
-    Raises BuildError where host programs are not those that osv.lock pins.
+    Raises BuildError where host programs, or the source tree, are not those that osv.lock pins.
     """
     from osvdeploy.build import plan
     from osvdeploy.build.cache import BuildCache
@@ -226,8 +251,13 @@ def look(ctx: Context, loaded: LoadedSpec) -> Looked:
     from osvdeploy.build.statcache import StatCache
 
     inputs, cache = image_inputs(loaded), BuildCache.of_user()
-    boot = plan.boot_command(inputs)
     stats = StatCache.load(cache.stats_file(inputs.base))
+    if inputs.tree is not None:
+        from osvdeploy.build.osvtree.builder import plan_tree, summary
+
+        wanted = plan_tree(ctx, inputs, stats, cache=None)
+        return Looked(inputs, wanted.boot, None, None, wanted.files, summary(wanted))
+    boot = plan.boot_command(inputs)
     kernel = plan.load_kernel(ctx, inputs, stats, cache)
     cxx = plan.supplies_cxx(ctx, inputs, kernel, cache)
     programs = plan.programs_of(ctx, inputs, stats, cache=None, cxx=cxx)
@@ -236,6 +266,23 @@ def look(ctx: Context, loaded: LoadedSpec) -> Looked:
     tree = plan.file_tree(inputs, programs)
     plan.held_programs(ctx, inputs, stats, programs)
     return Looked(inputs, boot, kernel, kernel_facts(ctx, kernel, cache), tree)
+
+
+def look_at_built(looked: Looked, image: RawImage) -> Looked:
+    """The same once a source tree has built the kernel: what that is, is read off the disk."""
+    from dataclasses import replace
+
+    from osvdeploy.osv import anatomy
+    from osvdeploy.osv.disk import FileAccess
+    from osvdeploy.osv.kernel import KERNEL_OFFSET, Kernel
+
+    source = FileAccess(image.path)
+    found = anatomy.look(source).kernel
+    if found is None:
+        return looked
+    size = found.extent.end - found.extent.start + KERNEL_OFFSET
+    kernel = Kernel(image.path, size, image.kernel, found.chunks, found.payload)
+    return replace(looked, kernel=kernel, facts=anatomy.kernel_facts(source, found))
 
 
 def findings(ctx: Context, loaded: LoadedSpec, looked: Looked, places: Sequence[Place] | None = None) -> list[Finding]:
@@ -261,6 +308,9 @@ def place_findings(loaded: LoadedSpec, looked: Looked, places: Sequence[Place]) 
     from osvdeploy.checks.preflight import Contents, ImageFacts, preflight
     from osvdeploy.osv.kernel import Payload
 
+    if looked.kernel is None:
+        # Nothing is known of a kernel that is not there; it is judged when it is, before anything goes to a cloud.
+        return []
     facts = None if looked.kernel.payload is Payload.UNKNOWN else looked.facts
     image = ImageFacts(
         options=looked.boot.options,
@@ -291,7 +341,7 @@ def lint_findings(ctx: Context, loaded: LoadedSpec, looked: Looked) -> list[Find
         variables |= {(f"[deploy.{environment}] env", name): value for name, value in declared.env.items()}
     return lint(
         LintFacts(
-            kernel=None if looked.kernel.payload is Payload.UNKNOWN else looked.facts,
+            kernel=None if looked.kernel is None or looked.kernel.payload is Payload.UNKNOWN else looked.facts,
             boot=looked.boot,
             tree=looked.tree,
             fs=spec.image.fs,
@@ -316,14 +366,27 @@ def _require_rules(loaded: LoadedSpec, forced: Collection[str]) -> None:
     require_known(loaded.spec.waive, where=f"{loaded.path}: [waive]")
 
 
-def _require_sound(ctx: Context, loaded: LoadedSpec, place: Place, forced: Collection[str]) -> None:
-    """Refuse what is known to fail there, before anything is made; tell what is believed to.
+def _sound_build(ctx: Context, loaded: LoadedSpec, place: Place, forced: Collection[str]) -> BuildResult:
+    """Build if needed, unless it is known to fail at ``place``: that is refused before anything is made, or as soon as
+    a source tree has built the kernel to be judged.
 
     Raises :class:`~osvdeploy.errors.CheckFailed`.
     """
+    looked = look(ctx.reporting_to(silent), loaded)
+    if looked.kernel is not None:
+        _require_sound(ctx, loaded, looked, place, forced)
+        return _build(ctx, loaded)
+    _judge(loaded, findings(ctx, loaded, looked, [place]), forced).require()
+    built = _build(ctx, loaded)
+    _require_sound(ctx, loaded, look_at_built(looked, built.image), place, forced)
+    return built
+
+
+def _require_sound(ctx: Context, loaded: LoadedSpec, looked: Looked, place: Place, forced: Collection[str]) -> None:
+    """Refuse what is known to fail there; tell what is believed to. Raises CheckFailed."""
     from osvdeploy.checks.preflight import RULES
 
-    judged = _judge(loaded, findings(ctx, loaded, look(ctx.reporting_to(silent), loaded), [place]), forced)
+    judged = _judge(loaded, findings(ctx, loaded, looked, [place]), forced)
     judged.require()
     for finding in judged.warned:
         if finding.rule in RULES:
@@ -362,7 +425,12 @@ def place_of(ctx: Context, cloud: Cloud, machine: str) -> Place:
 
 
 def program_findings(
-    ctx: Context, inputs: ImageInputs, kernel: Kernel, facts: KernelFacts, tree: FileTree, boot: BootCommand
+    ctx: Context,
+    inputs: ImageInputs,
+    kernel: Kernel | None,
+    facts: KernelFacts | None,
+    tree: FileTree,
+    boot: BootCommand,
 ) -> list[Finding]:
     """What is to be said of the programs and libraries of a tree on its kernel."""
     from dataclasses import replace
@@ -377,7 +445,7 @@ def program_findings(
     found = examine(ctx, tree, cache)
     cache.save(ctx)
     findings = check_programs(facts, boot.words, ImageFiles(tree, found.elves, found.damaged))
-    if kernel.payload is Payload.UNKNOWN:
+    if kernel is not None and kernel.payload is Payload.UNKNOWN:
         # The rules are about OSv; what else a loader.img may carry is free to do otherwise.
         return [replace(finding, severity=Severity.WARNING) for finding in findings]
     return findings
@@ -390,7 +458,7 @@ def build(ctx: Context, loaded: LoadedSpec, *, forced: Collection[str] = ()) -> 
     kernel does not take, a file system that it does not mount. ``forced`` are rules to override.
     """
     _require_rules(loaded, forced)
-    if loaded.spec.image.boot:
+    if loaded.spec.image.boot and loaded.spec.kernel.tree is None:
         # Without options there is nothing that kernels differ in, and an unchanged build need not know its kernel.
         looked = look(ctx.reporting_to(silent), loaded)
         _judge(loaded, place_findings(loaded, looked, ()), forced).require()
@@ -404,20 +472,22 @@ def _build(ctx: Context, loaded: LoadedSpec) -> BuildResult:
     return builder.build(ctx, image_inputs(loaded), BuildCache.of_user())
 
 
-def upgrade_lock(ctx: Context, loaded: LoadedSpec) -> KernelPin:
-    """Pin the kernel and the programs that the spec names now in osv.lock."""
+def upgrade_lock(ctx: Context, loaded: LoadedSpec) -> KernelPin | TreePin:
+    """Pin the kernel, or the commit of its source tree, and the programs that the spec names now in osv.lock."""
     from osvdeploy.build import builder
     from osvdeploy.build.cache import BuildCache
 
     return builder.upgrade_lock(ctx, image_inputs(loaded), BuildCache.of_user())
 
 
-def pinned(loaded: LoadedSpec) -> KernelPin | None:
-    """What osv.lock says of the kernel; None where nothing is pinned yet."""
+def pinned(loaded: LoadedSpec) -> KernelPin | TreePin | None:
+    """What osv.lock says of the kernel or its source tree; None where nothing is pinned yet."""
     from osvdeploy.build.lock import LOCK_NAME, read_lock
 
     lock = read_lock(loaded.base / LOCK_NAME)
-    return lock.kernel if lock is not None else None
+    if lock is None:
+        return None
+    return lock.kernel if loaded.spec.kernel.tree is None else lock.tree
 
 
 # ------------------------------------------------------------------------------------------------ running it here
@@ -672,12 +742,20 @@ def publish(
     rules to override. Raises :class:`~osvdeploy.errors.CheckFailed`.
     """
     _require_rules(loaded, forced)
+    _refuse_unpublishable(loaded)
     name = environment_of(loaded, environment)
     settings = settings_of(loaded, name)
     cloud = connect(ctx, settings.cloud, settings.region)
-    _require_sound(ctx, loaded, place_of(ctx, cloud, settings.machine_type), forced)
-    built = _build(ctx, loaded)
+    built = _sound_build(ctx, loaded, place_of(ctx, cloud, settings.machine_type), forced)
     return PublishedImage(built, _publish(ctx, loaded, built, cloud), cloud.kind, cloud.region, cloud.account)
+
+
+def _refuse_unpublishable(loaded: LoadedSpec) -> None:
+    if loaded.spec.image.fs == "virtiofs":
+        raise UsageError(
+            f"{loaded.path}: image.fs = virtiofs: its files are on the machine's host, and no cloud gives that",
+            hint='publish another file system: fs = "rofs"',
+        )
 
 
 def _publish(ctx: Context, loaded: LoadedSpec, built: BuildResult, cloud: Cloud) -> Published:
@@ -725,13 +803,13 @@ def deploy(
     from osvdeploy.rollout.releases import Release, configuration_digest, release_digest, release_id
 
     _require_rules(loaded, forced)
+    _refuse_unpublishable(loaded)
     name = environment_of(loaded, environment)
     settings = settings_of(loaded, name)
     spec = loaded.spec
     service = Service(spec.name, name, settings.ledger)
     cloud = connect(ctx, settings.cloud, settings.region)
-    _require_sound(ctx, loaded, place_of(ctx, cloud, settings.machine_type), forced)
-    built = _build(ctx, loaded)
+    built = _sound_build(ctx, loaded, place_of(ctx, cloud, settings.machine_type), forced)
     variables = tuple(spec.deploy[name].env.items())
     configuration = configuration_digest(variables, ())
     digest = release_digest(built.image.digest, configuration)

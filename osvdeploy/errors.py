@@ -5,6 +5,7 @@
     │   └── SpecError                     2   osv.toml: all problems at once
     ├── ImageError                        2   a kernel, file tree or command line that no image can be made of
     │   ├── KernelInvalid
+    │   ├── TreeInvalid                   a source tree that cannot build what is asked of it
     │   ├── FileTreeInvalid
     │   ├── CommandLineInvalid
     │   ├── DiskInvalid
@@ -13,7 +14,8 @@
     │   └── CheckFailed                   2   findings that refuse: all at once
     ├── BuildError                        1
     │   ├── SourceChanged
-    │   └── DownloadFailed
+    │   ├── DownloadFailed
+    │   └── TreeBuildFailed                   a source tree's own build failed; its log is kept
     ├── MachineError                      1   QEMU is missing, or could not run the machine
     ├── GuestFailed                           a machine run here did not end well; docs/run.md has its exit codes
     ├── CloudError                        1   the cloud said no, or nothing
@@ -95,6 +97,10 @@ class KernelInvalid(ImageError):
     """The file is not a loader.img that a disk can be made of."""
 
 
+class TreeInvalid(ImageError):
+    """The directory is no OSv source tree, or one that does not know what is asked of it."""
+
+
 class FileTreeInvalid(ImageError):
     """The files cannot be one file system: a path twice, a name too long, a link out of the tree."""
 
@@ -153,6 +159,14 @@ class DownloadFailed(BuildError):
     def __init__(self, url: str, reason: str, *, transient: bool = False, hint: str | None = None) -> None:
         super().__init__(f"{url}: cannot be downloaded: {reason}", hint=hint)
         self.url, self.reason, self.transient = url, reason, transient
+
+
+class TreeBuildFailed(BuildError):
+    """A source tree's build failed. ``reason`` is a word for programs, ``log`` the file with all that it said."""
+
+    def __init__(self, message: str, *, reason: str, log: str, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.reason, self.log = reason, log
 
 
 class CloudError(OsvDeployError):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from osvdeploy.build.cache import DISK_NAME, IMAGE_NAME, BuildCache, format_image
 from osvdeploy.build.kernels import kernel_facts
-from osvdeploy.build.lock import LOCK_NAME, KernelPin, pin_kernel, pin_programs
+from osvdeploy.build.lock import LOCK_NAME, KernelPin, TreePin, pin_kernel, pin_programs
 from osvdeploy.build.plan import BuildPlan, ImageInputs, load_kernel, plan, programs_of, supplies_cxx
 from osvdeploy.build.statcache import StatCache
 from osvdeploy.context import Context
@@ -41,6 +41,10 @@ def build(ctx: Context, inputs: ImageInputs, cache: BuildCache) -> BuildResult:
     Raises what :func:`osvdeploy.build.plan.plan` raises, SourceChanged, BuildError when the disk is full or the cache
     cannot be written, Interrupted; nothing half-made is left behind by any of them.
     """
+    if inputs.tree is not None:
+        from osvdeploy.build.osvtree.builder import build_tree  # only here: most builds have no tree
+
+        return build_tree(ctx, inputs, cache)
     stats = StatCache.load(cache.stats_file(inputs.base))
     wanted = plan(ctx, inputs, stats, cache)
     stats.save(ctx)
@@ -52,9 +56,13 @@ def build(ctx: Context, inputs: ImageInputs, cache: BuildCache) -> BuildResult:
     return BuildResult(image, False, wanted.digest)
 
 
-def upgrade_lock(ctx: Context, inputs: ImageInputs, cache: BuildCache) -> KernelPin:
-    """Pin the kernel and programs that the spec names now, whatever was pinned before. A kernel from elsewhere, and
-    packages, are downloaded anew."""
+def upgrade_lock(ctx: Context, inputs: ImageInputs, cache: BuildCache) -> KernelPin | TreePin:
+    """Pin the kernel, or the commit of the tree, and the programs that the spec names now, whatever was pinned before.
+    A kernel from elsewhere, and packages, are downloaded anew."""
+    if inputs.tree is not None:
+        from osvdeploy.build.osvtree.builder import upgrade_tree
+
+        return upgrade_tree(ctx, inputs, cache)
     stats = StatCache.load(cache.stats_file(inputs.base))
     path = inputs.base / LOCK_NAME
     kernel = load_kernel(ctx, inputs, stats, cache, fresh=True)
@@ -64,7 +72,7 @@ def upgrade_lock(ctx: Context, inputs: ImageInputs, cache: BuildCache) -> Kernel
     pins = () if programs is None else programs.pins(ctx, stats, ())
     stats.save(ctx)
     pin = pin_kernel(
-        ctx, path, kernel, source=inputs.kernel, facts=lambda: kernel_facts(ctx, kernel, cache), upgrade=True
+        ctx, path, kernel, source=inputs.prebuilt, facts=lambda: kernel_facts(ctx, kernel, cache), upgrade=True
     )
     pin_programs(ctx, path, pins)
     return pin

@@ -159,6 +159,8 @@ def format_image(image: RawImage) -> bytes:
         },
         "label": image.label,
     }
+    if image.fs != "rofs":
+        document["fs"] = image.fs
     return json.dumps(document, indent=1, sort_keys=True).encode() + b"\n"
 
 
@@ -182,6 +184,7 @@ def parse_image(content: bytes, disk: Path) -> RawImage:
                 tuple(boot["words"]),
             ),
             label=document["label"],
+            fs=document.get("fs", "rofs"),
         )
     except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"not an image.json: {error}") from None

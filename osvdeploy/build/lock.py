@@ -10,8 +10,14 @@
     osv = "v0.57.0"          # what it says of itself, for people: its version,
     drivers = ["acpi", …]    # and its drivers; each left out where the kernel does not tell
 
-Only the digest is held against a kernel; a source tells whether the pin is of what the spec names. Version 1, which is
-read too, knew ``file`` alone, and neither ``osv`` nor ``drivers``.
+or, where the kernel is built with a source tree,
+
+    [tree]
+    path = "../osv"          # as the spec names it; for people, never compared
+    commit = "…"             # what its HEAD was; changes on top of it are told at each build, and not pinned
+
+Of a kernel, only the digest is held against it; a source tells whether the pin is of what the spec names. Version 1,
+which is read too, knew ``file`` alone, and neither ``osv`` nor ``drivers``.
 
 What host programs brought is pinned in ``[[programs]]`` (osvdeploy.build.program_lock). The same pins give the same
 bytes. A version or key that this osvdeploy does not know is refused: it may pin something.
@@ -44,6 +50,7 @@ LOCK_VERSION = 2
 
 _HEADER = "# Written by osvdeploy; commit it. `osvdeploy lock --upgrade` moves what is pinned here.\n"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +67,20 @@ class KernelPin:
 
 
 @dataclass(frozen=True, slots=True)
+class TreePin:
+    """The commit of the source tree that builds of this spec are made with."""
+
+    path: str
+    commit: str
+
+
+@dataclass(frozen=True, slots=True)
 class Lock:
     """The content of an osv.lock."""
 
     kernel: KernelPin | None = None
     programs: tuple[ProgramPin, ...] = ()
+    tree: TreePin | None = None
 
 
 def read_lock(path: Path) -> Lock | None:
@@ -90,9 +106,12 @@ def parse_lock(text: str) -> Lock:
         raise ValueError(f"its version is {version!r}, and this osvdeploy knows 1 to {LOCK_VERSION}")
     kernel = document.pop("kernel", None)
     programs = parse_programs(document.pop("programs", []))
+    tree = document.pop("tree", None)
     if document:
         raise ValueError(f"unknown key {min(document)!r}")
-    return Lock(None if kernel is None else _kernel_pin(kernel, version), programs)
+    return Lock(
+        None if kernel is None else _kernel_pin(kernel, version), programs, None if tree is None else _tree_pin(tree)
+    )
 
 
 def format_lock(lock: Lock) -> str:
@@ -107,6 +126,8 @@ def format_lock(lock: Lock) -> str:
             text += f"osv = {_quoted(pin.osv)}\n"
         if pin.drivers is not None:
             text += f"drivers = [{', '.join(_quoted(name) for name in pin.drivers)}]\n"
+    if lock.tree is not None:
+        text += f"\n[tree]\npath = {_quoted(lock.tree.path)}\ncommit = {_quoted(lock.tree.commit)}\n"
     return text + format_programs(lock.programs)
 
 
@@ -159,7 +180,7 @@ def pin_kernel(
     if pin == before:
         return pin
     try:
-        replace_file(path, format_lock(replace(lock or Lock(), kernel=pin)).encode(), nonce=ctx.nonce())
+        replace_file(path, format_lock(replace(lock or Lock(), kernel=pin, tree=None)).encode(), nonce=ctx.nonce())
     except OSError as error:
         raise BuildError(f"{path}: cannot be written: {error.strerror}") from None
     what = f"pinned {source} to {pin.sha256[:12]} in {path.name}"
@@ -182,6 +203,60 @@ def pin_programs(ctx: Context, path: Path, programs: Sequence[ProgramPin]) -> No
             before = held.get(pin.path)
             what = f"pinned {pin.path} to {pin.sha256[:12]} in {path.name}"
             ctx.report(Note(what if before is None else f"{what}, before {before.sha256[:12]}"))
+
+
+def held_tree_pin(path: Path, commit: str | None, moved: Callable[[str, str], str], *, tree: str) -> TreePin | None:
+    """What the lock at ``path`` says of the tree; None where no commit is pinned yet. Writes nothing.
+
+    Raises BuildError where another commit is pinned; ``moved(pinned, commit)`` says which side moved. ``commit`` None:
+    the tree is no git checkout.
+    """
+    lock = read_lock(path)
+    held = lock.tree if lock is not None else None
+    if held is None or held.commit == commit:
+        return held
+    if commit is None:
+        raise BuildError(
+            f"{tree}: not a git checkout, but {path.name} pins commit {held.commit}",
+            hint=f"bring the pinned commit back as a checkout; or remove [tree] from {path.name}",
+        )
+    raise BuildError(
+        f"{tree}: the tree is at {commit}, but {path.name} pins {held.commit}: {moved(held.commit, commit)}",
+        hint=f"git -C {tree} checkout {held.commit[:12]}, or take this one with `osvdeploy lock --upgrade`",
+    )
+
+
+def pin_tree(ctx: Context, path: Path, commit: str | None, *, tree: str, upgrade: bool = False) -> TreePin | None:
+    """Pin a tree's commit in the lock at ``path`` the first time, or with ``upgrade``, and say so. A tree without a
+    commit is not pinned. Raises BuildError where the lock cannot be written."""
+    if commit is None:
+        return None
+    lock = read_lock(path)
+    before = lock.tree if lock is not None else None
+    if before is not None and (before.commit == commit or not upgrade):
+        return before
+    pin = TreePin(_text(tree), commit)
+    try:
+        # A spec has one kernel: what was pinned of another is over.
+        replace_file(path, format_lock(replace(lock or Lock(), kernel=None, tree=pin)).encode(), nonce=ctx.nonce())
+    except OSError as error:
+        raise BuildError(f"{path}: cannot be written: {error.strerror}") from None
+    what = f"pinned {tree} to commit {commit[:12]} in {path.name}"
+    ctx.report(Note(what if before is None else f"{what}, before {before.commit[:12]}"))
+    return pin
+
+
+def _tree_pin(table: object) -> TreePin:
+    if not isinstance(table, dict):
+        raise ValueError("tree is not a table")
+    for key in ("path", "commit"):
+        if type(table.get(key)) is not str:
+            raise ValueError(f"tree.{key} is not there, or not a text")
+    if unknown := table.keys() - {"path", "commit"}:
+        raise ValueError(f"unknown key 'tree.{min(unknown)}'")
+    if _COMMIT.fullmatch(table["commit"]) is None:
+        raise ValueError("tree.commit is not 40 or 64 hex digits")
+    return TreePin(table["path"], table["commit"])
 
 
 def _kernel_pin(table: object, version: int) -> KernelPin:
@@ -221,9 +296,11 @@ def _kernel_pin(table: object, version: int) -> KernelPin:
 
 def _printable(source: KernelSource) -> KernelSource:
     """A file's name may hold bytes that are no text; TOML may not."""
-    if not isinstance(source, FileKernel):
-        return source
-    return FileKernel(source.path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"))
+    return FileKernel(_text(source.path)) if isinstance(source, FileKernel) else source
+
+
+def _text(name: str) -> str:
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _quoted(text: str) -> str:

@@ -48,20 +48,40 @@ class FileMapping:
 
 
 @dataclass(frozen=True, slots=True)
+class TreeInputs:
+    """A source tree to build with: its ``path`` as the spec writes it, options by name, modules, root file system, and
+    how many compilers may run at once (None: as many as the machine has room for)."""
+
+    path: str
+    options: tuple[tuple[str, str | int | bool], ...] = ()
+    modules: tuple[str, ...] = ()
+    fs: str = "rofs"
+    jobs: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ImageInputs:
     """What a user declared of one image. ``base`` is the spec's folder, ``size`` the disk's bytes or None for the
-    smallest. ``app`` and ``version`` are for people and not in any byte."""
+    smallest, ``kernel`` None where ``tree`` builds it. ``app`` and ``version`` are for people and not in any byte."""
 
     app: str
     version: str
     base: Path
-    kernel: KernelSource
+    kernel: KernelSource | None
     command: tuple[str, ...]
     environment: tuple[tuple[str, str], ...] = ()
     options: tuple[tuple[str, str | None], ...] = ()
     files: tuple[FileMapping, ...] = ()
     programs: tuple[ProgramRequest, ...] = ()
     size: int | None = None
+    tree: TreeInputs | None = None
+
+    @property
+    def prebuilt(self) -> KernelSource:
+        """Where the kernel comes from. Raises ValueError where a source tree builds it."""
+        if self.kernel is None:
+            raise ValueError("a source tree builds this kernel")
+        return self.kernel
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +105,7 @@ def plan(ctx: Context, inputs: ImageInputs, stats: StatCache, cache: BuildCache)
     """
     boot = boot_command(inputs)
     kernel = load_kernel(ctx, inputs, stats, cache)
-    held_pin(inputs.base / LOCK_NAME, kernel, source=inputs.kernel)
+    held_pin(inputs.base / LOCK_NAME, kernel, source=inputs.prebuilt)
     programs = programs_of(ctx, inputs, stats, cache=cache.root, cxx=supplies_cxx(ctx, inputs, kernel, cache))
     if programs is not None:
         boot = programs.boot_with(boot)
@@ -100,13 +120,13 @@ def plan(ctx: Context, inputs: ImageInputs, stats: StatCache, cache: BuildCache)
         )
     pins = held_programs(ctx, inputs, stats, programs)
     prints = tuple(stats.fingerprints(ctx, [file for _, file in tree.files()]))
-    content = _tree_digest(tree, prints)
+    content = tree_digest(tree, prints)
     # Only now: a spec that cannot be built leaves no lock behind.
     pin_kernel(
         ctx,
         inputs.base / LOCK_NAME,
         kernel,
-        source=inputs.kernel,
+        source=inputs.prebuilt,
         facts=lambda: kernel_facts(ctx, kernel, cache),
     )
     if programs is not None:
@@ -167,11 +187,11 @@ def load_kernel(
     pin = lock.kernel if lock is not None else None
     return resolve_kernel(
         ctx,
-        inputs.kernel,
+        inputs.prebuilt,
         inputs.base,
         cache=cache,
         stats=stats,
-        pinned=pin.sha256 if pin is not None and pin.source == inputs.kernel else None,
+        pinned=pin.sha256 if pin is not None and pin.source == inputs.prebuilt else None,
         fresh=fresh,
     )
 
@@ -281,7 +301,7 @@ def _with_parents(path: bytes) -> list[bytes]:
     return [b"/".join(names[: count + 1]) for count in range(len(names))]
 
 
-def _tree_digest(tree: FileTree, prints: Sequence[Fingerprint]) -> Digest:
+def tree_digest(tree: FileTree, prints: Sequence[Fingerprint]) -> Digest:
     """Over path, kind and content of every entry in order. Each variable part is preceded by its length."""
     digest, following = hashlib.sha256(), iter(prints)
     for path, entry in tree.entries.items():

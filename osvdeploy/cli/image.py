@@ -29,10 +29,10 @@ def check(ctx: Context, spec_file: Path, sets: tuple[str, ...], forced: tuple[st
 
     found = api.check(ctx, api.load_spec(spec_file, sets=sets), forced=forced, strict=strict)
     pinned = "pinned in osv.lock" if found.kernel_pinned else "not pinned yet: the first build pins it"
-    kernel = f"OSv {found.kernel_version}" if found.kernel_version else f"of unknown make ({found.kernel_payload})"
+    make = f"OSv {found.kernel_version}" if found.kernel_version else f"of unknown make ({found.kernel_payload})"
+    kernel = f"tree {found.tree}" if found.kernel is None else f"kernel {make} {found.kernel[:12]}"
     text = (
-        f"{found.app} {found.version}: {found.files} files, {format_size(found.content)}; "
-        f"kernel {kernel} {found.kernel[:12]}, {pinned}\n"
+        f"{found.app} {found.version}: {found.files} files, {format_size(found.content)}; {kernel}, {pinned}\n"
         f"command line: {found.command_line}"
     )
     if findings := findings_text(found.judged):
@@ -52,6 +52,7 @@ def check(ctx: Context, spec_file: Path, sets: tuple[str, ...], forced: tuple[st
             "files": found.files,
             "bytes": found.content,
             "environments": list(found.environments),
+            "tree": found.tree,
             "findings": findings_document(found.judged),
         },
         exit_code=CheckFailed.exit_code if found.judged.refused else 0,
@@ -85,6 +86,8 @@ def build(ctx: Context, spec_file: Path, sets: tuple[str, ...], forced: tuple[st
             "digest": image.digest,
             "kernel": image.kernel,
             "rofs": image.rofs,
+            "fs": image.fs,
+            "share": image.share,
             "size": image.size,
             "read": [[extent.start, extent.end] for extent in image.read],
             "reused": built.reused,
@@ -103,6 +106,7 @@ def lock(ctx: Context, spec_file: Path, sets: tuple[str, ...], upgrade: bool) ->
     Example: osvdeploy lock --upgrade
     """
     from osvdeploy import api
+    from osvdeploy.build.lock import TreePin
     from osvdeploy.build.sources import source_table
 
     loaded = api.load_spec(spec_file, sets=sets)
@@ -130,13 +134,19 @@ def lock(ctx: Context, spec_file: Path, sets: tuple[str, ...], upgrade: bool) ->
     }
     if pin is None:
         return Result("nothing is pinned yet: the first build pins the kernel", {"kernel": None, **document})
-    told = f", OSv {pin.osv}" if pin.osv is not None else ""
-    lines = [f"kernel {pin.source}: sha256 {pin.sha256}, {pin.size} bytes{told}"]
+    lines = []
     for each in programs:
         lines.append(f"program {each.path}: sha256 {each.sha256}, {each.files} files, {each.size} bytes")
         if each.packages is not None:
             packages = each.packages
             lines.append(f"  packages: sha256 {packages.sha256}, {packages.files} files, {packages.size} bytes")
+    if isinstance(pin, TreePin):
+        return Result(
+            "\n".join([f"tree {pin.path}: commit {pin.commit}", *lines]),
+            {"tree": {"path": pin.path, "commit": pin.commit}, **document},
+        )
+    told = f", OSv {pin.osv}" if pin.osv is not None else ""
+    lines.insert(0, f"kernel {pin.source}: sha256 {pin.sha256}, {pin.size} bytes{told}")
     return Result(
         "\n".join(lines),
         {

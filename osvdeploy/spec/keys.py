@@ -10,16 +10,12 @@ from osvdeploy.spec.model import Spec
 
 Path = tuple[str | int, ...]
 
-_PREBUILT = "this version takes a prebuilt kernel, as `file`, `release` or `url`"
 _STEPS = "this version shifts all traffic at once, by blue-green"
 _EBS = "this version publishes by EBS direct APIs, in the region of the deployment"
 _AWS = 'this version deploys to cloud = "aws" alone'
 
 # Keys of which the documentation of later versions, or of a neighbour, may speak: nearest names would mislead.
 _LATER: Final[dict[tuple[str, ...], str]] = {
-    ("kernel", "tree"): _PREBUILT,
-    ("kernel", "options"): _PREBUILT,
-    ("image", "modules"): "modules need a kernel built from a source tree, which this version does not do",
     ("publish", "aws", "regions"): _EBS,
     ("publish", "aws", "via"): _EBS,
     ("publish", "aws", "bucket"): _EBS,

@@ -36,6 +36,14 @@ class Inside(ValueError):
         self.problems = tuple(problems)
 
 
+class Elsewhere(Inside):
+    """The same for keys of several tables: each problem is (table, key, message)."""
+
+    def __init__(self, problems: Sequence[tuple[str, str, str]]) -> None:
+        super().__init__([(f"{table}.{key}", message) for table, key, message in problems])
+        self.places = tuple(problems)
+
+
 _YEAR = 366 * 86400.0
 
 
@@ -156,10 +164,11 @@ Header = Annotated[
     _matches(r"[A-Za-z0-9_-]{1,40}", "the name of a header, 1 to 40 letters, digits, dashes and underscores"),
 ]
 Whole = Annotated[int, Field(strict=True)]
+Option = Annotated[bool, Field(strict=True)] | Whole | Annotated[str, Field(strict=True)]
 
 
 class Kernel(_Table):
-    """Where the kernel comes from: one of file, release and url. Its sha256 is pinned in osv.lock."""
+    """Where the kernel comes from: one of file, release, url and tree. What it is is pinned in osv.lock."""
 
     file: Text | None = Field(default=None, description="A loader.img, relative to this file.")
     release: (
@@ -174,16 +183,27 @@ class Kernel(_Table):
     url: Annotated[str, _matches(r"https?://[!-~]+", "an address that begins with https:// or http://")] | None = Field(
         default=None, description="The address of a loader.img, plain or gzip."
     )
+    tree: Text | None = Field(
+        default=None, description="An OSv source tree to build with. Its commit is pinned in osv.lock."
+    )
+    options: dict[str, Option] = Field(
+        default_factory=dict, description="The tree's own options: mode, conf_..., variables of modules."
+    )
+    jobs: Annotated[Whole, Field(ge=1, le=512)] | None = Field(
+        default=None, description="Compilers at once in the tree; left out: as many as there is room for."
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Kernel:
-        given = [name for name in ("file", "release", "url") if getattr(self, name) is not None]
+        given = [name for name in ("file", "release", "url", "tree") if getattr(self, name) is not None]
         if not given:
-            raise ValueError("needs one of file, release, url")
+            raise ValueError("needs one of file, release, url, tree")
         if len(given) > 1:
             raise Inside([(name, f"is one too many: there is {given[0]}") for name in given[1:]])
         if self.variant is not None and self.release is None:
             raise Inside([("variant", "is of a release; name it by `release`")])
+        if self.tree is None and (given := [key for key in ("options", "jobs") if key in self.model_fields_set]):
+            raise Inside([(key, "needs kernel.tree: a kernel that is built has it") for key in given])
         return self
 
 
@@ -194,7 +214,12 @@ class Image(_Table):
         description="The program and its arguments, as words.", examples=[["/hello", "--port", "8080"]]
     )
     env: Variables = Field(default_factory=dict, description="Environment variables of the program.")
-    fs: Literal["rofs"] = Field(default="rofs", description="The root file system.")
+    fs: Literal["rofs", "zfs", "ext", "ramfs", "rofs_with_zfs", "virtiofs"] = Field(
+        default="rofs", description="The root file system; all but rofs need kernel.tree."
+    )
+    modules: list[Text] = Field(
+        default_factory=list, description="OSv's own modules and apps, of kernel.tree; what they need comes with them."
+    )
     arch: Literal["x86_64"] = Field(default="x86_64", description="The machine's architecture.")
     size: Annotated[Size, AfterValidator(_disk)] | None = Field(
         default=None, description='The disk, whole GiB, such as "1GiB"; left out: the smallest that holds it.'
@@ -419,3 +444,15 @@ class Spec(_Table):
         default_factory=dict,
         description="Rules of `osvdeploy check` that do not refuse this image, each with the reason.",
     )
+
+    @model_validator(mode="after")
+    def _check(self) -> Spec:
+        if self.kernel.tree is None:
+            wrong = []
+            if self.image.fs != "rofs":
+                wrong.append(("image", "fs", f"{self.image.fs} needs kernel.tree: only OSv's own build makes it"))
+            if self.image.modules:
+                wrong.append(("image", "modules", "need kernel.tree: they are built in a source tree"))
+            if wrong:
+                raise Elsewhere(wrong)
+        return self

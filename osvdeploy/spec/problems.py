@@ -14,7 +14,7 @@ from osvdeploy.errors import Problem, SpecError
 from osvdeploy.spec.boot import shown
 from osvdeploy.spec.keys import Path, keys_of, kind_at, later, nearest
 from osvdeploy.spec.lines import line_of, lines_of
-from osvdeploy.spec.model import Inside
+from osvdeploy.spec.model import Elsewhere, Inside
 
 OVERRIDE = "--set"
 
@@ -34,7 +34,9 @@ def found_in(error: ValidationError) -> Iterator[Found]:
         # pydantic marks a dict's bad key by "[key]" after it; in the file it is that key itself.
         path = tuple(part for part in each["loc"] if part != "[key]")
         raised = each.get("ctx", {}).get("error")
-        if isinstance(raised, Inside):
+        if isinstance(raised, Elsewhere):
+            yield from (Found((*path, table, key), message) for table, key, message in raised.places)
+        elif isinstance(raised, Inside):
             yield from (Found((*path, key), message) for key, message in raised.problems)
         else:
             yield Found(path, _told(each, path))

@@ -14,6 +14,7 @@ import pytest
 
 from osvdeploy.build import builder as builder_module
 from osvdeploy.build.builder import build
+from osvdeploy.build.lock import KernelPin
 from osvdeploy.build.plan import FileMapping
 from osvdeploy.build.sources import FileKernel
 from osvdeploy.context import CancelToken, Context
@@ -359,5 +360,6 @@ def test_another_kernel_than_the_pinned_one_stops_the_build(project: Project) ->
     changed = hashlib.sha256((project.root / "loader.img").read_bytes()).hexdigest()
     assert pinned in str(refused.value) and changed in str(refused.value)
     assert "osvdeploy lock --upgrade" in (refused.value.hint or "")
-    assert builder_module.upgrade_lock(project.context, project.inputs, project.cache).sha256 == changed
+    pin = builder_module.upgrade_lock(project.context, project.inputs, project.cache)
+    assert isinstance(pin, KernelPin) and pin.sha256 == changed
     assert project.build().image.kernel == changed

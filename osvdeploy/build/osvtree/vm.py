@@ -1,0 +1,102 @@
+"""Stands in for qemu-system-x86_64 where OSv's scripts start the machine that fills ZFS.
+
+    python vm.py QEMU kvm|tcg ARGUMENTS...
+
+Three things of theirs fail by chance, or always, on machines that are slow, shared or without KVM:
+
+- run.py asks for KVM wherever /dev/kvm exists, usable or not: with ``tcg`` the request is taken out;
+- it has a debugger's server listen on port 1234, which another machine may have: taken out too;
+- upload_manifest.py connects as soon as QEMU listens, and loses its connection for good when the guest's network is up
+  before its program listens, which makes a file system first: the port is opened when the guest says that it waits.
+
+A program of its own; it imports nothing of osvdeploy.
+"""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+
+READY = b"Waiting for connection from host"
+_FORWARD = re.compile(r",hostfwd=(tcp:[^,]+)")
+
+
+def changed(arguments: list[str], *, kvm: bool) -> tuple[list[str], str | None]:
+    """The arguments for this machine, and the rule of the port that is to be opened later."""
+    kept: list[str] = []
+    rule = None
+    given = iter(arguments)
+    for argument in given:
+        if argument == "-gdb":
+            next(given, None)
+        elif argument == "-enable-kvm" and not kvm:
+            pass
+        elif argument.split(",")[0] == "host" and kept[-1:] == ["-cpu"] and not kvm:
+            kept.append("max")
+        elif found := _FORWARD.search(argument):
+            rule = found[1]
+            kept.append(_FORWARD.sub("", argument))
+        else:
+            kept.append(argument)
+    return kept, rule
+
+
+def network(arguments: list[str]) -> str:
+    """The id of the network that the port is to be opened on."""
+    for argument in arguments:
+        if argument.startswith("user,") and (found := re.search(r"\bid=([^,]+)", argument)):
+            return found[1]
+    return "un0"
+
+
+def open_port(path: str, command: str) -> None:
+    """Give QEMU's monitor one command, and wait for its next prompt."""
+    with socket.socket(socket.AF_UNIX) as monitor:
+        monitor.settimeout(10)
+        monitor.connect(path)
+        for said in (b"", command.encode() + b"\n"):
+            monitor.sendall(said)
+            answer = b""
+            while not answer.rstrip().endswith(b"(qemu)"):
+                if not (piece := monitor.recv(4096)):
+                    return
+                answer += piece
+
+
+def pieces(source: int) -> Iterator[bytes]:
+    while piece := os.read(source, 65_536):
+        yield piece
+
+
+def main() -> int:
+    qemu, accelerator, *arguments = sys.argv[1:]
+    kept, rule = changed(arguments, kvm=accelerator == "kvm")
+    if rule is None:
+        os.execv(qemu, [qemu, *kept])
+    # A path of QEMU's socket may have 107 bytes; a build's own directory may be deeper.
+    scratch = tempfile.mkdtemp(prefix="osvd-")
+    try:
+        monitor = os.path.join(scratch, "m")  # noqa: PTH118 (pathlib's import is half of what this program takes)
+        extra = ["-chardev", f"socket,id=osvd,path={monitor},server=on,wait=off", "-mon", "chardev=osvd,mode=readline"]
+        machine = subprocess.Popen([qemu, *kept, *extra], stdout=subprocess.PIPE)
+        assert machine.stdout is not None
+        seen = b""
+        for piece in pieces(machine.stdout.fileno()):
+            os.write(1, piece)
+            if rule is not None:
+                seen = seen[-len(READY) :] + piece
+                if READY in seen:
+                    open_port(monitor, f"hostfwd_add {network(kept)} {rule}")
+                    rule = None
+        status = machine.wait()
+        return status if status >= 0 else 128 - status
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
