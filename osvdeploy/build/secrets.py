@@ -67,8 +67,8 @@ _KEY_BODY = re.compile(
     rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----(?:\s|\\[rn]|[A-Za-z-]+: [^\n]*\n)+[A-Za-z0-9+/=]{40}"
     rb"|PuTTY-User-Key-File-[23]: \S+[\s\S]{0,400}Private-Lines: "
 )
-_EXAMPLES: Final = (b"EXAMPLE", b"example")
-"""In AWS's documentation every key ends so."""
+_EXAMPLES: Final = (b"EXAMPLE", b"XXXX")
+"""Stands in the keys of AWS's documentation."""
 
 
 class Secret(NamedTuple):
@@ -117,7 +117,7 @@ def _meant(content: bytes, start: int, found: str) -> bool:
     token = found.encode("latin-1")
     if b"PRIVATE KEY" in token or b"PuTTY" in token:
         return _KEY_BODY.search(content, start, start + 4096) is not None
-    return not token.endswith(_EXAMPLES)
+    return not any(example in token.upper() for example in _EXAMPLES)
 
 
 @functools.cache

@@ -19,22 +19,25 @@ from osvdeploy.osv.filetree import Directory, Entry, FileTree, show
 from osvdeploy.osv.kernel_facts import Driver, KernelFacts
 
 RULES: Final[Mapping[str, str]] = {
-    "bare-root": "directories that OSv mounts something on are not in the image, or no /etc/fstab says to",
-    "command-line-shell": "a command-line shell is in the image",
-    "debug-kernel": "the kernel is a debug build",
-    "mount-point": "something is to be mounted on a directory that the image does not have",
-    "no-power-off-on-abort": "after a crash the machine stays up and does nothing",
-    "read-only-path": "a directory that programs write to is in the image, where nothing can be written",
+    "bare-root": "Directories that OSv mounts something on are not in the image, or no /etc/fstab says to.",
+    "command-line-shell": "A command-line shell is in the image.",
+    "debug-kernel": "The kernel is a debug build.",
+    "mount-point": "Something is to be mounted on a directory that the image does not have.",
+    "no-power-off-on-abort": "After a crash the machine stays up and does nothing.",
+    "read-only-path": "A directory that programs write to is in the image, where nothing can be written.",
     "rest-api": "OSv's REST API is in the image, which asks nobody who they are",
-    "secret-file-name": "a file whose name is that of secrets",
-    "secret-in-env": "a variable of the spec holds a secret",
-    "secret-in-file": "a file holds a secret, by its content",
-    "vga-console": "the console goes to a screen that nobody sees, which costs time at each boot",
+    "secret-file-name": "A file whose name is that of secrets.",
+    "secret-in-env": "A variable of the spec holds a secret.",
+    "secret-in-file": "A file holds a secret, by its content.",
+    "vga-console": "The console goes to a screen that nobody sees, which costs time at each boot.",
 }
 """Each rule's name and what it says, in a line."""
 
 CERTAIN: Final = frozenset({"Private Key", "AWS Access Key", "Azure Storage Account access key"})
 """Kinds of secrets, in detect-secrets' words, that refuse."""
+
+_SHOWN: Final = 5
+"""Files named in one finding."""
 
 _SHELLS = {b"/cli": b"/cli", b"/tools/uush.so": b"/tools/uush.so", b"/cli-app": b"/cli"}
 _REST = (b"/libhttpserver-api.so", b"/usr/lib/libhttpserver-api.so", b"/usr/mgmt/api")
@@ -131,21 +134,25 @@ def _doors(facts: LintFacts) -> Iterator[Finding]:
 
 
 def _secret_files(facts: LintFacts) -> Iterator[Finding]:
+    where: dict[str, list[tuple[bytes, int]]] = {}
     for path, secrets in facts.secrets.items():
-        kinds = dict.fromkeys(kind for kind, _ in secrets)
-        for kind in kinds:
-            lines = [line for each, line in secrets if each == kind]
-            more = f" and {len(lines) - 1} more" if len(lines) > 1 else ""
-            yield Finding(
-                "secret-in-file",
-                Severity.ERROR if kind in CERTAIN else Severity.WARNING,
-                show(path),
-                f"holds a secret ({kind}) in line {lines[0]}{more}",
-                "an image is copied, shared and kept: who has it, has the secret",
-                "leave the file out with `exclude`, hand the secret over when the program starts, and make a new one "
-                "where this one has left the house",
-                "detect-secrets",
-            )
+        for kind, line in secrets:
+            where.setdefault(kind, []).append((path, line))
+    for kind, places in where.items():
+        path, line = places[0]
+        others = [show(each) for each in dict.fromkeys(each for each, _ in places) if each != path]
+        more = f"; so do {', '.join(others[:_SHOWN])}" if others else ""
+        more += f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""
+        yield Finding(
+            "secret-in-file",
+            Severity.ERROR if kind in CERTAIN else Severity.WARNING,
+            show(path),
+            f"holds a secret ({kind}) in line {line}{more}",
+            "an image is copied, shared and kept: who has it, has the secret",
+            "leave it out with `exclude`, hand the secret over when the program starts, and make a new one where this "
+            "one has left the house",
+            "detect-secrets",
+        )
     repositories: list[bytes] = []
     for path, entry in facts.tree.entries.items():
         name = path.rpartition(b"/")[2]

@@ -120,6 +120,13 @@ def test_a_repository_is_told_once() -> None:
     assert sorted(finding.subject for finding in found) == ["/app/.env", "/app/.git"]
 
 
+def test_files_with_one_kind_of_secret_are_told_together() -> None:
+    """By name, and how many there are."""
+    (found,) = lint(facts(secrets={f"/{number}".encode(): [("GitHub Token", number)] for number in range(1, 10)}))
+    assert found.subject == "/1"
+    assert "in line 1; so do /2, /3, /4, /5, /6 and 3 more" in found.what
+
+
 def test_only_what_is_certain_refuses() -> None:
     """Private keys and clouds' credentials; other tokens warn."""
     severities = {

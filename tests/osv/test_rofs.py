@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from osvdeploy.errors import DiskInvalid, FileTreeInvalid, SourceChanged
-from osvdeploy.osv import sources
+from osvdeploy.osv import contents
 from osvdeploy.osv.filetree import Content, Directory, FileTree, HostFile, Symlink, TreeBuilder
 from osvdeploy.osv.image import Extent
 from osvdeploy.osv.rofs import RofsDirectory, RofsFile, RofsReader, RofsSymlink, lay_out, read_rofs, write_rofs
@@ -116,7 +116,7 @@ def test_an_empty_tree_is_a_root() -> None:
 
 def test_files_larger_than_a_buffer_are_copied_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Contents that span buffers, and fill one exactly, come out as they went in."""
-    monkeypatch.setattr(sources, "BUFFER_SIZE", 2048)
+    monkeypatch.setattr(contents, "BUFFER_SIZE", 2048)
     builder = TreeBuilder()
     for size in (0, 1, 511, 512, 513, 1024, 1536, 2048, 2049, 4096, 10_000):
         path = tmp_path / str(size)
@@ -160,7 +160,7 @@ def test_a_file_that_changes_under_the_writer_is_named(tmp_path: Path, change: s
 @pytest.mark.parametrize("size", [10, 3000, 100_000])
 def test_a_sink_that_fails_ends_the_write(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     """The sink's own error comes out, early or late, and no thread is left waiting."""
-    monkeypatch.setattr(sources, "BUFFER_SIZE", 2048)
+    monkeypatch.setattr(contents, "BUFFER_SIZE", 2048)
 
     def full(view: memoryview) -> None:
         raise OSError(28, "No space left on device")
@@ -259,7 +259,7 @@ def test_a_program_is_found_as_osv_would_find_it(path: bytes, found: bool) -> No
 @given(st.integers(2, 5))
 def test_memory_does_not_grow_with_the_file(monkeypatch: pytest.MonkeyPatch, buffers: int) -> None:
     """Whatever the size of a file, no more is handed on at once than one buffer."""
-    monkeypatch.setattr(sources, "BUFFER_SIZE", 1024)
+    monkeypatch.setattr(contents, "BUFFER_SIZE", 1024)
     pieces: list[int] = []
     builder = TreeBuilder()
     builder.add_content(b"/file", bytes(buffers * 5000), origin="a test")

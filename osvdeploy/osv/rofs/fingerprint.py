@@ -9,8 +9,8 @@ from contextlib import closing
 from typing import NamedTuple
 
 from osvdeploy.digests import Digest
+from osvdeploy.osv.contents import read_files
 from osvdeploy.osv.filetree import Content, HostFile
-from osvdeploy.osv.sources import read_files
 from osvdeploy.sizes import KIB, MIB
 
 LARGE = 1 * MIB

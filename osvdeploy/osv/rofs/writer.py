@@ -17,6 +17,7 @@ from typing import NamedTuple, cast
 
 from osvdeploy.digests import Digest
 from osvdeploy.errors import FileTreeInvalid
+from osvdeploy.osv.contents import read_files
 from osvdeploy.osv.filetree import Content, Directory, FileTree, HostFile, Symlink
 from osvdeploy.osv.image import Extent
 from osvdeploy.osv.rofs.fingerprint import Fingerprint, fingerprints
@@ -33,7 +34,6 @@ from osvdeploy.osv.rofs.format import (
     rofs_digest,
 )
 from osvdeploy.osv.rofs.placement import place
-from osvdeploy.osv.sources import read_files
 
 _TABLES_BLOCK = 1
 _PIECE = 1 << 20
