@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import UTC
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from osvdeploy.build.cache import BuildCache
 from osvdeploy.build.files import replace_file, sync_directory
@@ -37,7 +38,9 @@ from osvdeploy.errors import BuildError, DownloadFailed, KernelInvalid
 from osvdeploy.events import Note, Warned
 from osvdeploy.osv.filetree import HostFile, stamp_of
 from osvdeploy.osv.kernel import Kernel, Payload, read_kernel
-from osvdeploy.osv.kernel_facts import Driver, KernelFacts, KernelFormat
+
+if TYPE_CHECKING:
+    from osvdeploy.osv.kernel_facts import KernelFacts
 
 FACTS_VERSION = 1
 """Raised when the reader of facts learns more, so that what it said before is not believed."""
@@ -161,8 +164,11 @@ class KernelStore:
                 return kernel
         except KernelInvalid:
             pass
-        path.unlink(missing_ok=True)
-        ctx.report(Warned(f"{path}: damaged, and removed"))
+        ctx.report(Warned(f"{path}: damaged; it is not used"))
+        try:
+            path.unlink()
+        except OSError:
+            pass  # another process was faster, or may write where this one may not
         return None
 
     def known(self, source: RemoteKernel) -> Digest | None:
@@ -170,7 +176,7 @@ class KernelStore:
         try:
             document = json.loads(self._source_file(source).read_bytes())
             digest = document["sha256"]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
         return Digest(digest) if _is_digest(digest) else None
 
@@ -214,7 +220,7 @@ class KernelStore:
                 if isinstance(source, FileKernel):
                     continue
                 sources.setdefault(document["sha256"], []).append((document["at"], source))
-            except (OSError, ValueError, KeyError, TypeError):
+            except (OSError, ValueError, KeyError, TypeError, RecursionError):
                 continue
         found = []
         for path in sorted(self.root.glob("*")) if self.root.is_dir() else []:
@@ -273,20 +279,25 @@ def format_facts(facts: KernelFacts) -> bytes:
 
 def parse_facts(content: bytes) -> KernelFacts:
     """Raises ValueError for anything that format_facts of this version does not write."""
+    from osvdeploy.osv.kernel_facts import Driver, KernelFacts, KernelFormat
+
     checksum, _, body = content.partition(b"\n")
     if hashlib.sha256(body).hexdigest().encode() != checksum:
         raise ValueError("its checksum is another")
     document = json.loads(body)
     if document["version"] != FACTS_VERSION:
         raise ValueError("another version")
-    found = document["facts"]
-    for name in ("boot_options", "filesystems", "syscalls", "supplied"):
-        found[name] = None if found[name] is None else frozenset(found[name])
-    if found["drivers"] is not None:
-        found["drivers"] = frozenset(Driver(name) for name in found["drivers"])
-    found["format"] = KernelFormat(found["format"])
-    found["symbols"] = frozenset(name.encode("latin-1") for name in found["symbols"])
-    return KernelFacts(**found)
+    try:
+        found = document["facts"]
+        for name in ("boot_options", "filesystems", "syscalls", "supplied"):
+            found[name] = None if found[name] is None else frozenset(found[name])
+        if found["drivers"] is not None:
+            found["drivers"] = frozenset(Driver(name) for name in found["drivers"])
+        found["format"] = KernelFormat(found["format"])
+        found["symbols"] = frozenset(name.encode("latin-1") for name in found["symbols"])
+        return KernelFacts(**found)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"not facts as they are written: {error}") from None
 
 
 def _plain(value: object) -> object:

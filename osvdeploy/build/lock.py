@@ -24,6 +24,7 @@ import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from osvdeploy.build.files import replace_file
 from osvdeploy.build.sources import FileKernel, KernelSource, source_of, source_table
@@ -32,7 +33,9 @@ from osvdeploy.digests import Digest
 from osvdeploy.errors import BuildError
 from osvdeploy.events import Note
 from osvdeploy.osv.kernel import Kernel
-from osvdeploy.osv.kernel_facts import KernelFacts
+
+if TYPE_CHECKING:
+    from osvdeploy.osv.kernel_facts import KernelFacts
 
 LOCK_NAME = "osv.lock"
 LOCK_VERSION = 2
@@ -136,7 +139,9 @@ def pin_kernel(
     """
     lock = read_lock(path)
     before = lock.kernel if lock is not None else None
-    if not upgrade and (held := held_pin(path, kernel, source=source)) is not None:
+    held = None if upgrade else held_pin(path, kernel, source=source)
+    # A file may move about. Of what is downloaded, a pin by another name would not save the next download.
+    if held is not None and (held.source == source or isinstance(source, FileKernel)):
         return held
     said = facts()
     pin = KernelPin(

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
-from urllib.parse import urlsplit
 
 from osvdeploy.errors import UsageError
 
@@ -94,7 +93,7 @@ def address_of(source: RemoteKernel) -> str:
     if isinstance(source, UrlKernel):
         return source.url
     base = os.environ.get(RELEASES_VARIABLE) or RELEASES
-    if urlsplit(base).scheme not in ("http", "https"):
+    if not base.startswith(("http://", "https://")):
         raise UsageError(f"{RELEASES_VARIABLE}: {base} is no http:// or https:// address")
     return f"{base.rstrip('/')}/{source.tag}/{_asset(source)}"
 

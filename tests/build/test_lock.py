@@ -138,6 +138,16 @@ def test_another_kernel_needs_an_upgrade(tmp_path: Path) -> None:
     assert recorder.events == [Note(f"pinned b.img to {second.sha256[:12]} in osv.lock, before {first.sha256[:12]}")]
 
 
+def test_a_pin_follows_a_kernel_to_where_it_is_downloaded(tmp_path: Path) -> None:
+    """The same bytes by the name of a release are pinned by that, as the pin is what saves the next download."""
+    kernel = read_kernel(write_loader(tmp_path / "loader.img"))
+    path = tmp_path / "osv.lock"
+    pin_kernel(Context(), path, kernel, source=FileKernel("loader.img"), facts=facts)
+    pin_kernel(Context(), path, kernel, source=ReleaseKernel("v0.57.0"), facts=facts)
+    lock = read_lock(path)
+    assert lock is not None and lock.kernel is not None and lock.kernel.source == ReleaseKernel("v0.57.0")
+
+
 def test_a_lock_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     """A missing folder is an error about the lock, and leaves nothing."""
     kernel = read_kernel(write_loader(tmp_path / "loader.img"))
