@@ -206,13 +206,15 @@ def check(ctx: Context, loaded: LoadedSpec, *, forced: Collection[str] = (), str
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """An image before it is built: what the spec asks for, and what is there. Rules read nothing else."""
+    """An image before it is built: what the spec asks for, and what is there. Rules read nothing else. ``own`` is what
+    ``[[files]]`` bring of ``tree``: what the user wrote, and not what a distribution or an index publishes."""
 
     inputs: ImageInputs
     boot: BootCommand
     kernel: Kernel
     facts: KernelFacts
     tree: FileTree
+    own: FileTree
 
 
 def look(ctx: Context, loaded: LoadedSpec) -> Looked:
@@ -235,7 +237,8 @@ def look(ctx: Context, loaded: LoadedSpec) -> Looked:
         boot = programs.boot_with(boot)
     tree = plan.file_tree(inputs, programs)
     plan.held_programs(ctx, inputs, stats, programs)
-    return Looked(inputs, boot, kernel, kernel_facts(ctx, kernel, cache), tree)
+    own = tree if programs is None else plan.file_tree(inputs)
+    return Looked(inputs, boot, kernel, kernel_facts(ctx, kernel, cache), tree, own)
 
 
 def findings(ctx: Context, loaded: LoadedSpec, looked: Looked, places: Sequence[Place] | None = None) -> list[Finding]:
@@ -284,7 +287,7 @@ def lint_findings(ctx: Context, loaded: LoadedSpec, looked: Looked) -> list[Find
 
     spec = loaded.spec
     cache = SecretCache.load(BuildCache.of_user().secrets_file(looked.inputs.base))
-    secrets = scan(ctx, looked.tree, cache)
+    secrets = scan(ctx, looked.own, cache)
     cache.save(ctx)
     variables = {("[image] env", name): value for name, value in spec.image.env.items()}
     for environment, declared in spec.deploy.items():
