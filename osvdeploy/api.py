@@ -227,7 +227,8 @@ def check(ctx: Context, loaded: LoadedSpec, *, forced: Collection[str] = (), str
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """An image before it is built: what the spec asks for, and what is there. Rules read nothing else.
+    """An image before it is built: what the spec asks for, and what is there. Rules read nothing else. ``own`` is what
+    ``[[files]]`` bring of ``tree``: what the user wrote, and not what a distribution or an index publishes.
 
     ``kernel`` and ``facts`` are None where a source tree is yet to build it, and ``source_tree`` says what will.
     """
@@ -237,6 +238,7 @@ class Looked:
     kernel: Kernel | None
     facts: KernelFacts | None
     tree: FileTree
+    own: FileTree
     source_tree: str | None = None
 
 
@@ -256,7 +258,8 @@ def look(ctx: Context, loaded: LoadedSpec) -> Looked:
         from osvdeploy.build.osvtree.builder import plan_tree, summary
 
         wanted = plan_tree(ctx, inputs, stats, cache=None)
-        return Looked(inputs, wanted.boot, None, None, wanted.files, summary(wanted))
+        own = plan.file_tree(inputs) if inputs.programs else wanted.files
+        return Looked(inputs, wanted.boot, None, None, wanted.files, own, summary(wanted))
     boot = plan.boot_command(inputs)
     kernel = plan.load_kernel(ctx, inputs, stats, cache)
     cxx = plan.supplies_cxx(ctx, inputs, kernel, cache)
@@ -265,7 +268,8 @@ def look(ctx: Context, loaded: LoadedSpec) -> Looked:
         boot = programs.boot_with(boot)
     tree = plan.file_tree(inputs, programs)
     plan.held_programs(ctx, inputs, stats, programs)
-    return Looked(inputs, boot, kernel, kernel_facts(ctx, kernel, cache), tree)
+    own = tree if programs is None else plan.file_tree(inputs)
+    return Looked(inputs, boot, kernel, kernel_facts(ctx, kernel, cache), tree, own)
 
 
 def look_at_built(looked: Looked, image: RawImage) -> Looked:
@@ -334,7 +338,7 @@ def lint_findings(ctx: Context, loaded: LoadedSpec, looked: Looked) -> list[Find
 
     spec = loaded.spec
     cache = SecretCache.load(BuildCache.of_user().secrets_file(looked.inputs.base))
-    secrets = scan(ctx, looked.tree, cache)
+    secrets = scan(ctx, looked.own, cache)
     cache.save(ctx)
     variables = {("[image] env", name): value for name, value in spec.image.env.items()}
     for environment, declared in spec.deploy.items():

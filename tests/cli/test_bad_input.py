@@ -464,6 +464,14 @@ def test_a_listener_that_is_not_there_is_named(account: Account, guest: User, mo
 
 
 @pytest.mark.slow
+def test_a_payload_that_is_no_osv_is_warned_of_once(account: Account, guest: User) -> None:
+    """What it drives cannot be told, so nothing is refused for it."""
+    ran = guest.run("publish")
+    assert ran.code == 0, ran.stderr
+    assert ran.stderr.count("warning:") == ran.stderr.count("[unknown-kernel]") == 1
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["publish", "deploy"])
 def test_a_machine_type_that_cannot_be_is_refused_before_anything_is_made(
     account: Account, guest: User, verb: str

@@ -176,6 +176,18 @@ def test_a_secret_in_the_image_is_refused_until_it_is_waived(folder: Path) -> No
     assert osvdeploy("check", folder=folder).code == 0
 
 
+def test_what_others_publish_is_not_searched_for_secrets(folder: Path) -> None:
+    """A program of the host and its packages hold sample keys, which are nobody's; one's own files are searched."""
+    sound(folder, '[[programs]]\npath = "/usr/bin/tool"\nroot = "host"\n')
+    tool, interpreter = folder / "host/usr/bin/tool", folder / "host/bin/run"
+    tool.parent.mkdir(parents=True)
+    interpreter.parent.mkdir()
+    interpreter.write_bytes(make_elf(Made(interpreter=LD, needed=[b"libc.so.6"])))
+    tool.write_text(f"#!/bin/run\n# for example AKIA{'Q7' * 8}\n")
+    ran = osvdeploy("check", "--json", folder=folder)
+    assert ran.code == 0 and "secret-in-file" not in dict(rules(ran))
+
+
 def test_build_refuses_a_boot_option_that_this_kernel_does_not_take(folder: Path) -> None:
     """Before anything is built, unless forced."""
     sound(folder)
