@@ -20,7 +20,6 @@ from osvdeploy.osv.cmdline import BootCommand
 from osvdeploy.osv.disk import (
     COMMAND_LINE_END,
     DISK_UNIT,
-    PARTITION_ALIGNMENT,
     SECTOR,
     FileAccess,
     read_disk,
@@ -30,7 +29,7 @@ from osvdeploy.osv.filetree import Content, FileTree, HostFile, Symlink, show
 from osvdeploy.osv.image import Extent
 from osvdeploy.osv.kernel import CHUNK_SIZE, KERNEL_OFFSET, read_kernel
 from osvdeploy.osv.rofs import RofsFile, RofsReader, RofsSymlink
-from osvdeploy.sizes import format_size
+from osvdeploy.sizes import MIB, format_size
 
 _TABLE = 0x1BE
 _ENTRY = struct.Struct("<B3sB3sII")
@@ -44,6 +43,9 @@ _EXT_SUPERBLOCK = 1024
 _EXT_MAGIC = 0xEF53
 _EXT_RESERVED = 10
 """Inodes of ext that are no file's."""
+
+_KERNEL_UNIT = 2 * MIB
+"""scripts/build puts the partition at the next multiple of this behind the kernel."""
 
 HAS_PARTITION = frozenset({"rofs", "zfs", "ext", "rofs_with_zfs"})
 
@@ -106,7 +108,7 @@ def finish(
     head = access.pread(0, COMMAND_LINE_END)
     _check_kernel(access, loader, kernel.size)
     kernel_end = KERNEL_OFFSET + kernel.chunks * CHUNK_SIZE
-    partitions = _partitions(head, access.size, fs, -kernel_end % PARTITION_ALIGNMENT + kernel_end)
+    partitions = _partitions(head, access.size, fs, -kernel_end % _KERNEL_UNIT + kernel_end)
     end = partitions[-1].end if partitions else kernel_end
     smallest = end + -end % DISK_UNIT
     if size is not None and size < smallest:
