@@ -180,7 +180,7 @@ class Kernel(_Table):
     @model_validator(mode="after")
     def _check(self) -> Kernel:
         if (self.file is None) == (self.tree is None):
-            raise ValueError("needs one of file and tree")
+            raise ValueError('needs one of the two: file = "loader.img", or tree = "../osv"')
         if self.tree is None and (given := [key for key in ("options", "jobs") if key in self.model_fields_set]):
             raise Inside([(key, "needs kernel.tree: a kernel that is built has it") for key in given])
         return self
@@ -383,12 +383,14 @@ class Spec(_Table):
 
     @model_validator(mode="after")
     def _check(self) -> Spec:
+        wrong = []
+        if self.image.fs != "rofs" and "rootfs" in self.image.boot:
+            wrong.append(("image", "boot", "rootfs follows from fs; leave it out"))
         if self.kernel.tree is None:
-            wrong = []
             if self.image.fs != "rofs":
                 wrong.append(("image", "fs", f"{self.image.fs} needs kernel.tree: only OSv's own build makes it"))
             if self.image.modules:
                 wrong.append(("image", "modules", "need kernel.tree: they are built in a source tree"))
-            if wrong:
-                raise Elsewhere(wrong)
+        if wrong:
+            raise Elsewhere(wrong)
         return self

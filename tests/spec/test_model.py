@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from datetime import timedelta
 from importlib import resources
@@ -19,6 +20,8 @@ from osvdeploy.spec.schema import json_schema
 from tests.spec.specs import DEPLOY, SMALL, read
 
 REFERENCE = resources.files("osvdeploy.spec").joinpath("reference.toml").read_text()
+# The keys of a source tree stand in comments, because they take the place of another one.
+OTHER_ROAD = re.sub(r"^file = .*\n", "", re.sub(r"^# (?=[a-z]+ = )", "", REFERENCE, flags=re.M), flags=re.M)
 
 
 def test_the_model_is_the_python_api() -> None:
@@ -68,9 +71,16 @@ def test_the_reference_is_a_spec() -> None:
     assert spec.deploy["production"].listener == "arn:aws:x"
 
 
+def test_the_other_road_of_the_reference_is_a_spec() -> None:
+    """So is what it shows of a source tree in place of a prebuilt kernel."""
+    spec = read(OTHER_ROAD, environ={"ORDERS_LISTENER": "x"})
+
+    assert spec.kernel.tree == "../osv" and spec.kernel.options["mode"] == "release"
+
+
 def test_the_reference_shows_every_key() -> None:
     """No key of the model is missing from the reference."""
-    missing = list(_missing(Spec, [tomllib.loads(REFERENCE)], ""))
+    missing = list(_missing(Spec, [tomllib.loads(REFERENCE), tomllib.loads(OTHER_ROAD)], ""))
 
     assert missing == []
 
