@@ -447,12 +447,14 @@ class Spec(_Table):
 
     @model_validator(mode="after")
     def _check(self) -> Spec:
+        wrong = []
+        if self.image.fs != "rofs" and "rootfs" in self.image.boot:
+            wrong.append(("image", "boot", "rootfs follows from fs; leave it out"))
         if self.kernel.tree is None:
-            wrong = []
             if self.image.fs != "rofs":
                 wrong.append(("image", "fs", f"{self.image.fs} needs kernel.tree: only OSv's own build makes it"))
             if self.image.modules:
                 wrong.append(("image", "modules", "need kernel.tree: they are built in a source tree"))
-            if wrong:
-                raise Elsewhere(wrong)
+        if wrong:
+            raise Elsewhere(wrong)
         return self

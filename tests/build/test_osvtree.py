@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,13 +18,14 @@ from pathlib import Path
 
 import pytest
 
+from osvdeploy import api
 from osvdeploy.build.builder import BuildResult, build, upgrade_lock
 from osvdeploy.build.cache import BuildCache
-from osvdeploy.build.lock import LOCK_NAME, read_lock
+from osvdeploy.build.lock import LOCK_NAME, TreePin, read_lock
 from osvdeploy.build.osvtree.process import locked
 from osvdeploy.build.plan import FileMapping, ImageInputs, TreeInputs
 from osvdeploy.context import Context
-from osvdeploy.errors import BuildError, Interrupted, SourceChanged, TreeBuildFailed, TreeInvalid
+from osvdeploy.errors import BuildError, Interrupted, SourceChanged, TreeBuildFailed, TreeInvalid, UsageError
 from osvdeploy.events import Event, Note, Progress, Recorder, Waiting, Warned
 from osvdeploy.osv.disk import read_disk
 from osvdeploy.osv.image import image_digest
@@ -490,6 +493,84 @@ def test_progress_is_the_builds_own(desk: Desk) -> None:
     assert counted["compiled"] == 3
     assert counted["file system"] >= 4
     assert {"  modules", "  linking the kernel", "  raw disk"} <= set(desk.told(Note))
+
+
+# ------------------------------------------------------------------------------------------------- by the spec and api
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "tree-modules"
+
+
+@pytest.fixture
+def example(desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The example's spec, with a stand-in for its program, beside the fake tree."""
+    project = tmp_path / "example"
+    shutil.copytree(EXAMPLE, project, ignore=shutil.ignore_patterns("build", "osv.lock"))
+    (project / "build").mkdir()
+    (project / "build" / "notes").write_bytes(b"a program")
+    monkeypatch.setenv("OSV_TREE", str(desk.tree.path))
+    monkeypatch.setenv("OSVDEPLOY_CACHE", str(desk.cache.root))
+    return project / "osv.toml"
+
+
+def test_the_example_builds(desk: Desk, example: Path) -> None:
+    """examples/tree-modules is checked, built, pinned and found again by the same functions as any spec."""
+    loaded = api.load_spec(example)
+    checked = api.check(Context(), loaded)
+    assert not (example.parent / LOCK_NAME).exists(), "a check writes nothing"
+    built = api.build(Context(), loaded)
+
+    assert (checked.kernel, checked.kernel_pinned, checked.files) == (None, False, 2)
+    assert checked.tree is not None and "fs zfs, image zfs" in checked.tree
+    assert checked.command_line == "--rootfs=zfs --power-off-on-abort /notes /var/notes"
+    assert "CONF_memory_l1_pool_size=128" in (desk.tree.output / ".config").read_text()
+    assert built.image.fs == "zfs" and api.build(Context(), loaded).reused
+    pin = api.pinned(loaded)
+    assert isinstance(pin, TreePin) and pin.commit == desk.tree.git("rev-parse", "HEAD")
+    assert api.check(Context(), loaded).kernel_pinned
+    assert api.upgrade_lock(Context(), loaded) == pin
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ('modules = ["zfs"]', 'modules = ["zsf"]', "did you mean zfs"),
+        ("conf_memory_l1_pool_size", "conf_memory_pool", "knows no such option"),
+        ('"${OSV_TREE}"', '"nowhere"', "no such directory"),
+    ],
+)
+def test_a_check_tells_before_a_build(example: Path, old: str, new: str, told: str) -> None:
+    """What the tree does not know is told by `check`, and nothing runs."""
+    example.write_text(example.read_text().replace(old, new))
+    with pytest.raises(TreeInvalid, match=told):
+        api.check(Context(), api.load_spec(example))
+
+
+@pytest.mark.parametrize("tool", ["qemu-img", "g++", "qemu-system-x86_64"])
+def test_a_missing_tool_is_told_by_a_check(
+    desk: Desk, example: Path, tool: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A tool that is not on this machine is named before anything runs, with the package that has it."""
+    (desk.tree.tools / tool).unlink()
+    monkeypatch.setenv("PATH", f"{desk.tree.tools}:{_only(tmp_path / 'only', 'bash', 'make', 'python3', 'git')}")
+    with pytest.raises(TreeInvalid, match=f"{re.escape(tool)}: not found") as raised:
+        api.check(Context(), api.load_spec(example))
+    assert "apt-get install" in (raised.value.hint or "")
+
+
+def test_a_virtiofs_is_not_published(example: Path) -> None:
+    """An image whose files are on the machine's host is refused before it is built or a cloud is asked."""
+    loaded = api.load_spec(example, sets=["image.fs=virtiofs"])
+    with pytest.raises(UsageError, match="virtiofs"):
+        api.publish(Context(), loaded)
+
+
+def _only(directory: Path, *names: str) -> Path:
+    directory.mkdir()
+    for name in names:
+        found = shutil.which(name)
+        assert found is not None
+        (directory / name).symlink_to(found)
+    return directory
 
 
 # --------------------------------------------------------------------------------------- interrupted, killed, at once

@@ -37,7 +37,9 @@ def test_every_problem_is_told_at_once_in_the_order_of_the_file() -> None:
     assert told[1].startswith("osv.toml:5: kernel.fil: unknown key (did you mean 'file'?); allowed: file")
     assert told[2].startswith("osv.toml:12: files[0].to: a path in the guest")
     assert len(told) == 3
-    assert problems(SMALL.replace('file = "loader.img"', "")) == ["osv.toml:4: kernel: needs one of file, release, url"]
+    assert problems(SMALL.replace('file = "loader.img"', "")) == [
+        "osv.toml:4: kernel: needs one of file, release, url, tree"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -48,11 +50,13 @@ def test_every_problem_is_told_at_once_in_the_order_of_the_file() -> None:
         ('name = "hello"', 'name = "x-"', "osv.toml:1: name: 1 to 40"),
         ('"1.0.0"', '"1/0"', "osv.toml:2: version: 1 to 40 letters, digits, dots"),
         ('"1.0.0"', '{ from = "git" }', "osv.toml:2: version: this version takes it as text"),
-        ('file = "loader.img"', 'tree = "osv"', "osv.toml:5: kernel.tree: is not supported: this version"),
         ('file = "loader.img"', 'release = "0.57"', 'osv.toml:5: kernel.release: a release of OSv such as "v0.57.0"'),
         ('file = "loader.img"', 'url = "ftp://x"', "osv.toml:5: kernel.url: an address that begins with https://"),
         ('file = "loader.img"', 'file = "x"\nvariant = "hidden"', "osv.toml:6: kernel.variant: is of a release"),
-        ('file = "loader.img"', 'tree = "../osv"', "osv.toml:5: kernel.tree: is not supported: this version takes a"),
+        ('file = "loader.img"', 'file = "x"\ntree = "../osv"', "osv.toml:6: kernel.tree: is one too many"),
+        ("[kernel]", "[kernel]\noptions = { mode = 1 }", "osv.toml:5: kernel.options: needs kernel.tree"),
+        ("[kernel]", "[kernel]\njobs = 2", "osv.toml:5: kernel.jobs: needs kernel.tree"),
+        ("[kernel]", "[kernel]\noptions = { mode = 1.5 }", "osv.toml:5: kernel.options.mode"),
         ("[[files]]", '[[programs]]\n[[files]]', "osv.toml:10: programs[0].path: is missing"),
         ("[[files]]", '[[programs]]\npath = "a"\nto = "/a/"\n[[files]]', "osv.toml:12: programs[0].to: a path in the"),
         ("[[files]]", '[[programs]]\npath = "a"\npackages = {}\n[[files]]', "osv.toml:12: programs[0].packages: takes"),
@@ -61,12 +65,13 @@ def test_every_problem_is_told_at_once_in_the_order_of_the_file() -> None:
         ('["/hello", "--port", "8080"]', "[]", "osv.toml:8: image.command: is empty"),
         ('["/hello", "--port", "8080"]', '"/hello"', "osv.toml:8: image.command: should be an array, not '/hello'"),
         ('"8080"]', "8080]", "osv.toml:8: image.command[2]: should be a string, not a number: put 8080 in quotes"),
-        ("[image]", '[image]\nfs = "zfs"', "osv.toml:8: image.fs: 'zfs' is not supported; allowed: \"rofs\""),
+        ("[image]", '[image]\nfs = "zfs"', "osv.toml:8: image.fs: zfs needs kernel.tree"),
+        ("[image]", '[image]\nfs = "xfs"', "osv.toml:8: image.fs: 'xfs' is not supported; allowed: \"rofs\", \"zfs\""),
         ("[image]", '[image]\narch = "arm"', "osv.toml:8: image.arch: 'arm' is not supported; allowed: \"x86_64\""),
         ("[image]", "[image]\nsize = 1073741824", 'osv.toml:8: image.size: a size with its unit, such as "1GiB"'),
         ("[image]", '[image]\nsize = "1GB"', "osv.toml:8: image.size: '1GB' has an unknown unit 'GB'; use one of B"),
         ("[image]", '[image]\nsize = "1.5GiB"', "osv.toml:8: image.size: a disk in a cloud is whole GiB"),
-        ("[image]", "[image]\nmodules = []", "osv.toml:8: image.modules: is not supported: modules need a kernel"),
+        ("[image]", '[image]\nmodules = ["cli"]', "osv.toml:8: image.modules: need kernel.tree"),
         ("[image]", '[image]\nenv = { "A-B" = "" }', "osv.toml:8: image.env.A-B: 'A-B' is no name of an environment"),
         ("[image]", '[image]\nenv = { OSVDEPLOY_RELEASE = "x" }', "osv.toml:8: image.env.OSVDEPLOY_RELEASE: OSVDEPLOY"),
         ("[image]", '[image]\nenv = { "" = "x" }', "osv.toml:8: image.env.\"\": '' is no name of an environment"),
@@ -282,7 +287,7 @@ def test_set_gives_what_the_environment_lacks() -> None:
         ("image.command.x=/x", "image.command.x: there are 3 of them, counted from 0"),
         ("version.major=1", "version.major: has nothing below it"),
         ("version.major.x=1", "version.major: has nothing below it"),
-        ("kernel.tree=x", "kernel.tree: is not supported: this version takes a prebuilt kernel"),
+        ("kernel.tree=x", "kernel.tree: is one too many: there is file"),
         ("image.boot.verbos=true", "image.boot.verbos: no boot option of OSv (did you mean 'verbose'?)"),
         ("image.boot.verbose=yes", "image.boot.verbose: takes true or false, not 'yes'"),
     ],

@@ -20,6 +20,10 @@ from osvdeploy.spec.schema import json_schema
 from tests.spec.specs import DEPLOY, SMALL, problems, read
 
 REFERENCE = resources.files("osvdeploy.spec").joinpath("reference.toml").read_text()
+# The keys of a source tree stand in comments, because they take the place of another one.
+OTHER_ROAD = re.sub(
+    r"^file = .*\n", "", re.sub(r"^# (?=(tree|options|jobs|fs|modules) = )", "", REFERENCE, flags=re.M), flags=re.M
+)
 
 
 def test_the_model_is_the_python_api() -> None:
@@ -67,6 +71,13 @@ def test_the_reference_is_a_spec() -> None:
     spec = read(REFERENCE, environ={"ORDERS_LISTENER": "arn:aws:x"})
 
     assert spec.deploy["production"].listener == "arn:aws:x"
+
+
+def test_the_other_road_of_the_reference_is_a_spec() -> None:
+    """So is what it shows of a source tree in place of a prebuilt kernel."""
+    spec = read(OTHER_ROAD, environ={"ORDERS_LISTENER": "x"})
+
+    assert spec.kernel.tree == "../osv" and spec.kernel.options["mode"] == "release"
 
 
 def test_the_reference_shows_every_key() -> None:
