@@ -189,7 +189,6 @@ def check(ctx: Context, loaded: LoadedSpec, *, forced: Collection[str] = (), str
     spec waives; ``strict`` refuses warnings too. Raises UsageError for a rule that does not exist.
     """
     from osvdeploy.build.lock import LOCK_NAME, held_pin, read_lock
-    from osvdeploy.build.plan import missing_program
     from osvdeploy.osv.cmdline import encode
     from osvdeploy.osv.kernel import Payload
 
@@ -201,8 +200,6 @@ def check(ctx: Context, loaded: LoadedSpec, *, forced: Collection[str] = (), str
         pinned = lock is not None and lock.tree is not None
     else:
         pinned = held_pin(inputs.base / LOCK_NAME, looked.kernel, source=inputs.prebuilt) is not None
-    if not inputs.tree and (program := missing_program(tree, looked.boot)) is not None:
-        ctx.report(Warned(f"{program}: the command line names it, but no file of the image is there"))
     for environment, problems in loaded.unset.items():
         ctx.report(Warned(f"[deploy.{environment}] cannot be used now: {problems[0]}"))
     sizes = [entry.size for _, entry in tree.files()]
@@ -441,14 +438,19 @@ def program_findings(
 
     from osvdeploy.build.cache import BuildCache
     from osvdeploy.build.examine import ElfCache, examine
+    from osvdeploy.build.plan import missing_program
     from osvdeploy.checks.finding import Severity
-    from osvdeploy.checks.programs import ImageFiles, check_programs
+    from osvdeploy.checks.programs import ImageFiles, check_programs, program_missing
     from osvdeploy.osv.kernel import Payload
 
     cache = ElfCache.load(BuildCache.of_user().elves_file(inputs.base))
     found = examine(ctx, tree, cache)
     cache.save(ctx)
     findings = check_programs(facts, boot.words, ImageFiles(tree, found.elves, found.damaged))
+    # Modules of a source tree bring files that are not known before.
+    modules = inputs.tree is not None and inputs.tree.modules
+    if not modules and (program := missing_program(tree, boot)) is not None:
+        findings.insert(0, program_missing(program))
     if kernel is not None and kernel.payload is Payload.UNKNOWN:
         # The rules are about OSv; what else a loader.img may carry is free to do otherwise.
         return [replace(finding, severity=Severity.WARNING) for finding in findings]
@@ -519,8 +521,30 @@ def run(
     find_qemu()
     if isinstance(source, Path):
         return run_image(ctx, source, options, show=show, keyboard=keyboard)
+    _warn_of_machine(ctx, source, options)
     built = build(ctx, source)
     return run_image(ctx, built.image.path, options, digest=built.image.digest, show=show, keyboard=keyboard)
+
+
+def _warn_of_machine(ctx: Context, loaded: LoadedSpec, options: RunOptions) -> None:
+    """Tell what speaks against this kernel in the machine that is to be: a driver that it lacks, an option that it does
+    not take. The console seldom says so."""
+    from dataclasses import replace
+
+    from osvdeploy.checks.places import qemu
+    from osvdeploy.cloud.interfaces import DiskInterface
+    from osvdeploy.osv.cmdline import BootCommand
+    from osvdeploy.spec.boot import boot_options, worded_options
+
+    looked = look(ctx.reporting_to(silent), loaded)
+    wanted = boot_options(worded_options(options.boot))
+    kept = [each for each in looked.boot.options if each[0] not in {name for name, _ in wanted}]
+    boot = BootCommand((*kept, *wanted), looked.boot.environment, looked.boot.words)
+    place = qemu(direct=options.kernel_direct)
+    if options.bus.value in set(DiskInterface):
+        place = replace(place, disks=frozenset({DiskInterface(options.bus.value)}))
+    for finding in place_findings(loaded, replace(looked, boot=boot), [place]):
+        ctx.report(Warned(f"{finding}: {finding.why}", hint=finding.cure))
 
 
 # ------------------------------------------------------------------------------------------------- what is in an image

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
-from osvdeploy.errors import BuildError
+from osvdeploy.errors import BuildError, UsageError
 
 
 def copy_sparse(source: Path, target: Path) -> None:
     """Copy a file's data and leave its holes holes; ``target`` appears whole or not at all.
 
-    Raises :class:`~osvdeploy.errors.BuildError` where it cannot be written.
+    Raises :class:`~osvdeploy.errors.UsageError` where something stands there that is no disk, such as a source of the
+    image, and :class:`~osvdeploy.errors.BuildError` where it cannot be written.
     """
+    _refuse_other(target)
     made = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         with source.open("rb") as reader, made.open("wb") as writer:
@@ -33,3 +36,23 @@ def copy_sparse(source: Path, target: Path) -> None:
     except OSError as error:
         made.unlink(missing_ok=True)
         raise BuildError(f"{target}: cannot be written: {error.strerror}") from None
+
+
+def _refuse_other(target: Path) -> None:
+    """An earlier disk may be replaced, and an empty file; nothing else is ours to take."""
+    try:
+        with target.open("rb") as file:
+            regular, head = stat.S_ISREG(os.fstat(file.fileno()).st_mode), b""
+            if regular:
+                head = file.read(512)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise BuildError(f"{target}: cannot be written: {error.strerror}") from None
+    if not regular:
+        raise UsageError(f"{target}: not a regular file; a disk cannot be put there", hint="name a file to be made")
+    if head and head[510:] != b"\x55\xaa":
+        raise UsageError(
+            f"{target}: exists and is no disk; it is not overwritten",
+            hint="name another file, or remove this one first",
+        )

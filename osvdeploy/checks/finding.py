@@ -56,7 +56,7 @@ class Judged:
             hint = (
                 next(iter(cures))
                 if len(cures) == 1
-                else f"`osvdeploy check` tells each cure; to go on all the same: {rules}"
+                else f"`osvdeploy check` tells each cure; to go on all the same: {rules}, or [waive] in the spec"
             )
             raise CheckFailed([f"{finding}: {finding.why}" for finding in self.refused], hint=hint)
 

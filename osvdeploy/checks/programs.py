@@ -23,6 +23,7 @@ from osvdeploy.osv.filetree import Directory, FileTree, Symlink, resolve, show
 from osvdeploy.osv.kernel_facts import KernelFacts
 
 RULES: Final[Mapping[str, str]] = {
+    "program-missing": "What the command line starts is not in the image.",
     "program-not-elf": "What the command line starts is a script or another file that OSv cannot execute.",
     "program-without-start": "What the command line starts is a library that has neither main nor an entry point.",
     "elf-damaged": "A program or library cannot be read as ELF: truncated, or its tables are wrong.",
@@ -131,6 +132,19 @@ class ImageFiles:
     def _look(self, path: bytes) -> bytes | bool | None:
         entry = self.tree.entries.get(path)
         return entry.target if isinstance(entry, Symlink) else None if entry is None else isinstance(entry, Directory)
+
+
+def program_missing(program: str) -> Finding:
+    """The finding for a command line whose program, as it names it, no file of the image is."""
+    return Finding(
+        "program-missing",
+        Severity.ERROR,
+        program,
+        "the command line starts it, and no file of the image is there",
+        'OSv ends with "Failed to load object. Powering off." before anything has run',
+        "name the program by its path in the image, the `to` of one of [[files]] or [[programs]]",
+        "core/app.cc; seen on v0.57.0-398",
+    )
 
 
 def check_programs(kernel: KernelFacts | None, words: Sequence[str], files: ImageFiles) -> list[Finding]:

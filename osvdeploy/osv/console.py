@@ -333,6 +333,13 @@ _RULES = (
         "compare the disk with `osvdeploy inspect`; boot from the first disk, in legacy BIOS mode",
     ),
     _rule(
+        Fault.DISK_READ,
+        r"can't read elf header.*",
+        _END,
+        "the program's file is there, but the disk could not be read where it stands",
+        "look with `osvdeploy inspect` whether the disk is shorter than its partition says",
+    ),
+    _rule(
         Fault.KERNEL_DAMAGED,
         r"premain: failed to get TLS data from ELF.*",
         _END,

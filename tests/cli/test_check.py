@@ -73,6 +73,14 @@ def test_a_good_image_has_no_findings(folder: Path) -> None:
     assert rules(osvdeploy("check", "--json", folder=folder)) == []
 
 
+def test_a_program_that_is_not_there_is_refused(folder: Path) -> None:
+    """The commonest mistake of all is an error like any other, with a rule's name."""
+    sound(folder)
+    (folder / "osv.toml").write_text(SPEC.replace('["/app"]', '["/nothere"]'))
+    ran = osvdeploy("check", "--json", folder=folder)
+    assert ran.code == 2 and ("program-missing", "refused") in rules(ran)
+
+
 def test_force_lets_a_rule_pass_once(folder: Path) -> None:
     """It is told as allowed, not hidden."""
     ran = osvdeploy("check", "--json", "--force", "library-missing", folder=folder)

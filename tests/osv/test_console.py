@@ -66,6 +66,7 @@ def test_what_a_good_boot_says_is_kept() -> None:
         ),
         (STARTED + "Uncaught signal 15 (\"Terminated\"). Powering off.\n", Fault.SIGNALLED, "15"),
         (STARTED + "program /hello returned 3\nPowering off.\n", Fault.PROGRAM_ENDED, "status 3"),
+        (BOOT + "can't read elf header: I/O error. Powering off.\n", Fault.DISK_READ, "disk could not be read"),
         (BOOT + "Error reading disk (real mode): 00000000000000e7\n", Fault.DISK_READ, "e7"),
         (BOOT + "Could not mount rofs root filesystem.\n" + "Cmdline: /a\nFailed to load object: /a. Powering off.\n",
          Fault.ROOT_NOT_MOUNTED, "not mounted"),
