@@ -541,8 +541,8 @@ def _warn_of_machine(ctx: Context, loaded: LoadedSpec, options: RunOptions) -> N
     kept = [each for each in looked.boot.options if each[0] not in {name for name, _ in wanted}]
     boot = BootCommand((*kept, *wanted), looked.boot.environment, looked.boot.words)
     place = qemu(direct=options.kernel_direct)
-    if options.bus.value in set(DiskInterface):
-        place = replace(place, disks=frozenset({DiskInterface(options.bus.value)}))
+    if options.bus.name in DiskInterface.__members__:
+        place = replace(place, disks=frozenset({DiskInterface[options.bus.name]}))
     for finding in place_findings(loaded, replace(looked, boot=boot), [place]):
         ctx.report(Warned(f"{finding}: {finding.why}", hint=finding.cure))
 

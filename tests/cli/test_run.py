@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from tests.cli.running import Ran, osvdeploy
+from tests.osv.images import LZLOADER, loader_image
 from tests.qemu.fake import BOOT, FakeQemu, alive, small_disk
 
 pytestmark = pytest.mark.slow
@@ -101,6 +102,20 @@ def test_the_console_is_stdout_and_the_story_is_stderr(user: User) -> None:
     assert "leads to port 8080 of the guest" in ran.stderr
     assert "kernel" in ran.stderr and "the program ended" in ran.stderr
     assert user.left() == []
+
+
+def test_what_speaks_against_the_machine_is_told_before_it_is_started(user: User) -> None:
+    """A driver that the kernel lacks, and an option that it does not take: a console seldom says so."""
+    (user.folder / "loader.img").write_bytes(loader_image(payload=LZLOADER))
+    (user.folder / "hello").write_bytes(b"\x7fELF")
+    (user.folder / "osv.toml").write_text(
+        'name = "hello"\nversion = "1"\n[kernel]\nfile = "loader.img"\n[image]\ncommand = ["/hello"]\n'
+        '[[files]]\nfrom = "hello"\nto = "/hello"\n'
+    )
+    ran = user.run("--boot", "leak", "--disk", "nvme")
+    before, _, _ = ran.stderr.partition("booting image")
+    assert "boot option leak: this kernel (" in before and "does not take it [boot-option]" in before
+    assert "NVMe" in before and "[disk-driver]" in before
 
 
 def test_with_json_stdout_is_one_document(user: User) -> None:
