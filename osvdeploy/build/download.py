@@ -27,7 +27,8 @@ SILENCE = 10.0
 
 ATTEMPTS = 6
 _CHUNK = 1 << 16
-_RANGE = re.compile(r"bytes ([0-9]+)-[0-9]+/([0-9]+|\*)")
+_LENGTH = re.compile(r"[0-9]{1,18}")
+_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)")
 
 
 def download(ctx: Context, url: str, into: Path, *, limit: int, silence: float = SILENCE) -> None:
@@ -35,7 +36,7 @@ def download(ctx: Context, url: str, into: Path, *, limit: int, silence: float =
 
     Raises DownloadFailed; OSError where ``into`` cannot be written; Interrupted.
     """
-    if urlsplit(url).scheme not in ("http", "https"):
+    if _scheme(url) not in ("http", "https"):
         raise DownloadFailed(url, "only http:// and https:// can be downloaded")
     with into.open("wb") as file:
         transfer = _Transfer(ctx, url, file, limit, silence)
@@ -96,7 +97,7 @@ class _Transfer:
             # A weak tag does not promise the same bytes.
             self.validator = tag if tag.startswith('"') else headers.get("Last-Modified")
         length = headers.get("Content-Length", "")
-        total = self.done + int(length) if length.isascii() and length.isdecimal() else None
+        total = self.done + int(length) if _LENGTH.fullmatch(length) else None
         if total is not None and total > self.limit:
             raise self._too_large(total)
         while chunk := self._read(answer):
@@ -140,7 +141,14 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         headers: http.client.HTTPMessage,
         newurl: str,
     ) -> urllib.request.Request | None:
-        to = urlsplit(newurl).scheme
+        to = _scheme(newurl)
         if to not in ("http", "https") or (req.type == "https" and to != "https"):
             raise DownloadFailed(req.full_url, f"the server leads to {newurl}, which is less safe")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _scheme(url: str) -> str:
+    try:
+        return urlsplit(url).scheme
+    except ValueError:
+        return ""  # no address at all: "http://[bad"

@@ -34,7 +34,7 @@ from osvdeploy.build.sources import (
 from osvdeploy.build.statcache import StatCache
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest, sha256
-from osvdeploy.errors import BuildError, DownloadFailed, KernelInvalid
+from osvdeploy.errors import BuildError, DownloadFailed, KernelInvalid, SourceChanged
 from osvdeploy.events import Note, Warned
 from osvdeploy.osv.filetree import HostFile, stamp_of
 from osvdeploy.osv.kernel import Kernel, Payload, read_kernel
@@ -100,7 +100,14 @@ def kernel_facts(ctx: Context, kernel: Kernel, cache: BuildCache) -> KernelFacts
         # Here alone: a build whose kernel is pinned asks for no facts, and starts sooner without their reader.
         from osvdeploy.osv.kernel_image import read_kernel_facts
 
-        return read_kernel_facts(kernel.path)
+        # What is remembered under a digest must be of the bytes that have it.
+        content = kernel.path.read_bytes()
+        if sha256(content) != kernel.sha256:
+            raise SourceChanged(
+                f"{kernel.path}: changed while it was read",
+                hint="let nothing write to the sources while they are built",
+            )
+        return read_kernel_facts(content, name=str(kernel.path))
 
     return facts_by_digest(ctx, kernel.sha256, cache, read)
 

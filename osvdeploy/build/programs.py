@@ -29,8 +29,9 @@ class Programs:
         """Add everything to the files of the spec. Raises FileTreeInvalid that names both where two meet."""
         for path, placed in self.entries.items():
             match placed.entry:
-                case HostFile(path=host):
-                    builder.add_file(path, host)
+                case HostFile() as file:
+                    # As it was when its needs were read and its pin was taken.
+                    builder.add_known(path, file)
                 case Content(content=content):
                     builder.add_content(path, content, origin=placed.origin)
                 case Symlink(target=target):

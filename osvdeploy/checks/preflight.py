@@ -17,6 +17,7 @@ from typing import Final
 from osvdeploy.checks.finding import Finding, Severity
 from osvdeploy.checks.places import TYPICAL, Certainty, Place
 from osvdeploy.cloud.interfaces import BootMode, Bus, DiskInterface, Hypervisor, NetworkInterface
+from osvdeploy.osv.disk import PARTITION_ALIGNMENT
 from osvdeploy.osv.filetree import FileTree, Symlink
 from osvdeploy.osv.kernel_facts import Driver, KernelFacts, KernelFormat
 from osvdeploy.sizes import MIB, format_size
@@ -178,7 +179,7 @@ def _boot_options(kernel: KernelFacts, image: ImageFacts) -> Iterator[Finding]:
 def _disk_size(image: ImageFacts) -> Iterator[Finding]:
     if image.disk is None or image.contents is None:
         return
-    start = -(-image.kernel_size // (2 * MIB)) * 2 * MIB
+    start = -(-image.kernel_size // PARTITION_ALIGNMENT) * PARTITION_ALIGNMENT
     least, most = (start + image.contents.tables + size for size in (image.contents.least, image.contents.most))
     if most <= image.disk:
         return

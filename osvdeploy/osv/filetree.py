@@ -169,6 +169,10 @@ class TreeBuilder:
             raise FileTreeInvalid(f"{show(host)}: {_kind(status.st_mode)}, not a regular file (for {show(guest)})")
         self._put(guest, HostFile(host, stamp_of(status)), show(host))
 
+    def add_known(self, guest: bytes, file: HostFile) -> None:
+        """A regular file that was found earlier, as it was then: a later reader sees by its stamp if it changed."""
+        self._put(guest, file, show(file.path))
+
     def add_found(
         self, guest: bytes, host: bytes, *, root: bytes, excluded: Callable[[bytes], bool] | None = None
     ) -> None:

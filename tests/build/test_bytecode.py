@@ -14,7 +14,9 @@ from osvdeploy.build.hostroot import HostRoot
 from osvdeploy.build.runtimes.bytecode import CannotRun, compile_sources
 from osvdeploy.build.statcache import StatCache
 from osvdeploy.context import Context
+from osvdeploy.errors import BuildError, SourceChanged
 from osvdeploy.osv.filetree import HostFile, stamp_of
+from osvdeploy.osv.rofs.fingerprint import fingerprint
 
 pytestmark = pytest.mark.slow
 
@@ -95,3 +97,27 @@ def test_an_interpreter_that_does_not_run_is_told(tmp_path: Path) -> None:
     broken.chmod(0o755)
     with pytest.raises(CannotRun, match="cannot find libpython"):
         compile_sources(Context(), tmp_path / "cache", StatCache(), host_file(broken), (), sources_in(tmp_path / "one"))
+
+
+def test_what_could_not_be_written_is_no_bytecode(tmp_path: Path) -> None:
+    """A compiler that runs out of room, or is killed, ends the build; the next one takes nothing of it for made."""
+    narrow = tmp_path / "python3"
+    narrow.write_text(f'#!/bin/sh\nulimit -f 0\nexec {sys.executable} "$@"\n')
+    narrow.chmod(0o755)
+    sources = sources_in(tmp_path / "one")
+    with pytest.raises(BuildError, match="could not compile"):
+        compile_sources(Context(), tmp_path / "cache", StatCache(), host_file(narrow), (), sources)
+    assert not [*(tmp_path / "cache").rglob("*.pyc*")]
+
+
+def test_a_source_that_changes_meanwhile_leaves_nothing_behind(tmp_path: Path) -> None:
+    """Its bytecode would be kept under the digest of what it was."""
+    sources, stats = sources_in(tmp_path / "one"), StatCache()
+    for _, source in sources:
+        stats.digest(Context(), source)
+    stats._used |= {source.path: (source.stamp, fingerprint(Path(os.fsdecode(source.path)).read_bytes()))
+                    for _, source in sources}  # fmt: skip
+    (tmp_path / "one" / "good.py").write_text("evil = True\n")
+    with pytest.raises(SourceChanged, match=r"good\.py: changed while it was compiled"):
+        compile_sources(Context(), tmp_path / "cache", stats, interpreter(), (), sources)
+    assert not any(b"evil" in path.read_bytes() for path in (tmp_path / "cache").rglob("*.pyc"))

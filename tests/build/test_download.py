@@ -113,6 +113,13 @@ def test_other_schemes_and_dead_servers_are_named(tmp_path: Path) -> None:
     assert refused.value.transient
 
 
+@pytest.mark.parametrize("address", ["http://[bad/x", "http://[::1"])
+def test_what_is_no_address_is_named(tmp_path: Path, address: str) -> None:
+    """Brackets that hold no address are an error about it, not a fault of ours."""
+    with pytest.raises(DownloadFailed):
+        download(Context(clock=VirtualClock()), address, tmp_path / "k", limit=1)
+
+
 def test_a_cancel_ends_it(server: Releases, tmp_path: Path) -> None:
     """Between two pieces."""
     token = CancelToken()

@@ -38,9 +38,9 @@ from osvdeploy.build.sources import (
 from osvdeploy.build.statcache import StatCache
 from osvdeploy.context import Context, VirtualClock
 from osvdeploy.digests import Digest
-from osvdeploy.errors import BuildError, DownloadFailed, KernelInvalid, UsageError
+from osvdeploy.errors import BuildError, DownloadFailed, KernelInvalid, SourceChanged, UsageError
 from osvdeploy.events import Recorder, Warned
-from osvdeploy.osv.kernel import Kernel
+from osvdeploy.osv.kernel import Kernel, read_kernel
 from osvdeploy.osv.kernel_facts import Driver, KernelFacts, KernelFormat
 from osvdeploy.osv.kernel_image import read_kernel_facts
 from tests.build.projects import Project
@@ -193,6 +193,18 @@ def test_facts_are_read_once_for_each_kernel(tmp_path: Path) -> None:
     path.write_bytes(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
     facts_by_digest(Context(), known, cache, read)
     assert len(reads) == 3
+
+
+def test_a_kernel_that_was_replaced_meanwhile_teaches_nothing(tmp_path: Path) -> None:
+    """Facts are remembered under the digest of the bytes that they were read from, and of no others."""
+    path = tmp_path / "loader.img"
+    path.write_bytes(image())
+    kernel = read_kernel(path)
+    path.write_bytes(image("v0.58.0"))
+    with pytest.raises(SourceChanged, match="changed while it was read"):
+        kernel_facts(Context(), kernel, BuildCache(tmp_path / "cache"))
+    path.write_bytes(image())
+    assert kernel_facts(Context(), kernel, BuildCache(tmp_path / "cache")).version == "v0.57.0"
 
 
 def test_a_cache_that_cannot_be_written_costs_time_alone(tmp_path: Path) -> None:

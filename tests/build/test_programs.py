@@ -15,12 +15,14 @@ from osvdeploy.build.lock import Lock, format_lock, parse_lock, read_lock
 from osvdeploy.build.plan import BuildPlan, FileMapping, ImageInputs, plan
 from osvdeploy.build.program import ProgramRequest
 from osvdeploy.build.program_lock import PackagesPin, ProgramPin, hold
+from osvdeploy.build.programs import bring_programs
+from osvdeploy.build.runtimes import Workshop
 from osvdeploy.build.sources import FileKernel
 from osvdeploy.build.statcache import StatCache
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest
 from osvdeploy.errors import BuildError, CommandLineInvalid, FileTreeInvalid, ProgramInvalid
-from osvdeploy.osv.filetree import Content, Directory, HostFile
+from osvdeploy.osv.filetree import Content, Directory, HostFile, TreeBuilder
 from tests.build.roots import Root, root_at
 from tests.build.test_python import python_at
 from tests.osv.images import write_loader
@@ -65,6 +67,16 @@ def planned(root: Root, *programs: ProgramRequest, **changes: object) -> BuildPl
 
 
 APP = ProgramRequest("/usr/bin/app", root="root")
+
+
+def test_a_program_is_in_the_image_as_it_was_pinned(root: Root) -> None:
+    """One that changes after its closure was read is seen by its stamp, and not taken for what was pinned."""
+    programs = bring_programs(Context(), [APP], Workshop(root.top.parent, StatCache(), None))
+    before = programs.entries[b"/usr/bin/app"].entry
+    root.library("/usr/bin/app", "libb.so")
+    builder = TreeBuilder()
+    programs.put_into(builder)
+    assert builder.tree().entries[b"/usr/bin/app"] == before
 
 
 def test_a_program_is_in_the_image_with_what_it_takes_for_granted(root: Root) -> None:

@@ -104,6 +104,10 @@ CASES: dict[str, tuple[KernelFacts | None, ImageFacts, Place | None, dict[str, S
     "a disk that is too small": (
         MASTER, image(disk=GIB, kernel_size=4 * MIB, contents=contents(0, GIB)), None, {"disk-size": ERROR},
     ),
+    "a disk that is too small by the room in front": (
+        # The partition begins at 16 MiB, whatever the kernel takes of them.
+        MASTER, image(disk=GIB, kernel_size=4 * MIB, contents=contents(0, GIB - 10 * MIB)), None, {"disk-size": ERROR},
+    ),
     "a disk that may be too small": (
         MASTER, image(disk=GIB, kernel_size=4 * MIB, contents=contents(0, MIB, GIB)), None, {"disk-size": WARNING},
     ),

@@ -24,11 +24,11 @@ from osvdeploy.build.processes import run_tool
 from osvdeploy.build.statcache import StatCache
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest, digest_of
-from osvdeploy.errors import BuildError
+from osvdeploy.errors import BuildError, SourceChanged
 from osvdeploy.events import Progress
-from osvdeploy.osv.filetree import HostFile, stamp_of
+from osvdeploy.osv.filetree import HostFile, show, stamp_of
 
-BYTECODE_VERSION = 1
+BYTECODE_VERSION = 2
 """Raised when :data:`_COMPILE` makes other bytes of the same source."""
 
 _COMPILE = r"""
@@ -40,12 +40,18 @@ def make(source, guest, out):
         text = file.read()
     code = compile(text, guest, "exec", dont_inherit=True, optimize=0)
     data = external._code_to_hash_pyc(code, external._imp.source_hash(external._RAW_MAGIC_NUMBER, text), False)
-    with open(out, "wb") as file:
+    with open(out + ".part", "wb") as file:
         file.write(data)
-running, limit = set(), max(1, os.cpu_count() or 1)
+    os.rename(out + ".part", out)
+running, failed, limit = set(), 0, max(1, os.cpu_count() or 1)
+def reap():
+    global failed
+    child, status = os.wait()
+    running.discard(child)
+    failed = failed or status
 for source, guest, out in jobs:
     if len(running) >= limit:
-        running.discard(os.wait()[0])
+        reap()
     child = os.fork()
     if child == 0:
         status = 1
@@ -53,15 +59,14 @@ for source, guest, out in jobs:
             make(source, guest, out)
             status = 0
         except (SyntaxError, ValueError, RecursionError, OverflowError):
+            # No Python of this version: an empty file says so.
+            open(out, "wb").close()
             status = 0
         finally:
             os._exit(status)
     running.add(child)
-failed = 0
 while running:
-    child, status = os.wait()
-    running.discard(child)
-    failed = failed or status
+    reap()
 sys.exit(1 if failed else 0)
 """
 
@@ -143,14 +148,21 @@ def _compile(ctx: Context, store: Path, interpreter: HostFile, missing: Sequence
             given=json.dumps(jobs).encode(),
         )
         if ended.status != 0:
-            raise CannotRun(ended.last(3) or f"it ended with {ended.status}")
-        for _, _, out in missing:
-            made = Path(scratch, out.name)
-            if made.exists():
-                made.replace(out)
-            else:
-                # No Python of this version: an empty file says so to the next build.
-                out.touch()
+            raise BuildError(
+                f"{show(interpreter.path)}: could not compile: {ended.last(3) or f'it ended with {ended.status}'}",
+                hint="is there room in the cache, and memory? Run the build again: what is compiled is kept",
+            )
+        for _, source, out in missing:
+            if stamp_of(os.stat(source.path)) != source.stamp:  # noqa: PTH116 (names are bytes)
+                raise SourceChanged(
+                    f"{show(source.path)}: changed while it was compiled",
+                    hint="let nothing write to the sources while they are built",
+                )
+            try:
+                # Never in the place of one that is there: another build may have noted its stamp.
+                os.link(Path(scratch, out.name), out)
+            except FileExistsError:
+                pass
     ctx.report(Progress("bytecode", len(missing), len(missing), "files"))
 
 

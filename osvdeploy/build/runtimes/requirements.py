@@ -10,6 +10,7 @@ another package elsewhere or later: osv.lock, which pins the content, sees that.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -31,7 +32,7 @@ INSTALL_VERSION = 1
 
 _PLATFORM = "x86_64-unknown-linux-gnu"
 _INCLUDE = re.compile(r"(?:-r|-c|--requirement|--constraint)(?:\s+|=|(?<=-[rc]))(\S.*)")
-_LOCAL = re.compile(r"(?:[^\s@]+\s*@\s*)?(?:file:(?://)?)?([^\s;#@:]+\.whl)(?:[\s;#].*)?")
+_LOCAL = re.compile(r"(?:[^\s@]+\s*@\s*)?(?:file:(?://)?)?([^\s;#@:\[]+\.whl)(?:\[[^\]]*\])?(?:[\s;#].*)?")
 _NESTED = 20
 
 
@@ -72,10 +73,13 @@ def installed(
         _install(ctx, path, target, interpreter, runs, version)
         try:
             entry.parent.mkdir(parents=True, exist_ok=True)
-            if entry.exists():
+            if workshop.refresh and entry.exists():
                 entry.rename(directory / "before")
             target.rename(entry)
         except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST) and entry.is_dir():
+                # Another build has put the same there meanwhile, and may be reading it.
+                return Installed(asked, entry)
             raise BuildError(f"{entry}: cannot be put into the cache: {error.strerror}") from None
     return Installed(asked, entry)
 
