@@ -21,6 +21,10 @@ from osvdeploy.errors import ElfInvalid, ProgramInvalid
 from osvdeploy.osv.elf import Elf, ElfKind, Machine, read_elf_file
 from osvdeploy.osv.filetree import Content, Directory, HostFile, Symlink, resolve, show
 
+_FOLDER_LIMIT = 500_000
+"""Files and directories below one folder. The largest environments have a tenth; links from folder to folder, followed
+each time, make millions out of a few."""
+
 SUPPLIED = frozenset(
     {
         b"ld-linux-x86-64.so.2",
@@ -150,12 +154,19 @@ class Collector:
         files = []
         above: tuple[bytes, ...] = (top,)
         waiting = [(top, guest, b"", above)]
+        seen = 0
         while waiting:
             directory, at, prefix, above = waiting.pop()
             for name in root.names(directory):
                 inner, path, target = prefix + name, _join(directory, name), _join(at, name)
                 if not wanted(inner):
                     continue
+                seen += 1
+                if seen > _FOLDER_LIMIT:
+                    raise ProgramInvalid(
+                        f"{show(root.host(top))}: more than {_FOLDER_LIMIT} files and directories, links followed",
+                        hint="do links in it lead to each other's directories, over and over?",
+                    )
                 real = path if root.link(path) is None else root.real(path)
                 if real is None:
                     continue

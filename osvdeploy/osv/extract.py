@@ -18,6 +18,7 @@ from pathlib import Path
 from osvdeploy.errors import DiskInvalid, UsageError
 from osvdeploy.osv.filetree import show
 from osvdeploy.osv.rofs import RofsDirectory, RofsFile, RofsReader, RofsSymlink
+from osvdeploy.osv.rofs.reader import STREAM_SIZE
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -139,6 +140,9 @@ class _Folder:
             self._fd = None
 
 
+_ZEROS = bytes(STREAM_SIZE)
+
+
 def _write(tree: RofsReader, node: RofsFile, folder: int, name: bytes, check: Callable[[], object]) -> None:
     """Under another name first. Linked, not renamed, to its own: that never replaces what is there."""
     made = b".osvdeploy-" + secrets.token_hex(8).encode()
@@ -147,9 +151,14 @@ def _write(tree: RofsReader, node: RofsFile, folder: int, name: bytes, check: Ca
         try:
             for piece in tree.stream(node):
                 check()
+                if piece == _ZEROS[: len(piece)]:
+                    # A hole again, as it most likely was: a few bytes of image may speak of a file of terabytes.
+                    os.lseek(fd, len(piece), os.SEEK_CUR)
+                    continue
                 view = memoryview(piece)
                 while view:
                     view = view[os.write(fd, view) :]
+            os.ftruncate(fd, node.size)
         finally:
             os.close(fd)
         try:

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
+from osvdeploy.build import closure as closure_module
+from osvdeploy.build.closure import Collector, Part
 from osvdeploy.build.host import close_program, merge
+from osvdeploy.build.hostroot import HostRoot
 from osvdeploy.build.program import ProgramRequest
 from osvdeploy.build.runtimes import Workshop
 from osvdeploy.build.statcache import StatCache
@@ -256,3 +260,19 @@ def test_a_damaged_program_is_refused_and_a_damaged_library_passed_over(root: Ro
     root.file("/torn/liba.so", whole[:80])
     root.file("/whole/liba.so", whole)
     assert placed(root.close("/bin/app"))["/usr/lib/liba.so"] == "/whole/liba.so"
+
+
+def test_links_that_cross_are_no_endless_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folders that lead to each other by links outside the tree multiply; that ends, with a reason."""
+    monkeypatch.setattr(closure_module, "_FOLDER_LIMIT", 1000)
+    for number in range(12):
+        folder = tmp_path / "out" / str(number)
+        folder.mkdir(parents=True)
+        for name in ("a", "b"):
+            (folder / name).symlink_to(f"/out/{number + 1}")
+    (tmp_path / "out" / "12").mkdir()
+    (tmp_path / "top").mkdir()
+    (tmp_path / "top" / "in").symlink_to("/out/0")
+    root = HostRoot(os.fsencode(tmp_path))
+    with pytest.raises(ProgramInvalid, match="more than 1000 files and directories, links followed"):
+        Collector(root, cxx=False).put_tree(b"/top", b"/app", Part.PACKAGES, root=root, wanted=lambda path: True)

@@ -61,6 +61,17 @@ def test_a_part_keeps_its_whole_path(reader: RofsReader, tmp_path: Path) -> None
     assert (tmp_path / "new/etc/hosts").read_bytes() == b"this is /etc/hosts"
 
 
+def test_zeros_take_no_room(tmp_path: Path) -> None:
+    """An image may speak of a file far larger than itself."""
+    size = 24 << 20
+    builder = TreeBuilder()
+    builder.add_content(b"/big", bytes(size) + b"end", origin="a test")
+    extract(reader_of(builder.tree()), b"/", tmp_path / "new")
+    made = tmp_path / "new/big"
+    assert made.stat().st_size == size + 3 and made.read_bytes() == bytes(size) + b"end"
+    assert made.stat().st_blocks * 512 < size // 4
+
+
 def test_a_directory_is_not_its_namesake(reader: RofsReader, tmp_path: Path) -> None:
     """/usr is no part of /us, and / is all."""
     assert extract(reader, b"/usr", tmp_path).files == 1
