@@ -235,10 +235,11 @@ from pathlib import Path
 from osvdeploy.build.builder import build
 from osvdeploy.build.cache import BuildCache
 from osvdeploy.build.plan import FileMapping, ImageInputs
+from osvdeploy.build.sources import FileKernel
 from osvdeploy.context import Context
 base = Path(sys.argv[1])
 files = (FileMapping(sys.argv[2], "/data/"),)
-inputs = ImageInputs("bench", "1", base, "loader.img", ("/data",), files=files)
+inputs = ImageInputs("bench", "1", base, FileKernel("loader.img"), ("/data",), files=files)
 print(build(Context(), inputs, BuildCache(base / "cache")).reused)
 """
 
