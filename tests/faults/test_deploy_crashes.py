@@ -392,7 +392,9 @@ class Tape(Watch):
 def taped(account: Account, scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> Tape:
     """Run a scenario without trouble, and keep its moments."""
     monkeypatch.setattr(aws, "Aws", SharedSdk)
-    monkeypatch.setattr(api, "connect", lambda ctx, cloud, region: aws.connect(ctx, region, account.session))
+    monkeypatch.setattr(
+        "osvdeploy.api.wiring.connect", lambda ctx, cloud, region: aws.connect(ctx, region, account.session)
+    )
     scenario.before(account)
     tape = Tape(account, scenario, began=scenario.name != "first deploy")
     put = DirectoryStore.put_if_absent

@@ -1,0 +1,120 @@
+"""What people import: build, publish, deploy, roll back - the use cases joined to the adapters.
+
+Every function takes a :class:`~osvdeploy.context.Context` first, blocks until it is done, may be cancelled through the
+context, may be called again after any failure, and raises only :class:`~osvdeploy.errors.OsvDeployError`.
+
+    from osvdeploy import api
+    from osvdeploy.context import Context
+
+    ctx = Context()
+    spec = api.load_spec("osv.toml")
+    outcome = api.deploy(ctx, spec, "production")
+    print(outcome.rollout.told)
+
+Adapters (boto3 and so on) are imported when a function first needs them.
+"""
+
+from __future__ import annotations
+
+from osvdeploy.api.building import build, pinned, pinned_programs, upgrade_lock
+from osvdeploy.api.declared import (
+    LEDGER_VARIABLE,
+    Service,
+    environment_of,
+    image_inputs,
+    load_spec,
+    service_of,
+    settings_of,
+)
+from osvdeploy.api.inspecting import Inspection, compare, extract, inspect, listed, opened
+from osvdeploy.api.kernels import AddedKernel, InspectedKernel, add_kernel, inspect_kernel, stored_kernels
+from osvdeploy.api.looking import (
+    Checked,
+    Looked,
+    check,
+    findings,
+    lint_findings,
+    look,
+    look_at_built,
+    named_places,
+    place_findings,
+    place_of,
+    program_findings,
+)
+from osvdeploy.api.releasing import Deployed, PublishedImage, deploy, publish
+from osvdeploy.api.running import run
+from osvdeploy.api.services import (
+    History,
+    Holdings,
+    ServiceStatus,
+    SlotStatus,
+    destroy,
+    find_release,
+    gc,
+    history,
+    hold,
+    holdings,
+    rollback,
+    status,
+    unhold,
+)
+from osvdeploy.api.wiring import Calls, connect, open_ledger, open_store, prober
+
+__all__ = [
+    "LEDGER_VARIABLE",
+    "AddedKernel",
+    "Calls",
+    "Checked",
+    "Deployed",
+    "History",
+    "Holdings",
+    "InspectedKernel",
+    "Inspection",
+    "Looked",
+    "PublishedImage",
+    "Service",
+    "ServiceStatus",
+    "SlotStatus",
+    "add_kernel",
+    "build",
+    "check",
+    "compare",
+    "connect",
+    "deploy",
+    "destroy",
+    "environment_of",
+    "extract",
+    "find_release",
+    "findings",
+    "gc",
+    "history",
+    "hold",
+    "holdings",
+    "image_inputs",
+    "inspect",
+    "inspect_kernel",
+    "lint_findings",
+    "listed",
+    "load_spec",
+    "look",
+    "look_at_built",
+    "named_places",
+    "open_ledger",
+    "open_store",
+    "opened",
+    "pinned",
+    "pinned_programs",
+    "place_findings",
+    "place_of",
+    "prober",
+    "program_findings",
+    "publish",
+    "rollback",
+    "run",
+    "service_of",
+    "settings_of",
+    "status",
+    "stored_kernels",
+    "unhold",
+    "upgrade_lock",
+]

@@ -1,0 +1,96 @@
+"""Building an image, refused first where it is known to fail."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from osvdeploy.api.declared import image_inputs
+from osvdeploy.api.looking import Looked, findings, judge, look, look_at_built, place_findings, require_rules
+from osvdeploy.context import Context
+from osvdeploy.events import Note, Warned, silent
+
+if TYPE_CHECKING:
+    from osvdeploy.build.builder import BuildResult
+    from osvdeploy.build.lock import KernelPin, TreePin
+    from osvdeploy.build.program_lock import ProgramPin
+    from osvdeploy.checks.places import Place
+    from osvdeploy.spec import LoadedSpec
+
+
+def build(ctx: Context, loaded: LoadedSpec, *, forced: Collection[str] = ()) -> BuildResult:
+    """Build the image's raw disk in the user's cache, or find it there. Same input, same bytes, on every machine.
+
+    Raises :class:`~osvdeploy.errors.CheckFailed` first for what would not start anywhere: a boot option that this
+    kernel does not take, a file system that it does not mount. ``forced`` are rules to override.
+    """
+    require_rules(loaded, forced)
+    if loaded.spec.image.boot and loaded.spec.kernel.tree is None:
+        # Without options there is nothing that kernels differ in, and an unchanged build need not know its kernel.
+        looked = look(ctx.reporting_to(silent), loaded)
+        judge(loaded, place_findings(loaded, looked, ()), forced).require()
+    return _build(ctx, loaded)
+
+
+def _build(ctx: Context, loaded: LoadedSpec) -> BuildResult:
+    from osvdeploy.build import builder
+    from osvdeploy.build.cache import BuildCache
+
+    return builder.build(ctx, image_inputs(loaded), BuildCache.of_user())
+
+
+def sound_build(ctx: Context, loaded: LoadedSpec, place: Place, forced: Collection[str]) -> BuildResult:
+    """Build if needed, unless it is known to fail at ``place``: that is refused before anything is made, or as soon as
+    a source tree has built the kernel to be judged.
+
+    Raises :class:`~osvdeploy.errors.CheckFailed`.
+    """
+    looked = look(ctx.reporting_to(silent), loaded)
+    if looked.kernel is not None:
+        _require_sound(ctx, loaded, looked, place, forced)
+        return _build(ctx, loaded)
+    judge(loaded, findings(ctx, loaded, looked, [place]), forced).require()
+    built = _build(ctx, loaded)
+    _require_sound(ctx, loaded, look_at_built(looked, built.image), place, forced)
+    return built
+
+
+def _require_sound(ctx: Context, loaded: LoadedSpec, looked: Looked, place: Place, forced: Collection[str]) -> None:
+    """Refuse what is known to fail there; tell what is believed to. Raises CheckFailed."""
+    from osvdeploy.checks.preflight import RULES
+
+    judged = judge(loaded, findings(ctx, loaded, looked, [place]), forced)
+    judged.require()
+    for finding in judged.warned:
+        if finding.rule in RULES:
+            ctx.report(Warned(f"{finding}: {finding.why}", hint=finding.cure))
+    if others := sum(finding.rule not in RULES for finding in judged.warned):
+        ctx.report(Note(f"{others} more warnings about the image: `osvdeploy check` lists them"))
+    for finding, reason in judged.allowed:
+        ctx.report(Note(f"allowed: {finding} ({reason})"))
+
+
+def upgrade_lock(ctx: Context, loaded: LoadedSpec) -> KernelPin | TreePin:
+    """Pin the kernel, or the commit of its source tree, and the programs that the spec names now in osv.lock."""
+    from osvdeploy.build import builder
+    from osvdeploy.build.cache import BuildCache
+
+    return builder.upgrade_lock(ctx, image_inputs(loaded), BuildCache.of_user())
+
+
+def pinned(loaded: LoadedSpec) -> KernelPin | TreePin | None:
+    """What osv.lock says of the kernel or its source tree; None where nothing is pinned yet."""
+    from osvdeploy.build.lock import LOCK_NAME, read_lock
+
+    lock = read_lock(loaded.base / LOCK_NAME)
+    if lock is None:
+        return None
+    return lock.kernel if loaded.spec.kernel.tree is None else lock.tree
+
+
+def pinned_programs(loaded: LoadedSpec) -> tuple[ProgramPin, ...]:
+    """What osv.lock says of the host's programs."""
+    from osvdeploy.build.lock import LOCK_NAME, read_lock
+
+    lock = read_lock(loaded.base / LOCK_NAME)
+    return lock.programs if lock is not None else ()

@@ -1,0 +1,153 @@
+"""The way of an image to live traffic: publish, deploy."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from osvdeploy.api import wiring
+from osvdeploy.api.building import sound_build
+from osvdeploy.api.declared import Service, environment_of, settings_of
+from osvdeploy.api.looking import place_of, require_rules
+from osvdeploy.context import Context
+from osvdeploy.errors import UsageError
+
+if TYPE_CHECKING:
+    from osvdeploy.build.builder import BuildResult
+    from osvdeploy.cloud.interfaces import Cloud
+    from osvdeploy.publish.publisher import Published
+    from osvdeploy.rollout.manager import Rollout
+    from osvdeploy.rollout.releases import Release
+    from osvdeploy.spec import LoadedSpec
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedImage:
+    """A build and the image that was made of it."""
+
+    build: BuildResult
+    published: Published
+    cloud: str
+    region: str
+    account: str
+
+
+def publish(
+    ctx: Context, loaded: LoadedSpec, environment: str | None = None, *, forced: Collection[str] = ()
+) -> PublishedImage:
+    """Build if needed, and make the image ``app-version`` in the cloud and region of an environment.
+
+    First the cloud is asked what the environment's machine type is, and the rules what would fail there; ``forced`` are
+    rules to override. Raises :class:`~osvdeploy.errors.CheckFailed`.
+    """
+    require_rules(loaded, forced)
+    _refuse_unpublishable(loaded)
+    name = environment_of(loaded, environment)
+    settings = settings_of(loaded, name)
+    cloud = wiring.connect(ctx, settings.cloud, settings.region)
+    built = sound_build(ctx, loaded, place_of(ctx, cloud, settings.machine_type), forced)
+    return PublishedImage(built, _publish(ctx, loaded, built, cloud), cloud.kind, cloud.region, cloud.account)
+
+
+def _refuse_unpublishable(loaded: LoadedSpec) -> None:
+    if loaded.spec.image.fs == "virtiofs":
+        raise UsageError(
+            f"{loaded.path}: image.fs = virtiofs: its files are on the machine's host, and no cloud gives that",
+            hint='publish another file system: fs = "rofs"',
+        )
+
+
+def _publish(ctx: Context, loaded: LoadedSpec, built: BuildResult, cloud: Cloud) -> Published:
+    from osvdeploy.publish.journal import Journal
+    from osvdeploy.publish.publisher import publish_image
+
+    spec = loaded.spec
+    return publish_image(
+        ctx,
+        built.image,
+        app=spec.name,
+        version=spec.version,
+        tags=dict(spec.publish.aws.tags) if spec.publish.aws else {},
+        cloud=cloud,
+        journal=Journal.of_user(),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """A deploy from spec to traffic: the image published, the release made of it, and how it was rolled out."""
+
+    release: Release
+    published: Published
+    rollout: Rollout
+
+
+def deploy(
+    ctx: Context, loaded: LoadedSpec, environment: str | None = None, *, forced: Collection[str] = ()
+) -> Deployed:
+    """Build and publish if needed, then roll out. Returns when the rollout has ended, well or not: look at
+    ``rollout.outcome``.
+
+    What would be refused later is looked for first: a machine type that the cloud does not have, an image that would
+    not boot on it, a ledger that cannot be written, a lease that is held, a rule that is not ours, a held release.
+    ``forced`` are rules of the checks to override. Raises :class:`~osvdeploy.errors.CheckFailed`.
+    """
+    from osvdeploy.cloud import tags
+    from osvdeploy.cloud.local.store import refuse_unwritable
+    from osvdeploy.osv.cmdline import RELEASE_VARIABLE, with_environment
+    from osvdeploy.publish.blocks import first_block
+    from osvdeploy.publish.journal import Journal
+    from osvdeploy.publish.publisher import publish_release
+    from osvdeploy.rollout.manager import RolloutManager
+    from osvdeploy.rollout.releases import Release, configuration_digest, release_digest, release_id
+
+    require_rules(loaded, forced)
+    _refuse_unpublishable(loaded)
+    name = environment_of(loaded, environment)
+    settings = settings_of(loaded, name)
+    spec = loaded.spec
+    service = Service(spec.name, name, settings.ledger)
+    cloud = wiring.connect(ctx, settings.cloud, settings.region)
+    built = sound_build(ctx, loaded, place_of(ctx, cloud, settings.machine_type), forced)
+    variables = tuple(spec.deploy[name].env.items())
+    configuration = configuration_digest(variables, ())
+    digest = release_digest(built.image.digest, configuration)
+    release = Release(
+        id=release_id(spec.name, spec.version, digest),
+        app=spec.name,
+        version=spec.version,
+        image=built.image.digest,
+        configuration=configuration,
+        digest=digest,
+        created=ctx.now(),
+        by=f"{ctx.process.user}@{ctx.process.host}",
+        settings=settings,
+    )
+    manager = RolloutManager(wiring.open_ledger(service), cloud, wiring.prober())
+    refuse_unwritable(Path(settings.ledger) / spec.name / name)
+    manager.preflight(ctx, release)
+    published = _publish(ctx, loaded, built, cloud)
+    boot = with_environment(built.image.boot, {**dict(variables), RELEASE_VARIABLE: release.id})
+    labels = tags.release_tags(
+        tags.service_tags(release.app, release.service, settings.ledger),
+        release=release.id,
+        version=release.version,
+        image=release.image,
+        configuration=release.configuration,
+        digest=release.digest,
+    )
+    user_tags = dict(spec.publish.aws.tags) if spec.publish.aws else {}
+    publish_release(
+        ctx,
+        published.image,
+        block0=first_block(built.image, cloud.snapshots.block_size),
+        boot=boot,
+        release=release.id,
+        digest=release.digest,
+        tags={**user_tags, **labels},
+        cloud=cloud,
+        journal=Journal.of_user(),
+    )
+    return Deployed(release, published, manager.deploy(ctx, release))

@@ -1,0 +1,268 @@
+"""Services that were deployed: what runs, what ran, going back, cleaning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from osvdeploy.api import wiring
+from osvdeploy.api.declared import Service
+from osvdeploy.context import Context
+from osvdeploy.errors import CloudError, UsageError
+from osvdeploy.events import Note
+
+if TYPE_CHECKING:
+    from osvdeploy.cloud.interfaces import Cloud, ReleaseId, Slot, TargetHealth
+    from osvdeploy.rollout.ledger import Head, Ledger
+    from osvdeploy.rollout.manager import Rollout
+    from osvdeploy.rollout.model import Run
+    from osvdeploy.rollout.releases import Release
+    from osvdeploy.rollout.retention import Garbage
+
+
+@dataclass(frozen=True, slots=True)
+class SlotStatus:
+    """One slot now: what the ledger says stands there, and what the cloud shows (None where nobody looked)."""
+
+    slot: Slot
+    release: ReleaseId | None
+    serving: bool
+    warm_until: str | None
+    weight: int | None
+    capacity: int | None
+    targets: tuple[TargetHealth, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceStatus:
+    """One service now. ``cloud_error`` says why the cloud's side is missing, where it is."""
+
+    service: str
+    ledger: str
+    head: Head
+    slots: tuple[SlotStatus, ...]
+    base_url: str | None
+    cloud_error: str | None
+
+
+def status(ctx: Context, service: Service, *, look: bool = True) -> ServiceStatus:
+    """The ledger's newest head and, with ``look``, what the cloud shows now. Never needs the spec.
+
+    Raises :class:`~osvdeploy.errors.UsageError` for a service that was never deployed.
+    """
+    from osvdeploy.cloud import tags
+    from osvdeploy.cloud.interfaces import Slot
+
+    head = wiring.head(ctx, service)
+    place = head.place
+    weights: Mapping[Slot, int] = {}
+    targets: dict[Slot, tuple[TargetHealth, ...]] = {}
+    capacity: dict[str, int] = {}
+    trouble: str | None = None
+    if look and place is not None and not head.destroyed:
+        try:
+            cloud = wiring.connect(ctx, place.cloud, place.region)
+            state = cloud.router.observe(ctx, place.route)
+            weights = state.weights or {}
+            targets = {slot: cloud.router.health(ctx, place.route, slot) for slot in state.backends}
+            owned = cloud.groups.owned(ctx, {tags.SERVICE: head.service})
+            capacity = {group.name: group.capacity for group in owned if not group.deleting}
+        except CloudError as error:
+            trouble = str(error)
+    return ServiceStatus(
+        service=head.service,
+        ledger=service.ledger,
+        head=head,
+        slots=tuple(_slot_status(head, slot, weights, targets, capacity) for slot in Slot),
+        base_url=place.base_url if place is not None and not head.destroyed else None,
+        cloud_error=trouble,
+    )
+
+
+def _slot_status(
+    head: Head,
+    slot: Slot,
+    weights: Mapping[Slot, int],
+    targets: Mapping[Slot, tuple[TargetHealth, ...]],
+    capacity: Mapping[str, int],
+) -> SlotStatus:
+    record, run = head.slots.get(slot), head.unfinished
+    release, group = (record.release, record.group) if record else (None, None)
+    if run is not None and run.slot is slot and group not in capacity:
+        # The rollout has emptied the slot for its candidate; the ledger names what stood there until the end.
+        record, release, group = None, run.candidate, run.group
+    return SlotStatus(
+        slot=slot,
+        release=release,
+        serving=head.serving is slot,
+        warm_until=record.warm_until.isoformat() if record and record.warm_until else None,
+        weight=weights.get(slot),
+        capacity=capacity.get(group) if group else None,
+        targets=targets.get(slot),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The releases of a service, newest first, and its runs, newest first, as they ended or stand."""
+
+    service: str
+    releases: tuple[Release, ...]
+    runs: tuple[Run, ...]
+    serving: ReleaseId | None
+
+
+def history(ctx: Context, service: Service, *, limit: int = 20) -> History:
+    """What was deployed, when, and how each rollout ended. Reads the ledger alone, back to the ``limit``-th run."""
+    head = wiring.head(ctx, service)
+    ledger = wiring.open_ledger(service)
+    runs: dict[str, Run] = {}
+    for past in ledger.heads(ctx):
+        # Newest first, so the first document of a run is its last word.
+        if past.run is not None and past.run.id not in runs:
+            if len(runs) == limit:
+                break
+            runs[past.run.id] = past.run
+    serving = head.stable.release if head.stable is not None else None
+    return History(service.name, tuple(reversed(ledger.releases(ctx))), tuple(runs.values()), serving)
+
+
+def rollback(ctx: Context, service: Service, *, to: str | None = None) -> Rollout:
+    """Bring the release before the present one back, or ``to``: a release id or a version.
+
+    Raises :class:`~osvdeploy.errors.UsageError` for a release nobody knows, before anything moves.
+    """
+    head = wiring.head(ctx, service)
+    ledger = wiring.open_ledger(service)
+    target = find_release(ctx, ledger, to) if to is not None else None
+    return wiring.manager(ctx, service, head).rollback(ctx, target)
+
+
+def find_release(ctx: Context, ledger: Ledger, name: str) -> Release:
+    """The release with that id or version. Raises UsageError when there is none, or a version has several."""
+    known = ledger.releases(ctx)
+    by_id = [release for release in known if release.id == name]
+    by_version = [release for release in known if release.version == name]
+    found = by_id or by_version
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UsageError(
+            f"{ledger.service}: version {name} was deployed with several configurations: "
+            + ", ".join(release.id for release in found),
+            hint="name one of these ids",
+        )
+    nearest = ", ".join(release.version for release in reversed(known[-5:])) or "none yet"
+    raise UsageError(
+        f"{ledger.service}: no release {name!r} was ever deployed",
+        hint=f"`osvdeploy history` lists them; newest: {nearest}",
+    )
+
+
+def hold(ctx: Context, service: Service, release: str | None, why: str) -> Head:
+    """Refuse a release (an id or version), or every one where None, until :func:`unhold`."""
+    head = wiring.head(ctx, service)
+    held = find_release(ctx, wiring.open_ledger(service), release).id if release is not None else None
+    return wiring.manager(ctx, service, head).hold(ctx, held, why)
+
+
+def unhold(ctx: Context, service: Service) -> Head:
+    """Take every hold of the service away."""
+    return wiring.manager(ctx, service, wiring.head(ctx, service)).unhold(ctx)
+
+
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """What a service has in the cloud: names of groups, templates, rules and backends."""
+
+    groups: tuple[str, ...]
+    templates: tuple[str, ...]
+    rules: tuple[str, ...]
+    backends: tuple[str, ...]
+    serving: ReleaseId | None
+
+
+def holdings(ctx: Context, service: Service) -> Holdings:
+    """What :func:`destroy` would take away."""
+    from osvdeploy.cloud import tags
+
+    head = wiring.head(ctx, service)
+    if head.place is None or head.destroyed:
+        raise UsageError(f"{service.name}: nothing is deployed", hint="`osvdeploy history` tells what was")
+    cloud = wiring.connect(ctx, head.place.cloud, head.place.region)
+    state = cloud.router.observe(ctx, head.place.route)
+    return Holdings(
+        groups=tuple(group.name for group in cloud.groups.owned(ctx, {tags.SERVICE: head.service})),
+        templates=tuple(cloud.groups.templates(ctx, {tags.SERVICE: head.service})),
+        rules=tuple(state.rules.values()),
+        backends=tuple(state.backends.values()),
+        serving=head.stable.release if head.stable else None,
+    )
+
+
+def destroy(ctx: Context, service: Service) -> Head:
+    """Take everything of a service away: machines, templates, rules, backends. Images stay for ``gc``."""
+    head = wiring.head(ctx, service)
+    return wiring.manager(ctx, service, head).destroy(ctx)
+
+
+def gc(ctx: Context, service: Service, *, keep: int = 10, dry_run: bool = False) -> Garbage:
+    """Find, and unless ``dry_run`` remove, what no release of the service needs. Returns what was found.
+
+    Looks once more under the lease, so that nothing a deploy has just begun to need is taken.
+    """
+    from osvdeploy.rollout import lease
+
+    head = wiring.head(ctx, service)
+    if head.place is None:
+        raise UsageError(f"{service.name}: was never deployed")
+    cloud = wiring.connect(ctx, head.place.cloud, head.place.region)
+    ledger = wiring.open_ledger(service)
+    if dry_run:
+        return _find_garbage(ctx, ledger, cloud, head, keep)
+    with lease.held(ctx, ledger, "gc") as held:
+        garbage = _find_garbage(ctx, ledger, cloud, held.head, keep)
+        gone = {name for name, _ in garbage.groups}
+        slots = {slot: record for slot, record in held.head.slots.items() if record.group not in gone}
+        if slots != held.head.slots:
+            # First: a group that no slot names is found again, a slot whose group is gone is not.
+            held.save(ctx, "gc", slots=slots)
+        for group, why in garbage.groups:
+            ctx.report(Note(f"removing group {group}: {why}"))
+            cloud.groups.delete(ctx, group)
+        for template, why in garbage.templates:
+            ctx.report(Note(f"removing template {template}: {why}"))
+            cloud.groups.delete_template(ctx, template)
+        for image, why in garbage.images:
+            ctx.report(Note(f"removing image {image.name} ({image.id}): {why}"))
+            cloud.images.deregister(ctx, image.id)
+            held.renew(ctx)
+        for disk, why in garbage.disks:
+            ctx.report(Note(f"removing disk {disk.name} ({disk.id}): {why}"))
+            cloud.snapshots.delete(ctx, disk.id)
+            held.renew(ctx)
+    return garbage
+
+
+def _find_garbage(ctx: Context, ledger: Ledger, cloud: Cloud, head: Head, keep: int) -> Garbage:
+    from osvdeploy.cloud import tags
+    from osvdeploy.rollout.releases import group_name
+    from osvdeploy.rollout.retention import find_garbage
+
+    releases = ledger.releases(ctx)
+    weights: Mapping[Slot, int] = {}
+    if head.place is not None and not head.destroyed:
+        weights = cloud.router.observe(ctx, head.place.route).weights or {}
+    return find_garbage(
+        head,
+        releases,
+        keep,
+        ctx.now(),
+        groups=cloud.groups.owned(ctx, {tags.SERVICE: head.service}),
+        templates=cloud.groups.templates(ctx, {tags.SERVICE: head.service}),
+        template_of=[(group_name(ledger.service, release), release.id) for release in releases],
+        images=cloud.images.owned(ctx, {tags.APP: ledger.app}),
+        disks=cloud.snapshots.owned(ctx, {tags.APP: ledger.app}),
+        carrying=[slot for slot, weight in weights.items() if weight > 0],
+    )

@@ -1,0 +1,88 @@
+"""The adapters, each imported when it is first needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from osvdeploy.api.declared import Service
+from osvdeploy.context import Context
+from osvdeploy.errors import UsageError
+from osvdeploy.events import CloudCall, Event
+
+if TYPE_CHECKING:
+    from osvdeploy.cloud.interfaces import Cloud, ObjectStore, Prober
+    from osvdeploy.rollout.ledger import Head, Ledger
+    from osvdeploy.rollout.manager import RolloutManager
+
+
+@dataclass(slots=True)
+class Calls:
+    """Counts API calls by listening to events."""
+
+    total: int = 0
+    mutating: int = 0
+
+    def listening(self, ctx: Context) -> Context:
+        """The context with its reporter kept, and counted."""
+        heard = ctx.reporter
+
+        def count(event: Event) -> None:
+            if isinstance(event, CloudCall):
+                self.total += 1
+                self.mutating += event.mutating
+            heard(event)
+
+        return ctx.reporting_to(count)
+
+
+def connect(ctx: Context, cloud: str, region: str) -> Cloud:
+    """The adapters of a place. Raises :class:`~osvdeploy.errors.CredentialsMissing` where none are found."""
+    if cloud == "aws":
+        try:
+            from osvdeploy.cloud import aws
+        except ModuleNotFoundError as error:
+            raise UsageError(f"AWS needs {error.name}", hint="pip install 'osvdeploy[aws]'") from None
+        return aws.connect(ctx, region)
+    raise UsageError(f"cloud {cloud!r} is not supported by this version", hint='use cloud = "aws"')
+
+
+def open_store(address: str) -> ObjectStore:
+    """The object store at an address: a directory. Raises UsageError for a scheme this version does not know."""
+    scheme, separator, _ = address.partition("://")
+    if separator:
+        raise UsageError(f"ledger {address!r}: {scheme}:// is not supported by this version", hint="use a directory")
+    from osvdeploy.cloud.local.store import DirectoryStore
+
+    return DirectoryStore(Path(address).expanduser())
+
+
+def open_ledger(service: Service) -> Ledger:
+    from osvdeploy.rollout.ledger import Ledger
+
+    return Ledger(open_store(service.ledger), service.app, service.environment)
+
+
+def prober() -> Prober:
+    from osvdeploy.cloud.local.prober import HttpProber
+
+    return HttpProber()
+
+
+def head(ctx: Context, service: Service) -> Head:
+    head = open_ledger(service).head(ctx)
+    if head is None:
+        raise UsageError(
+            f"{service.name}: was never deployed, as far as the ledger {service.ledger} knows",
+            hint="name the right ledger with --ledger, or deploy the service first",
+        )
+    return head
+
+
+def manager(ctx: Context, service: Service, head: Head) -> RolloutManager:
+    from osvdeploy.rollout.manager import RolloutManager
+
+    if head.place is None:
+        raise UsageError(f"{service.name}: was never deployed")
+    return RolloutManager(open_ledger(service), connect(ctx, head.place.cloud, head.place.region), prober())
