@@ -37,7 +37,7 @@ from osvdeploy.digests import Digest, sha256
 from osvdeploy.errors import BuildError, DownloadFailed, KernelInvalid, SourceChanged
 from osvdeploy.events import Note, Warned
 from osvdeploy.osv.filetree import HostFile, stamp_of
-from osvdeploy.osv.kernel import Kernel, Payload, read_kernel
+from osvdeploy.osv.kernel import MAX_SIZE, Kernel, Payload, read_kernel
 
 if TYPE_CHECKING:
     from osvdeploy.osv.kernel_facts import KernelFacts
@@ -132,7 +132,7 @@ def facts_by_digest(ctx: Context, digest: Digest, cache: BuildCache, read: Calla
 def inspect(ctx: Context, source: KernelSource, cache: BuildCache) -> tuple[Digest, KernelFacts]:
     """Digest (unpacked, where it is gzip) and facts of any kernel. Raises KernelInvalid, DownloadFailed."""
     from osvdeploy.build.download import download
-    from osvdeploy.osv.kernel_image import MAX_SIZE, gunzip, read_file, read_kernel_facts
+    from osvdeploy.osv.kernel_image import gunzip, read_file, read_kernel_facts
 
     if isinstance(source, ReleaseKernel):
         kernel = resolve_kernel(ctx, source, Path(), cache=cache, stats=StatCache())
@@ -193,7 +193,6 @@ class KernelStore:
         Raises DownloadFailed, KernelInvalid, BuildError where the store cannot be written.
         """
         from osvdeploy.build.download import download
-        from osvdeploy.osv.kernel_image import MAX_SIZE
 
         address = address_of(source)
         ctx.report(Note(f"kernel {source}: downloading {address}"))

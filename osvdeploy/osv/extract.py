@@ -18,7 +18,6 @@ from pathlib import Path
 from osvdeploy.errors import DiskInvalid, UsageError
 from osvdeploy.osv.filetree import show
 from osvdeploy.osv.rofs import RofsDirectory, RofsFile, RofsReader, RofsSymlink
-from osvdeploy.osv.rofs.reader import STREAM_SIZE
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -140,21 +139,14 @@ class _Folder:
             self._fd = None
 
 
-_ZEROS = bytes(STREAM_SIZE)
-
-
 def _write(tree: RofsReader, node: RofsFile, folder: int, name: bytes, check: Callable[[], object]) -> None:
     """Under another name first. Linked, not renamed, to its own: that never replaces what is there."""
     made = b".osvdeploy-" + secrets.token_hex(8).encode()
     fd = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o777, dir_fd=folder)
     try:
         try:
-            for piece in tree.stream(node):
-                check()
-                if piece == _ZEROS[: len(piece)]:
-                    # A hole again, as it most likely was: a few bytes of image may speak of a file of terabytes.
-                    os.lseek(fd, len(piece), os.SEEK_CUR)
-                    continue
+            for offset, piece in tree.pieces(node, check=check):
+                os.lseek(fd, offset, os.SEEK_SET)  # what lies between is a hole again, as it most likely was
                 view = memoryview(piece)
                 while view:
                     view = view[os.write(fd, view) :]

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from osvdeploy.errors import DiskInvalid
 from osvdeploy.osv.disk import RandomAccess
@@ -29,12 +29,47 @@ class Format(StrEnum):
     QCOW2 = "qcow2"
 
 
+@runtime_checkable
 class SparseAccess(RandomAccess, Protocol):
-    """A disk that knows its holes."""
+    """A disk that knows its holes, and what it takes in its file."""
 
     def data(self, start: int, end: int) -> Iterator[Extent]:
         """The parts of ``start`` to ``end`` that may hold anything but zeros, ascending, none of them empty."""
         ...
+
+    def held(self, start: int, end: int) -> int:
+        """Bytes of the file that ``start`` to ``end`` are made of: a hole is none, what is compressed is few."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a disk, as a disk. Of one that does not know its holes all is data."""
+
+    source: RandomAccess
+    extent: Extent
+
+    @property
+    def size(self) -> int:
+        return self.extent.end - self.extent.start
+
+    def pread(self, offset: int, length: int) -> bytes:
+        return self.source.pread(self.extent.start + offset, max(0, min(length, self.size - offset)))
+
+    def data(self, start: int, end: int) -> Iterator[Extent]:
+        start, end = self._there(start, end)
+        if isinstance(self.source, SparseAccess):
+            for each in self.source.data(start, end):
+                yield Extent(each.start - self.extent.start, each.end - self.extent.start)
+        elif start < end:
+            yield Extent(start - self.extent.start, end - self.extent.start)
+
+    def held(self, start: int, end: int) -> int:
+        start, end = self._there(start, end)
+        return self.source.held(start, end) if isinstance(self.source, SparseAccess) else max(0, end - start)
+
+    def _there(self, start: int, end: int) -> tuple[int, int]:
+        return self.extent.start + start, min(self.extent.start + end, self.extent.end)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +118,9 @@ class OpenFile:
             yield Extent(begin, min(stop, end))
             start = stop
 
+    def held(self, start: int, end: int) -> int:
+        return sum(each.end - each.start for each in self.data(start, end))
+
 
 @dataclass(frozen=True, slots=True)
 class _Named:
@@ -104,6 +142,12 @@ class _Named:
     def data(self, start: int, end: int) -> Iterator[Extent]:
         try:
             yield from self.disk.data(start, end)
+        except DiskInvalid as error:
+            raise _of(self.path, error) from None
+
+    def held(self, start: int, end: int) -> int:
+        try:
+            return self.disk.held(start, end)
         except DiskInvalid as error:
             raise _of(self.path, error) from None
 

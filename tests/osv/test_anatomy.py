@@ -176,7 +176,7 @@ def test_a_command_line_that_cannot_be_decoded_is_shown_raw(line: bytes, says: s
         (0x10, b"\x3f\0", "inside the kernel"),
         (0x1CE + 4, b"\0", "type is 0"),
         (0x1CE + 2, b"\0", "sector 0"),
-        (0x1CE + 12, b"\xff\xff\xff", "not on a disk"),
+        (0x1CE + 12, b"\xff\xff\xff", "the disk ends early"),
         (2 * MIB + 8, b"\2", "version 2"),
         (2 * MIB + 24, b"\xff\xff", "tables at block"),
     ],

@@ -14,8 +14,8 @@ from osvdeploy.errors import DiskInvalid, KernelInvalid, UsageError
 from osvdeploy.events import Note
 from osvdeploy.osv.cmdline import with_options
 from osvdeploy.osv.disk import SECTOR, line_of, with_line
-from osvdeploy.osv.kernel import CHUNK_SIZE, KERNEL_OFFSET, chunk_count
-from osvdeploy.osv.kernel_image import MAX_SIZE, kernel_elf
+from osvdeploy.osv.kernel import CHUNK_SIZE, KERNEL_OFFSET, MAX_SIZE, chunk_count
+from osvdeploy.osv.kernel_image import kernel_elf
 from osvdeploy.osv.source import ImageFile, open_image
 from osvdeploy.qemu.machine import DirectKernel, DiskBus, Forward, GdbStub, Machine, MachineSpec
 from osvdeploy.qemu.overlay import CLUSTER, DiskFile, DiskFormat
