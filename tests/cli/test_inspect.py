@@ -126,6 +126,22 @@ def test_what_is_wrong_is_told_at_the_end(folder: Path) -> None:
     )
 
 
+def test_a_disk_that_ends_early_is_told(folder: Path) -> None:
+    """Half a download, raw or qcow2: how much is there, how much should be, and what to do; no talk of file systems."""
+    raw = (folder / "disk.raw").read_bytes()
+    size = (2 << 20) + 600
+    (folder / "half.raw").write_bytes(raw[:size])
+    (folder / "half.qcow2").write_bytes(make(raw, [Stored.PLAIN])[0][: len(raw) // 2])
+    for words in (("ls", "half.raw"), ("cat", "half.raw", "/hello"), ("extract", "half.raw", "-o", "out")):
+        ran = osvdeploy("inspect", *words, folder=folder)
+        assert ran.code == 2 and f"error: half.raw: the disk ends early: it has {size} bytes (2.0MiB)" in ran.stderr
+        assert f"ends at {len(raw)} (2.0MiB)\nhint: the file was cut short" in ran.stderr
+    told = osvdeploy("inspect", "half.raw", folder=folder)
+    assert told.code == 0 and "wrong with it:\n  partition 2: the disk ends early" in told.stdout
+    ran = osvdeploy("inspect", "ls", "half.qcow2", folder=folder)
+    assert ran.code == 2 and "half.qcow2: qcow2: " in ran.stderr and "hint: the file was cut short" in ran.stderr
+
+
 def test_a_qcow2_is_the_disk_in_it(folder: Path) -> None:
     """Files and all; nothing is unpacked to disk."""
     raw = (folder / "disk.raw").read_bytes()
