@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from osvdeploy.errors import DiskInvalid, UsageError
-from osvdeploy.osv.filetree import show
+from osvdeploy.osv.names import escaped, literal, unescaped
 from osvdeploy.osv.rofs import RofsDirectory, RofsFile, RofsReader, RofsSymlink
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -32,11 +32,23 @@ class Extracted:
     content: int
 
 
-def find(tree: RofsReader, path: bytes) -> bytes:
-    """The path in the tree that ``path`` means: a link by its own name, links on the way followed.
+def find(tree: RofsReader, path: bytes | str) -> bytes:
+    """The path in the tree that ``path`` means: a link by its own name, links on the way followed. Text is a path as
+    people see it (:mod:`osvdeploy.osv.names`) or, where there is nothing by that, as it stands.
 
     Raises UsageError where there is nothing.
     """
+    if isinstance(path, bytes):
+        meant, told = [path], escaped(path)
+    else:
+        meant, told = [unescaped(path), literal(path)], path
+    for each in meant:
+        if (found := _found(tree, each)) is not None:
+            return found
+    raise UsageError(f"{told}: not in the image", hint="list what is there: osvdeploy inspect ls IMAGE [PATH]")
+
+
+def _found(tree: RofsReader, path: bytes) -> bytes | None:
     parts = [part for part in path.split(b"/") if part not in (b"", b".")]
     plain = b"/" + b"/".join(parts)
     if plain in tree.nodes:
@@ -45,7 +57,7 @@ def find(tree: RofsReader, path: bytes) -> bytes:
     for candidate in (None if folder is None else folder.rstrip(b"/") + b"/" + parts[-1], tree.resolve(path)):
         if candidate is not None and candidate in tree.nodes:
             return candidate
-    raise UsageError(f"{show(path)}: not in the image", hint="list what is there: osvdeploy inspect ls IMAGE [PATH]")
+    return None
 
 
 def below(tree: RofsReader, path: bytes) -> Iterator[bytes]:
@@ -184,11 +196,11 @@ def _remove(folder: int, name: bytes) -> None:
 @contextmanager
 def _told(into: Path, path: bytes) -> Iterator[None]:
     """Name the file in what goes wrong with it."""
-    place = f"{into}{show(path)}"
+    place = f"{into}{escaped(path)}"
     try:
         yield
     except DiskInvalid as error:
-        raise DiskInvalid(f"{show(path)}: {error.message}", hint=error.hint) from None
+        raise DiskInvalid(f"{escaped(path)}: {error.message}", hint=error.hint) from None
     except FileExistsError:
         raise UsageError(f"{place}: is there already, and is not overwritten", hint="give an empty folder") from None
     except OSError as error:

@@ -162,6 +162,66 @@ def test_names_move_no_cursor(folder: Path) -> None:
     assert os.fsencode(entries[0]["path"]) == b"/\x1b[2Jx\ny\xff"
 
 
+def test_what_ls_shows_cat_takes_back(folder: Path) -> None:
+    """Every name, whatever its bytes. What is typed without escapes is found too."""
+    names = [
+        b"\xff",
+        b"a\\xff",
+        b"\\",
+        b"\\\\",
+        b"two\nlines",
+        b"a\xc2\xa0b",
+        b"tab\t",
+        "straße".encode(),
+        b" x ",
+        b"\\q",
+    ]
+    files = {b"/" + name: b"%d" % at for at, name in enumerate(names)}
+    (folder / "odd.raw").write_bytes(image_of(files))
+    listed = osvdeploy("inspect", "ls", "odd.raw", folder=folder).stdout.splitlines()
+    found = {}
+    for line in listed:
+        code, content = cat("odd.raw", line, folder=folder)
+        found[line] = content if code == 0 else b""
+    assert sorted(each for each in found.values() if each) == sorted(files.values())
+    assert [found[line] for line in (r"\xff", r"a\\xff", r"two\nlines")] == [b"0", b"1", b"4"]
+    for typed, content in (
+        ("a\udcff", b""),
+        ("\udcff", b"0"),
+        (r"\q", b"9"),
+        ("straße", b"7"),
+        (r"stra\xc3\x9fe", b"7"),
+    ):
+        assert cat("odd.raw", typed, folder=folder)[1] == content, typed
+    ran = osvdeploy("inspect", "extract", "odd.raw", r"/two\nlines", "-o", "out", folder=folder)
+    assert ran.code == 0 and (folder / "out" / "two\nlines").read_bytes() == b"4"
+    against = osvdeploy("inspect", "odd.raw", "--against", "disk.raw", folder=folder).stdout
+    assert r"added    /a\\xff (1B)" in against
+
+
+@pytest.mark.slow
+def test_where_stdout_has_no_such_letter_its_bytes_are_shown(folder: Path) -> None:
+    """And not its number, which nothing would take back."""
+    (folder / "odd.raw").write_bytes(image_of({"/straße".encode(): b"7"}))
+    command = [sys.executable, "-m", "osvdeploy", "inspect", "ls", "odd.raw"]
+    environ = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    shown = subprocess.run(command, cwd=folder, env=environ, stdout=subprocess.PIPE, text=True).stdout.splitlines()
+    assert r"stra\xc3\x9fe" in shown
+
+
+def test_a_link_to_a_directory_is_listed_as_it(folder: Path) -> None:
+    """As ls does it; with -l it is the link, unless its name ends in a slash."""
+    builder = TreeBuilder()
+    builder.add_content(b"/usr/lib/a.so", b"", origin="a test")
+    builder.add_symlink(b"/lib64", b"usr/lib", origin="a test")
+    builder.add_symlink(b"/loop", b"loop", origin="a test")
+    (folder / "links.raw").write_bytes(disk_of(make_rofs(builder.tree())))
+    assert osvdeploy("inspect", "ls", "links.raw", "/lib64", folder=folder).stdout == "a.so\n"
+    assert osvdeploy("inspect", "ls", "links.raw", "/lib64/", "-l", folder=folder).stdout.endswith(" a.so\n")
+    assert osvdeploy("inspect", "ls", "links.raw", "/lib64", "-l", folder=folder).stdout.endswith("-> usr/lib\n")
+    assert osvdeploy("inspect", "ls", "links.raw", "/loop", folder=folder).stdout == "/loop\n"
+
+
 def test_ls_lists_a_directory(folder: Path) -> None:
     """Names alone; with -l what they are; with -R all below, by whole path."""
     assert osvdeploy("inspect", "ls", "disk.raw", folder=folder).stdout == "current\netc\nhello\ntmp\n"

@@ -17,8 +17,9 @@ from typing import Protocol, TypeAlias
 from osvdeploy.digests import Digest
 from osvdeploy.errors import DiskInvalid
 from osvdeploy.osv.bounds import EXPANSION, reading_limit
-from osvdeploy.osv.filetree import PATH_LIMIT, resolve, show
+from osvdeploy.osv.filetree import PATH_LIMIT, resolve
 from osvdeploy.osv.image import Extent, merged
+from osvdeploy.osv.names import escaped
 from osvdeploy.osv.rofs.format import (
     BLOCK_SIZE,
     ENTRY_HEAD,
@@ -275,7 +276,7 @@ def _entries(tables: bytes, count: int) -> tuple[array[int], int]:
         if len(name) != length:
             raise DiskInvalid(f"ROFS: the name of directory entry {index} is cut off")
         if name in (b"", b".", b"..") or b"/" in name or b"\0" in name:
-            raise DiskInvalid(f"ROFS: directory entry {index} has the name {show(name)!r}")
+            raise DiskInvalid(f"ROFS: directory entry {index} has the name '{escaped(name)}'")
         at += length
     return entries, at
 
@@ -294,7 +295,7 @@ def _links(tables: bytes, at: int, count: int) -> tuple[array[int], int]:
         if len(target) != length:
             raise DiskInvalid(f"ROFS: the target of link {index} is cut off")
         if not target or b"\0" in target:
-            raise DiskInvalid(f"ROFS: link {index} has the target {show(target)!r}")
+            raise DiskInvalid(f"ROFS: link {index} has the target '{escaped(target)}'")
         at += length
     return links, at
 
@@ -334,22 +335,22 @@ def _walk(tables: _Tables) -> dict[bytes, RofsNode]:
             child = path + b"/" + name
             if len(child) > PATH_LIMIT:
                 raise DiskInvalid(
-                    f"ROFS: {show(child[:80])}...: a path of {len(child)} bytes; OSv's limit is {PATH_LIMIT}"
+                    f"ROFS: {escaped(child[:80])}...: a path of {len(child)} bytes; OSv's limit is {PATH_LIMIT}"
                 )
             length += len(child)
             if length > longest:
                 raise DiskInvalid(f"ROFS: the paths of its files take more than {longest} bytes")
             if child in nodes:
-                raise DiskInvalid(f"ROFS: {show(child)} is there twice")
+                raise DiskInvalid(f"ROFS: {escaped(child)} is there twice")
             if not 1 <= inode <= tables.count:
-                raise DiskInvalid(f"ROFS: {show(child)} has inode {inode} of {tables.count}")
+                raise DiskInvalid(f"ROFS: {escaped(child)} has inode {inode} of {tables.count}")
             node = known.get(inode)
             if node is None:
                 node = known[inode] = _node(tables, inode)
                 if isinstance(node, RofsDirectory):
                     pending.append((child, inode))
             elif isinstance(node, RofsDirectory):
-                raise DiskInvalid(f"ROFS: directory inode {inode} is reached twice, by {show(child)} too")
+                raise DiskInvalid(f"ROFS: directory inode {inode} is reached twice, by {escaped(child)} too")
             nodes[child] = node
     return nodes
 
@@ -390,5 +391,5 @@ _NAMELESS = (0, 0)
 def _what(reader: RofsReader, start: int, size: int) -> str:
     for path, node in reader.nodes.items():
         if isinstance(node, RofsFile) and (node.offset, node.size) == (start, size):
-            return show(path)
+            return escaped(path)
     return "the tables"
