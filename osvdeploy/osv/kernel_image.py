@@ -46,7 +46,10 @@ def read_kernel_facts(source: bytes | Path, *, name: str = "kernel") -> KernelFa
     else:
         content = source
     if len(content) > MAX_SIZE:
-        raise KernelInvalid(f"{name}: {format_size(len(content))}, more than any kernel has")
+        raise KernelInvalid(
+            f"{name}: has more than {format_size(MAX_SIZE)}, more than any kernel",
+            hint="is it one? use OSv's loader.img",
+        )
     content = gunzip(content, name=name)
     size = len(content)
     kind, elf = _elf_of(content, name)

@@ -165,10 +165,16 @@ _FOREIGN = (
     (0, b"conectix", "a dynamic VHD image", "make it raw first: qemu-img convert -O raw {path} disk.raw"),
     (0, b"QED\0", "a QED image", "make it raw first: qemu-img convert -O raw {path} disk.raw"),
     (257, b"ustar", "a tar archive", "unpack it first: tar -xf {path}"),
+    (0, b"PK\3\4", "a zip archive", "unpack it first: unzip {path}"),
+    (0x8001, b"CD001", "an ISO 9660 image, a CD", "OSv boots from a disk: name usr.img of OSv's build, or a raw disk"),
     (0, b"\x7fELF", "an ELF file, not a disk", _KERNEL),
     (0x38, b"ARM\x64", "an arm64 kernel image, not a disk", _KERNEL),
     (0x202, b"HdrS", "a kernel in Linux's format (vmlinuz), not a disk", _KERNEL),
 )
+
+
+_HEAD = 0x8006
+"""Bytes of a file that tell its format."""
 
 
 @contextmanager
@@ -192,12 +198,28 @@ def open_image(path: Path) -> Iterator[ImageFile]:
         os.close(fd)
 
 
+def is_disk(path: Path) -> bool:
+    """Whether a file is a whole disk, and not a kernel, which has a boot sector too: a qcow2, or a boot sector whose
+    partition table is not empty. False where it cannot be read."""
+    try:
+        if not (path.is_file() or path.is_block_device()):  # a pipe would wait for its writer
+            return False
+        with path.open("rb") as file:
+            head = file.read(1024)
+    except OSError:
+        return False
+    if head.startswith(QCOW2_MAGIC):
+        return True
+    kernel = any(head.startswith(magic, at) for at, magic, _, hint in _FOREIGN if hint is _KERNEL)
+    return head[510:512] == b"\x55\xaa" and any(head[0x1BE:510]) and not kernel
+
+
 def _of(path: Path, error: DiskInvalid) -> DiskInvalid:
     return DiskInvalid(f"{path}: {error.message}", hint=error.hint and error.hint.replace("IMAGE", str(path)))
 
 
 def _told_apart(path: Path, raw: OpenFile, allocated: int) -> ImageFile:
-    head = raw.pread(0, 1024)
+    head = raw.pread(0, _HEAD)
     if not head:
         raise DiskInvalid(f"{path}: empty")
     if head.startswith(QCOW2_MAGIC):
