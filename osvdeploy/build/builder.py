@@ -88,8 +88,8 @@ def _compose(ctx: Context, wanted: BuildPlan, cache: BuildCache) -> RawImage:
         ctx.report(Progress("image", count, rofs.size, "bytes"))
 
     try:
-        with cache.workspace(ctx) as directory:
-            disk = directory / DISK_NAME
+        with cache.workspace(ctx) as work:
+            disk = work.path / DISK_NAME
             composed = compose(disk, wanted.kernel, rofs, wanted.boot, size=wanted.size, written=written)
             image = RawImage(
                 path=disk,
@@ -107,10 +107,10 @@ def _compose(ctx: Context, wanted: BuildPlan, cache: BuildCache) -> RawImage:
                 boot=wanted.boot,
                 label="OSv" if wanted.kernel.payload is Payload.LZLOADER else "unknown",
             )
-            (directory / IMAGE_NAME).write_bytes(format_image(image))
+            (work.path / IMAGE_NAME).write_bytes(format_image(image))
             _sync(disk)
-            _sync(directory / IMAGE_NAME)
-            return cache.keep(wanted.digest, directory)
+            _sync(work.path / IMAGE_NAME)
+            return cache.keep(wanted.digest, work.path)
     except OSError as error:
         # The workspace is gone by now, so what is free is what the next try finds.
         raise _build_error(error, cache.root, needed, layout.size) from None

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -212,12 +213,39 @@ project_at(Path(sys.argv[1]), Path(sys.argv[2])).build()
     assert left_in(project) == []
 
 
+def test_work_without_a_lock_is_swept(project: Project) -> None:
+    """A workspace that something made again after it was cleared belongs to nobody."""
+    for name in ("0" * 32, f"{'0' * 32}.damaged"):
+        (project.cache.root / "work" / name / "packages").mkdir(parents=True)
+    project.build()
+    assert left_in(project) == []
+
+
+def test_the_workspace_of_a_tool_that_outlived_us_is_left_until_it_ends(project: Project, tmp_path: Path) -> None:
+    """Who still writes there has the lock's descriptor, and holds it."""
+    with project.cache.workspace(project.context) as work:
+        held = os.dup(work.lock)
+        (work.path / "half").touch()
+        # As after a kill -9: nothing of the block's end is done.
+        lock, left = work.path.with_suffix(".lock"), tmp_path / "left"
+        shutil.copytree(work.path, left)
+        os.link(lock, tmp_path / "lock")
+    left.rename(work.path)
+    (tmp_path / "lock").rename(lock)
+    project.build()
+    assert (work.path / "half").exists()
+    os.close(held)
+    project.write("build/hello", "other")
+    project.build()
+    assert left_in(project) == []
+
+
 def test_the_workspace_of_a_living_build_is_left_alone(project: Project) -> None:
     """Sweeping takes only what no process holds."""
     with project.cache.workspace(project.context) as busy:
-        (busy / "disk.raw").write_bytes(b"half")
+        (busy.path / "disk.raw").write_bytes(b"half")
         project.build()
-        assert (busy / "disk.raw").read_bytes() == b"half"
+        assert (busy.path / "disk.raw").read_bytes() == b"half"
     assert left_in(project) == []
 
 

@@ -13,8 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from osvdeploy.demo.guest import build_guest
 from osvdeploy.demo.hello import build_hello
 from osvdeploy.sandbox import control
 from osvdeploy.sandbox.control import Running
+from tests.alive import until
 from tests.cli.running import Ran, osvdeploy
 from tests.osv.images import loader_image
 
@@ -574,13 +574,6 @@ def test_a_state_folder_that_cannot_be_written_costs_no_upload(guest: User, monk
     assert f"warning: {guest.folder}/taken/state" in ran.stderr and "OSVDEPLOY_STATE" in ran.stderr
 
 
-def _until(true: Callable[[], bool]) -> None:
-    until = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < until
-        time.sleep(0.1)
-
-
 @pytest.mark.slow
 def test_a_second_deploy_at_the_same_time_is_refused(account: Account, guest: User) -> None:
     """Exit code 4, who is at work and with what, for every command that changes something; reading goes on.
@@ -598,7 +591,7 @@ def test_a_second_deploy_at_the_same_time_is_refused(account: Account, guest: Us
         text=True,
     )
     try:
-        _until(lambda: guest.run("status").code == 0 or first.poll() is not None)
+        until(lambda: guest.run("status").code == 0 or first.poll() is not None)
         at_work = f"process {first.pid}"
         for words in (["deploy"], ["rollback"], ["destroy", "--yes"], ["gc"], ["hold"], ["unhold"]):
             refused(guest.run(*words), 4, "hello/test", at_work, "is at work", hint="wait for it")
