@@ -6,22 +6,24 @@ import os
 import stat
 from pathlib import Path
 
+from osvdeploy.build.files import part_of
+from osvdeploy.context import Context
 from osvdeploy.errors import BuildError, UsageError
 
 
-def copy_sparse(source: Path, target: Path) -> None:
+def copy_sparse(ctx: Context, source: Path, target: Path) -> None:
     """Copy a file's data and leave its holes holes; ``target`` appears whole or not at all.
 
     Raises :class:`~osvdeploy.errors.UsageError` where something stands there that is no disk, such as a source of the
     image, and :class:`~osvdeploy.errors.BuildError` where it cannot be written.
     """
     _refuse_other(target)
-    made = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        with source.open("rb") as reader, made.open("wb") as writer:
+        with source.open("rb") as reader, part_of(target, nonce=ctx.nonce()) as writer:
             size = os.fstat(reader.fileno()).st_size
             position = 0
             while position < size:
+                ctx.check()
                 try:
                     start = os.lseek(reader.fileno(), position, os.SEEK_DATA)
                 except OSError:
@@ -31,10 +33,7 @@ def copy_sparse(source: Path, target: Path) -> None:
                     start += os.copy_file_range(reader.fileno(), writer.fileno(), end - start, start, start)
                 position = end
             writer.truncate(size)
-            os.fsync(writer.fileno())
-        made.replace(target)
     except OSError as error:
-        made.unlink(missing_ok=True)
         raise BuildError(f"{target}: cannot be written: {error.strerror}") from None
 
 

@@ -76,7 +76,7 @@ def build(ctx: Context, spec_file: Path, sets: tuple[str, ...], forced: tuple[st
     if output is not None:
         from osvdeploy.build.copy import copy_sparse
 
-        copy_sparse(path, output)
+        copy_sparse(ctx, path, output)
         path = output
     image = built.image
     return Result(
