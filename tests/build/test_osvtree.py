@@ -485,6 +485,25 @@ def test_append_manifest_of_the_users_comes_back(desk: Desk) -> None:
     assert (desk.tree.output / "append.manifest").read_text() == "/mine: /etc/hosts\n"
 
 
+@pytest.mark.parametrize("mine", ["/mine: /etc/hosts\n", None])
+def test_append_manifest_comes_back_after_a_kill_9(desk: Desk, mine: str | None) -> None:
+    """A build that was killed left its own lines there; the next one does not take them for the user's."""
+    if mine is not None:
+        desk.tree.write("build/release.x64/append.manifest", mine)
+    desk.tree.fault("hang")
+    with _command(desk) as process:
+        _pids(desk.tree)
+        process.kill()
+        process.wait()
+    desk.tree.fault("")
+    place = desk.tree.output / "append.manifest"
+    assert "/hello" in place.read_text()
+
+    desk.build()
+    assert (place.read_text() if place.exists() else None) == mine
+    assert not list(desk.tree.output.glob(".append*"))
+
+
 def test_progress_is_the_builds_own(desk: Desk) -> None:
     """What is compiled and packed is counted as the build says it, and its stages are told."""
     desk.build()

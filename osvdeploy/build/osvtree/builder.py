@@ -326,16 +326,20 @@ class _Build:
         files = stage / "files"
         files.mkdir()
         manifest = write_manifest(self.plan.files, files, fs=self.fs, sources=self.plan.tree.path)
-        place = self.output / "append.manifest"
-        before = place.read_bytes() if place.exists() else None
+        # The users' is kept beside, under a name that also says that what stands there is ours: we may be killed.
+        place, kept = self.output / "append.manifest", self.output / ".append.manifest.before-osvdeploy"
+        if not kept.exists():
+            try:
+                place.rename(kept)
+            except FileNotFoundError:
+                kept.touch()
         place.write_text(manifest.text, encoding="utf-8")
         try:
             yield manifest
         finally:
-            if before is None:
-                place.unlink(missing_ok=True)
-            else:
-                place.write_bytes(before)
+            kept.replace(place)
+            if not place.stat().st_size:
+                place.unlink()
 
     def _configure(self, stage: Path, environment: Mapping[str, str]) -> None:
         """Write .config: the tree's defaults and the spec's options, whatever an earlier build left there.
