@@ -99,7 +99,7 @@ class _Transfer:
             raise DownloadFailed(self.url, str(reason) or type(reason).__name__, transient=later) from None
 
     def _take(self, status: int, headers: Mapping[str, str], answer: http.client.HTTPResponse) -> None:
-        if status == 206 and not self._continues(headers) or status not in (200, 206):
+        if (status == 206 and not self._continues(headers)) or status not in (200, 206):
             self._restart()
             raise DownloadFailed(self.url, f"the server answers {status} with another part", transient=True)
         if status == 200:
