@@ -17,7 +17,7 @@ def copy_sparse(ctx: Context, source: Path, target: Path) -> None:
     Raises :class:`~osvdeploy.errors.UsageError` where something stands there that is no disk, such as a source of the
     image, and :class:`~osvdeploy.errors.BuildError` where it cannot be written.
     """
-    _refuse_other(target)
+    refuse_target(target)
     try:
         with source.open("rb") as reader, part_of(target, nonce=ctx.nonce()) as writer:
             size = os.fstat(reader.fileno()).st_size
@@ -37,17 +37,20 @@ def copy_sparse(ctx: Context, source: Path, target: Path) -> None:
         raise BuildError(f"{target}: cannot be written: {error.strerror}") from None
 
 
-def _refuse_other(target: Path) -> None:
-    """An earlier disk may be replaced, and an empty file; nothing else is ours to take."""
+def refuse_target(target: Path) -> None:
+    """Raise UsageError where a disk cannot be put: an earlier disk may be replaced, and an empty file; nothing else is
+    ours to take."""
     try:
         with target.open("rb") as file:
             regular, head = stat.S_ISREG(os.fstat(file.fileno()).st_mode), b""
             if regular:
                 head = file.read(512)
     except FileNotFoundError:
+        if not target.parent.is_dir():
+            raise UsageError(f"{target}: no such folder", hint=f"make {target.parent} first") from None
         return
     except OSError as error:
-        raise BuildError(f"{target}: cannot be written: {error.strerror}") from None
+        raise UsageError(f"{target}: cannot be written: {error.strerror}", hint="name another file") from None
     if not regular:
         raise UsageError(f"{target}: not a regular file; a disk cannot be put there", hint="name a file to be made")
     if head and head[510:] != b"\x55\xaa":

@@ -41,7 +41,7 @@ from osvdeploy.build.sources import (
 from osvdeploy.build.statcache import StatCache
 from osvdeploy.context import Context, VirtualClock
 from osvdeploy.digests import Digest
-from osvdeploy.errors import BuildError, DownloadFailed, KernelInvalid, SourceChanged, UsageError
+from osvdeploy.errors import BuildError, DownloadFailed, KernelInvalid, PinMismatch, SourceChanged, UsageError
 from osvdeploy.events import Recorder, Warned
 from osvdeploy.osv.kernel import Kernel, read_kernel
 from osvdeploy.osv.kernel_facts import Driver, KernelFacts, KernelFormat
@@ -446,9 +446,9 @@ def test_a_build_pins_a_release_and_refuses_another(project: Project, server: Re
     other = replace(project, cache=BuildCache(project.root.parent / "another"))
     changed = image() + bytes(32768)
     server.files[ASSET] = changed[:0x10] + b"\3" + changed[0x11:]
-    with pytest.raises(BuildError) as refused:
+    with pytest.raises(PinMismatch) as refused:
         other.build(kernel=RELEASE)
     assert digest(image()) in str(refused.value) and digest(server.files[ASSET]) in str(refused.value)
     assert project.build(kernel=RELEASE).reused
-    with pytest.raises(BuildError, match=r"loader\.img: the kernel is"):
+    with pytest.raises(PinMismatch, match=r"loader\.img: the kernel is"):
         project.build(kernel=FileKernel("loader.img"))

@@ -24,7 +24,14 @@ from osvdeploy.build.lock import LOCK_NAME, TreePin, read_lock
 from osvdeploy.build.osvtree.process import locked
 from osvdeploy.build.plan import FileMapping, ImageInputs, TreeInputs
 from osvdeploy.context import Context
-from osvdeploy.errors import BuildError, Interrupted, SourceChanged, TreeBuildFailed, TreeInvalid, UsageError
+from osvdeploy.errors import (
+    Interrupted,
+    PinMismatch,
+    SourceChanged,
+    TreeBuildFailed,
+    TreeInvalid,
+    UsageError,
+)
 from osvdeploy.events import Event, Note, Progress, Recorder, Waiting, Warned
 from osvdeploy.osv.disk import read_disk
 from osvdeploy.osv.image import image_digest
@@ -342,13 +349,13 @@ def test_another_commit_than_pinned_stops(desk: Desk) -> None:
     desk.build()
     new = desk.tree.commit()
 
-    with pytest.raises(BuildError, match="the tree moved on by 1 commit") as raised:
+    with pytest.raises(PinMismatch, match="the tree moved on by 1 commit") as raised:
         desk.build()
     assert old in raised.value.message and new in raised.value.message
     upgrade_lock(Context(), desk.inputs, desk.cache)
     desk.build()
     desk.tree.git("checkout", "-q", old)
-    with pytest.raises(BuildError, match="the tree is behind"):
+    with pytest.raises(PinMismatch, match="the tree is behind"):
         desk.build()
 
 

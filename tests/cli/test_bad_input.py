@@ -180,7 +180,7 @@ def test_another_kernel_than_pinned_stops_the_build(user: User) -> None:
     assert user.run("build").code == 0
     user.write("loader.img", loader_image(chunks=3))
     before = user.files()
-    refused(user.run("build"), 1, "loader.img", "osv.lock", hint="osvdeploy lock --upgrade")
+    refused(user.run("build"), 2, "loader.img", "osv.lock", hint="osvdeploy lock --upgrade")
     assert user.files() == before
 
 
@@ -422,6 +422,32 @@ def test_the_same_version_with_other_bytes_is_refused(account: Account, guest: U
         )
         assert account.inventory() == before
     assert not guest.ledger.exists() or guest.run("status").code == 2
+
+
+@pytest.mark.slow
+def test_what_osv_lock_refuses_is_not_published(account: Account, guest: User) -> None:
+    """With the exit code that check and build have for it, and before anything is uploaded."""
+    assert guest.run("build").code == 0
+    before, lock = account.inventory(), (guest.project / "osv.lock").read_text()
+    pinned = lock.partition('sha256 = "')[2][:64]
+    for content, told in [(lock.replace(pinned, "0" * 64), "osv.lock pins"), ("<<<<<<< HEAD", "not a lock file")]:
+        guest.write("osv.lock", content)
+        for verb in ("publish", "deploy"):
+            refused(guest.run(verb), 2, told)
+    assert account.inventory() == before
+
+
+@pytest.mark.slow
+def test_a_held_release_is_refused_and_nothing_is_made(account: Account, guest: User) -> None:
+    """Exit code 2: the hold is the caller's, or a colleague's, to take away."""
+    assert guest.run("deploy").code == 0
+    assert guest.run("hold", "--why", "freeze").code == 0
+    guest.write("hello", account.programs["1.2.0"])
+    guest.edit(f'version = "{guest.version}"', 'version = "9.0.0"')
+    before = account.inventory()
+    refused(guest.run("deploy"), 2, "freeze", hint="osvdeploy unhold")
+    assert account.inventory() == before
+    assert guest.run("destroy", "--yes").code == 0
 
 
 @pytest.mark.slow

@@ -39,7 +39,7 @@ from osvdeploy.build.program_lock import ProgramPin
 from osvdeploy.build.statcache import StatCache
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest, digest_of
-from osvdeploy.errors import BuildError, TreeBuildFailed, TreeInvalid
+from osvdeploy.errors import BuildError, TreeBuildFailed, TreeInvalid, UsageError
 from osvdeploy.events import Note, Progress, Warned
 from osvdeploy.osv.cmdline import BootCommand, encode
 from osvdeploy.osv.filetree import FileTree, show
@@ -113,8 +113,8 @@ def plan_tree(ctx: Context, inputs: ImageInputs, stats: StatCache, *, cache: Pat
     """Look at everything and decide what is to be built. Nothing is run but git and the tools' ``--version`` and, with
     ``cache``, what programs need to have made: packages, bytecode.
 
-    Raises TreeInvalid, CommandLineInvalid, FileTreeInvalid, ProgramInvalid, SourceChanged; BuildError for another
-    commit or program than pinned.
+    Raises TreeInvalid, CommandLineInvalid, FileTreeInvalid, ProgramInvalid, SourceChanged, LockInvalid; PinMismatch for
+    another commit or program than pinned.
     """
     wanted = _wanted(inputs)
     boot = _boot(boot_command(inputs), wanted.fs)
@@ -299,7 +299,7 @@ class _Build:
     def _refuse_unsayable(self, stage: Path) -> None:
         place = str(stage.resolve())
         if ": " in place or not place.isascii() or not place.isprintable():
-            raise BuildError(
+            raise UsageError(
                 f"{place}: a path that a manifest of OSv cannot hold",
                 hint="set OSVDEPLOY_CACHE to a directory with a plain name",
             )

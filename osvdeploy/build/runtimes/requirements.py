@@ -24,7 +24,7 @@ from osvdeploy.build.processes import Ended, run_tool
 from osvdeploy.build.runtimes import Workshop
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest, digest_of
-from osvdeploy.errors import BuildError, ProgramInvalid
+from osvdeploy.errors import BuildError, ProgramInvalid, ToolMissing
 from osvdeploy.events import Note
 from osvdeploy.osv.filetree import HostFile, show
 
@@ -51,7 +51,8 @@ def installed(
 ) -> Installed:
     """The packages of a requirements file, installed now or before. ``runs``: whether the interpreter may be run.
 
-    Raises ProgramInvalid for a file that is not there, BuildError with pip's own words where it fails.
+    Raises ProgramInvalid for a file that is not there, ToolMissing where nothing here can install it, BuildError with
+    pip's own words where it fails.
     """
     path = workshop.base / requirements
     asked = asked_digest(path)
@@ -133,12 +134,12 @@ def _install(ctx: Context, path: Path, work: Workspace, interpreter: HostFile, r
         if b"--hash" in _read(path):
             words.append("--require-hashes")
     elif runs:
-        raise BuildError(
+        raise ToolMissing(
             f"{python}: has no pip, and uv is not on PATH; nothing here can install {path.name}",
             hint="install pip for it (Debian: apt-get install python3-pip), or uv; or give `venv` instead",
         )
     else:
-        raise BuildError(
+        raise ToolMissing(
             f"{path.name}: the interpreter is in another root, which nothing is run of, and uv is not on PATH",
             hint="install uv, which installs for another machine; or give `venv` instead",
         )
