@@ -142,8 +142,8 @@ def inspect(ctx: Context, source: KernelSource, cache: BuildCache) -> tuple[Dige
         if (content := _loader_on_disk(ctx, Path(source.path))) is None:
             content = read_file(Path(source.path))
     else:
-        with cache.workspace(ctx) as directory:
-            file = directory / "kernel"
+        with cache.workspace(ctx) as work:
+            file = work.path / "kernel"
             with _writing(file):
                 download(ctx, source.url, file, limit=MAX_SIZE)
             content = read_file(file)
@@ -216,8 +216,8 @@ class KernelStore:
 
         address = address_of(source)
         ctx.report(Note(f"kernel {source}: downloading {address}"))
-        with self.cache.workspace(ctx) as directory:
-            file = directory / "kernel"
+        with self.cache.workspace(ctx) as work:
+            file = work.path / "kernel"
             with _writing(file):
                 download(ctx, address, file, limit=MAX_SIZE)
             return self._keep(ctx, file, source, address)
@@ -230,8 +230,8 @@ class KernelStore:
         from osvdeploy.osv.kernel_image import read_file
 
         content = read_file(file)
-        with self.cache.workspace(ctx) as directory:
-            copy = directory / "kernel"
+        with self.cache.workspace(ctx) as work:
+            copy = work.path / "kernel"
             with _writing(copy):
                 copy.write_bytes(content)
             return self._keep(ctx, copy, source, str(file))

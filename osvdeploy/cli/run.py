@@ -117,7 +117,7 @@ def run(
     \b
     Exit codes tell how the guest ended:
         0  the program ended (with --boot verbose: what it returned)
-        1  QEMU failed                     2  bad spec or usage, or refused
+        1  QEMU failed                     2  refused, nothing was started
       120  command line empty, unreadable  121  boot option unknown to this kernel
       122  root file system not mounted    123  library or symbol missing
       124  --timeout is over               125  off, and OSv did not say why

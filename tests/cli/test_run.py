@@ -370,4 +370,4 @@ def test_a_missing_spec_and_a_missing_qemu_are_told(tmp_path: Path, monkeypatch:
     assert osvdeploy("run", folder=tmp_path).code == 2
     monkeypatch.setenv("PATH", str(tmp_path))
     ran = osvdeploy("run", str(small_disk(tmp_path / "disk.raw")), folder=tmp_path)
-    assert ran.code == 1 and "qemu-system-x86_64 is not on PATH" in ran.stderr and "apt-get install" in ran.stderr
+    assert ran.code == 2 and "qemu-system-x86_64 is not on PATH" in ran.stderr and "apt-get install" in ran.stderr

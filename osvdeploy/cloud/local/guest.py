@@ -142,7 +142,7 @@ def run_guest(
     """Run a machine until it is off, ``timeout`` seconds are over or the context is cancelled; nothing is left of it.
 
     ``show`` gets the console as it comes, ``started`` the machine when it stands. What is typed at the descriptor
-    ``keyboard`` goes to the guest. Raises UsageError and MachineError as Machine.start does, MachineError where QEMU
+    ``keyboard`` goes to the guest. Raises what Machine.start does, MachineError where QEMU
     was lost, and what ``show`` raises.
     """
     watch, text, stages = StageWatch(), _Kept(), list[StageTime]()
