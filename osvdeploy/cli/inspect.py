@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -216,7 +215,7 @@ def _told(found: Inspection) -> str:
 
 
 def _layout(anatomy: Anatomy) -> str:
-    from osvdeploy.cli.tables import table
+    from osvdeploy.cli.tables import table, width
     from osvdeploy.sizes import format_size
 
     rows: list[tuple[str, str, str]] = []
@@ -236,11 +235,13 @@ def _layout(anatomy: Anatomy) -> str:
         rows.append(("0", "512B", "partition table"))
     for each in anatomy.partitions:
         size = format_size(each.extent.end - each.extent.start)
-        rows.append((str(each.extent.start), size, _partition(each)))
-    return table(("AT", "SIZE", "WHAT"), rows)
+        rows.append((str(each.extent.start), size, _partition(each, anatomy.size)))
+    return table(("AT", "SIZE", "WHAT"), rows, fold=width() - 2)
 
 
 def _kernel(found: Inspection) -> list[str]:
+    from osvdeploy.cli.tables import folded, width
+
     facts = found.kernel
     if facts is None:
         return []
@@ -251,18 +252,16 @@ def _kernel(found: Inspection) -> list[str]:
         built.append("debug" if facts.debug else "release")
     if facts.hidden is not None:
         built.append("symbols hidden" if facts.hidden else f"{len(facts.symbols)} symbols")
-    told = ["", f"kernel: OSv {_printable(facts.version or 'of an unknown version')}, {', '.join(built)}"]
+    told = f"kernel: OSv {_printable(facts.version or 'of an unknown version')}, {', '.join(built)}"
+    lines = ["", told]
     if facts.drivers is not None:
-        drivers = f"{len(facts.drivers)} drivers: {', '.join(sorted(facts.drivers))}"
-        told += textwrap.wrap(
-            drivers, 100, initial_indent="  ", subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
-        )
+        lines.append("  drivers: " + folded(", ".join(sorted(facts.drivers)), len("  drivers: "), width()))
     if facts.filesystems is not None:
-        told.append(f"  mounts: {', '.join(sorted(facts.filesystems))}")
-    return told
+        lines.append("  mounts: " + folded(", ".join(sorted(facts.filesystems)), len("  mounts: "), width()))
+    return lines
 
 
-def _partition(partition: Partition) -> str:
+def _partition(partition: Partition, size: int) -> str:
     from osvdeploy.osv.anatomy import FileSystem
 
     told = {
@@ -273,10 +272,14 @@ def _partition(partition: Partition) -> str:
         FileSystem.EMPTY: "empty",
         FileSystem.UNKNOWN: "no file system that OSv knows",
     }[partition.file_system]
-    if partition.detail:
+    if partition.problem and partition.file_system is FileSystem.UNKNOWN:
+        told = "not read"
+    elif partition.detail:
         told = f"{told} ({partition.detail})"
     if partition.slot:
         told = f"partition {partition.slot}, type {partition.kind:#04x}, {partition.device}: {told}"
+    if partition.extent.end > size:
+        return f"{told}, cut short"
     return f"{told}, damaged" if partition.problem and partition.file_system is FileSystem.ROFS else told
 
 

@@ -107,7 +107,8 @@ def run(
     interactive: bool,
     image: Path | None,
 ) -> Result:
-    """Boot the image in QEMU on this machine: the spec's, built if needed, or IMAGE, a raw or qcow2 disk.
+    """Boot the image in QEMU on this machine: the spec's, built if needed, or IMAGE, a raw or qcow2 disk; a folder with
+    an osv.toml means that.
 
     The guest's console goes to stdout as it comes, all else to stderr; with --json the console goes to stderr and
     stdout gets one document at the end. KVM is used where it works. The disk is never changed, and Ctrl-C ends the
@@ -149,6 +150,10 @@ def run(
     )
     options.refuse_wrong()
     as_json, quiet = bool(context.params["as_json"]), bool(context.params["quiet"])
+    if image is not None and (image.suffix == ".toml" or (image / "osv.toml").is_file()):
+        spec_file, image = (image if image.suffix == ".toml" else image / "osv.toml"), None
+    if image is not None and sets:
+        raise UsageError(f"--set changes a spec, and {image} is a disk", hint="change its boot options with --boot")
     source = image if image is not None else api.load_spec(spec_file, sets=sets)
     with _terminal(interactive) as keyboard, _Console(as_json=as_json, quiet=quiet) as console:
         ran = api.run(ctx, source, options, forced=forced, show=console.show, keyboard=keyboard)

@@ -23,7 +23,16 @@ from osvdeploy.osv.bounds import reading_limit
 from osvdeploy.osv.cmdline import COMMAND_LINE_LIMIT, BootCommand, decode
 from osvdeploy.osv.disk import COMMAND_LINE_END, COMMAND_LINE_OFFSET, PARTITION_SLOT, SECTOR, RandomAccess
 from osvdeploy.osv.image import Extent, merged
-from osvdeploy.osv.kernel import CHUNK_SIZE, KERNEL_OFFSET, MAX_SIZE, SYMBOLS_SIZE, Payload, chunk_count, payload_of
+from osvdeploy.osv.kernel import (
+    CHUNK_SIZE,
+    KERNEL_OFFSET,
+    MAX_SIZE,
+    SYMBOLS_SIZE,
+    Payload,
+    chunk_count,
+    is_text,
+    payload_of,
+)
 from osvdeploy.osv.kernel_facts import KernelFacts
 from osvdeploy.osv.rofs import RofsDirectory, RofsFile, RofsReader, RofsSymlink, read_rofs
 from osvdeploy.osv.rofs.format import MAGIC
@@ -133,7 +142,8 @@ class Anatomy:
         root = self.root
         if root is None:
             raise DiskInvalid(
-                f"no file system: partition slot {PARTITION_SLOT} is empty, and OSv mounts its root from there"
+                f"no file system: partition slot {PARTITION_SLOT} is empty, and OSv mounts its root from there",
+                hint="of a loader.img, which is a kernel alone, `osvdeploy kernel inspect` tells more",
             )
         if root.tree is not None:
             return root.tree
@@ -207,8 +217,9 @@ def look(source: RandomAccess) -> Anatomy:
         whole = _partition(source, 0, 0, Extent(0, size))
         if whole.file_system in (FileSystem.ROFS, FileSystem.ZFS, FileSystem.EXT):
             return Anatomy(size, Layout.BARE, None, None, (whole,))
+        reason = "no OSv image: no boot sector (bytes 510 and 511 are not 55 AA), and no ROFS, ZFS or ext either"
         raise DiskInvalid(
-            "no OSv image: no boot sector (bytes 510 and 511 are not 55 AA), and no ROFS, ZFS or ext either",
+            "text, not a disk" if head and is_text(head) else reason,
             hint="an image is a raw or qcow2 disk, or a rofs.img",
         )
     problems: list[str] = []
@@ -331,8 +342,8 @@ def _overlap(one: Extent, other: Extent) -> bool:
 def _cut_partition(source: RandomAccess, slot: int, kind: int, extent: Extent, size: int) -> Partition:
     """A partition that the disk ends in, or before. OSv reads what is there, and so do we."""
     problem = (
-        f"the disk ends early: it has {size} bytes ({format_size(size)}), and partition {slot} begins at "
-        f"{extent.start} and ends at {extent.end} ({format_size(extent.end)})"
+        f"the disk ends early: it has {size} bytes ({format_size(size)}), and partition {slot} ends at {extent.end} "
+        f"({format_size(extent.end)})"
     )
     if extent.start >= size:
         return Partition(slot, kind, extent, FileSystem.UNKNOWN, problem=problem)

@@ -117,7 +117,7 @@ def check_boot_sector(path: str, head: bytes, size: int) -> int:
         raise KernelInvalid(f"{path}: a VMDK disk image, not a loader.img")
     if head[257:262] == b"ustar":
         raise KernelInvalid(f"{path}: a tar archive, not a kernel", hint="unpack it, and name the loader.img inside")
-    if _is_text(head):
+    if is_text(head):
         what = "a web page" if b"<html" in head.lower() or b"<!doctype" in head.lower() else "text"
         raise KernelInvalid(f"{path}: {what}, not a kernel", hint="fetch the kernel again, and look at the address")
     if len(head) < 512:
@@ -161,7 +161,8 @@ def payload_of(path: str, head: bytes, start: bytes, tail: bytes) -> Payload:
     return Payload.LZLOADER
 
 
-def _is_text(head: bytes) -> bool:
+def is_text(head: bytes) -> bool:
+    """Whether the first bytes of a file are nothing but text in ASCII."""
     return all(byte in _TEXT for byte in head)
 
 

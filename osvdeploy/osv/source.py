@@ -152,21 +152,23 @@ class _Named:
             raise _of(self.path, error) from None
 
 
+_RAW = "make it raw first: qemu-img convert -O raw {path} disk.raw"
+_DISK = "OSv boots from a disk: name usr.img of OSv's build, or a raw disk"
 _KERNEL = "of a kernel alone, osvdeploy kernel inspect {path} tells more"
 _FOREIGN = (
     (0, b"\x1f\x8b", "compressed with gzip", "unpack it first: gunzip -k {path}"),
     (0, b"BZh", "compressed with bzip2", "unpack it first: bunzip2 -k {path}"),
     (0, b"\xfd7zXZ\0", "compressed with xz", "unpack it first: unxz -k {path}"),
     (0, b"\x28\xb5\x2f\xfd", "compressed with zstd", "unpack it first: unzstd -k {path}"),
-    (0, b"KDMV", "a VMDK image", "make it raw first: qemu-img convert -O raw {path} disk.raw"),
-    (0, b"# Disk DescriptorFile", "a VMDK descriptor", "make it raw first: qemu-img convert -O raw {path} disk.raw"),
-    (64, b"\x7f\x10\xda\xbe", "a VDI image", "make it raw first: qemu-img convert -O raw {path} disk.raw"),
-    (0, b"vhdxfile", "a VHDX image", "make it raw first: qemu-img convert -O raw {path} disk.raw"),
-    (0, b"conectix", "a dynamic VHD image", "make it raw first: qemu-img convert -O raw {path} disk.raw"),
-    (0, b"QED\0", "a QED image", "make it raw first: qemu-img convert -O raw {path} disk.raw"),
+    (0, b"KDMV", "a VMDK image", _RAW),
+    (0, b"# Disk DescriptorFile", "a VMDK descriptor", _RAW),
+    (64, b"\x7f\x10\xda\xbe", "a VDI image", _RAW),
+    (0, b"vhdxfile", "a VHDX image", _RAW),
+    (0, b"conectix", "a dynamic VHD image", _RAW),
+    (0, b"QED\0", "a QED image", _RAW),
     (257, b"ustar", "a tar archive", "unpack it first: tar -xf {path}"),
     (0, b"PK\3\4", "a zip archive", "unpack it first: unzip {path}"),
-    (0x8001, b"CD001", "an ISO 9660 image, a CD", "OSv boots from a disk: name usr.img of OSv's build, or a raw disk"),
+    (0x8001, b"CD001", "an ISO 9660 image, a CD", _DISK),
     (0, b"\x7fELF", "an ELF file, not a disk", _KERNEL),
     (0x38, b"ARM\x64", "an arm64 kernel image, not a disk", _KERNEL),
     (0x202, b"HdrS", "a kernel in Linux's format (vmlinuz), not a disk", _KERNEL),
@@ -190,6 +192,8 @@ def open_image(path: Path) -> Iterator[ImageFile]:
         raise DiskInvalid(f"{path}: cannot be read: {error.strerror}") from None
     try:
         status = os.fstat(fd)
+        if stat.S_ISDIR(status.st_mode):
+            raise DiskInvalid(f"{path}: a directory, not an image", hint="name a disk, or a folder with an osv.toml")
         if not (stat.S_ISREG(status.st_mode) or stat.S_ISBLK(status.st_mode)):
             raise DiskInvalid(f"{path}: neither a file nor a block device")
         raw = OpenFile(path, fd, os.lseek(fd, 0, os.SEEK_END))
@@ -199,19 +203,19 @@ def open_image(path: Path) -> Iterator[ImageFile]:
 
 
 def is_disk(path: Path) -> bool:
-    """Whether a file is a whole disk, and not a kernel, which has a boot sector too: a qcow2, or a boot sector whose
-    partition table is not empty. False where it cannot be read."""
+    """Whether a file is a whole disk, and not a kernel, which has a boot sector too: an image of any format, or a boot
+    sector whose partition table is not empty. False where it cannot be read."""
     try:
         if not (path.is_file() or path.is_block_device()):  # a pipe would wait for its writer
             return False
         with path.open("rb") as file:
-            head = file.read(1024)
+            head = file.read(_HEAD)
     except OSError:
         return False
-    if head.startswith(QCOW2_MAGIC):
+    hints = [hint for at, magic, _, hint in _FOREIGN if head.startswith(magic, at)]
+    if head.startswith(QCOW2_MAGIC) or _RAW in hints or _DISK in hints:
         return True
-    kernel = any(head.startswith(magic, at) for at, magic, _, hint in _FOREIGN if hint is _KERNEL)
-    return head[510:512] == b"\x55\xaa" and any(head[0x1BE:510]) and not kernel
+    return head[510:512] == b"\x55\xaa" and any(head[0x1BE:510]) and _KERNEL not in hints
 
 
 def _of(path: Path, error: DiskInvalid) -> DiskInvalid:
@@ -221,7 +225,7 @@ def _of(path: Path, error: DiskInvalid) -> DiskInvalid:
 def _told_apart(path: Path, raw: OpenFile, allocated: int) -> ImageFile:
     head = raw.pread(0, _HEAD)
     if not head:
-        raise DiskInvalid(f"{path}: empty")
+        raise DiskInvalid(f"{path}: empty", hint="what made it failed, or is not done: make or download it again")
     if head.startswith(QCOW2_MAGIC):
         try:
             qcow2 = read_qcow2(raw)

@@ -281,7 +281,7 @@ def test_against_another_image(folder: Path) -> None:
     [
         (("nothing.raw",), "nothing.raw: cannot be read: No such file"),
         (("ls", "nothing.raw"), "nothing.raw: cannot be read"),
-        (("text",), "text: no OSv image"),
+        (("text",), "text: text, not a disk"),
         (("ls", "ext.raw"), "ext.raw: its file system is ext, which cannot be listed"),
         (("extract", "ext.raw", "-o", "out"), "ext.raw: its file system is ext"),
         (("ls", "disk.raw", "/nothing"), "/nothing: not in the image"),
@@ -290,7 +290,7 @@ def test_against_another_image(folder: Path) -> None:
         (("cat", "disk.raw"), "Missing argument 'PATH'"),
         (("disk.raw", "--aganst", "x"), "No such option"),
         (("disk.raw", "ls"), "unexpected extra argument"),
-        (("disk.raw", "--against", "text"), "text: no OSv image"),
+        (("disk.raw", "--against", "text"), "text: text, not a disk"),
     ],
 )
 def test_a_mistake_is_exit_code_2_with_the_reason(folder: Path, words: tuple[str, ...], says: str) -> None:

@@ -112,6 +112,7 @@ def test_of_a_disk_its_kernel_is_told(folder: Path) -> None:
         (with_partition(bytes(510) + b"\x55\xaa", Extent(512, 4096)) + bytes(4096), "a disk image without a kernel"),
         (disk_of(b"")[:90_000], "a disk image, whose kernel cannot be read: its boot sector loads 2 chunks"),
         (b"QFI\xfb\0\0\0\x07" + bytes(600), "qcow2: version 7"),
+        (b"vhdxfile" + bytes(600), "a VHDX image\nhint: make it raw first"),
     ],
 )
 def test_of_a_disk_without_a_kernel_it_is_told(folder: Path, content: bytes, says: str) -> None:

@@ -148,6 +148,16 @@ def test_a_build_that_is_refused_can_be_forced_here_too(user: User) -> None:
     assert user.run().code == 2 and user.run("--boot", "nopci=false").code == 0
 
 
+def test_a_spec_is_named_as_for_inspect(user: User) -> None:
+    """By its folder or its file, with other values too."""
+    spec_of(user, loader_image(payload=LZLOADER))
+    for words in (["."], ["osv.toml"], ["--set", "image.boot.verbose=true", "."]):
+        ran = user.run(*words, "--json")
+        assert ran.code == 0 and ran.document["digest"] is not None
+    assert ran.document["command_line"] == "--verbose /hello"
+    assert user.run("-f", "osv.toml", ".").code == 2
+
+
 def test_a_disk_is_held_to_the_same_rules(user: User) -> None:
     """By its kernel's own bytes, whoever made it: a kernel for Firecracker is called that. A program without network
     runs, and its disk's faults are told."""
@@ -339,6 +349,7 @@ def test_bad_usage_starts_nothing(user: User) -> None:
             (["--timeout", "60"], "has no unit"),
             (["-i"], "stdin is no terminal"),
             (["-f", "osv.toml"], "both an image and a spec"),
+            (["--set", "version=2"], "--set changes a spec, and disk.raw is a disk"),
         ]:
             ran = user.run("disk.raw", *words)
             assert (ran.code, ran.stdout) == (2, ""), (words, ran)
@@ -350,7 +361,8 @@ def test_bad_usage_starts_nothing(user: User) -> None:
     ("content", "told"),
     [
         (b"", "empty"),
-        (b"x" * 4096, "no boot sector"),
+        (b"x" * 4096, "other: text\n"),
+        (b"\x90" * 4096, "no boot sector"),
         (b"\0" * 510 + b"\x55\xaa" + b"\0" * 4096, "partition table is empty"),
         (b"\x7fELF" + b"\0" * 600, "ELF"),
         (b"QFI\xfb\0\0\0\x09" + b"\0" * 600, "version"),

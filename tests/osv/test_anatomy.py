@@ -152,8 +152,12 @@ def test_a_partition_with_nothing_known_is_told(content: bytes, kind: FileSystem
 
 def test_what_is_no_image_says_what_one_is() -> None:
     """Text, zeros, half a sector."""
-    for content in (b"hello" * 1000, bytes(4096), b"x"):
-        with pytest.raises(DiskInvalid, match="no OSv image"):
+    for content, says in (
+        (b"hello" * 1000, "text, not a disk"),
+        (bytes(4096), "no OSv image"),
+        (b"\1", "no OSv image"),
+    ):
+        with pytest.raises(DiskInvalid, match=says):
             look(Volume(content))
 
 

@@ -58,7 +58,7 @@ def test_a_qcow2_is_told_by_its_first_bytes(tmp_path: Path) -> None:
         (bytes(0x202) + b"HdrS" + bytes(600), "vmlinuz", "kernel inspect"),
         (b"PK\3\4" + bytes(100), "zip archive", "unzip"),
         (bytes(0x8001) + b"CD001" + bytes(2048), "an ISO 9660 image", "boots from a disk"),
-        (b"", "empty", None),
+        (b"", "empty", "make or download it again"),
     ],
 )
 def test_another_format_is_named_with_the_way_out(tmp_path: Path, content: bytes, says: str, hint: str | None) -> None:
@@ -81,6 +81,8 @@ def test_a_disk_is_told_from_a_kernel(tmp_path: Path) -> None:
         (loader_image(), False),
         (disk[:0x202] + b"HdrS" + disk[0x206:], False),
         (b"text" * 500, False),
+        (b"vhdxfile" + bytes(600), True),
+        (bytes(0x8001) + b"CD001" + bytes(2048), True),
         (b"", False),
     ]:
         (tmp_path / "given").write_bytes(content)
@@ -91,7 +93,7 @@ def test_a_disk_is_told_from_a_kernel(tmp_path: Path) -> None:
 def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     """A directory, nothing, and a pipe that nobody writes to, without waiting for it."""
     os.mkfifo(tmp_path / "pipe")
-    for name, says in [("", "neither a file"), ("nothing", "No such file"), ("pipe", "neither a file")]:
+    for name, says in [("", "a directory, not an image"), ("nothing", "No such file"), ("pipe", "neither a file")]:
         with pytest.raises(DiskInvalid, match=says), open_image(tmp_path / name):
             pass
 

@@ -14,7 +14,7 @@ from osvdeploy.errors import DiskInvalid, KernelInvalid, UsageError
 from osvdeploy.events import Note
 from osvdeploy.osv.cmdline import options_of, with_options
 from osvdeploy.osv.disk import SECTOR, line_of, with_line
-from osvdeploy.osv.kernel import CHUNK_SIZE, KERNEL_OFFSET, MAX_SIZE, chunk_count
+from osvdeploy.osv.kernel import CHUNK_SIZE, KERNEL_OFFSET, MAX_SIZE, chunk_count, is_text
 from osvdeploy.osv.kernel_image import kernel_elf
 from osvdeploy.osv.source import ImageFile, open_image
 from osvdeploy.qemu.machine import DirectKernel, DiskBus, Forward, GdbStub, Machine, MachineSpec
@@ -119,7 +119,7 @@ def _refuse_unbootable(file: ImageFile) -> None:
         raise DiskInvalid(f"{file.path}: a disk of {size} bytes; its partition table reaches to 2 TiB")
     if sector[510:] != b"\x55\xaa":
         raise DiskInvalid(
-            f"{file.path}: no boot sector: bytes 510 and 511 are not 55 AA",
+            f"{file.path}: {'text' if is_text(sector) else 'no boot sector: bytes 510 and 511 are not 55 AA'}",
             hint="name a disk that `osvdeploy build -o` or OSv's own build (usr.img) made",
         )
     if not any(sector[0x1BE:510]):
