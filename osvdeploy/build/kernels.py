@@ -263,6 +263,8 @@ class KernelStore:
             except FileExistsError:
                 if sha256(path.read_bytes()) != kernel.sha256:
                     file.rename(path)
+            except OSError:
+                file.rename(path)  # a file system without links
             sync_directory(path.parent)
             if source is not None:
                 self._remember(ctx, source, kernel.sha256)
