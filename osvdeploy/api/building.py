@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 from osvdeploy.api.declared import image_inputs
 from osvdeploy.api.looking import Looked, findings, judge, look, look_at_built, place_findings, require_rules
 from osvdeploy.context import Context
+from osvdeploy.errors import SourceChanged
 from osvdeploy.events import Note, Warned, silent
 
 if TYPE_CHECKING:
     from osvdeploy.build.builder import BuildResult
     from osvdeploy.build.lock import KernelPin, TreePin
     from osvdeploy.build.program_lock import ProgramPin
+    from osvdeploy.checks import Judged
     from osvdeploy.checks.places import Place
     from osvdeploy.spec import LoadedSpec
 
@@ -22,14 +24,44 @@ def build(ctx: Context, loaded: LoadedSpec, *, forced: Collection[str] = ()) -> 
     """Build the image's raw disk in the user's cache, or find it there. Same input, same bytes, on every machine.
 
     Raises :class:`~osvdeploy.errors.CheckFailed` first for what would not start anywhere: a boot option that this
-    kernel does not take, a file system that it does not mount. ``forced`` are rules to override.
+    kernel does not take, a file system that it does not mount. ``forced`` are rules to override. What other rules say
+    of an image that is new is told in one line: it may be wanted all the same, to be looked into or run here.
     """
     require_rules(loaded, forced)
+    looked = None
     if loaded.spec.image.boot and loaded.spec.kernel.tree is None:
         # Without options there is nothing that kernels differ in, and an unchanged build need not know its kernel.
         looked = look(ctx.reporting_to(silent), loaded)
         judge(loaded, place_findings(loaded, looked, ()), forced).require()
-    return _build(ctx, loaded)
+    built = _build(ctx, loaded)
+    if not built.reused:
+        try:
+            looked = looked or look(ctx.reporting_to(silent), loaded)
+            if looked.kernel is None:
+                looked = look_at_built(looked, built.image)
+            _tell_of_findings(ctx, judge(loaded, findings(ctx, loaded, looked, ()), forced))
+        except SourceChanged:
+            pass  # the image is of what was there before; the next command sees the change
+    return built
+
+
+def _tell_of_findings(ctx: Context, judged: Judged) -> None:
+    warned = _counted(len(judged.warned), "warning") if judged.warned else None
+    if judged.refused:
+        others = [_counted(len(judged.refused) - 1, "other finding")] if len(judged.refused) > 1 else []
+        listed = " and ".join([*others, *filter(None, [warned])])
+        ctx.report(
+            Warned(
+                f"the image is built, but `publish` and `deploy` would refuse it: {judged.refused[0]}",
+                hint=f"`osvdeploy check` tells why and what to do{f', and lists {listed}' if listed else ''}",
+            )
+        )
+    elif warned:
+        ctx.report(Note(f"{warned} about the image: `osvdeploy check` lists what it finds"))
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _build(ctx: Context, loaded: LoadedSpec) -> BuildResult:
@@ -65,7 +97,7 @@ def _require_sound(ctx: Context, loaded: LoadedSpec, looked: Looked, place: Plac
         if finding.rule in RULES:
             ctx.report(Warned(f"{finding}: {finding.why}", hint=finding.cure))
     if others := sum(finding.rule not in RULES for finding in judged.warned):
-        ctx.report(Note(f"{others} more warnings about the image: `osvdeploy check` lists them"))
+        ctx.report(Note(f"{_counted(others, 'more warning')} about the image: `osvdeploy check` lists what it finds"))
     for finding, reason in judged.allowed:
         ctx.report(Note(f"allowed: {finding} ({reason})"))
 

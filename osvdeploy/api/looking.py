@@ -207,6 +207,8 @@ def judge(loaded: LoadedSpec, found: Sequence[Finding], forced: Collection[str],
 
 
 def require_rules(loaded: LoadedSpec, forced: Collection[str]) -> None:
+    if not forced and not loaded.spec.waive:
+        return  # a build without any need not know the rules
     from osvdeploy.checks.rules import require_known
 
     require_known(forced, where="--force")

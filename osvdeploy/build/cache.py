@@ -39,7 +39,8 @@ IMAGE_VERSION = 2
 def cache_directory() -> Path:
     """Where this user's cache is."""
     if override := os.environ.get("OSVDEPLOY_CACHE"):
-        return Path(override)
+        # Tools are called in other directories than we were.
+        return Path(override).absolute()
     from platformdirs import user_cache_path  # only here: most builds set nothing else that needs it
 
     return user_cache_path("osvdeploy", appauthor=False)

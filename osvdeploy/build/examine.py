@@ -1,27 +1,20 @@
-"""The ELF files of a tree, each read once: what was learned of a file is remembered by what stat(2) says of it.
+"""The ELF files of a tree, each read once: what was learned of a file is remembered (osvdeploy.build.stamped).
 
-In the manner of osvdeploy.build.statcache: a hint that is checked by its own checksum, and no memory of a file that was
-changed just before it was read. What is no ELF file is remembered too, so that a second look opens nothing.
+What is no ELF file is remembered too, so that a second look opens nothing.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Final, TypeAlias
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
-from osvdeploy.build.files import replace_file
-from osvdeploy.build.statcache import TICK
+from osvdeploy.build.stamped import Stamped
 from osvdeploy.context import Context
 from osvdeploy.errors import ElfInvalid, SourceChanged
 from osvdeploy.osv.elf import Elf, ElfKind, Segment, is_elf, read_elf, read_open_elf
-from osvdeploy.osv.filetree import Content, FileTree, HostFile, Stamp, show, stamp_of, unreadable
-
-_VERSION: Final = 1
+from osvdeploy.osv.filetree import Content, FileTree, HostFile, show, stamp_of, unreadable
 
 Known: TypeAlias = "Elf | str | None"
 """What a file is: an ELF file, a damaged one (what is wrong with it), or no ELF file."""
@@ -36,46 +29,22 @@ class Examined:
     damaged: Mapping[bytes, str]
 
 
-@dataclass(slots=True)
-class ElfCache:
-    """What files of this machine are, by path. ``file`` None remembers nothing beyond this process."""
+class ElfCache(Stamped[Known]):
+    """What files of this machine are, by path."""
 
-    file: Path | None = None
-    _known: dict[bytes, tuple[Stamp, Known]] = field(default_factory=dict)
-    _used: dict[bytes, tuple[Stamp, Known]] = field(default_factory=dict)
-    _new: bool = False
-
-    @classmethod
-    def load(cls, file: Path) -> ElfCache:
-        """Never fails: at worst it knows nothing."""
-        return cls(file, _parse(file))
+    VERSION = 1
 
     def look(self, ctx: Context, file: HostFile) -> Known:
         """What a file is. Raises SourceChanged when it is not as it was found."""
-        known = self._known.get(file.path)
-        if known is not None and known[0] == file.stamp:
-            self._used[file.path] = known
-            return known[1]
-        ctx.check()
-        before = int(ctx.now().timestamp() * 1e9)
-        found = _look(file)
-        if max(file.stamp.modified, file.stamp.changed) + TICK < before:
-            self._used[file.path] = (file.stamp, found)
-            self._new = True
-        return found
+        return self.recall_or_read(ctx, file, _look)
 
-    def save(self, ctx: Context) -> None:
-        """Keep what this run used, and nothing else. A cache that cannot be written is no error."""
-        if self.file is None or not (self._new or len(self._used) != len(self._known)):
-            return
-        files = {os.fsdecode(path): [*stamp, _row(known)] for path, (stamp, known) in self._used.items()}
-        body = json.dumps({"version": _VERSION, "files": files}, separators=(",", ":")).encode()
-        try:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            # Not synced: the checksum tells a torn one.
-            replace_file(self.file, _checksum(body) + b"\n" + body, nonce=ctx.nonce(), durable=False)
-        except OSError:
-            pass
+    @staticmethod
+    def _row(known: Known) -> Sequence[object]:
+        return (_written(known),)
+
+    @staticmethod
+    def _of_row(row: list[Any]) -> Known:
+        return _of_written(row[0])
 
 
 def examine(ctx: Context, tree: FileTree, cache: ElfCache) -> Examined:
@@ -135,7 +104,7 @@ def _told(error: ElfInvalid, name: str) -> str:
 # ----------------------------------------------------------------------------------------------------------- the file
 
 
-def _row(known: Known) -> object:
+def _written(known: Known) -> object:
     """JSON for what is known: null, text, or the fields of an Elf in their order."""
     if not isinstance(known, Elf):
         return known
@@ -163,7 +132,7 @@ def _row(known: Known) -> object:
     ]
 
 
-def _of_row(row: object) -> Known:
+def _of_written(row: object) -> Known:
     if not isinstance(row, list):
         if row is not None and not isinstance(row, str):
             raise ValueError("neither text nor an ELF file")
@@ -212,20 +181,3 @@ def _of_names(names: str | list[str]) -> frozenset[bytes]:
     if isinstance(names, list):
         return frozenset(name.encode("latin-1") for name in names)
     return frozenset(names.encode("latin-1").split(b"\n")[:-1])
-
-
-def _parse(file: Path) -> dict[bytes, tuple[Stamp, Known]]:
-    try:
-        checksum, _, body = file.read_bytes().partition(b"\n")
-        if checksum != _checksum(body):
-            return {}
-        document = json.loads(body)
-        if document["version"] != _VERSION:
-            return {}
-        return {os.fsencode(path): (Stamp(*row[:5]), _of_row(row[5])) for path, row in document["files"].items()}
-    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
-        return {}
-
-
-def _checksum(body: bytes) -> bytes:
-    return hashlib.sha256(body).hexdigest().encode()

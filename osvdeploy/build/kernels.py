@@ -10,7 +10,6 @@ against a checksum of their own and the version of what read them; what is damag
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -31,6 +30,7 @@ from osvdeploy.build.sources import (
     source_of,
     source_table,
 )
+from osvdeploy.build.stamped import sealed, unsealed
 from osvdeploy.build.statcache import StatCache
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest, sha256
@@ -276,7 +276,14 @@ class KernelStore:
             path.parent.mkdir(parents=True, exist_ok=True)
             _sync(file)
             file.chmod(0o644)
-            file.rename(path)
+            try:
+                # Not in the place of one that is there: another process may be reading it.
+                path.hardlink_to(file)
+            except FileExistsError:
+                if sha256(path.read_bytes()) != kernel.sha256:
+                    file.rename(path)
+            except OSError:
+                file.rename(path)  # a file system without links
             sync_directory(path.parent)
             if source is not None:
                 self._remember(ctx, source, kernel.sha256)
@@ -300,17 +307,14 @@ def format_facts(facts: KernelFacts) -> bytes:
     document: dict[str, object] = {"version": FACTS_VERSION}
     document["facts"] = {each.name: _plain(getattr(facts, each.name)) for each in fields(facts)}
     body = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
-    return hashlib.sha256(body).hexdigest().encode() + b"\n" + body
+    return sealed(body)
 
 
 def parse_facts(content: bytes) -> KernelFacts:
     """Raises ValueError for anything that format_facts of this version does not write."""
     from osvdeploy.osv.kernel_facts import Driver, KernelFacts, KernelFormat
 
-    checksum, _, body = content.partition(b"\n")
-    if hashlib.sha256(body).hexdigest().encode() != checksum:
-        raise ValueError("its checksum is another")
-    document = json.loads(body)
+    document = json.loads(unsealed(content))
     if document["version"] != FACTS_VERSION:
         raise ValueError("another version")
     try:

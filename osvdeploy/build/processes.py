@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from osvdeploy.build import guard
 from osvdeploy.context import Context
@@ -111,13 +112,15 @@ def run_tool(
     ``ctx.check`` raises when cancelled; the tool and all that it started are ended then. ``held``: as for
     :func:`guarded`.
     """
-    with guarded(words, cwd=cwd, env=env, held=held, stdin=subprocess.PIPE) as process:
-        pending: bytes | None = given
-        while True:
-            try:
-                out, said = process.communicate(pending, timeout=_LOOK_EVERY)
-                break
-            except subprocess.TimeoutExpired:
-                pending = None
-                ctx.check()
+    with TemporaryFile() as stdin:
+        # No pipe: communicate() writes no more to it once its time was over (Lib/subprocess.py, _communicate).
+        stdin.write(given)
+        stdin.seek(0)
+        with guarded(words, cwd=cwd, env=env, held=held, stdin=stdin.fileno()) as process:
+            while True:
+                try:
+                    out, said = process.communicate(timeout=_LOOK_EVERY)
+                    break
+                except subprocess.TimeoutExpired:
+                    ctx.check()
     return Ended(status_of(process), out, said.decode(errors="replace"))

@@ -2,26 +2,20 @@
 go by a token's form. Those that guess by entropy or by a variable's name would cry wolf over any library.
 
 Every token has letters that hardly anything else has, so a search for these finds the few lines that the rules have to
-look at, and the library is imported only when there is one. What was found is remembered by what stat(2) says of a
-file, in the manner of osvdeploy.build.statcache.
+look at, and the library is imported only when there is one. What was found is remembered (osvdeploy.build.stamped).
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 import os
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from osvdeploy.build.files import replace_file
-from osvdeploy.build.statcache import TICK
+from osvdeploy.build.stamped import Stamped
 from osvdeploy.context import Context
-from osvdeploy.osv.filetree import Content, FileTree, HostFile, Stamp, unreadable
+from osvdeploy.osv.filetree import Content, FileTree, HostFile, unreadable
 
 if TYPE_CHECKING:
     from detect_secrets.plugins.base import BasePlugin
@@ -33,7 +27,6 @@ MOST_LINES: Final = 2_000
 """Lines of one file that are looked at for one mark; and of each, so many bytes around what was found:"""
 _REACH: Final = 512
 
-_VERSION: Final = 1
 _MARKS: Final[Mapping[bytes, str]] = {
     b"PRIVATE KEY": "private_key.PrivateKeyDetector",
     b"PuTTY-User-Key-File": "private_key.PrivateKeyDetector",
@@ -128,46 +121,22 @@ def _rule(name: str) -> BasePlugin:
     return plugin
 
 
-@dataclass(slots=True)
-class SecretCache:
-    """What was found in files of this machine, by path. ``file`` None remembers nothing beyond this process."""
+class SecretCache(Stamped[tuple[Secret, ...]]):
+    """What was found in files of this machine, by path."""
 
-    file: Path | None = None
-    _known: dict[bytes, tuple[Stamp, tuple[Secret, ...]]] = field(default_factory=dict)
-    _used: dict[bytes, tuple[Stamp, tuple[Secret, ...]]] = field(default_factory=dict)
-    _new: bool = False
-
-    @classmethod
-    def load(cls, file: Path) -> SecretCache:
-        """Never fails: at worst it knows nothing."""
-        return cls(file, _parse(file))
+    VERSION = 1
 
     def look(self, ctx: Context, file: HostFile) -> tuple[Secret, ...]:
-        """What is in a file. Raises SourceChanged for one that cannot be read."""
-        known = self._known.get(file.path)
-        if known is not None and known[0] == file.stamp:
-            self._used[file.path] = known
-            return known[1]
-        ctx.check()
-        before = int(ctx.now().timestamp() * 1e9)
-        found = find_secrets(_read(file)) if file.size <= MOST_BYTES else ()
-        if max(file.stamp.modified, file.stamp.changed) + TICK < before:
-            self._used[file.path] = (file.stamp, found)
-            self._new = True
-        return found
+        """What is in a file. Raises SourceChanged or FileTreeInvalid for one that cannot be read."""
+        return self.recall_or_read(ctx, file, _look)
 
-    def save(self, ctx: Context) -> None:
-        """Keep what this run used, and nothing else. A cache that cannot be written is no error."""
-        if self.file is None or not (self._new or len(self._used) != len(self._known)):
-            return
-        files = {os.fsdecode(path): [*stamp, *found] for path, (stamp, found) in self._used.items()}
-        body = json.dumps({"version": _VERSION, "files": files}, separators=(",", ":")).encode()
-        try:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            # Not synced: the checksum tells a torn one.
-            replace_file(self.file, _checksum(body) + b"\n" + body, nonce=ctx.nonce(), durable=False)
-        except OSError:
-            pass
+    @staticmethod
+    def _row(known: tuple[Secret, ...]) -> Sequence[object]:
+        return known
+
+    @staticmethod
+    def _of_row(row: list[Any]) -> tuple[Secret, ...]:
+        return tuple(Secret(kind, line) for kind, line in row)
 
 
 def scan(ctx: Context, tree: FileTree, cache: SecretCache) -> dict[bytes, tuple[Secret, ...]]:
@@ -177,6 +146,10 @@ def scan(ctx: Context, tree: FileTree, cache: SecretCache) -> dict[bytes, tuple[
         for path, entry in tree.files()
     }
     return {path: secrets for path, secrets in found.items() if secrets}
+
+
+def _look(file: HostFile) -> tuple[Secret, ...]:
+    return find_secrets(_read(file)) if file.size <= MOST_BYTES else ()
 
 
 def _read(file: HostFile) -> bytes:
@@ -194,23 +167,3 @@ def _read(file: HostFile) -> bytes:
             os.close(fd)
     except OSError as error:
         raise unreadable(file.path, error) from None
-
-
-def _parse(file: Path) -> dict[bytes, tuple[Stamp, tuple[Secret, ...]]]:
-    try:
-        checksum, _, body = file.read_bytes().partition(b"\n")
-        if checksum != _checksum(body):
-            return {}
-        document = json.loads(body)
-        if document["version"] != _VERSION:
-            return {}
-        return {
-            os.fsencode(path): (Stamp(*row[:5]), tuple(Secret(kind, line) for kind, line in row[5:]))
-            for path, row in document["files"].items()
-        }
-    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
-        return {}
-
-
-def _checksum(body: bytes) -> bytes:
-    return hashlib.sha256(body).hexdigest().encode()

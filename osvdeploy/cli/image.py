@@ -16,13 +16,18 @@ from osvdeploy.errors import CheckFailed
 @spec_file_option
 @force_option
 @strict_option
+@click.option("--rules", is_flag=True, help="List the rules, and which commands refuse by them; look at nothing.")
 @command
-def check(ctx: Context, spec_file: Path, sets: tuple[str, ...], forced: tuple[str, ...], strict: bool) -> Result:
+def check(
+    ctx: Context, spec_file: Path, sets: tuple[str, ...], forced: tuple[str, ...], strict: bool, rules: bool
+) -> Result:
     """Look at the spec, the kernel, the files, each program and library as OSv's loader will, and the command line, and
     say everything that is wrong. Ends with 2 where a finding refuses the image. Builds nothing.
 
     Example: osvdeploy check --strict --force starts-processes
     """
+    if rules:
+        return _rules()
     from osvdeploy import api
     from osvdeploy.cli.findings import findings_document, findings_text
     from osvdeploy.sizes import format_size
@@ -56,6 +61,24 @@ def check(ctx: Context, spec_file: Path, sets: tuple[str, ...], forced: tuple[st
             "findings": findings_document(found.judged),
         },
         exit_code=CheckFailed.exit_code if found.judged.refused else 0,
+    )
+
+
+def _rules() -> Result:
+    from osvdeploy.checks.rules import FAMILIES
+    from osvdeploy.cli.tables import table
+
+    listed = [(family, name, what) for family in FAMILIES for name, what in family.rules.items()]
+    return Result(
+        table(
+            ("RULE", "REFUSES IN", "WHAT"), [(name, ", ".join(family.commands), what) for family, name, what in listed]
+        ),
+        {
+            "rules": [
+                {"rule": name, "family": family.name, "what": what, "commands": family.commands}
+                for family, name, what in listed
+            ]
+        },
     )
 
 

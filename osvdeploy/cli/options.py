@@ -31,7 +31,11 @@ _sets = click.option("--set", "sets", multiple=True, metavar="PATH=VALUE", help=
 
 
 force_option = click.option(
-    "--force", "forced", multiple=True, metavar="RULE", help="Let what this rule finds pass, this once; repeatable."
+    "--force",
+    "forced",
+    multiple=True,
+    metavar="RULE",
+    help="Let what this rule finds pass, this once; repeatable. `check --rules` lists them.",
 )
 strict_option = click.option("--strict", is_flag=True, help="Refuse warnings too.")
 

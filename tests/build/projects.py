@@ -70,3 +70,11 @@ def make_project(root: Path, cache: Path) -> Project:
         project.write(name, f"this is {name}")
     (root / "web/home").symlink_to("index.html")
     return project
+
+
+def files_in(folder: Path, **files: str) -> None:
+    """Text files by their names, in which __ stands for a slash."""
+    for name, text in files.items():
+        path = folder / f"{name.replace('__', '/')}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)

@@ -262,6 +262,17 @@ def test_an_added_kernel_answers_for_what_it_is(shop: Shop, tmp_path: Path) -> N
     assert (stored.sha256, stored.sources, stored.size) == (digest(image()), (RELEASE,), len(image()))
 
 
+def test_a_kernel_that_is_there_stays_the_file_that_it_is(shop: Shop, tmp_path: Path) -> None:
+    """Another process may be reading it, and would find another in its place; one that is damaged is replaced."""
+    file = tmp_path / "k.img"
+    file.write_bytes(image())
+    path = shop.store.add(shop.ctx, file, None)
+    inode = path.stat().st_ino
+    assert shop.store.add(shop.ctx, file, RELEASE) == path and path.stat().st_ino == inode
+    path.write_bytes(b"damaged")
+    assert shop.store.add(shop.ctx, file, None).read_bytes() == image()
+
+
 def test_what_is_no_kernel_does_not_get_in(shop: Shop, tmp_path: Path) -> None:
     """Neither another file, nor another version than the release's, nor no OSv; nothing is left."""
     for content, says in [
@@ -362,7 +373,8 @@ def test_two_downloads_at_once_both_succeed(shop: Shop, server: Releases) -> Non
     with adding(shop.cache) as one, adding(shop.cache) as two:
         until(lambda: len(server.asked) == 2)
         server.go.set()
-        assert [each.communicate(timeout=60)[0] for each in (one, two)] == [f"{digest(image())}\n"] * 2
+        told = [each.communicate(timeout=60) for each in (one, two)]
+    assert [out for out, _ in told] == [f"{digest(image())}\n"] * 2, told
     assert [each.sha256 for each in shop.store.stored()] == [digest(image())]
     assert not list((shop.cache.root / "work").iterdir())
 

@@ -50,6 +50,12 @@ def test_a_tool_is_given_and_says(tmp_path: Path) -> None:
     assert (ended.status, ended.out, ended.said) == (3, text, "words\n")
 
 
+def test_a_tool_that_is_slow_to_read_gets_all(tmp_path: Path) -> None:
+    """An interpreter that starts on a busy machine takes longer than we wait between two looks at a cancel."""
+    ended = run(tmp_path, "sleep 0.5; wc -c", given=b"x" * 200_000, ctx=Context().within(20))
+    assert ended.out.strip() == b"200000"
+
+
 def test_a_tool_that_reads_nothing_does_not_hold_us_up(tmp_path: Path) -> None:
     """It may end before it has taken what it was given."""
     assert run(tmp_path, "exit 0", given=b"x" * 2_000_000).status == 0

@@ -12,7 +12,6 @@ from osvdeploy.build.closure import Part
 from osvdeploy.build.hostroot import HostRoot
 from osvdeploy.build.program import Packages
 from osvdeploy.build.runtimes.python import Layout, config_value, guest_prefix, layout_of, record_of
-from osvdeploy.build.runtimes.requirements import asked_digest
 from osvdeploy.errors import ProgramInvalid, ToolMissing
 from osvdeploy.events import Note, Warned
 from osvdeploy.osv.elf import read_elf_file
@@ -244,28 +243,6 @@ def test_a_look_installs_nothing(root: Root, tmp_path: Path, monkeypatch: pytest
 
     assert closure.complete is False and closure.requirements is not None
     assert not (tmp_path / "cache").exists()
-
-
-def test_what_was_asked_for_is_over_all_that_the_file_names(tmp_path: Path) -> None:
-    """Another line, another included file or another wheel beside it is another request; comments too, to be safe."""
-    (tmp_path / "wheels").mkdir()
-    parts = {
-        "requirements.txt": "-r more.txt\n--constraint=limits.txt\n./wheels/mine-1-py3-none-any.whl\n-r "
-        "requirements.txt\n",
-        "more.txt": "a==1\n",
-        "limits.txt": "b<2\n",
-        "wheels/mine-1-py3-none-any.whl": "zip",
-    }
-    for name, text in parts.items():
-        (tmp_path / name).write_text(text)
-    seen = {asked_digest(tmp_path / "requirements.txt")}
-    for name, text in parts.items():
-        (tmp_path / name).write_text(text + "#")
-        seen.add(asked_digest(tmp_path / "requirements.txt"))
-        (tmp_path / name).write_text(text)
-
-    assert len(seen) == 1 + len(parts)
-    assert asked_digest(tmp_path / "requirements.txt") in seen
 
 
 def test_a_record_that_is_none_is_kept() -> None:

@@ -14,14 +14,17 @@ from pathlib import Path
 
 import pytest
 
+from osvdeploy.build.cache import cache_directory
 from osvdeploy.build.program import Packages
 from osvdeploy.build.runtimes import Workshop
+from osvdeploy.build.runtimes.asked import asked_for
 from osvdeploy.build.runtimes.requirements import Installed, installed
 from osvdeploy.build.statcache import StatCache
 from osvdeploy.context import CancelToken, Context
 from osvdeploy.errors import BuildError, Interrupted
 from osvdeploy.osv.filetree import HostFile, stamp_of
 from tests.alive import lives, until
+from tests.build.projects import files_in
 from tests.build.roots import placed, root_at
 from tests.build.test_python import python_at
 
@@ -76,6 +79,54 @@ def test_a_package_is_installed_once(tmp_path: Path, python: HostFile) -> None:
     assert made.stat().st_ino == inode
     assert install(tmp_path, python, refresh=True) == first
     assert made.stat().st_ino != inode
+
+
+def test_files_are_named_as_pip_takes_them(tmp_path: Path, python: HostFile) -> None:
+    """Of an included file, what it includes is relative to it, and a wheel to the file that the spec names."""
+    (tmp_path / "sub").mkdir()
+    wheel_in(tmp_path, content="where = 'beside the first file'\n")
+    files_in(
+        tmp_path,
+        requirements="--no-index\n-r sub/more.txt\n",
+        sub__more="-c 'const raints.txt'\n./mine-1.0-py3-none-any.whl\n",
+        **{"sub__const raints": "mine==1.0\n"},
+    )
+
+    def asked() -> str:
+        return asked_for(Context(), tmp_path / "requirements.txt", StatCache()).digest
+
+    first = install(tmp_path, python)
+    assert first.directory is not None and first.asked == asked()
+    assert (first.directory / "mine" / "__init__.py").read_text() == "where = 'beside the first file'\n"
+
+    wheel_in(tmp_path / "sub", content="where = 'beside the second'\n")
+    assert asked() == first.asked, "a wheel that nobody asked for"
+    wheel_in(tmp_path, content="where = 'another'\n")
+    assert asked() != first.asked
+    wheel_in(tmp_path, content="where = 'beside the first file'\n")
+    assert asked() == first.asked
+    files_in(tmp_path, **{"sub__const raints": "mine<2\n"})
+    assert asked() != first.asked
+
+
+def test_it_does_not_matter_where_we_are_called(
+    tmp_path: Path, python: HostFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither with a spec that is named relatively, nor with such a cache."""
+    (tmp_path / "app").mkdir()
+    wheel_in(tmp_path / "app")
+    files_in(tmp_path, app__requirements="--no-index\n./mine-1.0-py3-none-any.whl\n")
+    monkeypatch.setenv("OSVDEPLOY_CACHE", "cache")
+    found = []
+    for where, base in [(tmp_path, "app"), (tmp_path / "app", ".")]:
+        monkeypatch.chdir(where)
+        workshop = Workshop(Path(base), StatCache(), cache_directory())
+        made = installed(Context(), workshop, "requirements.txt", interpreter=python, runs=True, version=VERSION)
+        assert made.directory is not None and (made.directory / "mine" / "__init__.py").exists()
+        assert made.directory.is_relative_to(where / "cache")
+        found.append((made.asked, made.directory.name))
+    assert found[0] == found[1]
+    assert not (tmp_path / "app" / "app").exists()
 
 
 def test_another_wheel_than_the_hash_says_is_refused_with_pips_words(tmp_path: Path, python: HostFile) -> None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -21,10 +20,6 @@ def host_file(path: Path) -> HostFile:
     return HostFile(os.fsencode(path), stamp_of(path.stat()))
 
 
-def context_at(nanoseconds: int) -> Context:
-    return Context(clock=VirtualClock(datetime.fromtimestamp(nanoseconds / 1e9, UTC)))
-
-
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     path = tmp_path / "source"
@@ -41,17 +36,6 @@ def test_an_unchanged_file_is_not_read_again(tmp_path: Path, source: Path) -> No
     again = StatCache.load(tmp_path / "cache.json")
     os.truncate(source, 0)  # would be seen if it were read
     assert again.digest(LATER, found) == sha256(b"content")
-
-
-def test_a_file_changed_a_moment_ago_is_not_remembered(tmp_path: Path, source: Path) -> None:
-    """Within a tick of its last change it may change again and look the same: the racy rule of git's index."""
-    found = host_file(source)
-    changed = max(found.stamp.modified, found.stamp.changed)
-    for after, remembered in [(-(10**9), False), (10**9, False), (3 * 10**9, True)]:
-        cache = StatCache(tmp_path / "cache.json")
-        cache.digest(context_at(changed + after), found)
-        cache.save(LATER)
-        assert bool(StatCache.load(tmp_path / "cache.json")._known) is remembered
 
 
 @pytest.mark.parametrize("field", ["device", "inode", "size", "modified", "changed"])
@@ -77,25 +61,6 @@ def test_a_file_that_changed_since_it_was_found_is_named(source: Path) -> None:
         StatCache().digest(LATER, found)
 
 
-def test_names_that_are_no_text_are_remembered(tmp_path: Path) -> None:
-    """Paths are bytes."""
-    path = tmp_path / "a\udcff"
-    path.write_bytes(b"x")
-    cache = StatCache(tmp_path / "cache.json")
-    cache.digest(LATER, host_file(path))
-    cache.save(LATER)
-    assert StatCache.load(tmp_path / "cache.json")._known == cache._used
-
-
-def test_what_is_not_used_any_more_is_forgotten(tmp_path: Path, source: Path) -> None:
-    """The cache holds the files of the last build alone, so it does not grow."""
-    cache = StatCache(tmp_path / "cache.json")
-    cache.digest(LATER, host_file(source))
-    cache.save(LATER)
-    StatCache.load(tmp_path / "cache.json").save(LATER)
-    assert StatCache.load(tmp_path / "cache.json")._known == {}
-
-
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.one_of(st.binary(max_size=60), st.tuples(st.integers(0, 250), st.integers(1, 255))))
 def test_a_damaged_cache_is_an_empty_one(tmp_path: Path, source: Path, damage: bytes | tuple[int, int]) -> None:
@@ -113,12 +78,3 @@ def test_a_damaged_cache_is_an_empty_one(tmp_path: Path, source: Path, damage: b
     damaged = StatCache.load(file)
     assert damaged._known == {}
     assert damaged.digest(LATER, host_file(source)) == sha256(b"content")
-
-
-def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path, source: Path) -> None:
-    """It only makes the next build slower."""
-    (tmp_path / "stats").write_text("in the way")
-    cache = StatCache(tmp_path / "stats" / "cache.json")
-    cache.digest(LATER, host_file(source))
-    cache.save(LATER)
-    assert (tmp_path / "stats").read_text() == "in the way"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from osvdeploy.checks.rules import RULES
 from tests.cli.running import Ran, osvdeploy
 from tests.osv.elves import Made, Symbol, make_elf
 from tests.osv.images import LZLOADER, loader_image
@@ -110,14 +111,14 @@ def test_a_warning_is_refused_under_strict_alone(folder: Path) -> None:
 
 @pytest.mark.parametrize("by", ["--force", "[waive]"])
 def test_a_rule_that_does_not_exist_is_refused(folder: Path, by: str) -> None:
-    """The nearest name and all of them are told."""
+    """The nearest name is told, and how all of them are listed."""
     words = ["--force", "library-mising"] if by == "--force" else []
     if not words:
         (folder / "osv.toml").write_text(SPEC + '[waive]\nlibrary-mising = "x"\n')
     ran = osvdeploy("check", *words, folder=folder)
     assert ran.code == 2
     assert f"{by}: there is no rule 'library-mising'; did you mean 'library-missing'?" in ran.stderr
-    assert "symbols-missing" in ran.stderr
+    assert "osvdeploy check --rules" in ran.stderr
 
 
 def test_a_waiver_without_a_reason_is_no_waiver(folder: Path) -> None:
@@ -205,3 +206,49 @@ def test_build_refuses_a_boot_option_that_this_kernel_does_not_take(folder: Path
     assert (ran.code, "boot option maxnic" in ran.stderr, "[boot-option]" in ran.stderr) == (2, True, True)
     assert not (folder / "osv.lock").exists()
     assert osvdeploy("build", "--force", "boot-option", folder=folder).code == 0
+
+
+def test_the_rules_are_listed_without_a_spec(tmp_path: Path) -> None:
+    """Each with what it says and the commands that it refuses in; as a document too."""
+    ran = osvdeploy("check", "--rules", folder=tmp_path)
+    assert ran.code == 0
+    assert [line.split()[0] for line in ran.stdout.splitlines()[1:]] == list(RULES)
+    (line,) = [line for line in ran.stdout.splitlines() if line.startswith("starts-processes")]
+    assert "check, publish, deploy  " in line and "boot-option" in ran.stdout
+    listed = osvdeploy("check", "--rules", "--json", folder=tmp_path).document["rules"]
+    assert {each["rule"]: each["what"] for each in listed} == dict(RULES)
+    assert {"family", "commands"} <= listed[0].keys()
+
+
+def test_every_command_that_takes_force_knows_the_rules(folder: Path) -> None:
+    """And refuses a name that is none before it looks at anything else."""
+    for command in ("build", "publish", "deploy"):
+        ran = osvdeploy(command, "--force", "library-mising", folder=folder)
+        assert ran.code == 2 and "did you mean 'library-missing'?" in ran.stderr
+
+
+def test_a_new_image_says_what_check_would(folder: Path) -> None:
+    """`build` makes it all the same; it says so once, when it has made something, and not when nothing changed."""
+    ran = osvdeploy("build", folder=folder)
+    assert ran.code == 0 and ran.stdout.endswith("disk.raw\n")
+    assert "warning: the image is built, but `publish` and `deploy` would refuse it: " in ran.stderr
+    assert "[library-missing]" in ran.stderr and "`osvdeploy check` tells why" in ran.stderr
+    assert "check" not in osvdeploy("build", folder=folder).stderr
+
+    (folder / "app").write_bytes(make_elf(Made(interpreter=LD, needed=[b"libc.so.6"])))
+    assert "check" not in osvdeploy("build", folder=folder).stderr, "nothing is found in it"
+    spec = (folder / "osv.toml").read_text().replace("power-off-on-abort = true\n", "verbose = true\n")
+    (folder / "osv.toml").write_text(spec)
+    told = osvdeploy("build", folder=folder).stderr
+    assert "1 warning about the image: `osvdeploy check` lists what it finds" in told and "warning:" not in told
+
+
+def test_what_is_waived_or_forced_is_not_told_of(folder: Path) -> None:
+    """Who knows of it need not hear it with every image."""
+    assert "check" not in osvdeploy("build", "--force", "library-missing", folder=folder).stderr
+    (folder / "osv.toml").write_text(SPEC + '[waive]\nlibrary-missing = "never called"\n')
+    (folder / "other").write_text("another file, so that the image is another")
+    (folder / "osv.toml").write_text(
+        SPEC + '[[files]]\nfrom = "other"\nto = "/other"\n[waive]\nlibrary-missing = "never called"\n'
+    )
+    assert "check" not in osvdeploy("build", folder=folder).stderr

@@ -11,9 +11,7 @@ another package elsewhere or later: osv.lock, which pins the content, sees that.
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
-import re
 import shutil
 import sys
 from dataclasses import dataclass
@@ -22,9 +20,10 @@ from pathlib import Path
 from osvdeploy.build.cache import BuildCache, Workspace, cache_directory
 from osvdeploy.build.processes import Ended, run_tool
 from osvdeploy.build.runtimes import Workshop
+from osvdeploy.build.runtimes.asked import asked_for
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest, digest_of
-from osvdeploy.errors import BuildError, ProgramInvalid, ToolMissing
+from osvdeploy.errors import BuildError, ToolMissing
 from osvdeploy.events import Note
 from osvdeploy.osv.filetree import HostFile, show
 
@@ -32,9 +31,6 @@ INSTALL_VERSION = 1
 """Raised when the same requirements are installed another way."""
 
 _PLATFORM = "x86_64-unknown-linux-gnu"
-_INCLUDE = re.compile(r"(?:-r|-c|--requirement|--constraint)(?:\s+|=|(?<=-[rc]))(\S.*)")
-_LOCAL = re.compile(r"(?:[^\s@]+\s*@\s*)?(?:file:(?://)?)?([^\s;#@:\[]+\.whl)(?:\[[^\]]*\])?(?:[\s;#].*)?")
-_NESTED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +51,8 @@ def installed(
     pip's own words where it fails.
     """
     path = workshop.base / requirements
-    asked = asked_digest(path)
+    wanted = asked_for(ctx, path, workshop.stats)
+    asked = wanted.digest
     key = digest_of({"version": INSTALL_VERSION, "asked": asked, "python": version, "runs": runs})
     root = cache_directory() if workshop.cache is None else workshop.cache
     entry = root / "packages" / key[:32]
@@ -68,7 +65,7 @@ def installed(
         return Installed(asked, None)
     ctx.report(Note(f"{requirements}: installing for Python {version}"))
     with BuildCache(root).workspace(ctx) as work:
-        target = _install(ctx, path, work, interpreter, runs, version)
+        target = _install(ctx, path, work, interpreter, runs, version, hashed=wanted.hashed)
         try:
             entry.parent.mkdir(parents=True, exist_ok=True)
             if workshop.refresh and entry.exists():
@@ -82,38 +79,9 @@ def installed(
     return Installed(asked, entry)
 
 
-def asked_digest(path: Path) -> Digest:
-    """Over a requirements file, the files that it includes, and the wheels beside it that it names."""
-    digest = hashlib.sha256()
-    _ask(path, digest, 0, set())
-    return Digest(digest.hexdigest())
-
-
-def _ask(path: Path, digest: hashlib._Hash, depth: int, seen: set[Path]) -> None:
-    if path in seen or depth > _NESTED:
-        return
-    seen.add(path)
-    content = _read(path)
-    digest.update(len(content).to_bytes(8, "little") + content)
-    for line in content.decode(errors="replace").replace("\\\n", " ").splitlines():
-        text = line.strip()
-        if match := _INCLUDE.match(text):
-            if "://" not in match[1]:
-                _ask(path.parent / match[1].partition(" #")[0].strip(), digest, depth + 1, seen)
-        elif (match := _LOCAL.fullmatch(text)) and (wheel := path.parent / match[1]).is_file():
-            digest.update(_read(wheel))
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ProgramInvalid(
-            f"{path}: cannot be read: {error.strerror}", hint="check `requirements` under [[programs]]"
-        ) from None
-
-
-def _install(ctx: Context, path: Path, work: Workspace, interpreter: HostFile, runs: bool, version: str) -> Path:
+def _install(
+    ctx: Context, path: Path, work: Workspace, interpreter: HostFile, runs: bool, version: str, *, hashed: bool
+) -> Path:
     target, temporary = work.path / "packages", work.path / "tmp"
     target.mkdir()
     temporary.mkdir()
@@ -131,7 +99,7 @@ def _install(ctx: Context, path: Path, work: Workspace, interpreter: HostFile, r
         words = [uv, "pip", "install", "--quiet", "--no-build", "--link-mode=copy", "--target", str(target)]
         words += ["--python-version", version.rstrip("t"), "--python-platform", _PLATFORM]
         words += ["--python", python if runs else sys.executable, "-r", path.name]
-        if b"--hash" in _read(path):
+        if hashed:
             words.append("--require-hashes")
     elif runs:
         raise ToolMissing(

@@ -1,0 +1,94 @@
+"""What a requirements file asks for, without pip."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from osvdeploy.build.runtimes.asked import asked_for
+from osvdeploy.build.statcache import StatCache
+from osvdeploy.context import Context
+from osvdeploy.errors import ProgramInvalid
+from tests.build.projects import files_in
+
+
+def test_what_was_asked_for_is_over_all_that_the_file_names(tmp_path: Path) -> None:
+    """Another line, another included file or another wheel beside it is another request; comments too, to be safe."""
+    (tmp_path / "wheels").mkdir()
+    parts = {
+        "requirements.txt": "-r more.txt\n--constraint=limits.txt\n./wheels/mine-1-py3-none-any.whl\n-r "
+        "requirements.txt\n",
+        "more.txt": "a==1\n",
+        "limits.txt": "b<2\n",
+        "wheels/mine-1-py3-none-any.whl": "zip",
+    }
+    for name, text in parts.items():
+        (tmp_path / name).write_text(text)
+
+    def asked() -> str:
+        return asked_for(Context(), tmp_path / "requirements.txt", StatCache()).digest
+
+    seen = {asked()}
+    for name, text in parts.items():
+        (tmp_path / name).write_text(text + "#")
+        seen.add(asked())
+        (tmp_path / name).write_text(text)
+
+    assert len(seen) == 1 + len(parts)
+    assert asked() in seen
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["-r more.txt", "-rmore.txt", "--requirement more.txt", "--requirement=more.txt", "-r 'more.txt'  # why",
+     "-r \\\n  more.txt", "-r \\\r\n  more.txt", "-c more.txt", "--constraint=more.txt", "-r ${WHAT}.txt",
+     "./more.txt.whl", "more.txt.whl", "mine @ file:more.txt.whl", "./more.txt.whl ; python_version > '3'",
+     "./more.txt.whl --hash=sha256:00", "./more.txt.whl[extra]", "--find-links wheels", "-f wheels",
+     "--find-links=wheels"],
+)  # fmt: skip
+def test_what_a_line_names_is_asked_for_too(tmp_path: Path, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However it is written: when it changes, it is asked for something else."""
+    monkeypatch.setenv("WHAT", "more")
+    (tmp_path / "requirements.txt").write_bytes(line.encode() + b"\n")
+    (tmp_path / "wheels").mkdir()
+    asked = set()
+    for content in ("a==1\n", "a==2\n"):
+        for name in ("more.txt", "more.txt.whl", "wheels/a-1-py3-none-any.whl"):
+            (tmp_path / name).write_text(content)
+        asked.add(asked_for(Context(), tmp_path / "requirements.txt", StatCache()).digest)
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize("line", ["-r https://x.example/more.txt", "# -r more.txt", "a==1 # -r more.txt", "-r ''"])
+def test_what_a_line_does_not_name_is_not_looked_for(tmp_path: Path, line: str) -> None:
+    """An address is the index's, a comment nobody's."""
+    files_in(tmp_path, requirements=f"{line}\n")
+    assert asked_for(Context(), tmp_path / "requirements.txt", StatCache()).digest
+
+
+def test_a_file_that_is_included_and_not_there_is_named(tmp_path: Path) -> None:
+    """Where it was looked for; and files that include each other end somewhere."""
+    files_in(tmp_path, requirements="-r sub/more.txt\n", sub__more="-r ../requirements.txt\n-r nothing.txt\n")
+    with pytest.raises(ProgramInvalid, match=r"sub/nothing\.txt: cannot be read: No such file") as refused:
+        asked_for(Context(), tmp_path / "requirements.txt", StatCache())
+    assert refused.value.hint is not None and "sub/more.txt" in refused.value.hint
+
+
+@given(content=st.binary(max_size=400))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_requirements_file_is_read(tmp_path: Path, content: bytes) -> None:
+    """pip says what is wrong with one; we say what we cannot find, and nothing else."""
+    (tmp_path / "requirements.txt").write_bytes(content)
+    try:
+        asked_for(Context(), tmp_path / "requirements.txt", StatCache())
+    except ProgramInvalid as error:
+        assert "cannot be read" in error.message
+
+
+def test_hashes_anywhere_are_required_everywhere(tmp_path: Path) -> None:
+    """As pip has it; uv is told."""
+    files_in(tmp_path, requirements="-r more.txt\n", more="a==1 --hash=sha256:00\n")
+    assert asked_for(Context(), tmp_path / "requirements.txt", StatCache()).hashed
