@@ -21,7 +21,7 @@ from osvdeploy.errors import ElfInvalid, SourceChanged
 from osvdeploy.osv.elf import Elf, ElfKind, Segment, is_elf, read_elf, read_open_elf
 from osvdeploy.osv.filetree import Content, FileTree, HostFile, Stamp, show, stamp_of
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 
 Known: TypeAlias = "Elf | str | None"
 """What a file is: an ELF file, a damaged one (what is wrong with it), or no ELF file."""
@@ -163,6 +163,8 @@ def _row(known: Known) -> object:
         known.tls_size,
         known.tls_align,
         known.has_rel,
+        known.go,
+        known.thread_untouched,
     ]
 
 
@@ -173,7 +175,7 @@ def _of_row(row: object) -> Known:
         return row
     (
         name, bits, little_endian, osabi, machine, type_, kind, entry, segments, interpreter, needed, soname, runpath,
-        defined, undefined, weak, at_load, tls_size, tls_align, has_rel,
+        defined, undefined, weak, at_load, tls_size, tls_align, has_rel, go, thread_untouched,
     ) = row  # fmt: skip
     return Elf(
         name=name,
@@ -196,6 +198,8 @@ def _of_row(row: object) -> Known:
         tls_size=tls_size,
         tls_align=tls_align,
         has_rel=has_rel,
+        go=go,
+        thread_untouched=thread_untouched,
     )
 
 

@@ -34,8 +34,8 @@ def check_links(tree: FileTree) -> list[Finding]:
             show(first.path),
             f"is a link to {show(first.target)}, which OSv does not follow as Linux does{more}",
             "what is opened by it is not found. OSv puts no slash between `/` and a relative target, nor before one "
-            "that begins with a dot; `.` and `..` are names in an absolute target, and go by the text in another; and it "
-            f"follows {LINKS_FOLLOWED} links at most",
+            "that begins with a dot; `.` and `..` are names in an absolute target, and go by the text in another; and "
+            f"it follows {LINKS_FOLLOWED} links at most",
             f"make {'them links' if others else 'it a link'}: {'; '.join(map(_cure, wrong[:_SHOWN]))}",
             "fs/vfs/vfs_lookup.cc namei_follow_link, fs/vfs/vfs_task.cc path_conv; seen on v0.57.0-398",
         )

@@ -33,6 +33,8 @@ RULES: Final[Mapping[str, str]] = {
     "collides-with-kernel": "A position-dependent executable is linked to addresses that the kernel occupies.",
     "tls-too-large": "An executable's thread-local data is larger than what the kernel has reserved for it.",
     "static-executable": "A static executable on a kernel that runs dynamic ones only.",
+    "tls-untouched": "A program that Go linked itself, which this kernel leaves standing still at its start.",
+    "entry-without-libc": "A dynamic executable that starts without the C library, and so finds no arguments.",
     "library-missing": "A needed library is neither in the image nor part of the kernel.",
     "library-misplaced": "A needed library is in the image, but not where OSv's loader looks.",
     "library-cycle": "Libraries need each other in a circle, which OSv's loader follows without end.",
@@ -437,6 +439,26 @@ class _Check:
                 "This kernel runs programs that it links itself, and no other",
                 "link it dynamically, or take a kernel from August 2023 or later",
                 "OSv's commits e154fc59, f0414b64",
+            )
+        elif elf.thread_untouched and kernel.faults_through_thread_pointer:
+            yield _Fault(
+                "tls-untouched",
+                "is linked by Go itself, with its first thread's pointer to memory that nothing has touched before",
+                "This kernel handles a fault by reading there first, which is a fault: the guest stands still and says "
+                "nothing. Where Go puts this memory differs with every version of Go and of the program",
+                "have OSv map it all at once, with `objcopy --add-section .note.osv-mlock=/dev/null PROGRAM`; or have "
+                "the C compiler link it: go build -ldflags '-linkmode external -extldflags -static'",
+                "arch/x64/entry.S exception_entry, core/elf.cc object::mlocked; seen on v0.57.0-398",
+            )
+        if elf.go and elf.interpreter is not None:
+            yield _Fault(
+                "entry-without-libc",
+                "is a dynamic executable that Go has linked itself",
+                "It looks for its arguments on the stack, where Linux puts them and OSv does not: it aborts, or stands "
+                "still",
+                "have the C compiler link it, go build -ldflags '-linkmode external'; or make it static: CGO_ENABLED=0 "
+                "go build",
+                "core/app.cc application::main, Go's runtime/asm_amd64.s rt0_go; seen on v0.57.0-398",
             )
 
     def _absent(self, name: bytes, needed_by: Sequence[bytes]) -> _Fault:

@@ -15,6 +15,7 @@ from osvdeploy.osv.elf import read_elf
 from osvdeploy.osv.filetree import Symlink, TreeBuilder
 from osvdeploy.osv.kernel_facts import KernelFacts, KernelFormat
 from tests.osv.elves import Made, Symbol, make_elf
+from tests.osv.go_programs import GoProgram, make_go
 
 LD = b"/lib64/ld-linux-x86-64.so.2"
 LIBC = [b"libc.so.6"]
@@ -136,6 +137,35 @@ def test_what_osv_does_not_load_is_an_error(program: Made, kernel: KernelFacts, 
 def test_a_fact_that_is_not_known_says_nothing(program: Made, kernel: KernelFacts | None) -> None:
     """No rule takes None for "none"; what fits exactly, and a library's thread-local data, fit."""
     assert check({"/app": program}, kernel=kernel) == []
+
+
+GO = make_go(GoProgram())
+GO_MAPPED = make_go(GoProgram(sections=(b".note.osv-mlock",)))
+GO_DYNAMIC = make_go(GoProgram(interpreter=LD))
+STANDS_STILL = replace(KERNEL, faults_through_thread_pointer=True)
+
+
+@pytest.mark.parametrize(
+    ("program", "kernel", "rules"),
+    [
+        (GO, STANDS_STILL, ["tls-untouched"]),
+        (GO, replace(STANDS_STILL, faults_through_thread_pointer=False), []),
+        (GO, replace(STANDS_STILL, faults_through_thread_pointer=None), []),
+        (GO, replace(STANDS_STILL, static_executables=False), ["static-executable"]),
+        (GO, None, []),
+        (GO_MAPPED, STANDS_STILL, []),
+        (GO_DYNAMIC, STANDS_STILL, ["entry-without-libc"]),
+        (GO_DYNAMIC, KERNEL, ["entry-without-libc"]),
+    ],
+)
+def test_what_go_linked_itself_is_refused_where_it_does_not_start(
+    program: bytes, kernel: KernelFacts | None, rules: list[str]
+) -> None:
+    """A static one by where its linker has put its first thread, a dynamic one always; each with what to do instead."""
+    elf = read_elf(lambda at, size: program[at : at + size], len(program), "/app")
+    found = check_programs(kernel, ["/app"], ImageFiles(image({"/app": program}).tree, {b"/app": elf}))
+    assert told(found) == [("error", rule, "/app") for rule in rules]
+    assert all("go build" in finding.cure for finding in found if finding.rule != "static-executable")
 
 
 def test_a_script_is_no_program() -> None:
