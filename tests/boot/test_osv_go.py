@@ -17,7 +17,8 @@ import pytest
 
 from osvdeploy.build.examine import ElfCache, examine
 from osvdeploy.checks.finding import Severity
-from osvdeploy.checks.programs import ImageFiles, check_programs
+from osvdeploy.checks.loader import ImageFiles
+from osvdeploy.checks.programs import check_programs
 from osvdeploy.context import Context
 from osvdeploy.osv.cmdline import BootCommand
 from osvdeploy.osv.disk import compose
@@ -25,7 +26,9 @@ from osvdeploy.osv.filetree import TreeBuilder
 from osvdeploy.osv.kernel import read_kernel
 from osvdeploy.osv.kernel_image import read_kernel_facts
 from osvdeploy.osv.rofs import lay_out
+from osvdeploy.osv.starts import Start
 from tests.boot.qemu import boot, needs_qemu
+from tests.boot.real import POWER_OFF, real_kernel
 from tests.osv.go_programs import SAYS, GoProgram, make_go
 
 pytestmark = [pytest.mark.osv, needs_qemu]
@@ -55,19 +58,17 @@ func main() {
 
 def errors_and_console(program: Path, folder: Path) -> tuple[list[str], bytes]:
     """The rules that refuse a program, and what it says on a real OSv."""
-    path = os.environ.get("OSV_KERNEL")
-    if not path:
-        pytest.skip("OSV_KERNEL is not set: name a loader.img of OSv (build/last/loader.img) to boot a real one")
-    facts = read_kernel_facts(Path(path))
+    kernel = real_kernel()
+    facts = read_kernel_facts(kernel)
     if not (facts.static_executables and facts.faults_through_thread_pointer):
         pytest.skip("another kernel than those that are known to stand still")
     builder = TreeBuilder()
     builder.add_file(b"/app", os.fsencode(program))
     tree, disk = builder.tree(), folder / "disk.raw"
     found = examine(Context(), tree, ElfCache())
-    findings = check_programs(facts, ["/app"], ImageFiles(tree, found.elves, found.damaged))
-    command = BootCommand((("power-off-on-abort", None),), (), ("/app",))
-    compose(disk, read_kernel(Path(path)), lay_out(tree), command)
+    findings = check_programs(facts, [Start(("/app",))], ImageFiles(tree, found.elves, found.damaged))
+    command = BootCommand(POWER_OFF, (), ("/app",))
+    compose(disk, read_kernel(kernel), lay_out(tree), command)
     with boot(disk, memory=256, interface="virtio", arguments=["-cpu", "max"]) as machine:
         machine.wait_for(lambda console: b"Cmdline: /app" in console)
         until = time.monotonic() + STANDS_STILL
