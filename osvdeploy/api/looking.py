@@ -45,7 +45,7 @@ class Looked:
 def look(ctx: Context, loaded: LoadedSpec) -> Looked:
     """Read the kernel and find the files that a spec names. Packages of a program that were never installed stay out.
 
-    Raises BuildError where host programs, or the source tree, are not those that osv.lock pins.
+    Raises PinMismatch where host programs, or the source tree, are not those that osv.lock pins.
     """
     from osvdeploy.build import plan
     from osvdeploy.build.cache import BuildCache
