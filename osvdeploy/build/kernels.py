@@ -42,7 +42,7 @@ from osvdeploy.osv.kernel import MAX_SIZE, Kernel, Payload, read_kernel
 if TYPE_CHECKING:
     from osvdeploy.osv.kernel_facts import KernelFacts
 
-FACTS_VERSION = 1
+FACTS_VERSION = 2
 """Raised when the reader of facts learns more, so that what it said before is not believed."""
 
 _DIGITS = frozenset("0123456789abcdef")

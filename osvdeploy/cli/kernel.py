@@ -128,6 +128,7 @@ def _document(facts: KernelFacts) -> dict[str, Any]:
         "syscalls": _sorted(facts.syscalls),
         "static_executables": facts.static_executables,
         "contiguous_mount_buffers": facts.contiguous_mount_buffers,
+        "faults_through_thread_pointer": facts.faults_through_thread_pointer,
         "tls_reservation": facts.tls_reservation,
         "base": facts.base,
         "end": facts.end,

@@ -100,6 +100,9 @@ _CONTIGUOUS = re.compile(rb"\xbe\0\x10\0\0\xbf\0\x02\0\0|\xbf\0\x02\0\0\xbe\0\x1
 _CONTIGUOUS_SINCE = 172
 """9d44487a is v0.57.0-172."""
 
+# mov %gs:16, %r12; cmp %fs:0, %r12: exception_entry (arch/x64/entry.S), since it has to find its own thread pointer.
+_THROUGH_THREAD_POINTER = bytes.fromhex("654c8b242510000000 644c3b242500000000")
+
 _SUB_REACH = 48
 """Bytes behind an address within which the one that is subtracted from it is looked for."""
 
@@ -140,6 +143,7 @@ def facts_of(kernel: ElfKernel, kind: KernelFormat, size: int) -> KernelFacts:
         debug=_debug(kernel),
         contiguous_mount_buffers=_shown(x64 and _CONTIGUOUS.search(code) is not None, version, _CONTIGUOUS_SINCE),
         supplied=supplied,
+        faults_through_thread_pointer=_THROUGH_THREAD_POINTER in code if x64 else None,
     )
 
 

@@ -11,14 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from osvdeploy.demo.toolchain import compile_program, find_compilers
 from osvdeploy.osv.cmdline import BootCommand
-from osvdeploy.osv.disk import compose
 from osvdeploy.osv.filetree import Directory, FileTree, Symlink, TreeBuilder
-from osvdeploy.osv.kernel import read_kernel
 from osvdeploy.osv.links import followed, unfollowed
-from osvdeploy.osv.rofs import lay_out
-from tests.boot.qemu import boot, needs_qemu
+from tests.boot.qemu import needs_qemu
+from tests.boot.real import POWER_OFF, compiled, console_of
 
 pytestmark = [pytest.mark.osv, needs_qemu]
 
@@ -93,25 +90,14 @@ def expected(tree: FileTree, path: str) -> str:
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_real_osv_follows_links_as_they_are_modelled(seed: int, tmp_path: Path) -> None:
     """300 links of every kind, each opened, and paths over each; and the same with every cure."""
-    kernel = os.environ.get("OSV_KERNEL")
-    if not kernel:
-        pytest.skip("OSV_KERNEL is not set: name a loader.img of OSv (build/last/loader.img) to boot a real one")
-    compilers = find_compilers()
-    if not compilers:
-        pytest.skip("no C compiler: neither cc nor the PyPI package ziglang")
-    source = tmp_path / "open.c"
-    source.write_text(OPEN_ALL)
-    program = compile_program([source], tmp_path / "app", compiler=compilers[0])
+    program = compiled(OPEN_ALL, tmp_path)
     links = random_links(random.Random(seed), 300)
     links |= {f"/d/c{count}": f"c{count + 1}" for count in range(25)} | {"/d/c25": "f"}
     paths = [path + behind for path in links for behind in ("", "/f", "/sub/f", "/l1", "/l2/f")]
     tree = tree_of(links, program, paths)
     mended = links | {each.path.decode(): each.cure.decode() for each in unfollowed(tree)}
     for each in (tree, tree_of(mended, program, paths)):
-        disk = tmp_path / "disk.raw"
-        compose(disk, read_kernel(Path(kernel)), lay_out(each), BootCommand((), (), ("/app",)))
-        with boot(disk, memory=256, interface="virtio", arguments=["-cpu", "max"]) as machine:
-            said = machine.wait_until_off().decode().replace("\r", "").splitlines()
+        console = console_of(each, BootCommand(POWER_OFF, (), ("/app",)), tmp_path)
+        said = console.decode().replace("\r", "").splitlines()
         assert said[-1] == "end"
         assert [line for line in said if line.startswith("/")] == [expected(each, path) for path in paths]
-        disk.unlink()

@@ -48,6 +48,7 @@ def test_what_a_kernel_says_of_itself_is_read() -> None:
         debug=False,
         contiguous_mount_buffers=True,
         supplied=frozenset({"libc.so.6", "libm.so.6"}),
+        faults_through_thread_pointer=False,
     )
 
 
@@ -133,6 +134,14 @@ def test_two_facts_follow_from_code_or_from_history(
     """What the instructions show is so; where they do not, OSv's own history decides, and nothing else does."""
     facts = read_kernel_facts(kernel_elf(version=version, code=code))
     assert (facts.static_executables, facts.contiguous_mount_buffers) == (static, contiguous)
+
+
+def test_a_handler_that_reads_through_the_thread_pointer_is_seen() -> None:
+    """mov %gs:16, %r12 and cmp %fs:0, %r12, which stand in each of them; other processors have other code."""
+    code = bytes.fromhex("654c8b242510000000644c3b242500000000")
+    assert read_kernel_facts(kernel_elf(code=code)).faults_through_thread_pointer is True
+    assert read_kernel_facts(kernel_elf(code=code[:9])).faults_through_thread_pointer is False
+    assert read_kernel_facts(kernel_elf(code=code, machine=183)).faults_through_thread_pointer is None
 
 
 def test_the_tls_reservation_is_what_is_subtracted() -> None:
