@@ -17,6 +17,7 @@ Adapters (boto3 and so on) are imported when a function first needs them.
 from __future__ import annotations
 
 from osvdeploy.api.building import build, pinned, pinned_programs, upgrade_lock
+from osvdeploy.api.caching import CacheContents, Pruned, cache_contents, prune_cache
 from osvdeploy.api.declared import (
     LEDGER_VARIABLE,
     Service,
@@ -63,6 +64,7 @@ from osvdeploy.api.wiring import Calls, connect, open_ledger, open_store, prober
 __all__ = [
     "LEDGER_VARIABLE",
     "AddedKernel",
+    "CacheContents",
     "Calls",
     "Checked",
     "Deployed",
@@ -71,12 +73,14 @@ __all__ = [
     "InspectedKernel",
     "Inspection",
     "Looked",
+    "Pruned",
     "PublishedImage",
     "Service",
     "ServiceStatus",
     "SlotStatus",
     "add_kernel",
     "build",
+    "cache_contents",
     "check",
     "compare",
     "connect",
@@ -108,6 +112,7 @@ __all__ = [
     "place_of",
     "prober",
     "program_findings",
+    "prune_cache",
     "publish",
     "rollback",
     "run",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from osvdeploy.api.declared import image_inputs
 from osvdeploy.api.looking import Looked, findings, judge, look, look_at_built, place_findings, require_rules
+from osvdeploy.build.uses import in_use
 from osvdeploy.context import Context
 from osvdeploy.errors import SourceChanged
 from osvdeploy.events import Note, Warned, silent
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from osvdeploy.spec import LoadedSpec
 
 
+@in_use()
 def build(ctx: Context, loaded: LoadedSpec, *, forced: Collection[str] = ()) -> BuildResult:
     """Build the image's raw disk in the user's cache, or find it there. Same input, same bytes, on every machine.
 
@@ -71,6 +73,7 @@ def _build(ctx: Context, loaded: LoadedSpec) -> BuildResult:
     return builder.build(ctx, image_inputs(loaded), BuildCache.of_user())
 
 
+@in_use()
 def sound_build(ctx: Context, loaded: LoadedSpec, place: Place, forced: Collection[str]) -> BuildResult:
     """Build if needed, unless it is known to fail at ``place``: that is refused before anything is made, or as soon as
     a source tree has built the kernel to be judged.
@@ -102,6 +105,7 @@ def _require_sound(ctx: Context, loaded: LoadedSpec, looked: Looked, place: Plac
         ctx.report(Note(f"allowed: {finding} ({reason})"))
 
 
+@in_use()
 def upgrade_lock(ctx: Context, loaded: LoadedSpec) -> KernelPin | TreePin:
     """Pin the kernel, or the commit of its source tree, and the programs that the spec names now in osv.lock."""
     from osvdeploy.build import builder

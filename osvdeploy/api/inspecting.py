@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from osvdeploy.api.building import build
 from osvdeploy.api.declared import load_spec
+from osvdeploy.build.uses import in_use
 from osvdeploy.context import Context
 from osvdeploy.errors import DiskInvalid, KernelInvalid
 
@@ -52,15 +53,16 @@ def opened(ctx: Context, image: Path | str) -> Iterator[tuple[ImageFile, Anatomy
     path = Path(image)
     if (path / "osv.toml").is_file():
         path = path / "osv.toml"
-    if path.suffix == ".toml":
-        path = build(ctx, load_spec(path)).image.path
-    with open_image(path) as file:
-        try:
-            anatomy = look(file.source)
-        except DiskInvalid as error:
-            named = error.message if error.message.startswith(f"{path}: ") else f"{path}: {error.message}"
-            raise DiskInvalid(named, hint=error.hint) from None
-        yield file, anatomy
+    with in_use():
+        if path.suffix == ".toml":
+            path = build(ctx, load_spec(path)).image.path
+        with open_image(path) as file:
+            try:
+                anatomy = look(file.source)
+            except DiskInvalid as error:
+                named = error.message if error.message.startswith(f"{path}: ") else f"{path}: {error.message}"
+                raise DiskInvalid(named, hint=error.hint) from None
+            yield file, anatomy
 
 
 def inspect(ctx: Context, image: Path | str) -> Inspection:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from osvdeploy.build.uses import in_use
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest
 from osvdeploy.errors import KernelInvalid, UsageError
@@ -26,6 +27,7 @@ class InspectedKernel:
     facts: KernelFacts
 
 
+@in_use()
 def inspect_kernel(ctx: Context, named: str) -> InspectedKernel:
     """What a file, an address or a release (``v0.57.0``, ``v0.57.0/hidden``) is for a kernel. A release comes from the
     store, or into it; what is at an address is looked at and not kept."""
@@ -49,6 +51,7 @@ class AddedKernel:
     facts: KernelFacts
 
 
+@in_use()
 def add_kernel(ctx: Context, named: str, *, named_as: str | None = None) -> AddedKernel:
     """Put a loader.img into the store: a file, an address or a release. ``named_as`` is the release or address that a
     file is: builds without a network then find it."""
@@ -86,7 +89,7 @@ def stored_kernels(ctx: Context) -> tuple[tuple[StoredKernel, KernelFacts | None
     store = kernels.KernelStore(cache)
     found: list[tuple[StoredKernel, KernelFacts | None]] = []
     for each in store.stored():
-        kernel = store.find(ctx, each.sha256, StatCache())
+        kernel = store.find(ctx, each.sha256, StatCache(), using=False)
         if kernel is None:
             continue
         try:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from osvdeploy.api.declared import image_inputs
+from osvdeploy.build.uses import in_use
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest
 from osvdeploy.errors import UsageError
@@ -42,6 +43,7 @@ class Looked:
     source_tree: str | None = None
 
 
+@in_use()
 def look(ctx: Context, loaded: LoadedSpec) -> Looked:
     """Read the kernel and find the files that a spec names. Packages of a program that were never installed stay out.
 
@@ -240,6 +242,7 @@ class Checked:
     tree: str | None = None
 
 
+@in_use()
 def check(ctx: Context, loaded: LoadedSpec, *, forced: Collection[str] = (), strict: bool = False) -> Checked:
     """Everything that can be known without building: spec, kernel, its pin, files, command line, and what the rules
     find. Writes nothing but what it had to download, and what it remembers of kernel and files, into the user's cache.

@@ -11,6 +11,7 @@ from osvdeploy.api import wiring
 from osvdeploy.api.building import sound_build
 from osvdeploy.api.declared import Service, environment_of, settings_of
 from osvdeploy.api.looking import place_of, require_rules
+from osvdeploy.build.uses import in_use
 from osvdeploy.context import Context
 from osvdeploy.errors import UsageError
 
@@ -34,6 +35,7 @@ class PublishedImage:
     account: str
 
 
+@in_use()
 def publish(
     ctx: Context, loaded: LoadedSpec, environment: str | None = None, *, forced: Collection[str] = ()
 ) -> PublishedImage:
@@ -84,6 +86,7 @@ class Deployed:
     rollout: Rollout
 
 
+@in_use()
 def deploy(
     ctx: Context, loaded: LoadedSpec, environment: str | None = None, *, forced: Collection[str] = ()
 ) -> Deployed:

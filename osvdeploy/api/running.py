@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from osvdeploy.api.building import build
 from osvdeploy.api.looking import Looked, look, place_findings, require_rules
+from osvdeploy.build.uses import in_use
 from osvdeploy.context import Context
 from osvdeploy.events import Note, Warned, silent
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from osvdeploy.spec import LoadedSpec
 
 
+@in_use()
 def run(
     ctx: Context,
     source: LoadedSpec | Path,

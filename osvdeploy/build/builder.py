@@ -142,7 +142,7 @@ def _build_error(error: OSError, root: Path, needed: int, size: int) -> BuildErr
         free = ""
     return BuildError(
         f"{root}: no room for the image: it takes {format_size(needed)}{free} ({error.strerror})",
-        hint="make room there, or set OSVDEPLOY_CACHE to a directory on another disk",
+        hint="make room there (`osvdeploy cache prune`), or set OSVDEPLOY_CACHE to a directory on another disk",
     )
 
 

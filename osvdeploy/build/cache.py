@@ -6,6 +6,9 @@
     stats/<key>.elves.json                        what loaders take from them (osvdeploy.build.examine)
     stats/<key>.secrets.json                      what is in them that should not be (osvdeploy.build.secrets)
     kernels/, facts/                              kernels from elsewhere, facts of any (osvdeploy.build.kernels)
+    packages/, bytecode/                          of Python programs (osvdeploy.build.runtimes)
+    logs/                                         of source trees' builds (osvdeploy.build.osvtree)
+    used/                                         what is used, and was when (osvdeploy.build.uses)
 
 The kernel drops the flock of a process that dies, however it dies, so what dead builds leave is told from what living
 ones do, across containers that share the directory too.
@@ -25,6 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from osvdeploy.build.files import sync_directory
+from osvdeploy.build.uses import use
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest
 from osvdeploy.errors import BuildError
@@ -68,6 +72,7 @@ class BuildCache:
     def find(self, plan: Digest) -> RawImage | None:
         """The disk of a plan, or None: not built, or its entry is damaged (then it is built again)."""
         entry = self._entry(plan)
+        use(self.root, entry)
         try:
             image = parse_image((entry / IMAGE_NAME).read_bytes(), entry / DISK_NAME)
             return image if image.path.stat().st_size == image.size else None
@@ -115,6 +120,7 @@ class BuildCache:
         Raises OSError.
         """
         entry = self._entry(plan)
+        use(self.root, entry, making=True)
         entry.parent.mkdir(parents=True, exist_ok=True)
         sync_directory(directory)
         for _ in range(2):

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import UTC
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from osvdeploy.build.cache import BuildCache
 from osvdeploy.build.files import replace_file, sync_directory
@@ -32,6 +32,7 @@ from osvdeploy.build.sources import (
 )
 from osvdeploy.build.stamped import sealed, unsealed
 from osvdeploy.build.statcache import StatCache
+from osvdeploy.build.uses import touch, use
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest, sha256
 from osvdeploy.errors import BuildError, DownloadFailed, KernelInvalid, SourceChanged
@@ -116,7 +117,9 @@ def facts_by_digest(ctx: Context, digest: Digest, cache: BuildCache, read: Calla
     """The facts of the file with this digest: remembered, else what ``read`` gives, which is remembered then."""
     path = cache.root / "facts" / f"{digest}.json"
     try:
-        return parse_facts(path.read_bytes())
+        known = parse_facts(path.read_bytes())
+        touch(path)
+        return known
     except (OSError, ValueError):
         pass
     facts = read()
@@ -180,9 +183,12 @@ class KernelStore:
     def root(self) -> Path:
         return self.cache.root / "kernels"
 
-    def find(self, ctx: Context, digest: Digest, stats: StatCache) -> Kernel | None:
-        """A kernel by its digest; None where it is not there, or damaged: then it is removed."""
+    def find(self, ctx: Context, digest: Digest, stats: StatCache, *, using: bool = True) -> Kernel | None:
+        """A kernel by its digest; None where it is not there, or damaged: then it is removed. Not ``using``: it is only
+        looked at."""
         path = self.root / digest
+        if using:
+            use(self.cache.root, path)
         if not path.is_file():
             return None
         try:
@@ -220,7 +226,7 @@ class KernelStore:
             file = work.path / "kernel"
             with _writing(file):
                 download(ctx, address, file, limit=MAX_SIZE)
-            return self._keep(ctx, file, source, address)
+            return self._keep(ctx, file, source, address, downloaded=True)
 
     def add(self, ctx: Context, file: Path, source: RemoteKernel | None) -> Path:
         """Copy a kernel's file, plain or gzip, into the store; with ``source``, as what that names.
@@ -239,25 +245,24 @@ class KernelStore:
     def stored(self) -> tuple[StoredKernel, ...]:
         """All of them, by digest."""
         sources: dict[str, list[tuple[str, RemoteKernel]]] = {}
-        for path in sorted((self.root / "sources").glob("*.json")):
+        for _, document in self._documents():
             try:
-                document = json.loads(path.read_bytes())
                 source = source_of(document["source"])
-                if isinstance(source, FileKernel):
-                    continue
-                sources.setdefault(document["sha256"], []).append((document["at"], source))
-            except (OSError, ValueError, KeyError, TypeError, RecursionError):
+                if not isinstance(source, FileKernel):
+                    sources.setdefault(document["sha256"], []).append((document["at"], source))
+            except (ValueError, KeyError, TypeError):
                 continue
         found = []
-        for path in sorted(self.root.glob("*")) if self.root.is_dir() else []:
-            if _is_digest(path.name) and path.is_file():
-                named = sorted(sources.get(path.name, []), key=lambda each: each[0], reverse=True)
-                found.append(
-                    StoredKernel(Digest(path.name), path, path.stat().st_size, tuple(source for _, source in named))
-                )
+        for path in self._kernels():
+            named = sorted(sources.get(path.name, []), key=lambda each: each[0], reverse=True)
+            found.append(
+                StoredKernel(Digest(path.name), path, path.stat().st_size, tuple(source for _, source in named))
+            )
         return tuple(found)
 
-    def _keep(self, ctx: Context, file: Path, source: RemoteKernel | None, shown: str) -> Path:
+    def _keep(
+        self, ctx: Context, file: Path, source: RemoteKernel | None, shown: str, *, downloaded: bool = False
+    ) -> Path:
         from osvdeploy.osv.kernel_image import gunzip, read_kernel_facts
 
         content = file.read_bytes()
@@ -273,6 +278,7 @@ class KernelStore:
             if isinstance(source, ReleaseKernel):
                 _check_release(source, kernel, facts, shown)
             path = self.root / kernel.sha256
+            use(self.cache.root, path, making=True)
             path.parent.mkdir(parents=True, exist_ok=True)
             _sync(file)
             file.chmod(0o644)
@@ -286,16 +292,42 @@ class KernelStore:
                 file.rename(path)  # a file system without links
             sync_directory(path.parent)
             if source is not None:
-                self._remember(ctx, source, kernel.sha256)
+                self._remember(ctx, source, kernel.sha256, downloaded=downloaded)
         told = facts.version or "no OSv that says its version"
         ctx.report(Note(f"kernel {source or shown}: {told}, {kernel.sha256[:12]}, in the store"))
         return path
 
-    def _remember(self, ctx: Context, source: RemoteKernel, digest: Digest) -> None:
+    def by_hand(self) -> frozenset[str]:
+        """The digests of those that nothing could fetch again: put here from a file, or no longer what is at the
+        address that they came from."""
+        fetched = {document["sha256"] for _, document in self._documents() if document.get("downloaded") is True}
+        return frozenset(path.name for path in self._kernels()) - fetched
+
+    def forget(self, digest: Digest) -> None:
+        """Remember no longer what a kernel is that was removed. Raises OSError."""
+        for path, document in self._documents():
+            if document["sha256"] == digest:
+                path.unlink(missing_ok=True)
+
+    def _kernels(self) -> list[Path]:
+        found = sorted(self.root.glob("*")) if self.root.is_dir() else []
+        return [path for path in found if _is_digest(path.name) and path.is_file()]
+
+    def _documents(self) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """What is remembered of sources: those that can be read."""
+        for path in sorted((self.root / "sources").glob("*.json")):
+            try:
+                document = json.loads(path.read_bytes())
+                if isinstance(document, dict) and _is_digest(document["sha256"]):
+                    yield path, document
+            except (OSError, ValueError, KeyError, RecursionError):
+                continue
+
+    def _remember(self, ctx: Context, source: RemoteKernel, digest: Digest, *, downloaded: bool) -> None:
         path = self._source_file(source)
         path.parent.mkdir(parents=True, exist_ok=True)
         document = {"source": source_table(source), "sha256": digest, "at": ctx.now().astimezone(UTC).isoformat()}
-        replace_file(path, json.dumps(document).encode(), nonce=ctx.nonce())
+        replace_file(path, json.dumps(document | {"downloaded": downloaded}).encode(), nonce=ctx.nonce())
 
     def _source_file(self, source: RemoteKernel) -> Path:
         key = sha256(json.dumps(source_table(source), sort_keys=True).encode())[:32]

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from osvdeploy.build.files import replace_file
+from osvdeploy.build.uses import touch
 from osvdeploy.context import Context
 from osvdeploy.osv.filetree import HostFile, Stamp
 
@@ -61,6 +62,7 @@ class Stamped(ABC, Generic[Known]):
                 memory._known = {
                     os.fsencode(path): (Stamp(*row[:5]), of_row(row[5:])) for path, row in document["files"].items()
                 }
+                touch(file)
         except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
             pass
         return memory

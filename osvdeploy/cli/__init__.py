@@ -25,6 +25,7 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "lock": ("osvdeploy.cli.image", "lock", "What came from elsewhere, pinned in osv.lock."),
     "inspect": ("osvdeploy.cli.inspect", "inspect", "What is in an image, whoever made it."),
     "kernel": ("osvdeploy.cli.kernel", "kernel", "What a kernel is; the kernels kept here."),
+    "cache": ("osvdeploy.cli.cache", "cache", "What builds keep on this machine; room again."),
     "publish": ("osvdeploy.cli.release", "publish", "Raw disk to cloud image (AMI)."),
     "deploy": ("osvdeploy.cli.release", "deploy", "Build and publish if needed, roll out, watch."),
     "status": ("osvdeploy.cli.release", "status", "What serves now."),

@@ -94,15 +94,17 @@ def build(ctx: Context, spec_file: Path, sets: tuple[str, ...], forced: tuple[st
     """
     from osvdeploy import api
     from osvdeploy.build.copy import copy_sparse, refuse_target
+    from osvdeploy.build.uses import in_use
 
     loaded = api.load_spec(spec_file, sets=sets)
     if output is not None:
         refuse_target(output)
-    built = api.build(ctx, loaded, forced=forced)
-    path = built.image.path
-    if output is not None:
-        copy_sparse(ctx, path, output)
-        path = output
+    with in_use():
+        built = api.build(ctx, loaded, forced=forced)
+        path = built.image.path
+        if output is not None:
+            copy_sparse(ctx, path, output)
+            path = output
     image = built.image
     return Result(
         str(path),

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from osvdeploy.api import Service
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+Value = TypeVar("Value")
 
 _file = click.option(
     "-f",
@@ -38,6 +39,28 @@ force_option = click.option(
     help="Let what this rule finds pass, this once; repeatable. `check --rules` lists them.",
 )
 strict_option = click.option("--strict", is_flag=True, help="Refuse warnings too.")
+
+
+def parsed(parse: Callable[[str], Value], text: str) -> Value:
+    """The value of an option. Raises what click shows for one that cannot be read."""
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def size_value(context: click.Context, option: click.Parameter, text: str | None) -> int | None:
+    """Bytes of an option such as ``256MiB``."""
+    from osvdeploy.sizes import parse_size
+
+    return None if text is None else parsed(parse_size, text)
+
+
+def duration_value(context: click.Context, option: click.Parameter, text: str | None) -> float | None:
+    """Seconds of an option such as ``60s``."""
+    from osvdeploy.sizes import parse_duration
+
+    return None if text is None else parsed(parse_duration, text)
 
 
 def spec_file_option(function: Decorated) -> Decorated:

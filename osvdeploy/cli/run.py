@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TextIO, TypeVar
 
 import click
 
-from osvdeploy.cli.options import force_option, spec_file_option
+from osvdeploy.cli.options import duration_value, force_option, parsed, size_value, spec_file_option
 from osvdeploy.cli.output import Result, command, show_error, silence
 from osvdeploy.context import Context
 
@@ -27,37 +27,18 @@ MENTIONED = 5
 BUSES = ("virtio-blk", "virtio-scsi", "nvme", "ahci")
 
 
-def _size(context: click.Context, option: click.Parameter, text: str) -> int:
-    from osvdeploy.sizes import parse_size
-
-    return _parsed(parse_size, text)
-
-
-def _duration(context: click.Context, option: click.Parameter, text: str | None) -> float | None:
-    from osvdeploy.sizes import parse_duration
-
-    return None if text is None else _parsed(parse_duration, text)
-
-
 def _forwards(context: click.Context, option: click.Parameter, texts: tuple[str, ...]) -> tuple[Forward, ...]:
     if not texts:
         return ()
     from osvdeploy.qemu.machine import Forward
 
-    return tuple(_parsed(Forward.parse, text) for text in texts)
-
-
-def _parsed(parse: Callable[[str], Value], text: str) -> Value:
-    try:
-        return parse(text)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
+    return tuple(parsed(Forward.parse, text) for text in texts)
 
 
 @click.command(short_help="An image in QEMU, here.")
 @spec_file_option
 @click.option(
-    "--memory", default="256MiB", show_default=True, callback=_size, metavar="SIZE", help="The machine's memory."
+    "--memory", default="256MiB", show_default=True, callback=size_value, metavar="SIZE", help="The machine's memory."
 )
 @click.option("--cpus", type=int, default=1, show_default=True, metavar="N", help="Its processors.")
 @click.option(
@@ -85,7 +66,7 @@ def _parsed(parse: Callable[[str], Value], text: str) -> Value:
     help="Open QEMU's gdb stub on loopback, port 1234 if not told otherwise (0: a free one).",
 )
 @click.option("--gdb-wait", is_flag=True, help="Let the guest wait until gdb lets it go on.")
-@click.option("--timeout", callback=_duration, metavar="TIME", help="End the guest after this time, as in 60s.")
+@click.option("--timeout", callback=duration_value, metavar="TIME", help="End the guest after this time, as in 60s.")
 @force_option
 @click.option("-i", "--interactive", is_flag=True, help="What is typed on this terminal goes to the guest.")
 @click.argument("image", required=False, type=click.Path(path_type=Path))

@@ -23,6 +23,7 @@ from osvdeploy.build.cache import BuildCache
 from osvdeploy.build.files import replace_file
 from osvdeploy.build.processes import run_tool
 from osvdeploy.build.statcache import StatCache
+from osvdeploy.build.uses import note_files, use
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest, digest_of
 from osvdeploy.errors import BuildError, SourceChanged
@@ -110,6 +111,7 @@ def compile_sources(
         }
     )
     store = cache / "bytecode" / identity[:32]
+    use(cache, store, making=True)
     try:
         store.mkdir(parents=True, exist_ok=True)
         tag = _cache_tag(ctx, store, interpreter)
@@ -121,6 +123,7 @@ def compile_sources(
         made = _made(store)
         if missing := [each for each in wanted if each[2].name not in made]:
             _compile(ctx, BuildCache(cache), interpreter, missing)
+        note_files(cache, store, [out.name for _, _, out in wanted], nonce=ctx.nonce())
         return tuple(
             (_cached_name(guest, tag), HostFile(os.fsencode(out), stamp_of(status)))
             for guest, _, out in wanted

@@ -21,6 +21,7 @@ from osvdeploy.build.cache import BuildCache, Workspace, cache_directory
 from osvdeploy.build.processes import Ended, run_tool
 from osvdeploy.build.runtimes import Workshop
 from osvdeploy.build.runtimes.asked import asked_for
+from osvdeploy.build.uses import use
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest, digest_of
 from osvdeploy.errors import BuildError, ToolMissing
@@ -56,6 +57,7 @@ def installed(
     key = digest_of({"version": INSTALL_VERSION, "asked": asked, "python": version, "runs": runs})
     root = cache_directory() if workshop.cache is None else workshop.cache
     entry = root / "packages" / key[:32]
+    use(root, entry)
     if entry.is_dir() and not workshop.refresh:
         return Installed(asked, entry)
     if workshop.cache is None:
@@ -67,6 +69,7 @@ def installed(
     with BuildCache(root).workspace(ctx) as work:
         target = _install(ctx, path, work, interpreter, runs, version, hashed=wanted.hashed)
         try:
+            use(root, entry, making=True)
             entry.parent.mkdir(parents=True, exist_ok=True)
             if workshop.refresh and entry.exists():
                 entry.rename(work.path / "before")
