@@ -40,7 +40,7 @@ STOP_TIMEOUT = 15.0
 _BALANCERS_NAMED = 8
 """Python's clients read no networks in NO_PROXY, so the first balancers' addresses are listed one by one."""
 
-_ENDPOINTS = ("EC2", "EBS", "STS", "AUTO_SCALING", "ELASTIC_LOAD_BALANCING_V2")
+_ENDPOINTS = ("EC2", "EBS", "STS", "S3", "IAM", "AUTO_SCALING", "ELASTIC_LOAD_BALANCING_V2")
 
 
 class SandboxFailed(OsvDeployError):

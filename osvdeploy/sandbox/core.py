@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,7 +22,7 @@ from osvdeploy.sandbox import dataplane, faults, wire
 from osvdeploy.sandbox.errors import ApiError, NotSimulated
 from osvdeploy.sandbox.faults import Faults, Lost
 from osvdeploy.sandbox.runners import GuestAnswer, GuestRequest, NoAnswer, Runner
-from osvdeploy.sandbox.services import autoscaling, ebs, ec2, elbv2, sts
+from osvdeploy.sandbox.services import autoscaling, ebs, ec2, elbv2, iam, s3, sts
 from osvdeploy.sandbox.services.scope import Doc, EventHandler, Operation, Scope
 from osvdeploy.sandbox.store import Blobs, CallRecord, DueEvent, Store, Transaction
 from osvdeploy.sandbox.wire import ApiRequest, ApiResponse, Call
@@ -34,7 +35,18 @@ ACCOUNT = "123456789012"
 _GLOBAL = ""
 """The place of what belongs to the account in every region."""
 
-_MODULES: Mapping[str, Any] = {"autoscaling": autoscaling, "ebs": ebs, "ec2": ec2, "elbv2": elbv2, "sts": sts}
+_MODULES: Mapping[str, Any] = {
+    "autoscaling": autoscaling,
+    "ebs": ebs,
+    "ec2": ec2,
+    "elbv2": elbv2,
+    "iam": iam,
+    "s3": s3,
+    "sts": sts,
+}
+
+_STRONGLY_CONSISTENT = ("s3",)
+"""Services whose reads see every earlier write, whatever the sandbox's lag."""
 
 _EVENTS: Mapping[str, EventHandler] = {
     name: handler for module in _MODULES.values() for name, handler in getattr(module, "EVENTS", {}).items()
@@ -56,7 +68,10 @@ _NO_HOLDINGS = (
     "autoscaling.member",
     "elbv2.in-force",
     "elbv2.target",
+    "s3.part/",
     "block/",
+    "count",
+    "seed",
     "token",
 )
 """Kinds of documents that record or serve others and are nothing that somebody holds."""
@@ -102,6 +117,10 @@ class Turn:
     @property
     def ec2(self) -> ec2.Ec2Service:
         return ec2.Ec2Service(self)
+
+    @property
+    def everywhere(self) -> Turn:
+        return Turn(self._sandbox, self._transaction, _GLOBAL, self.now)
 
     def get(self, kind: str, key: str) -> Doc | None:
         return self._transaction.get(self._place, kind, key)
@@ -213,6 +232,12 @@ class Sandbox:
 
     def handle(self, request: ApiRequest, now: datetime) -> ApiResponse | Lost:
         """Answer one request as of ``now``; what is due until then happens first."""
+        answer = self._handle(request, now)
+        if isinstance(answer, ApiResponse) and (request.method == "HEAD" or answer.status == HTTPStatus.NOT_MODIFIED):
+            return replace(answer, body=b"")
+        return answer
+
+    def _handle(self, request: ApiRequest, now: datetime) -> ApiResponse | Lost:
         refused: ApiError | None = None
         try:
             # Outside of the lock: most of the work of a call.
@@ -243,7 +268,7 @@ class Sandbox:
         return faults.lost(fault) or Lost.CLOSED
 
     def _carry_out(self, served: _Served, lost: Lost | None) -> ApiResponse:
-        stale = bool(self.lag) and not served.call.mutating
+        stale = bool(self.lag) and not served.call.mutating and served.call.service not in _STRONGLY_CONSISTENT
         turn, transaction = self._begin(served.call.region, self._now - self.lag if stale else None)
         try:
             result = self._operate(turn, served.call)
@@ -272,11 +297,16 @@ class Sandbox:
 
     def _check_credentials(self, call: Call) -> None:
         if not call.access_key:
+            if call.service == "s3":
+                raise ApiError("AccessDenied", "Access Denied", 403)
             code = "MissingAuthenticationTokenException" if call.service == "ebs" else "MissingAuthenticationToken"
             raise ApiError(code, "Request is missing Authentication Token", 403)
         if self.access_key is not None and call.access_key != self.access_key:
             if call.service == "ec2":
                 raise ApiError("AuthFailure", "AWS was not able to validate the provided access credentials", 401)
+            if call.service == "s3":
+                told = "The AWS Access Key Id you provided does not exist in our records."
+                raise ApiError("InvalidAccessKeyId", told, 403)
             code = "UnrecognizedClientException" if call.service == "ebs" else "InvalidClientTokenId"
             raise ApiError(code, "The security token included in the request is invalid.", 403)
 
@@ -450,7 +480,7 @@ class Sandbox:
         with self._lock:
             found: dict[str, list[str]] = {}
             for (place, kind), keys in self.store.kinds().items():
-                if place == _GLOBAL or kind.startswith(_NO_HOLDINGS):
+                if kind.startswith(_NO_HOLDINGS):
                     continue
                 turn, _ = self._begin(place)
                 held = [key for key in keys if not _is_gone(turn.get(kind, key))]

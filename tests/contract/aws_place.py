@@ -11,7 +11,7 @@ from botocore.loaders import Loader
 
 from osvdeploy.cloud import aws
 from osvdeploy.cloud.aws import Aws
-from osvdeploy.context import Context, VirtualClock
+from osvdeploy.context import Clock, Context, VirtualClock
 from osvdeploy.sandbox import inprocess
 from osvdeploy.sandbox.core import Sandbox
 from osvdeploy.sandbox.runners.inline import InlineRunner
@@ -25,8 +25,8 @@ _LOADER = Loader(include_default_search_paths=True)
 class AwsSandbox:
     """A new account, and sessions that reach it."""
 
-    def __init__(self) -> None:
-        self.clock = VirtualClock()
+    def __init__(self, clock: Clock | None = None) -> None:
+        self.clock = clock or VirtualClock()
         self.ctx = Context(clock=self.clock)
         self.sandbox = Sandbox(runner=InlineRunner())
 
@@ -69,7 +69,7 @@ class AwsSandbox:
                 ChecksumAlgorithm="SHA256",
             )
             raw.ebs.complete_snapshot(SnapshotId=snapshot, ChangedBlocksCount=1)
-            self.clock.advance(60)
+            self.ctx.sleep(60)
             raw.ec2.register_image(
                 Name=name,
                 Architecture="x86_64",

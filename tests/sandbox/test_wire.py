@@ -141,7 +141,7 @@ REFUSED = {
         ApiRequest("GET", "/", {"host": "127.0.0.1"}), "MissingAuthenticationToken", "Authentication", COMMON, 403
     ),
     "another service": Wrong(
-        ApiRequest("GET", "/bucket", signed("s3")), "NotSimulated", "'s3'", "the sandbox's own limit"
+        ApiRequest("GET", "/queue", signed("sqs")), "NotSimulated", "'sqs'", "the sandbox's own limit"
     ),
     "the classic balancers": Wrong(
         form("elasticloadbalancing", "2012-06-01", Action="DescribeLoadBalancers"),
