@@ -1,9 +1,9 @@
 """The shell: the sandbox on sockets, for people and for programs of other processes.
 
-One HTTP endpoint takes AWS's API calls, the data plane opens each balancer's listeners, and a ticker lets happen what
-is due. All behaviour is the core's; here are threads and the time of day. Below ``/_sandbox/`` the shell answers for
-itself: ``GET ping``, ``GET status``, ``GET calls?after=N``, ``POST faults``, ``DELETE faults``, ``POST stop``; see
-:mod:`osvdeploy.sandbox.control`.
+One HTTP endpoint takes AWS's and Google's API calls, the data plane opens each balancer's listeners, and a ticker lets
+happen what is due. All behaviour is the core's; here are threads and the time of day. Below ``/_sandbox/`` the shell
+answers for itself: ``GET ping``, ``GET status``, ``GET calls?after=N``, ``POST faults``, ``DELETE faults``, ``POST
+stop``; see :mod:`osvdeploy.sandbox.control`.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
-from osvdeploy.sandbox import wire
+from osvdeploy.sandbox import wire, wires
 from osvdeploy.sandbox.control import ADMIN_HEADER, ADMIN_PATH
 from osvdeploy.sandbox.core import Sandbox
 from osvdeploy.sandbox.errors import ApiError
 from osvdeploy.sandbox.faults import Fault, FaultKind, Lost
 from osvdeploy.sandbox.proxy import DataPlane
 from osvdeploy.sandbox.store import CallRecord
-from osvdeploy.sandbox.wire import ApiRequest, ApiResponse
+from osvdeploy.sandbox.wire import ApiRequest, ApiResponse, Call
 
 TICK = 0.1
 """Seconds between looks at guests; what is due sooner is not waited for that long."""
@@ -108,7 +108,8 @@ class Shell:
         except Exception:
             traceback.print_exc()
             told = ApiError("InternalFailure", "a fault in the sandbox itself; its log has the traceback", 500)
-            return wire.refusal("", told, wire.request_id(utc_now().isoformat()))
+            unknown = Call("", "", "", {})
+            return wires.wire_of(request).refusal(unknown, told, wire.request_id(utc_now().isoformat()))
         if self.sandbox.version != before:
             self._wake.set()
         return answer

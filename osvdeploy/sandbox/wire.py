@@ -48,7 +48,7 @@ LOADER = Loader()
 _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that XML 1.0 has no way to write ("2.2 Characters")."""
 
-_READ_VERBS = ("Describe", "Get", "Head", "List")
+_READ_VERBS = ("describe", "get", "head", "list", "aggregatedlist", "testiampermissions", "validate", "wait")
 
 STATUS = "$status"
 """In a result: an HTTP status other than the model's."""
@@ -86,8 +86,8 @@ class Call:
 
     @property
     def mutating(self) -> bool:
-        """Whether it changes anything, by AWS's naming of operations."""
-        return not self.operation.startswith(_READ_VERBS)
+        """Whether it changes anything, by the clouds' naming of operations: GetObject, objects.get."""
+        return not self.operation.rpartition(".")[2].lower().startswith(_READ_VERBS)
 
 
 class Unreadable(Exception):
@@ -112,6 +112,11 @@ class _Parts:
 def model(service: str) -> ServiceModel:
     """botocore's model of a service, in moto's classes."""
     return ServiceModel(LOADER.load_service_model(service, "service-2"), service)
+
+
+def speaks(request: ApiRequest) -> bool:
+    """AWS's are all requests that are nobody else's: what they mean is told by their signature."""
+    return True
 
 
 def parse(request: ApiRequest) -> Call:
@@ -329,6 +334,29 @@ def _leaves(value: Any, path: str) -> Iterator[str]:
         yield path
 
 
+# ----------------------------------------------------------------------------------------------------------- callers
+
+
+def admit(call: Call, access_key: str | None) -> None:
+    """Raise ApiError for a caller without credentials, for another one than ``access_key`` where that is given, and for
+    what is no region."""
+    if not call.access_key:
+        if call.service == "s3":
+            raise ApiError("AccessDenied", "Access Denied", 403)
+        code = "MissingAuthenticationTokenException" if call.service == "ebs" else "MissingAuthenticationToken"
+        raise ApiError(code, "Request is missing Authentication Token", 403)
+    if access_key is not None and call.access_key != access_key:
+        if call.service == "ec2":
+            raise ApiError("AuthFailure", "AWS was not able to validate the provided access credentials", 401)
+        if call.service == "s3":
+            told = "The AWS Access Key Id you provided does not exist in our records."
+            raise ApiError("InvalidAccessKeyId", told, 403)
+        code = "UnrecognizedClientException" if call.service == "ebs" else "InvalidClientTokenId"
+        raise ApiError(code, "The security token included in the request is invalid.", 403)
+    if REGION.fullmatch(call.region) is None:
+        raise NotSimulated(f"the region '{call.region}'")
+
+
 # ------------------------------------------------------------------------------------------------------------ answers
 
 
@@ -365,9 +393,9 @@ def _error_statuses(service: str) -> dict[str, int]:
     return found
 
 
-def refusal(service: str, refused: ApiError, identifier: str) -> ApiResponse:
+def refusal(call: Call, refused: ApiError, identifier: str) -> ApiResponse:
     """A refusal as the service sends it; in the query protocol's form where no service could be told."""
-    status = refused.status
+    service, status = call.service, refused.status
     if status == 400 and service in SERVICES:
         status = _error_statuses(service).get(refused.code, 400)
     headers = {"x-amzn-requestid": identifier, "content-type": "text/xml", **refused.headers}

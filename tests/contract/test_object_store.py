@@ -20,6 +20,7 @@ from osvdeploy.errors import DeadlineExceeded, Interrupted, LedgerError, ObjectT
 from osvdeploy.events import Progress, Recorder
 from osvdeploy.sizes import MIB
 from tests.contract.aws_place import REGION, AwsSandbox
+from tests.contract.gcp_place import GcpSandbox
 from tests.sources import Made
 
 CTX = Context()
@@ -28,13 +29,15 @@ LARGE = 12 * MIB
 """Bytes of which every store makes several parts."""
 
 
-@pytest.fixture(params=["memory", "directory", "s3"])
+@pytest.fixture(params=["memory", "directory", "s3", "gcs"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
     match request.param:
         case "memory":
             return MemoryStore()
         case "directory":
             return DirectoryStore(tmp_path / "not" / "there" / "yet")
+        case "gcs":
+            return GcpSandbox(SystemClock()).store("gs://acme/releases")
     return s3_store()
 
 

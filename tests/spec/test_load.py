@@ -109,6 +109,7 @@ def test_what_is_wrong_is_named_with_its_line(old: str, new: str, told: str) -> 
         ('ledger = "releases"', 'ledger = "ftp://x"', "osv.toml:21: deploy.production.ledger: ftp:// is not supported"),
         ('ledger = "releases"', 'ledger = "s3://X"', "osv.toml:21: deploy.production.ledger: no address of a bucket"),
         ('ledger = "releases"', 'ledger = "s3://acme/.x"', "osv.toml:21: deploy.production.ledger: no address of a"),
+        ('ledger = "releases"', 'ledger = "gs://a-"', "osv.toml:21: deploy.production.ledger: no address of a"),
         ('ledger = "releases"\n', "", "osv.toml:14: deploy.production.ledger: is missing"),
     ],
 )  # fmt: skip

@@ -57,8 +57,11 @@ NONCE = "osvdeploy-nonce"
 PARTS = ".parts/"
 """Under the store's prefix: parts of objects that are not whole yet. No key begins so."""
 
-WIDTH = 8
-"""Parts in flight."""
+WIDTH = 16
+"""Parts in flight, of 4 MiB for most disks."""
+
+MOST_UPLOADS = 5
+"""Times that one run sees parts taken away under its hands before it gives up."""
 
 SOURCES = 32
 """Objects that one composition takes (Composite objects, "Restrictions")."""
@@ -70,15 +73,15 @@ PUT_PATIENCE = 60.0
 """Seconds for which one part is tried again."""
 
 PART_SECONDS = 60.0
-"""Seconds that one attempt of a part may take: 8 MiB up a slow line."""
+"""Seconds that one attempt of a part may take: 4 MiB up a slow line."""
 
 _KEPT_ON = (Interrupted, DeadlineExceeded, Unavailable, CredentialsMissing)
 
 
 def part_size(number: int) -> int:
-    """Bytes of a part, from 1 on: 8 MiB, so that most disks' archives fit into one composition, and twice as many for
+    """Bytes of a part, from 1 on: 4 MiB, so that most disks' archives fit into one composition, and twice as many for
     each 256 that follow."""
-    return 8 * MIB << (number - 1) // 256
+    return 4 * MIB << (number - 1) // 256
 
 
 class GcsStore:
@@ -88,10 +91,12 @@ class GcsStore:
     Raises :class:`~osvdeploy.errors.UsageError` for an address that cannot be one.
     """
 
-    def __init__(self, address: str, gcp: Gcp) -> None:
+    def __init__(self, address: str, gcp: Gcp | None = None) -> None:
+        """``gcp`` is a prepared client; without one the environment decides. No project is needed: buckets' names are
+        everybody's."""
         self._address = address.rstrip("/")
         self.bucket, self.prefix = _parsed(address)
-        self._gcp = gcp
+        self._gcp = gcp or Gcp()
 
     @property
     def address(self) -> str:
@@ -121,13 +126,14 @@ class GcsStore:
 
     def keys(self, ctx: Context, prefix: str, limit: int | None = None) -> Iterator[str]:
         left = limit
-        for each in self._listed(ctx, prefix):
+        for each in self._listed(ctx, prefix, PAGE if limit is None else min(limit, PAGE)):
+            key = self._key(each["name"])
+            if key.startswith(PARTS):
+                continue
+            yield key
+            left = None if left is None else left - 1
             if left == 0:
                 return
-            key = self._key(each["name"])
-            if not key.startswith(PARTS):
-                yield key
-                left = None if left is None else left - 1
 
     def delete(self, ctx: Context, key: str) -> None:
         self._delete(ctx, self._name(key))
@@ -140,7 +146,8 @@ class GcsStore:
         return StoredObject(key, int(found["size"]), Digest(digest) if digest else None, _time(found["timeCreated"]))
 
     def refuse_unwritable(self, ctx: Context, prefix: str) -> None:
-        wanted = ["storage.objects.create", "storage.objects.get", "storage.objects.list"]
+        # Parts of large objects are taken away again.
+        wanted = [f"storage.objects.{verb}" for verb in ("create", "delete", "get", "list")]
         query = "&".join(f"permissions={each}" for each in wanted)
         url = f"{self._gcp.storage}/storage/v1/b/{self.bucket}/iam/testPermissions?{query}"
         try:
@@ -159,8 +166,11 @@ class GcsStore:
     # ------------------------------------------------------------------------------------------------ large objects
 
     def put_file(self, ctx: Context, key: str, source: ObjectSource) -> StoredObject:
+        under = self._parts_of(key, source.digest)
         there = self.find(ctx, key)
-        if there is None:
+        for _ in range(MOST_UPLOADS):
+            if there is not None:
+                break
             parts = cut(source.pieces(), part_size)
             first, second = next(parts, b""), next(parts, None)
             try:
@@ -168,16 +178,15 @@ class GcsStore:
                     self._put_whole(ctx, key, source, first)
                 else:
                     self._put_parts(ctx, key, source, chain((first, second), parts))
-            except Stale:
-                pass  # another was faster; whose it is, is looked at next
+            except (Stale, NotFound):
+                pass  # another put it first, or took our parts away; which it is, is looked at next
             there = self.find(ctx, key)
-            if there is None:
-                raise Unavailable(
-                    f"{self._about(key)}: was deleted while it was put", hint="run the same command again"
-                )
-        agreed(self._address, there, source)
-        self._sweep(ctx, self._parts_of(key, source.digest))
-        return there
+        # What an earlier run left, or what we made in vain.
+        self._sweep(ctx, under)
+        if there is None:
+            told = "it, or a part of it, was deleted again and again while it was put"
+            raise Unavailable(f"{self._about(key)}: {told}", hint="run the same command again")
+        return agreed(self._address, there, source)
 
     def _put_whole(self, ctx: Context, key: str, source: ObjectSource, content: bytes) -> None:
         self._insert(ctx, self._name(key), content, {DIGEST: source.digest}, PART_SECONDS)
@@ -189,7 +198,7 @@ class GcsStore:
         try:
             upload.send(ctx, parts, source.size)
             upload.compose(ctx, source.digest)
-        except (*_KEPT_ON, Stale):
+        except (*_KEPT_ON, Stale, NotFound):
             raise
         except OsvDeployError:
             self._sweep(ctx, under)
@@ -264,12 +273,12 @@ class GcsStore:
             self._refuse_missing_bucket(error)
             return None
 
-    def _listed(self, ctx: Context, prefix: str) -> Iterator[Document]:
+    def _listed(self, ctx: Context, prefix: str, page: int | None = None) -> Iterator[Document]:
         url = f"{self._gcp.storage}/storage/v1/b/{self.bucket}/o"
-        query = {"prefix": self._under(prefix), "maxResults": str(PAGE)}
+        query = {"prefix": self._under(prefix), "maxResults": str(page or PAGE)}
         try:
-            for page in self._gcp.pages(ctx, url, self._about(prefix), query):
-                yield from page.get("items", [])
+            for listed in self._gcp.pages(ctx, url, self._about(prefix), query):
+                yield from listed.get("items", [])
         except NotFound as error:
             self._refuse_missing_bucket(error)
             raise

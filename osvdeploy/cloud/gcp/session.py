@@ -70,11 +70,11 @@ class Answer:
 
 
 class Gcp:
-    """One project. Safe to share between threads."""
+    """One project, which Cloud Storage does without. Safe to share between threads."""
 
     def __init__(
         self,
-        project: str,
+        project: str = "",
         *,
         compute: str | None = None,
         storage: str | None = None,
@@ -236,7 +236,7 @@ class Gcp:
                 credentials, _ = google.auth.default(scopes=[SCOPE])
             except Exception as error:
                 raise translate(error) from error
-            session = AuthorizedSession(credentials, max_refresh_attempts=1)
+            session = AuthorizedSession(credentials, max_refresh_attempts=1)  # type: ignore[no-untyped-call]
         session.headers["user-agent"] = f"osvdeploy/{__version__}"
         return session
 
