@@ -29,6 +29,7 @@
     │   ├── Unavailable                       throttled, timed out, dropped: may work later
     │   ├── UploadGone
     │   ├── ImageNameTaken
+    │   ├── ObjectTaken
     │   ├── NotOurs                           exists, but something else made it
     │   └── NotSimulated                      the sandbox does not know this call
     ├── LedgerError                       1
@@ -238,6 +239,21 @@ class ImageNameTaken(CloudError):
             hint="raise `version` in the spec, or go back to the old image with `osvdeploy rollback`",
         )
         self.name, self.held, self.ours = name, held, ours
+
+
+class ObjectTaken(CloudError):
+    """The key of an object store has other bytes behind it. Objects are never overwritten. ``held`` is None where
+    nothing says what they are."""
+
+    exit_code = 2
+
+    def __init__(self, where: str, *, held: str | None, ours: str) -> None:
+        theirs = f"holds {held[:12]}" if held is not None else "was not made by this"
+        super().__init__(
+            f"{where}: {theirs}, but what is to be put there is {ours[:12]}",
+            hint="objects are never overwritten; if nobody needs it, delete it, else use another bucket or prefix",
+        )
+        self.where, self.held, self.ours = where, held, ours
 
 
 class NotOurs(CloudError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from osvdeploy.api import wiring
@@ -98,7 +97,6 @@ def deploy(
     ``forced`` are rules of the checks to override. Raises :class:`~osvdeploy.errors.CheckFailed`.
     """
     from osvdeploy.cloud import tags
-    from osvdeploy.cloud.local.store import refuse_unwritable
     from osvdeploy.osv.cmdline import RELEASE_VARIABLE, with_environment
     from osvdeploy.publish.blocks import first_block
     from osvdeploy.publish.journal import Journal
@@ -128,8 +126,9 @@ def deploy(
         by=f"{ctx.process.user}@{ctx.process.host}",
         settings=settings,
     )
-    manager = RolloutManager(wiring.open_ledger(service), cloud, wiring.prober())
-    refuse_unwritable(Path(settings.ledger) / spec.name / name)
+    ledger = wiring.open_ledger(service)
+    manager = RolloutManager(ledger, cloud, wiring.prober())
+    ledger.store.refuse_unwritable(ctx, ledger.service)
     manager.preflight(ctx, release)
     published = _publish(ctx, loaded, built, cloud)
     boot = with_environment(built.image.boot, {**dict(variables), RELEASE_VARIABLE: release.id})

@@ -49,10 +49,25 @@ def connect(ctx: Context, cloud: str, region: str) -> Cloud:
 
 
 def open_store(address: str) -> ObjectStore:
-    """The object store at an address: a directory. Raises UsageError for a scheme this version does not know."""
+    """The object store at an address: a directory, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX. Nothing is looked at
+    before it is used.
+
+    Raises UsageError for a scheme this version does not know.
+    """
     scheme, separator, _ = address.partition("://")
+    if scheme == "s3" and separator:
+        from osvdeploy.cloud.aws.objects import S3Store
+
+        return S3Store(address)
+    if scheme == "gs" and separator:
+        from osvdeploy.cloud.gcp.objects import GcsStore
+
+        return GcsStore(address)
     if separator:
-        raise UsageError(f"ledger {address!r}: {scheme}:// is not supported by this version", hint="use a directory")
+        raise UsageError(
+            f"ledger {address!r}: {scheme}:// is not supported by this version",
+            hint="use a directory, s3://BUCKET or gs://BUCKET",
+        )
     from osvdeploy.cloud.local.store import DirectoryStore
 
     return DirectoryStore(Path(address).expanduser())

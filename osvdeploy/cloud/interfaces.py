@@ -458,25 +458,84 @@ class Prober(Protocol):
 # -------------------------------------------------------------------------------------------------------- objects
 
 
-class ObjectStore(Protocol):
-    """Small named objects that are written once: the ledger stands on this.
+class ObjectSource(Protocol):
+    """Bytes that can be made anew, the same each time, as often as asked: a file, an archive made on its way out."""
 
-    Keys are relative paths of ASCII letters, digits and ``._-/``.
+    @property
+    def digest(self) -> Digest:
+        """What names them: of two sources with one digest, either will do."""
+
+    @property
+    def size(self) -> int | None:
+        """How many there are, None where that is known only once they are made."""
+
+    def pieces(self) -> Iterator[bytes]:
+        """All of them, from the first on, in pieces of any length."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object, whole. ``digest`` is its source's, None for one that :meth:`ObjectStore.put_if_absent` made; ``size``
+    is in bytes."""
+
+    key: str
+    size: int
+    digest: Digest | None
+    created: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class UnfinishedObject:
+    """What an upload left behind, or has under way, at ``key``; ``begun`` then, or touched last. ``id`` is the
+    store's."""
+
+    key: str
+    id: str
+    begun: datetime
+
+
+class ObjectStore(Protocol):
+    """Named objects that are written once. The ledger stands on the small ones; disks pass through as large ones.
+
+    Keys are relative paths of ASCII letters, digits and ``._-/``. What is written is seen by every later read.
     """
 
     @property
     def address(self) -> str:
         """Where it is, as the user wrote it (a directory, s3://..., gs://...)."""
 
+    def refuse_unwritable(self, ctx: Context, prefix: str) -> None:
+        """Raise where objects whose keys begin with ``prefix`` could not be put, as far as asking tells. Writes
+        nothing."""
+
     def put_if_absent(self, ctx: Context, key: str, content: bytes) -> bool:
-        """Create, whole or not at all, durable on return. False when the key exists already."""
+        """Create, whole or not at all, durable on return. False when the key exists already; of several that put one
+        key at once exactly one is told True, however often an answer is lost and the call repeated on the way."""
 
     def get(self, ctx: Context, key: str) -> bytes | None: ...
 
     def keys(self, ctx: Context, prefix: str, limit: int | None = None) -> Iterator[str]:
-        """Keys that begin with ``prefix``, in ascending order, at most ``limit``."""
+        """Keys of whole objects that begin with ``prefix``, in ascending order, at most ``limit``."""
 
     def delete(self, ctx: Context, key: str) -> None: ...
+
+    def find(self, ctx: Context, key: str) -> StoredObject | None:
+        """What is known of an object, without its bytes."""
+
+    def put_file(self, ctx: Context, key: str, source: ObjectSource) -> StoredObject:
+        """Create an object of any size from a source, whole or not at all, durable on return.
+
+        The key exists already: with this digest it is returned and nothing is sent, with another
+        :class:`~osvdeploy.errors.ObjectTaken` is raised. What a run sent that was interrupted or killed stays, and the
+        next run of any process, on any machine, sends only the rest; a refusal takes it away. Memory holds some parts,
+        never the whole. Reports :class:`~osvdeploy.events.Progress` in bytes, those found stored included.
+        """
+
+    def unfinished(self, ctx: Context, prefix: str) -> list[UnfinishedObject]:
+        """What uploads left behind, or have under way now, at keys that begin with ``prefix``."""
+
+    def abort(self, ctx: Context, upload: UnfinishedObject) -> None:
+        """Take away what an upload left. Whole objects stay, and an upload under way fails or begins again."""
 
 
 # ------------------------------------------------------------------------------------------------------ all of it

@@ -32,6 +32,7 @@ ADMIN_HEADER = "x-osvdeploy-sandbox"
 
 REGION = "eu-west-1"
 ACCESS_KEY, SECRET_KEY = "AKIASANDBOXSANDBOX00", "sandbox"
+PROJECT = "sandbox"
 """Any others work as well."""
 
 START_TIMEOUT = 20.0
@@ -40,7 +41,7 @@ STOP_TIMEOUT = 15.0
 _BALANCERS_NAMED = 8
 """Python's clients read no networks in NO_PROXY, so the first balancers' addresses are listed one by one."""
 
-_ENDPOINTS = ("EC2", "EBS", "STS", "AUTO_SCALING", "ELASTIC_LOAD_BALANCING_V2")
+_ENDPOINTS = ("EC2", "EBS", "STS", "S3", "IAM", "AUTO_SCALING", "ELASTIC_LOAD_BALANCING_V2")
 
 
 class SandboxFailed(OsvDeployError):
@@ -239,7 +240,7 @@ def reset(directory: Path) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """What points AWS clients at a sandbox: variables to set, and ones that would lead elsewhere."""
+    """What points AWS's and Google's clients at a sandbox: variables to set, and ones that would lead elsewhere."""
 
     variables: Mapping[str, str]
     unset: tuple[str, ...]
@@ -269,6 +270,8 @@ def environment(running: Running, now: Mapping[str, str] = os.environ) -> Enviro
         "AWS_REGION": REGION,
         "AWS_DEFAULT_REGION": REGION,
         "AWS_EC2_METADATA_DISABLED": "true",
+        "STORAGE_EMULATOR_HOST": running.url,
+        "GOOGLE_CLOUD_PROJECT": PROJECT,
         "NO_PROXY": no_proxy,
         "no_proxy": no_proxy,
     }

@@ -1,7 +1,7 @@
-"""The sandbox's core: one AWS request in, one answer out, and what happens by itself in between.
+"""The sandbox's core: one cloud's request in, one answer out, and what happens by itself in between.
 
-:class:`Sandbox` has no socket, no thread and no clock: time is an argument. What takes time on AWS is a due event in
-the store, and :meth:`Sandbox.settle` runs them in order. Each call and each event is one :class:`Turn`, one
+:class:`Sandbox` has no socket, no thread and no clock: time is an argument. What takes time in a cloud is a due
+event in the store, and :meth:`Sandbox.settle` runs them in order. Each call and each event is one :class:`Turn`, one
 transaction: a fault before it means that nothing happened, and a fault after it that the answer alone is lost.
 """
 
@@ -14,17 +14,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
 
-from osvdeploy.sandbox import dataplane, faults, wire
+from osvdeploy.sandbox import dataplane, faults, wire, wires
 from osvdeploy.sandbox.errors import ApiError, NotSimulated
 from osvdeploy.sandbox.faults import Faults, Lost
+from osvdeploy.sandbox.google import storage
 from osvdeploy.sandbox.runners import GuestAnswer, GuestRequest, NoAnswer, Runner
-from osvdeploy.sandbox.services import autoscaling, ebs, ec2, elbv2, sts
+from osvdeploy.sandbox.services import autoscaling, ebs, ec2, elbv2, iam, s3, sts
 from osvdeploy.sandbox.services.scope import Doc, EventHandler, Operation, Scope
 from osvdeploy.sandbox.store import Blobs, CallRecord, DueEvent, Store, Transaction
 from osvdeploy.sandbox.wire import ApiRequest, ApiResponse, Call
+from osvdeploy.sandbox.wires import Wire
 
 T = TypeVar("T")
 
@@ -34,7 +37,19 @@ ACCOUNT = "123456789012"
 _GLOBAL = ""
 """The place of what belongs to the account in every region."""
 
-_MODULES: Mapping[str, Any] = {"autoscaling": autoscaling, "ebs": ebs, "ec2": ec2, "elbv2": elbv2, "sts": sts}
+_MODULES: Mapping[str, Any] = {
+    "autoscaling": autoscaling,
+    "ebs": ebs,
+    "ec2": ec2,
+    "elbv2": elbv2,
+    "iam": iam,
+    "s3": s3,
+    "storage": storage,
+    "sts": sts,
+}
+
+_STRONGLY_CONSISTENT = ("s3", "storage")
+"""Services whose reads see every earlier write, whatever the sandbox's lag."""
 
 _EVENTS: Mapping[str, EventHandler] = {
     name: handler for module in _MODULES.values() for name, handler in getattr(module, "EVENTS", {}).items()
@@ -56,7 +71,11 @@ _NO_HOLDINGS = (
     "autoscaling.member",
     "elbv2.in-force",
     "elbv2.target",
+    "s3.part/",
     "block/",
+    "count",
+    "seed",
+    "storage.upload",
     "token",
 )
 """Kinds of documents that record or serve others and are nothing that somebody holds."""
@@ -103,6 +122,10 @@ class Turn:
     def ec2(self) -> ec2.Ec2Service:
         return ec2.Ec2Service(self)
 
+    @property
+    def everywhere(self) -> Turn:
+        return Turn(self._sandbox, self._transaction, _GLOBAL, self.now)
+
     def get(self, kind: str, key: str) -> Doc | None:
         return self._transaction.get(self._place, kind, key)
 
@@ -141,16 +164,18 @@ class Turn:
 class _Served:
     """A call as it ended: ``error`` as the log has it."""
 
+    wire: Wire
     call: Call
     identifier: str
     error: str = ""
 
 
 class Sandbox:
-    """An AWS account in every region. Safe to use from several threads; calls are carried out one after another.
+    """An AWS account in every region, and Google's Cloud Storage. Safe to use from several threads; calls are carried
+    out one after another.
 
     ``path`` is the store's directory, None for one in memory. ``speed`` divides every simulated delay. ``access_key``
-    pins the only one that is accepted. ``lag`` is for how many seconds (divided as any delay) reads do not see what
+    pins the only one that AWS accepts. ``lag`` is for how many seconds (divided as any delay) reads do not see what
     changed, as where a cloud is eventually consistent. ``seed`` decides all ids (left out: random on disk, fixed in
     memory).
 
@@ -213,15 +238,22 @@ class Sandbox:
 
     def handle(self, request: ApiRequest, now: datetime) -> ApiResponse | Lost:
         """Answer one request as of ``now``; what is due until then happens first."""
+        answer = self._handle(request, now)
+        if isinstance(answer, ApiResponse) and (request.method == "HEAD" or answer.status == HTTPStatus.NOT_MODIFIED):
+            return replace(answer, body=b"")
+        return answer
+
+    def _handle(self, request: ApiRequest, now: datetime) -> ApiResponse | Lost:
         refused: ApiError | None = None
+        spoken = wires.wire_of(request)
         try:
             # Outside of the lock: most of the work of a call.
-            call = wire.parse(request)
+            call = spoken.parse(request)
         except wire.Unreadable as unreadable:
             call, refused = unreadable.call, unreadable.refusal
         with self._lock:
             self.settle(now)
-            served = _Served(call, self._new_request_id())
+            served = _Served(spoken, call, self._new_request_id())
             if refused is not None:
                 return self._refuse(served, refused)
             fault = self.faults.take(call)
@@ -243,22 +275,21 @@ class Sandbox:
         return faults.lost(fault) or Lost.CLOSED
 
     def _carry_out(self, served: _Served, lost: Lost | None) -> ApiResponse:
-        stale = bool(self.lag) and not served.call.mutating
+        stale = bool(self.lag) and not served.call.mutating and served.call.service not in _STRONGLY_CONSISTENT
         turn, transaction = self._begin(served.call.region, self._now - self.lag if stale else None)
         try:
-            result = self._operate(turn, served.call)
+            result = self._operate(turn, served)
             # Before the commit: what cannot be sent must not have happened.
-            response = wire.answer(served.call, result, served.identifier)
+            response = served.wire.answer(served.call, result, served.identifier)
         except ApiError as refused:
             return self._refuse(served, refused)
         self._log(served if lost is None else replace(served, error="lost"), None if stale else transaction)
         self._send_out(turn, None)
         return response
 
-    def _operate(self, turn: Turn, call: Call) -> Doc:
-        self._check_credentials(call)
-        if wire.REGION.fullmatch(call.region) is None:
-            raise NotSimulated(f"the region '{call.region}'")
+    def _operate(self, turn: Turn, served: _Served) -> Doc:
+        call = served.call
+        served.wire.admit(call, self.access_key)
         operation, declared = _OPERATIONS.get((call.service, call.operation), (None, frozenset()))
         if operation is None:
             raise NotSimulated(f"{call.service} {call.operation}")
@@ -270,19 +301,9 @@ class Sandbox:
             raise ApiError("DryRunOperation", "Request would have succeeded, but DryRun flag is set.", 412)
         return result
 
-    def _check_credentials(self, call: Call) -> None:
-        if not call.access_key:
-            code = "MissingAuthenticationTokenException" if call.service == "ebs" else "MissingAuthenticationToken"
-            raise ApiError(code, "Request is missing Authentication Token", 403)
-        if self.access_key is not None and call.access_key != self.access_key:
-            if call.service == "ec2":
-                raise ApiError("AuthFailure", "AWS was not able to validate the provided access credentials", 401)
-            code = "UnrecognizedClientException" if call.service == "ebs" else "InvalidClientTokenId"
-            raise ApiError(code, "The security token included in the request is invalid.", 403)
-
     def _refuse(self, served: _Served, refused: ApiError) -> ApiResponse:
         self._log(replace(served, error=refused.code))
-        return wire.refusal(served.call.service, refused, served.identifier)
+        return served.wire.refusal(served.call, refused, served.identifier)
 
     def _log(self, served: _Served, transaction: Transaction | None = None) -> None:
         """Log a call and commit: with what it did, or alone."""
@@ -450,7 +471,7 @@ class Sandbox:
         with self._lock:
             found: dict[str, list[str]] = {}
             for (place, kind), keys in self.store.kinds().items():
-                if place == _GLOBAL or kind.startswith(_NO_HOLDINGS):
+                if kind.startswith(_NO_HOLDINGS):
                     continue
                 turn, _ = self._begin(place)
                 held = [key for key in keys if not _is_gone(turn.get(kind, key))]

@@ -117,18 +117,28 @@ def refusal(kind: FaultKind, call: Call) -> ApiError | None:
             return ApiError("RequestLimitExceeded", "Request limit exceeded.", 503)
         case FaultKind.THROTTLED, "ebs":
             return ApiError("RequestThrottledException", "The number of API requests is too high.", fields=reason)
+        case FaultKind.THROTTLED, "s3":
+            return ApiError("SlowDown", "Please reduce your request rate.", 503)
+        case FaultKind.THROTTLED, "storage":
+            return ApiError("rateLimitExceeded", "The rate limit was exceeded, please reduce your request rate.", 429)
         case FaultKind.THROTTLED, _:
             return ApiError("Throttling", "Rate exceeded")
         case FaultKind.DENIED, "ec2":
             return ApiError("UnauthorizedOperation", "You are not authorized to perform this operation.", 403)
         case FaultKind.DENIED, "ebs":
             return ApiError("AccessDeniedException", "You do not have sufficient access.", 403, reason)
+        case FaultKind.DENIED, "s3":
+            return ApiError("AccessDenied", "Access Denied", 403)
+        case FaultKind.DENIED, "storage":
+            return ApiError("forbidden", f"The caller does not have access to {call.operation}.", 403)
         case FaultKind.DENIED, service:
             return ApiError("AccessDenied", f"User is not authorized to perform: {service}:{call.operation}", 403)
-        case FaultKind.BROKEN, "ec2":
+        case FaultKind.BROKEN, "ec2" | "s3":
             return ApiError("InternalError", "An internal error has occurred", 500)
         case FaultKind.BROKEN, "ebs":
             return ApiError("InternalServerException", "An internal error has occurred", 500)
+        case FaultKind.BROKEN, "storage":
+            return ApiError("backendError", "We encountered an internal error. Please try again.", 503)
         case FaultKind.BROKEN, _:
             return ApiError("InternalFailure", "An internal error has occurred", 500)
     return None

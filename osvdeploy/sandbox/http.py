@@ -1,9 +1,9 @@
 """The shell: the sandbox on sockets, for people and for programs of other processes.
 
-One HTTP endpoint takes AWS's API calls, the data plane opens each balancer's listeners, and a ticker lets happen what
-is due. All behaviour is the core's; here are threads and the time of day. Below ``/_sandbox/`` the shell answers for
-itself: ``GET ping``, ``GET status``, ``GET calls?after=N``, ``POST faults``, ``DELETE faults``, ``POST stop``; see
-:mod:`osvdeploy.sandbox.control`.
+One HTTP endpoint takes AWS's and Google's API calls, the data plane opens each balancer's listeners, and a ticker lets
+happen what is due. All behaviour is the core's; here are threads and the time of day. Below ``/_sandbox/`` the shell
+answers for itself: ``GET ping``, ``GET status``, ``GET calls?after=N``, ``POST faults``, ``DELETE faults``, ``POST
+stop``; see :mod:`osvdeploy.sandbox.control`.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
-from osvdeploy.sandbox import wire
+from osvdeploy.sandbox import wire, wires
 from osvdeploy.sandbox.control import ADMIN_HEADER, ADMIN_PATH
 from osvdeploy.sandbox.core import Sandbox
 from osvdeploy.sandbox.errors import ApiError
 from osvdeploy.sandbox.faults import Fault, FaultKind, Lost
 from osvdeploy.sandbox.proxy import DataPlane
 from osvdeploy.sandbox.store import CallRecord
-from osvdeploy.sandbox.wire import ApiRequest, ApiResponse
+from osvdeploy.sandbox.wire import ApiRequest, ApiResponse, Call
 
 TICK = 0.1
 """Seconds between looks at guests; what is due sooner is not waited for that long."""
@@ -37,8 +37,8 @@ TICK = 0.1
 WORKERS = 32
 """Threads for what waits for guests: health checks above all."""
 
-LARGEST_BODY = 8 << 20
-"""Bytes; the largest request that is simulated is one block of 512 KiB."""
+LARGEST_BODY = 256 << 20
+"""Bytes. S3 takes parts of up to 5 GiB, but here a request is held in memory."""
 
 
 def utc_now() -> datetime:
@@ -108,7 +108,8 @@ class Shell:
         except Exception:
             traceback.print_exc()
             told = ApiError("InternalFailure", "a fault in the sandbox itself; its log has the traceback", 500)
-            return wire.refusal("", told, wire.request_id(utc_now().isoformat()))
+            unknown = Call("", "", "", {})
+            return wires.wire_of(request).refusal(unknown, told, wire.request_id(utc_now().isoformat()))
         if self.sandbox.version != before:
             self._wake.set()
         return answer
@@ -246,13 +247,40 @@ class _Connection(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
         """No log of requests: the store has one of calls."""
 
+    def handle_expect_100(self) -> bool:
+        # The base class leaves this in our buffer, and the client would wait for it before it sends the body.
+        super().handle_expect_100()
+        self.wfile.flush()
+        return True
+
+    def _read_body(self) -> bytes | None:
+        """The request's body, None for one that is not taken."""
+        coding, length = self.headers.get("Transfer-Encoding"), self.headers.get("Content-Length", "0")
+        if coding is None:
+            taken = length.isdigit() and int(length) <= LARGEST_BODY
+            return self.rfile.read(int(length)) if taken else None
+        if coding.lower() != "chunked":
+            return None
+        chunks, held = [], 0
+        while size := int(self.rfile.readline(1024).partition(b";")[0], 16):
+            held += size
+            if held > LARGEST_BODY:
+                return None
+            chunks.append(self.rfile.read(size))
+            self.rfile.readline(1024)
+        while self.rfile.readline(65536).strip():
+            pass  # trailers of HTTP's own: nobody sends any
+        return b"".join(chunks)
+
     def _serve(self) -> None:
-        length = self.headers.get("Content-Length", "0")
-        if self.headers.get("Transfer-Encoding") or not length.isdigit() or int(length) > LARGEST_BODY:
+        try:
+            body = self._read_body()
+        except ValueError:
+            body = None
+        if body is None:
             self.close_connection = True
             self.send_error(HTTPStatus.LENGTH_REQUIRED, f"a Content-Length of at most {LARGEST_BODY} is needed")
             return
-        body = self.rfile.read(int(length))
         if self.path.startswith(ADMIN_PATH):
             self._serve_admin(body)
             return
@@ -276,12 +304,15 @@ class _Connection(BaseHTTPRequestHandler):
 
     def _send(self, status: int, headers: dict[str, str], body: bytes) -> None:
         self.send_response_only(status)
+        # What asks with HEAD is told how long the body would be.
+        length = headers.pop("content-length", str(len(body))) if self.command == "HEAD" else str(len(body))
         for name, value in headers.items():
             if name.lower() != "content-length":
                 self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
+        if status >= 200 and status not in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED):
+            self.send_header("Content-Length", length)
         self.end_headers()
-        if self.command != "HEAD":
+        if self.command != "HEAD" and status not in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED):
             self.wfile.write(body)
         self.wfile.flush()
 

@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -20,10 +20,11 @@ from xml.sax.saxutils import escape
 from botocore.awsrequest import HeadersDict
 from botocore.loaders import Loader
 from moto.core.model import OperationModel, ServiceModel
-from moto.core.parse import PROTOCOL_PARSERS, EC2QueryParser
+from moto.core.parse import PROTOCOL_PARSERS, EC2QueryParser, RequestParserError
 from moto.core.serialize import SerializationContext, get_serializer_class
 from werkzeug.datastructures import MultiDict
 
+from osvdeploy.sandbox import s3wire
 from osvdeploy.sandbox.errors import ApiError, NotSimulated
 
 SIGNING_NAMES = {
@@ -32,6 +33,8 @@ SIGNING_NAMES = {
     "sts": "sts",
     "autoscaling": "autoscaling",
     "elasticloadbalancing": "elbv2",
+    "iam": "iam",
+    "s3": "s3",
 }
 """What a signature calls a service, and what botocore (and everything here) does."""
 
@@ -45,7 +48,10 @@ LOADER = Loader()
 _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that XML 1.0 has no way to write ("2.2 Characters")."""
 
-_READ_VERBS = ("Describe", "Get", "List")
+_READ_VERBS = ("describe", "get", "head", "list", "aggregatedlist", "testiampermissions", "validate", "wait")
+
+STATUS = "$status"
+"""In a result: an HTTP status other than the model's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +86,8 @@ class Call:
 
     @property
     def mutating(self) -> bool:
-        """Whether it changes anything, by AWS's naming of operations."""
-        return not self.operation.startswith(_READ_VERBS)
+        """Whether it changes anything, by the clouds' naming of operations: GetObject, objects.get."""
+        return not self.operation.rpartition(".")[2].lower().startswith(_READ_VERBS)
 
 
 class Unreadable(Exception):
@@ -108,6 +114,11 @@ def model(service: str) -> ServiceModel:
     return ServiceModel(LOADER.load_service_model(service, "service-2"), service)
 
 
+def speaks(request: ApiRequest) -> bool:
+    """AWS's are all requests that are nobody else's: what they mean is told by their signature."""
+    return True
+
+
 def parse(request: ApiRequest) -> Call:
     """The call a request means. Raises :class:`Unreadable`."""
     parts = _take_apart(request)
@@ -121,6 +132,12 @@ def parse(request: ApiRequest) -> Call:
         in_path: dict[str, str] = {}
         if model(service).protocol == "rest-json":
             operation, in_path = _routed(service, request.method, parts.path)
+        elif model(service).protocol == "rest-xml":
+            operation, in_path = s3wire.route(
+                model(service), request.method, request.url, request.headers, parts.values
+            )
+            headers, body = s3wire.unwrapped(request.headers, request.body)
+            request = replace(request, headers=headers, body=body)
         else:
             operation = _action(service, parts)
         params = _parsed(service, operation, request, parts, in_path)
@@ -194,7 +211,7 @@ def _parsed(
 ) -> dict[str, Any]:
     protocol = model(service).protocol
     operation_model = model(service).operation_model(operation)
-    rest = protocol == "rest-json"
+    rest = protocol.startswith("rest-")
     pieces: Any = {
         "method": request.method,
         "url_path": parts.path,
@@ -205,12 +222,8 @@ def _parsed(
     }
     try:
         parsed = PROTOCOL_PARSERS[protocol](operation_model).parse(pieces)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise (
-            _invalid("ebs", f"The request cannot be read: {error}")
-            if rest
-            else ApiError("MalformedQueryString", f"The query string cannot be read: {error}", 404)
-        ) from None
+    except (ValueError, KeyError, TypeError, AttributeError, RequestParserError) as error:
+        raise _unreadable(protocol, error) from None
     if service == "ec2":
         _refuse_unknown(operation_model, parts.values)
     params = {name: value for name, value in parsed.items() if value is not None}
@@ -218,6 +231,15 @@ def _parsed(
         for refusal in _wrong(service, operation_model.input_shape, params, ""):
             raise refusal
     return params
+
+
+def _unreadable(protocol: str, error: Exception) -> ApiError:
+    match protocol:
+        case "rest-json":
+            return _invalid("ebs", f"The request cannot be read: {error}")
+        case "rest-xml":
+            return ApiError("MalformedXML", "The XML you provided was not well-formed or did not validate.")
+    return ApiError("MalformedQueryString", f"The query string cannot be read: {error}", 404)
 
 
 def _refuse_unknown(operation_model: OperationModel, values: Mapping[str, str]) -> None:
@@ -282,7 +304,7 @@ def _in_lower_case(path: str) -> str:
 def _invalid(service: str, message: str) -> ApiError:
     if service == "ebs":
         return ApiError("ValidationException", message, fields={"Reason": "INVALID_PARAMETER_VALUE"})
-    return ApiError("ValidationError", message)
+    return ApiError("InvalidArgument" if service == "s3" else "ValidationError", message)
 
 
 # ---------------------------------------------------------------------------------------- what an operation understands
@@ -312,6 +334,29 @@ def _leaves(value: Any, path: str) -> Iterator[str]:
         yield path
 
 
+# ----------------------------------------------------------------------------------------------------------- callers
+
+
+def admit(call: Call, access_key: str | None) -> None:
+    """Raise ApiError for a caller without credentials, for another one than ``access_key`` where that is given, and for
+    what is no region."""
+    if not call.access_key:
+        if call.service == "s3":
+            raise ApiError("AccessDenied", "Access Denied", 403)
+        code = "MissingAuthenticationTokenException" if call.service == "ebs" else "MissingAuthenticationToken"
+        raise ApiError(code, "Request is missing Authentication Token", 403)
+    if access_key is not None and call.access_key != access_key:
+        if call.service == "ec2":
+            raise ApiError("AuthFailure", "AWS was not able to validate the provided access credentials", 401)
+        if call.service == "s3":
+            told = "The AWS Access Key Id you provided does not exist in our records."
+            raise ApiError("InvalidAccessKeyId", told, 403)
+        code = "UnrecognizedClientException" if call.service == "ebs" else "InvalidClientTokenId"
+        raise ApiError(code, "The security token included in the request is invalid.", 403)
+    if REGION.fullmatch(call.region) is None:
+        raise NotSimulated(f"the region '{call.region}'")
+
+
 # ------------------------------------------------------------------------------------------------------------ answers
 
 
@@ -326,12 +371,17 @@ def answer(call: Call, result: Mapping[str, Any], identifier: str) -> ApiRespons
     its_model = model(call.service)
     serializer = get_serializer_class(call.service, its_model.protocol)
     operation = its_model.operation_model(call.operation)
-    made = serializer(operation, SerializationContext(identifier)).serialize(dict(result))
+    told = dict(result)
+    status = told.pop(STATUS, None)
+    made = serializer(operation, SerializationContext(identifier)).serialize(told)
     body = made["body"]
     if isinstance(body, str):
         body = (body if its_model.protocol == "rest-json" else _NO_XML.sub("\ufffd", body)).encode()
     headers = {name.lower(): str(value) for name, value in made["headers"].items()}
-    return ApiResponse(made["status_code"], {**headers, "x-amzn-requestid": identifier}, bytes(body))
+    if call.service == "s3" and "ContentType" in told:
+        headers["content-type"] = told["ContentType"]  # the object's own, which the serialiser takes for XML
+    status = made["status_code"] if status is None else status
+    return ApiResponse(status, {**headers, "x-amzn-requestid": identifier}, bytes(body or b""))
 
 
 @cache
@@ -343,12 +393,16 @@ def _error_statuses(service: str) -> dict[str, int]:
     return found
 
 
-def refusal(service: str, refused: ApiError, identifier: str) -> ApiResponse:
+def refusal(call: Call, refused: ApiError, identifier: str) -> ApiResponse:
     """A refusal as the service sends it; in the query protocol's form where no service could be told."""
-    status = refused.status
+    service, status = call.service, refused.status
     if status == 400 and service in SERVICES:
         status = _error_statuses(service).get(refused.code, 400)
-    headers = {"x-amzn-requestid": identifier, "content-type": "text/xml"}
+    headers = {"x-amzn-requestid": identifier, "content-type": "text/xml", **refused.headers}
+    if service == "s3":
+        headers |= {"x-amz-request-id": identifier, "content-type": "application/xml"}
+        # What asks with HEAD gets no document; whoever sends the answer leaves it out.
+        return ApiResponse(status, headers, s3wire.refusal(refused, identifier))
     if service == "ebs":
         headers |= {"content-type": "application/json", "x-amzn-errortype": refused.code}
         return ApiResponse(status, headers, json.dumps({"Message": refused.message, **refused.fields}).encode())

@@ -131,10 +131,23 @@ def _boot(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
+_BUCKETS = {"s3": r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "gs": r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]"}
+"""Names of buckets, by the scheme of their addresses: lower-case letters, digits, dots and dashes; Google's have
+underlines too, and are longer where they have dots."""
+
+_PREFIX = r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?"
+
+
 def _ledger(value: str) -> str:
-    scheme, separator, _ = value.partition("://")
-    if separator:
-        raise ValueError(f"{scheme}:// is not supported by this version; name a directory")
+    scheme, separator, rest = value.partition("://")
+    if not separator:
+        return value
+    if scheme not in _BUCKETS:
+        raise ValueError(
+            f"{scheme}:// is not supported by this version; name a directory, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX"
+        )
+    if re.fullmatch(_BUCKETS[scheme] + _PREFIX, rest) is None:
+        raise ValueError(f'no address of a bucket; write it as "{scheme}://acme-releases/orders"')
     return value
 
 
@@ -400,7 +413,8 @@ class Deploy(_Table):
     preview: Preview = Field(default_factory=Preview, description="How the idle slot is reached.")
     port: Annotated[Whole, Field(ge=1, le=65535)] = Field(description="The port that the program listens on.")
     ledger: Annotated[Text, AfterValidator(_ledger)] = Field(
-        description="Where the service's history is kept: a directory that everyone who deploys can reach."
+        description="Where the service's history is kept: s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, or a directory that "
+        "all who deploy can reach."
     )
     env: Variables = Field(
         default_factory=dict, description="This environment's own variables; the image stays the same."

@@ -11,7 +11,7 @@ import boto3
 from osvdeploy.cloud.aws.images import AmiRegistry
 from osvdeploy.cloud.aws.session import Aws
 from osvdeploy.cloud.aws.snapshots import EbsSnapshots
-from osvdeploy.context import Context, VirtualClock
+from osvdeploy.context import Clock, Context, VirtualClock
 from osvdeploy.sandbox import inprocess
 from osvdeploy.sandbox.core import Sandbox
 from osvdeploy.sandbox.runners.inline import InlineRunner
@@ -24,8 +24,8 @@ REGION = "eu-west-1"
 class AwsSandbox:
     """A new account, and sessions that reach it."""
 
-    def __init__(self) -> None:
-        self.clock = VirtualClock()
+    def __init__(self, clock: Clock | None = None) -> None:
+        self.clock = clock or VirtualClock()
         self.ctx = Context(clock=self.clock)
         self.sandbox = Sandbox(runner=InlineRunner())
 
@@ -34,7 +34,9 @@ class AwsSandbox:
         return inprocess.connect(self.sandbox, self.clock, REGION)
 
     def aws(self) -> Aws:
-        return point_at(self.sandbox, self.clock)
+        if isinstance(self.clock, VirtualClock):
+            return point_at(self.sandbox, self.clock)
+        return Aws(REGION, self.session())
 
     def read(self, disk: str) -> dict[int, bytes]:
         """All blocks that read back from a snapshot, its ancestors' included."""
@@ -69,7 +71,7 @@ class AwsSandbox:
                 ChecksumAlgorithm="SHA256",
             )
             raw.ebs.complete_snapshot(SnapshotId=snapshot, ChangedBlocksCount=1)
-            self.clock.advance(60)
+            self.ctx.sleep(60)
             raw.ec2.register_image(
                 Name=name,
                 Architecture="x86_64",

@@ -70,7 +70,7 @@ def test_an_unmodified_client_is_answered(account: Account) -> None:
     [
         ("ec2", lambda client: client.describe_fleets(), "ec2 DescribeFleets"),
         ("sts", lambda client: client.get_session_token(), "sts GetSessionToken"),
-        ("s3", lambda client: client.list_buckets(), "service 's3'"),
+        ("sns", lambda client: client.list_topics(), "service 'sns'"),
     ],
 )
 def test_what_is_not_simulated_says_so(

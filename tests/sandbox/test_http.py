@@ -11,7 +11,7 @@ from typing import Any
 import boto3
 import pytest
 from botocore.config import Config
-from botocore.exceptions import ConnectionClosedError, ReadTimeoutError
+from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutError
 
 from osvdeploy.sandbox.control import ACCESS_KEY, ADMIN_HEADER, ADMIN_PATH, SECRET_KEY
 from osvdeploy.sandbox.core import Sandbox
@@ -89,11 +89,32 @@ def test_what_is_no_request_of_aws_is_refused(shell: Shell) -> None:
     """Without credentials, of unknown length, or far too long: an answer, and the shell goes on."""
     status, body = ask(shell, "GET", "/")
     assert (status, b"MissingAuthenticationToken" in body) == (403, True)
-    assert ask(shell, "POST", "/", b"", **{"Transfer-Encoding": "chunked"})[0] == 411
+    assert ask(shell, "POST", "/", b"", **{"Transfer-Encoding": "gzip"})[0] == 411
+    assert ask(shell, "POST", "/", b"no length\r\n", **{"Transfer-Encoding": "chunked"})[0] == 411
     with socket.create_connection(("127.0.0.1", shell.port), timeout=5) as raw:
         raw.sendall(f"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {LARGEST_BODY + 1}\r\n\r\n".encode())
         assert raw.recv(64).startswith(b"HTTP/1.1 411")
     assert client(shell, "sts").get_caller_identity()["Account"] == shell.sandbox.account
+
+
+def test_objects_go_over_sockets(shell: Shell) -> None:
+    """Bodies that wait for a go-ahead, in chunks, and a HEAD that tells a length without a body."""
+    s3 = client(shell, "s3")
+    s3.create_bucket(Bucket="acme", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    content = bytes(range(256)) * 8192
+    s3.put_object(Bucket="acme", Key="a", Body=content)
+    assert s3.head_object(Bucket="acme", Key="a")["ContentLength"] == len(content)
+    assert s3.get_object(Bucket="acme", Key="a")["Body"].read() == content
+    with pytest.raises(ClientError, match="404"):
+        s3.head_object(Bucket="acme", Key="b")
+    s3.delete_object(Bucket="acme", Key="a")
+    scope = "AKIA/20300101/eu-west-1/s3/aws4_request"
+    connection = http.client.HTTPConnection("127.0.0.1", shell.port, timeout=5)
+    headers = {"Authorization": f"AWS4-HMAC-SHA256 Credential={scope}, Signature=0", "Transfer-Encoding": "chunked"}
+    connection.request("PUT", "/acme/b", iter([content, content]), headers, encode_chunked=True)
+    assert connection.getresponse().status == 200
+    connection.close()
+    assert s3.head_object(Bucket="acme", Key="b")["ContentLength"] == 2 * len(content)
 
 
 def test_the_shells_own_requests_need_a_header(shell: Shell) -> None:

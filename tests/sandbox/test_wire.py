@@ -141,7 +141,7 @@ REFUSED = {
         ApiRequest("GET", "/", {"host": "127.0.0.1"}), "MissingAuthenticationToken", "Authentication", COMMON, 403
     ),
     "another service": Wrong(
-        ApiRequest("GET", "/bucket", signed("s3")), "NotSimulated", "'s3'", "the sandbox's own limit"
+        ApiRequest("GET", "/queue", signed("sqs")), "NotSimulated", "'sqs'", "the sandbox's own limit"
     ),
     "the classic balancers": Wrong(
         form("elasticloadbalancing", "2012-06-01", Action="DescribeLoadBalancers"),
@@ -212,7 +212,7 @@ def _call_or_refusal(request: ApiRequest) -> None:
     try:
         call = wire.parse(request)
     except Unreadable as refused:
-        answer = wire.refusal(refused.call.service, refused.refusal, "id-1")
+        answer = wire.refusal(refused.call, refused.refusal, "id-1")
         assert 400 <= answer.status < 500
         if answer.headers["content-type"] == "text/xml":
             ElementTree.fromstring(answer.body)
@@ -260,20 +260,22 @@ def test_what_xml_cannot_hold_is_replaced() -> None:
     tags = {"Tags": [{"Key": "k", "Value": "a\x00\ud800\U0001f600<b"}]}
     answered = ElementTree.fromstring(wire.answer(call, tags, "id-1").body)
     assert "a\ufffd\ufffd\U0001f600<b" in [element.text for element in answered.iter()]
-    refused = ElementTree.fromstring(wire.refusal("sts", ApiError("Bad", "\x1b[31m"), "id-1").body)
+    refused = ElementTree.fromstring(wire.refusal(Call("sts", "", "", {}), ApiError("Bad", "\x1b[31m"), "id-1").body)
     assert "\ufffd[31m" in [element.text for element in refused.iter()]
 
 
 def test_refusals_have_each_protocols_form() -> None:
     """Escaped, with the status that the service's model gives the code."""
     told = ApiError("Bad", "<no> & never")
-    ec2 = wire.refusal("ec2", told, "id-1")
+    ec2 = wire.refusal(Call("ec2", "", "", {}), told, "id-1")
     assert b"<Errors><Error><Code>Bad</Code><Message>&lt;no&gt; &amp; never</Message>" in ec2.body
-    elb = wire.refusal("elbv2", told, "id-1")
+    elb = wire.refusal(Call("elbv2", "", "", {}), told, "id-1")
     assert b"<Type>Sender</Type><Code>Bad</Code>" in elb.body
     assert elb.headers["x-amzn-requestid"] == "id-1"
-    gone = wire.refusal("ebs", ApiError("ResourceNotFoundException", "gone", fields={"Reason": "R"}), "id-1")
+    gone = wire.refusal(
+        Call("ebs", "", "", {}), ApiError("ResourceNotFoundException", "gone", fields={"Reason": "R"}), "id-1"
+    )
     assert gone.status == 404
     assert gone.headers["x-amzn-errortype"] == "ResourceNotFoundException"
     assert json.loads(gone.body) == {"Message": "gone", "Reason": "R"}
-    assert wire.refusal("", told, "id-1").status == 400
+    assert wire.refusal(Call("", "", "", {}), told, "id-1").status == 400

@@ -195,6 +195,10 @@ class World:
         self._counts: dict[str, int] = {}
         self._handlers: dict[str, EventHandler] = {**elbv2.EVENTS, **autoscaling.EVENTS}
 
+    @property
+    def everywhere(self) -> World:
+        return self
+
     def get(self, kind: str, key: str) -> Doc | None:
         kept = self._documents.get(kind, {}).get(key)
         return None if kept is None else marshal.loads(kept)

@@ -106,7 +106,10 @@ def test_what_is_wrong_is_named_with_its_line(old: str, new: str, told: str) -> 
         ("priority = 100", "priority = 2", "osv.toml:19: deploy.production.route.priority: should be greater than"),
         ('path = "/*", ', "", "osv.toml:19: deploy.production.route: needs host or path; path = \"/*\" takes every"),
         ('path = "/*"', 'host = "a b"', "osv.toml:19: deploy.production.route.host: a host name; * and ? are"),
-        ('ledger = "releases"', 'ledger = "s3://x"', "osv.toml:21: deploy.production.ledger: s3:// is not supported"),
+        ('ledger = "releases"', 'ledger = "ftp://x"', "osv.toml:21: deploy.production.ledger: ftp:// is not supported"),
+        ('ledger = "releases"', 'ledger = "s3://X"', "osv.toml:21: deploy.production.ledger: no address of a bucket"),
+        ('ledger = "releases"', 'ledger = "s3://acme/.x"', "osv.toml:21: deploy.production.ledger: no address of a"),
+        ('ledger = "releases"', 'ledger = "gs://a-"', "osv.toml:21: deploy.production.ledger: no address of a"),
         ('ledger = "releases"\n', "", "osv.toml:14: deploy.production.ledger: is missing"),
     ],
 )  # fmt: skip

@@ -1,8 +1,9 @@
 """AWS's errors become ours, here and nowhere else.
 
 What decides is the error code; a few services say several things with one code, and then the message or the
-``Reason`` field decides. Sources: the error lists of the EC2, EBS direct, Elastic Load Balancing v2, Auto Scaling and
-STS API references, and botocore's service models, against which ``tests/cloud/aws/test_errors.py`` holds the tables.
+``Reason`` field decides. Sources: the error lists of the EC2, EBS direct, Elastic Load Balancing v2, Auto Scaling, IAM,
+S3 and STS API references, and botocore's service models, against which ``tests/cloud/aws/test_errors.py`` holds the
+tables. What S3 refuses of a HEAD has no document, so the HTTP status is its code.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ CREDENTIALS = frozenset(
         "InvalidAccessKeyId",
         "InvalidClientTokenId",
         "InvalidSignatureException",
+        "InvalidToken",
         "MissingAuthenticationToken",
         "MissingAuthenticationTokenException",
         "RequestExpired",
@@ -38,8 +40,10 @@ CREDENTIALS = frozenset(
 )
 PERMISSION = frozenset(
     {
+        "403",
         "AccessDenied",
         "AccessDeniedException",
+        "AllAccessDisabled",
         "NotAuthorized",
         "OperationNotPermitted",
         "OptInRequired",
@@ -64,30 +68,43 @@ THROTTLED = frozenset(
 )
 PASSING = frozenset(
     {
+        "BadDigest",
         "CapacityReservationPending",
+        "ConcurrentModification",
+        "ConditionalRequestConflict",
+        "EntityTemporarilyUnmodifiable",
         "HealthUnavailable",
         "IDPCommunicationError",
         "IdempotentCallInProgress",
+        "IncompleteBody",
         "InsufficientCapacity",
         "InsufficientInstanceCapacity",
         "InternalError",
         "InternalFailure",
         "InternalServerError",
         "InternalServerException",
+        "OperationAborted",
+        "PolicyEvaluation",
+        "ReportInProgress",
         "RequestTimeout",
         "RequestTimeoutException",
         "ResourceContention",
         "ScalingActivityInProgress",
+        "ServiceFailure",
         "ServiceUnavailable",
         "ServiceUnavailableException",
         "Unavailable",
+        "XAmzContentSHA256Mismatch",
     }
 )
-"""Server-side trouble, or something under way that ends by itself."""
+"""Server-side trouble, something under way that ends by itself, or bytes that were altered on their way."""
 
 FINAL_THOUGH_5XX = frozenset({"ServiceLinkedRoleFailure"})
 
-_NOT_FOUND = re.compile(r"(?<!Api)NotFound(Exception)?$|\.NotFoundException$|^InvalidAMIID\.Unavailable$")
+_NOT_FOUND = re.compile(
+    r"(?<!Api)NotFound(Exception)?$|\.NotFoundException$|^InvalidAMIID\.Unavailable$|^404$"
+    r"|^NoSuch(Bucket|Entity|Key|Upload)(Exception)?$"
+)
 _QUOTA = re.compile(r"LimitExceeded|QuotaExceeded|^TooMany|AssociationLimit$|PendingSnapshotLimit")
 _NAMED_NOT_FOUND = re.compile(r"\bnot found\b|\bdoes not exist\b", re.IGNORECASE)
 

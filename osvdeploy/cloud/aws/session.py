@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from mypy_boto3_ebs import EBSClient
     from mypy_boto3_ec2 import EC2Client
     from mypy_boto3_elbv2 import ElasticLoadBalancingv2Client
+    from mypy_boto3_iam import IAMClient
+    from mypy_boto3_s3 import S3Client
     from mypy_boto3_sts import STSClient
 
 CONNECT_TIMEOUT = 3.0
@@ -43,12 +45,15 @@ READ_TIMEOUT = 10.0
 BLOCK_READ_TIMEOUT = 20.0
 """Seconds for EBS direct: half a MiB has to go up a slow line first."""
 
+OBJECT_READ_TIMEOUT = 30.0
+"""Seconds for S3: several parts of 5 MiB share a slow line, and S3 takes its time to join many."""
+
 ATTEMPTS = 3
 """What all SDKs of AWS do in their standard retry mode."""
 
 MOST_CONNECTIONS = 64
 
-_READ_VERBS = ("Describe", "Get", "List", "Search", "Validate", "Decode")
+_READ_VERBS = ("Describe", "Get", "Head", "List", "Search", "Select", "Simulate", "Validate", "Decode")
 
 
 def mutating(operation: str) -> bool:
@@ -98,8 +103,20 @@ class Aws:
         return cast("ElasticLoadBalancingv2Client", self._client("elbv2"))
 
     @property
+    def iam(self) -> IAMClient:
+        return cast("IAMClient", self._client("iam"))
+
+    @property
+    def s3(self) -> S3Client:
+        return cast("S3Client", self._client("s3", read_timeout=OBJECT_READ_TIMEOUT))
+
+    @property
     def sts(self) -> STSClient:
         return cast("STSClient", self._client("sts"))
+
+    def elsewhere(self, region: str) -> Aws:
+        """The same account in another region."""
+        return Aws(region, self._session)
 
     def account(self, ctx: Context) -> str:
         """The account's 12 digits. Raises :class:`~osvdeploy.errors.CredentialsMissing`."""
@@ -133,14 +150,10 @@ class Aws:
             return self._clients[service]
 
     def _make(self, service: str, read_timeout: float) -> object:
-        try:
-            import boto3
-            from botocore.config import Config
-        except ModuleNotFoundError as error:
-            raise UsageError(f"AWS needs {error.name}", hint="pip install 'osvdeploy[aws]'") from None
-
         if self._session is None:
-            self._session = boto3.Session()
+            self._session = default_session()
+        from botocore.config import Config
+
         config = Config(
             region_name=self.region,
             connect_timeout=CONNECT_TIMEOUT,
@@ -158,7 +171,30 @@ class Aws:
         client.meta.events.register_first("request-created", hooks.sent)
         client.meta.events.register_first("response-received", hooks.answered)
         client.meta.events.register_last("needs-retry", hooks.repeat)
+        if service == "s3":
+            client.meta.events.register("before-call", _sum_once)
         return client
+
+
+_SUM = "x-amz-checksum-sha256"
+
+
+def _sum_once(params: dict[str, Any], context: dict[str, Any], **_: object) -> None:
+    """Keep botocore from hashing a body for its signature that comes with its SHA-256, in a header that is signed.
+
+    Over TLS botocore leaves it out by itself for uploads it sums itself; this says that it has.
+    """
+    if _SUM in params["headers"]:
+        context["checksum"] = {"request_algorithm": {"algorithm": "sha256", "in": "header", "name": _SUM}}
+
+
+def default_session() -> boto3.Session:
+    """What the SDK's usual chain of settings gives. Raises :class:`~osvdeploy.errors.UsageError` without an SDK."""
+    try:
+        import boto3
+    except ModuleNotFoundError as error:
+        raise UsageError(f"AWS needs {error.name}", hint="pip install 'osvdeploy[aws]'") from None
+    return boto3.Session()
 
 
 class _Hooks:

@@ -9,15 +9,13 @@ from __future__ import annotations
 import base64
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from datetime import datetime
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from osvdeploy.cloud.aws.errors import PERMISSION
 from osvdeploy.cloud.aws.session import Aws
 from osvdeploy.cloud.interfaces import Block, BlockSink, Tags, UploadedDisk, UploadRequest
+from osvdeploy.cloud.parallel import in_flight
 from osvdeploy.cloud.tags import DIGEST, NAME, SCHEMA
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest, Json, digest_of
@@ -31,7 +29,7 @@ from osvdeploy.errors import (
     Unavailable,
     UploadGone,
 )
-from osvdeploy.events import Event, Waiting
+from osvdeploy.events import Waiting
 from osvdeploy.retry import retrying
 from osvdeploy.sizes import KIB
 
@@ -116,20 +114,6 @@ class EbsSnapshots:
             return [_disk(snapshot) for page in pages for snapshot in page["Snapshots"]]
 
 
-@dataclass(frozen=True, slots=True)
-class _Sent:
-    """What became of a block: the calls made for it, and why it failed if it did."""
-
-    events: list[Event]
-    error: OsvDeployError | None
-
-    def tell(self, ctx: Context) -> None:
-        for event in self.events:
-            ctx.report(event)
-        if self.error is not None:
-            raise self.error
-
-
 class _EbsSink:
     """An open EBS upload."""
 
@@ -170,7 +154,7 @@ class _EbsSink:
 
     def put(self, ctx: Context, blocks: Iterable[Block], stored: Callable[[int], None]) -> None:
         try:
-            self._put_all(ctx, blocks, stored)
+            in_flight(ctx, blocks, self._put, stored, width=WIDTH, name="ebs-put")
         except Refused as error:
             self._unless_completed(ctx, error)
 
@@ -196,42 +180,11 @@ class _EbsSink:
 
     # ------------------------------------------------------------------------------------------------------------
 
-    def _put_all(self, ctx: Context, blocks: Iterable[Block], stored: Callable[[int], None]) -> None:
-        """Keep :data:`WIDTH` blocks in flight. Whatever ends it, what is in flight then is waited for and told."""
-        flying: dict[Future[_Sent], int] = {}
-        source = iter(blocks)
-        trouble: BaseException | None = None
-        stop = threading.Event()
-        with ThreadPoolExecutor(WIDTH, thread_name_prefix="ebs-put") as pool:
-            while True:
-                if trouble is None:
-                    try:
-                        ctx.check()
-                        for block in islice(source, WIDTH - len(flying)):
-                            flying[pool.submit(self._put, ctx, block, stop)] = block.index
-                    except BaseException as error:
-                        trouble = error
-                if not flying:
-                    break
-                for future in wait(flying, return_when=FIRST_COMPLETED).done:
-                    index = flying.pop(future)
-                    try:
-                        # Events are reported, and `stored` is called, in the caller's thread alone.
-                        future.result().tell(ctx)
-                        stored(index)
-                    except BaseException as error:
-                        trouble = trouble or error
-                        stop.set()
-        if trouble is not None:
-            raise trouble
-
-    def _put(self, ctx: Context, block: Block, stop: threading.Event) -> _Sent:
-        """Put one block, in a thread of the pool, again and again while that may help and ``stop`` is not set."""
-        events: list[Event] = []
-        quiet = ctx.reporting_to(events.append)
+    def _put(self, ctx: Context, block: Block, stop: threading.Event) -> int:
+        """Put one block, in a thread of its own, again and again while that may help and ``stop`` is not set."""
 
         def attempt() -> None:
-            with self._aws.calling(quiet, f"disk {self._name}, block {block.index}", attempts=1):
+            with self._aws.calling(ctx, f"disk {self._name}, block {block.index}", attempts=1):
                 self._aws.ebs.put_snapshot_block(
                     SnapshotId=self._id,
                     BlockIndex=block.index,
@@ -247,14 +200,10 @@ class _EbsSink:
             return isinstance(error, Unavailable) or (isinstance(error, NotFound) and not self._dead(ctx))
 
         try:
-            retrying(quiet, attempt, when=passing, seconds=PUT_PATIENCE)
+            retrying(ctx, attempt, when=passing, seconds=PUT_PATIENCE)
         except NotFound as error:
-            gone = self._gone()
-            gone.__cause__ = error
-            return _Sent(events, gone)
-        except OsvDeployError as error:
-            return _Sent(events, error)
-        return _Sent(events, None)
+            raise self._gone() from error
+        return block.index
 
     def _await(self, ctx: Context) -> UploadedDisk:
         """Wait until the snapshot is usable: after 0.3 s, then more and more slowly."""

@@ -2,22 +2,37 @@
 
 Safe against a kill at any point, a power cut, and other processes, on any POSIX file system with hard links (NFS
 included). A write leaves a temporary file behind when it is killed; nobody lists those, and a later write sweeps them.
+
+A large object is written in ``.files/NAME/DIGEST`` beside it, under a lock; a later run compares what is there and goes
+on behind it. The object is a second name of that file, so that the first one tells its digest.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import heapq
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
+from osvdeploy.cloud.interfaces import ObjectSource, StoredObject, UnfinishedObject
 from osvdeploy.cloud.keys import check_key
+from osvdeploy.cloud.parts import agreed, cut
 from osvdeploy.context import Context
+from osvdeploy.digests import Digest
 from osvdeploy.errors import LedgerError
+from osvdeploy.events import Progress
+from osvdeploy.sizes import MIB
 
 _TEMPORARY = ".put-"
+_FILES = ".files"
+_PART = 8 * MIB
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_BUSY = (errno.EAGAIN, errno.EACCES)
 _SWEPT_AFTER = 3600.0
 """Seconds. No write takes that long; a younger temporary file may belong to a living one."""
 
@@ -36,6 +51,17 @@ class DirectoryStore:
     @property
     def address(self) -> str:
         return self._address
+
+    def refuse_unwritable(self, ctx: Context, prefix: str) -> None:
+        folder = self._root / prefix
+        while not folder.exists() and folder.parent != folder:
+            folder = folder.parent
+        with _refusals(folder):
+            if not folder.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            if not os.access(folder, os.W_OK | os.X_OK):
+                read_only = os.statvfs(folder).f_flag & os.ST_RDONLY
+                raise OSError(errno.EROFS if read_only else errno.EACCES, "")
 
     def put_if_absent(self, ctx: Context, key: str, content: bytes) -> bool:
         path = self._path(key)
@@ -73,9 +99,78 @@ class DirectoryStore:
 
     def delete(self, ctx: Context, key: str) -> None:
         path = self._path(key)
-        with _refusals(path), suppress(FileNotFoundError):
-            path.unlink()
-            _sync_folder(path.parent)
+        with _refusals(path):
+            label = self._label(path)
+            with suppress(FileNotFoundError):
+                path.unlink()
+                _sync_folder(path.parent)
+            if label is not None:
+                _remove_file(label)
+
+    def find(self, ctx: Context, key: str) -> StoredObject | None:
+        path = self._path(key)
+        with _refusals(path):
+            try:
+                facts = path.stat()
+            except FileNotFoundError:
+                return None
+            if path.is_dir():
+                return None
+            label = self._label(path)
+            created = datetime.fromtimestamp(facts.st_mtime, UTC)
+            return StoredObject(key, facts.st_size, Digest(label.name) if label is not None else None, created)
+
+    def put_file(self, ctx: Context, key: str, source: ObjectSource) -> StoredObject:
+        path = self._path(key)
+        there = self.find(ctx, key)
+        if there is None:
+            with _refusals(path):
+                there = self._put_file(ctx, path, key, source)
+        return agreed(self._address, there, source)
+
+    def _put_file(self, ctx: Context, path: Path, key: str, source: ObjectSource) -> StoredObject:
+        partial = path.parent / _FILES / path.name / source.digest
+        with _locked(ctx, partial) as file:
+            # Who held the lock may have finished it.
+            there = self.find(ctx, key)
+            if there is None:
+                _fill(ctx, file, key, source)
+                os.fsync(file)
+                _link(partial, path)
+                _sync_folder(path.parent)
+                there = self.find(ctx, key)
+                if there is None:
+                    raise LedgerError(f"{path}: was deleted at once by another process", hint="run the command again")
+            if not _is_same(partial, path):
+                _remove_file(partial)
+        return there
+
+    def unfinished(self, ctx: Context, prefix: str) -> list[UnfinishedObject]:
+        found = []
+        with _refusals(self._root):
+            for path in sorted(self._root.rglob(f"{_FILES}/*/*")):
+                target = path.parent.parent.parent / path.parent.name
+                key = target.relative_to(self._root).as_posix()
+                if not key.startswith(prefix) or _DIGEST.fullmatch(path.name) is None or _is_same(path, target):
+                    continue
+                begun = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+                found.append(UnfinishedObject(key, path.name, begun))
+        return found
+
+    def abort(self, ctx: Context, upload: UnfinishedObject) -> None:
+        path = self._path(upload.key)
+        partial = path.parent / _FILES / path.name / upload.id
+        with _refusals(path):
+            if not _is_same(partial, path):
+                _remove_file(partial)
+
+    def _label(self, path: Path) -> Path | None:
+        """The other name of an object that was put as a file."""
+        with suppress(FileNotFoundError, NotADirectoryError):
+            for each in sorted((path.parent / _FILES / path.name).iterdir()):
+                if _DIGEST.fullmatch(each.name) and _is_same(each, path):
+                    return each
+        return None
 
     def _path(self, key: str) -> Path:
         return self._root / check_key(key)
@@ -116,19 +211,6 @@ class DirectoryStore:
                             Path(entry.path).unlink()
 
 
-def refuse_unwritable(folder: Path) -> None:
-    """Raise LedgerError where a directory store in ``folder`` could not be written, as far as asking tells. Writes
-    nothing."""
-    while not folder.exists() and folder.parent != folder:
-        folder = folder.parent
-    with _refusals(folder):
-        if not folder.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        if not os.access(folder, os.W_OK | os.X_OK):
-            read_only = os.statvfs(folder).f_flag & os.ST_RDONLY
-            raise OSError(errno.EROFS if read_only else errno.EACCES, "")
-
-
 def _write(path: Path, content: bytes) -> float:
     """Write a new file, down to the disk. Returns its modification time."""
     # Not tempfile: its 0600 would lock out the others who share the ledger; the umask decides.
@@ -138,6 +220,62 @@ def _write(path: Path, content: bytes) -> float:
         file.flush()
         os.fsync(descriptor)
         return os.fstat(descriptor).st_mtime
+
+
+@contextmanager
+def _locked(ctx: Context, path: Path) -> Iterator[int]:
+    """A file, made where it is missing, that no other process writes meanwhile; the lock goes with the process."""
+    while True:
+        _make_folder(path.parent)
+        try:
+            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except FileNotFoundError:
+            continue  # its folder was just taken away: an upload to the same key was given up
+        try:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno not in _BUSY:
+                    raise
+                ctx.sleep(0.2)
+                continue
+            if os.fstat(file).st_nlink == 0:
+                continue  # taken away while we waited
+            yield file
+            return
+        finally:
+            os.close(file)
+
+
+def _fill(ctx: Context, file: int, key: str, source: ObjectSource) -> None:
+    """Make a file hold a source's bytes, and write only those that it does not hold: a power cut may have left
+    anything there."""
+    at, held = 0, os.fstat(file).st_size
+    for part in cut(source.pieces(), lambda number: _PART):
+        ctx.check()
+        if at >= held or os.pread(file, len(part), at) != part:
+            view = memoryview(part)
+            while view:
+                view = view[os.pwrite(file, view, at + len(part) - len(view)) :]
+        at += len(part)
+        ctx.report(Progress(f"write {key}", at, source.size, "bytes"))
+    os.ftruncate(file, at)
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def _remove_file(path: Path) -> None:
+    """Remove a file of :data:`_FILES`, and the folders it leaves empty."""
+    with suppress(FileNotFoundError):
+        path.unlink()
+    with suppress(OSError):
+        path.parent.rmdir()
+        path.parent.parent.rmdir()
 
 
 def _link(temporary: Path, path: Path) -> bool:

@@ -9,7 +9,9 @@ from enum import StrEnum
 
 from osvdeploy.cloud.memory.faults import Faults
 
-_READS = frozenset({"find", "owned", "observe", "machines", "templates", "health", "read", "probe", "get", "keys"})
+_READS = frozenset(
+    {"find", "owned", "observe", "machines", "templates", "health", "read", "probe", "get", "keys", "uploads"}
+)
 
 
 class Moment(StrEnum):

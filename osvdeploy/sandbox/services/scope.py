@@ -94,6 +94,9 @@ class Scope(Protocol):
     def ec2(self) -> Ec2: ...
     @property
     def blobs(self) -> Blobs: ...
+    @property
+    def everywhere(self) -> Scope:
+        """The same call or event on what the account has in no region, or in all of them: buckets, roles."""
 
     def get(self, kind: str, key: str) -> Doc | None:
         """A document of its own: changing it changes nothing until it is put."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from osvdeploy.cloud.local.store import DirectoryStore, refuse_unwritable
+from osvdeploy.cloud.local.store import DirectoryStore
 from osvdeploy.context import Context
 from osvdeploy.errors import LedgerError
 
@@ -124,14 +124,14 @@ def test_a_file_is_no_ledger(tmp_path: Path) -> None:
 
 def test_a_place_that_could_not_be_written_is_told_without_writing(tmp_path: Path) -> None:
     """Whatever of the path is missing could be made; a file in its way could not."""
-    refuse_unwritable(tmp_path / "ledger" / "hello" / "production")
+    DirectoryStore(tmp_path / "ledger").refuse_unwritable(CTX, "hello/production")
     assert names(tmp_path) == set()
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(LedgerError, match=f"{tmp_path}/taken: not a directory"):
-        refuse_unwritable(tmp_path / "taken" / "hello")
+        DirectoryStore(tmp_path / "taken").refuse_unwritable(CTX, "hello")
     # Linux gives a process's own folder in /proc nobody the right to write, root included.
     with pytest.raises(LedgerError, match="/proc"):
-        refuse_unwritable(Path("/proc/self/ledger"))
+        DirectoryStore("/proc/self/ledger").refuse_unwritable(CTX, "hello")
 
 
 def test_a_root_that_is_not_there_is_empty(tmp_path: Path) -> None:

@@ -1,0 +1,33 @@
+"""What every object store does with a large object, whatever it is stored in: cut it, and agree about what is there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from osvdeploy.cloud.interfaces import ObjectSource, StoredObject
+from osvdeploy.errors import ObjectTaken
+
+
+def cut(pieces: Iterable[bytes], size: Callable[[int], int]) -> Iterator[bytes]:
+    """The same bytes in parts: part ``number``, from 1 on, of ``size(number)`` bytes, the last of what remains."""
+    number, gathered, held = 1, list[bytes](), 0
+    for piece in pieces:
+        view = memoryview(piece)
+        while held + len(view) >= (wanted := size(number)):
+            gathered.append(bytes(view[: wanted - held]))
+            view = view[wanted - held :]
+            yield b"".join(gathered)
+            number, gathered, held = number + 1, [], 0
+        if view:
+            gathered.append(bytes(view))
+            held += len(view)
+    if held:
+        yield b"".join(gathered)
+
+
+def agreed(address: str, there: StoredObject, source: ObjectSource) -> StoredObject:
+    """The object that stands where a source was to be put. Raises :class:`~osvdeploy.errors.ObjectTaken` where it is
+    another."""
+    if there.digest != source.digest:
+        raise ObjectTaken(f"{address}/{there.key}", held=there.digest, ours=source.digest)
+    return there

@@ -1,0 +1,35 @@
+"""Google, as the sandbox simulates it, delivered in process and in virtual time."""
+
+from __future__ import annotations
+
+import requests
+
+from osvdeploy.cloud.gcp.objects import GcsStore
+from osvdeploy.cloud.gcp.session import Gcp
+from osvdeploy.context import Clock, Context, VirtualClock
+from osvdeploy.sandbox.core import Sandbox
+from osvdeploy.sandbox.google.inprocess import connect
+from osvdeploy.sandbox.runners.inline import InlineRunner
+
+PROJECT = "sandbox"
+STORAGE = "https://storage.googleapis.com"
+
+
+class GcpSandbox:
+    """A new project with a bucket, ``acme``, and sessions that reach it."""
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self.clock = clock or VirtualClock()
+        self.ctx = Context(clock=self.clock)
+        self.sandbox = Sandbox(runner=InlineRunner())
+        url = f"{STORAGE}/storage/v1/b?project={PROJECT}"
+        assert self.session().post(url, json={"name": "acme", "location": "EUROPE-WEST1"}).status_code == 200
+
+    def session(self) -> requests.Session:
+        return connect(self.sandbox, self.clock)
+
+    def gcp(self) -> Gcp:
+        return Gcp(PROJECT, storage=STORAGE, session=self.session())
+
+    def store(self, address: str = "gs://acme") -> GcsStore:
+        return GcsStore(address, self.gcp())

@@ -1,0 +1,198 @@
+"""Large objects, by processes that are killed: what the next one sends, and that nothing half-made is an object."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from osvdeploy.cloud.aws.objects import S3Store
+from osvdeploy.cloud.interfaces import ObjectStore
+from osvdeploy.cloud.local.store import DirectoryStore
+from osvdeploy.cloud.memory import MemoryStore
+from osvdeploy.context import Context
+from osvdeploy.sandbox.control import ACCESS_KEY, SECRET_KEY
+from osvdeploy.sandbox.core import Moment, Sandbox
+from osvdeploy.sandbox.http import Shell
+from osvdeploy.sandbox.runners.inline import InlineRunner
+from osvdeploy.sandbox.wire import Call
+from osvdeploy.sizes import MIB
+from tests.contract.aws_place import REGION, AwsSandbox
+from tests.faults.venues import Killed
+from tests.sources import Made
+
+pytestmark = pytest.mark.slow
+
+SIZE = 11 * MIB
+CTX = Context()
+
+
+# ------------------------------------------------------------------------------------------------ at every single call
+
+
+class Memory:
+    """The memory fake; each part is a call."""
+
+    source = Made("a", 200_000)
+
+    def __init__(self) -> None:
+        self.store = MemoryStore()
+
+    def connect(self, kill: int | None, after: bool) -> ObjectStore:
+        self.store.calls.clear()
+        if kill is not None:
+            self.store.calls.fail("*", Killed(), at=kill, after=after)
+            self.store.calls.fail("*", Killed(), at=kill + 1, times=1_000_000)
+        return self.store
+
+    @property
+    def calls(self) -> int:
+        return len(self.store.calls.calls)
+
+
+class S3:
+    """S3 in the sandbox: each request is a call."""
+
+    source = Made("a", SIZE)
+
+    def __init__(self) -> None:
+        self.account = AwsSandbox()
+        s3 = self.account.session().client("s3")
+        s3.create_bucket(Bucket="acme", CreateBucketConfiguration={"LocationConstraint": REGION})
+        self.calls = 0
+
+    def connect(self, kill: int | None, after: bool) -> ObjectStore:
+        first = self.calls
+
+        def hook(moment: Moment, call: Call) -> None:
+            if moment is Moment.BEFORE:
+                self.calls += 1
+            number = self.calls - first
+            if kill is not None and (number > kill or (number == kill and (moment is Moment.AFTER) == after)):
+                raise Killed
+
+        self.account.sandbox.hook = hook
+        return S3Store("s3://acme", self.account.session())
+
+
+@pytest.mark.parametrize("kind", [Memory, S3])
+@pytest.mark.parametrize("after", [False, True])
+def test_killed_at_any_call(kind: type[Memory] | type[S3], after: bool) -> None:
+    """Whichever call is a process's last, there is a whole object or none, and the next process makes it whole; at most
+    an upload without a single part of the object is left over."""
+    counting = kind()
+    counting.connect(None, False).put_file(CTX, "a", kind.source)
+    before = counting.calls
+    for number in range(1, before + 1):
+        place = kind()
+        with pytest.raises(Killed):
+            place.connect(number, after).put_file(CTX, "a", kind.source)
+        store = place.connect(None, False)
+        there = store.find(CTX, "a")
+        assert there is None or there.size == kind.source.length
+
+        store.put_file(CTX, "a", kind.source)
+
+        assert store.get(CTX, "a") == kind.source.content
+        for left in store.unfinished(CTX, ""):
+            store.abort(CTX, left)
+        assert store.get(CTX, "a") == kind.source.content
+
+
+# ----------------------------------------------------------------------------------------------------- a real kill -9
+
+
+WRITER = """
+import sys
+from osvdeploy.api import open_store
+from osvdeploy.context import Context
+from tests.sources import Made
+
+def wait(at):
+    # Where the test says, until it kills us.
+    if at >= int(sys.argv[2]):
+        print("here", flush=True)
+        sys.stdin.read()
+
+open_store(sys.argv[1]).put_file(Context(), "disks/a", Made("a", int(sys.argv[3]), piece=1 << 20, before=wait))
+"""
+
+
+def killed_at(address: str, offset: int, size: int, environment: dict[str, str]) -> None:
+    """Let a process put a file until it has read ``offset`` bytes, and kill it."""
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITER, address, str(offset), str(size)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, **environment},
+    )
+    assert writer.stdin is not None and writer.stdout is not None
+    assert writer.stdout.readline() == b"here\n"
+    writer.send_signal(signal.SIGKILL)
+    writer.wait()
+    writer.stdin.close()
+    writer.stdout.close()
+
+
+def test_a_directory_goes_on_after_a_kill(tmp_path: Path) -> None:
+    """The file that was begun is finished: what was in it stays where it stood."""
+    size = 40 * MIB
+    killed_at(str(tmp_path), 20 * MIB, size, {})
+    store = DirectoryStore(tmp_path)
+    assert store.find(CTX, "disks/a") is None
+    [left] = store.unfinished(CTX, "")
+    partial = tmp_path / "disks" / ".files" / "a" / left.id
+    written, file = partial.stat().st_size, partial.stat().st_ino
+    assert 0 < written < size
+
+    store.put_file(CTX, "disks/a", Made("a", size))
+
+    assert store.get(CTX, "disks/a") == Made("a", size).content
+    assert (tmp_path / "disks" / "a").stat().st_ino == file
+
+
+@pytest.fixture
+def shell() -> Iterator[Shell]:
+    shell = Shell(Sandbox(runner=InlineRunner(), speed=1000.0))
+    shell.start()
+    yield shell
+    shell.stop()
+
+
+def test_s3_goes_on_after_a_kill(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over real sockets: the next run, in another process, sends the parts that are missing and no other."""
+    environment = {
+        "AWS_ENDPOINT_URL": shell.url,
+        "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+        # Another region than the bucket's: its own is found, also where S3 is at an address of the user's.
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "NO_PROXY": "127.0.0.1",
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    import boto3
+
+    client = boto3.Session(region_name="eu-west-1").client("s3")
+    client.create_bucket(Bucket="acme", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    size = 43 * MIB
+    killed_at("s3://acme/releases", 33 * MIB, size, environment)
+    done = [call.operation for call in shell.sandbox.calls()].count("UploadPart") - 1
+    before = len(shell.sandbox.calls())
+    assert done > 0
+
+    store = S3Store("s3://acme/releases")
+    store.put_file(CTX, "disks/a", Made("a", size))
+
+    sent = [call.operation for call in shell.sandbox.calls(before)].count("UploadPart")
+    # Of nine parts; what was in flight when it was killed may have arrived all the same.
+    assert sent <= 9 - done
+    assert store.get(CTX, "disks/a") == Made("a", size).content
+    assert store.unfinished(CTX, "") == []
+    client.close()
