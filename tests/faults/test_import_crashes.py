@@ -5,6 +5,7 @@ Killed: the next run converges, with nothing remembered on this machine, and wha
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.slow
 
 @dataclass
 class Run:
-    """Publishes one image through a store and one release on it, as one command of a user does."""
+    """Publishes one image through a store, as one command of a user does."""
 
     folder: Path
     venue: Venue
@@ -32,9 +33,11 @@ class Run:
 
     def __post_init__(self) -> None:
         self.raw = raw_disk(self.folder / "disk.raw", blocks=3, block=self.venue.block_size)
+        # Of its own: another venue's would speak of uploads that this one does not know.
+        self.state = Path(tempfile.mkdtemp(dir=self.folder))
 
     def image(self, cloud: Cloud, *, directly: bool = False) -> str | None:
-        journal = Journal(self.folder / "state")
+        journal = Journal(self.state)
         through = None if directly else self.venue.through(cloud)
         made = publish_image(
             self.venue.ctx,
@@ -50,25 +53,18 @@ class Run:
 
     def __call__(self, cloud: Cloud) -> None:
         self.image(cloud)
-        image = cloud.images.find(self.venue.ctx, f"orders-{self.version}")
-        assert image is not None
-        release_on(self.venue, self.raw, image, cloud, Journal(self.folder / "state"))
 
     def check(self) -> None:
-        """One disk and one image of each, every byte that is read where it belongs, and nothing on its way any more."""
+        """One disk and one image, every byte that is read where it belongs."""
         cloud, ctx = self.venue.connect(), self.venue.ctx
-        disks = {disk.name: disk for disk in cloud.snapshots.owned(ctx, {})}
-        images = {image.name: image for image in cloud.images.owned(ctx, {})}
-        assert len(cloud.snapshots.owned(ctx, {})) == len(cloud.images.owned(ctx, {})) == 2
-        assert set(disks) == set(images) == {"orders-1.0.0", RELEASE}
-        assert images["orders-1.0.0"].disk == disks["orders-1.0.0"].id
-        blocks = self.venue.read(disks["orders-1.0.0"].id)
+        [disk], [image] = cloud.snapshots.owned(ctx, {}), cloud.images.owned(ctx, {})
+        assert disk.name == image.name == "orders-1.0.0"
+        assert image.disk == disk.id
+        blocks = self.venue.read(disk.id)
         with self.raw.path.open("rb") as file:
             for extent in self.raw.read:
                 file.seek(extent.start)
                 assert self.bytes_of(blocks, extent) == file.read(extent.end - extent.start)
-        release = self.venue.read(disks[RELEASE].id)
-        assert {index for index in release.keys() | blocks.keys() if release.get(index) != blocks.get(index)} == {0}
 
     def bytes_of(self, blocks: dict[int, bytes], extent: Extent) -> bytes:
         """What a disk reads as, where absent blocks are zeros."""
@@ -126,12 +122,28 @@ def test_refused_at_any_call(tmp_path: Path, kind: str) -> None:
             run(venue.connect(refuse=number))
         except Refused as refused:
             assert "not allowed" in str(refused)
-            assert run.left() in (0, 2)
+            assert run.left() == 0
             imports = venue.through(venue.connect()).imports
             assert len(run.on_its_way()) == len(imports.reading(venue.ctx))
             run(venue.connect())
             assert run.on_its_way() == []
         run.check()
+
+
+@pytest.mark.parametrize("kind", venues)
+def test_a_release_is_one_block_on_an_imported_disk(tmp_path: Path, kind: str) -> None:
+    """By the same call as on one that went up in blocks."""
+    venue = venues[kind]()
+    run = Run(tmp_path, venue)
+    cloud = venue.connect()
+    run.image(cloud)
+    image = cloud.images.find(venue.ctx, "orders-1.0.0")
+    assert image is not None and image.disk is not None
+    release_on(venue, run.raw, image, cloud, Journal(run.state))
+    made = cloud.images.find(venue.ctx, RELEASE)
+    assert made is not None and made.disk is not None
+    below, above = venue.read(image.disk), venue.read(made.disk)
+    assert {index for index in below.keys() | above.keys() if below.get(index) != above.get(index)} == {0}
 
 
 @pytest.mark.parametrize("kind", venues)
