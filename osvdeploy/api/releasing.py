@@ -64,15 +64,16 @@ def _publish(ctx: Context, loaded: LoadedSpec, built: BuildResult, cloud: Cloud)
     from osvdeploy.publish.journal import Journal
     from osvdeploy.publish.publisher import publish_image
 
-    spec = loaded.spec
+    spec, aws = loaded.spec, loaded.spec.publish.aws
     return publish_image(
         ctx,
         built.image,
         app=spec.name,
         version=spec.version,
-        tags=dict(spec.publish.aws.tags) if spec.publish.aws else {},
+        tags=dict(aws.tags) if aws else {},
         cloud=cloud,
         journal=Journal.of_user(),
+        through=wiring.through_store(cloud, aws.bucket if aws else None),
     )
 
 

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from osvdeploy.api import wiring
 from osvdeploy.api.declared import Service
 from osvdeploy.context import Context
-from osvdeploy.errors import CloudError, UsageError
-from osvdeploy.events import Note
+from osvdeploy.errors import CloudError, Refused, UsageError
+from osvdeploy.events import Note, Warned
 
 if TYPE_CHECKING:
-    from osvdeploy.cloud.interfaces import Cloud, ReleaseId, Slot, TargetHealth
+    from osvdeploy.cloud.interfaces import Cloud, CloudImage, ReleaseId, Slot, TargetHealth, UploadedDisk
     from osvdeploy.rollout.ledger import Head, Ledger
     from osvdeploy.rollout.manager import Rollout
     from osvdeploy.rollout.model import Run
     from osvdeploy.rollout.releases import Release
-    from osvdeploy.rollout.retention import Garbage
+    from osvdeploy.rollout.retention import Garbage, OnItsWay
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,10 +207,11 @@ def destroy(ctx: Context, service: Service) -> Head:
     return wiring.manager(ctx, service, head).destroy(ctx)
 
 
-def gc(ctx: Context, service: Service, *, keep: int = 10, dry_run: bool = False) -> Garbage:
+def gc(ctx: Context, service: Service, *, keep: int = 10, dry_run: bool = False, bucket: str | None = None) -> Garbage:
     """Find, and unless ``dry_run`` remove, what no release of the service needs. Returns what was found.
 
-    Looks once more under the lease, so that nothing a deploy has just begun to need is taken.
+    Disks that passed through a bucket name it, and what was left there of the app's is looked for; ``bucket`` is one
+    more to look into. Looks once more under the lease, so that nothing a deploy has just begun to need is taken.
     """
     from osvdeploy.rollout import lease
 
@@ -220,9 +221,9 @@ def gc(ctx: Context, service: Service, *, keep: int = 10, dry_run: bool = False)
     cloud = wiring.connect(ctx, head.place.cloud, head.place.region)
     ledger = wiring.open_ledger(service)
     if dry_run:
-        return _find_garbage(ctx, ledger, cloud, head, keep)
+        return _find_garbage(ctx, ledger, cloud, head, keep, bucket)
     with lease.held(ctx, ledger, "gc") as held:
-        garbage = _find_garbage(ctx, ledger, cloud, held.head, keep)
+        garbage = _find_garbage(ctx, ledger, cloud, held.head, keep, bucket)
         gone = {name for name, _ in garbage.groups}
         slots = {slot: record for slot, record in held.head.slots.items() if record.group not in gone}
         if slots != held.head.slots:
@@ -242,10 +243,47 @@ def gc(ctx: Context, service: Service, *, keep: int = 10, dry_run: bool = False)
             ctx.report(Note(f"removing disk {disk.name} ({disk.id}): {why}"))
             cloud.snapshots.delete(ctx, disk.id)
             held.renew(ctx)
+        for address, stored, why in garbage.objects:
+            ctx.report(Note(f"removing {address}/{stored.key}: {why}"))
+            wiring.open_store(address).delete(ctx, stored.key)
+            held.renew(ctx)
+        for address, upload, why in garbage.uploads:
+            ctx.report(Note(f"removing what was sent of {address}/{upload.key}: {why}"))
+            wiring.open_store(address).abort(ctx, upload)
+            held.renew(ctx)
     return garbage
 
 
-def _find_garbage(ctx: Context, ledger: Ledger, cloud: Cloud, head: Head, keep: int) -> Garbage:
+def _on_its_way(
+    ctx: Context, cloud: Cloud, app: str, things: Sequence[CloudImage | UploadedDisk], bucket: str | None
+) -> list[OnItsWay]:
+    """What is left of the app's disks in the stores that they passed through."""
+    from osvdeploy.cloud import tags
+    from osvdeploy.publish.importing import folder_of
+    from osvdeploy.rollout.retention import OnItsWay
+
+    addresses = {thing.tags[tags.STORE] for thing in things if tags.STORE in thing.tags}
+    if bucket is not None:
+        addresses.add(wiring.image_store(bucket))
+    if not addresses or cloud.imports is None:
+        return []
+    reading, folder, found = cloud.imports.reading(ctx), folder_of(app), []
+    for address in sorted(addresses):
+        store = wiring.open_store(address)
+        try:
+            stored = [store.find(ctx, key) for key in store.keys(ctx, folder)]
+            uploads = store.unfinished(ctx, folder)
+        except Refused as error:
+            # A bucket of old: the rest is cleaned all the same.
+            ctx.report(Warned(f"cannot look for what was left in {address}: {error}", hint=error.hint))
+            continue
+        found.append(OnItsWay(address, [each for each in stored if each is not None], uploads, reading))
+    return found
+
+
+def _find_garbage(
+    ctx: Context, ledger: Ledger, cloud: Cloud, head: Head, keep: int, bucket: str | None = None
+) -> Garbage:
     from osvdeploy.cloud import tags
     from osvdeploy.rollout.releases import group_name
     from osvdeploy.rollout.retention import find_garbage
@@ -254,6 +292,8 @@ def _find_garbage(ctx: Context, ledger: Ledger, cloud: Cloud, head: Head, keep: 
     weights: Mapping[Slot, int] = {}
     if head.place is not None and not head.destroyed:
         weights = cloud.router.observe(ctx, head.place.route).weights or {}
+    images = cloud.images.owned(ctx, {tags.APP: ledger.app})
+    disks = cloud.snapshots.owned(ctx, {tags.APP: ledger.app})
     return find_garbage(
         head,
         releases,
@@ -262,7 +302,8 @@ def _find_garbage(ctx: Context, ledger: Ledger, cloud: Cloud, head: Head, keep: 
         groups=cloud.groups.owned(ctx, {tags.SERVICE: head.service}),
         templates=cloud.groups.templates(ctx, {tags.SERVICE: head.service}),
         template_of=[(group_name(ledger.service, release), release.id) for release in releases],
-        images=cloud.images.owned(ctx, {tags.APP: ledger.app}),
-        disks=cloud.snapshots.owned(ctx, {tags.APP: ledger.app}),
+        images=images,
+        disks=disks,
         carrying=[slot for slot, weight in weights.items() if weight > 0],
+        stores=_on_its_way(ctx, cloud, ledger.app, [*images, *disks], bucket),
     )

@@ -13,6 +13,7 @@ from osvdeploy.events import CloudCall, Event
 
 if TYPE_CHECKING:
     from osvdeploy.cloud.interfaces import Cloud, ObjectStore, Prober
+    from osvdeploy.publish.importing import ThroughStore
     from osvdeploy.rollout.ledger import Head, Ledger
     from osvdeploy.rollout.manager import RolloutManager
 
@@ -71,6 +72,26 @@ def open_store(address: str) -> ObjectStore:
     from osvdeploy.cloud.local.store import DirectoryStore
 
     return DirectoryStore(Path(address).expanduser())
+
+
+IMAGES = "osvdeploy"
+"""What the keys of disks on their way begin with, in the bucket that they pass through."""
+
+
+def image_store(bucket: str) -> str:
+    """The address in a bucket that disks on their way have."""
+    return f"s3://{bucket}/{IMAGES}"
+
+
+def through_store(cloud: Cloud, bucket: str | None) -> ThroughStore | None:
+    """The way of disks through a bucket of the cloud's, None where none is named."""
+    if bucket is None:
+        return None
+    from osvdeploy.publish.importing import ThroughStore
+
+    if cloud.imports is None:
+        raise UsageError(f"{cloud.kind} makes no disks of objects", hint="leave `via` and `bucket` out")
+    return ThroughStore(open_store(image_store(bucket)), cloud.imports)
 
 
 def open_ledger(service: Service) -> Ledger:

@@ -310,20 +310,19 @@ def gc(
     dry_run: bool,
 ) -> Result:
     """Remove what no release of the service needs any more: images and their disks, templates, machines kept warm
-    past their time. What serves, is warm, pinned or among the newest stays.
+    past their time, and what was left in a bucket that disks pass through. What serves, is warm, pinned or among the
+    newest stays.
 
     Example: osvdeploy gc hello/production --dry-run
     """
     from osvdeploy import api
 
-    if keep is None:
-        keep = (
-            api.load_spec(choice.spec_file, sets=choice.sets).spec.retention.releases
-            if choice.spec_file.exists()
-            else 10
-        )
     chosen = choice.service()
-    found = api.gc(ctx, chosen, keep=keep, dry_run=dry_run)
+    spec = api.load_spec(choice.spec_file, sets=choice.sets).spec if choice.spec_file.exists() else None
+    if keep is None:
+        keep = spec.retention.releases if spec is not None else 10
+    aws = spec.publish.aws if spec is not None and spec.name == chosen.app else None
+    found = api.gc(ctx, chosen, keep=keep, dry_run=dry_run, bucket=aws.bucket if aws is not None else None)
     document = {
         "service": chosen.name,
         "dry_run": dry_run,
@@ -331,17 +330,21 @@ def gc(
         "templates": [{"name": name, "why": why} for name, why in found.templates],
         "images": [{"id": image.id, "name": image.name, "why": why} for image, why in found.images],
         "disks": [{"id": disk.id, "name": disk.name, "why": why} for disk, why in found.disks],
+        "objects": [{"store": store, "key": each.key, "why": why} for store, each, why in found.objects],
+        "uploads": [{"store": store, "key": each.key, "why": why} for store, each, why in found.uploads],
     }
     done = "would go" if dry_run else "gone"
     text = (
         f"{chosen.name}: {len(found.groups)} groups, {len(found.templates)} templates, {len(found.images)} images, "
-        f"{len(found.disks)} disks {done}"
+        f"{len(found.disks)} disks, {len(found.objects)} objects, {len(found.uploads)} unfinished uploads {done}"
     )
     if dry_run:
         # Done for good, each is told as it goes.
         named = [*found.groups, *found.templates]
         named += [(f"{image.name} ({image.id})", why) for image, why in found.images]
         named += [(f"{disk.name} ({disk.id})", why) for disk, why in found.disks]
+        named += [(f"{store}/{each.key}", why) for store, each, why in found.objects]
+        named += [(f"{store}/{upload.key}", why) for store, upload, why in found.uploads]
         text = "\n".join([text, *(f"  {name}: {why}" for name, why in named)])
     return Result(text, document)
 

@@ -135,6 +135,48 @@ class Snapshots(Protocol):
         """All of ours that carry these tags, finished or not (an unfinished one has no other mark)."""
 
 
+@dataclass(frozen=True, slots=True)
+class ImportRequest:
+    """A disk to be made of an object. ``name``, ``digest`` and ``tags`` are the disk's, as in :class:`UploadRequest`;
+    ``location`` is where the object is: its store's address, a slash, its key."""
+
+    name: str
+    digest: Digest
+    tags: Tags
+    location: str
+
+
+class DiskImports(Protocol):
+    """Disks that the place makes by itself of objects, each a VMDK.
+
+    An import is its place's own: it goes on whoever is there to see it, and is found by name and digest. The object
+    must stay until it is over.
+    """
+
+    def refuse_unready(self, ctx: Context, location: str) -> None:
+        """Raise :class:`~osvdeploy.errors.Refused`, with what to do, where objects at ``location`` cannot be imported,
+        as far as asking tells."""
+
+    def find(self, ctx: Context, request: ImportRequest) -> str | None:
+        """The id of the import of this disk that is under way, or done and its disk still there."""
+
+    def start(self, ctx: Context, request: ImportRequest) -> str:
+        """Begin to import; the same request is the same import, whichever process asks, unless that one is dead.
+
+        Raises :class:`~osvdeploy.errors.Refused` without the object.
+        """
+
+    def finish(self, ctx: Context, request: ImportRequest, running: str) -> UploadedDisk:
+        """Wait for an import, and label its disk: from then on :meth:`Snapshots.find` finds it.
+
+        Raises :class:`~osvdeploy.errors.Refused` where the object makes no disk, :class:`~osvdeploy.errors.UploadGone`
+        where the import failed for another reason, or its disk was deleted: another one may work.
+        """
+
+    def reading(self, ctx: Context) -> set[str]:
+        """Locations of the objects that imports of ours are reading now."""
+
+
 # -------------------------------------------------------------------------------------------------------- images
 
 
@@ -555,3 +597,5 @@ class Cloud:
     router: TrafficRouter
     console: Console
     machines: MachineTypes
+    imports: DiskImports | None = None
+    """None where the place makes no disks of objects."""

@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from osvdeploy.cloud.interfaces import ObjectSource, StoredObject
-from osvdeploy.errors import ObjectTaken
+from osvdeploy.errors import (
+    CredentialsMissing,
+    DeadlineExceeded,
+    Interrupted,
+    ObjectTaken,
+    OsvDeployError,
+    Unavailable,
+    UploadGone,
+)
+
+
+def is_refusal(error: OsvDeployError) -> bool:
+    """Whether an upload that ended with this is to be taken away, and not gone on with."""
+    return not isinstance(error, Interrupted | DeadlineExceeded | Unavailable | CredentialsMissing | UploadGone)
 
 
 def cut(pieces: Iterable[bytes], size: Callable[[int], int]) -> Iterator[bytes]:

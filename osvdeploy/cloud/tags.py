@@ -28,6 +28,8 @@ CONFIGURATION = "osvdeploy:configuration"
 """The configuration digest."""
 SLOT = "osvdeploy:slot"
 LEDGER = "osvdeploy:ledger"
+STORE = "osvdeploy:store"
+"""Address of the object store that a disk came through: ``gc`` looks there for what was left."""
 NAME = "Name"
 """What consoles show."""
 

@@ -16,12 +16,13 @@ from osvdeploy.cloud.interfaces import (
     Cloud,
     CloudImage,
     ImageRequest,
+    ImportRequest,
     ReleaseId,
     Tags,
     UploadedDisk,
     UploadRequest,
 )
-from osvdeploy.cloud.tags import DIGEST, image_tags
+from osvdeploy.cloud.tags import DIGEST, STORE, image_tags
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest
 from osvdeploy.errors import (
@@ -40,7 +41,8 @@ from osvdeploy.events import Note, Progress, Warned
 from osvdeploy.osv.cmdline import BootCommand
 from osvdeploy.osv.disk import release_block
 from osvdeploy.osv.image import RawImage
-from osvdeploy.publish.blocks import Outgoing, linear
+from osvdeploy.publish.blocks import Outgoing, linear, needed
+from osvdeploy.publish.importing import ThroughStore, import_disk, key_of
 from osvdeploy.publish.journal import Journal, UploadKey, UploadLog
 from osvdeploy.sizes import GIB
 
@@ -56,8 +58,8 @@ MOST_ATTEMPTS = 20
 class Published:
     """What publishing came to. ``disk`` is the id of the disk under the image.
 
-    ``blocks`` of its blocks are its own (a release has one); this run sent ``blocks_sent`` of them. ``reused`` says
-    that the image was there already, and nothing was done.
+    ``blocks`` of its blocks are its own (a release has one); this run sent ``blocks_sent`` of them, none where the disk
+    went through an object store. ``reused`` says that the image was there already, and nothing was done.
     """
 
     image: CloudImage
@@ -68,9 +70,18 @@ class Published:
 
 
 def publish_image(
-    ctx: Context, raw: RawImage, *, app: str, version: str, tags: Tags, cloud: Cloud, journal: Journal
+    ctx: Context,
+    raw: RawImage,
+    *,
+    app: str,
+    version: str,
+    tags: Tags,
+    cloud: Cloud,
+    journal: Journal,
+    through: ThroughStore | None = None,
 ) -> Published:
-    """Make image ``app-version`` from a raw disk. ``tags`` are the user's own, beside ours.
+    """Make image ``app-version`` from a raw disk. ``tags`` are the user's own, beside ours. The disk goes up block by
+    block, or ``through`` an object store.
 
     Raises :class:`~osvdeploy.errors.ImageNameTaken`, before anything is sent, where the name stands for other bytes.
     """
@@ -81,10 +92,16 @@ def publish_image(
         name=f"{app}-{version}",
         digest=raw.digest,
         size_gib=raw.size // GIB,
-        tags={**tags, **image_tags(app, version, raw.digest)},
+        tags={
+            **tags,
+            **image_tags(app, version, raw.digest),
+            **({STORE: through.store.address} if through is not None else {}),
+        },
         outgoing=lambda stored: Outgoing(raw, block_size, stored),
     )
-    return _publish(ctx, source, cloud, journal)
+    if through is None:
+        return _publish(ctx, source, cloud, partial(_disk, ctx, source, cloud, journal))
+    return _publish(ctx, source, cloud, partial(_imported, ctx, source, cloud, raw, key_of(app, raw.digest), through))
 
 
 def publish_release(
@@ -117,7 +134,7 @@ def publish_release(
         outgoing=lambda stored: _OneBlock(Block(0, content, hashlib.sha256(content).digest()), stored),
         parent=image,
     )
-    return _publish(ctx, source, cloud, journal)
+    return _publish(ctx, source, cloud, partial(_disk, ctx, source, cloud, journal))
 
 
 # ---------------------------------------------------------------------------------------------------------- verbs
@@ -162,7 +179,7 @@ class _Count:
     sent: int = 0
 
 
-def _publish(ctx: Context, source: _Source, cloud: Cloud, journal: Journal) -> Published:
+def _publish(ctx: Context, source: _Source, cloud: Cloud, bring: Callable[[_Count, _Undo], UploadedDisk]) -> Published:
     there = cloud.images.find(ctx, source.name)
     if there is not None:
         _same_digest(source, there.digest)
@@ -171,7 +188,7 @@ def _publish(ctx: Context, source: _Source, cloud: Cloud, journal: Journal) -> P
     count = _Count()
     undo = _Undo(ctx)
     try:
-        disk = _disk(ctx, source, cloud, journal, count, undo)
+        disk = bring(count, undo)
         image = _register(ctx, source, cloud, disk, undo)
     except KEPT_ON:
         raise
@@ -203,6 +220,31 @@ def _disk(ctx: Context, source: _Source, cloud: Cloud, journal: Journal, count: 
                 raise
             ctx.report(Note(f"{error}; starting again"))
             attempt += 1
+
+
+def _imported(
+    ctx: Context,
+    source: _Source,
+    cloud: Cloud,
+    raw: RawImage,
+    key: str,
+    through: ThroughStore,
+    count: _Count,
+    undo: _Undo,
+) -> UploadedDisk:
+    """The finished disk of that name, brought through an object store if need be."""
+    count.blocks = len(needed(raw.read, cloud.snapshots.block_size))
+    there = cloud.snapshots.find(ctx, source.name)
+    if there is not None:
+        _same_digest(source, there.digest)
+        ctx.report(Note(f"disk {there.name} was brought before: {there.id}"))
+        # A run that died between the two left it.
+        _trying(ctx, "object", lambda: through.store.delete(ctx, key))
+        return there
+    request = ImportRequest(source.name, source.digest, source.tags, f"{through.store.address}/{key}")
+    disk = import_disk(ctx, through, raw, request, key, undo.on_refusal)
+    undo.on_refusal("disk", lambda: cloud.snapshots.delete(ctx, disk.id))
+    return disk
 
 
 def _upload(

@@ -11,23 +11,45 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from osvdeploy.cloud import tags
-from osvdeploy.cloud.interfaces import CloudImage, GroupState, ReleaseId, Slot, UploadedDisk
+from osvdeploy.cloud.interfaces import (
+    CloudImage,
+    GroupState,
+    ReleaseId,
+    Slot,
+    StoredObject,
+    UnfinishedObject,
+    UploadedDisk,
+)
 from osvdeploy.rollout.ledger import Head
 from osvdeploy.rollout.releases import Release
 
 
 @dataclass(frozen=True, slots=True)
+class OnItsWay:
+    """What an object store holds of disks that pass through it. ``address`` is the store's; ``reading`` are the
+    locations (address, slash, key) that imports are reading now."""
+
+    address: str
+    objects: Sequence[StoredObject]
+    uploads: Sequence[UnfinishedObject]
+    reading: Collection[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Garbage:
-    """What can go, and why each can. Groups first, then templates, images, disks: each may need the ones after it."""
+    """What can go, and why each can. Groups first, then templates, images, disks: each may need the ones after it.
+    ``objects`` and ``uploads`` are each with the address of their store."""
 
     groups: tuple[tuple[str, str], ...]
     templates: tuple[tuple[str, str], ...]
     images: tuple[tuple[CloudImage, str], ...]
     disks: tuple[tuple[UploadedDisk, str], ...]
+    objects: tuple[tuple[str, StoredObject, str], ...] = ()
+    uploads: tuple[tuple[str, UnfinishedObject, str], ...] = ()
 
     @property
     def empty(self) -> bool:
-        return not (self.groups or self.templates or self.images or self.disks)
+        return not (self.groups or self.templates or self.images or self.disks or self.objects or self.uploads)
 
 
 def needed_releases(head: Head, keep: int, now: datetime) -> set[ReleaseId]:
@@ -60,13 +82,14 @@ def find_garbage(
     images: Sequence[CloudImage],
     disks: Sequence[UploadedDisk],
     carrying: Collection[Slot] = (),
+    stores: Sequence[OnItsWay] = (),
 ) -> Garbage:
     """What of the service's (and the app's) things nobody needs.
 
     ``carrying`` are the slots with a weight above 0: what stands there is never garbage, whatever the ledger says.
 
     ``groups`` and ``templates`` are the service's own; ``template_of`` pairs template names with releases; ``images``
-    and ``disks`` are the app's, of every environment.
+    and ``disks`` are the app's, of every environment; so is what ``stores`` hold.
     """
     needed = needed_releases(head, keep, now)
     service = head.service
@@ -109,15 +132,36 @@ def find_garbage(
             dead_disks.append((disk, why))
         elif _orphaned(disk, service, now):
             dead_disks.append((disk, "an upload that no image was made of"))
-    return Garbage(tuple(dead_groups), tuple(dead_templates), tuple(dead_images), tuple(dead_disks))
+    return Garbage(
+        tuple(dead_groups),
+        tuple(dead_templates),
+        tuple(dead_images),
+        tuple(dead_disks),
+        objects=tuple(
+            (store.address, each, "no import is reading it")
+            for store in stores
+            for each in store.objects
+            if f"{store.address}/{each.key}" not in store.reading and _age(each.created, now) > _YOUNG
+        ),
+        uploads=tuple(
+            (store.address, each, "an upload that nobody went on with")
+            for store in stores
+            for each in store.uploads
+            if _age(each.begun, now) > _UPLOAD_DAY
+        ),
+    )
 
 
 _YOUNG = 3600.0
-"""An image or disk this new may be of a deploy that has not come to its run yet."""
+"""An image, disk or object this new may be of a deploy that has not come to its run yet."""
+
+
+def _age(since: datetime, now: datetime) -> float:
+    return (now - since).total_seconds()
 
 
 def _young(thing: CloudImage | UploadedDisk, now: datetime) -> bool:
-    return thing.created is not None and (now - thing.created).total_seconds() < _YOUNG
+    return thing.created is not None and _age(thing.created, now) < _YOUNG
 
 
 _UPLOAD_DAY = 24 * 3600.0
@@ -127,7 +171,7 @@ _UPLOAD_DAY = 24 * 3600.0
 def _orphaned(disk: UploadedDisk, service: str, now: datetime) -> bool:
     if disk.tags.get(tags.SERVICE, service) != service or disk.created is None:
         return False
-    return (now - disk.created).total_seconds() > _UPLOAD_DAY
+    return _age(disk.created, now) > _UPLOAD_DAY
 
 
 def _standing(head: Head, now: datetime) -> set[ReleaseId]:

@@ -71,6 +71,7 @@ _NO_HOLDINGS = (
     "autoscaling.member",
     "elbv2.in-force",
     "elbv2.target",
+    "import-snapshot-task",
     "s3.part/",
     "block/",
     "count",

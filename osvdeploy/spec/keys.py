@@ -11,14 +11,12 @@ from osvdeploy.spec.model import Spec
 Path = tuple[str | int, ...]
 
 _STEPS = "this version shifts all traffic at once, by blue-green"
-_EBS = "this version publishes by EBS direct APIs, in the region of the deployment"
+_EBS = "this version publishes to the region of the deployment, without encryption"
 _AWS = 'this version deploys to cloud = "aws" alone'
 
 # Keys of which the documentation of later versions, or of a neighbour, may speak: nearest names would mislead.
 _LATER: Final[dict[tuple[str, ...], str]] = {
     ("publish", "aws", "regions"): _EBS,
-    ("publish", "aws", "via"): _EBS,
-    ("publish", "aws", "bucket"): _EBS,
     ("publish", "aws", "encrypted"): _EBS,
     ("publish", "aws", "share"): _EBS,
     ("publish", "aws", "deprecate-after"): _EBS,

@@ -296,10 +296,25 @@ class Program(_Table):
 class PublishAws(_Table):
     """How images are made on AWS."""
 
+    via: Literal["ebs", "s3"] = Field(
+        default="ebs",
+        description="How the disk gets there: block by block (ebs), or as an object that EC2 imports (s3), slower.",
+    )
+    bucket: Annotated[str, _matches(_BUCKET, 'a bucket such as "acme-images"')] | None = Field(
+        default=None, description="For s3: the bucket it passes through, in the region of the image."
+    )
     # 50 tags are AWS's limit on a resource; ours need some.
     tags: Annotated[
         dict[Annotated[str, AfterValidator(_tag)], Annotated[str, Field(max_length=256)]], Field(max_length=40)
     ] = Field(default_factory=dict, description="Your own tags on snapshots and images.")
+
+    @model_validator(mode="after")
+    def _check(self) -> PublishAws:
+        if self.via == "s3" and self.bucket is None:
+            raise Inside([("bucket", 'via = "s3" needs a bucket that the disk passes through')])
+        if self.via != "s3" and self.bucket is not None:
+            raise Inside([("bucket", f'via = "{self.via}" uses no bucket; leave it out, or set via = "s3"')])
+        return self
 
 
 class Publish(_Table):

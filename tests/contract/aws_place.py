@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from typing import Any
 
 import boto3
@@ -19,6 +20,33 @@ from tests.aws_clients import point_at
 from tests.contract.disks import Place
 
 REGION = "eu-west-1"
+
+TRUST = {
+    "Version": "2012-10-17",
+    "Statement": [
+        {
+            "Effect": "Allow",
+            "Principal": {"Service": "vmie.amazonaws.com"},
+            "Action": "sts:AssumeRole",
+            "Condition": {"StringEquals": {"sts:Externalid": "vmimport"}},
+        }
+    ],
+}
+"""As VM Import's user guide has it."""
+
+
+def permissions(bucket: str) -> dict[str, Any]:
+    """What the guide lets the role do."""
+    reads = ["s3:GetBucketLocation", "s3:GetObject", "s3:ListBucket"]
+    makes = ["ec2:ModifySnapshotAttribute", "ec2:CopySnapshot", "ec2:RegisterImage", "ec2:Describe*"]
+    resources = [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]
+    return {
+        "Version": "2012-10-17",
+        "Statement": [
+            {"Effect": "Allow", "Action": reads, "Resource": resources},
+            {"Effect": "Allow", "Action": makes, "Resource": "*"},
+        ],
+    }
 
 
 class AwsSandbox:
@@ -37,6 +65,14 @@ class AwsSandbox:
         if isinstance(self.clock, VirtualClock):
             return point_at(self.sandbox, self.clock)
         return Aws(REGION, self.session())
+
+    def set_up_imports(self, bucket: str) -> None:
+        """Make a bucket, and the role by which EC2 imports from it."""
+        session = self.session()
+        session.client("s3").create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
+        iam = session.client("iam")
+        iam.create_role(RoleName="vmimport", AssumeRolePolicyDocument=json.dumps(TRUST))
+        iam.put_role_policy(RoleName="vmimport", PolicyName="vmimport", PolicyDocument=json.dumps(permissions(bucket)))
 
     def read(self, disk: str) -> dict[int, bytes]:
         """All blocks that read back from a snapshot, its ancestors' included."""

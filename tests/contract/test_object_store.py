@@ -301,9 +301,10 @@ def test_aborting_may_be_repeated_and_leaves_objects_alone(store: ObjectStore) -
 
 
 def test_a_source_that_fails_makes_no_object(store: ObjectStore) -> None:
-    """Whatever the source raises comes out, and there is nothing under the key."""
+    """Whatever the source raises comes out, and there is nothing under the key, nor anything to go on with."""
     with pytest.raises(SourceChanged):
         store.put_file(CTX, "a", Made("a", LARGE, before=Stops(LARGE - MIB, SourceChanged("was cut short"))))
+    assert store.unfinished(CTX, "") == []
     assert store.find(CTX, "a") is None
     assert store.put_file(CTX, "a", Made("a", LARGE)).size == LARGE
 

@@ -13,21 +13,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from osvdeploy.cloud.interfaces import Cloud, ReleaseId
-from osvdeploy.cloud.tags import release_tags, service_tags
-from osvdeploy.digests import sha256
+from osvdeploy.cloud.interfaces import Cloud
 from osvdeploy.errors import Refused
-from osvdeploy.osv.cmdline import BootCommand
-from osvdeploy.publish.blocks import first_block
 from osvdeploy.publish.journal import Journal
-from osvdeploy.publish.publisher import publish_image, publish_release
+from osvdeploy.publish.publisher import publish_image
+from tests.faults.orders import RELEASE, release_on
 from tests.faults.venues import Killed, Venue, venues
-from tests.publish.disk import BOOT, raw_disk
+from tests.publish.disk import raw_disk
 
 pytestmark = pytest.mark.slow
-
-DIGEST = sha256(b"release")
-RELEASE = ReleaseId(f"orders-1.0.0-{DIGEST[:8]}")
 
 
 @dataclass
@@ -43,24 +37,7 @@ class Run:
     def __call__(self, cloud: Cloud, state: str = "state") -> None:
         ctx, journal = self.venue.ctx, Journal(self.folder / state)
         image = publish_image(ctx, self.raw, app="orders", version="1.0.0", tags={}, cloud=cloud, journal=journal).image
-        publish_release(
-            ctx,
-            image,
-            block0=first_block(self.raw, self.venue.block_size),
-            boot=BootCommand(BOOT.options, (*BOOT.environment, ("LEVEL", "debug")), BOOT.words),
-            release=RELEASE,
-            digest=DIGEST,
-            tags=release_tags(
-                service_tags("orders", "orders/production", "/ledger"),
-                release=RELEASE,
-                version="1.0.0",
-                image=self.raw.digest,
-                configuration=sha256(b"configuration"),
-                digest=DIGEST,
-            ),
-            cloud=cloud,
-            journal=journal,
-        )
+        release_on(self.venue, self.raw, image, cloud, journal)
 
     def check(self) -> None:
         """One disk and one image of each, and every byte where it belongs."""

@@ -9,10 +9,12 @@ from typing import Protocol
 from botocore.exceptions import ClientError
 
 from osvdeploy.cloud import aws
+from osvdeploy.cloud.aws.objects import S3Store
 from osvdeploy.cloud.interfaces import Cloud
 from osvdeploy.cloud.memory import MemoryCloud
 from osvdeploy.context import Context, VirtualClock
 from osvdeploy.errors import Refused
+from osvdeploy.publish.importing import ThroughStore
 from osvdeploy.sandbox.core import Moment
 from osvdeploy.sandbox.wire import Call
 from osvdeploy.sizes import KIB
@@ -36,6 +38,9 @@ class Venue(Protocol):
     def connect(self, *, kill: int | None = None, after: bool = False, refuse: int | None = None) -> Cloud:
         """A new process's connection. Its ``kill``-th call raises Killed, before or ``after`` it took effect, as does
         every later one; its ``refuse``-th call is refused with "not allowed"."""
+
+    def through(self, cloud: Cloud) -> ThroughStore:
+        """The way of disks through a bucket, for the process that has this connection."""
 
     def read(self, disk: str) -> dict[int, bytes]:
         """All blocks that read back from a disk."""
@@ -63,6 +68,9 @@ class MemoryVenue:
             self._memory.faults.fail("*", Refused("not allowed"), at=refuse)
         return replace(self._memory.cloud)
 
+    def through(self, cloud: Cloud) -> ThroughStore:
+        return ThroughStore(self._memory.store, self._memory.imports)
+
     def read(self, disk: str) -> dict[int, bytes]:
         return self._memory.snapshots.blocks(disk)
 
@@ -74,6 +82,7 @@ class AwsVenue:
 
     def __init__(self) -> None:
         self._account = AwsSandbox()
+        self._account.set_up_imports("acme-images")
         self.ctx = self._account.ctx
         self.calls = 0
 
@@ -91,6 +100,10 @@ class AwsVenue:
 
         self._account.sandbox.hook = hook
         return aws.connect(self.ctx, REGION, self._account.session())
+
+    def through(self, cloud: Cloud) -> ThroughStore:
+        assert cloud.imports is not None
+        return ThroughStore(S3Store("s3://acme-images/osvdeploy", self._account.session()), cloud.imports)
 
     def read(self, disk: str) -> dict[int, bytes]:
         self._account.sandbox.hook = None

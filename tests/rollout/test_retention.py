@@ -11,11 +11,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from osvdeploy.cloud import tags
-from osvdeploy.cloud.interfaces import CloudImage, GroupState, ReleaseId, Slot, Tags, UploadedDisk
+from osvdeploy.cloud.interfaces import (
+    CloudImage,
+    GroupState,
+    ReleaseId,
+    Slot,
+    StoredObject,
+    Tags,
+    UnfinishedObject,
+    UploadedDisk,
+)
 from osvdeploy.rollout.ledger import Head, Served, SlotRecord
 from osvdeploy.rollout.model import Stage
 from osvdeploy.rollout.releases import Release, group_name
-from osvdeploy.rollout.retention import Garbage, find_garbage, needed_releases
+from osvdeploy.rollout.retention import Garbage, OnItsWay, find_garbage, needed_releases
 from tests.rollout import made
 from tests.rollout.made import NOW, after
 
@@ -323,3 +332,32 @@ def test_what_carries_traffic_is_never_garbage() -> None:
         return found.groups
 
     assert dead([Slot.GREEN]) == () and dead([Slot.BLUE]) != ()
+
+
+# ------------------------------------------------------------------------------------------------ on their way
+
+
+def test_what_was_left_on_its_way_goes() -> None:
+    """An object that no import reads, once it is not somebody's who has just put it; an upload of which nothing was
+    heard for a day. What an import is reading stays, however old."""
+    store = OnItsWay(
+        "s3://acme/osvdeploy",
+        objects=[
+            StoredObject("disks/hello/old.vmdk", 1, None, after(-2 * 3600)),
+            StoredObject("disks/hello/read.vmdk", 1, None, after(-DAY)),
+            StoredObject("disks/hello/new.vmdk", 1, None, after(-60)),
+        ],
+        uploads=[
+            UnfinishedObject("disks/hello/old.vmdk", "1", after(-2 * DAY)),
+            UnfinishedObject("disks/hello/new.vmdk", "2", after(-3600)),
+        ],
+        reading={"s3://acme/osvdeploy/disks/hello/read.vmdk"},
+    )
+    found = find_garbage(
+        head("1.0.0"), [], 0, NOW, groups=[], templates=[], template_of=[], images=[], disks=[], stores=[store]
+    )
+    assert [(address, each.key) for address, each, _ in found.objects] == [
+        ("s3://acme/osvdeploy", "disks/hello/old.vmdk")
+    ]
+    assert [(each.key, each.id) for _, each, _ in found.uploads] == [("disks/hello/old.vmdk", "1")]
+    assert not found.empty

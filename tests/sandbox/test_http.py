@@ -30,8 +30,8 @@ def shell() -> Iterator[Shell]:
     shell.stop()
 
 
-def client(shell: Shell, service: str) -> Any:
-    config = Config(read_timeout=0.3, retries={"mode": "standard", "total_max_attempts": 1}, proxies={})
+def client(shell: Shell, service: str, read_timeout: float = 0.3) -> Any:
+    config = Config(read_timeout=read_timeout, retries={"mode": "standard", "total_max_attempts": 1}, proxies={})
     return boto3.client(
         service,
         region_name="eu-west-1",
@@ -99,7 +99,7 @@ def test_what_is_no_request_of_aws_is_refused(shell: Shell) -> None:
 
 def test_objects_go_over_sockets(shell: Shell) -> None:
     """Bodies that wait for a go-ahead, in chunks, and a HEAD that tells a length without a body."""
-    s3 = client(shell, "s3")
+    s3 = client(shell, "s3", read_timeout=30.0)
     s3.create_bucket(Bucket="acme", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
     content = bytes(range(256)) * 8192
     s3.put_object(Bucket="acme", Key="a", Body=content)

@@ -1,4 +1,4 @@
-"""The ledger in a bucket: the same story, with nothing on anybody's disk."""
+"""The ledger in a bucket: the same story, with nothing on anybody's disk; and what gc finds in one."""
 
 from __future__ import annotations
 
@@ -6,10 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from osvdeploy.api import services, wiring
+from osvdeploy.api.declared import Service
 from osvdeploy.cloud.aws.objects import S3Store
+from osvdeploy.cloud.interfaces import ObjectStore
+from osvdeploy.errors import Interrupted
+from osvdeploy.events import Warned
 from osvdeploy.rollout.ledger import Ledger
 from osvdeploy.rollout.model import Outcome
 from tests.aws_world import BAD, REGION, AwsWorld
+from tests.sources import Made
 
 pytestmark = pytest.mark.slow
 
@@ -45,3 +51,42 @@ def test_blue_green_and_back_by_a_ledger_in_s3(tmp_path: Path) -> None:
     assert not (tmp_path / "ledger").exists()
     puts = [call for call in world.sandbox.calls() if call.operation == "PutObject"]
     assert len(puts) == len(world.sandbox.inventory()["s3.object/acme"])
+
+
+def test_gc_takes_what_was_left_in_a_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The app's own objects and uploads, where its images say they came through, or where the spec does."""
+    world = BucketWorld(tmp_path)
+    assert world.deploy(world.build("1.0.0")).outcome is Outcome.SUCCEEDED
+    here = world.process()
+
+    def opened(address: str) -> ObjectStore:
+        return S3Store(address, world.session)
+
+    monkeypatch.setattr(wiring, "open_store", opened)
+    monkeypatch.setattr(wiring, "connect", lambda *_: here.cloud)
+    store = opened("s3://acme/osvdeploy")
+    for key in ("disks/hello/old.vmdk", "disks/orders/old.vmdk"):
+        store.put_if_absent(here.ctx, key, b"disk")
+
+    def stop(at: int) -> None:
+        if at > 11 << 20:
+            raise Interrupted("killed")
+
+    with pytest.raises(Interrupted):
+        store.put_file(here.ctx, "disks/hello/half.vmdk", Made("half", 12 << 20, before=stop))
+    service = Service("hello", "production", "s3://acme/releases")
+    # Its images came block by block: no bucket is theirs.
+    assert services.gc(here.ctx, service, dry_run=True).empty
+    world.wait(2 * 3600)
+    found = services.gc(here.ctx, service, bucket="acme", dry_run=True)
+    assert [each.key for _, each, _ in found.objects] == ["disks/hello/old.vmdk"]
+    assert found.uploads == ()
+    world.wait(24 * 3600)
+    found = services.gc(here.ctx, service, bucket="acme")
+    assert [each.key for _, each, _ in found.uploads] == ["disks/hello/half.vmdk"]
+    assert list(store.keys(here.ctx, "")) == ["disks/orders/old.vmdk"]
+    assert store.unfinished(here.ctx, "") == []
+    # A bucket that is gone is told of, and ends nothing.
+    told = len(world.recorder.events)
+    assert services.gc(here.ctx, service, bucket="acme-of-old", dry_run=True).objects == ()
+    assert any("acme-of-old" in event.text for event in world.recorder.events[told:] if isinstance(event, Warned))

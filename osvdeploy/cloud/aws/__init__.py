@@ -1,4 +1,4 @@
-"""The ports on AWS: EBS direct, AMIs, Auto Scaling groups, application load balancers.
+"""The ports on AWS: EBS direct, S3, AMIs, Auto Scaling groups, application load balancers.
 
 boto3 is imported, and each service's client made, when it is first used.
 """
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from osvdeploy.cloud.aws.console import Ec2Console
 from osvdeploy.cloud.aws.groups import AutoScalingGroups
 from osvdeploy.cloud.aws.images import AmiRegistry
+from osvdeploy.cloud.aws.imports import SnapshotImports
 from osvdeploy.cloud.aws.machines import Ec2MachineTypes
 from osvdeploy.cloud.aws.router import AlbRouter
 from osvdeploy.cloud.aws.session import Aws
@@ -41,4 +42,5 @@ def connect(ctx: Context, region: str, session: boto3.Session | None = None) -> 
         router=AlbRouter(aws),
         console=Ec2Console(aws),
         machines=Ec2MachineTypes(aws),
+        imports=SnapshotImports(aws),
     )

@@ -31,13 +31,10 @@ from osvdeploy.cloud.aws.session import ATTEMPTS, Aws, default_session
 from osvdeploy.cloud.interfaces import ObjectSource, StoredObject, UnfinishedObject
 from osvdeploy.cloud.keys import check_key
 from osvdeploy.cloud.parallel import in_flight
-from osvdeploy.cloud.parts import agreed, cut
+from osvdeploy.cloud.parts import agreed, cut, is_refusal
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest
 from osvdeploy.errors import (
-    CredentialsMissing,
-    DeadlineExceeded,
-    Interrupted,
     LedgerError,
     NotFound,
     OsvDeployError,
@@ -78,8 +75,6 @@ PUT_PATIENCE = 60.0
 """Seconds for which one part is tried again: S3 slows down who is new to a bucket's prefix."""
 
 FIRST_REGION = "us-east-1"
-
-_KEPT_ON = (Interrupted, DeadlineExceeded, Unavailable, CredentialsMissing, UploadGone)
 
 _ACTIONS = {
     "AbortMultipartUpload": "s3:AbortMultipartUpload",
@@ -279,10 +274,8 @@ class S3Store:
                 if number == MOST_UPLOADS:
                     raise
                 parts = cut(source.pieces(), part_size)
-            except _KEPT_ON:
-                raise
-            except OsvDeployError:
-                if upload.id:
+            except OsvDeployError as error:
+                if upload.id and is_refusal(error):
                     upload.abort(ctx)
                 raise
         raise AssertionError("the last one has raised")
@@ -349,27 +342,35 @@ class S3Store:
             return self._aws
 
     def _found(self, ctx: Context) -> Aws:
-        """Clients of the region that the bucket is in: S3 tells it to everybody, permission or not."""
+        """Clients of the region that the bucket is in."""
         session = self._session or default_session()
         asked = Aws(session.region_name or FIRST_REGION, session)
-        region: str | None = None
-        try:
-            with asked.calling(ctx, self._address):
-                region = asked.s3.head_bucket(Bucket=self.bucket).get("BucketRegion")
-        except NotFound as error:
-            raise Refused(
-                f"{self._address}: there is no bucket {self.bucket}",
-                operation=error.operation,
-                code="NoSuchBucket",
-                hint=f"make it (aws s3 mb s3://{self.bucket}), or name another",
-            ) from error
-        except Refused as error:
-            region = _region_told(error)
-            if region is None:
-                # A refused HEAD says nothing; ask in a way that has an answer.
-                with asked.calling(ctx, self._address):
-                    region = asked.s3.get_bucket_location(Bucket=self.bucket)["LocationConstraint"] or FIRST_REGION
-        return asked if region in (None, asked.region) else asked.elsewhere(str(region))
+        region = region_of(ctx, asked, self.bucket, self._address)
+        return asked if region == asked.region else asked.elsewhere(region)
+
+
+def region_of(ctx: Context, aws: Aws, bucket: str, what: str) -> str:
+    """The region that a bucket is in: S3 tells it to everybody, permission or not. ``what`` is what errors name.
+
+    Raises :class:`~osvdeploy.errors.Refused` where there is no such bucket.
+    """
+    try:
+        with aws.calling(ctx, what):
+            return aws.s3.head_bucket(Bucket=bucket).get("BucketRegion", aws.region)
+    except NotFound as error:
+        raise Refused(
+            f"{what}: there is no bucket {bucket}",
+            operation=error.operation,
+            code="NoSuchBucket",
+            hint=f"make it (aws s3 mb s3://{bucket}), or name another",
+        ) from error
+    except Refused as error:
+        region = _region_told(error)
+        if region is not None:
+            return region
+    # A refused HEAD says nothing; ask in a way that has an answer.
+    with aws.calling(ctx, what):
+        return aws.s3.get_bucket_location(Bucket=bucket)["LocationConstraint"] or FIRST_REGION
 
 
 @dataclass(slots=True)

@@ -111,7 +111,7 @@ class EbsSnapshots:
             filters.append({"Name": "status", "Values": [state]})
         with self._aws.calling(ctx, "disks"):
             pages = self._aws.ec2.get_paginator("describe_snapshots").paginate(OwnerIds=["self"], Filters=filters)
-            return [_disk(snapshot) for page in pages for snapshot in page["Snapshots"]]
+            return [disk_of(snapshot) for page in pages for snapshot in page["Snapshots"]]
 
 
 class _EbsSink:
@@ -149,7 +149,7 @@ class _EbsSink:
             why = snapshot.get("StateMessage") or "it failed or expired"
             raise UploadGone(f"disk {self._name}: the upload {self._id} is of no use any more: {why}")
         if snapshot["State"] == "completed":
-            self._finished = _disk(snapshot)
+            self._finished = disk_of(snapshot)
         return snapshot["State"]
 
     def put(self, ctx: Context, blocks: Iterable[Block], stored: Callable[[int], None]) -> None:
@@ -283,7 +283,7 @@ def _token(request: UploadRequest) -> str:
     return digest_of(facts)
 
 
-def _disk(snapshot: SnapshotTypeDef) -> UploadedDisk:
+def disk_of(snapshot: SnapshotTypeDef) -> UploadedDisk:
     tags = tag_dict(snapshot.get("Tags", []))
     return UploadedDisk(
         id=snapshot["SnapshotId"],

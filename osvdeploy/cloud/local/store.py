@@ -21,10 +21,10 @@ from pathlib import Path
 
 from osvdeploy.cloud.interfaces import ObjectSource, StoredObject, UnfinishedObject
 from osvdeploy.cloud.keys import check_key
-from osvdeploy.cloud.parts import agreed, cut
+from osvdeploy.cloud.parts import agreed, cut, is_refusal
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest
-from osvdeploy.errors import LedgerError
+from osvdeploy.errors import LedgerError, OsvDeployError
 from osvdeploy.events import Progress
 from osvdeploy.sizes import MIB
 
@@ -134,8 +134,13 @@ class DirectoryStore:
             # Who held the lock may have finished it.
             there = self.find(ctx, key)
             if there is None:
-                _fill(ctx, file, key, source)
-                os.fsync(file)
+                try:
+                    _fill(ctx, file, key, source)
+                    os.fsync(file)
+                except (OSError, OsvDeployError) as error:
+                    if isinstance(error, OSError) or is_refusal(error):
+                        _remove_file(partial)
+                    raise
                 _link(partial, path)
                 _sync_folder(path.parent)
                 there = self.find(ctx, key)

@@ -24,6 +24,7 @@ from osvdeploy.cloud.memory.console import MemoryConsole
 from osvdeploy.cloud.memory.disks import MemoryImages, MemorySnapshots
 from osvdeploy.cloud.memory.faults import Faults
 from osvdeploy.cloud.memory.groups import MemoryGroups
+from osvdeploy.cloud.memory.imports import MemoryImports
 from osvdeploy.cloud.memory.machines import MemoryMachineTypes
 from osvdeploy.cloud.memory.prober import MemoryProber
 from osvdeploy.cloud.memory.router import MemoryRouter
@@ -40,6 +41,7 @@ __all__ = [
     "MemoryConsole",
     "MemoryGroups",
     "MemoryImages",
+    "MemoryImports",
     "MemoryMachineTypes",
     "MemoryProber",
     "MemoryRouter",
@@ -63,6 +65,7 @@ class MemoryCloud:
         self.store = MemoryStore(self.faults)
         self.snapshots = MemorySnapshots(self.faults)
         self.images = MemoryImages(self.snapshots, self.faults)
+        self.imports = MemoryImports(self.store, self.snapshots, self.faults)
         self.world.image_exists = self.images.exists
         self.prober = MemoryProber(self.world)
         self.add_listener("listener-1")
@@ -80,6 +83,7 @@ class MemoryCloud:
             router=MemoryRouter(self.world),
             console=MemoryConsole(self.world),
             machines=MemoryMachineTypes(self.faults),
+            imports=self.imports,
         )
 
     # -------------------------------------------------------------------------------------------------- to script it

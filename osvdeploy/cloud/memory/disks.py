@@ -104,6 +104,21 @@ class MemorySnapshots:
                 if is_ours(upload.tags) and tags.items() <= upload.tags.items()
             ]
 
+    def bring(self, ctx: Context, size_gib: int, blocks: dict[int, bytes]) -> str:
+        """A finished disk that nobody labelled yet, for :class:`MemoryImports`. Its id."""
+        disk = f"disk-i{sum(name.startswith('disk-i') for name in self._uploads) + 1}"
+        self._uploads[disk] = _Upload(disk, "", Digest(""), size_gib, {}, ctx.now(), None, {**blocks}, finished=True)
+        return disk
+
+    def label(self, disk_id: str, name: str, digest: Digest, tags: dict[str, str]) -> UploadedDisk:
+        """Give a disk that was brought in its name."""
+        upload = self._uploads[disk_id]
+        upload.name, upload.digest, upload.tags = name, digest, tags
+        return upload.disk()
+
+    def exists(self, disk_id: str) -> bool:
+        return disk_id in self._uploads
+
     def blocks(self, disk_id: str) -> dict[int, bytes]:
         """Everything that reads back from a disk, by block index, its parents' blocks included. For tests."""
         return self._uploads[disk_id].blocks()

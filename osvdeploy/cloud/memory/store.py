@@ -10,9 +10,10 @@ from datetime import datetime
 from osvdeploy.cloud.interfaces import ObjectSource, StoredObject, UnfinishedObject
 from osvdeploy.cloud.keys import check_key
 from osvdeploy.cloud.memory.calls import CallLog
-from osvdeploy.cloud.parts import agreed, cut
+from osvdeploy.cloud.parts import agreed, cut, is_refusal
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest
+from osvdeploy.errors import OsvDeployError
 from osvdeploy.events import Progress
 from osvdeploy.sizes import KIB
 
@@ -94,7 +95,16 @@ class MemoryStore:
 
     def _upload(self, ctx: Context, key: str, source: ObjectSource) -> None:
         """One upload; it comes to nothing where another that shares it was faster, or took it away."""
-        upload, done = self._begin(ctx, key, source.digest), 0
+        upload = self._begin(ctx, key, source.digest)
+        try:
+            self._send(ctx, key, source, upload)
+        except OsvDeployError as error:
+            if is_refusal(error):
+                self._uploads.pop(upload.id, None)
+            raise
+
+    def _send(self, ctx: Context, key: str, source: ObjectSource, upload: _Upload) -> None:
+        done = 0
         for number, part in enumerate(cut(source.pieces(), lambda number: PART)):
             ctx.check()
             if upload.parts.get(number) != part:

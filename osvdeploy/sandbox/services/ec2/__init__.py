@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from osvdeploy.sandbox.services.ec2 import images, instances, machine_types, network, resources, templates
+from osvdeploy.sandbox.services.ec2 import images, imports, instances, machine_types, network, resources, templates
 from osvdeploy.sandbox.services.ec2.instances import look, resume
 from osvdeploy.sandbox.services.ec2.resources import INSTANCE, SECURITY_GROUP, SUBNET, VPC
 from osvdeploy.sandbox.services.scope import EventHandler, Instance, Operation, Scope, Template
@@ -91,6 +91,7 @@ _SIMULATED: Mapping[str, tuple[Operation, str]] = {
     "DeregisterImage": (images.deregister_image, "ImageId"),
     "DescribeAvailabilityZones": (network.describe_availability_zones, "ZoneNames ZoneIds Filters"),
     "DescribeImages": (images.describe_images, f"ImageIds Owners {_PAGED}"),
+    "DescribeImportSnapshotTasks": (imports.describe_import_snapshot_tasks, f"ImportTaskIds {_PAGED}"),
     "DescribeInstanceStatus": (instances.describe_instance_status, f"InstanceIds IncludeAllInstances {_PAGED}"),
     "DescribeInstanceTypes": (machine_types.describe_instance_types, f"InstanceTypes {_PAGED}"),
     "DescribeInstances": (instances.describe_instances, f"InstanceIds {_PAGED}"),
@@ -113,6 +114,10 @@ _SIMULATED: Mapping[str, tuple[Operation, str]] = {
     "DescribeVpcs": (network.describe_vpcs, f"VpcIds {_PAGED}"),
     "DetachInternetGateway": (network.detach_internet_gateway, "InternetGatewayId VpcId"),
     "GetConsoleOutput": (instances.get_console_output, "InstanceId Latest"),
+    "ImportSnapshot": (
+        imports.import_snapshot,
+        "ClientToken Description DiskContainer RoleName TagSpecifications",
+    ),
     "RegisterImage": (
         images.register_image,
         "Name Description Architecture RootDeviceName BlockDeviceMappings VirtualizationType EnaSupport BootMode "
@@ -138,6 +143,8 @@ EVENTS: Mapping[str, EventHandler] = {
     "ec2.boot": instances.boot_due,
     "ec2.ended": instances.ended,
     "ec2.gone": instances.gone,
+    "ec2.import-converted": imports.converted,
+    "ec2.import-validated": imports.validated,
     "ec2.look": instances.look_due,
     "ec2.post": instances.post_due,
     "ec2.registered": images.registered,

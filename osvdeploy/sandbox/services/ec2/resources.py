@@ -117,7 +117,15 @@ TEMPLATE = Kind(
     "InvalidLaunchTemplateId.Malformed",
     "The specified launch template, with template ID {}, does not exist.",
 )
-KINDS = (VPC, SUBNET, GATEWAY, ROUTES, SECURITY_GROUP, IMAGE, SNAPSHOT, INSTANCE, VOLUME, TEMPLATE)
+IMPORT = Kind(
+    "import-snapshot-task",
+    "ImportTaskId",
+    "import-snap",
+    "InvalidConversionTaskId",
+    "InvalidConversionTaskId.Malformed",
+    "The import task ID '{}' does not exist",
+)
+KINDS = (VPC, SUBNET, GATEWAY, ROUTES, SECURITY_GROUP, IMAGE, SNAPSHOT, INSTANCE, VOLUME, TEMPLATE, IMPORT)
 """Everything that can be tagged."""
 
 

@@ -25,9 +25,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from osvdeploy.sandbox.services.s3 import buckets, objects, uploads
-from osvdeploy.sandbox.services.scope import EventHandler, Operation
+from osvdeploy.sandbox.services.s3.objects import reader
+from osvdeploy.sandbox.services.scope import Doc, EventHandler, Operation, Scope
 
-__all__ = ["EVENTS", "OPERATIONS", "PARAMETERS"]
+__all__ = ["EVENTS", "OPERATIONS", "PARAMETERS", "find", "reader"]
+
+
+def find(scope: Scope, bucket: str, key: str) -> Doc | None:
+    """An object of a bucket in the scope's region, for the other services; its bytes are :func:`reader`'s."""
+    home = scope.everywhere.get(buckets.BUCKET, bucket)
+    if home is None or home["Region"] != scope.region:
+        return None
+    return scope.everywhere.get(buckets.objects_of(bucket), key)
+
 
 _CHECKSUMS = "ContentMD5 ChecksumAlgorithm ChecksumCRC32 ChecksumSHA1 ChecksumSHA256"
 _WHOSE = "Bucket ExpectedBucketOwner"
