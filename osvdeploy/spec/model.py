@@ -300,7 +300,7 @@ class PublishAws(_Table):
         default="ebs",
         description="How the disk gets there: block by block (ebs), or as an object that EC2 imports (s3), slower.",
     )
-    bucket: Annotated[str, _matches(_BUCKET, 'a bucket such as "acme-images"')] | None = Field(
+    bucket: Annotated[str, _matches(_BUCKETS["s3"], 'a bucket such as "acme-images"')] | None = Field(
         default=None, description="For s3: the bucket it passes through, in the region of the image."
     )
     # 50 tags are AWS's limit on a resource; ours need some.
