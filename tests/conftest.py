@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import pytest
 from _pytest.terminal import TerminalReporter
 
 BENCHMARKS = Path(__file__).parent / "benchmarks"
+
+# Collecting tests makes many objects and drops few: looking for garbage among them took a tenth of the suite's time.
+gc.set_threshold(20_000)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -18,6 +22,24 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     """Measuring takes a while and says nothing on a busy machine: only when asked for."""
     asked: bool = config.getoption("--benchmarks")
     return True if not asked and BENCHMARKS in (collection_path, *collection_path.parents) else None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where slow tests are left out, an answer is wanted soon, and properties take half of the time: fewer examples.
+
+    A run of everything (`make test`) tries all of them.
+    """
+    if "not slow" in config.option.markexpr:
+        # Imported here, where the tests were: the process that only hands them out to workers has no use for it.
+        from tests.properties import try_fewer
+
+        for test in {item.obj for item in items if isinstance(item, pytest.Function)}:
+            try_fewer(test)
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: nobody needs to look through it for garbage again."""
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:

@@ -97,6 +97,7 @@ def findings(ctx: Context, loaded: LoadedSpec, looked: Looked, places: Sequence[
     return [
         *place_findings(loaded, looked, named_places(loaded) if places is None else places),
         *program_findings(ctx, looked.inputs, looked.kernel, looked.facts, looked.tree, looked.boot),
+        *link_findings(looked),
         *lint_findings(ctx, loaded, looked),
     ]
 
@@ -128,6 +129,16 @@ def place_findings(loaded: LoadedSpec, looked: Looked, places: Sequence[Place]) 
     )
     found = dict.fromkeys(finding for place in places or (None,) for finding in preflight(facts, image, place))
     return list(found)
+
+
+def link_findings(looked: Looked) -> list[Finding]:
+    """Links of the image that OSv does not follow; nothing where the payload is no OSv."""
+    from osvdeploy.checks.links import check_links
+    from osvdeploy.osv.kernel import Payload
+
+    if looked.kernel is not None and looked.kernel.payload is Payload.UNKNOWN:
+        return []
+    return check_links(looked.tree)
 
 
 def lint_findings(ctx: Context, loaded: LoadedSpec, looked: Looked) -> list[Finding]:
@@ -172,19 +183,22 @@ def program_findings(
 
     from osvdeploy.build.cache import BuildCache
     from osvdeploy.build.examine import ElfCache, examine
-    from osvdeploy.build.plan import missing_program
+    from osvdeploy.build.plan import starts_in
     from osvdeploy.checks.finding import Severity
-    from osvdeploy.checks.programs import ImageFiles, check_programs, program_missing
+    from osvdeploy.checks.loader import ImageFiles
+    from osvdeploy.checks.programs import check_programs, check_starts
     from osvdeploy.osv.kernel import Payload
 
     cache = ElfCache.load(BuildCache.of_user().elves_file(inputs.base))
     found = examine(ctx, tree, cache)
     cache.save(ctx)
-    findings = check_programs(facts, boot.words, ImageFiles(tree, found.elves, found.damaged))
+    starts = starts_in(tree, boot)
     # Modules of a source tree bring files that are not known before.
     modules = inputs.tree is not None and inputs.tree.modules
-    if not modules and (program := missing_program(tree, boot)) is not None:
-        findings.insert(0, program_missing(program))
+    findings = [
+        *check_starts(starts, [] if modules else starts.missing(tree, boot)),
+        *check_programs(facts, starts.starts, ImageFiles(tree, found.elves, found.damaged)),
+    ]
     if kernel is not None and kernel.payload is Payload.UNKNOWN:
         # The rules are about OSv; what else a loader.img may carry is free to do otherwise.
         return [replace(finding, severity=Severity.WARNING) for finding in findings]

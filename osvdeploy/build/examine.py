@@ -32,7 +32,7 @@ class Examined:
 class ElfCache(Stamped[Known]):
     """What files of this machine are, by path."""
 
-    VERSION = 1
+    VERSION = 2
 
     def look(self, ctx: Context, file: HostFile) -> Known:
         """What a file is. Raises SourceChanged when it is not as it was found."""
@@ -129,6 +129,8 @@ def _written(known: Known) -> object:
         known.tls_size,
         known.tls_align,
         known.has_rel,
+        known.go,
+        known.thread_untouched,
     ]
 
 
@@ -139,7 +141,7 @@ def _of_written(row: object) -> Known:
         return row
     (
         name, bits, little_endian, osabi, machine, type_, kind, entry, segments, interpreter, needed, soname, runpath,
-        defined, undefined, weak, at_load, tls_size, tls_align, has_rel,
+        defined, undefined, weak, at_load, tls_size, tls_align, has_rel, go, thread_untouched,
     ) = row  # fmt: skip
     return Elf(
         name=name,
@@ -162,6 +164,8 @@ def _of_written(row: object) -> Known:
         tls_size=tls_size,
         tls_align=tls_align,
         has_rel=has_rel,
+        go=go,
+        thread_untouched=thread_untouched,
     )
 
 

@@ -29,6 +29,7 @@ from osvdeploy.osv.cmdline import BootCommand, encode
 from osvdeploy.osv.filetree import Content, FileTree, HostFile, Symlink, TreeBuilder, show
 from osvdeploy.osv.kernel import Kernel
 from osvdeploy.osv.rofs import Fingerprint
+from osvdeploy.osv.starts import Starts, starts_of
 
 if TYPE_CHECKING:
     from osvdeploy.build.programs import Programs
@@ -113,10 +114,10 @@ def plan(ctx: Context, inputs: ImageInputs, stats: StatCache, cache: BuildCache)
         boot = programs.boot_with(boot)
         encode(boot)
     tree = file_tree(inputs, programs)
-    if program := missing_program(tree, boot):
+    for start in starts_in(tree, boot).missing(tree, boot):
         ctx.report(
             Warned(
-                f"command: {program} is not among the image's files; OSv would power off at once",
+                f"{start.by}: {start.words[0]} is not among the image's files; OSv would power off at once",
                 hint="name the program by its path in the image, the `to` of one of [[files]]",
             )
         )
@@ -152,15 +153,9 @@ def boot_command(inputs: ImageInputs) -> BootCommand:
     return boot
 
 
-def missing_program(tree: FileTree, boot: BootCommand) -> str | None:
-    """The program of the command line, if OSv cannot find it in the image: a name without a slash is looked for in
-    ``/`` and ``/usr/lib`` (core/app.cc). None where it is there, or where only the guest can tell."""
-    program = boot.words[0]
-    if program == "runscript" or "$" in program or any(name == "mount-fs" for name, _ in boot.options):
-        return None
-    path = _utf8(program)
-    places = [path] if b"/" in path else [b"/" + path, b"/usr/lib/" + path]
-    return None if any(tree.file(place) for place in places) else program
+def starts_in(tree: FileTree, boot: BootCommand) -> Starts:
+    """What OSv starts of an image: the command line's program, and those of /init."""
+    return starts_of(boot, tree, lambda path: read_guest_file(tree, path))
 
 
 def read_guest_file(tree: FileTree, path: bytes, most: int = 65_536) -> bytes | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Final
 
-from osvdeploy.checks import lint, preflight, programs
+from osvdeploy.checks import links, lint, preflight, programs
 from osvdeploy.errors import UsageError
 
 
@@ -28,13 +28,13 @@ FAMILIES: Final = (
         "preflight",
         "kernel, place, boot options, disk",
         preflight.RULES,
-        ("check", "build", "publish", "deploy"),
-        "`check`, `publish`, `deploy`; `build`: what holds everywhere; `run` warns of what holds for its machine",
+        ("check", "build", "run", "publish", "deploy"),
+        "`check`, `publish`, `deploy`; `build`: what holds everywhere; `run`: what holds for the machine that it makes",
     ),
     Family(
         "programs",
         "will it run? programs and libraries as OSv's loader takes them",
-        programs.RULES,
+        {**programs.RULES, **links.RULES},
         ("check", "publish", "deploy"),
         "`check`, `publish`, `deploy`; `build` tells how many there are",
     ),

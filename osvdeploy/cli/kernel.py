@@ -40,7 +40,7 @@ def inspect(ctx: Context, named: str, symbols: bool) -> Result:
     """
     from osvdeploy import api
     from osvdeploy.checks.preflight import where_it_serves
-    from osvdeploy.cli.tables import table
+    from osvdeploy.cli.tables import table, width
 
     found = api.inspect_kernel(ctx, named)
     names = sorted(name.decode("utf-8", "backslashreplace") for name in found.facts.symbols)
@@ -53,7 +53,7 @@ def inspect(ctx: Context, named: str, symbols: bool) -> Result:
     }
     if symbols:
         return Result("\n".join(names), document | {"symbols": names})
-    places = table(("WHERE", "SERVES"), [(each.place, str(each)) for each in serves])
+    places = table(("WHERE", "SERVES"), [(each.place, str(each)) for each in serves], fold=width())
     return Result(f"{_report(found.source, found.sha256, found.facts)}\n\n{places}", document | {"symbols": len(names)})
 
 
@@ -128,6 +128,7 @@ def _document(facts: KernelFacts) -> dict[str, Any]:
         "syscalls": _sorted(facts.syscalls),
         "static_executables": facts.static_executables,
         "contiguous_mount_buffers": facts.contiguous_mount_buffers,
+        "faults_through_thread_pointer": facts.faults_through_thread_pointer,
         "tls_reservation": facts.tls_reservation,
         "base": facts.base,
         "end": facts.end,
@@ -135,6 +136,7 @@ def _document(facts: KernelFacts) -> dict[str, Any]:
 
 
 def _report(source: str, digest: str, facts: KernelFacts) -> str:
+    from osvdeploy.cli.tables import folded, width
     from osvdeploy.sizes import format_size
 
     hidden = {None: "", True: "; hidden: libstdc++ must be in the image", False: "; libstdc++ too"}[facts.hidden]
@@ -156,8 +158,8 @@ def _report(source: str, digest: str, facts: KernelFacts) -> str:
         ("TLS of a program", "unknown" if facts.tls_reservation is None else f"{facts.tls_reservation} bytes"),
         ("memory", memory),
     ]
-    width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:{width}}  {_folded(value, width + 2)}" for name, value in rows)
+    column = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:{column}}  {folded(value, column + 2, width())}" for name, value in rows)
 
 
 def _sorted(values: Iterable[str] | None) -> list[str] | None:
@@ -170,13 +172,3 @@ def _listed(values: Iterable[str] | None) -> str:
 
 def _yes(value: bool | None) -> str:
     return {None: "unknown", True: "yes", False: "no"}[value]
-
-
-def _folded(text: str, indent: int) -> str:
-    """A long list on lines of its own width; a path or an address is never broken."""
-    import textwrap
-
-    if ", " not in text:
-        return text
-    lines = textwrap.wrap(text, 100 - indent, break_long_words=False, break_on_hyphens=False)
-    return ("\n" + " " * indent).join(lines)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, TextIO, TypeVar
 
 import click
 
-from osvdeploy.cli.options import duration_value, parsed, size_value, spec_file_option
+from osvdeploy.cli.options import duration_value, force_option, parsed, size_value, spec_file_option
 from osvdeploy.cli.output import Result, command, show_error, silence
 from osvdeploy.context import Context
 
@@ -67,6 +67,7 @@ def _forwards(context: click.Context, option: click.Parameter, texts: tuple[str,
 )
 @click.option("--gdb-wait", is_flag=True, help="Let the guest wait until gdb lets it go on.")
 @click.option("--timeout", callback=duration_value, metavar="TIME", help="End the guest after this time, as in 60s.")
+@force_option
 @click.option("-i", "--interactive", is_flag=True, help="What is typed on this terminal goes to the guest.")
 @click.argument("image", required=False, type=click.Path(path_type=Path))
 @command
@@ -83,14 +84,17 @@ def run(
     gdb: int | None,
     gdb_wait: bool,
     timeout: float | None,
+    forced: tuple[str, ...],
     interactive: bool,
     image: Path | None,
 ) -> Result:
-    """Boot the image in QEMU on this machine: the spec's, built if needed, or IMAGE, a raw or qcow2 disk.
+    """Boot the image in QEMU on this machine: the spec's, built if needed, or IMAGE, a raw or qcow2 disk; a folder with
+    an osv.toml means that.
 
     The guest's console goes to stdout as it comes, all else to stderr; with --json the console goes to stderr and
     stdout gets one document at the end. KVM is used where it works. The disk is never changed, and Ctrl-C ends the
-    guest.
+    guest. What is known not to boot in this machine, such as a kernel without a driver for its disk, is refused first,
+    unless --force names the rule.
 
     \b
     Exit codes tell how the guest ended:
@@ -127,9 +131,13 @@ def run(
     )
     options.refuse_wrong()
     as_json, quiet = bool(context.params["as_json"]), bool(context.params["quiet"])
+    if image is not None and (image.suffix == ".toml" or (image / "osv.toml").is_file()):
+        spec_file, image = (image if image.suffix == ".toml" else image / "osv.toml"), None
+    if image is not None and sets:
+        raise UsageError(f"--set changes a spec, and {image} is a disk", hint="change its boot options with --boot")
     source = image if image is not None else api.load_spec(spec_file, sets=sets)
     with _terminal(interactive) as keyboard, _Console(as_json=as_json, quiet=quiet) as console:
-        ran = api.run(ctx, source, options, show=console.show, keyboard=keyboard)
+        ran = api.run(ctx, source, options, forced=forced, show=console.show, keyboard=keyboard)
     return Result("", _document(ran), _tell(ctx, ran))
 
 

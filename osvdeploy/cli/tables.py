@@ -1,13 +1,38 @@
-"""Plain tables for people: aligned, no colour, cut at the last column alone."""
+"""Plain tables for people: aligned, no colour, cut or folded at the last column alone."""
 
 from __future__ import annotations
 
+import shutil
+import sys
 import textwrap
 from collections.abc import Sequence
 
+_WIDE, _NARROW = 100, 24
 
-def table(heading: Sequence[str], rows: Sequence[Sequence[str]], *, last_width: int | None = None) -> str:
-    """The rows under their heading, two spaces apart; the last column is cut at ``last_width`` characters."""
+
+def width() -> int:
+    """How wide text for people is: the terminal's width, and 100 at most; 100 where stdout is none."""
+    return min(_WIDE, shutil.get_terminal_size().columns) if sys.stdout.isatty() else _WIDE
+
+
+def folded(text: str, indent: int, width: int) -> str:
+    """``text``, which begins ``indent`` characters from the left, on lines no longer than ``width``, one below the
+    other. Folded at spaces alone: a path, an address or a digest is never broken."""
+    if indent + len(text) <= width:
+        return text
+    lines = textwrap.wrap(text, max(_NARROW, width - indent), break_long_words=False, break_on_hyphens=False)
+    return ("\n" + " " * indent).join(lines)
+
+
+def table(
+    heading: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    last_width: int | None = None,
+    fold: int | None = None,
+) -> str:
+    """The rows under their heading, two spaces apart. The last column is cut at ``last_width`` characters, or folded so
+    that the whole is ``fold`` wide."""
     cells = [tuple(heading), *(tuple(str(cell) for cell in row) for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(heading) - 1)]
     lines = []
@@ -15,6 +40,8 @@ def table(heading: Sequence[str], rows: Sequence[Sequence[str]], *, last_width: 
         last = row[-1].splitlines()[0] if row[-1] else ""
         if last_width is not None and len(last) > last_width:
             last = last[: last_width - 1] + "…"
+        if fold is not None:
+            last = folded(last, sum(widths) + 2 * len(widths), fold)
         lines.append("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), last]).rstrip())
     return "\n".join(lines)
 

@@ -48,6 +48,19 @@ class BootCommand:
     words: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command of a program's line: its ``words``, and what ends it (``""``, ``;``, ``&``, ``&!`` or ``!``).
+
+    ``joined``: it goes over the end of a line. ``white``: words, not in quotes, that hold a line's end or a tab.
+    """
+
+    words: tuple[str, ...]
+    ending: str
+    joined: bool = False
+    white: tuple[str, ...] = ()
+
+
 def encode(boot: BootCommand) -> bytes:
     """The line as OSv reads it, without the NUL that ends it.
 
@@ -98,7 +111,18 @@ def decode(line: bytes) -> BootCommand:
         else:
             options.append((name, value if equals else None))
     _check_options(options)
-    return BootCommand(tuple(options), tuple(environment), tuple(_split_words(rest)))
+    return BootCommand(tuple(options), tuple(environment), _only_words(rest))
+
+
+def options_of(line: bytes) -> tuple[tuple[str, str | None], ...]:
+    """The boot options that a line begins with, without variables; of a line that :func:`decode` does not read too, as
+    far as OSv would read it."""
+    try:
+        tokens, _ = _split_options(line.partition(b"\0")[0].decode(errors="surrogateescape"))
+    except CommandLineInvalid:
+        return ()
+    parts = [token.removeprefix("--").partition("=") for token in tokens]
+    return tuple((name, value if equals else None) for name, equals, value in parts if name != "env")
 
 
 def with_options(line: bytes, options: Mapping[str, Sequence[str | None]]) -> bytes:
@@ -219,29 +243,68 @@ def _split_options(text: str) -> tuple[list[str], str]:
         tokens.append("".join(token))
 
 
-def _split_words(line: str) -> Iterator[str]:
-    at = 0
+def _only_words(line: str) -> tuple[str, ...]:
+    commands = list(read_commands(line))
+    for command in commands:
+        if command.ending:
+            raise CommandLineInvalid(
+                f"command line: {command.ending!r} behind {command.words[-1]!r} starts another program"
+            )
+    return commands[0].words if commands else ()
+
+
+def read_commands(line: str) -> Iterator[Command]:
+    """The commands that OSv reads from a program's line, as far as it reads them: at what raises CommandLineInvalid it
+    stops, and leaves out all that follows.
+
+    core/commands.cc: a command is words up to ``;``, ``&``, ``&!``, ``!`` or the end. A word without quotes is ended by
+    one of these or by a space, and by no other white space; between words, and in front, all white space is skipped.
+    """
+    at = end = 0
+    if not line.strip(_SPACE + ";"):
+        return
     while True:
-        while at < len(line) and line[at] in _SPACE:
-            at += 1
-        if at == len(line):
+        words: list[str] = []
+        white: list[str] = []
+        joined = False
+        while (at := _past(line, at, _SPACE)) < len(line) and line[at] not in ";&!":
+            joined = joined or (bool(words) and "\n" in line[end:at])
+            start, (word, at) = at, _read_word(line, at)
+            end = at
+            words.append(word)
+            if line[start] != '"' and any(space in _SPACE for space in line[start:end]):
+                white.append(word)
+        if not words:
+            if at < len(line):
+                raise CommandLineInvalid(f"command line: no program stands before the {line[at]!r} of {line[at:]!r}")
             return
-        if line[at] in ";&!":
-            raise CommandLineInvalid(f"command line: {line[at]!r} at {line[at:]!r} starts another program")
-        quoted = line[at] == '"'
-        start, at = at, at + quoted
-        word: list[str] = []
-        while at < len(line) and line[at] not in ('"' if quoted else " ;&!"):
-            if not line[at].isascii():
-                raise CommandLineInvalid(f"command line: {line[start : at + 1]!r}: OSv reads only ASCII in a word")
-            if line[at] == "\\" and line[at + 1 : at + 2] in _UNESCAPES:
-                at += 1
-                word.append(_UNESCAPES[line[at]])
-            else:
-                word.append(line[at])
+        ending = line[at : at + 2] if line.startswith("&!", at) else line[at : at + 1]
+        at += len(ending)
+        yield Command(tuple(words), ending, joined, tuple(white))
+
+
+def _read_word(line: str, start: int) -> tuple[str, int]:
+    """The word at ``start``, and where it ends."""
+    quoted = line[start] == '"'
+    at = start + quoted
+    word: list[str] = []
+    while at < len(line) and line[at] not in ('"' if quoted else " ;&!"):
+        if not line[at].isascii():
+            raise CommandLineInvalid(f"command line: {line[start : at + 1]!r}: OSv reads only ASCII in a word")
+        if line[at] == "\\" and line[at + 1 : at + 2] in _UNESCAPES:
             at += 1
-        if quoted:
-            if at == len(line):
-                raise CommandLineInvalid(f"command line: the quote at {line[start:]!r} is not closed")
-            at += 1
-        yield "".join(word)
+            word.append(_UNESCAPES[line[at]])
+        else:
+            word.append(line[at])
+        at += 1
+    if quoted:
+        if at == len(line):
+            raise CommandLineInvalid(f"command line: the quote at {line[start:]!r} is not closed")
+        at += 1
+    return "".join(word), at
+
+
+def _past(line: str, at: int, skipped: str) -> int:
+    while at < len(line) and line[at] in skipped:
+        at += 1
+    return at

@@ -1,4 +1,4 @@
-"""Reads ELF files as OSv's linker sees them: program headers and the dynamic table, never section headers.
+"""Reads ELF files as OSv's linker sees them: program headers and the dynamic table, hardly ever section headers.
 
 Why an own reader, where pyelftools is a dependency already: OSv (core/elf.cc) looks at segments alone, so a file whose
 sections are stripped or wrong must be judged by what is loaded; the hundreds of extension modules of a Python image
@@ -21,6 +21,7 @@ from typing import Final, NamedTuple
 
 from osvdeploy.errors import ElfInvalid
 from osvdeploy.osv.filetree import show
+from osvdeploy.osv.golang import PAGE, GoStart, go_start, untouched
 
 MAGIC: Final = b"\x7fELF"
 
@@ -110,8 +111,8 @@ class Elf:
     ``at_load`` are those that must be found while the file is loaded (undefined thread-local variables, and data copied
     into an executable, which ``defined`` holds too): a missing one is the end, while a missing function is one only
     when it is called. ``tls_size`` is what the thread-local segment takes, rounded up to ``tls_align``; both 0 without
-    one.
-    ``has_rel``: it has relocations without addends (DT_REL), at which OSv stops.
+    one. ``has_rel``: it has relocations without addends (DT_REL), at which OSv stops. ``go``: it starts as what Go's
+    own linker made does; ``thread_untouched``: and faults without end on some kernels (osvdeploy.osv.golang).
     """
 
     name: str
@@ -135,6 +136,8 @@ class Elf:
     tls_size: int = 0
     tls_align: int = 0
     has_rel: bool = False
+    go: bool = False
+    thread_untouched: bool = False
 
     @property
     def has_main(self) -> bool:
@@ -197,6 +200,8 @@ _SEGMENT: Final = struct.Struct("<IIQQQQQQ")
 _DYNAMIC: Final = struct.Struct("<qQ")
 _SYMBOL: Final = struct.Struct("<IBBHQQ")
 _RELOCATION: Final = struct.Struct("<QQq")
+_SECTION: Final = struct.Struct("<IIQQQQIIQQ")
+_POPULATED: Final = b".note.osv-mlock\0"
 
 _ET_EXEC, _ET_DYN = 2, 3
 _DT_NEEDED, _DT_HASH, _DT_STRTAB, _DT_SYMTAB, _DT_RELA, _DT_RELASZ = 1, 4, 5, 6, 7, 8
@@ -242,6 +247,8 @@ class _Reader:
         symbols = self._read_symbols(machine, may_copy=type_ == _ET_EXEC or self._first(SegmentType.INTERP) is not None)
         interpreter = self._interpreter()
         tls_size, tls_align = self._tls()
+        kind = self._kind(type_, interpreter is not None)
+        start = go_start(entry, self._code) if machine == Machine.X86_64 and kind.executable else None
         return Elf(
             name=self.name,
             bits=64,
@@ -249,7 +256,7 @@ class _Reader:
             osabi=osabi,
             machine=machine,
             type=type_,
-            kind=self._kind(type_, interpreter is not None),
+            kind=kind,
             entry=entry,
             segments=self.segments,
             interpreter=interpreter,
@@ -264,6 +271,11 @@ class _Reader:
             tls_size=tls_size,
             tls_align=tls_align,
             has_rel=_DT_REL in self.tags,
+            go=start is not None,
+            thread_untouched=start is not None
+            and kind.static
+            and self._is_untouched(start)
+            and not self._is_populated(header),
         )
 
     def _kind(self, type_: int, interpreted: bool) -> ElfKind:
@@ -416,6 +428,30 @@ class _Reader:
             raise self._invalid(f"a name at {at} lies outside its dynamic strings, or never ends")
         return self.strings[at:end]
 
+    def _code(self, address: int, size: int) -> bytes:
+        """What stands at an address, as far as the file has it."""
+        most = min(size, self._left(address))
+        return self._loaded(address, most, "code") if most else b""
+
+    def _is_untouched(self, start: GoStart) -> bool:
+        return any(
+            untouched(start, _page_end(part.vaddr + part.filesz), _page_end(part.vaddr + part.memsz))
+            for part in self._loads()
+        )
+
+    def _is_populated(self, header: tuple[int, ...]) -> bool:
+        """Whether OSv maps all of it at once: it does for a section of this name, which is all that it reads of
+        sections (core/elf.cc, object::mlocked)."""
+        at, size, count, names = header[6], header[11], header[12], header[13]
+        if size != _SECTION.size or not names < count or at + count * size > self.size:
+            return False
+        sections = list(_SECTION.iter_unpack(self._bytes(at, count * size, "section headers")))
+        start, length = sections[names][4:6]
+        if start + length > self.size or length > NAMES_LIMIT:
+            return False
+        table = self._bytes(start, length, "section names")
+        return any(table[name : name + len(_POPULATED)] == _POPULATED for name, *_ in sections)
+
     def _loads(self) -> Iterator[Segment]:
         return (segment for segment in self.segments if segment.type == SegmentType.LOAD)
 
@@ -447,6 +483,10 @@ class _Reader:
 
     def _invalid(self, what: str) -> ElfInvalid:
         return ElfInvalid(f"{self.name}: {what}", hint="build or fetch the file again")
+
+
+def _page_end(address: int) -> int:
+    return -(-address // PAGE) * PAGE
 
 
 def _numbers(kind: str, content: bytes) -> array[int]:

@@ -17,12 +17,16 @@ from pathlib import Path
 
 from osvdeploy.digests import Digest
 from osvdeploy.errors import KernelInvalid
+from osvdeploy.sizes import MIB
 
 KERNEL_OFFSET = 65_536
 """Where the compressed kernel begins: LBA 128."""
 
 CHUNK_SIZE = 32_768
 """The boot sector loads the kernel in chunks of this many bytes."""
+
+MAX_SIZE = 256 * MIB
+"""No kernel is larger, packed or not: OSv's are 2 to 10 MB, with the files linked into a ramfs kernel on top."""
 
 _COUNT_OFFSET = 0x10
 _PARTITION_TABLE = slice(0x1BE, 0x1FE)
@@ -113,7 +117,7 @@ def check_boot_sector(path: str, head: bytes, size: int) -> int:
         raise KernelInvalid(f"{path}: a VMDK disk image, not a loader.img")
     if head[257:262] == b"ustar":
         raise KernelInvalid(f"{path}: a tar archive, not a kernel", hint="unpack it, and name the loader.img inside")
-    if _is_text(head):
+    if is_text(head):
         what = "a web page" if b"<html" in head.lower() or b"<!doctype" in head.lower() else "text"
         raise KernelInvalid(f"{path}: {what}, not a kernel", hint="fetch the kernel again, and look at the address")
     if len(head) < 512:
@@ -157,7 +161,8 @@ def payload_of(path: str, head: bytes, start: bytes, tail: bytes) -> Payload:
     return Payload.LZLOADER
 
 
-def _is_text(head: bytes) -> bool:
+def is_text(head: bytes) -> bool:
+    """Whether the first bytes of a file are nothing but text in ASCII."""
     return all(byte in _TEXT for byte in head)
 
 

@@ -27,7 +27,7 @@ _VERSION = re.compile(rb"OSv (v?[0-9][!-~]{0,79})\n\0")
 _USAGE = b"OSv options:\n"
 _FIRST_OPTION = re.compile(rb"[\n\0]  --help +[^\n\0]+\n")
 _OPTION = re.compile(rb"  --([A-Za-z0-9_-]{1,40})[ =\[]")
-_SYSCALL = re.compile(rb"\0trace_syscall_([a-z0-9_]{1,40})\0")
+_SYSCALL = re.compile(rb"\0trace_syscall_([a-z0-9_]{1,40})(?=\0)")
 _MODE = re.compile(rb"\0build/([a-z]{1,20})\.[a-z0-9_]{1,20}/dummy-shlib\.so\0")
 _DESCRIBED = re.compile(r"v([0-9]+)\.([0-9]+)\.([0-9]+)(?:-([0-9]+)-g[0-9a-f]+)?")
 
@@ -100,6 +100,9 @@ _CONTIGUOUS = re.compile(rb"\xbe\0\x10\0\0\xbf\0\x02\0\0|\xbf\0\x02\0\0\xbe\0\x1
 _CONTIGUOUS_SINCE = 172
 """9d44487a is v0.57.0-172."""
 
+# mov %gs:16, %r12; cmp %fs:0, %r12: exception_entry (arch/x64/entry.S), since it has to find its own thread pointer.
+_THROUGH_THREAD_POINTER = bytes.fromhex("654c8b242510000000 644c3b242500000000")
+
 _SUB_REACH = 48
 """Bytes behind an address within which the one that is subtracted from it is looked for."""
 
@@ -140,6 +143,7 @@ def facts_of(kernel: ElfKernel, kind: KernelFormat, size: int) -> KernelFacts:
         debug=_debug(kernel),
         contiguous_mount_buffers=_shown(x64 and _CONTIGUOUS.search(code) is not None, version, _CONTIGUOUS_SINCE),
         supplied=supplied,
+        faults_through_thread_pointer=_THROUGH_THREAD_POINTER in code if x64 else None,
     )
 
 
@@ -191,7 +195,7 @@ def _filesystems(constants: bytes, drivers: frozenset[Driver] | None) -> frozens
 
 
 def _syscalls(constants: bytes, version: str | None, arch: str) -> frozenset[str] | None:
-    names = (found[1].decode("ascii") for found in _SYSCALL.finditer(constants.replace(b"\0", b"\0\0")))
+    names = (found[1].decode("ascii") for found in _SYSCALL.finditer(constants))
     bare = (name.removeprefix("long_").removeprefix("sys_") for name in names)
     if found := frozenset(_SYSCALL_NAMES.get(name, name) for name in bare):
         return found

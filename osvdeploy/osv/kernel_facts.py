@@ -57,6 +57,8 @@ class KernelFacts:
     and ext need their library in the image or in the kernel. ``syscalls``: the names of the calls that it answers.
     ``static_executables``: whether it runs programs that have no dynamic section. ``debug``: built with mode=debug.
     ``contiguous_mount_buffers``: whether ROFS reads its tables into contiguous memory, which Xen's block device needs.
+    ``faults_through_thread_pointer``: whether a fault is handled by reading first where a program's own thread pointer
+    leads (osvdeploy.osv.golang).
     """
 
     format: KernelFormat
@@ -76,3 +78,4 @@ class KernelFacts:
     debug: bool | None = None
     contiguous_mount_buffers: bool | None = None
     supplied: frozenset[str] | None = None
+    faults_through_thread_pointer: bool | None = None

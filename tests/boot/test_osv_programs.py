@@ -16,16 +16,16 @@ import pytest
 
 from osvdeploy.build.examine import ElfCache, examine
 from osvdeploy.checks.finding import Severity
-from osvdeploy.checks.programs import ImageFiles, check_programs
+from osvdeploy.checks.loader import ImageFiles
+from osvdeploy.checks.programs import check_programs
 from osvdeploy.context import Context
 from osvdeploy.demo.toolchain import find_compilers
 from osvdeploy.osv.cmdline import BootCommand
-from osvdeploy.osv.disk import compose
 from osvdeploy.osv.filetree import FileTree, TreeBuilder
-from osvdeploy.osv.kernel import read_kernel
 from osvdeploy.osv.kernel_facts import KernelFacts, KernelFormat
-from osvdeploy.osv.rofs import lay_out
-from tests.boot.qemu import boot, needs_qemu
+from osvdeploy.osv.starts import Start
+from tests.boot.qemu import needs_qemu
+from tests.boot.real import POWER_OFF, console_of
 
 pytestmark = [pytest.mark.osv, needs_qemu]
 
@@ -140,26 +140,20 @@ def circle(shop: Workshop) -> Mapping[str, Path]:
     return {"/app": user, "/usr/lib/libvalue.so": value, "/usr/lib/libother.so": other}
 
 
-def console_of(files: Mapping[str, Path], folder: Path) -> tuple[FileTree, bytes]:
-    path = os.environ.get("OSV_KERNEL")
-    if not path:
-        pytest.skip("OSV_KERNEL is not set: name a loader.img of OSv (build/last/loader.img) to boot a real one")
+def booted(files: Mapping[str, Path], folder: Path) -> tuple[FileTree, bytes]:
     builder = TreeBuilder()
     for guest, host in files.items():
         builder.add_file(guest.encode(), os.fsencode(host))
-    tree, disk = builder.tree(), folder / "disk.raw"
-    command = BootCommand((("power-off-on-abort", None),), (), ("/app",))
-    compose(disk, read_kernel(Path(path)), lay_out(tree), command)
-    with boot(disk, memory=256, interface="virtio", arguments=["-cpu", "max"]) as running:
-        return tree, running.wait_until_off()
+    tree = builder.tree()
+    return tree, console_of(tree, BootCommand(POWER_OFF, (), ("/app",)), folder)
 
 
 @pytest.mark.parametrize("made", [ok, with_library, with_origin])
 def test_what_has_no_finding_runs(made: Callable[[Workshop], Mapping[str, Path]], workshop: Workshop) -> None:
     """To its end, with the libraries found where the rules find them."""
-    tree, console = console_of(made(workshop), workshop.folder)
+    tree, console = booted(made(workshop), workshop.folder)
     found = examine(Context(), tree, ElfCache())
-    assert check_programs(None, ["/app"], ImageFiles(tree, found.elves, found.damaged)) == []
+    assert check_programs(None, [Start(("/app",))], ImageFiles(tree, found.elves, found.damaged)) == []
     assert RAN in console
 
 
@@ -180,9 +174,9 @@ def test_what_is_an_error_fails(
     made: Callable[[Workshop], Mapping[str, Path]], rule: str, says: bytes, workshop: Workshop
 ) -> None:
     """As the rule says it does, and in OSv's own words."""
-    tree, console = console_of(made(workshop), workshop.folder)
+    tree, console = booted(made(workshop), workshop.folder)
     found = examine(Context(), tree, ElfCache())
-    findings = check_programs(FACTS, ["/app"], ImageFiles(tree, found.elves, found.damaged))
+    findings = check_programs(FACTS, [Start(("/app",))], ImageFiles(tree, found.elves, found.damaged))
     assert [finding.rule for finding in findings if finding.severity is Severity.ERROR] == [rule]
     assert RAN not in console
     assert says in console

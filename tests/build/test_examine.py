@@ -13,6 +13,7 @@ from osvdeploy.context import Context, VirtualClock
 from osvdeploy.errors import SourceChanged
 from osvdeploy.osv.filetree import FileTree, TreeBuilder
 from tests.osv.elves import Made, Symbol, make_elf
+from tests.osv.go_programs import GoProgram, make_go
 
 LATER = Context(clock=VirtualClock())  # its time is years after every file's
 
@@ -29,6 +30,7 @@ def folder(tmp_path: Path) -> Path:
     folder = tmp_path / "tree"
     folder.mkdir()
     (folder / "program").write_bytes(PROGRAM)
+    (folder / "go").write_bytes(make_go(GoProgram()))
     (folder / "torn").write_bytes(PROGRAM[:-1])
     (folder / "text").write_bytes(b"text")
     (folder / "empty").write_bytes(b"")
@@ -47,7 +49,7 @@ def tree_of(folder: Path) -> FileTree:
 def test_every_elf_file_is_found_and_nothing_else(folder: Path) -> None:
     """Files of the host and given bytes, links not among them; the torn ones are kept apart, with what is wrong."""
     found = examine(LATER, tree_of(folder), ElfCache())
-    assert found.elves.keys() == {b"/program", b"/given"}
+    assert found.elves.keys() == {b"/program", b"/given", b"/go"}
     assert found.damaged.keys() == {b"/torn", b"/given-torn"}
     assert all(told.startswith("truncated") for told in found.damaged.values())
 
@@ -57,7 +59,7 @@ def test_an_unchanged_file_is_not_opened_again(folder: Path, tmp_path: Path) -> 
     tree, cache = tree_of(folder), ElfCache.load(tmp_path / "elves.json")
     first = examine(LATER, tree, cache)
     cache.save(LATER)
-    for name in ("program", "torn", "text", "empty"):
+    for name in ("program", "go", "torn", "text", "empty"):
         (folder / name).unlink()  # would be seen if it were opened
     assert examine(LATER, tree, ElfCache.load(tmp_path / "elves.json")) == first
 

@@ -156,6 +156,7 @@ every_facts = st.builds(
     debug=some,
     contiguous_mount_buffers=some,
     supplied=names,
+    faults_through_thread_pointer=some,
 )
 
 

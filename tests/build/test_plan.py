@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from osvdeploy.build.plan import FileMapping, file_tree, missing_program
+from osvdeploy.build.plan import FileMapping, file_tree
 from osvdeploy.errors import FileTreeInvalid
 from osvdeploy.events import Warned
-from osvdeploy.osv.cmdline import BootCommand
-from osvdeploy.osv.filetree import Symlink, TreeBuilder
+from osvdeploy.osv.filetree import Symlink
 from tests.build.projects import Project
 
 
@@ -110,32 +109,6 @@ def test_names_that_are_no_text_are_found(project: Project) -> None:
     assert b"/a\xff.bin" in tree.entries
 
 
-@pytest.mark.parametrize(
-    ("command", "options", "missing"),
-    [
-        (("/hello",), (), None),
-        (("hello",), (), None),
-        (("/bin/app",), (), None),
-        (("tool",), (), None),
-        (("/usr/lib/tool",), (), None),
-        (("/nothing", "x"), (), "/nothing"),
-        (("nothing",), (), "nothing"),
-        (("/bin",), (), "/bin"),
-        (("runscript", "/hello"), (), None),
-        (("/data/app",), (("mount-fs", "zfs,/dev/vblk1.1,/data"),), None),
-    ],
-)
-def test_a_program_that_is_not_in_the_image_is_seen(
-    command: tuple[str, ...], options: tuple[tuple[str, str | None], ...], missing: str | None
-) -> None:
-    """OSv would say `Failed to load object` and power off; where a mount may bring the program, nothing is said."""
-    builder = TreeBuilder()
-    for path in (b"/hello", b"/usr/lib/tool"):
-        builder.add_content(path, b"", origin="a test")
-    builder.add_symlink(b"/bin/app", b"../hello", origin="a test")
-    assert missing_program(builder.tree(), BootCommand(options, (), command)) == missing
-
-
 def test_a_plan_warns_of_a_missing_program(project: Project) -> None:
     """The warning comes with the build, before anything is published."""
     project.build(command=("/bin/hello",))
@@ -145,3 +118,12 @@ def test_a_plan_warns_of_a_missing_program(project: Project) -> None:
     project.events.clear()
     project.build()
     assert not any(isinstance(event, Warned) for event in project.events)
+
+
+def test_a_plan_warns_of_a_program_that_is_missing_to_init(project: Project) -> None:
+    """What a file of /init starts is started before the command line's program, and ends OSv as well."""
+    project.write("init", "/metrics &!")
+    project.build(files=(*project.inputs.files, FileMapping("init", "/init/10-metrics")))
+    assert [event.text for event in project.events if isinstance(event, Warned)] == [
+        "/init/10-metrics: /metrics is not among the image's files; OSv would power off at once"
+    ]

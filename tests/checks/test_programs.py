@@ -8,14 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from osvdeploy.checks.finding import Finding, Severity
-from osvdeploy.checks.programs import RULES, ImageFiles, check_programs
+from osvdeploy.checks.loader import ImageFiles
+from osvdeploy.checks.programs import RULES, check_programs, check_starts
 from osvdeploy.checks.rules import require_known
 from osvdeploy.errors import UsageError
 from osvdeploy.osv.elf import read_elf
 from osvdeploy.osv.filetree import Symlink, TreeBuilder
 from osvdeploy.osv.kernel_facts import KernelFacts, KernelFormat
+from osvdeploy.osv.starts import Misread, Start, Starts
 from tests.osv.elves import Made, Symbol, make_elf
+from tests.osv.go_programs import GoProgram, make_go
 
+APP = Start(("/app",))
 LD = b"/lib64/ld-linux-x86-64.so.2"
 LIBC = [b"libc.so.6"]
 KERNEL = KernelFacts(
@@ -50,7 +54,7 @@ def image(files: Files) -> ImageFiles:
 
 
 def check(files: Files, *words: str, kernel: KernelFacts | None = KERNEL) -> list[Finding]:
-    found = check_programs(kernel, words or ("/app",), image(files))
+    found = check_programs(kernel, [Start(words or ("/app",))], image(files))
     assert {finding.rule for finding in found} <= RULES.keys()
     return found
 
@@ -138,6 +142,35 @@ def test_a_fact_that_is_not_known_says_nothing(program: Made, kernel: KernelFact
     assert check({"/app": program}, kernel=kernel) == []
 
 
+GO = make_go(GoProgram())
+GO_MAPPED = make_go(GoProgram(sections=(b".note.osv-mlock",)))
+GO_DYNAMIC = make_go(GoProgram(interpreter=LD))
+STANDS_STILL = replace(KERNEL, faults_through_thread_pointer=True)
+
+
+@pytest.mark.parametrize(
+    ("program", "kernel", "rules"),
+    [
+        (GO, STANDS_STILL, ["tls-untouched"]),
+        (GO, replace(STANDS_STILL, faults_through_thread_pointer=False), []),
+        (GO, replace(STANDS_STILL, faults_through_thread_pointer=None), []),
+        (GO, replace(STANDS_STILL, static_executables=False), ["static-executable"]),
+        (GO, None, []),
+        (GO_MAPPED, STANDS_STILL, []),
+        (GO_DYNAMIC, STANDS_STILL, ["entry-without-libc"]),
+        (GO_DYNAMIC, KERNEL, ["entry-without-libc"]),
+    ],
+)
+def test_what_go_linked_itself_is_refused_where_it_does_not_start(
+    program: bytes, kernel: KernelFacts | None, rules: list[str]
+) -> None:
+    """A static one by where its linker has put its first thread, a dynamic one always; each with what to do instead."""
+    elf = read_elf(lambda at, size: program[at : at + size], len(program), "/app")
+    found = check_programs(kernel, [APP], ImageFiles(image({"/app": program}).tree, {b"/app": elf}))
+    assert told(found) == [("error", rule, "/app") for rule in rules]
+    assert all("go build" in finding.cure for finding in found if finding.rule != "static-executable")
+
+
 def test_a_script_is_no_program() -> None:
     """OSv knows no "#!": the cure is the interpreter in the command line."""
     (finding,) = check({"/app": b"#!/python3\n"})
@@ -148,7 +181,7 @@ def test_a_script_is_no_program() -> None:
 def test_a_damaged_program_is_told_as_that() -> None:
     """What cannot be read as ELF is not called a script."""
     files = image({"/app": b"\x7fELF and no more"})
-    found = check_programs(KERNEL, ["/app"], ImageFiles(files.tree, {}, {b"/app": "truncated"}))
+    found = check_programs(KERNEL, [APP], ImageFiles(files.tree, {}, {b"/app": "truncated"}))
     assert told(found) == [("error", "elf-damaged", "/app")]
     assert "truncated" in found[0].what
 
@@ -159,7 +192,7 @@ def test_a_library_without_main_cannot_be_started() -> None:
     content[24:32] = bytes(8)
     files = image({"/app": bytes(content)})
     elf = read_elf(lambda at, size: bytes(content[at : at + size]), len(content), "/app")
-    found = check_programs(KERNEL, ["/app"], ImageFiles(files.tree, {b"/app": elf}))
+    found = check_programs(KERNEL, [APP], ImageFiles(files.tree, {b"/app": elf}))
     assert told(found) == [("error", "program-without-start", "/app")]
 
 
@@ -172,6 +205,51 @@ def test_the_program_is_found_as_osv_finds_it(word: str) -> None:
         "/link": Symlink(b"/app"),
     }
     assert [finding.rule for finding in check(files, word)] == ["elf-not-accepted"]
+
+
+def test_every_program_that_is_started_is_judged() -> None:
+    """Those of /init as the command line's own; what two of them need is told once."""
+    files: Files = {
+        "/app": needing("liba.so"),
+        "/metrics": needing("liba.so", "libb.so"),
+        "/script": b"#!/app\n",
+        "/usr/lib/liba.so": replace(PROGRAM, osabi=9),
+    }
+    starts = [APP, Start(("/metrics",), "/init/10"), Start(("/script",), "/init/20"), Start(("/gone",), "/init/30")]
+    found = check_programs(KERNEL, starts, image(files))
+    assert told(found) == [
+        ("error", "elf-not-accepted", "/usr/lib/liba.so"),
+        ("error", "library-missing", "libb.so"),
+        ("error", "program-not-elf", "/script"),
+    ]
+    assert found[-1].what.startswith("/init/20 starts it")
+
+
+def test_what_any_of_several_programs_may_load_is_looked_at() -> None:
+    """A plugin of the second one, which alone can load more."""
+    files = {
+        "/app": PROGRAM,
+        "/host": needing(dlopen=Symbol.UNDEFINED),
+        "/plugin.so": library("x", needed=[b"libz.so"]),
+    }
+    assert told(check_programs(KERNEL, [APP], image(files))) == []
+    assert told(check_programs(KERNEL, [APP, Start(("/host",), "/init/1")], image(files))) == [
+        ("warning", "library-missing", "libz.so")
+    ]
+
+
+def test_what_is_missing_or_misread_names_who_starts_it() -> None:
+    """An error where a program does not come to run, a warning where it gets another argument."""
+    read = Starts([APP], [Misread("/init/1", "reads x", "write y"), Misread("/s", "reads z", "write y", fatal=False)])
+    found = check_starts(read, [APP, Start(("/m", "x"), "/init/2")])
+    assert told(found) == [
+        ("error", "program-missing", "/app"),
+        ("error", "program-missing", "/m"),
+        ("error", "start-script", "/init/1"),
+        ("warning", "start-script", "/s"),
+    ]
+    assert found[0].what.startswith("the command line starts it")
+    assert found[1].what.startswith("/init/2 starts it")
 
 
 # ------------------------------------------------------------------------------------------------------- libraries
@@ -280,7 +358,7 @@ def test_a_chain_of_two_thousand_libraries_is_followed() -> None:
         path = b"/l%d" % number
         builder.add_content(path, b"", origin="test")
         elves[path] = replace(elf, needed=(b"l%d" % (number + 1),))
-    assert told(check_programs(KERNEL, ["/app"], ImageFiles(builder.tree(), elves))) == [
+    assert told(check_programs(KERNEL, [APP], ImageFiles(builder.tree(), elves))) == [
         ("error", "library-missing", "l2000")
     ]
 
@@ -449,7 +527,7 @@ def test_under_linux_loader_its_own_rules_hold() -> None:
 )
 def test_any_image_is_answered(files: dict[str, Made], kernel: KernelFacts | None) -> None:
     """Whatever an image holds, the rules end and every finding is one that people can act on."""
-    for finding in check_programs(kernel, ["/app"], image(files)):
+    for finding in check_programs(kernel, [APP], image(files)):
         assert finding.rule in RULES
         assert finding.subject
         assert finding.what

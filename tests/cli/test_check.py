@@ -74,6 +74,23 @@ def test_a_good_image_has_no_findings(folder: Path) -> None:
     assert rules(osvdeploy("check", "--json", folder=folder)) == []
 
 
+def test_what_init_starts_and_links_that_osv_does_not_follow_are_looked_at(folder: Path) -> None:
+    """A program that is missing to /init is refused like any; a link in `/` is warned of, with its cure."""
+    sound(folder)
+    (folder / "root" / "init").mkdir()
+    (folder / "root" / "init" / "10-metrics").write_text("/metrics &!\n")
+    (folder / "root" / "usr").mkdir()
+    (folder / "root" / "lib64").symlink_to("usr")
+    ran = osvdeploy("check", "--json", folder=folder)
+    assert rules(ran) == [("program-missing", "refused"), ("link-not-followed", "warned")]
+    missing, link = ran.document["findings"]
+    assert (missing["subject"], missing["what"]) == (
+        "/metrics",
+        "/init/10-metrics starts it, and no file of the image is there",
+    )
+    assert link["cure"] == "make it a link: /lib64 -> /usr"
+
+
 def test_a_program_that_is_not_there_is_refused(folder: Path) -> None:
     """The commonest mistake of all is an error like any other, with a rule's name."""
     sound(folder)

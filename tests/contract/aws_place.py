@@ -7,19 +7,18 @@ import hashlib
 from typing import Any
 
 import boto3
-from botocore.loaders import Loader
 
-from osvdeploy.cloud import aws
-from osvdeploy.cloud.aws import Aws
+from osvdeploy.cloud.aws.images import AmiRegistry
+from osvdeploy.cloud.aws.session import Aws
+from osvdeploy.cloud.aws.snapshots import EbsSnapshots
 from osvdeploy.context import Context, VirtualClock
 from osvdeploy.sandbox import inprocess
 from osvdeploy.sandbox.core import Sandbox
 from osvdeploy.sandbox.runners.inline import InlineRunner
+from tests.aws_clients import point_at
 from tests.contract.disks import Place
 
 REGION = "eu-west-1"
-
-_LOADER = Loader(include_default_search_paths=True)
 
 
 class AwsSandbox:
@@ -31,14 +30,15 @@ class AwsSandbox:
         self.sandbox = Sandbox(runner=InlineRunner())
 
     def session(self) -> boto3.Session:
-        session = inprocess.connect(self.sandbox, self.clock, REGION)
-        # Reading the service models is most of what a new session costs.
-        session._session.register_component("data_loader", _LOADER)
-        return session
+        """A new one, for a process of its own."""
+        return inprocess.connect(self.sandbox, self.clock, REGION)
+
+    def aws(self) -> Aws:
+        return point_at(self.sandbox, self.clock)
 
     def read(self, disk: str) -> dict[int, bytes]:
         """All blocks that read back from a snapshot, its ancestors' included."""
-        raw = Aws(REGION, self.session())
+        raw = self.aws()
         blocks: dict[int, bytes] = {}
         page: dict[str, Any] = {}
         while True:
@@ -55,7 +55,7 @@ class AwsSandbox:
 
     def put_foreign(self, name: str) -> None:
         """Register an image of that name as somebody else would, without our tags."""
-        raw = Aws(REGION, self.session())
+        raw = self.aws()
         data = bytes(524_288)
         digest = hashlib.sha256(data).digest()
         with raw.calling(self.ctx):
@@ -81,5 +81,5 @@ class AwsSandbox:
 
 def aws_place() -> Place:
     account = AwsSandbox()
-    cloud = aws.connect(account.ctx, REGION, account.session())
-    return Place(account.ctx, cloud.snapshots, cloud.images, account.read, account.put_foreign)
+    aws = account.aws()
+    return Place(account.ctx, EbsSnapshots(aws), AmiRegistry(aws), account.read, account.put_foreign)

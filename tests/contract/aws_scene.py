@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
-from typing import cast
 from urllib.parse import urlsplit
 
 from osvdeploy.cloud.aws.console import Ec2Console
@@ -14,7 +12,7 @@ from osvdeploy.cloud.aws.groups import AutoScalingGroups
 from osvdeploy.cloud.aws.images import AmiRegistry
 from osvdeploy.cloud.aws.machines import Ec2MachineTypes
 from osvdeploy.cloud.aws.router import AlbRouter
-from osvdeploy.cloud.aws.session import Aws, mutating
+from osvdeploy.cloud.aws.session import mutating
 from osvdeploy.cloud.aws.snapshots import EbsSnapshots
 from osvdeploy.cloud.interfaces import Block, Cloud, ImageRequest, ProbeAnswer, ProbeRequest, ReleaseId, UploadRequest
 from osvdeploy.cloud.tags import image_tags
@@ -22,38 +20,13 @@ from osvdeploy.context import Context, VirtualClock
 from osvdeploy.digests import sha256
 from osvdeploy.events import CloudCall, Recorder
 from osvdeploy.sandbox.core import Moment, Sandbox
-from osvdeploy.sandbox.faults import Lost
-from osvdeploy.sandbox.inprocess import REGION, Client, connect
+from osvdeploy.sandbox.inprocess import REGION, Client
 from osvdeploy.sandbox.runners import GuestAnswer, NoAnswer
 from osvdeploy.sandbox.runners.inline import InlineRunner
-from osvdeploy.sandbox.wire import ApiRequest, ApiResponse, Call
+from osvdeploy.sandbox.wire import Call
+from tests.aws_clients import point_at
 from tests.contract.scenes import APP, Guest, Scene
 from tests.sandbox.volumes import declared, volume
-
-
-class _Switch:
-    """Clients that are made once, as making them costs more than most tests: each test points them at its sandbox."""
-
-    def __init__(self) -> None:
-        self._sandbox: Sandbox | None = None
-        self._clock = VirtualClock()
-        self._aws: Aws | None = None
-
-    def to(self, sandbox: Sandbox, clock: VirtualClock) -> Aws:
-        self._sandbox, self._clock = sandbox, clock
-        if self._aws is None:
-            self._aws = Aws(REGION, connect(cast("Sandbox", self), self))
-        return self._aws
-
-    def now(self) -> datetime:
-        return self._clock.now()
-
-    def handle(self, request: ApiRequest, now: datetime) -> ApiResponse | Lost:
-        assert self._sandbox is not None
-        return self._sandbox.handle(request, now)
-
-
-_SWITCH = _Switch()
 
 _PROGRAMS: dict[Guest, bytes] = {
     Guest.SERVES: declared(after=1, headers={"x-release": "$OSVDEPLOY_RELEASE"}, answers={"*": 200}),
@@ -85,7 +58,7 @@ def aws_scene() -> Scene:
     clock, events = VirtualClock(), Recorder()
     ctx = Context(clock=clock, reporter=events)
     sandbox = Sandbox(runner=InlineRunner())
-    user = _SWITCH.to(sandbox, clock)
+    user = point_at(sandbox, clock)
     ec2, elb = user.ec2, user.elbv2
     cloud = Cloud(
         kind="aws",

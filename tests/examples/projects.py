@@ -44,12 +44,10 @@ def built(example: Path, cache: Path, *sets: str) -> BuildResult:
 
 def make_static_go(example: Path) -> None:
     """Run its Makefile; skips where a tool is missing, and says which."""
-    for tool in ("go", "make", "cc"):
+    for tool in ("go", "make", "objcopy"):
         if shutil.which(tool) is None:
             pytest.skip(f"{tool} is not here, and examples/static-go is made with it")
     made = subprocess.run(["make"], cwd=example, capture_output=True, text=True, timeout=240)
-    if "cannot find -lc" in made.stderr or "cannot find -lpthread" in made.stderr:
-        pytest.skip("no static C library here (Debian: libc6-dev), and examples/static-go is linked with it")
     assert made.returncode == 0, made.stderr
 
 

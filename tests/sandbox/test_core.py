@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from botocore.config import Config
@@ -15,34 +14,35 @@ from botocore.exceptions import BotoCoreError, ClientError, ConnectionClosedErro
 from osvdeploy.context import VirtualClock
 from osvdeploy.sandbox.core import Moment, Sandbox
 from osvdeploy.sandbox.faults import Fault, FaultKind
-from osvdeploy.sandbox.inprocess import Client, connect
+from osvdeploy.sandbox.inprocess import REGION, Client
 from osvdeploy.sandbox.runners import Guest, GuestAnswer, GuestRequest, GuestStatus, NoAnswer, Power
 from osvdeploy.sandbox.runners.inline import InlineRunner
 from osvdeploy.sandbox.store import CallRecord
 from osvdeploy.sandbox.wire import ApiRequest, ApiResponse, Call
-
-if TYPE_CHECKING:
-    import boto3
+from tests.aws_clients import client, point_at
 
 ONCE = Config(retries={"mode": "standard", "total_max_attempts": 1})
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
 
 class Account:
-    """A sandbox in memory (or on disk), its clock and a session of its clients."""
+    """A sandbox in memory (or on disk), its clock, and clients of it until another one's are asked for."""
 
     def __init__(self, path: Path | None = None, **options: Any) -> None:
         self.clock = VirtualClock()
         self.sandbox = Sandbox(path, runner=options.pop("runner", None) or InlineRunner(), **options)
-        self.session: boto3.Session = connect(self.sandbox, self.clock)
 
-    @cached_property
+    def client(self, service: str, config: Config | None = None, region: str = REGION) -> Any:
+        point_at(self.sandbox, self.clock)
+        return client(service, config, region)
+
+    @property
     def ebs(self) -> Any:
-        return self.session.client("ebs", config=ONCE)
+        return self.client("ebs", ONCE)
 
-    @cached_property
+    @property
     def sts(self) -> Any:
-        return self.session.client("sts", config=ONCE)
+        return self.client("sts", ONCE)
 
     def snapshots(self) -> list[str]:
         return self.sandbox.inventory().get("snapshot", [])
@@ -78,7 +78,7 @@ def test_what_is_not_simulated_says_so(
 ) -> None:
     """By a code of its own and a status that no client tries again."""
     with pytest.raises(ClientError, match=says) as refused:
-        call(account.session.client(service))
+        call(account.client(service))
     assert refused.value.response["Error"]["Code"] == "NotSimulated"
     assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 400
     assert refused.value.response["ResponseMetadata"]["RetryAttempts"] == 0
@@ -88,7 +88,7 @@ def test_what_is_not_simulated_says_so(
 def test_a_parameter_that_is_not_simulated_says_so(account: Account) -> None:
     """Instead of being ignored; nothing was made."""
     with pytest.raises(ClientError, match="the parameter CustomerOwnedIpv4Pool of elbv2") as refused:
-        account.session.client("elbv2").create_load_balancer(Name="x", CustomerOwnedIpv4Pool="pool")
+        account.client("elbv2").create_load_balancer(Name="x", CustomerOwnedIpv4Pool="pool")
     assert refused.value.response["Error"]["Code"] == "NotSimulated"
     assert account.sandbox.inventory() == {}
 
@@ -104,7 +104,7 @@ def test_a_pinned_access_key_is_the_only_one() -> None:
     }
     for service, code in codes.items():
         with pytest.raises(ClientError) as refused:
-            calls[service](account.session.client(service))
+            calls[service](account.client(service))
         assert refused.value.response["Error"]["Code"] == code
 
 
@@ -142,7 +142,7 @@ def test_a_lost_answer_took_effect_or_not(account: Account, kind: FaultKind, see
 
 def test_a_client_that_is_left_waiting_loses_its_time(account: Account) -> None:
     """Its read timeout passes on the virtual clock, and what was due meanwhile happens."""
-    patient = account.session.client("sts", config=ONCE.merge(Config(read_timeout=42)))
+    patient = account.client("sts", ONCE.merge(Config(read_timeout=42)))
     account.sandbox.faults.add(Fault("sts:*", FaultKind.HANG))
     began = account.clock.now()
     with pytest.raises(ReadTimeoutError):
@@ -153,7 +153,7 @@ def test_a_client_that_is_left_waiting_loses_its_time(account: Account) -> None:
 def test_a_clients_own_retry_meets_the_next_call(account: Account) -> None:
     """A fault that strikes once is survived by the SDK's retries, and the log has both calls."""
     account.sandbox.faults.add(Fault("GetCallerIdentity", FaultKind.BROKEN))
-    retrying = account.session.client("sts", config=Config(retries={"mode": "standard", "max_attempts": 2}))
+    retrying = account.client("sts", Config(retries={"mode": "standard", "max_attempts": 2}))
     retrying.meta.events.register("needs-retry", lambda **_: 0.0 if len(account.sandbox.calls()) < 2 else None)
     retrying.get_caller_identity()
     assert [call.error for call in account.sandbox.calls()] == ["InternalFailure", ""]
@@ -182,7 +182,7 @@ def test_a_caller_can_die_before_or_after_any_call(account: Account, moment: Mom
 def test_a_dry_run_changes_nothing(account: Account) -> None:
     """Would it succeed? DryRunOperation, 412."""
     with pytest.raises(ClientError) as refused:
-        account.session.client("ec2").create_vpc(CidrBlock="10.0.0.0/16", DryRun=True)
+        account.client("ec2").create_vpc(CidrBlock="10.0.0.0/16", DryRun=True)
     assert refused.value.response["Error"]["Code"] == "DryRunOperation"
     assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 412
     assert account.sandbox.inventory() == {}
@@ -220,7 +220,7 @@ def test_what_is_due_happens_before_the_next_call(account: Account) -> None:
 def test_reads_lag_behind_writes_where_that_is_asked_for() -> None:
     """What was made is not found for that long, what was changed is read as it was, and then all is seen."""
     account = Account(lag=5.0)
-    ec2 = account.session.client("ec2")
+    ec2 = account.client("ec2")
     made = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
     assert ec2.describe_vpcs()["Vpcs"] == []
     account.clock.advance(4)
@@ -239,9 +239,9 @@ def test_reads_lag_behind_writes_where_that_is_asked_for() -> None:
 
 def test_regions_hold_their_own(account: Account) -> None:
     """What is made in one is not found in another, and the inventory has all of them."""
-    elsewhere = account.session.client("ec2", region_name="us-east-2")
+    elsewhere = account.client("ec2", region="us-east-2")
     made = elsewhere.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
-    here = account.session.client("ec2")
+    here = account.client("ec2")
     assert made not in [vpc["VpcId"] for vpc in here.describe_vpcs()["Vpcs"]]
     assert made in [vpc["VpcId"] for vpc in elsewhere.describe_vpcs()["Vpcs"]]
 

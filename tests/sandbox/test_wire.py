@@ -24,7 +24,7 @@ def signed(service: str, region: str = "eu-west-1") -> dict[str, str]:
     return {"authorization": f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=00"}
 
 
-def form(service: str, version: str, **values: str) -> ApiRequest:
+def form(service: str, version: str, /, **values: str) -> ApiRequest:
     """A request of the query protocol, signed for a service (by its signing name), or not for ""."""
     headers = {"content-type": "application/x-www-form-urlencoded; charset=utf-8"}
     headers |= signed(service) if service else {"host": "127.0.0.1:1"}

@@ -6,11 +6,12 @@ and move the clock.
 
 from __future__ import annotations
 
-import copy
 import functools
 import hashlib
 import heapq
 import itertools
+import json
+import marshal
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -60,6 +61,11 @@ BOOT_TIME = 4.0
 END_TIME = 6.0
 
 
+@functools.cache
+def _serving() -> Volume:
+    return volume({"/app": declared()})
+
+
 class MemoryEc2:
     """Instances that boot images' bytes with the inline runner."""
 
@@ -73,7 +79,7 @@ class MemoryEc2:
             "subnet-y": {"SubnetId": "subnet-y", "VpcId": OTHER_VPC, "AvailabilityZone": "eu-west-1b"},
         }
         self.groups = {"sg-1": {"GroupId": "sg-1", "VpcId": VPC}, "sg-x": {"GroupId": "sg-x", "VpcId": OTHER_VPC}}
-        self.images: dict[str, Volume] = {"ami-1": volume({"/app": declared()})}
+        self.images: dict[str, Volume] = {"ami-1": _serving()}
         self.templates: dict[str, tuple[str, list[str]]] = {"lt-1": ("template", ["ami-1"])}
         self.instances: dict[str, Instance] = {}
         self.tags: dict[str, Mapping[str, str]] = {}
@@ -154,6 +160,11 @@ class MemoryEc2:
         return [name for name, instance in self.instances.items() if instance.state in ("pending", "running")]
 
 
+def _kept(document: object) -> bytes:
+    """A document as the store keeps it, by way of JSON: each reader gets a copy of its own."""
+    return marshal.dumps(json.loads(json.dumps(document)))
+
+
 class MemoryBlobs:
     """Contents by their sha256."""
 
@@ -178,28 +189,29 @@ class World:
         self.runner = InlineRunner()
         self.ec2 = MemoryEc2(self)
         self.blobs = MemoryBlobs()
-        self._documents: dict[str, dict[str, Doc]] = {}
+        self._documents: dict[str, dict[str, bytes]] = {}
         self._due: list[tuple[datetime, int, Callable[[], None]]] = []
         self._count = itertools.count(1)
         self._counts: dict[str, int] = {}
         self._handlers: dict[str, EventHandler] = {**elbv2.EVENTS, **autoscaling.EVENTS}
 
     def get(self, kind: str, key: str) -> Doc | None:
-        return copy.deepcopy(self._documents.get(kind, {}).get(key))
+        kept = self._documents.get(kind, {}).get(key)
+        return None if kept is None else marshal.loads(kept)
 
     def put(self, kind: str, key: str, document: Doc) -> None:
-        self._documents.setdefault(kind, {})[key] = copy.deepcopy(document)
+        self._documents.setdefault(kind, {})[key] = _kept(document)
 
     def delete(self, kind: str, key: str) -> None:
         self._documents.get(kind, {}).pop(key, None)
 
     def all(self, kind: str) -> list[Doc]:
-        return copy.deepcopy(list(self._documents.get(kind, {}).values()))
+        return [marshal.loads(kept) for kept in self._documents.get(kind, {}).values()]
 
     def later(self, seconds: float, event: str, payload: Doc, after: datetime | None = None) -> None:
-        kept = copy.deepcopy(payload)
+        kept = _kept(payload)
         moment = (after or self.now) + timedelta(seconds=seconds)
-        self.at((moment - self.now).total_seconds(), lambda: self._handlers[event](self, kept))
+        self.at((moment - self.now).total_seconds(), lambda: self._handlers[event](self, marshal.loads(kept)))
 
     def at(self, seconds: float, act: Callable[[], None]) -> None:
         """Do something ``seconds`` from now."""
@@ -228,7 +240,7 @@ class World:
 
     def documents(self) -> dict[str, dict[str, Doc]]:
         """Everything that is kept now."""
-        return copy.deepcopy(self._documents)
+        return {kind: {key: marshal.loads(kept) for key, kept in all.items()} for kind, all in self._documents.items()}
 
     def elb(self, operation: str, **params: Any) -> Doc:
         return self._called("elbv2", operation, elbv2.OPERATIONS[operation](self, params))

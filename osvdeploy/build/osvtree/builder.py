@@ -31,8 +31,8 @@ from osvdeploy.build.plan import (
     boot_command,
     file_tree,
     held_programs,
-    missing_program,
     programs_of,
+    starts_in,
     tree_digest,
 )
 from osvdeploy.build.program_lock import ProgramPin
@@ -131,10 +131,11 @@ def plan_tree(ctx: Context, inputs: ImageInputs, stats: StatCache, *, cache: Pat
     files = file_tree(inputs, programs)
     pins = held_programs(ctx, inputs, stats, programs)
     check_names(files, wanted.fs)
-    if not wanted.modules and (program := missing_program(files, boot)):
+    for start in [] if wanted.modules else starts_in(files, boot).missing(files, boot):
         ctx.report(
             Warned(
-                f"command: {program} is not among the image's files, nor is there a module; OSv would power off",
+                f"{start.by}: {start.words[0]} is not among the image's files, nor is there a module; "
+                "OSv would power off",
                 hint="name the program by its path in the image, the `to` of one of [[files]]",
             )
         )

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 import boto3
-from botocore.loaders import Loader
 
 from osvdeploy.cloud.aws.session import Aws
-
-_LOADER = Loader(include_default_search_paths=True)
+from osvdeploy.sandbox.wire import LOADER
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +39,13 @@ class Script:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def aws(self) -> Aws:
-        return Aws("eu-west-1", self.session())
+        """Clients that are answered from here, until another script's are asked for: they are the same ones, as making
+        them takes longer than most tests do."""
+        _answering.script = self
+        return _clients()
 
     def session(self) -> boto3.Session:
-        session = boto3.Session(aws_access_key_id="AKIDEXAMPLE", aws_secret_access_key="secret")
-        # Reading the service models is most of what a new session costs.
-        session._session.register_component("data_loader", _LOADER)
-        session.events.register("before-call", self._answer)  # type: ignore[arg-type]
-        return session
+        return _session(self._answer)
 
     def _answer(self, model: Any, **_: object) -> tuple[_Status, dict[str, Any]]:
         answers = self.answers[model.name]
@@ -62,6 +60,29 @@ class Script:
                 "ResponseMetadata": {"HTTPStatusCode": answer.status},
             }
         return _Status(200), answer
+
+
+def _session(answer: Callable[..., tuple[_Status, dict[str, Any]]]) -> boto3.Session:
+    session = boto3.Session(aws_access_key_id="AKIDEXAMPLE", aws_secret_access_key="secret")
+    # Reading the service models is most of what a new session costs.
+    session._session.register_component("data_loader", LOADER)
+    session.events.register("before-call", answer)  # type: ignore[arg-type]
+    return session
+
+
+class _Answering:
+    script: Script
+
+    def __call__(self, **call: Any) -> tuple[_Status, dict[str, Any]]:
+        return self.script._answer(**call)
+
+
+_answering = _Answering()
+
+
+@functools.cache
+def _clients() -> Aws:
+    return Aws("eu-west-1", _session(_answering))
 
 
 def started(at: datetime, snapshot: str = "snap-1") -> dict[str, Any]:

@@ -17,6 +17,7 @@ from osvdeploy.cloud.aws import connect
 from osvdeploy.cloud.aws.session import Aws
 from osvdeploy.context import Context, VirtualClock
 from osvdeploy.events import CloudCall, Recorder
+from osvdeploy.sandbox.wire import LOADER
 from tests.cloud.aws.script import Script
 
 Answer = tuple[int, dict[str, object]] | Exception
@@ -79,6 +80,7 @@ Connect = Callable[..., Aws]
 def prepared() -> Connect:
     def make(wire: Wire) -> Aws:
         session = boto3.Session(aws_access_key_id="AKIDEXAMPLE", aws_secret_access_key="secret")
+        session._session.register_component("data_loader", LOADER)
         session.events.register_first("before-send", wire)  # type: ignore[arg-type]
         return Aws("eu-west-1", session)
 

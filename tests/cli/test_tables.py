@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from osvdeploy.cli.tables import folded, table
+
+WORDS = st.lists(st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=30), min_size=1)
+
+
+@given(WORDS, st.integers(0, 40), st.integers(30, 120))
+def test_folded_text_is_the_same_words_in_narrow_lines(words: list[str], indent: int, width: int) -> None:
+    """None of them broken, and no line longer than it must be."""
+    lines = folded(" ".join(words), indent, width).split("\n")
+    assert " ".join(lines).split() == words
+    longest = max(map(len, words))
+    assert all(line.startswith(" " * indent) for line in lines[1:])
+    assert all(len(line.strip()) <= max(24, width - indent, longest) for line in lines)
+
+
+def test_a_table_is_folded_at_its_last_column() -> None:
+    """What does not fit stands below its own beginning."""
+    told = table(("AT", "WHAT"), [("0", "boot sector"), ("65536", "kernel: lzloader, 114 chunks")], fold=33)
+    assert told.splitlines() == [
+        "AT     WHAT",
+        "0      boot sector",
+        "65536  kernel: lzloader, 114",
+        "       chunks",
+    ]
