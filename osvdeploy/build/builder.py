@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import errno
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from osvdeploy.build.cache import DISK_NAME, IMAGE_NAME, BuildCache, format_image
+from osvdeploy.build.files import sync
 from osvdeploy.build.kernels import kernel_facts
 from osvdeploy.build.lock import LOCK_NAME, KernelPin, TreePin, pin_kernel, pin_programs
 from osvdeploy.build.plan import BuildPlan, ImageInputs, load_kernel, pin, plan, programs_of, supplies_cxx
@@ -112,20 +112,12 @@ def _compose(ctx: Context, wanted: BuildPlan, cache: BuildCache) -> RawImage:
                 label="OSv" if wanted.kernel.payload is Payload.LZLOADER else "unknown",
             )
             (work.path / IMAGE_NAME).write_bytes(format_image(image))
-            _sync(disk)
-            _sync(work.path / IMAGE_NAME)
+            sync(disk)
+            sync(work.path / IMAGE_NAME)
             return cache.keep(wanted.digest, work.path)
     except OSError as error:
         # The workspace is gone by now, so what is free is what the next try finds.
         raise _build_error(error, cache.root, needed, layout.size) from None
-
-
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _build_error(error: OSError, root: Path, needed: int, size: int) -> BuildError:

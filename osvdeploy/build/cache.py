@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from osvdeploy.build.files import sync_directory
+from osvdeploy.build.files import sync
 from osvdeploy.build.uses import use
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest
@@ -122,11 +122,11 @@ class BuildCache:
         entry = self._entry(plan)
         use(self.root, entry, making=True)
         entry.parent.mkdir(parents=True, exist_ok=True)
-        sync_directory(directory)
+        sync(directory)
         for _ in range(2):
             try:
                 directory.rename(entry)
-                sync_directory(entry.parent)
+                sync(entry.parent)
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise

@@ -184,6 +184,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     ) -> urllib.request.Request | None:
         to = _scheme(newurl)
         if to not in ("http", "https") or (req.type == "https" and to != "https"):
+            fp.close()
             raise DownloadFailed(req.full_url, f"the server leads to {newurl}, which is less safe")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 

@@ -37,7 +37,7 @@ def part_of(path: Path, *, nonce: str, durable: bool = True) -> Iterator[IO[byte
                 part.unlink(missing_ok=True)
                 raise
         if durable:
-            sync_directory(path.parent)
+            sync(path.parent)
         return
 
 
@@ -75,9 +75,9 @@ def _lock(file: IO[bytes]) -> None:
         pass  # a file system without locks: nothing is swept there either
 
 
-def sync_directory(path: Path) -> None:
-    """Make renames in a directory last."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def sync(path: Path) -> None:
+    """Make a file's content last, or the renames in a directory. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
     finally:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from osvdeploy.build.cache import BuildCache
-from osvdeploy.build.files import replace_file, sync_directory
+from osvdeploy.build.files import replace_file, sync
 from osvdeploy.build.sources import (
     FileKernel,
     KernelSource,
@@ -280,7 +280,7 @@ class KernelStore:
             path = self.root / kernel.sha256
             use(self.cache.root, path, making=True)
             path.parent.mkdir(parents=True, exist_ok=True)
-            _sync(file)
+            sync(file)
             file.chmod(0o644)
             try:
                 # Not in the place of one that is there: another process may be reading it.
@@ -290,7 +290,7 @@ class KernelStore:
                     file.rename(path)
             except OSError:
                 file.rename(path)  # a file system without links
-            sync_directory(path.parent)
+            sync(path.parent)
             if source is not None:
                 self._remember(ctx, source, kernel.sha256, downloaded=downloaded)
         told = facts.version or "no OSv that says its version"
@@ -397,11 +397,3 @@ def _without(source: RemoteKernel, pinned: Digest | None) -> str:
 
 def _is_digest(text: object) -> bool:
     return isinstance(text, str) and len(text) == 64 and set(text) <= _DIGITS
-
-
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

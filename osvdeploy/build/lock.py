@@ -25,7 +25,6 @@ bytes. A version or key that this osvdeploy does not know is refused: it may pin
 
 from __future__ import annotations
 
-import json
 import re
 import tomllib
 from collections.abc import Callable, Sequence
@@ -34,7 +33,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from osvdeploy.build.files import replace_file
-from osvdeploy.build.program_lock import ProgramPin, format_programs, parse_programs
+from osvdeploy.build.program_lock import ProgramPin, format_programs, parse_programs, quoted
 from osvdeploy.build.sources import FileKernel, KernelSource, source_of, source_table
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest
@@ -118,14 +117,14 @@ def format_lock(lock: Lock) -> str:
     if lock.kernel is not None:
         pin = lock.kernel
         text += "\n[kernel]\n"
-        text += "".join(f"{key} = {_quoted(value)}\n" for key, value in source_table(pin.source).items())
-        text += f"sha256 = {_quoted(pin.sha256)}\nsize = {pin.size}\npayload = {_quoted(pin.payload)}\n"
+        text += "".join(f"{key} = {quoted(value)}\n" for key, value in source_table(pin.source).items())
+        text += f"sha256 = {quoted(pin.sha256)}\nsize = {pin.size}\npayload = {quoted(pin.payload)}\n"
         if pin.osv is not None:
-            text += f"osv = {_quoted(pin.osv)}\n"
+            text += f"osv = {quoted(pin.osv)}\n"
         if pin.drivers is not None:
-            text += f"drivers = [{', '.join(_quoted(name) for name in pin.drivers)}]\n"
+            text += f"drivers = [{', '.join(quoted(name) for name in pin.drivers)}]\n"
     if lock.tree is not None:
-        text += f"\n[tree]\npath = {_quoted(lock.tree.path)}\ncommit = {_quoted(lock.tree.commit)}\n"
+        text += f"\n[tree]\npath = {quoted(lock.tree.path)}\ncommit = {quoted(lock.tree.commit)}\n"
     return text + format_programs(lock.programs)
 
 
@@ -297,8 +296,3 @@ def _printable(source: KernelSource) -> KernelSource:
 
 def _text(name: str) -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-def _quoted(text: str) -> str:
-    # A JSON string is a TOML string, but for DEL, which TOML wants escaped too.
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -182,22 +182,23 @@ def format_programs(pins: Sequence[ProgramPin]) -> str:
 
 def _format(pin: ProgramPin) -> str:
     text = (
-        f"\n[[programs]]\npath = {_quoted(pin.path)}\nfrom = {_quoted(pin.source)}\nsha256 = {_quoted(pin.sha256)}\n"
+        f"\n[[programs]]\npath = {quoted(pin.path)}\nfrom = {quoted(pin.source)}\nsha256 = {quoted(pin.sha256)}\n"
         f"files = {pin.files}\nsize = {pin.size}\n"
     )
     if pin.packages is not None:
         packages = pin.packages
-        asked = f", requirements = {_quoted(packages.requirements)}" if packages.requirements is not None else ""
+        asked = f", requirements = {quoted(packages.requirements)}" if packages.requirements is not None else ""
         text += (
-            f"packages = {{ sha256 = {_quoted(packages.sha256)}, files = {packages.files}, "
+            f"packages = {{ sha256 = {quoted(packages.sha256)}, files = {packages.files}, "
             f"size = {packages.size}{asked} }}\n"
         )
     if pin.contents:
         text += "\n[programs.contents]\n"
-        text += "".join(f"{_quoted(path)} = {_quoted(digest)}\n" for path, digest in sorted(pin.contents.items()))
+        text += "".join(f"{quoted(path)} = {quoted(digest)}\n" for path, digest in sorted(pin.contents.items()))
     return text
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """A text as TOML writes it."""
     # A JSON string is a TOML string, but for DEL, which TOML wants escaped too.
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Iterator
@@ -155,6 +156,8 @@ def test_from_https_nothing_leads_to_http(server: Releases, tmp_path: Path, monk
             fetch(safe, tmp_path / "k", path="/unsafe")
     assert not refused.value.transient
     assert not [path for path, _ in server.asked if path == "/kernel"]
+    del refused
+    gc.collect()  # a connection that was left open would be told of here
 
 
 def test_a_server_that_nobody_vouches_for_is_not_believed(tmp_path: Path) -> None:

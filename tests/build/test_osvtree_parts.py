@@ -309,7 +309,7 @@ def test_the_port_is_opened_when_the_guest_waits(tmp_path: Path) -> None:
     assert (tmp_path / "asked").read_text() == "hostfwd_add un0 tcp:127.0.0.1:5-:10000\n"
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(content=st.lists(st.sampled_from([bytes(65536), b"x" * 65536, b"y" * 1000]), max_size=6).map(b"".join))
 def test_the_qcow2_of_the_tests_reads_back(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
     """What stands in for qemu-img in these tests is right about what it writes."""

@@ -4,8 +4,6 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from osvdeploy.build.statcache import StatCache
 from osvdeploy.context import Context, VirtualClock
@@ -59,22 +57,3 @@ def test_a_file_that_changed_since_it_was_found_is_named(source: Path) -> None:
     source.unlink()
     with pytest.raises(SourceChanged, match="source: cannot be read: No such file"):
         StatCache().digest(LATER, found)
-
-
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.one_of(st.binary(max_size=60), st.tuples(st.integers(0, 250), st.integers(1, 255))))
-def test_a_damaged_cache_is_an_empty_one(tmp_path: Path, source: Path, damage: bytes | tuple[int, int]) -> None:
-    """Any bytes in its place, and any flipped byte in it, are no cache; a right digest is computed anew."""
-    file = tmp_path / "cache.json"
-    cache = StatCache(file)
-    cache.digest(LATER, host_file(source))
-    cache.save(LATER)
-    if isinstance(damage, bytes):
-        file.write_bytes(damage)
-    else:
-        content = bytearray(file.read_bytes())
-        content[damage[0] % len(content)] ^= damage[1]
-        file.write_bytes(content)
-    damaged = StatCache.load(file)
-    assert damaged._known == {}
-    assert damaged.digest(LATER, host_file(source)) == sha256(b"content")

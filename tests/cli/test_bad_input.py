@@ -235,7 +235,7 @@ mount -t tmpfs -o size=2m none {cache} || exit 77
 {sys.executable} -m osvdeploy build; echo "ended with $?" >&2
 find {cache} -name disk.raw -o -path '*/work/*' >&2
 mount -o remount,size=64m {cache}
-exec {sys.executable} -m osvdeploy build -q
+exec {sys.executable} -m osvdeploy build -q 2>/dev/null
 """
     if shutil.which("unshare") is None:
         pytest.skip("a small file system cannot be mounted here: no unshare")

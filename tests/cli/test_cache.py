@@ -9,32 +9,14 @@ from pathlib import Path
 import pytest
 
 from osvdeploy.build.uses import in_use
+from tests.cli.projects import built_project
 from tests.cli.running import osvdeploy
-from tests.osv.images import LZLOADER, loader_image
-
-SPEC = """\
-name = "app"
-version = "1.0.0"
-[kernel]
-file = "loader.img"
-[image]
-command = ["/app"]
-[[files]]
-from = "app"
-to = "/app"
-"""
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project whose image is built, and a kernel in the store."""
-    monkeypatch.setenv("OSVDEPLOY_CACHE", str(tmp_path / "cache"))
-    folder = tmp_path / "project"
-    folder.mkdir()
-    (folder / "loader.img").write_bytes(loader_image(payload=LZLOADER))
-    (folder / "osv.toml").write_text(SPEC)
-    (folder / "app").write_bytes(b"a program")
-    assert osvdeploy("build", folder=folder).code == 0
+    folder = built_project(tmp_path, monkeypatch)
     assert osvdeploy("kernel", "add", "loader.img", folder=folder).code == 0
     return folder
 

@@ -9,34 +9,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.projects import SPEC, built_project
 from tests.cli.running import osvdeploy
 from tests.osv.images import LZLOADER, loader_image
 
-SPEC = """\
-name = "app"
-version = "1.0.0"
-[kernel]
-file = "loader.img"
-[image]
-command = ["/app"]
-[[files]]
-from = "app"
-to = "/app"
-"""
 NEEDS_AN_IMAGE = ("check", "build", "run", "inspect", "inspect ls")
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project that was built once, and a QEMU that nobody should come to."""
-    monkeypatch.setenv("OSVDEPLOY_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("OSVDEPLOY_STATE", str(tmp_path / "state"))
-    folder = tmp_path / "project"
-    folder.mkdir()
-    (folder / "loader.img").write_bytes(loader_image(payload=LZLOADER))
-    (folder / "osv.toml").write_text(SPEC)
-    (folder / "app").write_bytes(b"a program")
-    assert osvdeploy("build", folder=folder).code == 0
+    folder = built_project(tmp_path, monkeypatch)
     (tmp_path / "bin").mkdir()
     qemu = tmp_path / "bin" / "qemu-system-x86_64"
     qemu.write_text("#!/bin/sh\nexit 1\n")

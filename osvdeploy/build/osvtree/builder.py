@@ -16,7 +16,7 @@ from pathlib import Path
 
 from osvdeploy.build.builder import BuildResult
 from osvdeploy.build.cache import DISK_NAME, IMAGE_NAME, BuildCache, format_image
-from osvdeploy.build.files import replace_file
+from osvdeploy.build.files import replace_file, sync
 from osvdeploy.build.lock import LOCK_NAME, TreePin, held_tree_pin, pin_programs, pin_tree
 from osvdeploy.build.osvtree import disk as disks
 from osvdeploy.build.osvtree import vm
@@ -24,7 +24,7 @@ from osvdeploy.build.osvtree.failures import ended_badly, failed
 from osvdeploy.build.osvtree.manifest import Manifest, check_names, check_unchanged, write_manifest
 from osvdeploy.build.osvtree.process import locked, run
 from osvdeploy.build.osvtree.settings import Settings, settings_for
-from osvdeploy.build.osvtree.source import ARCH, OsvTree, TreeState, clean_environment, open_tree
+from osvdeploy.build.osvtree.source import ARCH, OsvTree, TreeState, clean_environment, open_tree, text_of
 from osvdeploy.build.plan import (
     ImageInputs,
     TreeInputs,
@@ -376,7 +376,7 @@ class _Build:
                 "KCONFIG_RUSTCCFG": str(beside / "rustc_cfg"),
             },
         )
-        made = _read_text(beside / ".config")
+        made = text_of(beside / ".config")
         for name, value in settings.kconfig:
             if (line := _in_config(made, name)) != value:
                 raise TreeInvalid(
@@ -384,7 +384,7 @@ class _Build:
                     hint="what it depends on is off, or the value is out of its range: see conf/kconfig in the tree",
                 )
         place = self.output / ".config"
-        held = _read_text(place)
+        held = text_of(place)
         if held != made:
             if held and not (self.output / _KEPT_CONFIG).exists():
                 (self.output / _KEPT_CONFIG).write_text(held)
@@ -417,7 +417,7 @@ class _Build:
                 raise self._failed(f"scripts/build told of no failure, but made no {name}")
         if self.fs == "zfs" and not any("cpiod finished" in line for line in self.story.lines):
             raise self._failed("the VM that fills ZFS did not tell that it had all files")
-        told = _read_text(self.output / "cmdline").removeprefix(f"--rootfs={self.fs}").strip()
+        told = text_of(self.output / "cmdline").removeprefix(f"--rootfs={self.fs}").strip()
         if told and plan.inputs.modules:
             self.ctx.report(Note(f"the modules' own command line is not used, the spec's is: {told[:200]}"))
 
@@ -425,11 +425,11 @@ class _Build:
         """What C code is compiled with is in generated headers: look there that each option has arrived."""
         headers = self.output / "gen" / "include" / "osv"
         for name, value in self.plan.settings.kconfig:
-            found = _define(_read_text(headers / f"kernel_config_{name}.h"), name)
+            found = _define(text_of(headers / f"kernel_config_{name}.h"), name)
             wanted = {"y": "1", "n": "0"}.get(value, value)
             if (found or "0") != wanted:
                 raise self._failed(f"conf_{name} = {value} did not take effect: the kernel was compiled with {found}")
-        drivers = _read_text(headers / "drivers_config.h")
+        drivers = text_of(headers / "drivers_config.h")
         for name, value in self.plan.settings.arguments:
             if name.startswith("conf_drivers_") and name != "conf_drivers_profile" and drivers:
                 found = _define(drivers, name.removeprefix("conf_")) or "0"
@@ -479,7 +479,7 @@ class _Build:
             fs=self.fs,
         )
         (self.directory / IMAGE_NAME).write_bytes(format_image(image))
-        _sync(self.directory / IMAGE_NAME)
+        sync(self.directory / IMAGE_NAME)
         return image
 
     def _environment(self, stage: Path) -> dict[str, str]:
@@ -635,7 +635,7 @@ def _tools(fs: str) -> dict[str, str]:
 def _jobs() -> int:
     """As many compilers at once as there are processors, and memory for."""
     processors = len(os.sched_getaffinity(0))
-    found = re.search(r"^MemAvailable:\s+(\d+) kB", _read_text(Path("/proc/meminfo")), re.M)
+    found = re.search(r"^MemAvailable:\s+(\d+) kB", text_of(Path("/proc/meminfo")), re.M)
     memory = int(found[1]) * 1024 // _COMPILER_MEMORY if found else processors
     return max(1, min(processors, memory))
 
@@ -678,18 +678,6 @@ def _in_config(text: str, name: str) -> str:
 def _define(header: str, name: str) -> str | None:
     found = re.search(rf"^\s*#define CONF_{re.escape(name)} (.*)$", header, re.M)
     return found[1].strip() if found else None
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 def summary(plan: TreePlan) -> str:

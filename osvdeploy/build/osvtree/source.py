@@ -85,7 +85,7 @@ class OsvTree:
         found: dict[str, str] = {}
         files = sorted((self.path / "conf" / "kconfig").glob("*"))
         for file in [*files, self.path / "conf" / "profiles" / ARCH / "kconfig"]:
-            for name, body in _CONFIG.findall(_text(file)):
+            for name, body in _CONFIG.findall(text_of(file)):
                 kind = _TYPE.search(body)
                 found[name] = kind[1] if kind else KconfigType.BOOL
         return found
@@ -95,7 +95,7 @@ class OsvTree:
         """The text of everything that reads make variables for the kernel."""
         files = [self.path / "Makefile", *sorted((self.path / "conf").glob("*.mk"))]
         files += sorted((self.path / "conf" / "profiles" / ARCH).glob("*.mk"))
-        return "\n".join(_text(file) for file in files)
+        return "\n".join(text_of(file) for file in files)
 
     @cached_property
     def profiles(self) -> tuple[str, ...]:
@@ -107,7 +107,7 @@ class OsvTree:
         """Modules and apps by name, found where scripts/osv/modules/resolve.py looks: config.json names the places."""
         found: dict[str, Path] = {}
         try:
-            table = json.loads(_text(self.path / "config.json"))["modules"]
+            table = json.loads(text_of(self.path / "config.json"))["modules"]
             places = [self._expanded(place) for place in table.get("repositories", ())]
             named = {name: self._expanded(each["path"]) for name, each in table.items() if isinstance(each, dict)}
         except (ValueError, KeyError, TypeError, AttributeError):
@@ -132,7 +132,7 @@ class OsvTree:
             needed.append(str((self.path / "musl").readlink()))
         except OSError:
             needed.append("musl")
-        declared = _text(self.path / ".gitmodules")
+        declared = text_of(self.path / ".gitmodules")
         return [
             name
             for name in needed
@@ -312,7 +312,8 @@ def _git(directory: Path, *arguments: str) -> bytes:
     return done.stdout
 
 
-def _text(file: Path) -> str:
+def text_of(file: Path) -> str:
+    """What stands in a file of a tree; nothing where there is none."""
     try:
         return file.read_text(encoding="utf-8", errors="replace")
     except OSError:
