@@ -258,7 +258,7 @@ class _Connection(BaseHTTPRequestHandler):
         coding, length = self.headers.get("Transfer-Encoding"), self.headers.get("Content-Length", "0")
         if coding is None:
             taken = length.isdigit() and int(length) <= LARGEST_BODY
-            return self.rfile.read(int(length)) if taken else None
+            return self._whole(int(length)) if taken else None
         if coding.lower() != "chunked":
             return None
         chunks, held = [], 0
@@ -266,15 +266,25 @@ class _Connection(BaseHTTPRequestHandler):
             held += size
             if held > LARGEST_BODY:
                 return None
-            chunks.append(self.rfile.read(size))
+            chunks.append(self._whole(size))
             self.rfile.readline(1024)
         while self.rfile.readline(65536).strip():
             pass  # trailers of HTTP's own: nobody sends any
         return b"".join(chunks)
 
+    def _whole(self, length: int) -> bytes:
+        body = self.rfile.read(length)
+        if len(body) < length:
+            # Of a client that is gone: what it has not sent must not happen, not even in part.
+            raise ConnectionResetError
+        return body
+
     def _serve(self) -> None:
         try:
             body = self._read_body()
+        except ConnectionResetError:
+            self.close_connection = True
+            return
         except ValueError:
             body = None
         if body is None:

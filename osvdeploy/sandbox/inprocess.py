@@ -77,8 +77,8 @@ class _Delivery:
         self._sending.read_timeout = float(request.context["client_config"].read_timeout)
 
     def __call__(self, request: AWSPreparedRequest, **_: object) -> AWSResponse:
-        headers = {_text(name).lower(): _text(value) for name, value in request.headers.items()}
-        asked = ApiRequest(request.method, request.url, headers, _bytes(request.body))
+        headers = {as_text(name).lower(): as_text(value) for name, value in request.headers.items()}
+        asked = ApiRequest(request.method, request.url, headers, as_bytes(request.body))
         match self._sandbox.handle(asked, self._clock.now()):
             case Lost.CLOSED:
                 raise ConnectionClosedError(endpoint_url=request.url)
@@ -101,11 +101,11 @@ class _Body(io.BytesIO):
             yield piece
 
 
-def _text(value: str | bytes) -> str:
+def as_text(value: str | bytes) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def _bytes(body: Any) -> bytes:
+def as_bytes(body: Any) -> bytes:
     if body is None:
         return b""
     if isinstance(body, str):

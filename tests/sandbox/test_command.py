@@ -151,7 +151,7 @@ def test_the_environment_leads_to_the_sandbox_alone(before: Mapping[str, str]) -
     environment = control.environment(RUNNING, before)
     variables = exported(environment.lines())
     assert variables == environment.variables
-    assert variables["AWS_ENDPOINT_URL"] == RUNNING.url
+    assert variables["AWS_ENDPOINT_URL"] == variables["STORAGE_EMULATOR_HOST"] == RUNNING.url
     assert {"AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_EBS"} <= set(environment.unset)
     passed_by = variables["NO_PROXY"].split(",")
     assert variables["no_proxy"] == variables["NO_PROXY"]

@@ -215,3 +215,14 @@ def _pause() -> None:
     import threading
 
     threading.Event().wait(0.01)
+
+
+def test_a_request_that_breaks_off_never_happened(shell: Shell) -> None:
+    """What a client did not send whole is not done in part."""
+    before = len(shell.sandbox.calls())
+    head = b"POST /upload/storage/v1/b/acme/o?uploadType=media&name=a HTTP/1.1\r\nHost: h\r\n"
+    with socket.create_connection(("127.0.0.1", shell.port)) as connection:
+        connection.sendall(head + b"Content-Length: 9\r\n\r\nhalf")
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.recv(100) == b""
+    assert len(shell.sandbox.calls()) == before

@@ -69,11 +69,12 @@ SOURCES = 32
 PAGE = 1000
 """Objects in one answer: as many as Google gives."""
 
-PUT_PATIENCE = 60.0
-"""Seconds for which one part is tried again."""
 
 PART_SECONDS = 60.0
 """Seconds that one attempt of a part may take: 4 MiB up a slow line."""
+
+PUT_PATIENCE = 4 * PART_SECONDS
+"""Seconds for which one part is tried again."""
 
 _KEPT_ON = (Interrupted, DeadlineExceeded, Unavailable, CredentialsMissing)
 
@@ -254,17 +255,21 @@ class GcsStore:
                 f"\r\n--{boundary}--\r\n".encode(),
             )
         )
-        return self._gcp.send(
-            ctx,
-            "POST",
-            f"{self._gcp.storage}/upload/storage/v1/b/{self.bucket}/o",
-            about,
-            query={"uploadType": "multipart", "ifGenerationMatch": "0"},
-            body=body,
-            headers={"content-type": f"multipart/related; boundary={boundary}"},
-            seconds=seconds,
-            **sending,
-        ).json()
+        try:
+            return self._gcp.send(
+                ctx,
+                "POST",
+                f"{self._gcp.storage}/upload/storage/v1/b/{self.bucket}/o",
+                about,
+                query={"uploadType": "multipart", "ifGenerationMatch": "0"},
+                body=body,
+                headers={"content-type": f"multipart/related; boundary={boundary}"},
+                seconds=seconds,
+                **sending,
+            ).json()
+        except NotFound as error:
+            self._refuse_missing_bucket(error)
+            raise
 
     def _object(self, ctx: Context, name: str) -> Document | None:
         try:

@@ -20,6 +20,7 @@ import json
 import os
 import threading
 import uuid
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -50,6 +51,9 @@ WAIT_SECONDS = 120.0
 """What Compute Engine's ``wait`` holds a request for at most ("best effort"; globalOperations.wait)."""
 
 ATTEMPTS = 4
+
+CONNECTIONS = 32
+"""Kept open at once: more than any adapter has calls in flight."""
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 
@@ -228,15 +232,20 @@ class Gcp:
         except ModuleNotFoundError as error:
             raise UsageError(f"Google Cloud needs {error.name}", hint="pip install 'osvdeploy[gcp]'") from None
         session: requests.Session
+        pool = requests.adapters.HTTPAdapter(pool_maxsize=CONNECTIONS)
         if self.compute != COMPUTE or self.storage != STORAGE:
             # Another endpoint is a sandbox, an emulator or a proxy: none of them is shown an account's token.
             session = requests.Session()
         else:
             try:
-                credentials, _ = google.auth.default(scopes=[SCOPE])
+                # It warns, on standard error, of a gcloud user's own credentials: they name no project for quotas.
+                with warnings.catch_warnings(action="ignore"):
+                    credentials, _ = google.auth.default(scopes=[SCOPE])
             except Exception as error:
                 raise translate(error) from error
             session = AuthorizedSession(credentials, max_refresh_attempts=1)  # type: ignore[no-untyped-call]
+        session.mount("https://", pool)
+        session.mount("http://", pool)
         session.headers["user-agent"] = f"osvdeploy/{__version__}"
         return session
 
@@ -276,12 +285,15 @@ def named(method: str, url: str) -> tuple[str, str]:
 
 
 def _storage_operation(method: str, path: list[str]) -> str:
-    kind = "objects" if "o" in path else "buckets"
-    if path and path[-1] == "compose":
+    """Of ``[upload/]storage/v1/b/BUCKET/o/OBJECT/compose``."""
+    words = path[path.index("v1") + 1 :] if "v1" in path else path
+    kind, words = ("objects", words[3:]) if words[2:3] == ["o"] else ("buckets", words[1:])
+    if words[1:] == ["compose"]:
         return f"{kind}.compose"
-    one = path[-1:] != ["o"] and path[-1:] != ["b"]
-    verb = {"GET": "get" if one else "list", "POST": "insert", "PUT": "insert", "PATCH": "patch"}.get(method, "delete")
-    return f"{kind}.{verb}"
+    if words[1:] == ["iam", "testPermissions"]:
+        return f"{kind}.testIamPermissions"
+    verb = {"GET": "get" if words else "list", "POST": "insert", "PUT": "insert", "PATCH": "patch"}
+    return f"{kind}.{verb.get(method, 'delete')}"
 
 
 def _base(address: str) -> str:

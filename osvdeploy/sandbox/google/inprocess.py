@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from typing import Any
 
 import requests
 from requests.adapters import BaseAdapter, HTTPAdapter
@@ -19,7 +18,7 @@ from urllib3 import HTTPResponse
 
 from osvdeploy.sandbox.core import Sandbox
 from osvdeploy.sandbox.faults import Lost
-from osvdeploy.sandbox.inprocess import Clock, MovableClock
+from osvdeploy.sandbox.inprocess import Clock, MovableClock, as_bytes, as_text
 from osvdeploy.sandbox.wire import ApiRequest, ApiResponse
 
 
@@ -52,8 +51,8 @@ class Delivery(BaseAdapter):
         proxies: Mapping[str, str] | None = None,
     ) -> requests.Response:
         assert request.method is not None and request.url is not None
-        headers = {name.lower(): _text(value) for name, value in request.headers.items()}
-        asked = ApiRequest(request.method, request.url, headers, _bytes(request.body))
+        headers = {name.lower(): as_text(value) for name, value in request.headers.items()}
+        asked = ApiRequest(request.method, request.url, headers, as_bytes(request.body))
         match self._sandbox.handle(asked, self._clock.now()):
             case Lost.CLOSED:
                 raise requests.ConnectionError("the connection ended without an answer", request=request)
@@ -81,15 +80,3 @@ class Delivery(BaseAdapter):
 
     def close(self) -> None:
         self._building.close()
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value
-
-
-def _bytes(body: Any) -> bytes:
-    if body is None:
-        return b""
-    if isinstance(body, str):
-        return body.encode()
-    return bytes(body.read() if hasattr(body, "read") else body)

@@ -9,11 +9,14 @@ import pytest
 from osvdeploy.api import services, wiring
 from osvdeploy.api.declared import Service
 from osvdeploy.cloud.aws.objects import S3Store
+from osvdeploy.cloud.gcp.objects import GcsStore
+from osvdeploy.cloud.gcp.session import Gcp
 from osvdeploy.cloud.interfaces import ObjectStore
 from osvdeploy.errors import Interrupted
 from osvdeploy.events import Warned
 from osvdeploy.rollout.ledger import Ledger
 from osvdeploy.rollout.model import Outcome
+from osvdeploy.sandbox.google import inprocess
 from tests.aws_world import BAD, REGION, AwsWorld
 from tests.sources import Made
 
@@ -32,10 +35,37 @@ class BucketWorld(AwsWorld):
     def ledger(self) -> Ledger:
         return Ledger(S3Store("s3://acme/releases", self.session), "hello", "production")
 
+    @property
+    def documents(self) -> list[str]:
+        """What the bucket holds."""
+        return self.sandbox.inventory()["s3.object/acme"]
 
-def test_blue_green_and_back_by_a_ledger_in_s3(tmp_path: Path) -> None:
+
+class GoogleWorld(AwsWorld):
+    """An account on AWS whose service keeps its ledger in Google Cloud Storage."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.google = inprocess.connect(self.sandbox, self.clock)
+        url = "https://storage.googleapis.com/storage/v1/b?project=p"
+        assert self.google.post(url, json={"name": "acme"}).ok
+
+    @property
+    def ledger(self) -> Ledger:
+        gcp = Gcp(storage="https://storage.googleapis.com", session=self.google)
+        return Ledger(GcsStore("gs://acme/releases", gcp), "hello", "production")
+
+    @property
+    def documents(self) -> list[str]:
+        return self.sandbox.inventory()["storage.object/acme"]
+
+
+@pytest.mark.parametrize("kind", [BucketWorld, GoogleWorld])
+def test_blue_green_and_back_by_a_ledger_in_a_bucket(
+    tmp_path: Path, kind: type[BucketWorld] | type[GoogleWorld]
+) -> None:
     """Good, bad, back: each step is an object, each made once, and the newest lists first."""
-    world = BucketWorld(tmp_path)
+    world = kind(tmp_path)
     first, second = world.build("1.0.0"), world.build("1.1.0")
     assert world.deploy(world.build("1.0.0")).outcome is Outcome.SUCCEEDED
     assert world.deploy(world.build("1.1.0")).outcome is Outcome.SUCCEEDED
@@ -49,8 +79,8 @@ def test_blue_green_and_back_by_a_ledger_in_s3(tmp_path: Path) -> None:
     assert [head.n for head in heads] == list(range(len(heads), 0, -1))
     assert {release.id for release in world.ledger.releases(here.ctx)} >= {first.id, second.id}
     assert not (tmp_path / "ledger").exists()
-    puts = [call for call in world.sandbox.calls() if call.operation == "PutObject"]
-    assert len(puts) == len(world.sandbox.inventory()["s3.object/acme"])
+    puts = [call for call in world.sandbox.calls() if call.operation in ("PutObject", "objects.insert")]
+    assert len(puts) == len(world.documents)
 
 
 def test_gc_takes_what_was_left_in_a_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
