@@ -1,152 +1,235 @@
-"""Reads many files of this machine as fast as it can and sees to it that each is still what it was when it was found.
+"""Reads many files of this machine, to take their digests or to put them on a disk, and sees to it that each is still
+what it was when it was found.
 
-One thread reads, another takes what was read: both spend their time outside the interpreter lock, in system calls and
-in hashing, so that two cores are used. Memory is the buffers, whatever the sizes of the files.
+Where files are many, worker processes do this (osvdeploy.osv.workers). They are started for each build, so nothing is
+imported here that takes time to import. Memory is one buffer, whatever the sizes of the files.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
-import queue
-import threading
-from collections.abc import Generator, Sequence
-from typing import NamedTuple
+import struct
+import zlib
+from itertools import repeat, starmap
+from operator import attrgetter
 
-from osvdeploy.errors import SourceChanged
-from osvdeploy.osv.filetree import Content, HostFile, show, unreadable
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 BUFFER_SIZE = 1 << 20
-"""Bytes that are handed over at once: so many that it costs nothing, so few that they stay in a CPU's cache."""
+"""Bytes that are read, and written, at once: so many that it costs nothing, so few that they stay in a CPU's cache."""
 
 UNIT = 512
-"""Each file begins at a multiple of this in a buffer, and zeros lead up to it."""
+"""Each content begins at a multiple of this, and zeros lead up to it."""
 
-_BUFFERS = 4
+SKETCHED = 1 << 20
+"""Bytes from which on a content is sketched."""
+
+Stamp = tuple[int, int, int, int, int]
+"""Device, inode, size, mtime and ctime in ns."""
+
+Source = tuple[bytes, Stamp | None]
+"""A file's path and stamp, or a content and None."""
+
+_AT_ONCE = 64
+"""Files that are open at once."""
+
+_PACKED = struct.Struct("=QQQqq")
+_stamp = attrgetter("st_dev", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")
+_PIECE = 1 << 16
 _OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 _ZEROS = bytes(UNIT)
-_UNCHANGING = "let nothing write to the sources while they are built"
+_CHECKSUM_OF_ZEROS = zlib.crc32(bytes(_PIECE))
 
 
-class Filled(NamedTuple):
-    """A buffer with what was read. ``pieces``: index of the file, start and end in ``view``; a file that does not fit
-    goes on in the next buffer. ``view`` is filled anew once the next one is asked for."""
+def hash_sources(sources: Iterable[Source], going_on: Callable[[], object]) -> list[tuple[str, int]]:
+    """sha256 in hex and sketch (see :class:`Hasher`) of each, in order. ``going_on`` is called about once per MiB.
 
-    view: memoryview
-    pieces: list[tuple[int, int, int]]
-
-
-def read_files(files: Sequence[HostFile | Content]) -> Generator[Filled, None, None]:
-    """The contents of all files in order. Close it when it is not read to its end.
-
-    Raises SourceChanged that names a file which is not what its stamp says.
+    Raises SourceChanged that names a file which is not what its stamp says, FileTreeInvalid that names one which may
+    not be read, and what ``going_on`` raises.
     """
-    total = sum(-(-file.size // UNIT) * UNIT for file in files)
-    size = min(BUFFER_SIZE, max(total, UNIT))
-    free: queue.SimpleQueue[memoryview | None] = queue.SimpleQueue()
-    full: queue.SimpleQueue[Filled | BaseException | None] = queue.SimpleQueue()
-    for _ in range(min(_BUFFERS, -(-total // size))):
-        free.put(memoryview(bytearray(size)))
-    if not total:
-        free.put(memoryview(bytearray(size)))
-    thread = threading.Thread(target=_Reader(free, full).run, args=(files,), name="read-files", daemon=True)
-    thread.start()
+    found: list[tuple[str, int]] = []
+    sha256, hasher = hashlib.sha256, Hasher()
+    for buffer, pieces, left in _read(sources, 0, None):
+        going_on()
+        if left is None:
+            found += [(sha256(buffer[start:end]).hexdigest(), 0) for _, start, end in pieces]
+            continue
+        _, start, end = pieces[0]
+        hasher.update(buffer[start:end])
+        if not left:
+            found.append(hasher.result())
+            hasher = Hasher()
+    return found
+
+
+def write_sources(
+    sources: Iterable[Source],
+    blocks: Sequence[int],
+    write: Callable[[int, memoryview], object],
+    start: int = 0,
+    stop: int | None = None,
+) -> None:
+    """Hand each to ``write`` for its block of 512 bytes, or, of a single one, its bytes from ``start`` to ``stop``:
+    zeros up to the next block behind each, those that follow one another together, at most BUFFER_SIZE bytes at once,
+    which are overwritten once it returns.
+
+    Raises what :func:`hash_sources` raises for a file, and what ``write`` raises.
+    """
+    at, before = 0, -1
+    for buffer, pieces, _ in _read(sources, start, stop):
+        begin = end = target = 0
+        for index, first, last in pieces:
+            if index != before:
+                at, before = blocks[index] * UNIT, index
+            if begin == end:
+                begin, target = first, at
+            elif target + first - begin != at:
+                write(target, buffer[begin:end])
+                begin, target = first, at
+            at += last - first
+            end = -(-last // UNIT) * UNIT
+            buffer[last:end] = _ZEROS[: end - last]
+        if begin < end:
+            write(target, buffer[begin:end])
+
+
+def pack(paths: Iterable[bytes], stamps: Iterable[Stamp]) -> tuple[bytes, bytes]:
+    """Files as a worker is told of them. Raises struct.error for times that are centuries away."""
+    return b"\0".join(paths), b"".join(starmap(_PACKED.pack, stamps))
+
+
+def unpack(paths: bytes, stamps: bytes) -> Iterable[Source]:
+    """What was packed, one file at least."""
+    return zip(paths.split(b"\0"), _PACKED.iter_unpack(stamps), strict=True)
+
+
+def pwrite_all(fd: int, content: bytes | memoryview, offset: int) -> int:
+    """Write all of it at ``offset``, and say how many bytes that were. Raises OSError."""
+    view, done = memoryview(content), 0
+    while done < len(view):
+        done += os.pwrite(fd, view[done:], offset + done)
+    return done
+
+
+class Hasher:
+    """Digest and sketch of a content that is read piece by piece. The sketch is the lowest of the checksums of its
+    64 KiB pieces where it has SKETCHED bytes and more, else 0."""
+
+    def __init__(self) -> None:
+        self._digest, self._size = hashlib.sha256(), 0
+        self._checksum, self._left, self._lowest = 0, _PIECE, 1 << 32
+
+    def update(self, content: bytes | memoryview) -> None:
+        self._digest.update(content)
+        view = memoryview(content)
+        self._size += len(view)
+        while view:
+            part = view[: self._left]
+            self._checksum = zlib.crc32(part, self._checksum)
+            self._left -= len(part)
+            view = view[len(part) :]
+            if not self._left:
+                self._end()
+
+    def result(self) -> tuple[str, int]:
+        if self._left < _PIECE:
+            self._end()
+        return self._digest.hexdigest(), self._lowest if self._size >= SKETCHED else 0
+
+    def _end(self) -> None:
+        # Counted from behind the checksum of zeros: a piece of zeros, which many files have, is the last to be lowest.
+        # From 1, as 0 says that there is none.
+        self._lowest = min(self._lowest, 1 + ((self._checksum - _CHECKSUM_OF_ZEROS - 1) & 0xFFFF_FFFF))
+        self._checksum, self._left = 0, _PIECE
+
+
+def _read(
+    sources: Iterable[Source], start: int, stop: int | None
+) -> Iterator[tuple[memoryview, list[tuple[int, int, int]], int | None]]:
+    """A buffer with what was read, again and again: the index of each source in it, and from where to where it stands
+    there, from a multiple of 512 on. What does not fit has a buffer by itself, several times, and with it how many
+    bytes are left."""
+    buffer = memoryview(bytearray(BUFFER_SIZE))
+    room, at = len(buffer), 0
+    pieces: list[tuple[int, int, int]] = []
+    files: list[tuple[bytes, Stamp]] = []
+    views: list[tuple[memoryview]] = []
+    for index, (source, stamp) in enumerate(sources):
+        end = (len(source) if stamp is None else stamp[2]) if stop is None else stop
+        size = end - start
+        if pieces and (size > room - at or len(files) == _AT_ONCE):
+            _read_files(files, views)
+            yield buffer, pieces, None
+            pieces, files, views, at = [], [], [], 0
+        if stop is None and size < room:
+            view = buffer[at : at + size]
+            if stamp is None:
+                view[:] = source
+            else:
+                files.append((source, stamp))
+                views.append((view,))
+            pieces.append((index, at, at + size))
+            # A buffer is whole blocks, so this never goes beyond it.
+            at += -(-size // UNIT) * UNIT
+            continue
+        for begin in range(start, end, room):
+            view = buffer[: min(end - begin, room)]
+            if stamp is None:
+                view[:] = source[begin : begin + len(view)]
+            else:
+                _read_file(source, stamp, begin, view)
+            yield buffer, [(index, 0, len(view))], end - begin - len(view)
+    if pieces:
+        _read_files(files, views)
+        yield buffer, pieces, None
+
+
+def _read_files(files: list[tuple[bytes, Stamp]], views: list[tuple[memoryview]]) -> None:
+    """All of small files, each into its own view. This decides what 50,000 of them take, so there is no loop in it:
+    where anything is not as it should be they are read anew, one by one."""
+    fds: list[int] = []
+    got: list[int] = []
+    seen: list[Stamp] = []
     try:
-        while isinstance(item := full.get(), Filled):
-            yield item
-            free.put(item.view)
+        fds.extend(map(os.open, [path for path, _ in files], repeat(_OPEN_FLAGS)))
+        got.extend(map(os.readv, fds, views))
+        # Read first, then asked: if a stamp is still the one of the scan, nothing was written in between.
+        seen.extend(map(_stamp, map(os.fstat, fds)))
+    except OSError:
+        pass
     finally:
-        free.put(None)
-        thread.join()
-    if item is not None:
-        raise item
+        list(map(os.close, fds))
+    stamps = [stamp for _, stamp in files]
+    if seen != stamps or got != [stamp[2] for stamp in stamps]:
+        for (path, stamp), (view,) in zip(files, views, strict=True):
+            _read_file(path, stamp, 0, view)
 
 
-class _Abandoned(Exception):
-    """Nobody wants the rest."""
-
-
-class _Reader:
-    """The thread that reads."""
-
-    def __init__(
-        self,
-        free: queue.SimpleQueue[memoryview | None],
-        full: queue.SimpleQueue[Filled | BaseException | None],
-    ) -> None:
-        self._free, self._full = free, full
-        self._view = memoryview(b"")
-        self._at = 0
-        self._pieces: list[tuple[int, int, int]] = []
-
-    def run(self, files: Sequence[HostFile | Content]) -> None:
+def _read_file(path: bytes, stamp: Stamp, start: int, view: memoryview) -> None:
+    """The file's bytes from ``start`` into ``view``. Opened for each piece: that costs little beside a MiB."""
+    size, got = len(view), 0
+    try:
+        # O_NONBLOCK: a pipe put in the file's place since must not hang the build.
+        fd = os.open(path, _OPEN_FLAGS)
         try:
-            self._next()
-            for index, file in enumerate(files):
-                if type(file) is HostFile:
-                    self._read(index, file)
-                elif isinstance(file, Content):
-                    self._copy(index, file)
-                # A buffer is whole units, so padding never spans two.
-                rest = -self._at % UNIT
-                if rest:
-                    self._view[self._at : self._at + rest] = _ZEROS[:rest]
-                    self._at += rest
-            self._full.put(Filled(self._view, self._pieces))
-            self._full.put(None)
-        except _Abandoned:
-            pass
-        except BaseException as error:  # it is raised again in the thread that waits
-            self._full.put(error)
+            if start:
+                os.lseek(fd, start, os.SEEK_SET)
+            while got < size and (more := os.readv(fd, (view[got:],))):
+                got += more
+            seen = _stamp(os.fstat(fd))
+        finally:
+            os.close(fd)
+    except OSError as error:
+        from osvdeploy.osv.filetree import unreadable  # only here: see the module's docstring
 
-    def _next(self) -> None:
-        view = self._free.get()
-        if view is None:
-            raise _Abandoned
-        self._view, self._at, self._pieces = view, 0, []
+        raise unreadable(path, error) from None
+    if got < size or seen != stamp:
+        from osvdeploy.errors import SourceChanged
+        from osvdeploy.osv.filetree import show
 
-    def _room(self) -> int:
-        if self._at == len(self._view):
-            self._full.put(Filled(self._view, self._pieces))
-            self._next()
-        return len(self._view) - self._at
-
-    def _took(self, index: int, count: int) -> None:
-        self._pieces.append((index, self._at, self._at + count))
-        self._at += count
-
-    def _read(self, index: int, file: HostFile) -> None:
-        # Lean, since this path decides what 50,000 files take, and both threads wait for the interpreter's lock.
-        stamp = file.stamp
-        try:
-            # O_NONBLOCK: a pipe put in the file's place since must not hang the build.
-            fd = os.open(file.path, _OPEN_FLAGS)
-            try:
-                at, left = self._at, stamp[2]
-                if left <= len(self._view) - at:
-                    got = os.readv(fd, (self._view[at : at + left],)) if left else 0
-                    self._pieces.append((index, at, at + got))
-                    self._at = at + got
-                    left -= got
-                while left:
-                    count = min(left, self._room())
-                    got = os.readv(fd, (self._view[self._at : self._at + count],))
-                    if not got:
-                        break
-                    self._took(index, got)
-                    left -= got
-                # Read first, then asked: if the stamp is still the one of the scan, nothing was written in between.
-                seen = os.fstat(fd)
-            finally:
-                os.close(fd)
-        except OSError as error:
-            raise unreadable(file.path, error) from None
-        if left or (seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns) != stamp:
-            raise SourceChanged(f"{show(file.path)}: changed while it was read", hint=_UNCHANGING)
-
-    def _copy(self, index: int, file: Content) -> None:
-        rest = memoryview(file.content)
-        while len(rest):
-            count = min(len(rest), self._room())
-            self._view[self._at : self._at + count] = rest[:count]
-            self._took(index, count)
-            rest = rest[count:]
+        raise SourceChanged(
+            f"{show(path)}: changed while it was read", hint="let nothing write to the sources while they are built"
+        )

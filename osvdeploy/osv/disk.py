@@ -18,9 +18,10 @@ from typing import Protocol
 
 from osvdeploy.errors import DiskInvalid, SizeInvalid, SourceChanged
 from osvdeploy.osv.cmdline import COMMAND_LINE_LIMIT, BootCommand, decode, encode
+from osvdeploy.osv.contents import pwrite_all
 from osvdeploy.osv.image import Extent, merged
 from osvdeploy.osv.kernel import CHUNK_SIZE, KERNEL_OFFSET, Kernel, chunk_count
-from osvdeploy.osv.rofs import Rofs, RofsLayout, RofsReader, read_rofs, write_at
+from osvdeploy.osv.rofs import Rofs, RofsLayout, RofsReader, read_rofs, write_on_disk
 from osvdeploy.sizes import GIB, KIB, MIB, format_size
 
 SECTOR = 512
@@ -165,12 +166,11 @@ def compose(
     boot: BootCommand,
     *,
     size: int | None = None,
-    written: Callable[[int], object] | None = None,
+    written: Callable[[int], object] = lambda count: None,
 ) -> ComposedDisk:
     """Write a new disk to ``path``; what no one reads stays a hole. ``size`` as in :func:`lay_out_disk`.
 
-    ``rofs`` is laid out anew for the disk's partition. ``written`` is told, about once per MiB, how many bytes of it
-    are written, and may raise.
+    ``rofs`` is laid out anew for the disk's partition. ``written`` is told as in :func:`write_on_disk`.
 
     Raises CommandLineInvalid, SourceChanged when the kernel or a file is no longer what it was, FileExistsError and
     other OSErrors of the target; what was written until then is the caller's to remove.
@@ -182,9 +182,8 @@ def compose(
         os.ftruncate(fd, layout.size)
         _copy_kernel(kernel, fd)
         head = os.pread(fd, COMMAND_LINE_END, 0)
-        _write_at(fd, with_partition(with_line(head, line), layout.partition), 0)
-        placed = rofs.on_disk(layout.partition)
-        image = write_at(placed, _writer(fd, layout.partition.start, written))
+        pwrite_all(fd, with_partition(with_line(head, line), layout.partition), 0)
+        placed, image = write_on_disk(rofs, fd, layout.partition, written)
     finally:
         os.close(fd)
     return ComposedDisk(layout, image, _read(layout.kernel, layout.partition, placed.stored))
@@ -277,7 +276,7 @@ def _copy_kernel(kernel: Kernel, target: int) -> None:
             digest.update(chunk)
             if at + len(chunk) > kernel.size:
                 break
-            _write_at(target, chunk, at)
+            pwrite_all(target, chunk, at)
             at += len(chunk)
     if digest.hexdigest() != kernel.sha256:
         raise SourceChanged(
@@ -292,25 +291,6 @@ def _read(kernel: Extent, partition: Extent, stored: Iterable[Extent]) -> tuple[
 
 def _moved(extent: Extent, by: int) -> Extent:
     return Extent(extent.start + by, extent.end + by)
-
-
-def _writer(fd: int, start: int, written: Callable[[int], object] | None) -> Callable[[int, memoryview], None]:
-    done = 0
-
-    def write(offset: int, view: memoryview) -> None:
-        nonlocal done
-        done += _write_at(fd, view, start + offset)
-        if written is not None:
-            written(done)
-
-    return write
-
-
-def _write_at(fd: int, content: bytes | memoryview, offset: int) -> int:
-    view, done = memoryview(content), 0
-    while done < len(view):
-        done += os.pwrite(fd, view[done:], offset + done)
-    return done
 
 
 def _chs(sector: int) -> tuple[int, int]:

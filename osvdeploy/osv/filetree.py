@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
 from osvdeploy.errors import FileTreeInvalid, OsvDeployError, SourceChanged
+from osvdeploy.osv.collector import paused
+from osvdeploy.osv.contents import Source
 
 NAME_LIMIT = 255
 """Bytes of a name. ROFS stores up to 65,535 and OSv finds them, but its readdir cuts at 255 (struct dirent)."""
@@ -54,6 +56,11 @@ class HostFile:
     def size(self) -> int:
         return self.stamp.size
 
+    @property
+    def source(self) -> Source:
+        device, inode, size, modified, changed = self.stamp
+        return self.path, (device, inode, size, modified, changed)
+
 
 @dataclass(frozen=True, slots=True)
 class Content:
@@ -64,6 +71,10 @@ class Content:
     @property
     def size(self) -> int:
         return len(self.content)
+
+    @property
+    def source(self) -> Source:
+        return self.content, None
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +203,7 @@ class TreeBuilder:
         else:
             self.add_file(guest, host)
 
+    @paused()
     def add_tree(
         self, guest: bytes, host: bytes, *, excluded: Callable[[bytes], bool] | None = None, root: bytes | None = None
     ) -> None:

@@ -3,21 +3,25 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import random
 import resource
 import shutil
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from osvdeploy.build import builder as builder_module
+from osvdeploy.build import statcache
 from osvdeploy.build.builder import build
 from osvdeploy.build.lock import KernelPin
 from osvdeploy.build.plan import FileMapping
 from osvdeploy.build.sources import FileKernel
+from osvdeploy.build.statcache import StatCache
 from osvdeploy.context import CancelToken, Context
 from osvdeploy.errors import (
     BuildError,
@@ -32,6 +36,7 @@ from osvdeploy.errors import (
 from osvdeploy.events import Event, Note, Progress
 from osvdeploy.osv import disk as disk_module
 from osvdeploy.osv import rofs as rofs_module
+from osvdeploy.osv import workers
 from osvdeploy.osv.cmdline import BootCommand
 from osvdeploy.osv.disk import read_disk
 from osvdeploy.osv.image import image_digest
@@ -137,6 +142,35 @@ def test_what_is_equal_is_built_once_however_it_was_declared(project: Project) -
     by_pattern = FileMapping("web/**/[a-i]*.?[!a]*", "/srv/", ("*.map", ".git"))
     first = project.build(files=(*by_one, FileMapping("build/hello", "/hello")))
     assert project.build(files=(FileMapping("build/hello", "/hello"), by_pattern)).plan == first.plan
+
+
+def test_a_build_by_workers_is_the_build_by_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same image, byte for byte, and the same digests remembered, so that the next build reads nothing."""
+    disks, remembered, started = [], [], []
+    start = workers._Worker.start
+
+    def counted(words: Sequence[str], handed: Sequence[int]) -> object:
+        started.append(words)
+        return start(words, handed)
+
+    monkeypatch.setattr(statcache, "TICK", 0)
+    for cores in ({0}, {0, 1}):
+        project = make_project(tmp_path / f"{len(cores)}", tmp_path / f"cache-{len(cores)}")
+        noise = random.Random(1)
+        for number in range(40):
+            project.write(f"web/{number}.bin", noise.randbytes(noise.randrange(60_000)))
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "sched_getaffinity", lambda pid, cores=cores: cores)
+            patch.setattr(workers, "BATCH", 64 << 10)
+            patch.setattr(workers._Worker, "start", counted)
+            result = project.build()
+        disks.append((result.plan, result.image.digest, digest_of_file(result.image.path)))
+        stats = StatCache.load(project.cache.stats_file(project.root))
+        remembered.append({Path(os.fsdecode(path)).name: known for path, (_, known) in stats._known.items()})
+        assert project.build().reused and left_in(project) == []
+        assert len(started) == 4 * (len(cores) - 1)
+    assert disks[0] == disks[1]
+    assert remembered[0] == remembered[1] and len(remembered[0]) > 40
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from osvdeploy.errors import DiskInvalid, FileTreeInvalid, SourceChanged
-from osvdeploy.osv import contents
+from osvdeploy.osv import contents, workers
 from osvdeploy.osv.filetree import Content, Directory, FileTree, HostFile, Symlink, TreeBuilder
 from osvdeploy.osv.image import Extent
 from osvdeploy.osv.rofs import RofsDirectory, RofsFile, RofsReader, RofsSymlink, lay_out, read_rofs, write_rofs
@@ -115,8 +115,10 @@ def test_an_empty_tree_is_a_root() -> None:
 
 
 def test_files_larger_than_a_buffer_are_copied_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Contents that span buffers, and fill one exactly, come out as they went in."""
+    """Contents that span buffers and batches, and fill one exactly, come out as they went in."""
     monkeypatch.setattr(contents, "BUFFER_SIZE", 2048)
+    for module in (workers, rofs_writer):
+        monkeypatch.setattr(module, "BATCH", 4096)
     builder = TreeBuilder()
     for size in (0, 1, 511, 512, 513, 1024, 1536, 2048, 2049, 4096, 10_000):
         path = tmp_path / str(size)
@@ -159,7 +161,7 @@ def test_a_file_that_changes_under_the_writer_is_named(tmp_path: Path, change: s
 
 @pytest.mark.parametrize("size", [10, 3000, 100_000])
 def test_a_sink_that_fails_ends_the_write(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    """The sink's own error comes out, early or late, and no thread is left waiting."""
+    """The sink's own error comes out, early or late."""
     monkeypatch.setattr(contents, "BUFFER_SIZE", 2048)
 
     def full(view: memoryview) -> None:

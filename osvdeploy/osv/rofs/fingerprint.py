@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import zlib
-from collections.abc import Callable, Sequence
-from contextlib import closing
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, cast
 
 from osvdeploy.digests import Digest
-from osvdeploy.osv.contents import read_files
+from osvdeploy.osv.collector import paused
+from osvdeploy.osv.contents import SKETCHED, Hasher, hash_sources, pack
 from osvdeploy.osv.filetree import Content, HostFile
-from osvdeploy.sizes import KIB, MIB
+from osvdeploy.osv.workers import BATCH, FILE_WEIGHT, Crew, in_batches, worth
 
-LARGE = 1 * MIB
+LARGE = SKETCHED
 """Bytes from which on a file has a group, and so a place, by itself. Its last block it shares with small ones."""
-
-_PIECE = 64 * KIB
 
 
 class Fingerprint(NamedTuple):
@@ -35,67 +31,68 @@ class Fingerprint(NamedTuple):
 
 def fingerprint(content: bytes) -> Fingerprint:
     """Of a content in memory."""
-    hasher = _Hasher()
+    hasher = Hasher()
     hasher.update(content)
-    return hasher.fingerprint()
+    sha256, sketch = hasher.result()
+    return Fingerprint(Digest(sha256), sketch)
 
 
+@paused()
 def fingerprints(
-    files: Sequence[HostFile | Content], going_on: Callable[[], object] | None = None
+    files: Sequence[HostFile | Content],
+    going_on: Callable[[], object] = lambda: None,
+    *,
+    workers: int | None = None,
 ) -> list[Fingerprint]:
-    """One for each file, in order. ``going_on`` is called about once per MiB, and may raise. Raises SourceChanged."""
-    found: list[Fingerprint] = []
-    hasher, taken = _Hasher(), 0
-    with closing(read_files(files)) as buffers:
-        for view, pieces in buffers:
-            if going_on is not None:
-                going_on()
-            for index, start, end in pieces:
-                if index > len(found):  # empty ones need not be among the pieces
-                    found += [_EMPTY] * (index - len(found))
-                size = files[index].size
-                if end - start == size < LARGE:
-                    # Most files: in one piece. This path decides what 50,000 files take.
-                    found.append(Fingerprint(Digest(hashlib.sha256(view[start:end]).hexdigest())))
-                    continue
-                hasher.update(view[start:end])
-                taken += end - start
-                if taken == size:
-                    found.append(hasher.fingerprint())
-                    hasher, taken = _Hasher(), 0
-    return found + [_EMPTY] * (len(files) - len(found))
+    """One for each file, in order. ``going_on`` is called at least once per MiB, or ten times a second, and may raise.
+    ``workers`` says how many processes help; None is as many as are worth it. Raises SourceChanged."""
+    weight = len(files) * FILE_WEIGHT
+    if workers is None:
+        workers = worth(weight) or worth(weight + sum([file.size for file in files]))
+    with Crew(workers, ["hash"]) as crew:
+        crew.start()
+        reading = _Reading(files, going_on)
+        crew.do(reading, in_batches(reading.of_this_machine(), reading.sizes))
+    return reading.found
 
 
-class _Hasher:
-    """Digest and sketch of a content that is read piece by piece."""
+class _Reading:
+    """What is read by this process, and what workers are told and say."""
 
-    def __init__(self) -> None:
-        self._digest, self._size = hashlib.sha256(), 0
-        self._checksum, self._left, self._lowest = 0, _PIECE, 1 << 32
+    def __init__(self, files: Sequence[HostFile | Content], going_on: Callable[[], object]) -> None:
+        self._files, self.going_on = files, going_on
+        self.sizes = [file.size for file in files]
+        self.found = [_EMPTY] * len(files)
 
-    def update(self, content: bytes | memoryview) -> None:
-        self._digest.update(content)
-        view = memoryview(content)
-        self._size += len(view)
-        while view:
-            part = view[: self._left]
-            self._checksum = zlib.crc32(part, self._checksum)
-            self._left -= len(part)
-            view = view[len(part) :]
-            if not self._left:
-                self._end()
+    def of_this_machine(self) -> Iterator[int]:
+        """The largest first: as the last they would keep one worker busy when nothing is left for the others."""
+        for wanted in (True, False):
+            for index, size in enumerate(self.sizes):
+                if (size >= BATCH) is wanted and type(self._files[index]) is HostFile:
+                    yield index
 
-    def fingerprint(self) -> Fingerprint:
-        if self._left < _PIECE:
-            self._end()
-        return Fingerprint(Digest(self._digest.hexdigest()), self._lowest if self._size >= LARGE else 0)
+    def meanwhile(self) -> Iterator[None]:
+        """Take the digests of what is in this process already."""
+        indices = (index for index, file in enumerate(self._files) if type(file) is Content)
+        for batch in in_batches(indices, self.sizes):
+            self.done(batch, self.alone(batch))
+            yield
 
-    def _end(self) -> None:
-        # Counted from behind the checksum of zeros: a piece of zeros, which many files have, is the last to be lowest.
-        # From 1, as 0 says that there is none.
-        self._lowest = min(self._lowest, 1 + ((self._checksum - _ZEROS - 1) & 0xFFFF_FFFF))
-        self._checksum, self._left = 0, _PIECE
+    def told(self, indices: list[int]) -> tuple[bytes, bytes]:
+        return told(self._files, indices)
+
+    def alone(self, indices: list[int]) -> list[tuple[str, int]]:
+        return hash_sources([self._files[index].source for index in indices], self.going_on)
+
+    def done(self, indices: list[int], answers: list[tuple[str, int]]) -> None:
+        for index, (sha256, sketch) in zip(indices, answers, strict=True):
+            self.found[index] = Fingerprint(Digest(sha256), sketch)
 
 
-_ZEROS = zlib.crc32(bytes(_PIECE))
+def told(files: Sequence[HostFile | Content], indices: Sequence[int]) -> tuple[bytes, bytes]:
+    """Files of this machine as a worker is told of them."""
+    chosen = cast("list[HostFile]", [files[index] for index in indices])
+    return pack([file.path for file in chosen], [file.stamp for file in chosen])
+
+
 _EMPTY = fingerprint(b"")

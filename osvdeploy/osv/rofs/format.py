@@ -74,6 +74,5 @@ def rofs_digest(head: bytes, contents: Iterable[Digest]) -> Digest:
     without it; what lies between is not read, and not in it.
     """
     digest = hashlib.sha256(head)
-    for content in contents:
-        digest.update(bytes.fromhex(content))
+    digest.update(bytes.fromhex("".join(contents)))
     return Digest(digest.hexdigest())

@@ -10,17 +10,19 @@ Every byte is known from the contents' digests and sizes before one of them is r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+import itertools
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from osvdeploy.digests import Digest
 from osvdeploy.errors import FileTreeInvalid
-from osvdeploy.osv.contents import read_files
+from osvdeploy.osv.collector import paused
+from osvdeploy.osv.contents import pwrite_all, write_sources
 from osvdeploy.osv.filetree import Content, Directory, FileTree, HostFile, Symlink
 from osvdeploy.osv.image import Extent
-from osvdeploy.osv.rofs.fingerprint import Fingerprint, fingerprints
+from osvdeploy.osv.rofs.fingerprint import Fingerprint, fingerprints, told
 from osvdeploy.osv.rofs.format import (
     BLOCK_SIZE,
     ENTRY_HEAD,
@@ -34,6 +36,7 @@ from osvdeploy.osv.rofs.format import (
     rofs_digest,
 )
 from osvdeploy.osv.rofs.placement import place
+from osvdeploy.osv.workers import BATCH, FILE_WEIGHT, Crew, in_batches, worth
 
 _TABLES_BLOCK = 1
 _PIECE = 1 << 20
@@ -66,8 +69,8 @@ class Placed(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class _Tree:
     """What the tables say, but for where contents stand. ``inodes``: mode, value and count of each, where a file's
-    value is the index of its content. ``files`` and ``prints`` are of contents that are all different, in the tree's
-    order. Plain lists: there are 50,000 of each, and the collector looks at every object."""
+    value is the index of its content. ``files``, ``prints`` and ``sizes`` are of contents that are all different, in
+    the tree's order. Plain lists: there are 50,000 of each, and the collector looks at every object."""
 
     names: bytes
     entries: int
@@ -75,6 +78,7 @@ class _Tree:
     inodes: Sequence[tuple[int, int, int]]
     files: Sequence[HostFile | Content]
     prints: Sequence[Fingerprint]
+    sizes: Sequence[int]
 
     @property
     def superblock(self) -> Superblock:
@@ -116,7 +120,11 @@ class RofsLayout:
     @property
     def size(self) -> int:
         """Bytes up to the end of the last thing that is stored, a multiple of 512."""
-        return self.stored[-1].end
+        starts = self._starts
+        if not starts:
+            return (self.superblock.tables_block + self.superblock.tables_blocks) * BLOCK_SIZE
+        last = max(range(len(starts)), key=starts.__getitem__)
+        return (starts[last] + blocks(self._tree.sizes[last])) * BLOCK_SIZE
 
     @property
     def stored(self) -> tuple[Extent, ...]:
@@ -128,15 +136,16 @@ class RofsLayout:
             if at != end:
                 found.append(Extent(start, end))
                 start = at
-            end = at + blocks(self._tree.files[index].size) * BLOCK_SIZE
+            end = at + blocks(self._tree.sizes[index]) * BLOCK_SIZE
         return (*found, Extent(start, end))
 
+    @paused()
     def on_disk(self, partition: Extent) -> RofsLayout:
         """The same tree in a partition that goes to the disk's end, each content at a place of its own choice; back to
         back as before where the partition is too full for that."""
         tree = self._tree
         first = partition.start + (self.superblock.tables_block + self.superblock.tables_blocks) * BLOCK_SIZE
-        places = place([file.size for file in tree.files], tree.prints, first=first, end=partition.end)
+        places = place(tree.sizes, tree.prints, first=first, end=partition.end)
         if places is None:
             return self
         starts = [(at - partition.start) // BLOCK_SIZE for at in places]
@@ -153,6 +162,7 @@ class Rofs:
     contents: int
 
 
+@paused()
 def lay_out(tree: FileTree, prints: Sequence[Fingerprint] | None = None) -> RofsLayout:
     """Decide every byte but the contents of files: back to back, the smallest image. See :meth:`RofsLayout.on_disk`.
 
@@ -168,10 +178,8 @@ def lay_out(tree: FileTree, prints: Sequence[Fingerprint] | None = None) -> Rofs
             f"ROFS tables; at most {NODES_LIMIT} and {TABLES_LIMIT} bytes",
             hint="pack them into fewer files, or leave some out with `exclude`",
         )
-    starts, at = [], superblock.tables_block + superblock.tables_blocks
-    for file in parts.files:
-        starts.append(at)
-        at += blocks(file.size)
+    first = superblock.tables_block + superblock.tables_blocks
+    *starts, _ = itertools.accumulate(map(blocks, parts.sizes), initial=first)
     return RofsLayout(superblock, parts, starts)
 
 
@@ -180,30 +188,80 @@ def write_at(layout: RofsLayout, write: WriteAt) -> Rofs:
 
     Raises SourceChanged when a file is no longer what it was when the tree was made, and what ``write`` raises.
     """
-    head = layout.superblock.pack() + layout.tables
-    for at in range(0, len(head), _PIECE):
-        write(at, memoryview(head)[at : at + _PIECE])
-    contents = layout.contents
-    at, before = 0, -1
-    with closing(read_files([content.file for content in contents])) as buffers:
-        for view, pieces in buffers:
-            # Contents that follow one another on the disk do so in the buffer too: they are written in one call.
-            begin = end = target = 0
-            for index, start, stop in pieces:
-                if index != before:
-                    at, before = contents[index].block * BLOCK_SIZE, index
-                if begin == end:
-                    begin, target = start, at
-                elif target + (start - begin) != at:
-                    write(target, view[begin:end])
-                    begin, target = start, at
-                at += stop - start
-                # With the zeros that lead to the end of its last block.
-                end = -(-stop // BLOCK_SIZE) * BLOCK_SIZE
-            if end > begin:
-                write(target, view[begin:end])
-    digest = rofs_digest(head, (content.fingerprint.sha256 for content in contents))
-    return Rofs(layout.size, digest, len(contents))
+    head, order = _write_head(layout, write), layout._ascending()
+    for batch in _batches(layout, order):
+        _write_batch(layout, batch, write)
+    return _written(layout, head, order)
+
+
+@paused()
+def write_on_disk(
+    layout: RofsLayout,
+    fd: int,
+    partition: Extent,
+    written: Callable[[int], object] = lambda count: None,
+    *,
+    workers: int | None = None,
+) -> tuple[RofsLayout, Rofs]:
+    """Write the tree into ``partition`` of the disk in the file ``fd``, each content at a place of its own choice, in
+    no certain order; and say where all stands there (see :meth:`RofsLayout.on_disk`).
+
+    ``written`` is told how many bytes of the image are written, each time that it is some MiB more and at least ten
+    times a second, and may raise. ``workers`` says how many processes help; None is as many as are worth it.
+
+    Raises SourceChanged, OSError and what ``written`` raises; nobody writes then any more.
+    """
+    if workers is None:
+        workers = worth(layout.size + len(layout._tree.files) * FILE_WEIGHT)
+    with Crew(workers, ["write", str(fd), str(partition.start)], [fd]) as crew:
+        # They start while places are chosen.
+        crew.start()
+        writing = _Writing(layout.on_disk(partition), fd, partition.start, written)
+        crew.do(writing, _batches(writing.layout, writing.of(HostFile)))
+    return writing.layout, writing.rofs
+
+
+class _Writing:
+    """What is written by this process, and what workers are told and say."""
+
+    def __init__(self, layout: RofsLayout, fd: int, start: int, written: Callable[[int], object]) -> None:
+        self.layout, self._fd, self._start, self._written = layout, fd, start, written
+        self._order = layout._ascending()
+        self._count = 0
+        self.rofs = Rofs(0, Digest(""), 0)
+
+    def of(self, kind: type[HostFile | Content]) -> Iterator[int]:
+        # In the tree's order and not in that of places: it takes less to open files of one directory one after another.
+        return (index for index, file in enumerate(self.layout._tree.files) if type(file) is kind)
+
+    def meanwhile(self) -> Iterator[None]:
+        """Write what is in this process already. All else is read by whoever writes it."""
+        head = _write_head(self.layout, self._write)
+        self._count += len(head)
+        yield
+        self.rofs = _written(self.layout, head, self._order)
+        for batch in _batches(self.layout, self.of(Content)):
+            self.done(batch, self.alone(batch))
+            yield
+
+    def told(self, batch: _Batch) -> tuple[object, ...]:
+        places = array("Q", _blocks(self.layout, batch)).tobytes()
+        return (*told(self.layout._tree.files, batch.indices), places, *batch.part)
+
+    def alone(self, batch: _Batch) -> bool:
+        _write_batch(self.layout, batch, self._write)
+        return True
+
+    def done(self, batch: _Batch, answer: bool) -> None:
+        self._count += batch.size
+        self.going_on()
+
+    def going_on(self) -> None:
+        self._written(self._count)
+
+    def _write(self, offset: int, view: memoryview) -> None:
+        pwrite_all(self._fd, view, self._start + offset)
+        self.going_on()
 
 
 def write_rofs(layout: RofsLayout, sink: Sink) -> Rofs:
@@ -220,50 +278,92 @@ def write_rofs(layout: RofsLayout, sink: Sink) -> Rofs:
     return write_at(layout, write)
 
 
+def _write_head(layout: RofsLayout, write: WriteAt) -> bytes:
+    """Superblock and tables."""
+    head = layout.superblock.pack() + layout.tables
+    for at in range(0, len(head), _PIECE):
+        write(at, memoryview(head)[at : at + _PIECE])
+    return head
+
+
+class _Batch(NamedTuple):
+    """Contents by their indices, the part of each that is wanted unless all is, and how many bytes of whole blocks
+    that takes."""
+
+    indices: list[int]
+    size: int
+    part: tuple[int, int] | tuple[()] = ()
+
+
+def _batches(layout: RofsLayout, indices: Iterable[int]) -> Iterator[_Batch]:
+    """Ascending by place within each. A large content is cut into several, which more than one can write."""
+    sizes, starts = layout._tree.sizes, layout._starts
+    for batch in in_batches(indices, sizes):
+        # A large one is the last of its batch.
+        cut = batch.pop() if sizes[batch[-1]] > BATCH else None
+        if batch:
+            batch.sort(key=starts.__getitem__)
+            yield _Batch(batch, sum([-(-sizes[index] // BLOCK_SIZE) for index in batch]) * BLOCK_SIZE)
+        if cut is not None:
+            for start in range(0, sizes[cut], BATCH):
+                end = min(start + BATCH, sizes[cut])
+                yield _Batch([cut], blocks(end - start) * BLOCK_SIZE, (start, end))
+
+
+def _blocks(layout: RofsLayout, batch: _Batch) -> list[int]:
+    """Where each goes."""
+    begin = batch.part[0] // BLOCK_SIZE if batch.part else 0
+    return [layout._starts[index] + begin for index in batch.indices]
+
+
+def _write_batch(layout: RofsLayout, batch: _Batch, write: WriteAt) -> None:
+    sources = [layout._tree.files[index].source for index in batch.indices]
+    write_sources(sources, _blocks(layout, batch), write, *batch.part)
+
+
+def _written(layout: RofsLayout, head: bytes, order: Sequence[int]) -> Rofs:
+    prints = layout._tree.prints
+    return Rofs(layout.size, rofs_digest(head, [prints[index].sha256 for index in order]), len(order))
+
+
 def _parts(tree: FileTree, prints: Sequence[Fingerprint]) -> _Tree:
-    children = _children(tree)
-    numbers = {path: number for number, path in enumerate(tree.entries, start=1)}
+    rows = _rows(tree)
     following = iter(prints)
     files: list[HostFile | Content] = []
     different: list[Fingerprint] = []
+    sizes: list[int] = []
     known: dict[Digest, int] = {}
     entries: list[bytes] = []
     links: list[bytes] = []
     inodes: list[tuple[int, int, int]] = []
-    entry_count = 0
-    pack_entry = ENTRY_HEAD.pack
+    # Lean, since it is done for 50,000 files while nothing else is.
     for path, entry in tree.entries.items():
-        kind = type(entry)
-        if kind is Directory:
-            paths = children[path]
-            inodes.append((_DIRECTORY, entry_count, len(paths)))
-            start = len(path) + (path != b"/")
-            for child in paths:
-                # OSv skips ahead by this length in bytes, so it must be that of the bytes, not of the text.
-                entries.append(pack_entry(numbers[child], len(child) - start))
-                entries.append(child[start:])
-            entry_count += len(paths)
-        elif kind is Symlink:
-            target = cast(Symlink, entry).target
-            inodes.append((_SYMLINK, len(links) // 2, 1))
-            links.append(LINK_HEAD.pack(len(target)))
-            links.append(target)
+        if isinstance(entry, Directory):
+            inodes.append((_DIRECTORY, len(entries), len(rows[path])))
+            entries += rows[path]
+        elif isinstance(entry, Symlink):
+            inodes.append((_SYMLINK, len(links), 1))
+            links.append(LINK_HEAD.pack(len(entry.target)) + entry.target)
         else:
-            file, fingerprint = cast("HostFile | Content", entry), next(following)
-            size, index = file.size, _NO_CONTENT
+            fingerprint = next(following)
+            size, index = entry.size, _NO_CONTENT
             if size:
-                index = known.setdefault(fingerprint.sha256, len(files))
-                if index == len(files):
-                    files.append(file)
+                index = known.setdefault(fingerprint.sha256, len(sizes))
+                if index == len(sizes):
+                    files.append(entry)
                     different.append(fingerprint)
+                    sizes.append(size)
             inodes.append((_FILE, index, size))
-    return _Tree(b"".join([*entries, *links]), entry_count, len(links) // 2, inodes, files, different)
+    return _Tree(b"".join(entries + links), len(entries), len(links), inodes, files, different, sizes)
 
 
-def _children(tree: FileTree) -> Mapping[bytes, list[bytes]]:
-    """Each directory's paths, in the tree's order."""
-    children: dict[bytes, list[bytes]] = {path: [] for path, entry in tree.entries.items() if type(entry) is Directory}
-    for path in tree.entries:
-        if path != b"/":
-            children[path[: path.rfind(b"/")] or b"/"].append(path)
-    return children
+def _rows(tree: FileTree) -> Mapping[bytes, list[bytes]]:
+    """Each directory's part of the table of entries, in the tree's order."""
+    rows: dict[bytes, list[bytes]] = {path: [] for path, entry in tree.entries.items() if type(entry) is Directory}
+    pack = ENTRY_HEAD.pack
+    # The root comes first, and is in no directory.
+    for number, path in enumerate(itertools.islice(tree.entries, 1, None), start=2):
+        directory, _, name = path.rpartition(b"/")
+        # OSv skips ahead by this length in bytes, so it must be that of the bytes, not of the text.
+        rows[directory or b"/"].append(pack(number, len(name)) + name)
+    return rows
