@@ -1,4 +1,4 @@
-"""sandbox: AWS on loopback; start, stop, env, status, fault, reset."""
+"""sandbox: AWS and Google's Cloud Storage on loopback; start, stop, env, status, fault, reset."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def _chosen(directory: Path | None) -> Path:
 
 @click.group(short_help="AWS on loopback, without an account.")
 def sandbox() -> None:
-    """A strict simulator of the AWS APIs that osvdeploy uses, on this machine.
+    """A strict simulator of the APIs of AWS that osvdeploy uses, and of Google's Cloud Storage, on this machine.
 
-    What AWS refuses, it refuses; instances are processes of this machine, balancers listen on loopback.
+    What the cloud refuses, it refuses; instances are processes of this machine, balancers listen on loopback.
 
     \b
     Example:
@@ -194,7 +194,7 @@ def fault(
     always: bool,
     clear: bool,
 ) -> Result:
-    """Let the next call of OPERATION (a name or a pattern: RunInstances, "ec2:Describe*") go wrong.
+    """Let the next call of OPERATION (a name or a pattern: RunInstances, "ec2:Describe*", objects.insert) go wrong.
 
     before: the connection ends, nothing happened. after: it took effect, the answer is lost. hang, hang-after: the
     same, but the client waits. unreachable, throttled, denied, broken: refused.
