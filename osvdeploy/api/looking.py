@@ -146,10 +146,12 @@ def lint_findings(ctx: Context, loaded: LoadedSpec, looked: Looked) -> list[Find
     from osvdeploy.build.cache import BuildCache
     from osvdeploy.build.plan import read_guest_file
     from osvdeploy.build.secrets import SecretCache, scan, secrets_of_variable
+    from osvdeploy.build.surroundings import with_skeleton
     from osvdeploy.checks.lint import LintFacts, lint
     from osvdeploy.osv.kernel import Payload
 
     spec = loaded.spec
+    tree = looked.tree if looked.inputs.tree is None else with_skeleton(looked.tree)
     cache = SecretCache.load(BuildCache.of_user().secrets_file(looked.inputs.base))
     secrets = scan(ctx, looked.own, cache)
     cache.save(ctx)
@@ -160,9 +162,9 @@ def lint_findings(ctx: Context, loaded: LoadedSpec, looked: Looked) -> list[Find
         LintFacts(
             kernel=None if looked.kernel is None or looked.kernel.payload is Payload.UNKNOWN else looked.facts,
             boot=looked.boot,
-            tree=looked.tree,
+            tree=tree,
             fs=spec.image.fs,
-            fstab=read_guest_file(looked.tree, b"/etc/fstab"),
+            fstab=read_guest_file(tree, b"/etc/fstab"),
             secrets=secrets,
             variables=variables,
             variable_secrets={key: secrets_of_variable(value) for key, value in variables.items()},

@@ -22,7 +22,7 @@ from osvdeploy.digests import Digest, sha256
 from osvdeploy.errors import ProgramInvalid
 from osvdeploy.events import Warned
 from osvdeploy.osv.elf import Elf, ElfKind
-from osvdeploy.osv.filetree import Content, Directory, HostFile, show
+from osvdeploy.osv.filetree import Content, HostFile, show
 
 ROOT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Where a name is looked up in a root that is not this host's own, whose PATH is unknown."""
@@ -34,29 +34,6 @@ _LINE_LIMIT = 256
 """Bytes of a ``#!`` line (BINPRM_BUF_SIZE)."""
 
 _SHELLS = frozenset({b"sh", b"bash", b"dash", b"ash", b"zsh", b"ksh", b"busybox"})
-
-FSTAB = b"".join(
-    b"%s %s %s defaults 0 0\n" % (device, place, kind)
-    for device, place, kind in (
-        (b"none", b"/dev", b"devfs"),
-        (b"none", b"/proc", b"procfs"),
-        (b"none", b"/sys", b"sysfs"),
-        (b"none", b"/tmp", b"ramfs"),
-    )
-)
-"""The file systems that a Linux program takes for granted; OSv mounts what /etc/fstab names, where directories are."""
-
-HOSTS = b"127.0.0.1 localhost\n"
-
-SURROUNDINGS: Mapping[bytes, Content | Directory] = {
-    b"/dev": Directory(),
-    b"/etc/fstab": Content(FSTAB),
-    b"/etc/hosts": Content(HOSTS),
-    b"/proc": Directory(),
-    b"/sys": Directory(),
-    b"/tmp": Directory(),
-}
-"""What every image with a host's program gets, where the spec's [[files]] do not bring their own."""
 
 
 @dataclass(frozen=True, slots=True)

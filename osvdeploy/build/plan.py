@@ -21,6 +21,7 @@ from osvdeploy.build.program import ProgramRequest
 from osvdeploy.build.program_lock import ProgramPin, hold
 from osvdeploy.build.sources import KernelSource
 from osvdeploy.build.statcache import StatCache
+from osvdeploy.build.surroundings import surround
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest, digest_of
 from osvdeploy.errors import CommandLineInvalid, FileTreeInvalid
@@ -34,7 +35,7 @@ from osvdeploy.osv.starts import Starts, starts_of
 if TYPE_CHECKING:
     from osvdeploy.build.programs import Programs
 
-PLAN_VERSION = 2
+PLAN_VERSION = 3
 """Raised when the same inputs give other bytes than before, so that the cache does not answer with old ones."""
 
 
@@ -229,12 +230,15 @@ def held_programs(
 
 
 def file_tree(inputs: ImageInputs, programs: Programs | None = None) -> FileTree:
-    """The image's files. Raises FileTreeInvalid that names the mapping or both sides of a conflict."""
+    """The image's files; of one that a source tree builds, those that are ours. Raises FileTreeInvalid that names the
+    mapping or both sides of a conflict."""
     builder = TreeBuilder()
     for mapping in inputs.files:
         _add(builder, inputs.base, mapping)
     if programs is not None:
         programs.put_into(builder)
+    if inputs.tree is None:
+        surround(builder, inputs.options)
     return builder.tree()
 
 

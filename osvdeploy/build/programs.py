@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from osvdeploy.build.closure import Part, Placed
-from osvdeploy.build.host import SURROUNDINGS, Closure, close_program, content_digest, merge
+from osvdeploy.build.host import Closure, close_program, content_digest, merge
 from osvdeploy.build.program import ProgramRequest
 from osvdeploy.build.program_lock import CONTENTS_LIMIT, PackagesPin, ProgramPin
 from osvdeploy.build.runtimes import Workshop
@@ -38,13 +38,6 @@ class Programs:
                     builder.add_symlink(path, target, origin=placed.origin)
                 case Directory():
                     builder.add_directory(path, origin=placed.origin)
-        for path, entry in SURROUNDINGS.items():
-            if builder.holds(path):
-                continue
-            if isinstance(entry, Content):
-                builder.add_content(path, entry.content, origin="[[programs]]")
-            else:
-                builder.add_directory(path, origin="[[programs]]")
 
     def boot_with(self, boot: BootCommand) -> BootCommand:
         """The command line with what the programs need to be told, where the spec does not tell them.

@@ -263,7 +263,8 @@ def _mounts(facts: LintFacts) -> Iterator[Finding]:
             "image",
             f"has no {', '.join(what)}",
             "the program finds no devices, no /proc and no /tmp to write to; one that needs none of them does without",
-            "add empty directories /dev, /proc, /sys and /tmp, and an /etc/fstab as OSv's static/etc/fstab_rofs",
+            "leave these paths to osvdeploy, which brings what no [[files]] do; or put directories there, and an "
+            "/etc/fstab as OSv's static/etc/fstab_rofs",
             "OSv: usr_rofs.manifest.skel, fs/vfs/main.cc",
         )
 

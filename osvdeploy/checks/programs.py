@@ -401,6 +401,7 @@ class _Check:
         faults: dict[str, tuple[Fault, list[bytes]]] = {}
         absent: dict[bytes, list[bytes]] = {}
         missing: list[tuple[bytes, set[bytes]]] = []
+        cycles: dict[tuple[bytes, bytes], None] = {}
         for path in others:
             wrong = list(self._faults(self.files.elves[path]))
             for fault in wrong:
@@ -408,6 +409,7 @@ class _Check:
             if wrong:
                 continue
             brought = self.loader.load(path, loaded)
+            cycles |= dict.fromkeys(() if self.loader.linux else brought.cycles)
             for each in brought.absent:
                 if each.by == path:
                     absent.setdefault(each.name, []).append(path)
@@ -418,6 +420,10 @@ class _Check:
         for fault, paths in faults.values():
             yield fault.of(show(paths[0]), Severity.WARNING, f"{fault.what}{more(paths)}")
         yield from self._absent_later(absent)
+        if cycles:
+            (path, again), *_ = cycles
+            fault = _cycle(path, again)
+            yield fault.of(show(again), Severity.WARNING, f"{fault.what}{more([again for _, again in cycles])}")
         yield from self._together(missing, _symbols_fault)
         for told in CALLS:
             yield from self._together(
@@ -476,9 +482,11 @@ def _not_accepted(what: str) -> Fault:
 def _cycle(path: bytes, again: bytes) -> Fault:
     return Fault(
         "library-cycle",
-        f"needs, by way of others, {show(path)}, which needs it again",
-        "OSv's loader loads them again and again until its stack is at an end",
-        "link one of the two without the other: the name is found all the same once both are loaded",
+        f"is needed by {show(path)}, which it needs itself, maybe by way of others",
+        "OSv's loader knows a library once all that it needs is loaded: it loads these again and again, until its "
+        "stack is at an end",
+        f"link {show(path)} without it, or take the name out with `patchelf --remove-needed`: what it defines is found "
+        "all the same, since it is loaded by then",
         "core/elf.cc load_object; seen on v0.57.0-398",
     )
 

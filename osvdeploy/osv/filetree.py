@@ -250,9 +250,14 @@ class TreeBuilder:
                         hint="leave it out with `exclude`",
                     )
 
-    def holds(self, guest: bytes) -> bool:
-        """Whether something stands there already."""
-        return guest in self._entries
+    def admits(self, guest: bytes) -> bool:
+        """Whether something can still be put there: nothing stands there, and only directories above it."""
+        if guest in self._entries:
+            return False
+        parent = guest[: guest.rfind(b"/")] or b"/"
+        while parent not in self._entries:
+            parent = parent[: parent.rfind(b"/")] or b"/"
+        return isinstance(self._entries[parent], Directory)
 
     def tree(self) -> FileTree:
         """The tree so far, in its one order: same entries, same order, however they were added."""

@@ -140,6 +140,13 @@ def circle(shop: Workshop) -> Mapping[str, Path]:
     return {"/app": user, "/usr/lib/libvalue.so": value, "/usr/lib/libother.so": other}
 
 
+def opened_circle(shop: Workshop) -> Mapping[str, Path]:
+    """As the rule has it: the one that closes the circle is linked without the other."""
+    files = circle(shop)
+    shop.make("libother.so", "other", "-shared", "-fPIC", "-Wl,-soname,libother.so")
+    return files
+
+
 def booted(files: Mapping[str, Path], folder: Path) -> tuple[FileTree, bytes]:
     builder = TreeBuilder()
     for guest, host in files.items():
@@ -148,7 +155,7 @@ def booted(files: Mapping[str, Path], folder: Path) -> tuple[FileTree, bytes]:
     return tree, console_of(tree, BootCommand(POWER_OFF, (), ("/app",)), folder)
 
 
-@pytest.mark.parametrize("made", [ok, with_library, with_origin])
+@pytest.mark.parametrize("made", [ok, with_library, with_origin, opened_circle])
 def test_what_has_no_finding_runs(made: Callable[[Workshop], Mapping[str, Path]], workshop: Workshop) -> None:
     """To its end, with the libraries found where the rules find them."""
     tree, console = booted(made(workshop), workshop.folder)

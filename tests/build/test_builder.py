@@ -22,6 +22,7 @@ from osvdeploy.build.lock import KernelPin
 from osvdeploy.build.plan import FileMapping
 from osvdeploy.build.sources import FileKernel
 from osvdeploy.build.statcache import StatCache
+from osvdeploy.build.surroundings import SURROUNDINGS
 from osvdeploy.context import CancelToken, Context
 from osvdeploy.errors import (
     BuildError,
@@ -70,15 +71,14 @@ def left_in(project: Project) -> list[str]:
 
 
 def test_a_project_becomes_a_disk_with_its_files(project: Project) -> None:
-    """The disk holds what was declared: kernel, command line and every file that is not left out."""
+    """The disk holds what was declared: kernel, command line, every file that is not left out, and what all have."""
     result = project.build()
     disk = read_disk(result.image.path)
     assert not result.reused
     assert disk.boot == result.image.boot
     assert disk.boot == BootCommand((("verbose", None),), (("LOG", "info"),), ("/hello", "--port", "8080"))
-    assert sorted(disk.rofs().nodes) == sorted(
-        [b"/", b"/hello", b"/srv", b"/srv/home", b"/srv/index.html", b"/srv/js", b"/srv/js/app.js", "/srv/ü".encode()]
-    )
+    declared = [b"/hello", b"/srv", b"/srv/home", b"/srv/index.html", b"/srv/js", b"/srv/js/app.js", "/srv/ü".encode()]
+    assert sorted(disk.rofs().nodes) == sorted([b"/", b"/etc", *SURROUNDINGS, *declared])
     assert result.image.size == result.image.path.stat().st_size == 1 << 30
     assert left_in(project) == []
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from osvdeploy.build.plan import FileMapping, file_tree
+from osvdeploy.build.surroundings import SURROUNDINGS
 from osvdeploy.errors import FileTreeInvalid
 from osvdeploy.events import Warned
 from osvdeploy.osv.filetree import Symlink
@@ -13,10 +14,12 @@ from tests.build.projects import Project
 
 
 def paths(project: Project, *mappings: FileMapping) -> list[str]:
-    """Guest paths of the files and links (not directories) that the mappings give."""
+    """Guest paths of the files and links (not directories) that the mappings give, beside what every image has."""
     tree = file_tree(replace(project.inputs, files=mappings))
     return [
-        path.decode() for path, entry in tree.entries.items() if hasattr(entry, "size") or isinstance(entry, Symlink)
+        path.decode()
+        for path, entry in tree.entries.items()
+        if (hasattr(entry, "size") or isinstance(entry, Symlink)) and path not in SURROUNDINGS
     ]
 
 

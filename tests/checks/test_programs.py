@@ -345,7 +345,19 @@ def test_libraries_in_a_circle_are_an_error() -> None:
         "/usr/lib/liba.so": library("liba.so", needed=[b"libb.so"]),
         "/usr/lib/libb.so": library("libb.so", needed=[b"liba.so"]),
     }
-    assert told(check(files)) == [("error", "library-cycle", "/usr/lib/liba.so")]
+    (finding,) = check(files)
+    assert told([finding]) == [("error", "library-cycle", "/usr/lib/liba.so")]
+    assert finding.cure.startswith("link /usr/lib/libb.so without it")
+
+
+def test_a_circle_that_may_be_loaded_later_is_a_warning() -> None:
+    """Of plugins; told once for both of them."""
+    files = {
+        "/app": needing(dlopen=Symbol.UNDEFINED),
+        "/a.so": library("a.so", needed=[b"b.so"]),
+        "/b.so": library("b.so", needed=[b"a.so"]),
+    }
+    assert told(check(files)) == [("warning", "library-cycle", "/a.so")]
 
 
 def test_a_chain_of_two_thousand_libraries_is_followed() -> None:

@@ -52,7 +52,7 @@ def test_what_cannot_run_ends_with_2_and_a_table(folder: Path) -> None:
     """Subject, what is wrong and the cure stand in it; the rest of the result is there as ever."""
     ran = osvdeploy("check", folder=folder)
     assert ran.code == 2
-    assert ran.stdout.startswith("app 1.0.0: 2 files")
+    assert ran.stdout.startswith("app 1.0.0: 3 files")
     for told in ("refused", "library-missing", "libz.so.1", "/usr/lib/libz.so.1", "findings: 1 refused"):
         assert told in ran.stdout
 

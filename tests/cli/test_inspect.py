@@ -106,8 +106,8 @@ def test_a_spec_means_its_built_image(folder: Path, monkeypatch: pytest.MonkeyPa
     spec = '[kernel]\nfile = "loader.img"\n[image]\ncommand = ["/hi"]\n[[files]]\nfrom = "hello"\nto = "/hi"\n'
     (folder / "osv.toml").write_text(f'name = "hello"\nversion = "1"\n{spec}')
     ran = osvdeploy("inspect", "osv.toml", folder=folder)
-    assert ran.code == 0 and "command line: /hi" in ran.stdout and "files: 1 file, 1 directory, 7B" in ran.stdout
-    assert osvdeploy("inspect", "ls", ".", folder=folder).stdout == "hi\n"
+    assert ran.code == 0 and "command line: /hi" in ran.stdout and "files: 3 files, 6 directories, 145B" in ran.stdout
+    assert osvdeploy("inspect", "ls", ".", folder=folder).stdout.split() == ["dev", "etc", "hi", "proc", "sys", "tmp"]
     built = osvdeploy("build", folder=folder).stdout.strip()
     assert "blocks: 0 of " in osvdeploy("inspect", built, "--against", ".", folder=folder).stdout
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from osvdeploy.errors import ElfInvalid
@@ -64,6 +64,7 @@ def test_a_start_that_sets_no_pointer_is_gos_too() -> None:
     assert (found.go, found.thread_untouched) == (True, False)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 0x3FFF), st.binary(min_size=1, max_size=8))
 def test_any_bytes_are_read_or_refused(place: int, patch: bytes) -> None:
     """Jumps out of the file, sections that are none: an answer, or ElfInvalid."""
@@ -76,6 +77,7 @@ def test_any_bytes_are_read_or_refused(place: int, patch: bytes) -> None:
         pass
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=40), st.integers(-(2**64), 2**64))
 def test_code_of_any_kind_ends(code: bytes, entry: int) -> None:
     """Also where every address has the same few bytes."""

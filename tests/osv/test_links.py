@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from osvdeploy.osv.filetree import Directory, FileTree, Symlink, TreeBuilder, resolve
@@ -105,6 +105,7 @@ LINKS = st.dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(LINKS)
 def test_the_cure_leads_where_linux_comes(links: dict[str, str]) -> None:
     """Whatever links there are: with each that is told made as it is told, none is left to tell."""
@@ -118,6 +119,7 @@ def test_the_cure_leads_where_linux_comes(links: dict[str, str]) -> None:
             assert followed(each.path, lambda name: seen(mended, name)) == end
 
 
+@settings(deadline=None)
 @given(st.sampled_from(["/l", "/d/l", "/d/sub/l"]), st.sampled_from([*FILES, "/", "/d", "/d/.libs"]))
 def test_a_link_of_ours_is_followed_by_both(path: str, leads_to: str) -> None:
     """Wherever it stands and whatever it leads to."""

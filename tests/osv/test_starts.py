@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from osvdeploy.osv.cmdline import BootCommand
@@ -149,6 +149,7 @@ def test_a_program_that_is_not_in_the_image_is_seen(
     assert [start.words[0] for start in told] == ([] if missing is None else [missing])
 
 
+@settings(deadline=None)
 @given(st.text(st.sampled_from(list('/ab "\\;&!\n\t\r -#é$')), max_size=30))
 def test_any_text_is_read(text: str) -> None:
     """Each command has a program; what is not read is told."""
