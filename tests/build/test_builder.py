@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from osvdeploy.build import builder as builder_module
-from osvdeploy.build import statcache
+from osvdeploy.build import stamped
 from osvdeploy.build.builder import build
 from osvdeploy.build.lock import KernelPin
 from osvdeploy.build.plan import FileMapping
@@ -153,7 +153,7 @@ def test_a_build_by_workers_is_the_build_by_one_process(tmp_path: Path, monkeypa
         started.append(words)
         return start(words, handed)
 
-    monkeypatch.setattr(statcache, "TICK", 0)
+    monkeypatch.setattr(stamped, "TICK", 0)
     for cores in ({0}, {0, 1}):
         project = make_project(tmp_path / f"{len(cores)}", tmp_path / f"cache-{len(cores)}")
         noise = random.Random(1)
