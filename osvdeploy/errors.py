@@ -2,21 +2,25 @@
 
     OsvDeployError                        1
     ├── UsageError                        2   the command line, or a precondition the caller can mend
-    │   └── SpecError                     2   osv.toml: all problems at once
-    ├── ImageError                        2   a kernel, file tree or command line that no image can be made of
+    │   ├── SpecError                         osv.toml: all problems at once
+    │   └── ToolMissing                       a program that is to be installed here: QEMU, pip
+    ├── ImageError                        2   what no image can be made of
     │   ├── KernelInvalid
-    │   ├── TreeInvalid                   a source tree that cannot build what is asked of it
+    │   ├── TreeInvalid                       a source tree that cannot build what is asked of it
     │   ├── FileTreeInvalid
     │   ├── CommandLineInvalid
     │   ├── DiskInvalid
+    │   ├── SizeInvalid                       a disk that does not hold kernel and files
     │   ├── ElfInvalid
     │   ├── ProgramInvalid
-    │   └── CheckFailed                   2   findings that refuse: all at once
+    │   ├── LockInvalid                       an osv.lock that cannot be read
+    │   ├── PinMismatch                       what is here is not what osv.lock pins
+    │   └── CheckFailed                       findings that refuse: all at once
     ├── BuildError                        1
     │   ├── SourceChanged
     │   ├── DownloadFailed
     │   └── TreeBuildFailed                   a source tree's own build failed; its log is kept
-    ├── MachineError                      1   QEMU is missing, or could not run the machine
+    ├── MachineError                      1   QEMU could not run the machine
     ├── GuestFailed                           a machine run here did not end well; docs/run.md has its exit codes
     ├── CloudError                        1   the cloud said no, or nothing
     │   ├── CredentialsMissing            2
@@ -32,12 +36,17 @@
     │   └── LedgerTooNew
     ├── LeaseHeld                         4
     ├── LeaseLost                         4
-    ├── ReleaseHeld                       1   a hold refuses this release
+    ├── ReleaseHeld                       2   a hold refuses this release
     ├── RolloutFailed                     1   no stable release was there to go back to
     ├── RolledBack                        3   the candidate failed; stable serves
     ├── RollbackFailed                    6
     ├── DeadlineExceeded                  1
     └── Interrupted                     130
+
+The rule: 2 is a refusal. Nothing was made or changed, what is wrong is the caller's to mend (spec, command line,
+osv.lock, a file or kernel that they name, a tool or credentials that are missing, a hold), and until then the same
+command is refused again. 1 is a failure: it was tried, and this machine, a tool, the network or the cloud did not do
+it; the same command may succeed later.
 
 A message says what is wrong and with which thing; ``hint`` says what to do about it. Facts a caller may need are
 attributes, so that nobody parses a message.
@@ -64,6 +73,10 @@ class UsageError(OsvDeployError):
     """The command or call as given cannot be carried out; nothing was done."""
 
     exit_code = 2
+
+
+class ToolMissing(UsageError):
+    """A program that the command needs is not on this machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +127,18 @@ class DiskInvalid(ImageError):
     """The raw disk does not have OSv's layout."""
 
 
+class SizeInvalid(ImageError):
+    """The disk that is asked for does not hold the kernel and the files."""
+
+
+class LockInvalid(ImageError):
+    """An osv.lock that cannot be read. It may pin something, so it is not passed over."""
+
+
+class PinMismatch(ImageError):
+    """The kernel, the source tree or a program that is here is not the one that osv.lock pins."""
+
+
 class ElfInvalid(ImageError):
     """The file is not an ELF object, or a damaged one."""
 
@@ -139,7 +164,7 @@ class SourceChanged(BuildError):
 
 
 class MachineError(OsvDeployError):
-    """QEMU is missing, too old, or could not start or run the machine. ``said`` is what it wrote."""
+    """QEMU could not start or run the machine. ``said`` is what it wrote."""
 
     def __init__(self, message: str, *, said: str = "", hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
@@ -263,6 +288,8 @@ class LeaseLost(OsvDeployError):
 
 class ReleaseHeld(OsvDeployError):
     """A hold refuses this release, or every one."""
+
+    exit_code = 2
 
 
 class RolloutFailed(OsvDeployError):

@@ -106,8 +106,9 @@ def compare(ctx: Context, image: Path | str, other: Path | str) -> Comparison:
         )
 
 
-def extract(ctx: Context, image: Path | str, path: bytes, into: Path | str) -> Extracted:
-    """Write ``path`` of an image and all below it under ``into``, and nothing outside of it.
+def extract(ctx: Context, image: Path | str, path: bytes | str, into: Path | str) -> Extracted:
+    """Write ``path`` of an image and all below it under ``into``, and nothing outside of it. Text is a path as
+    ``osvdeploy inspect ls`` shows it.
 
     Raises UsageError where ``path`` is not there or something is in the way; DiskInvalid.
     """

@@ -45,7 +45,7 @@ class Looked:
 def look(ctx: Context, loaded: LoadedSpec) -> Looked:
     """Read the kernel and find the files that a spec names. Packages of a program that were never installed stay out.
 
-    Raises BuildError where host programs, or the source tree, are not those that osv.lock pins.
+    Raises PinMismatch where host programs, or the source tree, are not those that osv.lock pins.
     """
     from osvdeploy.build import plan
     from osvdeploy.build.cache import BuildCache
@@ -95,6 +95,7 @@ def findings(ctx: Context, loaded: LoadedSpec, looked: Looked, places: Sequence[
     return [
         *place_findings(loaded, looked, named_places(loaded) if places is None else places),
         *program_findings(ctx, looked.inputs, looked.kernel, looked.facts, looked.tree, looked.boot),
+        *link_findings(looked),
         *lint_findings(ctx, loaded, looked),
     ]
 
@@ -126,6 +127,16 @@ def place_findings(loaded: LoadedSpec, looked: Looked, places: Sequence[Place]) 
     )
     found = dict.fromkeys(finding for place in places or (None,) for finding in preflight(facts, image, place))
     return list(found)
+
+
+def link_findings(looked: Looked) -> list[Finding]:
+    """Links of the image that OSv does not follow; nothing where the payload is no OSv."""
+    from osvdeploy.checks.links import check_links
+    from osvdeploy.osv.kernel import Payload
+
+    if looked.kernel is not None and looked.kernel.payload is Payload.UNKNOWN:
+        return []
+    return check_links(looked.tree)
 
 
 def lint_findings(ctx: Context, loaded: LoadedSpec, looked: Looked) -> list[Finding]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from osvdeploy.build.cache import DISK_NAME, IMAGE_NAME, BuildCache, format_image
 from osvdeploy.build.kernels import kernel_facts
 from osvdeploy.build.lock import LOCK_NAME, KernelPin, TreePin, pin_kernel, pin_programs
-from osvdeploy.build.plan import BuildPlan, ImageInputs, load_kernel, plan, programs_of, supplies_cxx
+from osvdeploy.build.plan import BuildPlan, ImageInputs, load_kernel, pin, plan, programs_of, supplies_cxx
 from osvdeploy.build.statcache import StatCache
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest
@@ -38,8 +38,9 @@ class BuildResult:
 def build(ctx: Context, inputs: ImageInputs, cache: BuildCache) -> BuildResult:
     """Build the image, or find that it is built. Same inputs, same bytes, wherever and whenever.
 
-    Raises what :func:`osvdeploy.build.plan.plan` raises, SourceChanged, BuildError when the disk is full or the cache
-    cannot be written, Interrupted; nothing half-made is left behind by any of them.
+    What came from elsewhere is pinned when the image is there. Raises what :func:`osvdeploy.build.plan.plan` raises,
+    SizeInvalid, SourceChanged, BuildError when the disk is full or the cache cannot be written, Interrupted; nothing
+    half-made is left behind by any of them.
     """
     if inputs.tree is not None:
         from osvdeploy.build.osvtree.builder import build_tree  # only here: most builds have no tree
@@ -49,9 +50,12 @@ def build(ctx: Context, inputs: ImageInputs, cache: BuildCache) -> BuildResult:
     wanted = plan(ctx, inputs, stats, cache)
     stats.save(ctx)
     if image := cache.find(wanted.digest):
+        pin(ctx, inputs, wanted, cache)
         ctx.report(Note(f"image {image.digest[:12]}: nothing changed, {image.path} is reused"))
         return BuildResult(image, True, wanted.digest)
     image = _compose(ctx, wanted, cache)
+    # Only now: what cannot be built leaves no lock behind.
+    pin(ctx, inputs, wanted, cache)
     ctx.report(Note(f"image {image.digest[:12]}: built, {format_size(_bytes_read(image))} in {image.path}"))
     return BuildResult(image, False, wanted.digest)
 
@@ -71,11 +75,11 @@ def upgrade_lock(ctx: Context, inputs: ImageInputs, cache: BuildCache) -> Kernel
     )
     pins = () if programs is None else programs.pins(ctx, stats, ())
     stats.save(ctx)
-    pin = pin_kernel(
+    held = pin_kernel(
         ctx, path, kernel, source=inputs.prebuilt, facts=lambda: kernel_facts(ctx, kernel, cache), upgrade=True
     )
     pin_programs(ctx, path, pins)
-    return pin
+    return held
 
 
 def _compose(ctx: Context, wanted: BuildPlan, cache: BuildCache) -> RawImage:
@@ -88,8 +92,8 @@ def _compose(ctx: Context, wanted: BuildPlan, cache: BuildCache) -> RawImage:
         ctx.report(Progress("image", count, rofs.size, "bytes"))
 
     try:
-        with cache.workspace(ctx) as directory:
-            disk = directory / DISK_NAME
+        with cache.workspace(ctx) as work:
+            disk = work.path / DISK_NAME
             composed = compose(disk, wanted.kernel, rofs, wanted.boot, size=wanted.size, written=written)
             image = RawImage(
                 path=disk,
@@ -107,10 +111,10 @@ def _compose(ctx: Context, wanted: BuildPlan, cache: BuildCache) -> RawImage:
                 boot=wanted.boot,
                 label="OSv" if wanted.kernel.payload is Payload.LZLOADER else "unknown",
             )
-            (directory / IMAGE_NAME).write_bytes(format_image(image))
+            (work.path / IMAGE_NAME).write_bytes(format_image(image))
             _sync(disk)
-            _sync(directory / IMAGE_NAME)
-            return cache.keep(wanted.digest, directory)
+            _sync(work.path / IMAGE_NAME)
+            return cache.keep(wanted.digest, work.path)
     except OSError as error:
         # The workspace is gone by now, so what is free is what the next try finds.
         raise _build_error(error, cache.root, needed, layout.size) from None

@@ -1,7 +1,7 @@
 """The content-addressed cache of built disks: ``$OSVDEPLOY_CACHE``, else the user's cache directory.
 
     images/<plan digest>/disk.raw, image.json     whole, or not there: an entry appears by one rename
-    work/<nonce>/, work/<nonce>.lock              a build under way; its process holds an flock on the lock file
+    work/<nonce>/, work/<nonce>.lock              a build under way; its processes hold an flock on the lock file
     stats/<key>.json                              digests of source files (osvdeploy.build.statcache)
     stats/<key>.elves.json                        what loaders take from them (osvdeploy.build.examine)
     stats/<key>.secrets.json                      what is in them that should not be (osvdeploy.build.secrets)
@@ -46,6 +46,15 @@ def cache_directory() -> Path:
 
 
 @dataclass(frozen=True, slots=True)
+class Workspace:
+    """A directory to make something in. It is ours as long as a process has the descriptor ``lock``: tools that write
+    there are handed it."""
+
+    path: Path
+    lock: int
+
+
+@dataclass(frozen=True, slots=True)
 class BuildCache:
     """Finished disks by plan digest, under ``root``."""
 
@@ -78,7 +87,7 @@ class BuildCache:
         return self.stats_file(base).with_suffix(".secrets.json")
 
     @contextmanager
-    def workspace(self, ctx: Context) -> Iterator[Path]:
+    def workspace(self, ctx: Context) -> Iterator[Workspace]:
         """A directory to build in, gone afterwards unless :meth:`keep` took it. Sweeps up after dead builds first.
 
         Raises BuildError where the cache cannot be written.
@@ -86,18 +95,18 @@ class BuildCache:
         work = self.root / "work"
         try:
             work.mkdir(parents=True, exist_ok=True)
-            self._sweep(work)
-            directory, lock = _claim(work, ctx)
+            _sweep(work)
+            workspace = _claim(work, ctx)
         except OSError as error:
             raise BuildError(
                 f"{error.filename or work}: the build cache cannot be written: {error.strerror}",
                 hint="set OSVDEPLOY_CACHE to a directory that can be",
             ) from None
         try:
-            yield directory
+            yield workspace
         finally:
-            _clear(directory)
-            os.close(lock)
+            _clear(workspace.path)
+            os.close(workspace.lock)
 
     def keep(self, plan: Digest, directory: Path) -> RawImage:
         """Move a finished workspace (disk and image.json, synced) to its entry. Whoever comes second finds it there.
@@ -127,20 +136,6 @@ class BuildCache:
 
     def _entry(self, plan: Digest) -> Path:
         return self.root / "images" / plan
-
-    def _sweep(self, work: Path) -> None:
-        for path in work.glob("*.lock"):
-            try:
-                fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-            except OSError:
-                continue
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                _clear(path.with_suffix(""))
-            except OSError:
-                pass  # its process lives
-            finally:
-                os.close(fd)
 
 
 def format_image(image: RawImage) -> bytes:
@@ -193,7 +188,7 @@ def parse_image(content: bytes, disk: Path) -> RawImage:
     return image
 
 
-def _claim(work: Path, ctx: Context) -> tuple[Path, int]:
+def _claim(work: Path, ctx: Context) -> Workspace:
     while True:
         lock_path = work / f"{ctx.nonce()}.lock"
         fd = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
@@ -203,11 +198,33 @@ def _claim(work: Path, ctx: Context) -> tuple[Path, int]:
             if os.fstat(fd).st_nlink:
                 directory = lock_path.with_suffix("")
                 directory.mkdir()
-                return directory, fd
+                return Workspace(directory, fd)
         except BaseException:
             os.close(fd)
             raise
         os.close(fd)
+
+
+def _sweep(work: Path) -> None:
+    """Remove what nobody holds any more."""
+    # In this order: a workspace's lock is there before it and until after it.
+    directories = [path for path in work.iterdir() if path.suffix != ".lock"]
+    for path in work.glob("*.lock"):
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _clear(path.with_suffix(""))
+        except OSError:
+            pass  # its process lives, or a tool that it started
+        finally:
+            os.close(fd)
+    for path in directories:
+        # A tool that outlived its build may have made it again behind the back of whoever swept it.
+        if not path.with_suffix(".lock").exists():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _clear(directory: Path) -> None:

@@ -20,6 +20,7 @@ from osvdeploy.build.ldso import Loader, expand, glibc_loader, musl_loader
 from osvdeploy.errors import ElfInvalid, ProgramInvalid
 from osvdeploy.osv.elf import Elf, ElfKind, Machine, read_elf_file
 from osvdeploy.osv.filetree import Content, Directory, HostFile, Symlink, resolve, show
+from osvdeploy.osv.links import spelled
 
 _FOLDER_LIMIT = 500_000
 """Files and directories below one folder. The largest environments have a tenth; links from folder to folder, followed
@@ -172,8 +173,8 @@ class Collector:
                     continue
                 below = real[len(top) :].strip(b"/") if real.startswith(top + b"/") and real != path else b""
                 if below and all(wanted(part) for part in _with_parents(below)):
-                    there = _join(guest, below)
-                    self.put(target, Symlink(posixpath.relpath(there, at)), show(root.host(path)), part)
+                    link = Symlink(spelled(target, _join(guest, below)))
+                    self.put(target, link, show(root.host(path)), part)
                 elif root.is_directory(real):
                     if real not in above:
                         self.put(target, Directory(), show(root.host(real)), part)

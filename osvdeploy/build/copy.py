@@ -6,22 +6,24 @@ import os
 import stat
 from pathlib import Path
 
+from osvdeploy.build.files import part_of
+from osvdeploy.context import Context
 from osvdeploy.errors import BuildError, UsageError
 
 
-def copy_sparse(source: Path, target: Path) -> None:
+def copy_sparse(ctx: Context, source: Path, target: Path) -> None:
     """Copy a file's data and leave its holes holes; ``target`` appears whole or not at all.
 
     Raises :class:`~osvdeploy.errors.UsageError` where something stands there that is no disk, such as a source of the
     image, and :class:`~osvdeploy.errors.BuildError` where it cannot be written.
     """
-    _refuse_other(target)
-    made = target.with_name(f".{target.name}.{os.getpid()}")
+    refuse_target(target)
     try:
-        with source.open("rb") as reader, made.open("wb") as writer:
+        with source.open("rb") as reader, part_of(target, nonce=ctx.nonce()) as writer:
             size = os.fstat(reader.fileno()).st_size
             position = 0
             while position < size:
+                ctx.check()
                 try:
                     start = os.lseek(reader.fileno(), position, os.SEEK_DATA)
                 except OSError:
@@ -31,24 +33,24 @@ def copy_sparse(source: Path, target: Path) -> None:
                     start += os.copy_file_range(reader.fileno(), writer.fileno(), end - start, start, start)
                 position = end
             writer.truncate(size)
-            os.fsync(writer.fileno())
-        made.replace(target)
     except OSError as error:
-        made.unlink(missing_ok=True)
         raise BuildError(f"{target}: cannot be written: {error.strerror}") from None
 
 
-def _refuse_other(target: Path) -> None:
-    """An earlier disk may be replaced, and an empty file; nothing else is ours to take."""
+def refuse_target(target: Path) -> None:
+    """Raise UsageError where a disk cannot be put: an earlier disk may be replaced, and an empty file; nothing else is
+    ours to take."""
     try:
         with target.open("rb") as file:
             regular, head = stat.S_ISREG(os.fstat(file.fileno()).st_mode), b""
             if regular:
                 head = file.read(512)
     except FileNotFoundError:
+        if not target.parent.is_dir():
+            raise UsageError(f"{target}: no such folder", hint=f"make {target.parent} first") from None
         return
     except OSError as error:
-        raise BuildError(f"{target}: cannot be written: {error.strerror}") from None
+        raise UsageError(f"{target}: cannot be written: {error.strerror}", hint="name another file") from None
     if not regular:
         raise UsageError(f"{target}: not a regular file; a disk cannot be put there", hint="name a file to be made")
     if head and head[510:] != b"\x55\xaa":

@@ -19,7 +19,7 @@ from osvdeploy.build.statcache import TICK
 from osvdeploy.context import Context
 from osvdeploy.errors import ElfInvalid, SourceChanged
 from osvdeploy.osv.elf import Elf, ElfKind, Segment, is_elf, read_elf, read_open_elf
-from osvdeploy.osv.filetree import Content, FileTree, HostFile, Stamp, show, stamp_of
+from osvdeploy.osv.filetree import Content, FileTree, HostFile, Stamp, show, stamp_of, unreadable
 
 _VERSION: Final = 1
 
@@ -108,10 +108,7 @@ def _look(file: HostFile) -> Known:
     try:
         fd = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
     except OSError as error:
-        raise SourceChanged(
-            f"{show(file.path)}: cannot be read: {error.strerror}",
-            hint="every file of the image must be readable, and none may go while it is looked at",
-        ) from None
+        raise unreadable(file.path, error) from None
     try:
         found: Known
         try:
@@ -125,7 +122,7 @@ def _look(file: HostFile) -> Known:
             )
         return found
     except OSError as error:
-        raise SourceChanged(f"{show(file.path)}: cannot be read: {error.strerror}") from None
+        raise unreadable(file.path, error) from None
     finally:
         os.close(fd)
 

@@ -37,7 +37,7 @@ from osvdeploy.digests import Digest, sha256
 from osvdeploy.errors import BuildError, DownloadFailed, KernelInvalid, SourceChanged
 from osvdeploy.events import Note, Warned
 from osvdeploy.osv.filetree import HostFile, stamp_of
-from osvdeploy.osv.kernel import Kernel, Payload, read_kernel
+from osvdeploy.osv.kernel import MAX_SIZE, Kernel, Payload, read_kernel
 
 if TYPE_CHECKING:
     from osvdeploy.osv.kernel_facts import KernelFacts
@@ -130,24 +130,44 @@ def facts_by_digest(ctx: Context, digest: Digest, cache: BuildCache, read: Calla
 
 
 def inspect(ctx: Context, source: KernelSource, cache: BuildCache) -> tuple[Digest, KernelFacts]:
-    """Digest (unpacked, where it is gzip) and facts of any kernel. Raises KernelInvalid, DownloadFailed."""
+    """Digest (unpacked, where it is gzip) and facts of any kernel; of a disk image, those of the loader.img that it was
+    made of. Raises KernelInvalid, DiskInvalid for a disk that cannot be read, DownloadFailed."""
     from osvdeploy.build.download import download
-    from osvdeploy.osv.kernel_image import MAX_SIZE, gunzip, read_file, read_kernel_facts
+    from osvdeploy.osv.kernel_image import gunzip, read_file, read_kernel_facts
 
     if isinstance(source, ReleaseKernel):
         kernel = resolve_kernel(ctx, source, Path(), cache=cache, stats=StatCache())
         return kernel.sha256, kernel_facts(ctx, kernel, cache)
     if isinstance(source, FileKernel):
-        content = read_file(Path(source.path))
+        if (content := _loader_on_disk(ctx, Path(source.path))) is None:
+            content = read_file(Path(source.path))
     else:
-        with cache.workspace(ctx) as directory:
-            file = directory / "kernel"
+        with cache.workspace(ctx) as work:
+            file = work.path / "kernel"
             with _writing(file):
                 download(ctx, source.url, file, limit=MAX_SIZE)
             content = read_file(file)
     content = gunzip(content, name=str(source))
     digest = sha256(content)
     return digest, facts_by_digest(ctx, digest, cache, lambda: read_kernel_facts(content, name=str(source)))
+
+
+def _loader_on_disk(ctx: Context, path: Path) -> bytes | None:
+    """The loader.img that a disk was made of, None where the file is no disk. Raises KernelInvalid, DiskInvalid."""
+    from osvdeploy.osv.anatomy import loader_image, look
+    from osvdeploy.osv.source import is_disk, open_image
+
+    if not is_disk(path):
+        return None
+    with open_image(path) as file:
+        found = look(file.source)
+        hint = f"`osvdeploy inspect {path}` tells what else is on it"
+        if found.kernel is None:
+            raise KernelInvalid(f"{path}: a disk image without a kernel", hint=hint)
+        if found.kernel.sha256 is None:
+            raise KernelInvalid(f"{path}: a disk image, whose kernel cannot be read: {found.problems[0]}", hint=hint)
+        ctx.report(Note(f"{path} is a disk image, and this is the kernel on it; {hint}"))
+        return b"".join(loader_image(file.source, found.kernel))
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,12 +213,11 @@ class KernelStore:
         Raises DownloadFailed, KernelInvalid, BuildError where the store cannot be written.
         """
         from osvdeploy.build.download import download
-        from osvdeploy.osv.kernel_image import MAX_SIZE
 
         address = address_of(source)
         ctx.report(Note(f"kernel {source}: downloading {address}"))
-        with self.cache.workspace(ctx) as directory:
-            file = directory / "kernel"
+        with self.cache.workspace(ctx) as work:
+            file = work.path / "kernel"
             with _writing(file):
                 download(ctx, address, file, limit=MAX_SIZE)
             return self._keep(ctx, file, source, address)
@@ -211,8 +230,8 @@ class KernelStore:
         from osvdeploy.osv.kernel_image import read_file
 
         content = read_file(file)
-        with self.cache.workspace(ctx) as directory:
-            copy = directory / "kernel"
+        with self.cache.workspace(ctx) as work:
+            copy = work.path / "kernel"
             with _writing(copy):
                 copy.write_bytes(content)
             return self._keep(ctx, copy, source, str(file))

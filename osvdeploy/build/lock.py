@@ -38,7 +38,7 @@ from osvdeploy.build.program_lock import ProgramPin, format_programs, parse_prog
 from osvdeploy.build.sources import FileKernel, KernelSource, source_of, source_table
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest
-from osvdeploy.errors import BuildError
+from osvdeploy.errors import BuildError, LockInvalid, PinMismatch
 from osvdeploy.events import Note
 from osvdeploy.osv.kernel import Kernel
 
@@ -49,6 +49,7 @@ LOCK_NAME = "osv.lock"
 LOCK_VERSION = 2
 
 _HEADER = "# Written by osvdeploy; commit it. `osvdeploy lock --upgrade` moves what is pinned here.\n"
+_ANEW = "take it from version control; or remove it, and the next build pins anew"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
@@ -84,18 +85,15 @@ class Lock:
 
 
 def read_lock(path: Path) -> Lock | None:
-    """None where there is no lock yet. Raises BuildError for a file that is none, or a newer one's."""
+    """None where there is no lock yet. Raises LockInvalid for a file that is none, or a newer one's."""
     try:
         return parse_lock(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise BuildError(f"{path}: cannot be read: {error.strerror}") from None
+        raise LockInvalid(f"{path}: cannot be read: {error.strerror}", hint=_ANEW) from None
     except ValueError as error:
-        raise BuildError(
-            f"{path}: not a lock file: {error}",
-            hint="take it from version control; or remove it, and the next build pins anew",
-        ) from None
+        raise LockInvalid(f"{path}: not a lock file: {error}", hint=_ANEW) from None
 
 
 def parse_lock(text: str) -> Lock:
@@ -134,12 +132,12 @@ def format_lock(lock: Lock) -> str:
 def held_pin(path: Path, kernel: Kernel, *, source: KernelSource) -> KernelPin | None:
     """What the lock at ``path`` says of the kernel; None where none is pinned yet. Writes nothing.
 
-    Raises BuildError with both digests when another one is pinned. ``source`` is how the spec names the kernel.
+    Raises PinMismatch with both digests when another one is pinned. ``source`` is how the spec names the kernel.
     """
     lock = read_lock(path)
     held = lock.kernel if lock is not None else None
     if held is not None and held.sha256 != kernel.sha256:
-        raise BuildError(
+        raise PinMismatch(
             f"{source}: the kernel is {kernel.sha256}, {kernel.size} bytes, "
             f"but {path.name} pins {held.sha256}, {held.size} bytes",
             hint="bring the pinned kernel back, or take this one with `osvdeploy lock --upgrade`",
@@ -160,7 +158,7 @@ def pin_kernel(
 
     ``facts`` are asked for when there is something to write.
 
-    Raises as :func:`held_pin` does.
+    Raises as :func:`held_pin` does; BuildError where the lock cannot be written.
     """
     lock = read_lock(path)
     before = lock.kernel if lock is not None else None
@@ -179,10 +177,7 @@ def pin_kernel(
     )
     if pin == before:
         return pin
-    try:
-        replace_file(path, format_lock(replace(lock or Lock(), kernel=pin, tree=None)).encode(), nonce=ctx.nonce())
-    except OSError as error:
-        raise BuildError(f"{path}: cannot be written: {error.strerror}") from None
+    _write(ctx, path, replace(lock or Lock(), kernel=pin, tree=None))
     what = f"pinned {source} to {pin.sha256[:12]} in {path.name}"
     ctx.report(Note(what if before is None or before.sha256 == pin.sha256 else f"{what}, before {before.sha256[:12]}"))
     return pin
@@ -193,10 +188,7 @@ def pin_programs(ctx: Context, path: Path, programs: Sequence[ProgramPin]) -> No
     lock = read_lock(path) or Lock()
     if lock.programs == tuple(programs):
         return
-    try:
-        replace_file(path, format_lock(replace(lock, programs=tuple(programs))).encode(), nonce=ctx.nonce())
-    except OSError as error:
-        raise BuildError(f"{path}: cannot be written: {error.strerror}") from None
+    _write(ctx, path, replace(lock, programs=tuple(programs)))
     held = {pin.path: pin for pin in lock.programs}
     for pin in programs:
         if held.get(pin.path) != pin:
@@ -208,7 +200,7 @@ def pin_programs(ctx: Context, path: Path, programs: Sequence[ProgramPin]) -> No
 def held_tree_pin(path: Path, commit: str | None, moved: Callable[[str, str], str], *, tree: str) -> TreePin | None:
     """What the lock at ``path`` says of the tree; None where no commit is pinned yet. Writes nothing.
 
-    Raises BuildError where another commit is pinned; ``moved(pinned, commit)`` says which side moved. ``commit`` None:
+    Raises PinMismatch where another commit is pinned; ``moved(pinned, commit)`` says which side moved. ``commit`` None:
     the tree is no git checkout.
     """
     lock = read_lock(path)
@@ -216,11 +208,11 @@ def held_tree_pin(path: Path, commit: str | None, moved: Callable[[str, str], st
     if held is None or held.commit == commit:
         return held
     if commit is None:
-        raise BuildError(
+        raise PinMismatch(
             f"{tree}: not a git checkout, but {path.name} pins commit {held.commit}",
             hint=f"bring the pinned commit back as a checkout; or remove [tree] from {path.name}",
         )
-    raise BuildError(
+    raise PinMismatch(
         f"{tree}: the tree is at {commit}, but {path.name} pins {held.commit}: {moved(held.commit, commit)}",
         hint=f"git -C {tree} checkout {held.commit[:12]}, or take this one with `osvdeploy lock --upgrade`",
     )
@@ -236,14 +228,18 @@ def pin_tree(ctx: Context, path: Path, commit: str | None, *, tree: str, upgrade
     if before is not None and (before.commit == commit or not upgrade):
         return before
     pin = TreePin(_text(tree), commit)
-    try:
-        # A spec has one kernel: what was pinned of another is over.
-        replace_file(path, format_lock(replace(lock or Lock(), kernel=None, tree=pin)).encode(), nonce=ctx.nonce())
-    except OSError as error:
-        raise BuildError(f"{path}: cannot be written: {error.strerror}") from None
+    # A spec has one kernel: what was pinned of another is over.
+    _write(ctx, path, replace(lock or Lock(), kernel=None, tree=pin))
     what = f"pinned {tree} to commit {commit[:12]} in {path.name}"
     ctx.report(Note(what if before is None else f"{what}, before {before.commit[:12]}"))
     return pin
+
+
+def _write(ctx: Context, path: Path, lock: Lock) -> None:
+    try:
+        replace_file(path, format_lock(lock).encode(), nonce=ctx.nonce())
+    except OSError as error:
+        raise BuildError(f"{path}: cannot be written: {error.strerror}") from None
 
 
 def _tree_pin(table: object) -> TreePin:

@@ -86,7 +86,8 @@ class ImageInputs:
 
 @dataclass(frozen=True, slots=True)
 class BuildPlan:
-    """All that a disk's bytes depend on; ``digest`` is over all of it. ``prints`` are of the tree's files in order."""
+    """All that a disk's bytes depend on; ``digest`` is over all of it. ``prints`` are of the tree's files in order.
+    ``pins`` are of the programs, as they are to stand in osv.lock."""
 
     kernel: Kernel
     tree: FileTree
@@ -94,14 +95,15 @@ class BuildPlan:
     boot: BootCommand
     size: int | None
     digest: Digest
+    pins: tuple[ProgramPin, ...] = ()
 
 
 def plan(ctx: Context, inputs: ImageInputs, stats: StatCache, cache: BuildCache) -> BuildPlan:
-    """Look at everything and decide what is to be built; nothing is written but the first pins and, to ``cache``, what
-    was downloaded, and what programs need to have made: packages, bytecode.
+    """Look at everything and decide what is to be built; nothing is written but, to ``cache``, what was downloaded and
+    what programs need to have made: packages, bytecode. :func:`pin` is for when the image is there.
 
-    Raises KernelInvalid, CommandLineInvalid, FileTreeInvalid, ProgramInvalid, SourceChanged, DownloadFailed; BuildError
-    for another kernel or program than pinned.
+    Raises KernelInvalid, CommandLineInvalid, FileTreeInvalid, ProgramInvalid, SourceChanged, DownloadFailed,
+    LockInvalid; PinMismatch for another kernel or program than pinned; BuildError.
     """
     boot = boot_command(inputs)
     kernel = load_kernel(ctx, inputs, stats, cache)
@@ -121,16 +123,6 @@ def plan(ctx: Context, inputs: ImageInputs, stats: StatCache, cache: BuildCache)
     pins = held_programs(ctx, inputs, stats, programs)
     prints = tuple(stats.fingerprints(ctx, [file for _, file in tree.files()]))
     content = tree_digest(tree, prints)
-    # Only now: a spec that cannot be built leaves no lock behind.
-    pin_kernel(
-        ctx,
-        inputs.base / LOCK_NAME,
-        kernel,
-        source=inputs.prebuilt,
-        facts=lambda: kernel_facts(ctx, kernel, cache),
-    )
-    if programs is not None:
-        pin_programs(ctx, inputs.base / LOCK_NAME, pins)
     digest = digest_of(
         {
             "plan": PLAN_VERSION,
@@ -140,7 +132,15 @@ def plan(ctx: Context, inputs: ImageInputs, stats: StatCache, cache: BuildCache)
             "size": inputs.size,
         }
     )
-    return BuildPlan(kernel, tree, prints, boot, inputs.size, digest)
+    return BuildPlan(kernel, tree, prints, boot, inputs.size, digest, pins)
+
+
+def pin(ctx: Context, inputs: ImageInputs, wanted: BuildPlan, cache: BuildCache) -> None:
+    """Write into osv.lock what the plan holds against it and is not pinned there yet. Raises BuildError."""
+    place, kernel = inputs.base / LOCK_NAME, wanted.kernel
+    pin_kernel(ctx, place, kernel, source=inputs.prebuilt, facts=lambda: kernel_facts(ctx, kernel, cache))
+    if inputs.programs:
+        pin_programs(ctx, place, wanted.pins)
 
 
 def boot_command(inputs: ImageInputs) -> BootCommand:
@@ -181,7 +181,7 @@ def load_kernel(
     """The kernel that the spec names; :func:`osvdeploy.build.lock.held_pin` holds it against the pin.
 
     The pin says which one is meant where the source itself would have to be downloaded to know; not with ``fresh``.
-    Raises KernelInvalid, DownloadFailed, BuildError for a lock that cannot be read.
+    Raises KernelInvalid, DownloadFailed, LockInvalid.
     """
     lock = None if fresh else read_lock(inputs.base / LOCK_NAME)
     pin = lock.kernel if lock is not None else None
@@ -227,7 +227,7 @@ def supplies_cxx(ctx: Context, inputs: ImageInputs, kernel: Kernel, cache: Build
 def held_programs(
     ctx: Context, inputs: ImageInputs, stats: StatCache, programs: Programs | None
 ) -> tuple[ProgramPin, ...]:
-    """The pins of programs as they are to stand in the lock. Raises BuildError where one differs from what is there."""
+    """The pins of programs as they are to stand in the lock. Raises PinMismatch where one there is another."""
     lock = read_lock(inputs.base / LOCK_NAME)
     held = lock.programs if lock is not None else ()
     return held if programs is None else hold(held, programs.pins(ctx, stats, held), lock=LOCK_NAME)

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from osvdeploy.digests import Digest
-from osvdeploy.errors import BuildError
+from osvdeploy.errors import PinMismatch
 
 CONTENTS_LIMIT = 40
 """As many files are pinned one by one. A library's update is so told by name; a Python's thousand are not listed."""
@@ -54,7 +54,7 @@ class ProgramPin:
 
 
 def hold(held: Sequence[ProgramPin], now: Sequence[ProgramPin], *, lock: str) -> tuple[ProgramPin, ...]:
-    """The pins of all programs: those held, and those of programs that had none. Raises BuildError for one that
+    """The pins of all programs: those held, and those of programs that had none. Raises PinMismatch for one that
     differs, and says which side moved and what is known of it. Pins of programs that the spec no longer has are kept.
     """
     known = {pin.path: pin for pin in held}
@@ -62,7 +62,7 @@ def hold(held: Sequence[ProgramPin], now: Sequence[ProgramPin], *, lock: str) ->
         told for pin in now if (before := known.get(pin.path)) is not None for told in _moved(before, pin, lock=lock)
     ]
     if moved:
-        raise BuildError(
+        raise PinMismatch(
             "\n".join(moved),
             hint="bring back what is pinned, or take what is here now with `osvdeploy lock --upgrade`",
         )

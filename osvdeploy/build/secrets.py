@@ -21,8 +21,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from osvdeploy.build.files import replace_file
 from osvdeploy.build.statcache import TICK
 from osvdeploy.context import Context
-from osvdeploy.errors import SourceChanged
-from osvdeploy.osv.filetree import Content, FileTree, HostFile, Stamp, show
+from osvdeploy.osv.filetree import Content, FileTree, HostFile, Stamp, unreadable
 
 if TYPE_CHECKING:
     from detect_secrets.plugins.base import BasePlugin
@@ -194,10 +193,7 @@ def _read(file: HostFile) -> bytes:
         finally:
             os.close(fd)
     except OSError as error:
-        raise SourceChanged(
-            f"{show(file.path)}: cannot be read: {error.strerror}",
-            hint="every file of the image must be readable, and none may go while it is looked at",
-        ) from None
+        raise unreadable(file.path, error) from None
 
 
 def _parse(file: Path) -> dict[bytes, tuple[Stamp, tuple[Secret, ...]]]:

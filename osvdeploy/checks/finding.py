@@ -48,16 +48,18 @@ class Judged:
     warned: tuple[Finding, ...]
     allowed: tuple[tuple[Finding, str], ...]
 
-    def require(self) -> None:
-        """Raise :class:`~osvdeploy.errors.CheckFailed` when anything is refused."""
+    def require(self, *, here: bool = False) -> None:
+        """Raise :class:`~osvdeploy.errors.CheckFailed` when anything is refused. ``here``: `osvdeploy check` knows
+        nothing of it, so that each cure is told."""
         if self.refused:
             rules = " ".join(dict.fromkeys(f"--force {finding.rule}" for finding in self.refused))
             cures = dict.fromkeys(finding.cure for finding in self.refused)
-            hint = (
-                next(iter(cures))
-                if len(cures) == 1
-                else f"`osvdeploy check` tells each cure; to go on all the same: {rules}, or [waive] in the spec"
-            )
+            if here:
+                hint = f"{'; '.join(cures)}; to boot it all the same: {rules}"
+            elif len(cures) == 1:
+                hint = next(iter(cures))
+            else:
+                hint = f"`osvdeploy check` tells each cure; to go on all the same: {rules}, or [waive] in the spec"
             raise CheckFailed([f"{finding}: {finding.why}" for finding in self.refused], hint=hint)
 
 

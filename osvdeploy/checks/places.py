@@ -217,16 +217,24 @@ def gce(machine: str) -> Place:
 # ------------------------------------------------------------------------------------------------------ elsewhere
 
 
-def qemu(*, direct: bool = False) -> Place:
-    """QEMU's pc machine with virtio devices on PCI, as ``osvdeploy run`` starts it; ``direct``: with ``-kernel``."""
+def qemu(
+    *,
+    disk: DiskInterface = DiskInterface.VIRTIO_BLK,
+    cpus: int | None = None,
+    memory: int | None = None,
+) -> Place:
+    """QEMU's pc machine with its devices on PCI, as ``osvdeploy run`` starts it; that takes the kernel file which
+    ``-kernel`` needs out of a loader.img."""
     return Place(
         cloud="qemu",
         machine="QEMU",
         hypervisor=Hypervisor.KVM,
         architectures=_X86,
-        boot_modes=_DIRECT if direct else _BIOS | _DIRECT,
-        disks=frozenset({DiskInterface.VIRTIO_BLK}),
+        boot_modes=_BIOS | _DIRECT,
+        disks=frozenset({disk}),
         networks=frozenset({NetworkInterface.VIRTIO_NET}),
+        cpus=cpus,
+        memory=memory,
         source="QEMU's pc machine",
     )
 

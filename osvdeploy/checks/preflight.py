@@ -56,6 +56,7 @@ _DISK_DRIVERS = {
     DiskInterface.XEN: Driver.XEN_BLK,
     DiskInterface.VIRTIO_BLK: Driver.VIRTIO_BLK,
     DiskInterface.VIRTIO_SCSI: Driver.VIRTIO_SCSI,
+    DiskInterface.AHCI: Driver.AHCI,
 }
 _NETWORK_DRIVERS = {
     NetworkInterface.ENA: Driver.ENA,
@@ -71,8 +72,11 @@ _PROFILES = {
     Driver.XEN_NET: "a kernel of the default driver profile, or with conf_drivers_xen=1",
     Driver.VIRTIO_BLK: "a kernel of the default driver profile, or with conf_drivers_virtio_blk=1",
     Driver.VIRTIO_SCSI: "a kernel of the default driver profile, or with conf_drivers_virtio_scsi=1",
+    Driver.AHCI: "a kernel of the default driver profile, or with conf_drivers_ahci=1",
     Driver.VIRTIO_NET: "a kernel of the default driver profile, or with conf_drivers_virtio_net=1",
 }
+_ROOT_ELSEWHERE = frozenset({"ramfs", "virtiofs"})
+"""Root file systems that are on no disk."""
 _BIOS_FORMATS = frozenset({KernelFormat.LOADER_IMAGE})
 
 
@@ -285,18 +289,27 @@ def _drivers(kernel: KernelFacts | None, place: Place, fs: str) -> Iterator[Find
     bus = Driver.PCI if place.bus is Bus.PCI else Driver.VIRTIO_MMIO
     if bus not in kernel.drivers:
         pci = place.bus is Bus.PCI
+        version = f" ({kernel.version})" if kernel.version else ""
+        microvm = pci and Driver.VIRTIO_MMIO in kernel.drivers
         yield _at(
             place,
             "bus-driver",
-            f"has its disk and network on {'PCI' if pci else 'virtio-mmio'}, and this kernel does not look there",
+            f"has its disk and network on {'PCI' if pci else 'virtio-mmio'}, "
+            f"and this kernel{version} does not look there"
+            f"{': it is for Firecracker and QEMU microvm' if microvm else ''}; "
+            f"its drivers are {', '.join(sorted(kernel.drivers)) or 'none'}",
             "OSv finds neither disk nor network",
             "use a kernel of the default driver profile"
-            + (" (the `microvm` loaders are for Firecracker and QEMU's microvm alone)" if pci else ", or microvm"),
+            + (
+                " (loader.img, osv-loader.qemu.x86_64 of a release; not its `microvm` loaders)"
+                if pci
+                else ", or microvm"
+            ),
             "OSv: conf/profiles/x64",
         )
         return
     disks = {_DISK_DRIVERS[each] for each in place.disks}
-    if not disks & kernel.drivers:
+    if fs not in _ROOT_ELSEWHERE and not disks & kernel.drivers:
         yield _no_driver(kernel, place, "disk-driver", "disk", place.disks, disks)
     networks = {_NETWORK_DRIVERS[each] for each in place.networks if each in _NETWORK_DRIVERS}
     if not networks & kernel.drivers:

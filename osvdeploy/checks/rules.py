@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from osvdeploy.checks import lint, preflight, programs
+from osvdeploy.checks import links, lint, preflight, programs
 from osvdeploy.errors import UsageError
 
-RULES: Final[Mapping[str, str]] = {**preflight.RULES, **programs.RULES, **lint.RULES}
+RULES: Final[Mapping[str, str]] = {**preflight.RULES, **programs.RULES, **links.RULES, **lint.RULES}
 """Name to what the rule says, in one line."""
 
 

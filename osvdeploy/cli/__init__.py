@@ -78,8 +78,8 @@ def cli() -> None:
     """Build, publish and roll out OSv unikernel images.
 
     One osv.toml says what an image is and where it runs. Results go to stdout (--json for programs), the story to
-    stderr. Exit codes: 0 done, 1 failed, 2 bad spec or usage, 3 rolled back (the old release serves), 4 lease held
-    elsewhere, 5 waiting for approval, 6 rollback failed, 130 interrupted.
+    stderr. Exit codes: 0 done, 1 failed, 2 refused (spec, usage, a pin, a finding; nothing was made), 3 rolled back
+    (the old release serves), 4 lease held elsewhere, 5 waiting for approval, 6 rollback failed, 130 interrupted.
     """
 
 

@@ -70,13 +70,15 @@ def build(ctx: Context, spec_file: Path, sets: tuple[str, ...], forced: tuple[st
     Prints the disk's path. Example: osvdeploy build -o hello.raw
     """
     from osvdeploy import api
+    from osvdeploy.build.copy import copy_sparse, refuse_target
 
-    built = api.build(ctx, api.load_spec(spec_file, sets=sets), forced=forced)
+    loaded = api.load_spec(spec_file, sets=sets)
+    if output is not None:
+        refuse_target(output)
+    built = api.build(ctx, loaded, forced=forced)
     path = built.image.path
     if output is not None:
-        from osvdeploy.build.copy import copy_sparse
-
-        copy_sparse(path, output)
+        copy_sparse(ctx, path, output)
         path = output
     image = built.image
     return Result(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import textwrap
 from pathlib import Path
@@ -72,17 +71,22 @@ def show(ctx: Context, image: Path, against: Path | None) -> Result:
 @click.option("-R", "--recursive", is_flag=True, help="All that is below, by whole path.")
 @command
 def ls(ctx: Context, image: Path, path: str, long: bool, recursive: bool) -> Result:
-    """List a directory of an image, or one file of it.
+    """List a directory of an image, or one file of it. Names may be any bytes: what is not printable is shown as \\xNN,
+    \\n, \\r or \\t and a backslash as two, and PATH is read so, here and by cat and extract.
 
     Example: osvdeploy inspect ls disk.raw /usr/lib -l
     """
     from osvdeploy import api
     from osvdeploy.osv.extract import below, children, find
-    from osvdeploy.osv.rofs import RofsDirectory
+    from osvdeploy.osv.rofs import RofsDirectory, RofsSymlink
 
     with api.opened(ctx, image) as (file, anatomy):
         tree = api.listed(file, anatomy)
-        at = find(tree, os.fsencode(path))
+        at = find(tree, path)
+        # As ls has it: a link to a directory is the directory, unless the link itself is asked for.
+        if isinstance(tree.nodes[at], RofsSymlink) and (not long or path.endswith("/")):
+            leads = tree.resolve(at)
+            at = leads if leads is not None and isinstance(tree.nodes.get(leads), RofsDirectory) else at
         if not isinstance(tree.nodes[at], RofsDirectory):
             paths = [at]
         else:
@@ -90,10 +94,9 @@ def ls(ctx: Context, image: Path, path: str, long: bool, recursive: bool) -> Res
     nodes = [(each, tree.nodes[each]) for each in paths]
     prefix = 0 if recursive or paths == [at] else len(at.rstrip(b"/")) + 1
     lines = [_line(each, node, prefix) if long else _text(each[prefix:]) for each, node in nodes]
-    return Result(
-        "\n".join(lines),
-        {"image": file.path, "path": _name(at), "entries": [_entry(each, node) for each, node in nodes]},
-    )
+    wanted = click.get_current_context().params["as_json"]
+    entries = [_entry(each, node) for each, node in nodes] if wanted else []
+    return Result("\n".join(lines), {"image": file.path, "path": _name(at), "entries": entries})
 
 
 @inspect.command("cat", short_help="A file of an image, to stdout.")
@@ -115,9 +118,9 @@ def cat(ctx: Context, image: Path, path: str) -> Result:
 
     with api.opened(ctx, image) as (file, anatomy):
         tree = api.listed(file, anatomy)
-        node = tree.file(os.fsencode(path))
+        at = find(tree, path)
+        node = tree.file(at)
         if node is None:
-            at = find(tree, os.fsencode(path))
             if isinstance(tree.nodes[at], RofsDirectory):
                 raise UsageError(f"{_text(at)}: a directory", hint="list it: osvdeploy inspect ls IMAGE PATH")
             raise UsageError(f"{_text(at)}: a link that leads to no file of the image")
@@ -126,7 +129,7 @@ def cat(ctx: Context, image: Path, path: str) -> Result:
             for piece in tree.stream(node):
                 ctx.check()
                 digest.update(piece)
-            return Result("", {"image": file.path, "path": path, "size": node.size, "sha256": digest.hexdigest()})
+            return Result("", {"image": file.path, "path": _name(at), "size": node.size, "sha256": digest.hexdigest()})
         for piece in tree.stream(node):
             ctx.check()
             try:
@@ -160,7 +163,7 @@ def extract(ctx: Context, image: Path, path: str, output: Path) -> Result:
     from osvdeploy import api
     from osvdeploy.sizes import format_size
 
-    done = api.extract(ctx, image, os.fsencode(path), output)
+    done = api.extract(ctx, image, path, output)
     return Result(
         f"{output}: {_counted(done.files, done.directories, done.links)}, {format_size(done.content)}",
         {
@@ -202,7 +205,11 @@ def _told(found: Inspection) -> str:
     else:
         lines += ["", f"files: not listed: {found.unlisted}"]
     problems = [*anatomy.problems, *([found.kernel_problem] if found.kernel_problem else [])]
-    problems += [f"partition {each.slot}: {each.problem}" for each in anatomy.partitions if each.problem]
+    problems += [
+        f"partition {each.slot}: {each.problem}" if each.slot else each.problem
+        for each in anatomy.partitions
+        if each.problem
+    ]
     if problems:
         lines += ["", "wrong with it:", *(f"  {each}" for each in problems)]
     return "\n".join(lines)
@@ -278,12 +285,12 @@ def _command_line(anatomy: Anatomy) -> list[str]:
     if line is None:
         return []
     if line.boot is None:
-        raw = _text(line.raw[:2000]) + ("..." if len(line.raw) > 2000 else "")
+        raw = _line_text(line.raw[:2000]) + ("..." if len(line.raw) > 2000 else "")
         return ["", f"command line: {raw}", f"  not decoded: {line.problem}"]
     if not line.raw:
         return ["", "command line: empty, so nothing would run"]
     boot = line.boot
-    told = ["", f"command line: {_text(line.raw)}"]
+    told = ["", f"command line: {_line_text(line.raw)}"]
     if boot.options:
         told.append("  options: " + ", ".join(_printable(n if v is None else f"{n} = {v}") for n, v in boot.options))
     told += [f"  {_printable(f'{key}={value}')}" for key, value in boot.environment]
@@ -348,8 +355,16 @@ def _counted(files: int, directories: int, links: int) -> str:
 
 
 def _text(name: bytes) -> str:
-    """A name for people. An image is a stranger's: its names move no cursor and end no line."""
-    return _printable(name.decode("utf-8", "backslashreplace"))
+    """A name for people, as the commands take it back."""
+    from osvdeploy.osv.names import escaped
+
+    return escaped(name, plain=(sys.stdout.encoding or "utf-8").lower().replace("-", "") != "utf8")
+
+
+def _line_text(line: bytes) -> str:
+    """A command line for people. An image is a stranger's: it moves no cursor. A backslash stays one: OSv escapes with
+    it."""
+    return _printable(line.decode("utf-8", "backslashreplace"))
 
 
 def _printable(text: str) -> str:

@@ -61,8 +61,10 @@ def deploy(
     """Bring the spec's image into service by blue-green, and go back by itself if it is bad.
 
     Builds and publishes what is missing. Interrupted or killed, the same command goes on with the rollout.
-    Exit codes: 0 serves, 1 failed with nothing to go back to, 3 rolled back (the old release serves), 4 another
-    deploy is at work, 6 traffic could not be brought back. Example: osvdeploy deploy --env production
+    Exit codes: 0 serves, 1 failed with nothing to go back to, 2 refused with nothing made, 3 rolled back (the old
+    release serves), 4 another deploy is at work, 6 traffic could not be brought back.
+
+    Example: osvdeploy deploy --env production
     """
     from osvdeploy import api
 

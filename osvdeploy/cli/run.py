@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, TextIO, TypeVar
 
 import click
 
-from osvdeploy.cli.options import spec_file_option
+from osvdeploy.cli.options import force_option, spec_file_option
 from osvdeploy.cli.output import Result, command, show_error, silence
 from osvdeploy.context import Context
 
@@ -86,6 +86,7 @@ def _parsed(parse: Callable[[str], Value], text: str) -> Value:
 )
 @click.option("--gdb-wait", is_flag=True, help="Let the guest wait until gdb lets it go on.")
 @click.option("--timeout", callback=_duration, metavar="TIME", help="End the guest after this time, as in 60s.")
+@force_option
 @click.option("-i", "--interactive", is_flag=True, help="What is typed on this terminal goes to the guest.")
 @click.argument("image", required=False, type=click.Path(path_type=Path))
 @command
@@ -102,6 +103,7 @@ def run(
     gdb: int | None,
     gdb_wait: bool,
     timeout: float | None,
+    forced: tuple[str, ...],
     interactive: bool,
     image: Path | None,
 ) -> Result:
@@ -109,12 +111,13 @@ def run(
 
     The guest's console goes to stdout as it comes, all else to stderr; with --json the console goes to stderr and
     stdout gets one document at the end. KVM is used where it works. The disk is never changed, and Ctrl-C ends the
-    guest.
+    guest. What is known not to boot in this machine, such as a kernel without a driver for its disk, is refused first,
+    unless --force names the rule.
 
     \b
     Exit codes tell how the guest ended:
         0  the program ended (with --boot verbose: what it returned)
-        1  QEMU failed                     2  bad spec or usage
+        1  QEMU failed                     2  refused, nothing was started
       120  command line empty, unreadable  121  boot option unknown to this kernel
       122  root file system not mounted    123  library or symbol missing
       124  --timeout is over               125  off, and OSv did not say why
@@ -148,7 +151,7 @@ def run(
     as_json, quiet = bool(context.params["as_json"]), bool(context.params["quiet"])
     source = image if image is not None else api.load_spec(spec_file, sets=sets)
     with _terminal(interactive) as keyboard, _Console(as_json=as_json, quiet=quiet) as console:
-        ran = api.run(ctx, source, options, show=console.show, keyboard=keyboard)
+        ran = api.run(ctx, source, options, forced=forced, show=console.show, keyboard=keyboard)
     return Result("", _document(ran), _tell(ctx, ran))
 
 

@@ -259,6 +259,7 @@ class DiskInterface(StrEnum):
     XEN = "Xen block device"
     VIRTIO_BLK = "virtio-blk"
     VIRTIO_SCSI = "virtio-scsi"
+    AHCI = "AHCI"
 
 
 class NetworkInterface(StrEnum):

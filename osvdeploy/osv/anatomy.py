@@ -9,20 +9,26 @@ which scripts/gen-rofs-img.py writes, and other file systems without a partition
 from __future__ import annotations
 
 import hashlib
+import heapq
 import struct
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from operator import attrgetter
 
 from osvdeploy.digests import Digest
 from osvdeploy.errors import CommandLineInvalid, DiskInvalid, KernelInvalid
+from osvdeploy.osv.bounds import reading_limit
 from osvdeploy.osv.cmdline import COMMAND_LINE_LIMIT, BootCommand, decode
 from osvdeploy.osv.disk import COMMAND_LINE_END, COMMAND_LINE_OFFSET, PARTITION_SLOT, SECTOR, RandomAccess
 from osvdeploy.osv.image import Extent, merged
-from osvdeploy.osv.kernel import CHUNK_SIZE, KERNEL_OFFSET, SYMBOLS_SIZE, Payload, chunk_count, payload_of
+from osvdeploy.osv.kernel import CHUNK_SIZE, KERNEL_OFFSET, MAX_SIZE, SYMBOLS_SIZE, Payload, chunk_count, payload_of
 from osvdeploy.osv.kernel_facts import KernelFacts
-from osvdeploy.osv.rofs import RofsDirectory, RofsFile, RofsReader, read_rofs
+from osvdeploy.osv.rofs import RofsDirectory, RofsFile, RofsReader, RofsSymlink, read_rofs
 from osvdeploy.osv.rofs.format import MAGIC
+from osvdeploy.osv.source import Part
+from osvdeploy.sizes import format_size
 
 BIGGEST = 10
 """How many of the biggest files are told."""
@@ -131,8 +137,12 @@ class Anatomy:
             )
         if root.tree is not None:
             return root.tree
+        if root.problem is not None and root.extent.end > self.size:
+            raise DiskInvalid(root.problem, hint="the file was cut short: copy or download it again")
         if root.file_system is FileSystem.ROFS:
             raise DiskInvalid(f"its file system is damaged: {root.problem}")
+        if root.problem is not None:
+            raise DiskInvalid(f"partition {root.slot} cannot be listed: {root.problem}")
         reason, hint = _UNLISTED[root.file_system]
         raise DiskInvalid(reason, hint=hint)
 
@@ -202,7 +212,7 @@ def look(source: RandomAccess) -> Anatomy:
             hint="an image is a raw or qcow2 disk, or a rofs.img",
         )
     problems: list[str] = []
-    partitions = tuple(_partitions(source, head, size))
+    partitions = _partitions(source, head, size)
     # --create-disk begins with a boot sector of zeros and may put its partition right behind it.
     if not any(head[:_TABLE]):
         return Anatomy(size, Layout.DATA, None, None, partitions)
@@ -217,13 +227,12 @@ def look(source: RandomAccess) -> Anatomy:
 
 def totals(tree: RofsReader, *, biggest: int = BIGGEST) -> Totals:
     """Count a tree."""
-    files = {path: node for path, node in tree.nodes.items() if isinstance(node, RofsFile)}
-    directories = sum(isinstance(node, RofsDirectory) for node in tree.nodes.values())
-    content = sum(node.size for node in files.values())
-    stored = merged(Extent(node.offset, node.offset + node.size) for node in files.values())
-    shared = content - sum(each.end - each.start for each in stored)
-    first = sorted(((path, node.size) for path, node in files.items()), key=lambda each: (-each[1], each[0]))[:biggest]
-    return Totals(len(files), directories, len(tree.nodes) - len(files) - directories, content, shared, tuple(first))
+    kinds = Counter(type(node) for node in tree.nodes.values())
+    sizes = ((-node.size, path) for path, node in tree.nodes.items() if isinstance(node, RofsFile))
+    content = sum(node.size for node in tree.nodes.values() if isinstance(node, RofsFile))
+    shared = content - sum(size for _, size in tree.contents())
+    first = tuple((path, -size) for size, path in heapq.nsmallest(biggest, sizes))
+    return Totals(kinds[RofsFile], kinds[RofsDirectory], kinds[RofsSymlink], content, shared, first)
 
 
 def loader_image(source: RandomAccess, kernel: DiskKernel) -> Iterator[bytes]:
@@ -239,9 +248,9 @@ def kernel_facts(source: RandomAccess, kernel: DiskKernel) -> KernelFacts | None
 
     Unpacks the kernel, which takes about 0.3 s. Raises KernelInvalid where OSv's loader holds none that can be read.
     """
-    from osvdeploy.osv.kernel_image import MAX_SIZE, read_kernel_facts
+    from osvdeploy.osv.kernel_image import read_kernel_facts
 
-    if kernel.sha256 is None or kernel.extent.end > MAX_SIZE:
+    if kernel.sha256 is None:
         return None
     return read_kernel_facts(b"".join(loader_image(source, kernel)), name="kernel")
 
@@ -249,11 +258,8 @@ def kernel_facts(source: RandomAccess, kernel: DiskKernel) -> KernelFacts | None
 def _kernel(source: RandomAccess, head: bytes, size: int, problems: list[str]) -> DiskKernel:
     chunks = chunk_count(head)
     extent = Extent(KERNEL_OFFSET, KERNEL_OFFSET + chunks * CHUNK_SIZE)
-    if chunks == 0:
-        problems.append("its boot sector loads 0 chunks of kernel, which it takes for 65,536")
-    elif extent.end > size:
-        problems.append(f"its boot sector loads {chunks} chunks of kernel, {extent.end} bytes, from a disk of {size}")
-    if chunks == 0 or extent.end > size:
+    if problem := _kernel_problem(source, extent, chunks, size):
+        problems.append(problem)
         return DiskKernel(extent, chunks, Payload.UNKNOWN, None)
     digest = hashlib.sha256()
     for piece in loader_image(source, DiskKernel(extent, chunks, Payload.UNKNOWN, None)):
@@ -268,6 +274,20 @@ def _kernel(source: RandomAccess, head: bytes, size: int, problems: list[str]) -
     return DiskKernel(extent, chunks, payload, Digest(digest.hexdigest()))
 
 
+def _kernel_problem(source: RandomAccess, extent: Extent, chunks: int, size: int) -> str | None:
+    """Why a kernel is not read, None where it is."""
+    if chunks == 0:
+        return "its boot sector loads 0 chunks of kernel, which it takes for 65,536"
+    told = f"its boot sector loads {chunks} chunks of kernel, {extent.end} bytes"
+    if extent.end > size:
+        return f"{told}, from a disk of {size}"
+    if extent.end > MAX_SIZE:
+        return f"{told}, more than any kernel has"
+    if extent.end > reading_limit(held := Part(source, extent).held(0, extent.end)):
+        return f"{told}, of which the file holds {held}"
+    return None
+
+
 def _command_line(head: bytes) -> CommandLine:
     line, nul, _ = head[COMMAND_LINE_OFFSET:].partition(b"\0")
     if not nul and len(head) < COMMAND_LINE_END:
@@ -280,44 +300,64 @@ def _command_line(head: bytes) -> CommandLine:
         return CommandLine(line, None, error.message)
 
 
-def _partitions(source: RandomAccess, head: bytes, size: int) -> Iterator[Partition]:
-    for slot in range(1, _SLOTS + 1):
+def _partitions(source: RandomAccess, head: bytes, size: int) -> tuple[Partition, ...]:
+    found: list[Partition] = []
+    # The root first: of two that overlap one alone is read, or a few bytes would be four file systems.
+    for slot in sorted(range(1, _SLOTS + 1), key=lambda slot: slot != PARTITION_SLOT):
         entry = _ENTRY.unpack_from(head, _TABLE + _ENTRY.size * (slot - 1))
         _, _, cylinder_sector, kind, _, _, start, count = entry
         if not any(entry):
             continue
         extent = Extent(start * SECTOR, (start + count) * SECTOR)
+        other = next((each.slot for each in found if _overlap(each.extent, extent)), None)
         # fs/devfs/device.cc passes over such an entry as if it were not there.
         if kind == 0 or cylinder_sector & 0x3F == 0:
             problem = "OSv passes it over: its type is 0" if kind == 0 else "OSv passes it over: its start has sector 0"
-            yield Partition(slot, kind, extent, FileSystem.UNKNOWN, problem=problem)
+            found.append(Partition(slot, kind, extent, FileSystem.UNKNOWN, problem=problem))
+        elif other is not None:
+            problem = f"it overlaps partition {other}, and is not looked into"
+            found.append(Partition(slot, kind, extent, FileSystem.UNKNOWN, problem=problem))
         elif extent.end > size:
-            problem = f"{count} sectors from {start} are not on a disk of {size} bytes"
-            yield Partition(slot, kind, extent, FileSystem.UNKNOWN, problem=problem)
+            found.append(_cut_partition(source, slot, kind, extent, size))
         else:
-            yield _partition(source, slot, kind, extent)
+            found.append(_partition(source, slot, kind, extent))
+    return tuple(sorted(found, key=attrgetter("slot")))
+
+
+def _overlap(one: Extent, other: Extent) -> bool:
+    return max(one.start, other.start) < min(one.end, other.end)
+
+
+def _cut_partition(source: RandomAccess, slot: int, kind: int, extent: Extent, size: int) -> Partition:
+    """A partition that the disk ends in, or before. OSv reads what is there, and so do we."""
+    problem = (
+        f"the disk ends early: it has {size} bytes ({format_size(size)}), and partition {slot} begins at "
+        f"{extent.start} and ends at {extent.end} ({format_size(extent.end)})"
+    )
+    if extent.start >= size:
+        return Partition(slot, kind, extent, FileSystem.UNKNOWN, problem=problem)
+    found = _partition(source, slot, kind, Extent(extent.start, size))
+    if found.tree is not None:
+        problem += "; all of its files stand before that"
+    return replace(found, extent=extent, problem=problem)
 
 
 def _partition(source: RandomAccess, slot: int, kind: int, extent: Extent) -> Partition:
-    start, size = extent.start, extent.end - extent.start
-
-    def read_at(offset: int, length: int) -> bytes:
-        return source.pread(start + offset, max(0, min(length, size - offset)))
-
-    if size == 0:
+    part = Part(source, extent)
+    if part.size == 0:
         return Partition(slot, kind, extent, FileSystem.NONE)
-    head = read_at(0, _EXT_OFFSET + _EXT_SIZE)
+    head = part.pread(0, _EXT_OFFSET + _EXT_SIZE)
     if int.from_bytes(head[:8], "little") == MAGIC:
         try:
-            tree = read_rofs(read_at, size)
+            tree = read_rofs(part.pread, part.size, stored=part)
         except DiskInvalid as error:
             return Partition(slot, kind, extent, FileSystem.ROFS, problem=error.message)
         return Partition(slot, kind, extent, FileSystem.ROFS, detail="version 1", tree=tree)
     if detail := _ext(head[_EXT_OFFSET:]):
         return Partition(slot, kind, extent, FileSystem.EXT, detail)
-    if detail := _zfs(read_at, size):
+    if detail := _zfs(part):
         return Partition(slot, kind, extent, FileSystem.ZFS, detail)
-    empty = not any(read_at(0, _PIECE))
+    empty = not any(part.pread(0, _PIECE))
     return Partition(slot, kind, extent, FileSystem.EMPTY if empty else FileSystem.UNKNOWN)
 
 
@@ -333,14 +373,14 @@ def _ext(block: bytes) -> str:
     return f"{name}, {count} blocks of {1024 << block_bits}"
 
 
-def _zfs(read_at: Callable[[int, int], bytes], size: int) -> str:
+def _zfs(part: Part) -> str:
     """What the labels of a ZFS device tell: four of them, two at each end, each with a ring of uberblocks
     (OpenZFS: include/sys/vdev_impl.h, uberblock_impl.h). Empty where there is none."""
     found = 0
     newest = -1
     for label in (0, 1, 2, 3):
-        at = label * _ZFS_LABEL if label < 2 else size // _ZFS_LABEL * _ZFS_LABEL - (4 - label) * _ZFS_LABEL
-        ring = read_at(at + _ZFS_UBERBLOCKS, _ZFS_LABEL - _ZFS_UBERBLOCKS) if at >= 0 else b""
+        at = label * _ZFS_LABEL if label < 2 else part.size // _ZFS_LABEL * _ZFS_LABEL - (4 - label) * _ZFS_LABEL
+        ring = part.pread(at + _ZFS_UBERBLOCKS, _ZFS_LABEL - _ZFS_UBERBLOCKS) if at >= 0 else b""
         groups = [_uberblock(ring, offset) for offset in range(0, len(ring) - 24, _ZFS_SLOT)]
         if (group := max(groups, default=-1)) >= 0:
             found, newest = found + 1, max(newest, group)

@@ -101,6 +101,17 @@ def decode(line: bytes) -> BootCommand:
     return BootCommand(tuple(options), tuple(environment), tuple(_split_words(rest)))
 
 
+def options_of(line: bytes) -> tuple[tuple[str, str | None], ...]:
+    """The boot options that a line begins with, without variables; of a line that :func:`decode` does not read too, as
+    far as OSv would read it."""
+    try:
+        tokens, _ = _split_options(line.partition(b"\0")[0].decode(errors="surrogateescape"))
+    except CommandLineInvalid:
+        return ()
+    parts = [token.removeprefix("--").partition("=") for token in tokens]
+    return tuple((name, value if equals else None) for name, equals, value in parts if name != "env")
+
+
 def with_options(line: bytes, options: Mapping[str, Sequence[str | None]]) -> bytes:
     """A line with other boot options: for each name, ``options`` has all its values (None for a flag, none: left out).
 

@@ -85,15 +85,31 @@ class _Rule:
     cure: str | None = None
     between: int = 0
     """Lines allowed between this one and its backtrace."""
+    booting: bool = False
+    """Only while OSv boots: no program can have written it, nor be at fault."""
 
 
-def _rule(fault: Fault, pattern: str, proof: _Proof, cause: str, cure: str | None = None, *, between: int = 0) -> _Rule:
-    return _Rule(fault, re.compile(pattern), proof, cause, cure, between)
+def _rule(
+    fault: Fault,
+    pattern: str,
+    proof: _Proof,
+    cause: str,
+    cure: str | None = None,
+    *,
+    between: int = 0,
+    booting: bool = False,
+) -> _Rule:
+    return _Rule(fault, re.compile(pattern), proof, cause, cure, between, booting)
 
 
 _END, _TRACE, _NEVER = _Proof.NOTHING_FOLLOWS, _Proof.BACKTRACE, _Proof.NEVER
 
 _IN_IMAGE = "check the paths under [[files]] and the first word of `command` (`osvdeploy inspect` lists the files)"
+
+_NARROW_KERNEL = (
+    "`osvdeploy kernel inspect` tells what a kernel drives and where it serves: one for Firecracker (microvm) finds "
+    "nothing on PCI, and one without HPET has no clock where there is no KVM; the default driver profile has all"
+)
 
 _RULES = (
     # The root file system: said with --verbose only, and before the program that is then not found.
@@ -202,6 +218,23 @@ _RULES = (
         _TRACE,
         "{what} needs {symbol}, which neither the kernel nor a library in the image has",
         "add the library that has it to the image, or use a kernel that exports it (one whose symbols are not hidden)",
+    ),
+    _rule(
+        Fault.KERNEL_FAULT,
+        r"trying to execute (?:or access missing symbol|null pointer).*",
+        _TRACE,
+        "OSv itself stopped while it booted, before the program: it used something that its kernel was built without",
+        _NARROW_KERNEL,
+        between=40,
+        booting=True,
+    ),
+    _rule(
+        Fault.KERNEL_FAULT,
+        r"Aborted",
+        _TRACE,
+        "OSv itself stopped while it booted, before the program",
+        "the lines before it, and the backtrace, tell where; " + _NARROW_KERNEL,
+        booting=True,
     ),
     _rule(
         Fault.SYMBOL_MISSING,
@@ -425,8 +458,9 @@ def read_boot_log(text: str) -> BootLog:
                 reached = Reached.STARTING
             elif found := _COMMAND.match(line):
                 started, command_line, reached = index, found[1], Reached.STARTING
+        booting = started is None and reached is not Reached.SILENT
         for rule in _RULES:
-            if match := rule.pattern.fullmatch(line):
+            if (not rule.booting or booting) and (match := rule.pattern.fullmatch(line)):
                 ended = _proved(rule, lines, index, talking=started is not None or reached is Reached.SILENT)
                 finding = Finding(rule.fault, line, index + 1, _filled(rule.cause, match), rule.cure, ended)
                 (certain if ended else suspicions).append(finding)

@@ -13,7 +13,7 @@ from collections.abc import Generator, Sequence
 from typing import NamedTuple
 
 from osvdeploy.errors import SourceChanged
-from osvdeploy.osv.filetree import Content, HostFile, show
+from osvdeploy.osv.filetree import Content, HostFile, show, unreadable
 
 BUFFER_SIZE = 1 << 20
 """Bytes that are handed over at once: so many that it costs nothing, so few that they stay in a CPU's cache."""
@@ -139,10 +139,7 @@ class _Reader:
             finally:
                 os.close(fd)
         except OSError as error:
-            raise SourceChanged(
-                f"{show(file.path)}: cannot be read: {error.strerror}",
-                hint="every file of the image must be readable, and none may go while it is built",
-            ) from None
+            raise unreadable(file.path, error) from None
         if left or (seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns) != stamp:
             raise SourceChanged(f"{show(file.path)}: changed while it was read", hint=_UNCHANGING)
 

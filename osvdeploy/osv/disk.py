@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from osvdeploy.errors import BuildError, DiskInvalid, SourceChanged
+from osvdeploy.errors import DiskInvalid, SizeInvalid, SourceChanged
 from osvdeploy.osv.cmdline import COMMAND_LINE_LIMIT, BootCommand, decode, encode
 from osvdeploy.osv.image import Extent, merged
 from osvdeploy.osv.kernel import CHUNK_SIZE, KERNEL_OFFSET, Kernel, chunk_count
@@ -141,16 +141,16 @@ class Disk:
 def lay_out_disk(kernel: Kernel, rofs_size: int, *, size: int | None = None) -> DiskLayout:
     """``rofs_size`` is that of the ROFS back to back; ``size`` the disk's, in bytes and whole GiB, None the smallest.
 
-    Raises BuildError when it is too small, or when the disk would be larger than a partition table can say.
+    Raises SizeInvalid when it is too small, or when the disk would be larger than a partition table can say.
     """
     kernel_end = KERNEL_OFFSET + kernel.chunks * CHUNK_SIZE
     start = _round_up(kernel_end, PARTITION_ALIGNMENT)
     end = start + rofs_size
     if end > _REACH:
-        raise BuildError(f"the files take {rofs_size} bytes; a partition table reaches no further than 2 TiB")
+        raise SizeInvalid(f"the files take {rofs_size} bytes; a partition table reaches no further than 2 TiB")
     smallest = _round_up(end, DISK_UNIT)
     if size is not None and (size % DISK_UNIT or size < smallest):
-        raise BuildError(
+        raise SizeInvalid(
             f"a disk of {format_size(size)}: kernel and files need {format_size(smallest)}, and disks are whole GiB",
             hint=f'write size = "{format_size(smallest)}" under [image], or leave it out',
         )

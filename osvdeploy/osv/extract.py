@@ -16,9 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from osvdeploy.errors import DiskInvalid, UsageError
-from osvdeploy.osv.filetree import show
+from osvdeploy.osv.names import escaped, literal, unescaped
 from osvdeploy.osv.rofs import RofsDirectory, RofsFile, RofsReader, RofsSymlink
-from osvdeploy.osv.rofs.reader import STREAM_SIZE
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -33,11 +32,23 @@ class Extracted:
     content: int
 
 
-def find(tree: RofsReader, path: bytes) -> bytes:
-    """The path in the tree that ``path`` means: a link by its own name, links on the way followed.
+def find(tree: RofsReader, path: bytes | str) -> bytes:
+    """The path in the tree that ``path`` means: a link by its own name, links on the way followed. Text is a path as
+    people see it (:mod:`osvdeploy.osv.names`) or, where there is nothing by that, as it stands.
 
     Raises UsageError where there is nothing.
     """
+    if isinstance(path, bytes):
+        meant, told = [path], escaped(path)
+    else:
+        meant, told = [unescaped(path), literal(path)], path
+    for each in meant:
+        if (found := _found(tree, each)) is not None:
+            return found
+    raise UsageError(f"{told}: not in the image", hint="list what is there: osvdeploy inspect ls IMAGE [PATH]")
+
+
+def _found(tree: RofsReader, path: bytes) -> bytes | None:
     parts = [part for part in path.split(b"/") if part not in (b"", b".")]
     plain = b"/" + b"/".join(parts)
     if plain in tree.nodes:
@@ -46,7 +57,7 @@ def find(tree: RofsReader, path: bytes) -> bytes:
     for candidate in (None if folder is None else folder.rstrip(b"/") + b"/" + parts[-1], tree.resolve(path)):
         if candidate is not None and candidate in tree.nodes:
             return candidate
-    raise UsageError(f"{show(path)}: not in the image", hint="list what is there: osvdeploy inspect ls IMAGE [PATH]")
+    return None
 
 
 def below(tree: RofsReader, path: bytes) -> Iterator[bytes]:
@@ -140,21 +151,14 @@ class _Folder:
             self._fd = None
 
 
-_ZEROS = bytes(STREAM_SIZE)
-
-
 def _write(tree: RofsReader, node: RofsFile, folder: int, name: bytes, check: Callable[[], object]) -> None:
     """Under another name first. Linked, not renamed, to its own: that never replaces what is there."""
     made = b".osvdeploy-" + secrets.token_hex(8).encode()
     fd = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o777, dir_fd=folder)
     try:
         try:
-            for piece in tree.stream(node):
-                check()
-                if piece == _ZEROS[: len(piece)]:
-                    # A hole again, as it most likely was: a few bytes of image may speak of a file of terabytes.
-                    os.lseek(fd, len(piece), os.SEEK_CUR)
-                    continue
+            for offset, piece in tree.pieces(node, check=check):
+                os.lseek(fd, offset, os.SEEK_SET)  # what lies between is a hole again, as it most likely was
                 view = memoryview(piece)
                 while view:
                     view = view[os.write(fd, view) :]
@@ -192,11 +196,11 @@ def _remove(folder: int, name: bytes) -> None:
 @contextmanager
 def _told(into: Path, path: bytes) -> Iterator[None]:
     """Name the file in what goes wrong with it."""
-    place = f"{into}{show(path)}"
+    place = f"{into}{escaped(path)}"
     try:
         yield
     except DiskInvalid as error:
-        raise DiskInvalid(f"{show(path)}: {error.message}", hint=error.hint) from None
+        raise DiskInvalid(f"{escaped(path)}: {error.message}", hint=error.hint) from None
     except FileExistsError:
         raise UsageError(f"{place}: is there already, and is not overwritten", hint="give an empty folder") from None
     except OSError as error:

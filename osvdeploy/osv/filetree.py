@@ -6,13 +6,14 @@ machine is remembered with a stamp, by which a later reader sees that it changed
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
-from osvdeploy.errors import FileTreeInvalid
+from osvdeploy.errors import FileTreeInvalid, OsvDeployError, SourceChanged
 
 NAME_LIMIT = 255
 """Bytes of a name. ROFS stores up to 65,535 and OSv finds them, but its readdir cuts at 255 (struct dirent)."""
@@ -312,6 +313,15 @@ class TreeBuilder:
 def show(path: bytes) -> str:
     """A path for people: text where it is text, escapes where it is not."""
     return path.decode("utf-8", "backslashreplace").replace("\0", "\\x00").replace("\n", "\\n")
+
+
+def unreadable(path: bytes, error: OSError) -> OsvDeployError:
+    """What to raise for a file of an image that the system does not let us read: it may not be read by us, or is not
+    there any more, or the disk that it is on failed."""
+    told = f"{show(path)}: cannot be read: {error.strerror}"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return FileTreeInvalid(told, hint="every file of the image must be readable: change its mode, or `exclude` it")
+    return SourceChanged(told, hint="no file of the image may go while it is looked at or built")
 
 
 def _scan(directory: bytes) -> list[tuple[bytes, bytes, os.stat_result]]:

@@ -17,12 +17,16 @@ from pathlib import Path
 
 from osvdeploy.digests import Digest
 from osvdeploy.errors import KernelInvalid
+from osvdeploy.sizes import MIB
 
 KERNEL_OFFSET = 65_536
 """Where the compressed kernel begins: LBA 128."""
 
 CHUNK_SIZE = 32_768
 """The boot sector loads the kernel in chunks of this many bytes."""
+
+MAX_SIZE = 256 * MIB
+"""No kernel is larger, packed or not: OSv's are 2 to 10 MB, with the files linked into a ramfs kernel on top."""
 
 _COUNT_OFFSET = 0x10
 _PARTITION_TABLE = slice(0x1BE, 0x1FE)

@@ -12,9 +12,9 @@ _DT_HASH, _DT_STRTAB, _DT_SYMTAB, _DT_STRSZ, _DT_GNU_HASH = 4, 5, 6, 10, 0x6FFFF
 _GLOBAL, _WEAK, _UNIQUE = 1, 2, 10
 _MAX_HEADERS = 4096
 _MAX_DYNAMIC = 1 << 16
-_MAX_SYMBOLS = 1 << 20
+_MAX_SYMBOLS = 1 << 17
 _MAX_NAME = 1 << 13
-_MAX_NAMES = 1 << 26
+_MAX_NAMES = 1 << 23
 """Bytes of all names: they may overlap, so the file's size bounds nothing. OSv's own are 15,000 names in 700 KB."""
 _SYMBOL = struct.Struct("<IBBHQQ")
 

@@ -27,7 +27,7 @@ _VERSION = re.compile(rb"OSv (v?[0-9][!-~]{0,79})\n\0")
 _USAGE = b"OSv options:\n"
 _FIRST_OPTION = re.compile(rb"[\n\0]  --help +[^\n\0]+\n")
 _OPTION = re.compile(rb"  --([A-Za-z0-9_-]{1,40})[ =\[]")
-_SYSCALL = re.compile(rb"\0trace_syscall_([a-z0-9_]{1,40})\0")
+_SYSCALL = re.compile(rb"\0trace_syscall_([a-z0-9_]{1,40})(?=\0)")
 _MODE = re.compile(rb"\0build/([a-z]{1,20})\.[a-z0-9_]{1,20}/dummy-shlib\.so\0")
 _DESCRIBED = re.compile(r"v([0-9]+)\.([0-9]+)\.([0-9]+)(?:-([0-9]+)-g[0-9a-f]+)?")
 
@@ -191,7 +191,7 @@ def _filesystems(constants: bytes, drivers: frozenset[Driver] | None) -> frozens
 
 
 def _syscalls(constants: bytes, version: str | None, arch: str) -> frozenset[str] | None:
-    names = (found[1].decode("ascii") for found in _SYSCALL.finditer(constants.replace(b"\0", b"\0\0")))
+    names = (found[1].decode("ascii") for found in _SYSCALL.finditer(constants))
     bare = (name.removeprefix("long_").removeprefix("sys_") for name in names)
     if found := frozenset(_SYSCALL_NAMES.get(name, name) for name in bare):
         return found

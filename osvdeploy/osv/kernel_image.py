@@ -15,20 +15,20 @@ from pathlib import Path
 
 from osvdeploy.errors import KernelInvalid
 from osvdeploy.osv.fastlz import decompress
-from osvdeploy.osv.kernel import KERNEL_OFFSET, SYMBOLS_SIZE, Payload, check_boot_sector, payload_of
+from osvdeploy.osv.kernel import KERNEL_OFFSET, MAX_SIZE, SYMBOLS_SIZE, Payload, check_boot_sector, payload_of
 from osvdeploy.osv.kernel_elf import ElfKernel
 from osvdeploy.osv.kernel_evidence import facts_of, looks_like_osv
 from osvdeploy.osv.kernel_facts import KernelFacts, KernelFormat
 from osvdeploy.sizes import MIB, format_size
-
-MAX_SIZE = 256 * MIB
-"""No kernel is larger, packed or not: OSv's are 2 to 10 MB, with the files linked into a ramfs kernel on top."""
 
 _VMLINUZ_ELF = 2048
 """vmlinuz.bin: a stub of four sectors before the ELF (arch/x64/vmlinuz-boot32.S)."""
 
 _PIECE_SIZE = MIB
 _MAX_PIECES = MAX_SIZE // _PIECE_SIZE
+_UNPACKED, _UNPACKED_ALWAYS = 32, 8 * MIB
+_TABLES_TRIED = 2000
+"""Places in a file that begin like a table. In a real one there is one, and hardly ever another by chance."""
 _START_SYMBOL = b"_binary_loader_stripped_elf_lz_start"
 _GZIP = b"\x1f\x8b"
 
@@ -46,7 +46,10 @@ def read_kernel_facts(source: bytes | Path, *, name: str = "kernel") -> KernelFa
     else:
         content = source
     if len(content) > MAX_SIZE:
-        raise KernelInvalid(f"{name}: {format_size(len(content))}, more than any kernel has")
+        raise KernelInvalid(
+            f"{name}: has more than {format_size(MAX_SIZE)}, more than any kernel",
+            hint="is it one? use OSv's loader.img",
+        )
     content = gunzip(content, name=name)
     size = len(content)
     kind, elf = _elf_of(content, name)
@@ -76,18 +79,26 @@ def gunzip(content: bytes, *, name: str) -> bytes:
     """The content, unpacked where it is gzip. Raises KernelInvalid for a damaged one, or more than MAX_SIZE."""
     if content[:2] != _GZIP:
         return content
-    unpacker = zlib.decompressobj(wbits=31)
+    unpacker, limit = zlib.decompressobj(wbits=31), _unpacked_limit(len(content))
     try:
-        unpacked = unpacker.decompress(content, MAX_SIZE + 1)
+        unpacked = unpacker.decompress(content, limit + 1)
     except zlib.error as error:
         raise KernelInvalid(f"{name}: damaged gzip: {error}", hint="fetch it again") from None
-    if len(unpacked) > MAX_SIZE:
-        raise KernelInvalid(f"{name}: unpacks to more than {format_size(MAX_SIZE)}, more than any kernel has")
+    if len(unpacked) > limit:
+        raise KernelInvalid(
+            f"{name}: {format_size(len(content))} of gzip unpack to more than {format_size(limit)}, as no kernel does"
+        )
     if not unpacker.eof:
         raise KernelInvalid(f"{name}: truncated: its gzip does not end", hint="fetch it again")
     if unpacked[:2] == _GZIP:
         raise KernelInvalid(f"{name}: gzip within gzip", hint="unpack it first")
     return unpacked
+
+
+def _unpacked_limit(packed: int) -> int:
+    """The most that ``packed`` bytes are unpacked to. OSv's own unpack to twice as much; files of zeros that are linked
+    into a ramfs kernel, to 80 times."""
+    return min(MAX_SIZE, _UNPACKED_ALWAYS + _UNPACKED * packed)
 
 
 def read_file(path: Path) -> bytes:
@@ -143,10 +154,12 @@ def unpack(packed: bytes | memoryview) -> bytes:
     (count,) = struct.unpack_from("<I", view, table)
     if not 0 < count <= _MAX_PIECES:
         raise ValueError(f"it says that it has {count} pieces")
-    at, pieces = 4, list[bytes]()
+    at, pieces, left = 4, list[bytes](), _unpacked_limit(len(view))
     for size, stored in struct.iter_unpack("<II", view[table + 4 : table + 4 + 8 * count]):
         if size > _PIECE_SIZE or stored > size or at + stored > table:
             raise ValueError(f"piece {len(pieces)} of {count} has impossible sizes: {stored} for {size} bytes")
+        if (left := left - size) < 0:
+            raise ValueError(f"its {count} pieces are more than {format_size(len(view))} of a kernel unpack to")
         piece = view[at : at + stored]
         try:
             pieces.append(decompress(piece, size) if stored < size else bytes(piece))
@@ -178,14 +191,16 @@ def _symbol_offset(header: bytes, elf: memoryview) -> int | None:
         return None
     # name, type, flags, address, offset, size, link, info, alignment, entry size
     sections = list(struct.iter_unpack("<10I", elf[shoff : shoff + 40 * shnum]))
-    for _, kind, _, _, offset, size, link, _, _, _ in sections:
-        if kind != 2 or link >= len(sections):
-            continue
-        names = bytes(elf[sections[link][4] : sections[link][4] + sections[link][5]])
-        wanted = names.find(b"\0" + _START_SYMBOL + b"\0") + 1
-        for name, value, *_ in struct.iter_unpack("<IIIBBH", elf[offset : offset + size - size % 16]):
-            if wanted and name == wanted:
-                return _file_offset(elf, phoff, phnum, value)
+    # An ELF file has one symbol table at most.
+    table = next((each for each in sections if each[1] == 2), None)
+    if table is None or table[6] >= len(sections):
+        return None
+    offset, size, link = table[4], table[5], sections[table[6]]
+    names = bytes(elf[link[4] : link[4] + link[5]])
+    wanted = names.find(b"\0" + _START_SYMBOL + b"\0") + 1
+    for name, value, *_ in struct.iter_unpack("<IIIBBH", elf[offset : offset + size - size % 16]):
+        if wanted and name == wanted:
+            return _file_offset(elf, phoff, phnum, value)
     return None
 
 
@@ -200,12 +215,13 @@ def _table_starts(lzloader: memoryview) -> Iterator[int]:
     """Where a packed kernel of more than 1 MiB begins, found from its table: the first pair has 1 MiB for its size, and
     the packed sizes add up to the distance that the first u32 tells."""
     content = bytes(lzloader)
-    size, at = len(content), 3
+    size, at, tried = len(content), 3, 0
     mark = struct.pack("<I", _PIECE_SIZE)
-    while (at := content.find(mark, at + 1)) >= 0:
+    while (at := content.find(mark, at + 1)) >= 0 and tried < _TABLES_TRIED:
         (count,) = struct.unpack_from("<I", content, at - 4)
         if not 1 < count <= _MAX_PIECES or at + 8 * count > size:
             continue
+        tried += 1
         table = 4 + sum(stored for _, stored in struct.iter_unpack("<II", content[at : at + 8 * count]))
         start = at - 4 - table
         if start >= 0 and content[start : start + 4] == struct.pack("<I", table):

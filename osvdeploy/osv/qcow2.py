@@ -5,8 +5,9 @@ the place of second-level tables (L2), each of which fills a cluster. A cluster 
 stored as it is, or compressed. Big endian throughout. What needs another file (a backing file, an external data file)
 or a key is refused: the bytes would not be those a machine sees.
 
-No number of the file is believed: offsets must lie in the file, memory is a few tables and clusters, whatever the
-header says, and time goes by what the file holds.
+No number of the file is believed: offsets must lie in the file, and memory is a few tables and clusters, whatever the
+header says. Nothing stands for two parts of the disk, so that a disk holds no more plain data than its file; only what
+is compressed can be more, and :meth:`Qcow2.held` tells how much of the file that is.
 """
 
 from __future__ import annotations
@@ -79,6 +80,19 @@ class Run:
     skip: int = 0
 
 
+class Claims:
+    """A set of numbers, 64 neighbours in one: as small where they are many as where they are few and far apart."""
+
+    def __init__(self) -> None:
+        self._bits: dict[int, int] = {}
+
+    def claim(self, number: int) -> bool:
+        """Put it in. False where it was in before."""
+        before, bit = self._bits.get(number >> 6, 0), 1 << (number & 63)
+        self._bits[number >> 6] = before | bit
+        return not before & bit
+
+
 @dataclass(frozen=True, slots=True)
 class Qcow2:
     """A qcow2 image as the disk that a machine sees, ``size`` bytes of it."""
@@ -90,6 +104,8 @@ class Qcow2:
     compression: Compression
     corrupt: bool
     _l1: array[int] = field(repr=False)
+    _claims: Claims = field(repr=False)
+    _looked: Claims = field(default_factory=Claims, repr=False)
     _tables: OrderedDict[int, array[int]] = field(default_factory=OrderedDict, repr=False)
     _clusters: OrderedDict[int, bytes] = field(default_factory=OrderedDict, repr=False)
 
@@ -129,6 +145,21 @@ class Qcow2:
             stop = run.offset + run.length
         if stop > begin:
             yield Extent(begin, stop)
+
+    def held(self, start: int, end: int) -> int:
+        """How many bytes of the file ``start`` to ``end`` of the disk are made of. Compressed clusters say in whole
+        sectors how long they are, so they may overlap: each byte counts once."""
+        plain, packed = 0, list[tuple[int, int]]()
+        for run in self._runs(start, min(end, self.size)):
+            if run.packed:
+                packed.append((run.stored or 0, min(run.packed, self.file.size - (run.stored or 0))))
+            elif run.stored is not None:
+                plain += run.length
+        at = 0
+        for place, length in sorted(packed):
+            plain += max(0, place + length - max(at, place))
+            at = max(at, place + length)
+        return plain
 
     def _runs(self, at: int, end: int) -> Iterator[Run]:
         """What ``at`` to ``end`` consists of, neighbours that stand together in the file as one."""
@@ -183,9 +214,23 @@ class Qcow2:
                     hint=_DAMAGED,
                 )
             found = _numbers(content) if any(content) else array("Q")
+            if self._looked.claim(index):
+                self._claim(found)
             _keep(self._tables, place, found, self.cluster_size)
         self._tables.move_to_end(place)
         return found or None
+
+    def _claim(self, table: array[int]) -> None:
+        """Raise DiskInvalid where a cluster of the file stands for two of the disk: no machine could write to it, QEMU
+        makes none, and with it a short file is a disk of gigabytes, every byte of which has to be read."""
+        zeros = _COMPRESSED | _ZERO if self.version > 2 else _COMPRESSED
+        for entry in table:
+            place = entry & _OFFSET
+            if place and not entry & zeros and not self._claims.claim(place >> self.cluster_bits):
+                raise DiskInvalid(
+                    f"qcow2: byte {place} of the file is said to be in two clusters of the disk, or in a table too",
+                    hint=_DAMAGED,
+                )
 
     def _stored(self, place: int, length: int) -> bytes:
         content = self.file.pread(place, length) if place < self.file.size else b""
@@ -243,12 +288,12 @@ def read_qcow2(file: RandomAccess) -> Qcow2:
     content = file.pread(l1_at, needed * 8) if needed and l1_at < file.size else b""
     if len(content) != needed * 8:
         raise DiskInvalid(f"qcow2: the L1 table, {needed} entries at byte {l1_at}, is not in a file of {file.size}")
-    l1 = _numbers(content)
-    tables = [place for entry in l1 if (place := entry & _OFFSET)]
-    if len(set(tables)) != len(tables):
-        # Never in an image that QEMU wrote, and a short file could keep a reader busy for days with it.
-        raise DiskInvalid("qcow2: two entries of the L1 table share one L2 table", hint=_DAMAGED)
-    return Qcow2(file, size, version, cluster_bits, compression, bool(features & _CORRUPT), l1)
+    l1, claims = _numbers(content), Claims()
+    if any(content):
+        for entry in l1:
+            if (place := entry & _OFFSET) and not claims.claim(place >> cluster_bits):
+                raise DiskInvalid("qcow2: two entries of the L1 table share one L2 table", hint=_DAMAGED)
+    return Qcow2(file, size, version, cluster_bits, compression, bool(features & _CORRUPT), l1, claims)
 
 
 def _features(head: bytes, version: int) -> tuple[int, Compression]:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from osvdeploy.errors import DiskInvalid
 from osvdeploy.osv.disk import RandomAccess
@@ -29,12 +29,47 @@ class Format(StrEnum):
     QCOW2 = "qcow2"
 
 
+@runtime_checkable
 class SparseAccess(RandomAccess, Protocol):
-    """A disk that knows its holes."""
+    """A disk that knows its holes, and what it takes in its file."""
 
     def data(self, start: int, end: int) -> Iterator[Extent]:
         """The parts of ``start`` to ``end`` that may hold anything but zeros, ascending, none of them empty."""
         ...
+
+    def held(self, start: int, end: int) -> int:
+        """Bytes of the file that ``start`` to ``end`` are made of: a hole is none, what is compressed is few."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a disk, as a disk. Of one that does not know its holes all is data."""
+
+    source: RandomAccess
+    extent: Extent
+
+    @property
+    def size(self) -> int:
+        return self.extent.end - self.extent.start
+
+    def pread(self, offset: int, length: int) -> bytes:
+        return self.source.pread(self.extent.start + offset, max(0, min(length, self.size - offset)))
+
+    def data(self, start: int, end: int) -> Iterator[Extent]:
+        start, end = self._there(start, end)
+        if isinstance(self.source, SparseAccess):
+            for each in self.source.data(start, end):
+                yield Extent(each.start - self.extent.start, each.end - self.extent.start)
+        elif start < end:
+            yield Extent(start - self.extent.start, end - self.extent.start)
+
+    def held(self, start: int, end: int) -> int:
+        start, end = self._there(start, end)
+        return self.source.held(start, end) if isinstance(self.source, SparseAccess) else max(0, end - start)
+
+    def _there(self, start: int, end: int) -> tuple[int, int]:
+        return self.extent.start + start, min(self.extent.start + end, self.extent.end)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +118,9 @@ class OpenFile:
             yield Extent(begin, min(stop, end))
             start = stop
 
+    def held(self, start: int, end: int) -> int:
+        return sum(each.end - each.start for each in self.data(start, end))
+
 
 @dataclass(frozen=True, slots=True)
 class _Named:
@@ -107,6 +145,12 @@ class _Named:
         except DiskInvalid as error:
             raise _of(self.path, error) from None
 
+    def held(self, start: int, end: int) -> int:
+        try:
+            return self.disk.held(start, end)
+        except DiskInvalid as error:
+            raise _of(self.path, error) from None
+
 
 _KERNEL = "of a kernel alone, osvdeploy kernel inspect {path} tells more"
 _FOREIGN = (
@@ -121,10 +165,16 @@ _FOREIGN = (
     (0, b"conectix", "a dynamic VHD image", "make it raw first: qemu-img convert -O raw {path} disk.raw"),
     (0, b"QED\0", "a QED image", "make it raw first: qemu-img convert -O raw {path} disk.raw"),
     (257, b"ustar", "a tar archive", "unpack it first: tar -xf {path}"),
+    (0, b"PK\3\4", "a zip archive", "unpack it first: unzip {path}"),
+    (0x8001, b"CD001", "an ISO 9660 image, a CD", "OSv boots from a disk: name usr.img of OSv's build, or a raw disk"),
     (0, b"\x7fELF", "an ELF file, not a disk", _KERNEL),
     (0x38, b"ARM\x64", "an arm64 kernel image, not a disk", _KERNEL),
     (0x202, b"HdrS", "a kernel in Linux's format (vmlinuz), not a disk", _KERNEL),
 )
+
+
+_HEAD = 0x8006
+"""Bytes of a file that tell its format."""
 
 
 @contextmanager
@@ -148,12 +198,28 @@ def open_image(path: Path) -> Iterator[ImageFile]:
         os.close(fd)
 
 
+def is_disk(path: Path) -> bool:
+    """Whether a file is a whole disk, and not a kernel, which has a boot sector too: a qcow2, or a boot sector whose
+    partition table is not empty. False where it cannot be read."""
+    try:
+        if not (path.is_file() or path.is_block_device()):  # a pipe would wait for its writer
+            return False
+        with path.open("rb") as file:
+            head = file.read(1024)
+    except OSError:
+        return False
+    if head.startswith(QCOW2_MAGIC):
+        return True
+    kernel = any(head.startswith(magic, at) for at, magic, _, hint in _FOREIGN if hint is _KERNEL)
+    return head[510:512] == b"\x55\xaa" and any(head[0x1BE:510]) and not kernel
+
+
 def _of(path: Path, error: DiskInvalid) -> DiskInvalid:
     return DiskInvalid(f"{path}: {error.message}", hint=error.hint and error.hint.replace("IMAGE", str(path)))
 
 
 def _told_apart(path: Path, raw: OpenFile, allocated: int) -> ImageFile:
-    head = raw.pread(0, 1024)
+    head = raw.pread(0, _HEAD)
     if not head:
         raise DiskInvalid(f"{path}: empty")
     if head.startswith(QCOW2_MAGIC):

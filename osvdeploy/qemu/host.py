@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 from contextlib import ExitStack
 
-from osvdeploy.errors import MachineError, UsageError
+from osvdeploy.errors import MachineError, ToolMissing, UsageError
 from osvdeploy.qemu.process import SAID_LIMIT, kill, launch, status_text
 from osvdeploy.sizes import MIB, format_duration
 
@@ -28,10 +28,10 @@ _PROBE_LIMIT = 3.0
 
 
 def find_qemu() -> str:
-    """QEMU's path. Raises MachineError that says how to install it."""
+    """QEMU's path. Raises ToolMissing that says how to install it."""
     found = shutil.which(PROGRAM)
     if found is None:
-        raise MachineError(
+        raise ToolMissing(
             f"{PROGRAM} is not on PATH",
             hint="install QEMU: `apt-get install qemu-system-x86` on Debian and Ubuntu, `dnf install qemu-system-x86` "
             "on Fedora, `brew install qemu` on a Mac",

@@ -223,8 +223,8 @@ class Machine:
     def start(cls, ctx: Context, spec: MachineSpec) -> Self:
         """Start QEMU, and return when the machine stands: its ports are open, its first instruction is on the way.
 
-        Raises UsageError for a port that cannot be had, MachineError where QEMU is missing or will not run, with what
-        it said. Falls back to TCG where KVM does not work, and tells why.
+        Raises UsageError for a port that cannot be had, ToolMissing without QEMU, MachineError where it will not run,
+        with what it said. Falls back to TCG where KVM does not work, and tells why.
         """
         qemu = find_qemu()
         accelerator = spec.accelerator

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,12 +22,12 @@ from osvdeploy.cloud.local.run import RunOptions, RunResult
 from osvdeploy.context import CancelToken, Context
 from osvdeploy.demo.guest import read_report
 from osvdeploy.demo.hello import build_hello
-from osvdeploy.errors import KernelInvalid
+from osvdeploy.errors import CheckFailed, KernelInvalid
 from osvdeploy.osv.cmdline import BootCommand
 from osvdeploy.osv.console import Fault, Stage
 from osvdeploy.osv.disk import compose, read_disk
 from osvdeploy.osv.filetree import TreeBuilder
-from osvdeploy.osv.kernel import Kernel
+from osvdeploy.osv.kernel import Kernel, read_kernel
 from osvdeploy.osv.rofs import lay_out
 from osvdeploy.qemu.host import qemu_version
 from osvdeploy.qemu.machine import DiskBus, Forward, Power
@@ -75,12 +75,15 @@ class Watched:
             self.then()
             self.cancel.cancel()
 
-    def run(self, disk: Path, options: RunOptions) -> RunResult:
-        return api.run(Context(cancel=self.cancel), disk, options, show=self.show)
+    def run(self, disk: Path, options: RunOptions, *, forced: Collection[str] = ()) -> RunResult:
+        return api.run(Context(cancel=self.cancel), disk, options, forced=forced, show=self.show)
 
 
-def run(disk: Path, *boot: str, bus: DiskBus = DiskBus.VIRTIO_BLK, direct: bool = False) -> RunResult:
-    return Watched().run(disk, RunOptions(boot=boot, bus=bus, kernel_direct=direct, timeout=BOOT_TIMEOUT))
+def run(
+    disk: Path, *boot: str, bus: DiskBus = DiskBus.VIRTIO_BLK, direct: bool = False, forced: Collection[str] = ()
+) -> RunResult:
+    options = RunOptions(boot=boot, bus=bus, kernel_direct=direct, timeout=BOOT_TIMEOUT)
+    return Watched().run(disk, options, forced=forced)
 
 
 def digest(path: Path) -> str:
@@ -244,8 +247,12 @@ def test_an_abort_ends_the_machine_with_or_without_its_option(
 def test_each_failure_of_a_boot_has_its_exit_code(
     words: tuple[str, ...], options: tuple[tuple[str, str | None], ...], ending: Ending, kernel: Kernel, tmp_path: Path
 ) -> None:
-    """What OSv prints is told apart, with a cause and a cure."""
-    verdict = run(disk_of(tmp_path / "disk.raw", kernel, *words, options=options)).guest.verdict
+    """What OSv prints is told apart, with a cause and a cure; also where a rule knew it before."""
+    disk = disk_of(tmp_path / "disk.raw", kernel, *words, options=options)
+    if refused := {"nopci": "nopci", "no-such-option": "boot-option"}.get(next((name for name, _ in options), "")):
+        with pytest.raises(CheckFailed, match=rf"\[{refused}\]"):
+            run(disk)
+    verdict = run(disk, forced=("nopci", "boot-option")).guest.verdict
     assert (verdict.ending, verdict.exit_code) == (ending, ending.code)
     assert verdict.cause and verdict.cure
 
@@ -254,9 +261,27 @@ def test_each_failure_of_a_boot_has_its_exit_code(
 def test_a_machine_that_is_too_small_says_nothing_and_is_told_so(kernel: Kernel, tmp_path: Path) -> None:
     """OSv does not get as far as its first line."""
     disk = disk_of(tmp_path / "disk.raw", kernel, "/hello")
-    verdict = Watched().run(disk, RunOptions(memory=4 * MIB, timeout=8.0)).guest.verdict
+    options = RunOptions(memory=4 * MIB, timeout=8.0)
+    with pytest.raises(CheckFailed, match="has 4MiB of memory"):
+        Watched().run(disk, options)
+    verdict = Watched().run(disk, options, forced=["memory"]).guest.verdict
     assert verdict.ending in (Ending.UNKNOWN, Ending.TIME_OVER)
     assert verdict.cure is not None and "memory" in verdict.cure
+
+
+@boots_osv
+def test_a_kernel_for_firecracker_is_refused_and_where_forced_not_taken_for_a_program(tmp_path: Path) -> None:
+    """It finds nothing on PCI; without KVM it has no clock either, and stops before it comes to the program."""
+    if (path := os.environ.get("OSV_MICROVM_KERNEL")) is None:
+        pytest.skip("needs OSV_MICROVM_KERNEL, a loader.img of the microvm profile")
+    disk = disk_of(tmp_path / "disk.raw", read_kernel(Path(path)), "/hello")
+    with pytest.raises(CheckFailed, match="for Firecracker and QEMU microvm; its drivers are virtio-blk") as caught:
+        run(disk)
+    assert caught.value.hint is not None and "--force bus-driver" in caught.value.hint
+    verdict = run(disk, forced=["bus-driver"]).guest.verdict
+    # With KVM it comes as far as the program, which is on the disk that it does not find.
+    assert verdict.ending in (Ending.CRASHED, Ending.PROGRAM_MISSING)
+    assert "the program used" not in verdict.cause and verdict.cure is not None
 
 
 @boots_osv

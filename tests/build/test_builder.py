@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,16 @@ from osvdeploy.build.lock import KernelPin
 from osvdeploy.build.plan import FileMapping
 from osvdeploy.build.sources import FileKernel
 from osvdeploy.context import CancelToken, Context
-from osvdeploy.errors import BuildError, CommandLineInvalid, FileTreeInvalid, Interrupted, KernelInvalid, SourceChanged
+from osvdeploy.errors import (
+    BuildError,
+    CommandLineInvalid,
+    FileTreeInvalid,
+    Interrupted,
+    KernelInvalid,
+    PinMismatch,
+    SizeInvalid,
+    SourceChanged,
+)
 from osvdeploy.events import Event, Note, Progress
 from osvdeploy.osv import disk as disk_module
 from osvdeploy.osv import rofs as rofs_module
@@ -212,12 +222,39 @@ project_at(Path(sys.argv[1]), Path(sys.argv[2])).build()
     assert left_in(project) == []
 
 
+def test_work_without_a_lock_is_swept(project: Project) -> None:
+    """A workspace that something made again after it was cleared belongs to nobody."""
+    for name in ("0" * 32, f"{'0' * 32}.damaged"):
+        (project.cache.root / "work" / name / "packages").mkdir(parents=True)
+    project.build()
+    assert left_in(project) == []
+
+
+def test_the_workspace_of_a_tool_that_outlived_us_is_left_until_it_ends(project: Project, tmp_path: Path) -> None:
+    """Who still writes there has the lock's descriptor, and holds it."""
+    with project.cache.workspace(project.context) as work:
+        held = os.dup(work.lock)
+        (work.path / "half").touch()
+        # As after a kill -9: nothing of the block's end is done.
+        lock, left = work.path.with_suffix(".lock"), tmp_path / "left"
+        shutil.copytree(work.path, left)
+        os.link(lock, tmp_path / "lock")
+    left.rename(work.path)
+    (tmp_path / "lock").rename(lock)
+    project.build()
+    assert (work.path / "half").exists()
+    os.close(held)
+    project.write("build/hello", "other")
+    project.build()
+    assert left_in(project) == []
+
+
 def test_the_workspace_of_a_living_build_is_left_alone(project: Project) -> None:
     """Sweeping takes only what no process holds."""
     with project.cache.workspace(project.context) as busy:
-        (busy / "disk.raw").write_bytes(b"half")
+        (busy.path / "disk.raw").write_bytes(b"half")
         project.build()
-        assert (busy / "disk.raw").read_bytes() == b"half"
+        assert (busy.path / "disk.raw").read_bytes() == b"half"
     assert left_in(project) == []
 
 
@@ -262,7 +299,7 @@ def test_a_disk_that_fills_up_anywhere_leaves_nothing(
     with pytest.raises(BuildError, match=r"no room for the image: it takes .* are free") as refused:
         project.build()
     assert refused.value.hint is not None and "OSVDEPLOY_CACHE" in refused.value.hint
-    assert left_in(project) == []
+    assert left_in(project) == [] and not (project.root / "osv.lock").exists()
     monkeypatch.setattr(os, "pwrite", pwrite)
     assert not project.build().reused
 
@@ -337,7 +374,7 @@ def test_a_damaged_entry_is_built_again(project: Project, damage: str) -> None:
         ({"kernel": FileKernel("build/hello")}, KernelInvalid, "build/hello: text, not a kernel"),
         ({"command": ()}, CommandLineInvalid, "names no program"),
         ({"command": ("/hello", "a$b")}, CommandLineInvalid, "'a\\$b'"),
-        ({"size": 100}, BuildError, "whole GiB"),
+        ({"size": 100}, SizeInvalid, "whole GiB"),
         ({"files": (FileMapping("nothing", "/a"),)}, FileTreeInvalid, "from = 'nothing': no such file"),
     ],
 )
@@ -350,12 +387,23 @@ def test_what_cannot_be_built_is_refused_before_anything_is_made(
     assert not list(project.cache.root.glob("images/*"))
 
 
+def test_a_build_that_is_refused_pins_nothing(project: Project) -> None:
+    """Not by the disk's layout either, which is known last; the lock is there with the first image."""
+    os.truncate(project.write("build/hello", b""), 1 << 30)
+    with pytest.raises(SizeInvalid, match="need 2GiB"):
+        project.build(size=1 << 30)
+    assert not (project.root / "osv.lock").exists()
+    project.write("build/hello", b"smaller")
+    project.build()
+    assert (project.root / "osv.lock").exists()
+
+
 def test_another_kernel_than_the_pinned_one_stops_the_build(project: Project) -> None:
     """The first build pins its kernel; a change of it is refused until the lock is upgraded."""
     pinned = project.build().image.kernel
     assert any(isinstance(event, Note) and "pinned loader.img" in event.text for event in project.events)
     write_loader(project.root / "loader.img", chunks=3)
-    with pytest.raises(BuildError) as refused:
+    with pytest.raises(PinMismatch) as refused:
         project.build()
     changed = hashlib.sha256((project.root / "loader.img").read_bytes()).hexdigest()
     assert pinned in str(refused.value) and changed in str(refused.value)

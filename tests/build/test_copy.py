@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from osvdeploy.build.copy import copy_sparse
+from osvdeploy.context import Context
 from osvdeploy.errors import UsageError
 
 DISK = bytes(510) + b"\x55\xaa" + bytes(100_000)
@@ -27,7 +28,7 @@ def test_holes_stay_holes(disk: Path, tmp_path: Path) -> None:
     for before in (None, b"", DISK):
         if before is not None:
             target.write_bytes(before)
-        copy_sparse(disk, target)
+        copy_sparse(Context(), disk, target)
         assert target.read_bytes() == disk.read_bytes()
         assert target.stat().st_blocks * 512 < 1 << 20
 
@@ -37,12 +38,12 @@ def test_what_is_no_disk_is_not_overwritten(disk: Path, tmp_path: Path) -> None:
     spec = tmp_path / "osv.toml"
     spec.write_text('name = "hello"\n')
     with pytest.raises(UsageError, match="exists and is no disk"):
-        copy_sparse(disk, spec)
+        copy_sparse(Context(), disk, spec)
     assert spec.read_text() == 'name = "hello"\n'
 
 
 def test_a_disk_goes_into_files_alone(disk: Path) -> None:
     """A device has no room for a disk, and is no file to be replaced."""
     with pytest.raises(UsageError, match="not a regular file"):
-        copy_sparse(disk, Path("/dev/null"))
+        copy_sparse(Context(), disk, Path("/dev/null"))
     assert Path("/dev/null").is_char_device()

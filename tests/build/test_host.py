@@ -16,6 +16,7 @@ from osvdeploy.context import Context
 from osvdeploy.errors import ProgramInvalid
 from osvdeploy.events import Warned
 from osvdeploy.osv.elf import Machine
+from osvdeploy.osv.filetree import Symlink
 from tests.build.roots import MUSL, Root, placed, root_at
 from tests.osv.elves import Made, make_elf
 
@@ -276,3 +277,24 @@ def test_links_that_cross_are_no_endless_work(tmp_path: Path, monkeypatch: pytes
     root = HostRoot(os.fsencode(tmp_path))
     with pytest.raises(ProgramInvalid, match="more than 1000 files and directories, links followed"):
         Collector(root, cxx=False).put_tree(b"/top", b"/app", Part.PACKAGES, root=root, wanted=lambda path: True)
+
+
+def test_a_link_within_a_tree_is_one_that_osv_follows(root: Root) -> None:
+    """Relative below a directory, absolute in `/`, and never with a bare dot in front."""
+    root.file("/src/.libs/liba.so.1")
+    root.link("/src/.libs/liba.so", "liba.so.1")
+    root.link("/src/liba.so", ".libs/liba.so")
+    root.link("/src/lib", ".libs")
+    into = Collector(root.root, cxx=False)
+    into.put_tree(b"/src", b"/opt", Part.PACKAGES, root=root.root, wanted=lambda _: True)
+    into.put_tree(b"/src", b"/", Part.PACKAGES, root=root.root, wanted=lambda _: True)
+
+    links = {path: placed.entry.target for path, placed in into.entries.items() if isinstance(placed.entry, Symlink)}
+    assert links == {
+        b"/opt/.libs/liba.so": b"liba.so.1",
+        b"/opt/liba.so": b"./.libs/liba.so.1",
+        b"/opt/lib": b"./.libs",
+        b"/.libs/liba.so": b"liba.so.1",
+        b"/liba.so": b"/.libs/liba.so.1",
+        b"/lib": b"/.libs",
+    }

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,11 +41,12 @@ from osvdeploy.build.sources import (
 from osvdeploy.build.statcache import StatCache
 from osvdeploy.context import Context, VirtualClock
 from osvdeploy.digests import Digest
-from osvdeploy.errors import BuildError, DownloadFailed, KernelInvalid, SourceChanged, UsageError
+from osvdeploy.errors import BuildError, DownloadFailed, KernelInvalid, PinMismatch, SourceChanged, UsageError
 from osvdeploy.events import Recorder, Warned
 from osvdeploy.osv.kernel import Kernel, read_kernel
 from osvdeploy.osv.kernel_facts import Driver, KernelFacts, KernelFormat
 from osvdeploy.osv.kernel_image import read_kernel_facts
+from tests.alive import until
 from tests.build.projects import Project
 from tests.build.releases import Releases, serving
 from tests.osv.images import loader_image, write_loader
@@ -332,6 +336,49 @@ def test_a_release_is_fetched_once(shop: Shop, server: Releases) -> None:
     assert not list((shop.cache.root / "work").iterdir())
 
 
+def adding(cache: BuildCache) -> subprocess.Popen[str]:
+    """osvdeploy kernel add, as a process of its own."""
+    environment = {**os.environ, "OSVDEPLOY_CACHE": str(cache.root), "PYTHONPATH": os.pathsep.join(sys.path)}
+    words = [sys.executable, "-m", "osvdeploy", "kernel", "add", str(RELEASE)]
+    return subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.slow
+def test_a_download_that_was_killed_starts_again(shop: Shop, server: Releases) -> None:
+    """What was there of it is swept, and no half of a kernel is ever in the store."""
+    server.hangs += [100]
+    with adding(shop.cache) as killed:
+        until(lambda: [*shop.cache.root.glob("work/*/kernel")])
+        killed.kill()
+    assert not list(shop.store.root.glob("*")) and list((shop.cache.root / "work").iterdir())
+    assert shop.resolve(RELEASE).sha256 == digest(image())
+    assert not list((shop.cache.root / "work").iterdir())
+
+
+@pytest.mark.slow
+def test_two_downloads_at_once_both_succeed(shop: Shop, server: Releases) -> None:
+    """Each into a place of its own; there is one kernel afterwards."""
+    server.hangs += [100, 100]
+    with adding(shop.cache) as one, adding(shop.cache) as two:
+        until(lambda: len(server.asked) == 2)
+        server.go.set()
+        assert [each.communicate(timeout=60)[0] for each in (one, two)] == [f"{digest(image())}\n"] * 2
+    assert [each.sha256 for each in shop.store.stored()] == [digest(image())]
+    assert not list((shop.cache.root / "work").iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("much", [300, 70_000, -1])
+def test_a_kernel_that_came_in_part_is_refused(shop: Shop, server: Releases, much: int) -> None:
+    """Where the server tells no length, the kernel itself says how long it is."""
+    server.lengths = False
+    server.drops.append(much % len(image()))
+    with pytest.raises(KernelInvalid):
+        shop.resolve(RELEASE)
+    assert not list(shop.store.root.glob("*"))
+    assert shop.resolve(RELEASE).sha256 == digest(image())
+
+
 @pytest.mark.slow
 def test_a_pinned_kernel_needs_no_network(shop: Shop, server: Releases) -> None:
     """Of an address, the pinned bytes are taken from the store, whatever is there now; fresh asks again."""
@@ -399,9 +446,9 @@ def test_a_build_pins_a_release_and_refuses_another(project: Project, server: Re
     other = replace(project, cache=BuildCache(project.root.parent / "another"))
     changed = image() + bytes(32768)
     server.files[ASSET] = changed[:0x10] + b"\3" + changed[0x11:]
-    with pytest.raises(BuildError) as refused:
+    with pytest.raises(PinMismatch) as refused:
         other.build(kernel=RELEASE)
     assert digest(image()) in str(refused.value) and digest(server.files[ASSET]) in str(refused.value)
     assert project.build(kernel=RELEASE).reused
-    with pytest.raises(BuildError, match=r"loader\.img: the kernel is"):
+    with pytest.raises(PinMismatch, match=r"loader\.img: the kernel is"):
         project.build(kernel=FileKernel("loader.img"))

@@ -10,7 +10,7 @@ from osvdeploy.build.lock import KernelPin, Lock, format_lock, parse_lock, pin_k
 from osvdeploy.build.sources import FileKernel, ReleaseKernel, UrlKernel, Variant
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest
-from osvdeploy.errors import BuildError
+from osvdeploy.errors import BuildError, LockInvalid, PinMismatch
 from osvdeploy.events import Note, Recorder
 from osvdeploy.osv.kernel import read_kernel
 from osvdeploy.osv.kernel_facts import KernelFacts, KernelFormat
@@ -96,7 +96,7 @@ def test_a_lock_that_is_none_is_refused_with_its_name(tmp_path: Path, text: str,
     """A torn, merged or newer lock stops the build; it is never written over."""
     path = tmp_path / "osv.lock"
     path.write_text(text)
-    with pytest.raises(BuildError, match=says) as refused:
+    with pytest.raises(LockInvalid, match=says) as refused:
         read_lock(path)
     assert str(refused.value).startswith(str(path))
     assert path.read_text() == text
@@ -129,7 +129,7 @@ def test_another_kernel_needs_an_upgrade(tmp_path: Path) -> None:
     second = read_kernel(write_loader(tmp_path / "b.img", chunks=4))
     recorder = Recorder()
     pin_kernel(Context(), path, first, source=FileKernel("a.img"), facts=facts)
-    with pytest.raises(BuildError) as refused:
+    with pytest.raises(PinMismatch) as refused:
         pin_kernel(Context(), path, second, source=FileKernel("b.img"), facts=facts)
     assert first.sha256 in str(refused.value) and second.sha256 in str(refused.value)
     pin_kernel(Context(reporter=recorder), path, second, source=FileKernel("b.img"), facts=facts, upgrade=True)

@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,11 +24,19 @@ from osvdeploy.build.lock import LOCK_NAME, TreePin, read_lock
 from osvdeploy.build.osvtree.process import locked
 from osvdeploy.build.plan import FileMapping, ImageInputs, TreeInputs
 from osvdeploy.context import Context
-from osvdeploy.errors import BuildError, Interrupted, SourceChanged, TreeBuildFailed, TreeInvalid, UsageError
+from osvdeploy.errors import (
+    Interrupted,
+    PinMismatch,
+    SourceChanged,
+    TreeBuildFailed,
+    TreeInvalid,
+    UsageError,
+)
 from osvdeploy.events import Event, Note, Progress, Recorder, Waiting, Warned
 from osvdeploy.osv.disk import read_disk
 from osvdeploy.osv.image import image_digest
 from osvdeploy.sizes import GIB, MIB
+from tests.alive import lives, until
 from tests.build.fake_tree import HAS_TOOLS, FakeTree, make_tree
 
 pytestmark = [
@@ -342,13 +349,13 @@ def test_another_commit_than_pinned_stops(desk: Desk) -> None:
     desk.build()
     new = desk.tree.commit()
 
-    with pytest.raises(BuildError, match="the tree moved on by 1 commit") as raised:
+    with pytest.raises(PinMismatch, match="the tree moved on by 1 commit") as raised:
         desk.build()
     assert old in raised.value.message and new in raised.value.message
     upgrade_lock(Context(), desk.inputs, desk.cache)
     desk.build()
     desk.tree.git("checkout", "-q", old)
-    with pytest.raises(BuildError, match="the tree is behind"):
+    with pytest.raises(PinMismatch, match="the tree is behind"):
         desk.build()
 
 
@@ -366,7 +373,7 @@ def test_a_tree_that_changes_meanwhile(desk: Desk) -> None:
     desk.tree.fault("wait")
 
     def change() -> None:
-        _until((desk.tree.path / "build" / "waiting").exists)
+        until((desk.tree.path / "build" / "waiting").exists)
         desk.tree.write("core/app.cc", "int late;\n")
         (desk.tree.path / "build" / "go").touch()
 
@@ -384,7 +391,7 @@ def test_a_file_of_ours_that_changes_meanwhile(desk: Desk) -> None:
     desk.tree.fault("wait")
 
     def change() -> None:
-        _until((desk.tree.path / "build" / "waiting").exists)
+        until((desk.tree.path / "build" / "waiting").exists)
         (desk.inputs.base / "hello").write_bytes(b"z program")
         (desk.tree.path / "build" / "go").touch()
 
@@ -483,6 +490,25 @@ def test_append_manifest_of_the_users_comes_back(desk: Desk) -> None:
     desk.refused()
 
     assert (desk.tree.output / "append.manifest").read_text() == "/mine: /etc/hosts\n"
+
+
+@pytest.mark.parametrize("mine", ["/mine: /etc/hosts\n", None])
+def test_append_manifest_comes_back_after_a_kill_9(desk: Desk, mine: str | None) -> None:
+    """A build that was killed left its own lines there; the next one does not take them for the user's."""
+    if mine is not None:
+        desk.tree.write("build/release.x64/append.manifest", mine)
+    desk.tree.fault("hang")
+    with _command(desk) as process:
+        _pids(desk.tree)
+        process.kill()
+        process.wait()
+    desk.tree.fault("")
+    place = desk.tree.output / "append.manifest"
+    assert "/hello" in place.read_text()
+
+    desk.build()
+    assert (place.read_text() if place.exists() else None) == mine
+    assert not list(desk.tree.output.glob(".append*"))
 
 
 def test_progress_is_the_builds_own(desk: Desk) -> None:
@@ -592,7 +618,7 @@ def test_ctrl_c_leaves_no_process(desk: Desk) -> None:
         desk.build(ctx)
     thread.join()
 
-    assert len(pids) == 2 and not [pid for pid in pids if _lives(pid)]
+    assert len(pids) == 2 and not [pid for pid in pids if lives(pid)]
     desk.tree.fault("")
     assert not desk.build().reused
 
@@ -607,7 +633,7 @@ def test_kill_9_leaves_no_process_and_the_next_run_goes_on(desk: Desk) -> None:
     desk.tree.fault("")
 
     assert not desk.build().reused
-    assert not [pid for pid in pids if _lives(pid)]
+    assert not [pid for pid in pids if lives(pid)]
 
 
 def test_a_second_build_waits_for_the_first(desk: Desk) -> None:
@@ -616,7 +642,7 @@ def test_a_second_build_waits_for_the_first(desk: Desk) -> None:
     results: list[BuildResult] = []
     first = threading.Thread(target=lambda: results.append(desk.build(Context())))
     first.start()
-    _until((desk.tree.path / "build" / "waiting").exists)
+    until((desk.tree.path / "build" / "waiting").exists)
 
     heard: list[str] = []
 
@@ -670,23 +696,8 @@ class _command:  # noqa: N801 (a context manager)
 
 def _pids(tree: FakeTree) -> list[int]:
     place = tree.path / "build" / "pids"
-    _until(lambda: place.exists() and len(place.read_text().split()) == 2)
+    until(lambda: place.exists() and len(place.read_text().split()) == 2)
     return [int(pid) for pid in place.read_text().split()]
-
-
-def _lives(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def _until(condition: object, seconds: float = 30.0) -> None:
-    assert callable(condition)
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "what was waited for did not come"
-        time.sleep(0.02)
 
 
 @pytest.fixture(autouse=True)
@@ -695,5 +706,5 @@ def _no_build_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
     desk = request.node.funcargs.get("desk")
     if isinstance(desk, Desk) and (desk.tree.path / "build" / "pids").exists():
         for pid in (desk.tree.path / "build" / "pids").read_text().split():
-            if _lives(int(pid)):
+            if lives(int(pid)):
                 os.kill(int(pid), signal.SIGKILL)

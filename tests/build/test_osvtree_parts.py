@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from osvdeploy.build.lock import Lock, TreePin, format_lock, parse_lock
+from osvdeploy.build.osvtree import vm
 from osvdeploy.build.osvtree.failures import ended_badly, explain, failed
 from osvdeploy.build.osvtree.manifest import check_names, write_manifest
 from osvdeploy.build.osvtree.settings import OptionValue, Settings, settings_for
@@ -271,6 +275,38 @@ def test_the_vm_is_made_to_work_here() -> None:
     assert network(kept) == "un0"
     assert {"-enable-kvm", "host,+x2apic"} <= set(changed(RUN_PY, kvm=True)[0])
     assert changed(["-m", "512"], kvm=False) == (["-m", "512"], None)
+
+
+QEMU = """\
+#!{python}
+import re, socket, sys
+monitor = socket.socket(fileno=int(re.search(r"fd=([0-9]+)", " ".join(sys.argv))[1]))
+monitor.sendall(b"QEMU 8 monitor\\r\\n(qemu) ")
+print("Waiting for connection from host", flush=True)
+asked = b""
+while not asked.endswith(b"\\n"):
+    asked += monitor.recv(1)
+monitor.sendall(asked + b"(qemu) ")
+open("asked", "wb").write(asked)
+sys.exit(7)
+"""
+
+
+@pytest.mark.slow
+def test_the_port_is_opened_when_the_guest_waits(tmp_path: Path) -> None:
+    """By QEMU's monitor, over a socket without a name: nothing is left of it, however the machine ends."""
+    qemu = tmp_path / "qemu"
+    qemu.write_text(QEMU.format(python=sys.executable))
+    qemu.chmod(0o755)
+    (tmp_path / "tmp").mkdir()
+    words = [sys.executable, "-I", "-S", vm.__file__, str(qemu), "tcg", *RUN_PY]
+    environment = {**os.environ, "TMPDIR": str(tmp_path / "tmp")}
+    with subprocess.Popen(words, cwd=tmp_path, env=environment, stdout=subprocess.PIPE) as machine:
+        assert machine.stdout is not None
+        assert machine.stdout.readline() == b"Waiting for connection from host\n"
+        assert not list((tmp_path / "tmp").iterdir())
+    assert machine.returncode == 7
+    assert (tmp_path / "asked").read_text() == "hostfwd_add un0 tcp:127.0.0.1:5-:10000\n"
 
 
 @settings(max_examples=25)

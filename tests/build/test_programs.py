@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from osvdeploy.build.builder import upgrade_lock
 from osvdeploy.build.cache import BuildCache
 from osvdeploy.build.lock import Lock, format_lock, parse_lock, read_lock
-from osvdeploy.build.plan import BuildPlan, FileMapping, ImageInputs, plan
+from osvdeploy.build.plan import BuildPlan, FileMapping, ImageInputs, pin, plan
 from osvdeploy.build.program import ProgramRequest
 from osvdeploy.build.program_lock import PackagesPin, ProgramPin, hold
 from osvdeploy.build.programs import bring_programs
@@ -21,7 +21,7 @@ from osvdeploy.build.sources import FileKernel
 from osvdeploy.build.statcache import StatCache
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest
-from osvdeploy.errors import BuildError, CommandLineInvalid, FileTreeInvalid, ProgramInvalid
+from osvdeploy.errors import CommandLineInvalid, FileTreeInvalid, PinMismatch, ProgramInvalid
 from osvdeploy.osv.filetree import Content, Directory, HostFile, TreeBuilder
 from tests.build.roots import Root, root_at
 from tests.build.test_python import python_at
@@ -58,12 +58,12 @@ def inputs_of(root: Root, *programs: ProgramRequest, **changes: object) -> Image
 
 
 def planned(root: Root, *programs: ProgramRequest, **changes: object) -> BuildPlan:
-    return plan(
-        Context(reporter=root.recorder),
-        inputs_of(root, *programs, **changes),
-        StatCache(),
-        BuildCache(root.top.parent / "cache"),
-    )
+    """Planned, and pinned as after its build."""
+    ctx, inputs = Context(reporter=root.recorder), inputs_of(root, *programs, **changes)
+    cache = BuildCache(root.top.parent / "cache")
+    wanted = plan(ctx, inputs, StatCache(), cache)
+    pin(ctx, inputs, wanted, cache)
+    return wanted
 
 
 APP = ProgramRequest("/usr/bin/app", root="root")
@@ -125,7 +125,7 @@ def test_the_lock_says_which_file_moved(root: Root) -> None:
     root.library("/lib/liba.so", mark="updated")
     root.library("/lib/libnew.so")
     root.program("/usr/bin/app", "liba.so", "libnew.so")
-    with pytest.raises(BuildError) as refused:
+    with pytest.raises(PinMismatch) as refused:
         planned(root, APP)
     assert "/usr/bin/app: the program on this host, or a library of it, is not the one that osv.lock pins: " in str(
         refused.value
@@ -241,7 +241,7 @@ def test_each_side_of_packages_is_told_apart() -> None:
         (gone, "pins it with packages"),
         (counted, "10 files of 9 bytes here, 9 of 9 pinned"),
     ):
-        with pytest.raises(BuildError, match=says):
+        with pytest.raises(PinMismatch, match=says):
             hold([held], [now], lock="osv.lock")
     other = replace(held, path="/other")
     assert hold([other], [held], lock="osv.lock") == (other, held)

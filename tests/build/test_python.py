@@ -13,7 +13,7 @@ from osvdeploy.build.hostroot import HostRoot
 from osvdeploy.build.program import Packages
 from osvdeploy.build.runtimes.python import Layout, config_value, guest_prefix, layout_of, record_of
 from osvdeploy.build.runtimes.requirements import asked_digest
-from osvdeploy.errors import BuildError, ProgramInvalid
+from osvdeploy.errors import ProgramInvalid, ToolMissing
 from osvdeploy.events import Note, Warned
 from osvdeploy.osv.elf import read_elf_file
 from osvdeploy.osv.filetree import Content
@@ -231,7 +231,7 @@ def test_nothing_of_another_root_is_run(root: Root, tmp_path: Path, monkeypatch:
     closure = root.close(python, cache=tmp_path / "cache")
     assert not any(path.endswith(b".pyc") for path in closure.entries)
     assert next(event for event in root.events if isinstance(event, Note)).text.startswith("no bytecode: ")
-    with pytest.raises(BuildError, match="the interpreter is in another root"):
+    with pytest.raises(ToolMissing, match="the interpreter is in another root"):
         root.close(python, packages=Packages(requirements="requirements.txt"), cache=tmp_path / "cache")
 
 

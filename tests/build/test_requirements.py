@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -20,6 +21,7 @@ from osvdeploy.build.statcache import StatCache
 from osvdeploy.context import CancelToken, Context
 from osvdeploy.errors import BuildError, Interrupted
 from osvdeploy.osv.filetree import HostFile, stamp_of
+from tests.alive import lives, until
 from tests.build.roots import placed, root_at
 from tests.build.test_python import python_at
 
@@ -104,6 +106,48 @@ def test_an_interrupt_ends_pip(tmp_path: Path, python: HostFile) -> None:
         install(tmp_path, slow, ctx=Context(cancel=token))
     timer.join()
     assert not (tmp_path / "cache" / "packages").exists()
+
+
+def free(lock: Path) -> bool:
+    with lock.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+
+def test_kill_9_ends_pip_and_the_next_build_goes_on(tmp_path: Path, python: HostFile) -> None:
+    """pip and what it started end by themselves; what they had made is swept, and the packages are installed."""
+    requirements_in(tmp_path, wheel_in(tmp_path))
+    greedy = tmp_path / "python3"
+    greedy.write_text(
+        "#!/bin/sh\nset -- $(echo \"$*\" | sed -n 's/.*--target \\([^ ]*\\).*/\\1/p')\n[ $# = 1 ] || exit 0\n"
+        f"(while :; do mkdir -p $1/mine; echo x >> $1/mine/half; done) & echo $! $$ > {tmp_path}/made\n"
+        f"mktemp -d; mv {tmp_path}/made {tmp_path}/pids; wait\n"
+    )
+    greedy.chmod(0o755)
+    script = f"""
+import os, sys
+from pathlib import Path
+from osvdeploy.osv.filetree import HostFile, stamp_of
+from tests.build.test_requirements import install
+path = Path({str(greedy)!r})
+install(Path({str(tmp_path)!r}), HostFile(os.fsencode(path), stamp_of(path.stat())))
+"""
+    work = tmp_path / "cache" / "work"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen([sys.executable, "-c", script], env=environment) as us:
+        until((tmp_path / "pids").exists)
+        us.kill()
+    pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+    assert list(work.glob("*/packages/mine")) and list(work.glob("*/tmp/tmp.*"))
+    until(lambda: not [pid for pid in pids if lives(pid)])
+    until(lambda: free(next(work.glob("*.lock"))))
+
+    installed = install(tmp_path, python).directory
+    assert installed is not None and (installed / "mine" / "__init__.py").exists()
+    assert not list(work.iterdir())
 
 
 def test_uv_installs_for_another_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

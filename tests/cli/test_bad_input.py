@@ -13,8 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from osvdeploy.demo.guest import build_guest
 from osvdeploy.demo.hello import build_hello
 from osvdeploy.sandbox import control
 from osvdeploy.sandbox.control import Running
+from tests.alive import until
 from tests.cli.running import Ran, osvdeploy
 from tests.osv.images import loader_image
 
@@ -180,7 +180,7 @@ def test_another_kernel_than_pinned_stops_the_build(user: User) -> None:
     assert user.run("build").code == 0
     user.write("loader.img", loader_image(chunks=3))
     before = user.files()
-    refused(user.run("build"), 1, "loader.img", "osv.lock", hint="osvdeploy lock --upgrade")
+    refused(user.run("build"), 2, "loader.img", "osv.lock", hint="osvdeploy lock --upgrade")
     assert user.files() == before
 
 
@@ -425,6 +425,32 @@ def test_the_same_version_with_other_bytes_is_refused(account: Account, guest: U
 
 
 @pytest.mark.slow
+def test_what_osv_lock_refuses_is_not_published(account: Account, guest: User) -> None:
+    """With the exit code that check and build have for it, and before anything is uploaded."""
+    assert guest.run("build").code == 0
+    before, lock = account.inventory(), (guest.project / "osv.lock").read_text()
+    pinned = lock.partition('sha256 = "')[2][:64]
+    for content, told in [(lock.replace(pinned, "0" * 64), "osv.lock pins"), ("<<<<<<< HEAD", "not a lock file")]:
+        guest.write("osv.lock", content)
+        for verb in ("publish", "deploy"):
+            refused(guest.run(verb), 2, told)
+    assert account.inventory() == before
+
+
+@pytest.mark.slow
+def test_a_held_release_is_refused_and_nothing_is_made(account: Account, guest: User) -> None:
+    """Exit code 2: the hold is the caller's, or a colleague's, to take away."""
+    assert guest.run("deploy").code == 0
+    assert guest.run("hold", "--why", "freeze").code == 0
+    guest.write("hello", account.programs["1.2.0"])
+    guest.edit(f'version = "{guest.version}"', 'version = "9.0.0"')
+    before = account.inventory()
+    refused(guest.run("deploy"), 2, "freeze", hint="osvdeploy unhold")
+    assert account.inventory() == before
+    assert guest.run("destroy", "--yes").code == 0
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("priority", [100, 99, 98], ids=["route", "preview", "other preview"])
 def test_a_rule_of_someone_else_is_left_alone(account: Account, guest: User, priority: int) -> None:
     """Where our rule or a preview of it should stand: the rule is named, nothing is uploaded, and it stays."""
@@ -574,13 +600,6 @@ def test_a_state_folder_that_cannot_be_written_costs_no_upload(guest: User, monk
     assert f"warning: {guest.folder}/taken/state" in ran.stderr and "OSVDEPLOY_STATE" in ran.stderr
 
 
-def _until(true: Callable[[], bool]) -> None:
-    until = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < until
-        time.sleep(0.1)
-
-
 @pytest.mark.slow
 def test_a_second_deploy_at_the_same_time_is_refused(account: Account, guest: User) -> None:
     """Exit code 4, who is at work and with what, for every command that changes something; reading goes on.
@@ -598,7 +617,7 @@ def test_a_second_deploy_at_the_same_time_is_refused(account: Account, guest: Us
         text=True,
     )
     try:
-        _until(lambda: guest.run("status").code == 0 or first.poll() is not None)
+        until(lambda: guest.run("status").code == 0 or first.poll() is not None)
         at_work = f"process {first.pid}"
         for words in (["deploy"], ["rollback"], ["destroy", "--yes"], ["gc"], ["hold"], ["unhold"]):
             refused(guest.run(*words), 4, "hello/test", at_work, "is at work", hint="wait for it")

@@ -126,6 +126,22 @@ def test_what_is_wrong_is_told_at_the_end(folder: Path) -> None:
     )
 
 
+def test_a_disk_that_ends_early_is_told(folder: Path) -> None:
+    """Half a download, raw or qcow2: how much is there, how much should be, and what to do; no talk of file systems."""
+    raw = (folder / "disk.raw").read_bytes()
+    size = (2 << 20) + 600
+    (folder / "half.raw").write_bytes(raw[:size])
+    (folder / "half.qcow2").write_bytes(make(raw, [Stored.PLAIN])[0][: len(raw) // 2])
+    for words in (("ls", "half.raw"), ("cat", "half.raw", "/hello"), ("extract", "half.raw", "-o", "out")):
+        ran = osvdeploy("inspect", *words, folder=folder)
+        assert ran.code == 2 and f"error: half.raw: the disk ends early: it has {size} bytes (2.0MiB)" in ran.stderr
+        assert f"ends at {len(raw)} (2.0MiB)\nhint: the file was cut short" in ran.stderr
+    told = osvdeploy("inspect", "half.raw", folder=folder)
+    assert told.code == 0 and "wrong with it:\n  partition 2: the disk ends early" in told.stdout
+    ran = osvdeploy("inspect", "ls", "half.qcow2", folder=folder)
+    assert ran.code == 2 and "half.qcow2: qcow2: " in ran.stderr and "hint: the file was cut short" in ran.stderr
+
+
 def test_a_qcow2_is_the_disk_in_it(folder: Path) -> None:
     """Files and all; nothing is unpacked to disk."""
     raw = (folder / "disk.raw").read_bytes()
@@ -144,6 +160,66 @@ def test_names_move_no_cursor(folder: Path) -> None:
         assert ran.code == 0 and "\x1b" not in ran.stdout and r"\x1b[2Jx\ny\xff" in ran.stdout
     entries = osvdeploy("inspect", "ls", "evil.raw", "--json", folder=folder).document["entries"]
     assert os.fsencode(entries[0]["path"]) == b"/\x1b[2Jx\ny\xff"
+
+
+def test_what_ls_shows_cat_takes_back(folder: Path) -> None:
+    """Every name, whatever its bytes. What is typed without escapes is found too."""
+    names = [
+        b"\xff",
+        b"a\\xff",
+        b"\\",
+        b"\\\\",
+        b"two\nlines",
+        b"a\xc2\xa0b",
+        b"tab\t",
+        "straße".encode(),
+        b" x ",
+        b"\\q",
+    ]
+    files = {b"/" + name: b"%d" % at for at, name in enumerate(names)}
+    (folder / "odd.raw").write_bytes(image_of(files))
+    listed = osvdeploy("inspect", "ls", "odd.raw", folder=folder).stdout.splitlines()
+    found = {}
+    for line in listed:
+        code, content = cat("odd.raw", line, folder=folder)
+        found[line] = content if code == 0 else b""
+    assert sorted(each for each in found.values() if each) == sorted(files.values())
+    assert [found[line] for line in (r"\xff", r"a\\xff", r"two\nlines")] == [b"0", b"1", b"4"]
+    for typed, content in (
+        ("a\udcff", b""),
+        ("\udcff", b"0"),
+        (r"\q", b"9"),
+        ("straße", b"7"),
+        (r"stra\xc3\x9fe", b"7"),
+    ):
+        assert cat("odd.raw", typed, folder=folder)[1] == content, typed
+    ran = osvdeploy("inspect", "extract", "odd.raw", r"/two\nlines", "-o", "out", folder=folder)
+    assert ran.code == 0 and (folder / "out" / "two\nlines").read_bytes() == b"4"
+    against = osvdeploy("inspect", "odd.raw", "--against", "disk.raw", folder=folder).stdout
+    assert r"added    /a\\xff (1B)" in against
+
+
+@pytest.mark.slow
+def test_where_stdout_has_no_such_letter_its_bytes_are_shown(folder: Path) -> None:
+    """And not its number, which nothing would take back."""
+    (folder / "odd.raw").write_bytes(image_of({"/straße".encode(): b"7"}))
+    command = [sys.executable, "-m", "osvdeploy", "inspect", "ls", "odd.raw"]
+    environ = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    shown = subprocess.run(command, cwd=folder, env=environ, stdout=subprocess.PIPE, text=True).stdout.splitlines()
+    assert r"stra\xc3\x9fe" in shown
+
+
+def test_a_link_to_a_directory_is_listed_as_it(folder: Path) -> None:
+    """As ls does it; with -l it is the link, unless its name ends in a slash."""
+    builder = TreeBuilder()
+    builder.add_content(b"/usr/lib/a.so", b"", origin="a test")
+    builder.add_symlink(b"/lib64", b"usr/lib", origin="a test")
+    builder.add_symlink(b"/loop", b"loop", origin="a test")
+    (folder / "links.raw").write_bytes(disk_of(make_rofs(builder.tree())))
+    assert osvdeploy("inspect", "ls", "links.raw", "/lib64", folder=folder).stdout == "a.so\n"
+    assert osvdeploy("inspect", "ls", "links.raw", "/lib64/", "-l", folder=folder).stdout.endswith(" a.so\n")
+    assert osvdeploy("inspect", "ls", "links.raw", "/lib64", "-l", folder=folder).stdout.endswith("-> usr/lib\n")
+    assert osvdeploy("inspect", "ls", "links.raw", "/loop", folder=folder).stdout == "/loop\n"
 
 
 def test_ls_lists_a_directory(folder: Path) -> None:

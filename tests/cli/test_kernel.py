@@ -13,10 +13,15 @@ from pathlib import Path
 import pytest
 
 from osvdeploy.build.sources import RELEASES_VARIABLE
+from osvdeploy.osv.disk import with_partition
+from osvdeploy.osv.image import Extent
 from tests.build.releases import Releases, serving
 from tests.cli.running import osvdeploy
 from tests.osv.images import loader_image
 from tests.osv.kernels import kernel_elf, lzloader, pack
+from tests.osv.qcow2_files import Stored, make
+from tests.osv.rofs_files import make_rofs, tree_of
+from tests.osv.test_anatomy import disk_of
 
 SPEC = """\
 name = "hello"
@@ -85,6 +90,35 @@ def test_the_names_of_a_kernel_are_listed(folder: Path) -> None:
     ]
     document = osvdeploy("kernel", "inspect", "kernel.gz", "--symbols", "--json", folder=folder).document
     assert document["symbols"] == ["_ZNSt6thread4joinEv", "malloc", "printf"]
+
+
+def test_of_a_disk_its_kernel_is_told(folder: Path) -> None:
+    """Raw or qcow2, however large it is: as the loader.img that it was made of, with a word on what else there is."""
+    disk = disk_of(make_rofs(tree_of({b"/hello": b"program"})))
+    with (folder / "disk.raw").open("wb") as file:
+        file.write(disk)
+        file.truncate(1 << 30)
+    (folder / "usr.img").write_bytes(make(disk, [Stored.PLAIN])[0])
+    for name in ("disk.raw", "usr.img"):
+        ran = osvdeploy("kernel", "inspect", name, "--json", folder=folder)
+        assert (ran.code, ran.document["sha256"]) == (0, hashlib.sha256(loader_image()).hexdigest())
+        assert ran.document["version"] == "v0.57.0-398-g0e34e4dc" and ran.document["size"] == len(loader_image())
+        assert f"{name} is a disk image, and this is the kernel on it; `osvdeploy inspect {name}`" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (with_partition(bytes(510) + b"\x55\xaa", Extent(512, 4096)) + bytes(4096), "a disk image without a kernel"),
+        (disk_of(b"")[:90_000], "a disk image, whose kernel cannot be read: its boot sector loads 2 chunks"),
+        (b"QFI\xfb\0\0\0\x07" + bytes(600), "qcow2: version 7"),
+    ],
+)
+def test_of_a_disk_without_a_kernel_it_is_told(folder: Path, content: bytes, says: str) -> None:
+    """And with which command to look at it."""
+    (folder / "disk").write_bytes(content)
+    ran = osvdeploy("kernel", "inspect", "disk", folder=folder)
+    assert ran.code == 2 and says in ran.stderr and "disk" in ran.stderr
 
 
 def test_what_is_no_kernel_is_an_error(folder: Path) -> None:

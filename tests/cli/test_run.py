@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import select
 import signal
 import socket
@@ -17,8 +18,12 @@ from typing import Any
 
 import pytest
 
+from osvdeploy.osv.disk import with_line, with_partition
+from osvdeploy.osv.image import Extent
 from tests.cli.running import Ran, osvdeploy
 from tests.osv.images import LZLOADER, loader_image
+from tests.osv.kernels import kernel_elf, lzloader, pack
+from tests.osv.rofs_files import make_rofs, tree_of
 from tests.qemu.fake import BOOT, FakeQemu, alive, small_disk
 
 pytestmark = pytest.mark.slow
@@ -104,18 +109,70 @@ def test_the_console_is_stdout_and_the_story_is_stderr(user: User) -> None:
     assert user.left() == []
 
 
-def test_what_speaks_against_the_machine_is_told_before_it_is_started(user: User) -> None:
-    """A driver that the kernel lacks, and an option that it does not take: a console seldom says so."""
-    (user.folder / "loader.img").write_bytes(loader_image(payload=LZLOADER))
+def spec_of(user: User, kernel: bytes, *, more: str = "") -> None:
+    (user.folder / "loader.img").write_bytes(kernel)
     (user.folder / "hello").write_bytes(b"\x7fELF")
     (user.folder / "osv.toml").write_text(
         'name = "hello"\nversion = "1"\n[kernel]\nfile = "loader.img"\n[image]\ncommand = ["/hello"]\n'
-        '[[files]]\nfrom = "hello"\nto = "/hello"\n'
+        f'[[files]]\nfrom = "hello"\nto = "/hello"\n{more}'
     )
+
+
+MICROVM = loader_image(payload=lzloader(pack(kernel_elf(classes=("N6virtio3blkE", "N6virtio11mmio_deviceE")))))
+CARDLESS = loader_image(payload=lzloader(pack(kernel_elf(classes=("N6virtio3blkE", "N3pci8functionE")))))
+
+
+def test_what_cannot_boot_in_the_machine_is_refused_before_it_is_started(user: User) -> None:
+    """A driver that the kernel lacks, and an option that it does not take, all at once and each with its cure: a
+    console seldom says so. Whoever names the rules boots it."""
+    spec_of(user, loader_image(payload=LZLOADER))
     ran = user.run("--boot", "leak", "--disk", "nvme")
-    before, _, _ = ran.stderr.partition("booting image")
-    assert "boot option leak: this kernel (" in before and "does not take it [boot-option]" in before
-    assert "NVMe" in before and "[disk-driver]" in before
+    assert (ran.code, ran.stdout) == (2, "") and "warning" not in ran.stderr
+    assert "boot option leak: this kernel (" in ran.stderr and "does not take it [boot-option]" in ran.stderr
+    assert "NVMe" in ran.stderr and "[disk-driver]" in ran.stderr and "another with --disk" in ran.stderr
+    assert "to boot it all the same: --force boot-option --force disk-driver" in ran.stderr
+    assert user.qemu.calls() == [] and not (user.folder / "osv.lock").exists()
+    ran = user.run("--boot", "leak", "--disk", "nvme", "--force", "boot-option", "--force", "disk-driver")
+    assert ran.code == 0 and ran.stderr.count("allowed: ") == 2 and "(forced)" in ran.stderr
+
+
+def test_a_build_that_is_refused_can_be_forced_here_too(user: User) -> None:
+    """What build refuses of a spec, run refuses; and a waiver of the spec is one here."""
+    spec_of(user, loader_image(payload=LZLOADER), more="[image.boot]\nleak = true\n")
+    assert user.run().code == 2 and user.run("--force", "boot-option").code == 0
+    spec_of(user, loader_image(payload=LZLOADER), more='[image.boot]\nleak = true\n[waive]\nboot-option = "a try"\n')
+    ran = user.run()
+    assert ran.code == 0 and "(a try)" in ran.stderr
+    # What --boot takes away is not held against the image.
+    spec_of(user, loader_image(payload=LZLOADER), more="[image.boot]\nnopci = true\n")
+    assert user.run().code == 2 and user.run("--boot", "nopci=false").code == 0
+
+
+def test_a_disk_is_held_to_the_same_rules(user: User) -> None:
+    """By its kernel's own bytes, whoever made it: a kernel for Firecracker is called that. A program without network
+    runs, and its disk's faults are told."""
+    rofs = make_rofs(tree_of({b"/hello": b"\x7fELF"}))
+    for name, kernel in (("microvm.raw", MICROVM), ("cardless.raw", CARDLESS)):
+        head = with_line(with_partition(kernel, Extent(2 << 20, (2 << 20) + len(rofs))), b"/hello")
+        (user.folder / name).write_bytes(head.ljust(2 << 20, b"\0") + rofs)
+    ran = user.run("microvm.raw")
+    assert (ran.code, ran.stdout) == (2, "") and user.qemu.calls() == []
+    assert (
+        "does not look there: it is for Firecracker and QEMU microvm; its drivers are virtio-blk, virtio-mmio"
+        in ran.stderr
+    )
+    assert "use a kernel of the default driver profile" in ran.stderr and "--force bus-driver" in ran.stderr
+    error = user.run("microvm.raw", "--json").document["error"]
+    assert error["kind"] == "CheckFailed" and error["exit_code"] == 2
+    assert user.run("microvm.raw", "--force", "bus-driver").code == 0
+    ran = user.run("cardless.raw", "--memory", "64MiB")
+    assert ran.code == 0 and "warning: QEMU: has a virtio-net network card" in ran.stderr
+    ran = user.run("cardless.raw", "--memory", "8MiB")
+    assert ran.code == 2 and "has 8MiB of memory" in ran.stderr and "give the machine more with --memory" in ran.stderr
+    (user.folder / "cut.raw").write_bytes((user.folder / "cardless.raw").read_bytes()[:-600])
+    ran = user.run("cut.raw")
+    assert ran.code == 0 and "warning: cut.raw: the disk ends early" in ran.stderr
+    assert user.run("cut.raw", "--force", "no-such").code == 2
 
 
 def test_with_json_stdout_is_one_document(user: User) -> None:
@@ -176,16 +233,21 @@ def test_a_guest_that_has_halted_is_not_waited_for(user: User) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_guest(user: User, number: signal.Signals) -> None:
-    """Exit code 130, QEMU gone, nothing left in the temporary directory; with --json still one document."""
+    """Exit code 130, QEMU gone, nothing left in the temporary directory; how far the guest was is told, and with --json
+    still one document."""
     user.qemu.ends = "never"
     process = user.start("disk.raw", "--json")
     assert process.stdout is not None and process.stderr is not None
     read_until(process.stderr.fileno(), b"hello")
     process.send_signal(number)
-    stdout, _ = process.communicate(timeout=PATIENCE)
+    stdout, stderr = process.communicate(timeout=PATIENCE)
     told = json.loads(stdout)
     assert process.returncode == told["exit_code"] == 130
     assert told["ended"] == "interrupted" and gone(user.pid()) and user.left() == []
+    assert re.fullmatch(
+        r"the guest was ended by the interrupt, after [\d.]+m?s: the program was running", told["cause"]
+    )
+    assert told["cause"] in stderr.decode() and told["cure"] is None
 
 
 @pytest.mark.parametrize("deaf", [False, True])
@@ -249,7 +311,7 @@ def test_the_terminal_is_as_it_was(user: User) -> None:
         read_until(near, b"red")
         assert not termios.tcgetattr(far)[3] & (termios.ECHO | termios.ICANON)
         process.send_signal(signal.SIGINT)
-        shown = read_until(near, b"interrupted")
+        shown = read_until(near, b"ended by the interrupt")
         assert process.wait(PATIENCE) == 130
         assert termios.tcgetattr(far) == before
         assert b"\x1b[0m\x1b[?25h\r\n" in shown
@@ -308,4 +370,4 @@ def test_a_missing_spec_and_a_missing_qemu_are_told(tmp_path: Path, monkeypatch:
     assert osvdeploy("run", folder=tmp_path).code == 2
     monkeypatch.setenv("PATH", str(tmp_path))
     ran = osvdeploy("run", str(small_disk(tmp_path / "disk.raw")), folder=tmp_path)
-    assert ran.code == 1 and "qemu-system-x86_64 is not on PATH" in ran.stderr and "apt-get install" in ran.stderr
+    assert ran.code == 2 and "qemu-system-x86_64 is not on PATH" in ran.stderr and "apt-get install" in ran.stderr

@@ -176,7 +176,7 @@ def test_a_command_line_that_cannot_be_decoded_is_shown_raw(line: bytes, says: s
         (0x10, b"\x3f\0", "inside the kernel"),
         (0x1CE + 4, b"\0", "type is 0"),
         (0x1CE + 2, b"\0", "sector 0"),
-        (0x1CE + 12, b"\xff\xff\xff", "not on a disk"),
+        (0x1CE + 12, b"\xff\xff\xff", "the disk ends early"),
         (2 * MIB + 8, b"\2", "version 2"),
         (2 * MIB + 24, b"\xff\xff", "tables at block"),
     ],
@@ -188,6 +188,35 @@ def test_a_fault_is_told_and_the_rest_is_shown(offset: int, patch: bytes, says: 
     told = [*found.problems, *(each.problem or "" for each in found.partitions)]
     assert any(says in each for each in told)
     assert found.command_line is not None and found.command_line.boot == BOOT
+
+
+@settings(max_examples=60, deadline=None)
+@given(file_trees(), st.data())
+def test_a_disk_that_was_cut_short_says_so(tree: FileTree, data: st.DataObject) -> None:
+    """With both sizes, wherever it ends; and lists its files where all of them stand before that."""
+    rofs = make_rofs(tree)
+    whole = disk_of(rofs + bytes(64 * KIB))
+    size = data.draw(st.integers(512, len(whole) - 1))
+    found = look(Volume(whole[:size]))
+    assert found.root is not None and found.root.problem is not None
+    assert found.root.problem.startswith(f"the disk ends early: it has {size} bytes (")
+    assert f"ends at {len(whole)} (" in found.root.problem
+    if size >= 2 * MIB + len(rofs):
+        assert set(found.tree().nodes) == set(tree.entries)
+    if found.root.tree is None:
+        with pytest.raises(DiskInvalid, match="the disk ends early") as caught:
+            found.tree()
+        assert caught.value.hint is not None and "download it again" in caught.value.hint
+
+
+def test_of_partitions_that_overlap_the_root_is_read() -> None:
+    """Whatever slot the other has; both are told."""
+    rofs = make_rofs(tree_of({b"/hello": b"program"}))
+    for slot in (1, 3):
+        found = look(Volume(disk_of(rofs, slots={slot: Extent(2 * MIB, 2 * MIB + 512)})))
+        assert b"/hello" in found.tree().nodes and [each.slot for each in found.partitions] == sorted([2, slot])
+        (other,) = [each for each in found.partitions if each.slot == slot]
+        assert other.problem == "it overlaps partition 2, and is not looked into" and other.tree is None
 
 
 def test_a_tree_in_numbers() -> None:

@@ -5,7 +5,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from osvdeploy.errors import CommandLineInvalid
-from osvdeploy.osv.cmdline import COMMAND_LINE_LIMIT, BootCommand, decode, encode, with_environment, with_options
+from osvdeploy.osv.cmdline import (
+    COMMAND_LINE_LIMIT,
+    BootCommand,
+    decode,
+    encode,
+    options_of,
+    with_environment,
+    with_options,
+)
 from tests.osv.images import boot_commands, text, variable_names
 
 EMPTY = BootCommand((), (), ("/hello",))
@@ -30,6 +38,16 @@ def test_any_bytes_are_read_or_refused(line: bytes) -> None:
         assert decode(encode(boot)) == boot
     except CommandLineInvalid as refusal:
         assert "$" in str(refusal)
+
+
+@settings(max_examples=100, deadline=None)
+@given(boot_commands(), st.binary(max_size=20))
+def test_the_options_of_any_line_are_known(boot: BootCommand, rest: bytes) -> None:
+    """Those before the program, whatever follows it and whoever can read that; variables are none."""
+    line = encode(BootCommand(boot.options, boot.environment, ()))
+    assert options_of(line) == boot.options
+    assert options_of(line + b" /a --no-option;" + rest) == boot.options
+    assert options_of(b"--a --b\\") == ()
 
 
 def test_the_line_is_what_osv_documents() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from osvdeploy.errors import BuildError, CommandLineInvalid, DiskInvalid, SourceChanged
+from osvdeploy.errors import CommandLineInvalid, DiskInvalid, SizeInvalid, SourceChanged
 from osvdeploy.osv.cmdline import BootCommand, encode
 from osvdeploy.osv.disk import COMMAND_LINE_END, compose, lay_out_disk, read_disk, release_block, with_partition
 from osvdeploy.osv.filetree import Content, FileTree, TreeBuilder
@@ -246,7 +246,7 @@ def test_a_kernel_that_was_replaced_is_noticed(tmp_path: Path) -> None:
 def test_a_file_system_past_two_terabytes_is_refused(tmp_path: Path) -> None:
     """A partition table counts 512-byte sectors in 32 bits."""
     kernel = read_kernel(write_loader(tmp_path / "loader.img"))
-    with pytest.raises(BuildError, match="2 TiB"):
+    with pytest.raises(SizeInvalid, match="2 TiB"):
         lay_out_disk(kernel, 1 << 41)
 
 
@@ -254,7 +254,7 @@ def test_a_disk_that_is_too_small_is_refused_with_both_sizes(tmp_path: Path) -> 
     """What was asked for and what is needed stand in the error, and what to write instead."""
     kernel = read_kernel(write_loader(tmp_path / "loader.img"))
     assert lay_out_disk(kernel, GIB - 16 * MIB).size == GIB
-    with pytest.raises(BuildError, match="disk of 1GiB: kernel and files need 2GiB") as refused:
+    with pytest.raises(SizeInvalid, match="disk of 1GiB: kernel and files need 2GiB") as refused:
         lay_out_disk(kernel, GIB - 16 * MIB + 512, size=GIB)
     assert 'size = "2GiB"' in str(refused.value.hint)
 

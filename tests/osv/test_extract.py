@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from osvdeploy.errors import DiskInvalid, Interrupted, UsageError
 from osvdeploy.osv.extract import Extracted, children, extract, find
 from osvdeploy.osv.filetree import Content, Directory, FileTree, Symlink, TreeBuilder
+from osvdeploy.osv.names import escaped
 from osvdeploy.osv.rofs import RofsReader, read_rofs
 from tests.osv.images import file_trees
 from tests.osv.rofs_files import make_rofs
@@ -52,6 +53,15 @@ def test_any_tree_is_extracted_as_it_is(tree: FileTree) -> None:
         assert tree_in(Path(folder)) == tree.entries
         assert done.files == len(list(tree.files()))
         assert done.files + done.directories + done.links == len(tree.entries)
+
+
+@settings(max_examples=60, deadline=None)
+@given(file_trees())
+def test_every_path_is_found_as_it_is_shown(tree: FileTree) -> None:
+    """Its text, and its bytes."""
+    found = reader_of(tree)
+    for path in found.nodes:
+        assert find(found, escaped(path)) == find(found, path) == path
 
 
 def test_a_part_keeps_its_whole_path(reader: RofsReader, tmp_path: Path) -> None:

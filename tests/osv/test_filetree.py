@@ -1,13 +1,14 @@
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from pathlib import Path
 
 import pytest
 
-from osvdeploy.errors import FileTreeInvalid
-from osvdeploy.osv.filetree import DIRECTORY, Content, HostFile, Symlink, TreeBuilder
+from osvdeploy.errors import FileTreeInvalid, OsvDeployError, SourceChanged
+from osvdeploy.osv.filetree import DIRECTORY, Content, HostFile, Symlink, TreeBuilder, unreadable
 
 
 def make(root: Path, *paths: str) -> bytes:
@@ -249,3 +250,13 @@ def test_contents_given_as_bytes_are_files() -> None:
     builder = TreeBuilder()
     builder.add_content(b"/etc/hosts", b"127.0.0.1 localhost\n", origin="a test")
     assert dict(builder.tree().files()) == {b"/etc/hosts": Content(b"127.0.0.1 localhost\n")}
+
+
+@pytest.mark.parametrize(
+    ("number", "error"), [(errno.EACCES, FileTreeInvalid), (errno.ENOENT, SourceChanged), (errno.EIO, SourceChanged)]
+)
+def test_a_file_that_cannot_be_read_is_the_users_where_he_can_let_us(number: int, error: type[OsvDeployError]) -> None:
+    """A mode is mended, and until then it is refused; a file that is gone, or a disk that failed, is another matter."""
+    raised = unreadable(b"/srv/a\xff", OSError(number, os.strerror(number)))
+    assert type(raised) is error and str(raised) == f"/srv/a\\xff: cannot be read: {os.strerror(number)}"
+    assert raised.hint

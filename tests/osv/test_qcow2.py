@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from osvdeploy.errors import DiskInvalid
-from osvdeploy.osv.qcow2 import Compression, read_qcow2
+from osvdeploy.osv.qcow2 import Claims, Compression, read_qcow2
 from osvdeploy.osv.source import open_image
+from tests.osv.hostile_files import mapped
 from tests.osv.qcow2_files import Shape, Stored, deflate, header, make
 from tests.osv.volumes import Volume
 
@@ -142,6 +143,37 @@ def test_two_entries_for_one_table_are_refused() -> None:
     file[512 + 8 : 512 + 16] = file[512 : 512 + 8]
     with pytest.raises(DiskInvalid, match="share one"):
         read_qcow2(Volume(bytes(file)))
+
+
+CLUSTERS = st.lists(st.none() | st.integers(0, 3), min_size=1, max_size=300)
+
+
+@settings(max_examples=60, deadline=None)
+@given(CLUSTERS, st.booleans())
+def test_a_disk_holds_no_more_than_its_file(clusters: list[int | None], packed: bool) -> None:
+    """A cluster that is stored stands for one of the disk, or the file is refused; of what is compressed, which may be
+    more than its file, ``held`` tells how much is there."""
+    data = [bytes([65 + at]) * 512 for at in range(4)]
+    file = mapped(clusters, data, bits=9, pack=deflate if packed else None)
+    named = [each for each in clusters if each is not None]
+    try:
+        disk = read_qcow2(Volume(file))
+        content = disk.pread(0, disk.size)
+        stored = sum(each.end - each.start for each in disk.data(0, disk.size))
+    except DiskInvalid:
+        assert not packed and len(set(named)) < len(named)
+        return
+    assert content == b"".join(bytes(512) if each is None else data[each] for each in clusters)
+    assert stored == 512 * len(named) and (packed or len(set(named)) == len(named))
+    assert disk.held(0, disk.size) <= len(file)
+    assert (disk.held(0, disk.size) > 0) == bool(named)
+
+
+@given(st.lists(st.integers(0, 300)))
+def test_a_number_is_claimed_once(numbers: list[int]) -> None:
+    """As by a set."""
+    claims = Claims()
+    assert [claims.claim(each) for each in numbers] == [each not in numbers[:at] for at, each in enumerate(numbers)]
 
 
 def test_holes_are_passed_over_table_by_table() -> None:

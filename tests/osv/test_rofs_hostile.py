@@ -9,15 +9,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from osvdeploy.errors import DiskInvalid
-from osvdeploy.osv.filetree import Content, Directory, Entry, FileTree
-from osvdeploy.osv.rofs import RofsFile, RofsReader, read_rofs
+from osvdeploy.errors import DiskInvalid, FileTreeInvalid
+from osvdeploy.osv.filetree import Content, Directory, Entry, FileTree, TreeBuilder
+from osvdeploy.osv.image import Extent
+from osvdeploy.osv.rofs import RofsFile, RofsReader, lay_out, read_rofs
 from osvdeploy.osv.rofs import reader as rofs_reader
+from osvdeploy.osv.rofs import writer as rofs_writer
+from osvdeploy.osv.rofs.reader import PATHS_ALWAYS
+from osvdeploy.osv.source import Part
+from tests.osv.hostile_files import names_of_one_file, superblock
 from tests.osv.images import file_trees
 from tests.osv.rofs_files import make_rofs, tree_of
 from tests.osv.volumes import Volume
 
-MIB = 1 << 20
+KIB, MIB = 1 << 10, 1 << 20
 
 
 def read(image: bytes, size: int | None = None) -> RofsReader:
@@ -34,7 +39,7 @@ def test_a_hole_is_no_eight_million_inodes() -> None:
         read(superblock, 65 * MIB)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 260 * MIB  # the tables, and copies of them
+    assert peak < 66 * MIB  # the tables
 
 
 def test_long_paths_do_not_multiply(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,6 +51,52 @@ def test_long_paths_do_not_multiply(monkeypatch: pytest.MonkeyPatch) -> None:
     tree = FileTree(entries)
     with pytest.raises(DiskInvalid, match="the paths of its files take more than 4194304 bytes"):
         read(make_rofs(tree))
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(1, 2000), st.integers(1, 4000), st.sampled_from(["files", "names", "links"]))
+def test_memory_goes_by_the_tables(count: int, below: int, kind: str) -> None:
+    """Whatever they say: as many files, names of one file or links as fit into them, below a name of any length."""
+    builder = TreeBuilder()
+    builder.add_directory(b"/" + b"x" * min(below, 255), origin="a test")
+    names = [b"/" + b"x" * min(below, 255) + b"/%x" % at for at in range(count)]
+    for name in names:
+        if kind == "links":
+            builder.add_symlink(name, b"a", origin="a test")
+        else:
+            builder.add_content(name, b"", origin="a test")
+    image = make_rofs(builder.tree()) if kind != "names" else names_of_one_file(count, 20 * KIB * 4, below=b"x" * below)
+    tracemalloc.start()
+    try:
+        found = read(image)
+        assert len(found.nodes) == count + 2
+    except DiskInvalid as error:
+        assert "paths of its files take more" in error.message
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < PATHS_ALWAYS + 100 * KIB + 60 * len(image)
+
+
+def test_tables_that_are_not_there_are_not_read() -> None:
+    """A superblock before a hole: nobody makes room for what the file does not have."""
+    image = names_of_one_file(10, 64 * KIB)
+    hollow = superblock(64 * MIB, 11, 0, 3) + image[64 * KIB :]
+    part = Part(Volume(hollow, 65 * MIB), Extent(0, 65 * MIB))
+    with pytest.raises(DiskInvalid, match="tables of 64MiB, of which the file holds 64KiB"):
+        read_rofs(part.pread, part.size, stored=part)
+    assert len(read_rofs(part.pread, part.size).nodes) == 12
+
+
+def test_more_files_than_anyone_has_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the reader, and by the writer too."""
+    tree = tree_of({b"/%d" % number: b"" for number in range(20)})
+    image = make_rofs(tree)
+    monkeypatch.setattr(rofs_reader, "NODES_LIMIT", 20)
+    monkeypatch.setattr(rofs_writer, "NODES_LIMIT", 20)
+    with pytest.raises(DiskInvalid, match="21 files, directories or links; no more than 20"):
+        read(image)
+    with pytest.raises(FileTreeInvalid, match="21 files, directories and links"):
+        lay_out(tree)
 
 
 def test_contents_within_the_tables_are_refused() -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from osvdeploy.errors import DiskInvalid
 from osvdeploy.osv.image import Extent
-from osvdeploy.osv.source import Format, open_image
+from osvdeploy.osv.source import Format, is_disk, open_image
+from tests.osv.images import loader_image
 from tests.osv.qcow2_files import Stored, make
 
 MIB = 1 << 20
@@ -55,6 +56,8 @@ def test_a_qcow2_is_told_by_its_first_bytes(tmp_path: Path) -> None:
         (b"\x7fELF" + bytes(100), "an ELF file, not a disk", "kernel inspect"),
         (bytes(56) + b"ARM\x64" + bytes(100), "arm64", "kernel inspect"),
         (bytes(0x202) + b"HdrS" + bytes(600), "vmlinuz", "kernel inspect"),
+        (b"PK\3\4" + bytes(100), "zip archive", "unzip"),
+        (bytes(0x8001) + b"CD001" + bytes(2048), "an ISO 9660 image", "boots from a disk"),
         (b"", "empty", None),
     ],
 )
@@ -66,6 +69,23 @@ def test_another_format_is_named_with_the_way_out(tmp_path: Path, content: bytes
         pass
     assert str(path) in caught.value.message
     assert (hint is None and caught.value.hint is None) or (hint or "?") in (caught.value.hint or "")
+
+
+def test_a_disk_is_told_from_a_kernel(tmp_path: Path) -> None:
+    """Both begin with a boot sector; a pipe, a folder and nothing are neither."""
+    os.mkfifo(tmp_path / "pipe")
+    disk = loader_image()[:0x1CE] + b"\0\1\1\0\x83" + loader_image()[0x1D3:]
+    for content, wanted in [
+        (disk, True),
+        (make(b"disk" * 500, [Stored.PLAIN])[0], True),
+        (loader_image(), False),
+        (disk[:0x202] + b"HdrS" + disk[0x206:], False),
+        (b"text" * 500, False),
+        (b"", False),
+    ]:
+        (tmp_path / "given").write_bytes(content)
+        assert is_disk(tmp_path / "given") is wanted
+    assert not any(is_disk(tmp_path / name) for name in ("pipe", "", "nothing"))
 
 
 def test_what_is_no_file_is_refused(tmp_path: Path) -> None:

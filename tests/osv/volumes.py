@@ -29,3 +29,6 @@ class Volume:
         end = min(end, len(self.content))
         if start < end:
             yield Extent(start, end)
+
+    def held(self, start: int, end: int) -> int:
+        return sum(each.end - each.start for each in self.data(start, end))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from osvdeploy.context import CancelToken, Context
-from osvdeploy.errors import Interrupted, MachineError, UsageError
+from osvdeploy.errors import Interrupted, MachineError, ToolMissing, UsageError
 from osvdeploy.events import Note, Recorder
 from osvdeploy.qemu import host, machine
 from osvdeploy.qemu.machine import (
@@ -203,7 +203,7 @@ def test_a_qemu_that_is_too_old_is_named(qemu: FakeQemu, spec: MachineSpec) -> N
 def test_a_qemu_that_is_not_there_is_told(spec: MachineSpec, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """With what to install."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(MachineError, match="not on PATH") as failed:
+    with pytest.raises(ToolMissing, match="not on PATH") as failed:
         Machine.start(Context(), spec)
     assert failed.value.hint is not None and "apt-get install" in failed.value.hint
 

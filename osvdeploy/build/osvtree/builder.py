@@ -22,7 +22,7 @@ from osvdeploy.build.osvtree import disk as disks
 from osvdeploy.build.osvtree import vm
 from osvdeploy.build.osvtree.failures import ended_badly, failed
 from osvdeploy.build.osvtree.manifest import Manifest, check_names, check_unchanged, write_manifest
-from osvdeploy.build.osvtree.process import TreeLock, locked, run
+from osvdeploy.build.osvtree.process import locked, run
 from osvdeploy.build.osvtree.settings import Settings, settings_for
 from osvdeploy.build.osvtree.source import ARCH, OsvTree, TreeState, clean_environment, open_tree
 from osvdeploy.build.plan import (
@@ -39,7 +39,7 @@ from osvdeploy.build.program_lock import ProgramPin
 from osvdeploy.build.statcache import StatCache
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest, digest_of
-from osvdeploy.errors import BuildError, TreeBuildFailed, TreeInvalid
+from osvdeploy.errors import BuildError, TreeBuildFailed, TreeInvalid, UsageError
 from osvdeploy.events import Note, Progress, Warned
 from osvdeploy.osv.cmdline import BootCommand, encode
 from osvdeploy.osv.filetree import FileTree, show
@@ -113,8 +113,8 @@ def plan_tree(ctx: Context, inputs: ImageInputs, stats: StatCache, *, cache: Pat
     """Look at everything and decide what is to be built. Nothing is run but git and the tools' ``--version`` and, with
     ``cache``, what programs need to have made: packages, bytecode.
 
-    Raises TreeInvalid, CommandLineInvalid, FileTreeInvalid, ProgramInvalid, SourceChanged; BuildError for another
-    commit or program than pinned.
+    Raises TreeInvalid, CommandLineInvalid, FileTreeInvalid, ProgramInvalid, SourceChanged, LockInvalid; PinMismatch for
+    another commit or program than pinned.
     """
     wanted = _wanted(inputs)
     boot = _boot(boot_command(inputs), wanted.fs)
@@ -164,14 +164,14 @@ def build_tree(ctx: Context, inputs: ImageInputs, cache: BuildCache) -> BuildRes
     if image := cache.find(plan.digest):
         ctx.report(Note(f"image {image.digest[:12]}: nothing changed, {image.path} is reused"))
         return BuildResult(image, True, plan.digest)
-    with cache.workspace(ctx) as directory, locked(ctx, plan.tree.output, what=f"{inputs.app}") as lock:
+    with cache.workspace(ctx) as work, locked(ctx, plan.tree.output, what=f"{inputs.app}") as lock:
         # While we waited, another build may have made this very image, or the tree may have changed.
         plan = replace(plan, state=plan.tree.state(ctx, stats))
         if image := cache.find(plan.digest):
             ctx.report(Note(f"image {image.digest[:12]}: another build has just made it"))
             return BuildResult(image, True, plan.digest)
         _tell(ctx, plan)
-        build = _Build(ctx, plan, directory, lock, _log(cache, inputs, plan.digest))
+        build = _Build(ctx, plan, work.path, (lock, work.lock), _log(cache, inputs, plan.digest))
         try:
             image = build.make()
             after = plan.tree.state(ctx, stats)
@@ -179,7 +179,7 @@ def build_tree(ctx: Context, inputs: ImageInputs, cache: BuildCache) -> BuildRes
             if inputs.programs:
                 pin_programs(ctx, inputs.base / LOCK_NAME, plan.programs)
             entry = _entry(ctx, plan, after)
-            image = cache.keep(entry, directory)
+            image = cache.keep(entry, work.path)
         except OSError as error:
             raise BuildError(
                 f"{error.filename or cache.root}: the image could not be written: {error.strerror}"
@@ -259,12 +259,13 @@ def _entry(ctx: Context, plan: TreePlan, after: TreeState) -> Digest:
 
 @dataclass(slots=True)
 class _Build:
-    """One run of scripts/build, from an unlocked tree to an image in the workspace ``directory``."""
+    """One run of scripts/build, from a locked tree to an image in the workspace ``directory``. ``held`` are the
+    descriptors of the locks on both."""
 
     ctx: Context
     plan: TreePlan
     directory: Path
-    lock: TreeLock
+    held: tuple[int, ...]
     log: Path
     story: _Story = field(init=False)
 
@@ -298,7 +299,7 @@ class _Build:
     def _refuse_unsayable(self, stage: Path) -> None:
         place = str(stage.resolve())
         if ": " in place or not place.isascii() or not place.isprintable():
-            raise BuildError(
+            raise UsageError(
                 f"{place}: a path that a manifest of OSv cannot hold",
                 hint="set OSVDEPLOY_CACHE to a directory with a plain name",
             )
@@ -325,16 +326,20 @@ class _Build:
         files = stage / "files"
         files.mkdir()
         manifest = write_manifest(self.plan.files, files, fs=self.fs, sources=self.plan.tree.path)
-        place = self.output / "append.manifest"
-        before = place.read_bytes() if place.exists() else None
+        # The users' is kept beside, under a name that also says that what stands there is ours: we may be killed.
+        place, kept = self.output / "append.manifest", self.output / ".append.manifest.before-osvdeploy"
+        if not kept.exists():
+            try:
+                place.rename(kept)
+            except FileNotFoundError:
+                kept.touch()
         place.write_text(manifest.text, encoding="utf-8")
         try:
             yield manifest
         finally:
-            if before is None:
-                place.unlink(missing_ok=True)
-            else:
-                place.write_bytes(before)
+            kept.replace(place)
+            if not place.stat().st_size:
+                place.unlink()
 
     def _configure(self, stage: Path, environment: Mapping[str, str]) -> None:
         """Write .config: the tree's defaults and the spec's options, whatever an earlier build left there.
@@ -435,7 +440,7 @@ class _Build:
         self.story.stage("raw disk")
         try:
             disks.convert(
-                self.ctx, self.output / "usr.img", disk, lock=self.lock, log=self.log, environment=environment
+                self.ctx, self.output / "usr.img", disk, held=self.held, log=self.log, environment=environment
             )
             made = disks.finish(
                 self.ctx, disk, self.output / "loader.img", plan.boot, fs=self.fs, size=plan.size,
@@ -498,7 +503,7 @@ class _Build:
         try:
             status = run(
                 self.ctx, command, directory=self.plan.tree.path, environment=environment,
-                lock=self.lock, log=self.log, said=self.story.heard, quiet=self.story.quiet,
+                held=self.held, log=self.log, said=self.story.heard, quiet=self.story.quiet,
             )  # fmt: skip
         except OSError as error:
             raise BuildError(f"{command[0]}: cannot be run: {error.strerror}") from None

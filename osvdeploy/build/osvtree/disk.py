@@ -7,11 +7,11 @@ import json
 import os
 import struct
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from osvdeploy.build.osvtree.process import TreeLock, run
+from osvdeploy.build.osvtree.process import run
 from osvdeploy.build.osvtree.source import digest_of_file
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest
@@ -62,7 +62,7 @@ class TreeDisk:
 
 
 def convert(
-    ctx: Context, image: Path, target: Path, *, lock: TreeLock, log: Path, environment: Mapping[str, str]
+    ctx: Context, image: Path, target: Path, *, held: Sequence[int], log: Path, environment: Mapping[str, str]
 ) -> int:
     """qcow2 to raw, holes left holes; gives the disk's size in bytes. Raises BuildError, and what run() does."""
     try:
@@ -81,7 +81,7 @@ def convert(
     if form != "qcow2":
         raise BuildError(f"{image}: {form}, and scripts/build makes qcow2: it stopped half way")
     command = ["qemu-img", "convert", "-f", "qcow2", "-O", "raw", "-S", "4k", str(image), str(target)]
-    if run(ctx, command, directory=image.parent, environment=environment, lock=lock, log=log):
+    if run(ctx, command, directory=image.parent, environment=environment, held=held, log=log):
         raise BuildError(f"{image}: could not be made a raw disk; qemu-img's words are in {log}")
     if (made := target.stat().st_size) != size:
         raise BuildError(f"{image}: qemu-img made a raw disk of {made} bytes out of {size}")

@@ -6,15 +6,12 @@ import fcntl
 import json
 import os
 import selectors
-import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-from osvdeploy.build.osvtree import guard
+from osvdeploy.build.processes import guarded, status_of
 from osvdeploy.context import Context
 from osvdeploy.errors import BuildError
 from osvdeploy.events import Waiting
@@ -28,24 +25,15 @@ _LOOK = 0.25
 _LINE_LIMIT = 4096
 """Bytes of a line that anybody looks at; the log keeps all."""
 
-_LAST_WORDS = guard.GRACE + 5.0
-"""Seconds that a group may take to end."""
-
 _DRAIN = 2.0
 """Seconds for what a command's own children still write when it has ended."""
 
 
-@dataclass(frozen=True, slots=True)
-class TreeLock:
-    """The lock on a tree. ``fd`` is handed to every process of a build, and the lock lasts until the last is gone."""
-
-    fd: int
-
-
 @contextmanager
-def locked(ctx: Context, output: Path, *, what: str) -> Iterator[TreeLock]:
+def locked(ctx: Context, output: Path, *, what: str) -> Iterator[int]:
     """Hold the tree whose build directory is ``output``; waits while another build does, and tells who.
 
+    Gives the lock's descriptor, to be handed to every process of the build: the lock lasts until the last is gone.
     Raises Interrupted, DeadlineExceeded; BuildError where the directory cannot be written.
     """
     path = output / LOCK_NAME
@@ -64,7 +52,7 @@ def locked(ctx: Context, output: Path, *, what: str) -> Iterator[TreeLock]:
         holder = {"pid": os.getpid(), "host": ctx.process.host, "since": ctx.now().isoformat(), "what": what}
         os.ftruncate(fd, 0)
         os.pwrite(fd, json.dumps(holder).encode(), 0)
-        yield TreeLock(fd)
+        yield fd
         os.ftruncate(fd, 0)
     finally:
         os.close(fd)
@@ -92,36 +80,25 @@ def run(
     *,
     directory: Path,
     environment: Mapping[str, str],
-    lock: TreeLock,
+    held: Sequence[int],
     log: Path,
     said: Callable[[str], object] = lambda line: None,
     quiet: Callable[[float], object] = lambda seconds: None,
 ) -> int:
     """Run a command to its end and give its status; what it says goes to ``log``, and line by line to ``said``;
-    ``quiet`` is told for how many seconds nothing was.
+    ``quiet`` is told for how many seconds nothing was. ``held``: descriptors of the locks that are its as well.
 
     Cancelled, past the deadline, or by an exception of one of the two, the command ends with all that it started. So it
     does when this process is killed. Raises Interrupted, DeadlineExceeded; OSError.
     """
-    with log.open("ab", buffering=0) as kept:
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-S", guard.__file__, *command],
-            cwd=directory,
-            env={**environment, "OSVDEPLOY_GUARD_FDS": str(lock.fd)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            pass_fds=(lock.fd,),
-            start_new_session=True,
-        )
-        assert process.stdout is not None and process.stdin is not None
-        try:
-            for line in _lines(ctx, process, process.stdout.fileno(), kept.fileno(), quiet):
-                said(line)
-        finally:
-            _end(process)
-            process.stdout.close()
-    return process.returncode if process.returncode >= 0 else 128 - process.returncode
+    with (
+        log.open("ab", buffering=0) as kept,
+        guarded(command, cwd=directory, env=environment, held=held, stderr=subprocess.STDOUT) as process,
+    ):
+        assert process.stdout is not None
+        for line in _lines(ctx, process, process.stdout.fileno(), kept.fileno(), quiet):
+            said(line)
+    return status_of(process)
 
 
 def _lines(
@@ -156,21 +133,3 @@ def _lines(
 
 def _shown(line: bytes) -> str:
     return line[-_LINE_LIMIT:].decode("utf-8", "replace").rstrip("\r")
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Closing its pipe tells the guard to end the group; it does nothing to one that has ended."""
-    assert process.stdin is not None
-    try:
-        # A guard that still waits for its command ends the group; one that is done has only to be waited for.
-        if process.poll() is None:
-            try:
-                process.wait(_LOOK)
-            except subprocess.TimeoutExpired:
-                process.stdin.close()
-        process.wait(_LAST_WORDS)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    finally:
-        process.stdin.close()

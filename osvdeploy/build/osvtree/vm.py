@@ -14,11 +14,9 @@ A program of its own; it imports nothing of osvdeploy.
 
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 
 READY = b"Waiting for connection from host"
@@ -53,18 +51,16 @@ def network(arguments: list[str]) -> str:
     return "un0"
 
 
-def open_port(path: str, command: str) -> None:
+def open_port(monitor: socket.socket, command: str) -> None:
     """Give QEMU's monitor one command, and wait for its next prompt."""
-    with socket.socket(socket.AF_UNIX) as monitor:
-        monitor.settimeout(10)
-        monitor.connect(path)
-        for said in (b"", command.encode() + b"\n"):
-            monitor.sendall(said)
-            answer = b""
-            while not answer.rstrip().endswith(b"(qemu)"):
-                if not (piece := monitor.recv(4096)):
-                    return
-                answer += piece
+    monitor.settimeout(10)
+    for said in (b"", command.encode() + b"\n"):
+        monitor.sendall(said)
+        answer = b""
+        while not answer.rstrip().endswith(b"(qemu)"):
+            if not (piece := monitor.recv(4096)):
+                return
+            answer += piece
 
 
 def pieces(source: int) -> Iterator[bytes]:
@@ -77,25 +73,22 @@ def main() -> int:
     kept, rule = changed(arguments, kvm=accelerator == "kvm")
     if rule is None:
         os.execv(qemu, [qemu, *kept])
-    # A path of QEMU's socket may have 107 bytes; a build's own directory may be deeper.
-    scratch = tempfile.mkdtemp(prefix="osvd-")
-    try:
-        monitor = os.path.join(scratch, "m")  # noqa: PTH118 (pathlib's import is half of what this program takes)
-        extra = ["-chardev", f"socket,id=osvd,path={monitor},server=on,wait=off", "-mon", "chardev=osvd,mode=readline"]
-        machine = subprocess.Popen([qemu, *kept, *extra], stdout=subprocess.PIPE)
-        assert machine.stdout is not None
-        seen = b""
-        for piece in pieces(machine.stdout.fileno()):
-            os.write(1, piece)
-            if rule is not None:
-                seen = seen[-len(READY) :] + piece
-                if READY in seen:
-                    open_port(monitor, f"hostfwd_add {network(kept)} {rule}")
-                    rule = None
-        status = machine.wait()
-        return status if status >= 0 else 128 - status
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    # A socket without a name: a path may have 107 bytes, and would be left behind when this is killed.
+    monitor, theirs = socket.socketpair()
+    extra = ["-chardev", f"socket,id=osvd,fd={theirs.fileno()}", "-mon", "chardev=osvd,mode=readline"]
+    machine = subprocess.Popen([qemu, *kept, *extra], stdout=subprocess.PIPE, pass_fds=[theirs.fileno()])
+    theirs.close()
+    assert machine.stdout is not None
+    seen = b""
+    for piece in pieces(machine.stdout.fileno()):
+        os.write(1, piece)
+        if rule is not None:
+            seen = seen[-len(READY) :] + piece
+            if READY in seen:
+                open_port(monitor, f"hostfwd_add {network(kept)} {rule}")
+                rule = None
+    status = machine.wait()
+    return status if status >= 0 else 128 - status
 
 
 if __name__ == "__main__":

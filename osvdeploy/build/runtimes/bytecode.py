@@ -19,6 +19,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from osvdeploy.build.cache import BuildCache
 from osvdeploy.build.files import replace_file
 from osvdeploy.build.processes import run_tool
 from osvdeploy.build.statcache import StatCache
@@ -119,7 +120,7 @@ def compile_sources(
         ]
         made = _made(store)
         if missing := [each for each in wanted if each[2].name not in made]:
-            _compile(ctx, store, interpreter, missing)
+            _compile(ctx, BuildCache(cache), interpreter, missing)
         return tuple(
             (_cached_name(guest, tag), HostFile(os.fsencode(out), stamp_of(status)))
             for guest, _, out in wanted
@@ -132,19 +133,18 @@ def compile_sources(
         ) from None
 
 
-def _compile(ctx: Context, store: Path, interpreter: HostFile, missing: Sequence[tuple[bytes, HostFile, Path]]) -> None:
-    from tempfile import TemporaryDirectory
-
+def _compile(
+    ctx: Context, cache: BuildCache, interpreter: HostFile, missing: Sequence[tuple[bytes, HostFile, Path]]
+) -> None:
     ctx.report(Progress("bytecode", 0, len(missing), "files"))
-    with TemporaryDirectory(prefix=".compile-", dir=store) as scratch:
-        jobs = [
-            (os.fsdecode(source.path), guest.decode(), str(Path(scratch, out.name))) for guest, source, out in missing
-        ]
+    with cache.workspace(ctx) as work:
+        jobs = [(os.fsdecode(source.path), guest.decode(), str(work.path / out.name)) for guest, source, out in missing]
         ended = run_tool(
             ctx,
             [*interpreter_words(interpreter), b"-c", _COMPILE.encode()],
-            cwd=Path(scratch),
+            cwd=work.path,
             env=_ENVIRONMENT,
+            held=(work.lock,),
             given=json.dumps(jobs).encode(),
         )
         if ended.status != 0:
@@ -160,7 +160,7 @@ def _compile(ctx: Context, store: Path, interpreter: HostFile, missing: Sequence
                 )
             try:
                 # Never in the place of one that is there: another build may have noted its stamp.
-                os.link(Path(scratch, out.name), out)
+                os.link(work.path / out.name, out)
             except FileExistsError:
                 pass
     ctx.report(Progress("bytecode", len(missing), len(missing), "files"))

@@ -19,11 +19,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from osvdeploy.build.cache import BuildCache, Workspace, cache_directory
 from osvdeploy.build.processes import Ended, run_tool
 from osvdeploy.build.runtimes import Workshop
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest, digest_of
-from osvdeploy.errors import BuildError, ProgramInvalid
+from osvdeploy.errors import BuildError, ProgramInvalid, ToolMissing
 from osvdeploy.events import Note
 from osvdeploy.osv.filetree import HostFile, show
 
@@ -50,13 +51,12 @@ def installed(
 ) -> Installed:
     """The packages of a requirements file, installed now or before. ``runs``: whether the interpreter may be run.
 
-    Raises ProgramInvalid for a file that is not there, BuildError with pip's own words where it fails.
+    Raises ProgramInvalid for a file that is not there, ToolMissing where nothing here can install it, BuildError with
+    pip's own words where it fails.
     """
     path = workshop.base / requirements
     asked = asked_digest(path)
     key = digest_of({"version": INSTALL_VERSION, "asked": asked, "python": version, "runs": runs})
-    from osvdeploy.build.cache import BuildCache, cache_directory
-
     root = cache_directory() if workshop.cache is None else workshop.cache
     entry = root / "packages" / key[:32]
     if entry.is_dir() and not workshop.refresh:
@@ -67,14 +67,12 @@ def installed(
         )
         return Installed(asked, None)
     ctx.report(Note(f"{requirements}: installing for Python {version}"))
-    with BuildCache(root).workspace(ctx) as directory:
-        target = directory / "packages"
-        target.mkdir()
-        _install(ctx, path, target, interpreter, runs, version)
+    with BuildCache(root).workspace(ctx) as work:
+        target = _install(ctx, path, work, interpreter, runs, version)
         try:
             entry.parent.mkdir(parents=True, exist_ok=True)
             if workshop.refresh and entry.exists():
-                entry.rename(directory / "before")
+                entry.rename(work.path / "before")
             target.rename(entry)
         except OSError as error:
             if error.errno in (errno.ENOTEMPTY, errno.EEXIST) and entry.is_dir():
@@ -115,13 +113,18 @@ def _read(path: Path) -> bytes:
         ) from None
 
 
-def _install(ctx: Context, path: Path, target: Path, interpreter: HostFile, runs: bool, version: str) -> None:
+def _install(ctx: Context, path: Path, work: Workspace, interpreter: HostFile, runs: bool, version: str) -> Path:
+    target, temporary = work.path / "packages", work.path / "tmp"
+    target.mkdir()
+    temporary.mkdir()
     # pip's own settings (indexes, proxies, certificates) come from its environment and files, and are the user's.
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     for name in ("PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV", "PIP_TARGET", "PIP_REQUIRE_VIRTUALENV"):
         environment.pop(name, None)
+    # What a tool that is killed leaves there is swept with the workspace.
+    environment["TMPDIR"] = str(temporary)
     python = os.fsdecode(interpreter.path)
-    if runs and _has_pip(ctx, python, environment, target):
+    if runs and _has_pip(ctx, python, environment, work):
         words = [python, "-m", "pip", "install", "--quiet", "--no-input", "--no-compile", "--only-binary=:all:"]
         words += ["--no-warn-script-location", "--target", str(target), "-r", path.name]
     elif (uv := shutil.which("uv")) is not None:
@@ -131,33 +134,34 @@ def _install(ctx: Context, path: Path, target: Path, interpreter: HostFile, runs
         if b"--hash" in _read(path):
             words.append("--require-hashes")
     elif runs:
-        raise BuildError(
+        raise ToolMissing(
             f"{python}: has no pip, and uv is not on PATH; nothing here can install {path.name}",
             hint="install pip for it (Debian: apt-get install python3-pip), or uv; or give `venv` instead",
         )
     else:
-        raise BuildError(
+        raise ToolMissing(
             f"{path.name}: the interpreter is in another root, which nothing is run of, and uv is not on PATH",
             hint="install uv, which installs for another machine; or give `venv` instead",
         )
-    ended = _run(ctx, words, path.parent, environment)
+    ended = _run(ctx, words, path.parent, environment, work)
     if ended.status != 0:
         said = ended.last()
         hint = said
         if "No matching distribution" in said or "no wheels" in said.lower() or "no-build" in said:
             hint += "\nosvdeploy takes wheels alone: build one of what has none (pip wheel) and name it by its path"
         raise BuildError(f"{path}: {Path(words[0]).name} could not install it (exit status {ended.status})", hint=hint)
+    return target
 
 
-def _has_pip(ctx: Context, python: str, environment: dict[str, str], cwd: Path) -> bool:
+def _has_pip(ctx: Context, python: str, environment: dict[str, str], work: Workspace) -> bool:
     try:
-        return _run(ctx, [python, "-m", "pip", "--version"], cwd, environment).status == 0
+        return _run(ctx, [python, "-m", "pip", "--version"], work.path, environment, work).status == 0
     except BuildError:
         return False
 
 
-def _run(ctx: Context, words: list[str], cwd: Path, environment: dict[str, str]) -> Ended:
+def _run(ctx: Context, words: list[str], cwd: Path, environment: dict[str, str], work: Workspace) -> Ended:
     try:
-        return run_tool(ctx, list(words), cwd=cwd, env=environment)
+        return run_tool(ctx, list(words), cwd=cwd, env=environment, held=(work.lock,))
     except OSError as error:
         raise BuildError(f"{show(os.fsencode(words[0]))}: cannot be run: {error.strerror}") from None

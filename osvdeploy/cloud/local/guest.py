@@ -18,7 +18,7 @@ from enum import Enum
 from osvdeploy.context import Context
 from osvdeploy.osv.console import BootLog, Fault, Finding, Reached, Stage, StageWatch, read_boot_log
 from osvdeploy.qemu.machine import Accelerator, Forward, GdbStub, Machine, MachineSpec, Power
-from osvdeploy.sizes import KIB
+from osvdeploy.sizes import KIB, format_duration
 
 CONSOLE_KEPT = 64 * KIB
 """Bytes of the console's end that a result holds."""
@@ -142,7 +142,7 @@ def run_guest(
     """Run a machine until it is off, ``timeout`` seconds are over or the context is cancelled; nothing is left of it.
 
     ``show`` gets the console as it comes, ``started`` the machine when it stands. What is typed at the descriptor
-    ``keyboard`` goes to the guest. Raises UsageError and MachineError as Machine.start does, MachineError where QEMU
+    ``keyboard`` goes to the guest. Raises what Machine.start does, MachineError where QEMU
     was lost, and what ``show`` raises.
     """
     watch, text, stages = StageWatch(), _Kept(), list[StageTime]()
@@ -191,7 +191,10 @@ def judge(log: BootLog, power: Power, *, stopped: Ending | None = None, seconds:
     """How a guest ended. ``stopped`` says why we ended it, None where it ended itself or stood still."""
     fault = log.fault
     if stopped is Ending.INTERRUPTED:
-        return Verdict(stopped, stopped.code, None, "interrupted")
+        return Verdict(
+            *(stopped, stopped.code, None),
+            f"the guest was ended by the interrupt, after {format_duration(seconds)}: {_STALLED[log.reached][0]}",
+        )
     if fault is not None:
         return _of_fault(fault)
     if stopped is Ending.TIME_OVER:

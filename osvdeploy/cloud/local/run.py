@@ -12,10 +12,10 @@ from osvdeploy.context import Context
 from osvdeploy.digests import Digest
 from osvdeploy.errors import DiskInvalid, KernelInvalid, UsageError
 from osvdeploy.events import Note
-from osvdeploy.osv.cmdline import with_options
+from osvdeploy.osv.cmdline import options_of, with_options
 from osvdeploy.osv.disk import SECTOR, line_of, with_line
-from osvdeploy.osv.kernel import CHUNK_SIZE, KERNEL_OFFSET, chunk_count
-from osvdeploy.osv.kernel_image import MAX_SIZE, kernel_elf
+from osvdeploy.osv.kernel import CHUNK_SIZE, KERNEL_OFFSET, MAX_SIZE, chunk_count
+from osvdeploy.osv.kernel_image import kernel_elf
 from osvdeploy.osv.source import ImageFile, open_image
 from osvdeploy.qemu.machine import DirectKernel, DiskBus, Forward, GdbStub, Machine, MachineSpec
 from osvdeploy.qemu.overlay import CLUSTER, DiskFile, DiskFormat
@@ -76,10 +76,12 @@ def run_image(
     options: RunOptions,
     *,
     show: Callable[[bytes], object],
+    before: Callable[[ImageFile, bytes], object] = lambda file, line: None,
     digest: Digest | None = None,
     keyboard: int | None = None,
 ) -> RunResult:
-    """Run the image in a file until it ends. The file is not changed.
+    """Run the image in a file until it ends. The file is not changed. ``before`` is shown the open image and the line
+    that it will boot with, and may raise.
 
     Raises UsageError, DiskInvalid, CommandLineInvalid, KernelInvalid before anything runs; else as run_guest does.
     """
@@ -89,6 +91,7 @@ def run_image(
         head = file.source.pread(0, CLUSTER)
         line = line_of(head)
         wanted = _with_boot_words(line, options.boot)
+        before(file, wanted)
         kernel = DirectKernel(_kernel_of(file), os.fsdecode(wanted)) if options.kernel_direct else None
     spec = MachineSpec(
         disk=disk,
@@ -142,8 +145,7 @@ def _with_boot_words(line: bytes, words: tuple[str, ...]) -> bytes:
     if not words:
         return line
     table = worded_options(words)
-    standing = {token[2:].partition(b"=")[0].decode(errors="replace"): True for token in line.split(b" ")}
-    _refuse_wrong_options(table, standing)
+    _refuse_wrong_options(table, {name: True for name, _ in options_of(line)})
     options: dict[str, list[str | None]] = {name: [] for name in table}
     for name, value in boot_options(table):
         options[name].append(value)

@@ -30,8 +30,9 @@ TABLES_LIMIT = 256 << 20
 """Bytes of all tables. OSv reads them into one physically contiguous allocation: far less than this already fails, and
 a reader that is handed a torn superblock must not believe it."""
 
-INODE_LIMIT = (1 << 31) - 1
-"""OSv keeps inode numbers in an int (rofs_lookup)."""
+NODES_LIMIT = 1 << 21
+"""Files, directories and links of an image. A tree is kept in memory whole, by who writes and by who reads it, and
+nobody is known to have put more than a few ten thousand into one. OSv itself keeps inode numbers in an int."""
 
 
 class Mode(IntEnum):

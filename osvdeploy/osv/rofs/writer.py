@@ -25,8 +25,8 @@ from osvdeploy.osv.rofs.format import (
     BLOCK_SIZE,
     ENTRY_HEAD,
     INODE,
-    INODE_LIMIT,
     LINK_HEAD,
+    NODES_LIMIT,
     TABLES_LIMIT,
     Mode,
     Superblock,
@@ -162,10 +162,10 @@ def lay_out(tree: FileTree, prints: Sequence[Fingerprint] | None = None) -> Rofs
     """
     parts = _parts(tree, fingerprints([file for _, file in tree.files()]) if prints is None else prints)
     superblock = parts.superblock
-    if superblock.tables_blocks * BLOCK_SIZE > TABLES_LIMIT or superblock.inodes > INODE_LIMIT:
+    if superblock.tables_blocks * BLOCK_SIZE > TABLES_LIMIT or superblock.inodes > NODES_LIMIT:
         raise FileTreeInvalid(
-            f"{superblock.inodes} files and directories take {superblock.tables_blocks * BLOCK_SIZE} bytes of ROFS "
-            f"tables; at most {TABLES_LIMIT}",
+            f"{superblock.inodes} files, directories and links take {superblock.tables_blocks * BLOCK_SIZE} bytes of "
+            f"ROFS tables; at most {NODES_LIMIT} and {TABLES_LIMIT} bytes",
             hint="pack them into fewer files, or leave some out with `exclude`",
         )
     starts, at = [], superblock.tables_block + superblock.tables_blocks
