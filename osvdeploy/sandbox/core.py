@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from enum import StrEnum
 from http import HTTPStatus
 from pathlib import Path
@@ -240,9 +241,11 @@ class Sandbox:
     def handle(self, request: ApiRequest, now: datetime) -> ApiResponse | Lost:
         """Answer one request as of ``now``; what is due until then happens first."""
         answer = self._handle(request, now)
-        if isinstance(answer, ApiResponse) and (request.method == "HEAD" or answer.status == HTTPStatus.NOT_MODIFIED):
-            return replace(answer, body=b"")
-        return answer
+        if not isinstance(answer, ApiResponse):
+            return answer
+        bare = request.method == "HEAD" or answer.status == HTTPStatus.NOT_MODIFIED
+        headers = {**answer.headers, "date": format_datetime(now, usegmt=True)}
+        return replace(answer, headers=headers, body=b"" if bare else answer.body)
 
     def _handle(self, request: ApiRequest, now: datetime) -> ApiResponse | Lost:
         refused: ApiError | None = None

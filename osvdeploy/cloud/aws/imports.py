@@ -13,8 +13,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from osvdeploy.cloud.aws.bucket import region_of
 from osvdeploy.cloud.aws.errors import PERMISSION
-from osvdeploy.cloud.aws.objects import region_of
 from osvdeploy.cloud.aws.session import Aws
 from osvdeploy.cloud.aws.snapshots import NOT_YET, disk_of, tag_dict, tag_list
 from osvdeploy.cloud.interfaces import ImportRequest, UploadedDisk

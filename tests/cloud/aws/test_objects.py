@@ -10,7 +10,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from osvdeploy.cloud.aws import objects
-from osvdeploy.cloud.aws.objects import LABEL_PART, S3Store, part_size
+from osvdeploy.cloud.aws.multipart import LABEL_PART, part_size
+from osvdeploy.cloud.aws.objects import S3Store
 from osvdeploy.context import Context
 from osvdeploy.errors import CredentialsMissing, Interrupted, NotSimulated, Refused, UsageError
 from osvdeploy.sandbox.core import Moment
@@ -187,6 +188,16 @@ def test_a_refusal_takes_the_upload_away(world: World) -> None:
         world.store.put_file(world.ctx, "a", Made("a", LARGE))
     assert "allow s3:PutObject on arn:aws:s3:::acme/releases/*" in str(raised.value.hint)
     assert world.store.unfinished(world.ctx, "") == []
+
+
+@pytest.mark.parametrize("size", [100, LARGE])
+def test_an_object_is_as_old_as_s3_says(world: World, size: int) -> None:
+    """By S3's clock, not by this machine's: gc goes by it."""
+    world.store.find(world.ctx, "a")
+    world.ctx.sleep(3600)
+    made = world.store.put_file(Context(), "a", Made("a", size))
+    assert made.created == world.ctx.now().replace(microsecond=0)
+    assert made == world.store.find(world.ctx, "a")
 
 
 def test_a_small_file_takes_one_put(world: World) -> None:
