@@ -96,7 +96,9 @@ def findings(ctx: Context, loaded: LoadedSpec, looked: Looked, places: Sequence[
     deployments name, as far as names tell."""
     return [
         *place_findings(loaded, looked, named_places(loaded) if places is None else places),
-        *program_findings(ctx, looked.inputs, looked.kernel, looked.facts, looked.tree, looked.boot),
+        *program_findings(
+            ctx, looked.inputs, looked.kernel, looked.facts, looked.tree, looked.boot, arch=loaded.spec.image.arch
+        ),
         *link_findings(looked),
         *lint_findings(ctx, loaded, looked),
     ]
@@ -179,8 +181,11 @@ def program_findings(
     facts: KernelFacts | None,
     tree: FileTree,
     boot: BootCommand,
+    *,
+    arch: str,
 ) -> list[Finding]:
-    """What is to be said of the programs and libraries of a tree on its kernel."""
+    """What is to be said of the programs and libraries of a tree on its kernel; one that is yet to be built is for
+    ``arch``."""
     from dataclasses import replace
 
     from osvdeploy.build.cache import BuildCache
@@ -199,7 +204,7 @@ def program_findings(
     modules = inputs.tree is not None and inputs.tree.modules
     findings = [
         *check_starts(starts, [] if modules else starts.missing(tree, boot)),
-        *check_programs(facts, starts.starts, ImageFiles(tree, found.elves, found.damaged)),
+        *check_programs(facts, starts.starts, ImageFiles(tree, found.elves, found.damaged), arch=arch),
     ]
     if kernel is not None and kernel.payload is Payload.UNKNOWN:
         # The rules are about OSv; what else a loader.img may carry is free to do otherwise.

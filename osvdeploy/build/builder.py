@@ -84,12 +84,13 @@ def upgrade_lock(ctx: Context, inputs: ImageInputs, cache: BuildCache) -> Kernel
 
 def _compose(ctx: Context, wanted: BuildPlan, cache: BuildCache) -> RawImage:
     rofs = lay_out(wanted.tree, wanted.prints)
-    needed = wanted.kernel.size + rofs.size
-    layout = lay_out_disk(wanted.kernel, rofs.size, size=wanted.size)
+    tight = rofs.size  # once: it looks at every file
+    needed = wanted.kernel.size + tight
+    layout = lay_out_disk(wanted.kernel, tight, size=wanted.size)
 
     def written(count: int) -> None:
         ctx.check()
-        ctx.report(Progress("image", count, rofs.size, "bytes"))
+        ctx.report(Progress("image", count, tight, "bytes"))
 
     try:
         with cache.workspace(ctx) as work:

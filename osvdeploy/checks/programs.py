@@ -63,13 +63,17 @@ _NEVER_EXPORTED: Final = frozenset({
 _DLOPEN: Final = frozenset({b"dlopen", b"dlmopen", b"__libc_dlopen_mode"})
 
 
-def check_programs(kernel: KernelFacts | None, starts: Sequence[Start], files: ImageFiles) -> list[Finding]:
+def check_programs(
+    kernel: KernelFacts | None, starts: Sequence[Start], files: ImageFiles, *, arch: str | None = None
+) -> list[Finding]:
     """Everything that keeps, or may keep, the programs that are started from running. One that is not in the image
-    gives no finding here: only its build knows whether that is meant (:func:`check_starts`)."""
+    gives no finding here: only its build knows whether that is meant (:func:`check_starts`). ``arch``: that of a kernel
+    which is yet to be built, where it is known."""
+    arch = arch if kernel is None else kernel.arch
     found: list[Finding] = []
     loaded, by_linux, unknown, refused = Loaded(), False, not starts, False
     for start in starts:
-        check = _Check(kernel, files, Loader(kernel, files))
+        check = _Check(kernel, arch, files, Loader(kernel, files))
         program, ended = check.program(start, found)
         if ended:
             refused = True
@@ -81,7 +85,7 @@ def check_programs(kernel: KernelFacts | None, starts: Sequence[Start], files: I
             loaded.add(brought)
         by_linux = by_linux or check.loader.linux
     if loaded.names or unknown or not refused:
-        found += _Check(kernel, files, Loader(kernel, files, by_linux)).later(loaded, unknown=unknown)
+        found += _Check(kernel, arch, files, Loader(kernel, files, by_linux)).later(loaded, unknown=unknown)
     return list(dict.fromkeys(found))
 
 
@@ -123,6 +127,7 @@ class _Check:
     """The rules over one program, or over what any of several may load later."""
 
     kernel: KernelFacts | None
+    arch: str | None
     files: ImageFiles
     loader: Loader
 
@@ -190,11 +195,11 @@ class _Check:
     def _faults(self, elf: Elf) -> Iterator[Fault]:
         """What is wrong with one file, whoever loads it."""
         kernel = self.kernel
-        machine = _MACHINES.get(kernel.arch) if kernel is not None else None
+        machine = None if self.arch is None else _MACHINES.get(self.arch)
         if elf.bits != 64 or not elf.little_endian or (machine is not None and elf.machine != machine):
             yield Fault(
                 "wrong-machine",
-                f"is for {_machine(elf)}, and the kernel is for {kernel.arch if kernel else '64-bit processors'}",
+                f"is for {_machine(elf)}, and the kernel is for {self.arch or '64-bit processors'}",
                 "OSv ends with `machine type differs from the kernel` or `bad elf class`",
                 "build it, or fetch the package, for the kernel's processor",
                 "core/elf.cc load_elf_header",

@@ -41,6 +41,7 @@ from osvdeploy.osv import workers
 from osvdeploy.osv.cmdline import BootCommand
 from osvdeploy.osv.disk import read_disk
 from osvdeploy.osv.image import image_digest
+from osvdeploy.osv.rofs import RofsLayout
 from tests.build.projects import Project, make_project
 from tests.osv.images import write_loader
 
@@ -171,6 +172,26 @@ def test_a_build_by_workers_is_the_build_by_one_process(tmp_path: Path, monkeypa
         assert len(started) == 4 * (len(cores) - 1)
     assert disks[0] == disks[1]
     assert remembered[0] == remembered[1] and len(remembered[0]) > 40
+
+
+def test_progress_is_told_without_a_look_at_every_file(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How large the image gets is found once, not each time that something is written: that took minutes."""
+    looked: list[int] = []
+    size = vars(RofsLayout)["size"].fget
+
+    def counted(layout: RofsLayout) -> int:
+        looked.append(len(told()))
+        return int(size(layout))
+
+    def told() -> list[Progress]:
+        return [event for event in project.events if isinstance(event, Progress)]
+
+    monkeypatch.setattr(RofsLayout, "size", property(counted))
+    monkeypatch.setattr(workers, "BATCH", 64 << 10)
+    for number in range(20):
+        project.write(f"web/{number}.bin", os.urandom(60_000))
+    project.build()
+    assert len(told()) > 20 and len(looked) < 10
 
 
 @pytest.mark.slow

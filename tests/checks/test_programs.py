@@ -171,6 +171,43 @@ def test_what_go_linked_itself_is_refused_where_it_does_not_start(
     assert all("go build" in finding.cure for finding in found if finding.rule != "static-executable")
 
 
+ARM = KernelFacts(
+    KernelFormat.ARM_IMAGE, "aarch64", 6_000_000, version="v0.57.0-398-g0e34e4dc",
+    symbols=KERNEL.symbols, supplied=frozenset({"libc.so.6", "ld-linux-aarch64.so.1"}), static_executables=True,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("program", "told_of"),
+    [
+        (replace(PROGRAM, machine=183, needed=[b"libc.so.6", b"ld-linux-aarch64.so.1"]), []),
+        (Made(type=2, base=0x400000, dynamic=False, machine=183), []),
+        (replace(PROGRAM, machine=183, tls=(5000, 64)), []),
+        (PROGRAM, ["wrong-machine"]),
+        (replace(PROGRAM, bits=32, machine=40), ["wrong-machine"]),
+        (replace(PROGRAM, machine=183, needed=[b"ld-linux-x86-64.so.2"]), ["library-missing"]),
+    ],
+)
+def test_a_kernel_for_arm_is_judged_by_what_is_known_of_it(program: Made, told_of: list[str]) -> None:
+    """Its own machine's programs, its own linker's name; what only x86's kernels tell refuses nothing."""
+    assert [finding.rule for finding in check({"/app": program}, kernel=ARM)] == told_of
+
+
+def test_what_go_made_for_arm_is_not_judged_by_x86s_code() -> None:
+    """The same bytes by another e_machine."""
+    content = make_go(GoProgram(machine=183))
+    elf = read_elf(lambda at, size: content[at : at + size], len(content), "/app")
+    files = ImageFiles(image({"/app": content}).tree, {b"/app": elf})
+    assert check_programs(replace(ARM, faults_through_thread_pointer=True), [APP], files) == []
+
+
+def test_the_machine_of_a_kernel_that_is_yet_to_be_built_is_known() -> None:
+    """A source tree's kernel is for the processor that the spec names; nothing else is known of it."""
+    files = image({"/app": replace(PROGRAM, machine=183)})
+    assert told(check_programs(None, [APP], files, arch="x86_64")) == [("error", "wrong-machine", "/app")]
+    assert check_programs(None, [APP], files) == []
+
+
 def test_a_script_is_no_program() -> None:
     """OSv knows no "#!": the cure is the interpreter in the command line."""
     (finding,) = check({"/app": b"#!/python3\n"})
