@@ -134,13 +134,14 @@ def place_findings(loaded: LoadedSpec, looked: Looked, places: Sequence[Place]) 
 
 
 def link_findings(looked: Looked) -> list[Finding]:
-    """Links of the image that OSv does not follow; nothing where the payload is no OSv."""
-    from osvdeploy.checks.links import check_links
+    """Links of the image that OSv does not follow, and names that it does not find; nothing where the payload is no
+    OSv."""
+    from osvdeploy.checks.links import check_dot_names, check_links
     from osvdeploy.osv.kernel import Payload
 
     if looked.kernel is not None and looked.kernel.payload is Payload.UNKNOWN:
         return []
-    return check_links(looked.tree)
+    return [*check_links(looked.tree), *check_dot_names(looked.tree, looked.boot)]
 
 
 def lint_findings(ctx: Context, loaded: LoadedSpec, looked: Looked) -> list[Finding]:

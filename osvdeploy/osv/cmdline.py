@@ -276,7 +276,7 @@ def read_commands(line: str) -> Iterator[Command]:
                 white.append(word)
         if not words:
             if at < len(line):
-                raise CommandLineInvalid(f"command line: no program stands before the {line[at]!r} of {line[at:]!r}")
+                raise CommandLineInvalid(f"command line: no program stands before {line[at : at + 20]!r}")
             return
         ending = line[at : at + 2] if line.startswith("&!", at) else line[at : at + 1]
         at += len(ending)
@@ -299,7 +299,7 @@ def _read_word(line: str, start: int) -> tuple[str, int]:
         at += 1
     if quoted:
         if at == len(line):
-            raise CommandLineInvalid(f"command line: the quote at {line[start:]!r} is not closed")
+            raise CommandLineInvalid(f"command line: the quote at {line[start : start + 40]!r} is not closed")
         at += 1
     return "".join(word), at
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from osvdeploy.checks.links import check_dot_names
 from osvdeploy.osv.cmdline import BootCommand
 from osvdeploy.osv.filetree import Directory, FileTree, Symlink, TreeBuilder
 from osvdeploy.osv.links import followed, unfollowed
@@ -101,3 +102,20 @@ def test_a_real_osv_follows_links_as_they_are_modelled(seed: int, tmp_path: Path
         said = console.decode().replace("\r", "").splitlines()
         assert said[-1] == "end"
         assert [line for line in said if line.startswith("/")] == [expected(each, path) for path in paths]
+
+
+@pytest.mark.parametrize(("cwd", "found"), [("/d", False), ("/", True)])
+def test_a_name_with_a_dot_is_not_found_in_another_directory_than_the_root(
+    cwd: str, found: bool, tmp_path: Path
+) -> None:
+    """Unless a dot and a slash stand in front; the rule says so."""
+    program = compiled(OPEN_ALL.replace('"/paths"', '"paths"'), tmp_path)
+    builder = TreeBuilder()
+    builder.add_file(b"/app", os.fsencode(program))
+    for folder in (b"/", b"/d/"):
+        builder.add_content(folder + b"paths", b".env\n./.env\n", origin="test")
+        builder.add_content(folder + b".env", b"found", origin="test")
+    tree, command = builder.tree(), BootCommand((*POWER_OFF, ("cwd", cwd)), (), ("/app",))
+    said = console_of(tree, command, tmp_path).decode().replace("\r", "").splitlines()
+    assert said[-3:] == [f".env = {'found' if found else 'nothing'}", "./.env = found", "end"]
+    assert [each.rule for each in check_dot_names(tree, command)] == ([] if found else ["dot-name"])

@@ -257,7 +257,8 @@ class _Writing:
         self.going_on()
 
     def going_on(self) -> None:
-        self._written(self._count)
+        if self._count:
+            self._written(self._count)
 
     def _write(self, offset: int, view: memoryview) -> None:
         pwrite_all(self._fd, view, self._start + offset)
