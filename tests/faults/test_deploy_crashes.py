@@ -471,6 +471,8 @@ def _arn(account: Account, slot: str) -> str:
     return arn
 
 
+# Hundreds of deploys each: a machine that does much else at once takes over five minutes for the longest.
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 def test_dying_at_any_call_converges(
     scenario: Scenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property: Callable[[str, object], None]
