@@ -271,6 +271,7 @@ def environment(running: Running, now: Mapping[str, str] = os.environ) -> Enviro
         "AWS_DEFAULT_REGION": REGION,
         "AWS_EC2_METADATA_DISABLED": "true",
         "STORAGE_EMULATOR_HOST": running.url,
+        "OSVDEPLOY_GCP_COMPUTE_ENDPOINT": running.url,
         "GOOGLE_CLOUD_PROJECT": PROJECT,
         "NO_PROXY": no_proxy,
         "no_proxy": no_proxy,

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from osvdeploy.sandbox import dataplane, faults, wire, wires
 from osvdeploy.sandbox.errors import ApiError, NotSimulated
 from osvdeploy.sandbox.faults import Faults, Lost
-from osvdeploy.sandbox.google import storage
+from osvdeploy.sandbox.google import compute, storage
 from osvdeploy.sandbox.runners import GuestAnswer, GuestRequest, NoAnswer, Runner
 from osvdeploy.sandbox.services import autoscaling, ebs, ec2, elbv2, iam, s3, sts
 from osvdeploy.sandbox.services.scope import Doc, EventHandler, Operation, Scope
@@ -40,6 +40,7 @@ _GLOBAL = ""
 
 _MODULES: Mapping[str, Any] = {
     "autoscaling": autoscaling,
+    "compute": compute,
     "ebs": ebs,
     "ec2": ec2,
     "elbv2": elbv2,
@@ -75,6 +76,8 @@ _NO_HOLDINGS = (
     "import-snapshot-task",
     "s3.part/",
     "block/",
+    "compute.operation",
+    "compute.request",
     "count",
     "seed",
     "storage.upload",
@@ -173,8 +176,8 @@ class _Served:
 
 
 class Sandbox:
-    """An AWS account in every region, and Google's Cloud Storage. Safe to use from several threads; calls are carried
-    out one after another.
+    """An AWS account in every region, and Google's Cloud Storage and images. Safe to use from several threads; calls
+    are carried out one after another.
 
     ``path`` is the store's directory, None for one in memory. ``speed`` divides every simulated delay. ``access_key``
     pins the only one that AWS accepts. ``lag`` is for how many seconds (divided as any delay) reads do not see what

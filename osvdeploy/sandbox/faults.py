@@ -121,6 +121,8 @@ def refusal(kind: FaultKind, call: Call) -> ApiError | None:
             return ApiError("SlowDown", "Please reduce your request rate.", 503)
         case FaultKind.THROTTLED, "storage":
             return ApiError("rateLimitExceeded", "The rate limit was exceeded, please reduce your request rate.", 429)
+        case FaultKind.THROTTLED, "compute":
+            return ApiError("rateLimitExceeded", "Rate Limit Exceeded", 403)
         case FaultKind.THROTTLED, _:
             return ApiError("Throttling", "Rate exceeded")
         case FaultKind.DENIED, "ec2":
@@ -131,13 +133,15 @@ def refusal(kind: FaultKind, call: Call) -> ApiError | None:
             return ApiError("AccessDenied", "Access Denied", 403)
         case FaultKind.DENIED, "storage":
             return ApiError("forbidden", f"The caller does not have access to {call.operation}.", 403)
+        case FaultKind.DENIED, "compute":
+            return ApiError("forbidden", f"Required 'compute.{call.operation}' permission", 403)
         case FaultKind.DENIED, service:
             return ApiError("AccessDenied", f"User is not authorized to perform: {service}:{call.operation}", 403)
         case FaultKind.BROKEN, "ec2" | "s3":
             return ApiError("InternalError", "An internal error has occurred", 500)
         case FaultKind.BROKEN, "ebs":
             return ApiError("InternalServerException", "An internal error has occurred", 500)
-        case FaultKind.BROKEN, "storage":
+        case FaultKind.BROKEN, "compute" | "storage":
             return ApiError("backendError", "We encountered an internal error. Please try again.", 503)
         case FaultKind.BROKEN, _:
             return ApiError("InternalFailure", "An internal error has occurred", 500)

@@ -15,6 +15,7 @@ import requests
 
 from osvdeploy.context import VirtualClock
 from osvdeploy.sandbox.core import Sandbox
+from osvdeploy.sandbox.google.compute.archive import BLOCK
 from osvdeploy.sandbox.google.inprocess import connect
 from osvdeploy.sandbox.runners.inline import InlineRunner
 
@@ -79,6 +80,10 @@ class Project:
         document = {"sourceObjects": sources, "destination": destination}
         return self.ask("POST", f"{self.url(name)}/compose{query}", document)
 
+    def image(self, key: str) -> bytes:
+        """The disk of an image, told by project and name, up to its last block that is not all zeros."""
+        return b"".join(disk_of(self.sandbox, key))
+
     def begin(self, name: str, query: str = "", body: Any = None, **headers: str) -> str:
         """Begin a resumable upload; its address."""
         answer = self.ask("POST", f"{UPLOADS}?uploadType=resumable&name={quote(name)}{query}", body, **headers)
@@ -90,6 +95,14 @@ class Project:
         if said is not None:
             named["content-range"] = said
         return self.session.put(address, data=content, headers=named)
+
+
+def disk_of(sandbox: Sandbox, key: str) -> list[bytes]:
+    """The blocks of an image's disk, up to the last one that is not all zeros."""
+    document = sandbox.store.begin().get("", "compute.image", key)
+    assert document is not None
+    blocks = {int(index): sandbox.store.blobs.get(blob) for index, blob in document["blocks"].items()}
+    return [blocks.get(index, bytes(BLOCK)) for index in range(max(blocks, default=-1) + 1)]
 
 
 def refused(answer: Answer, status: int, reason: str, message: str = "") -> None:
