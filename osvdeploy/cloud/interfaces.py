@@ -13,7 +13,7 @@ security group id or a network tag.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -182,7 +182,8 @@ class DiskImports(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CloudImage:
-    """Something machines can be started from (an AMI, a GCE image)."""
+    """Something machines can be started from (an AMI, a GCE image). ``disk`` is None where it is a copy and stands on
+    none."""
 
     id: str
     name: str
@@ -194,7 +195,10 @@ class CloudImage:
 
 @dataclass(frozen=True, slots=True)
 class ImageRequest:
-    """An image to register. ``architecture`` is "x86_64"; OSv boots by BIOS, so every image is registered for that."""
+    """An image to register. ``architecture`` is "x86_64"; OSv boots by BIOS, so every image is registered for that.
+
+    Where images are made of archives, ``disk`` is the archive: its id is the object's location.
+    """
 
     name: str
     digest: Digest
@@ -219,6 +223,25 @@ class ImageRegistry(Protocol):
 
     def owned(self, ctx: Context, tags: Tags) -> list[CloudImage]:
         """All of ours that carry these tags."""
+
+
+class ImageFamilies(Protocol):
+    """Names that lead to the newest image which may be used."""
+
+    def current(self, ctx: Context, family: str) -> CloudImage | None:
+        """What a family leads to; None where none of its images may be used, or it has none."""
+
+    def offer(self, ctx: Context, image: CloudImage, family: str) -> None:
+        """Put an image that is ready into a family; the newest image of all leads. Twice is once."""
+
+    def withdraw(
+        self, ctx: Context, image: CloudImage, replacement: CloudImage | None = None, *, obsolete: bool = False
+    ) -> None:
+        """Let no family lead to an image any more. Machines may still be started from it by its name, unless it is
+        ``obsolete``; ``replacement`` is what they are told of. Raises :class:`NotFound`."""
+
+    def restore(self, ctx: Context, image: CloudImage) -> None:
+        """Take a withdrawal back. Raises :class:`NotFound`."""
 
 
 # ------------------------------------------------------------------------------------------------- machine types
@@ -580,6 +603,17 @@ class ObjectStore(Protocol):
         """Take away what an upload left. Whole objects stay, and an upload under way fails or begins again."""
 
 
+class JoiningStore(ObjectStore, Protocol):
+    """An object store that makes objects of others, without their bytes passing through here."""
+
+    def join(self, ctx: Context, key: str, parts: Sequence[str], digest: Digest) -> StoredObject:
+        """Create an object of the bytes of others, in this order, whole or not at all; they stay.
+
+        The key exists already: with this digest it is returned, with another
+        :class:`~osvdeploy.errors.ObjectTaken` is raised. Raises :class:`NotFound` without one of the parts.
+        """
+
+
 # ------------------------------------------------------------------------------------------------------ all of it
 
 
@@ -599,3 +633,15 @@ class Cloud:
     machines: MachineTypes
     imports: DiskImports | None = None
     """None where the place makes no disks of objects."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArchivePlace:
+    """A place that makes images of archives in an object store, and no disks. ``account`` is the project."""
+
+    kind: str
+    account: str
+    region: str
+    images: ImageRegistry
+    families: ImageFamilies
+    store: JoiningStore

@@ -126,6 +126,13 @@ class Body:
         self.sum: Sum | None = None
         self.raw_length = sum(each.end - each.start for each in extents) - HEAD_SIZE
 
+    def summed(self) -> Sum:
+        """What ``sum`` is at the end, without deflating anything: of a body that is in a store already."""
+        crc, length = 0, 0
+        for piece in self._pieces():
+            crc, length = _isal().crc32(piece, crc), length + len(piece)
+        return Sum(crc, length)
+
     def __iter__(self) -> Iterator[bytes]:
         total = Sum(0, 0)
         with ThreadPoolExecutor(self._threads, thread_name_prefix="deflate") as pool:

@@ -13,15 +13,16 @@ from osvdeploy.sandbox.runners.inline import InlineRunner
 
 PROJECT = "sandbox"
 STORAGE = "https://storage.googleapis.com"
+COMPUTE = "https://compute.googleapis.com"
 
 
 class GcpSandbox:
     """A new project with a bucket, ``acme``, and sessions that reach it."""
 
-    def __init__(self, clock: Clock | None = None) -> None:
+    def __init__(self, clock: Clock | None = None, speed: float = 1.0) -> None:
         self.clock = clock or VirtualClock()
         self.ctx = Context(clock=self.clock)
-        self.sandbox = Sandbox(runner=InlineRunner())
+        self.sandbox = Sandbox(runner=InlineRunner(), speed=speed)
         url = f"{STORAGE}/storage/v1/b?project={PROJECT}"
         assert self.session().post(url, json={"name": "acme", "location": "EUROPE-WEST1"}).status_code == 200
 
@@ -29,7 +30,16 @@ class GcpSandbox:
         return connect(self.sandbox, self.clock)
 
     def gcp(self) -> Gcp:
-        return Gcp(PROJECT, storage=STORAGE, session=self.session())
+        return Gcp(PROJECT, compute=COMPUTE, storage=STORAGE, session=self.session())
 
     def store(self, address: str = "gs://acme") -> GcsStore:
         return GcsStore(address, self.gcp())
+
+    def put_foreign(self, name: str, archive: bytes) -> None:
+        """An image of that name, ready, as somebody else would make it: without our labels."""
+        self.store().put_if_absent(self.ctx, f"theirs/{name}.tar.gz", archive)
+        source = {"source": f"{STORAGE}/acme/theirs/{name}.tar.gz"}
+        url = f"{COMPUTE}/compute/v1/projects/{PROJECT}/global/images"
+        made = self.session().post(url, json={"name": name, "rawDisk": source})
+        assert made.ok, made.text
+        self.ctx.sleep(60)

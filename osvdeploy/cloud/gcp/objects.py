@@ -38,6 +38,7 @@ from osvdeploy.errors import (
     Interrupted,
     LedgerError,
     NotFound,
+    ObjectTaken,
     OsvDeployError,
     Refused,
     Unavailable,
@@ -204,6 +205,28 @@ class GcsStore:
         except OsvDeployError:
             self._sweep(ctx, under)
             raise
+
+    def join(self, ctx: Context, key: str, parts: Sequence[str], digest: Digest) -> StoredObject:
+        there = self.find(ctx, key)
+        if there is None:
+            upload = _Upload(self, key, "", {})
+            try:
+                upload._compose(ctx, self._name(key), [self._part(ctx, each) for each in parts], {DIGEST: digest})
+            except Stale:
+                pass  # another process was quicker, or put a part anew; which it is, is looked at next
+            there = self.find(ctx, key)
+        if there is None:
+            told = "a part of it was put anew while it was made"
+            raise Unavailable(f"{self._about(key)}: {told}", hint="run the same command again")
+        if there.digest != digest:
+            raise ObjectTaken(self._about(key), held=there.digest, ours=digest)
+        return there
+
+    def _part(self, ctx: Context, key: str) -> _Part:
+        found = self._object(ctx, self._name(key))
+        if found is None:
+            raise NotFound(f"{self._about(key)}: there is no such object")
+        return _Part(found["name"], int(found["size"]), str(found["generation"]))
 
     def unfinished(self, ctx: Context, prefix: str) -> list[UnfinishedObject]:
         found: dict[str, UnfinishedObject] = {}

@@ -19,6 +19,7 @@ from typing import Any
 
 from osvdeploy.cloud import tags as labels
 from osvdeploy.cloud.interfaces import Cloud, ReleaseId, Slot, Tags
+from osvdeploy.cloud.memory.archives import MemoryArchiveImages
 from osvdeploy.cloud.memory.calls import Call, CallLog, Hook, Moment
 from osvdeploy.cloud.memory.console import MemoryConsole
 from osvdeploy.cloud.memory.disks import MemoryImages, MemorySnapshots
@@ -37,6 +38,7 @@ __all__ = [
     "Call",
     "CallLog",
     "Faults",
+    "MemoryArchiveImages",
     "MemoryCloud",
     "MemoryConsole",
     "MemoryGroups",
@@ -66,6 +68,7 @@ class MemoryCloud:
         self.snapshots = MemorySnapshots(self.faults)
         self.images = MemoryImages(self.snapshots, self.faults)
         self.imports = MemoryImports(self.store, self.snapshots, self.faults)
+        self.archives = MemoryArchiveImages(self.store, self.faults)
         self.world.image_exists = self.images.exists
         self.prober = MemoryProber(self.world)
         self.add_listener("listener-1")

@@ -10,7 +10,20 @@ from enum import StrEnum
 from osvdeploy.cloud.memory.faults import Faults
 
 _READS = frozenset(
-    {"find", "owned", "observe", "machines", "templates", "health", "read", "probe", "get", "keys", "uploads"}
+    {
+        "find",
+        "owned",
+        "observe",
+        "machines",
+        "templates",
+        "health",
+        "read",
+        "probe",
+        "get",
+        "keys",
+        "uploads",
+        "current",
+    }
 )
 
 

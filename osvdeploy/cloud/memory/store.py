@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -13,7 +13,7 @@ from osvdeploy.cloud.memory.calls import CallLog
 from osvdeploy.cloud.parts import agreed, cut, is_refusal
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest
-from osvdeploy.errors import OsvDeployError
+from osvdeploy.errors import NotFound, ObjectTaken, OsvDeployError
 from osvdeploy.events import Progress
 from osvdeploy.sizes import KIB
 
@@ -39,7 +39,7 @@ class _Upload:
 
 class MemoryStore:
     """:class:`~osvdeploy.cloud.interfaces.ObjectStore` in memory. Operations for the log: ``store.put``, ``.get``,
-    ``.keys``, ``.delete``, ``.find``, ``.begin``, ``.part``, ``.finish``, ``.uploads``, ``.abort``."""
+    ``.keys``, ``.delete``, ``.find``, ``.begin``, ``.part``, ``.finish``, ``.join``, ``.uploads``, ``.abort``."""
 
     def __init__(self, calls: CallLog | None = None, address: str = "memory") -> None:
         self.calls = calls or CallLog()
@@ -127,6 +127,20 @@ class MemoryStore:
             upload = _Upload(f"upload-{self._begun}", key, digest, ctx.now())
             self._uploads[upload.id] = upload
             return upload
+
+    def join(self, ctx: Context, key: str, parts: Sequence[str], digest: Digest) -> StoredObject:
+        check_key(key)
+        with self.calls.around("store.join", key), self._lock:
+            there = self._objects.get(key)
+            if there is None:
+                missing = [part for part in parts if part not in self._objects]
+                if missing:
+                    raise NotFound(f"{self._address}/{missing[0]}: there is no such object")
+                content = b"".join(self._objects[part].content for part in parts)
+                there = self._objects[key] = _Object(content, digest, ctx.now())
+            if there.digest != digest:
+                raise ObjectTaken(f"{self._address}/{key}", held=there.digest, ours=digest)
+            return StoredObject(key, len(there.content), there.digest, there.created)
 
     def unfinished(self, ctx: Context, prefix: str) -> list[UnfinishedObject]:
         with self.calls.around("store.uploads", prefix), self._lock:

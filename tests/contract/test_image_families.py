@@ -1,0 +1,81 @@
+"""What every implementation of ImageFamilies promises."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import pytest
+
+from osvdeploy.cloud.interfaces import CloudImage, ImageFamilies
+from osvdeploy.digests import sha256
+from osvdeploy.errors import NotFound
+from tests.contract.disks import image_request
+from tests.contract.registries import OfArchives, gcp_archives, memory_archives
+
+FAMILY = "orders"
+
+
+@pytest.fixture(params=[memory_archives, gcp_archives])
+def place(request: pytest.FixtureRequest) -> OfArchives:
+    """Images and a family that is empty, in virtual time."""
+    made: OfArchives = request.param()
+    return made
+
+
+def families(place: OfArchives) -> ImageFamilies:
+    return cast("ImageFamilies", place.images)
+
+
+def image(place: OfArchives, version: str) -> CloudImage:
+    name = f"orders-{version}"
+    return place.images.register(place.ctx, image_request(place.disk(name, sha256(version.encode())), name))
+
+
+def current(place: OfArchives) -> str | None:
+    found = families(place).current(place.ctx, FAMILY)
+    return None if found is None else found.name
+
+
+def test_a_family_leads_to_what_was_offered_last(place: OfArchives) -> None:
+    """An image that was not offered is no concern of it; twice is once."""
+    assert current(place) is None
+    first, second = image(place, "1.0.0"), image(place, "2.0.0")
+    image(place, "3.0.0")
+    assert current(place) is None
+    for each in (first, second, second):
+        families(place).offer(place.ctx, each, FAMILY)
+    assert current(place) == "orders-2.0.0"
+
+
+@pytest.mark.parametrize("obsolete", [False, True])
+def test_what_is_withdrawn_leaves_the_lead_to_the_one_before(place: OfArchives, obsolete: bool) -> None:
+    """To and fro as often as asked, and twice is once."""
+    first, second = image(place, "1.0.0"), image(place, "2.0.0")
+    for each in (first, second):
+        families(place).offer(place.ctx, each, FAMILY)
+    for _ in range(3):
+        families(place).withdraw(place.ctx, second, first, obsolete=obsolete)
+        families(place).withdraw(place.ctx, second, first, obsolete=obsolete)
+        assert current(place) == "orders-1.0.0"
+        families(place).restore(place.ctx, second)
+        families(place).restore(place.ctx, second)
+        assert current(place) == "orders-2.0.0"
+    families(place).withdraw(place.ctx, second)
+    families(place).withdraw(place.ctx, first)
+    assert current(place) is None
+    # It is still there, for whoever names it.
+    assert place.images.find(place.ctx, "orders-2.0.0") is not None
+
+
+def test_what_is_not_there_cannot_be_offered_or_withdrawn(place: OfArchives) -> None:
+    """A deleted image leaves its family."""
+    only = image(place, "1.0.0")
+    families(place).offer(place.ctx, only, FAMILY)
+    place.images.deregister(place.ctx, only.id)
+    assert current(place) is None
+    with pytest.raises(NotFound):
+        families(place).offer(place.ctx, only, FAMILY)
+    with pytest.raises(NotFound):
+        families(place).withdraw(place.ctx, only)
+    with pytest.raises(NotFound):
+        families(place).restore(place.ctx, only)
