@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from osvdeploy.cloud.interfaces import DiskImports, ImportRequest, ObjectStore, UploadedDisk
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest
-from osvdeploy.errors import OsvDeployError, UploadGone
-from osvdeploy.events import Note, Warned
+from osvdeploy.errors import UploadGone
+from osvdeploy.events import Note
 from osvdeploy.osv.image import RawImage
+from osvdeploy.publish.undo import trying
 from osvdeploy.publish.vmdk import VmdkSource
 
 MOST_IMPORTS = 3
@@ -71,7 +72,7 @@ def import_disk(
             ctx.report(Note(f"{error}; starting again"))
             continue
         ctx.report(Note(f"disk {disk.name} is imported: {disk.id}"))
-        _trying(ctx, request.location, lambda: store.delete(ctx, key))
+        trying(ctx, request.location, lambda: store.delete(ctx, key))
         return disk
     raise AssertionError("the last one has raised")
 
@@ -80,10 +81,3 @@ def forget_object(ctx: Context, through: ThroughStore, location: str, key: str) 
     """Delete an object, unless an import is reading it."""
     if location not in through.imports.reading(ctx):
         through.store.delete(ctx, key)
-
-
-def _trying(ctx: Context, what: str, step: Callable[[], None]) -> None:
-    try:
-        step()
-    except OsvDeployError as error:
-        ctx.report(Warned(f"could not remove {what}: {error}", hint="`osvdeploy gc` removes it later"))

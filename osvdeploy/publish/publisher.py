@@ -25,30 +25,16 @@ from osvdeploy.cloud.interfaces import (
 from osvdeploy.cloud.tags import DIGEST, STORE, image_tags
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest
-from osvdeploy.errors import (
-    CredentialsMissing,
-    DeadlineExceeded,
-    DiskInvalid,
-    ImageNameTaken,
-    Interrupted,
-    NotFound,
-    OsvDeployError,
-    Refused,
-    Unavailable,
-    UploadGone,
-)
-from osvdeploy.events import Note, Progress, Warned
+from osvdeploy.errors import DiskInvalid, ImageNameTaken, NotFound, OsvDeployError, Refused, UploadGone
+from osvdeploy.events import Note, Progress
 from osvdeploy.osv.cmdline import BootCommand
 from osvdeploy.osv.disk import release_block
 from osvdeploy.osv.image import RawImage
 from osvdeploy.publish.blocks import Outgoing, linear, needed
 from osvdeploy.publish.importing import ThroughStore, import_disk, key_of
 from osvdeploy.publish.journal import Journal, UploadKey, UploadLog
+from osvdeploy.publish.undo import KEPT_ON, Undo, trying
 from osvdeploy.sizes import GIB
-
-KEPT_ON = (Interrupted, DeadlineExceeded, Unavailable, CredentialsMissing, UploadGone)
-"""Errors after which what was made stays: the same command, run again, may well finish it. Anything else that is ours
-is a refusal; anything that is not ours is a crash, and keeps everything too."""
 
 MOST_ATTEMPTS = 20
 """Dead uploads that one run walks past. The next run goes on behind them, as long as the journal is there."""
@@ -179,14 +165,14 @@ class _Count:
     sent: int = 0
 
 
-def _publish(ctx: Context, source: _Source, cloud: Cloud, bring: Callable[[_Count, _Undo], UploadedDisk]) -> Published:
+def _publish(ctx: Context, source: _Source, cloud: Cloud, bring: Callable[[_Count, Undo], UploadedDisk]) -> Published:
     there = cloud.images.find(ctx, source.name)
     if there is not None:
         _same_digest(source, there.digest)
         ctx.report(Note(f"image {there.name} is there already: {there.id}"))
         return Published(there, there.disk, blocks=0, blocks_sent=0, reused=True)
     count = _Count()
-    undo = _Undo(ctx)
+    undo = Undo(ctx)
     try:
         disk = bring(count, undo)
         image = _register(ctx, source, cloud, disk, undo)
@@ -198,7 +184,7 @@ def _publish(ctx: Context, source: _Source, cloud: Cloud, bring: Callable[[_Coun
     return Published(image, image.disk, blocks=count.blocks, blocks_sent=count.sent, reused=False)
 
 
-def _disk(ctx: Context, source: _Source, cloud: Cloud, journal: Journal, count: _Count, undo: _Undo) -> UploadedDisk:
+def _disk(ctx: Context, source: _Source, cloud: Cloud, journal: Journal, count: _Count, undo: Undo) -> UploadedDisk:
     """The finished disk of that name, uploaded if need be."""
     there = cloud.snapshots.find(ctx, source.name)
     if there is not None:
@@ -209,7 +195,7 @@ def _disk(ctx: Context, source: _Source, cloud: Cloud, journal: Journal, count: 
     log = journal.upload(ctx, UploadKey(source.name, source.digest, cloud.kind, cloud.account, cloud.region))
     for upload in sorted(log.leaving):
         # A run that died while it cleaned up after a refusal.
-        if _trying(ctx, "upload", partial(cloud.snapshots.delete, ctx, upload)):
+        if trying(ctx, "the upload", partial(cloud.snapshots.delete, ctx, upload)):
             log.left(ctx, upload)
     attempt = first = log.attempt
     while True:
@@ -230,7 +216,7 @@ def _imported(
     key: str,
     through: ThroughStore,
     count: _Count,
-    undo: _Undo,
+    undo: Undo,
 ) -> UploadedDisk:
     """The finished disk of that name, brought through an object store if need be."""
     count.blocks = len(needed(raw.read, cloud.snapshots.block_size))
@@ -239,7 +225,7 @@ def _imported(
         _same_digest(source, there.digest)
         ctx.report(Note(f"disk {there.name} was brought before: {there.id}"))
         # A run that died between the two left it.
-        _trying(ctx, "object", lambda: through.store.delete(ctx, key))
+        trying(ctx, "the object", lambda: through.store.delete(ctx, key))
         return there
     request = ImportRequest(source.name, source.digest, source.tags, f"{through.store.address}/{key}")
     disk = import_disk(ctx, through, raw, request, key, undo.on_refusal)
@@ -255,7 +241,7 @@ def _upload(
     log: UploadLog,
     attempt: int,
     count: _Count,
-    undo: _Undo,
+    undo: Undo,
 ) -> UploadedDisk:
     """One attempt. Raises UploadGone where it is dead, and the next one has to be tried."""
     log.begin(ctx, attempt)
@@ -314,7 +300,7 @@ def _send(ctx: Context, source: _Source, sink: BlockSink, log: UploadLog, count:
     return sink.finished or sink.complete(ctx, total, outgoing.checksum())
 
 
-def _register(ctx: Context, source: _Source, cloud: Cloud, disk: UploadedDisk, undo: _Undo) -> CloudImage:
+def _register(ctx: Context, source: _Source, cloud: Cloud, disk: UploadedDisk, undo: Undo) -> CloudImage:
     request = ImageRequest(
         name=source.name,
         digest=source.digest,
@@ -334,7 +320,7 @@ def _register(ctx: Context, source: _Source, cloud: Cloud, disk: UploadedDisk, u
     ctx.report(Note(f"image {image.name} is registered: {image.id}"))
     if image.disk is not None and image.disk != disk.id:
         # Another process, without this journal, uploaded the same bytes and was quicker.
-        _trying(ctx, "disk", lambda: cloud.snapshots.delete(ctx, disk.id))
+        trying(ctx, "the disk", lambda: cloud.snapshots.delete(ctx, disk.id))
     return image
 
 
@@ -354,34 +340,3 @@ def _parent(ctx: Context, source: _Source, cloud: Cloud) -> UploadedDisk | None:
 def _same_digest(source: _Source, held: Digest) -> None:
     if held != source.digest:
         raise ImageNameTaken(source.name, held=held, ours=source.digest)
-
-
-# ----------------------------------------------------------------------------------------------------------- undo
-
-
-class _Undo:
-    """What takes back what this run made, by what it is about. A later step about the same thing replaces the first."""
-
-    def __init__(self, ctx: Context) -> None:
-        self._ctx = ctx
-        self._steps: dict[str, Callable[[], None]] = {}
-
-    def on_refusal(self, what: str, step: Callable[[], None]) -> None:
-        self._steps[what] = step
-
-    def forget(self, what: str) -> None:
-        self._steps.pop(what, None)
-
-    def run(self) -> None:
-        """Last made, first removed. A step that fails is reported and hides nothing: the refusal is what is raised."""
-        for what, step in reversed(self._steps.items()):
-            _trying(self._ctx, what, step)
-
-
-def _trying(ctx: Context, what: str, step: Callable[[], None]) -> bool:
-    try:
-        step()
-    except OsvDeployError as error:
-        ctx.report(Warned(f"could not remove the {what}: {error}", hint="`osvdeploy gc` removes it later"))
-        return False
-    return True

@@ -1,0 +1,242 @@
+"""Images where a place makes them of archives: the archive into an object store, the image of it, the archive away.
+
+The images of one build share the archive's body, which is all of the disk but its first block: it is sent once, and each
+image's archive is joined in the store of a head of its own, the body, and a trailer. Nothing is remembered on this
+machine: what was begun is found by the image's name, by the objects' keys, by the request that the place remembers.
+
+    disks/APP/IMAGE.1/body                   IMAGE: the image digest; 1: the version of what is written
+    disks/APP/IMAGE.1/DIGEST.head            DIGEST: that image's own, or a release's
+    disks/APP/IMAGE.1/DIGEST.trailer
+    disks/APP/IMAGE.1/DIGEST.tar.gz          joined of the three
+
+Every image goes through it twice in the worst case, and is in the store only while it does: what belongs to an image
+goes when it is ready, the body with the last of them. What a killed run left goes with the next publishing of the app,
+once it is a day old.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from osvdeploy.cloud.interfaces import (
+    ArchivePlace,
+    CloudImage,
+    ImageRequest,
+    ReleaseId,
+    Tags,
+    UploadedDisk,
+)
+from osvdeploy.cloud.tags import DIGEST, STORE, image_tags
+from osvdeploy.context import Context
+from osvdeploy.digests import Digest, digest_of
+from osvdeploy.errors import DiskInvalid, ImageNameTaken, NotFound, OsvDeployError
+from osvdeploy.events import Note
+from osvdeploy.osv.cmdline import BootCommand
+from osvdeploy.osv.disk import FileAccess, release_block
+from osvdeploy.osv.image import RawImage
+from osvdeploy.publish.archive import HEAD_SIZE, Archive, Sum, trailer
+from osvdeploy.publish.blocks import needed
+from osvdeploy.publish.importing import folder_of
+from osvdeploy.publish.publisher import Published
+from osvdeploy.publish.undo import KEPT_ON, Undo, trying
+from osvdeploy.sizes import GIB
+
+VERSION = 1
+"""Of what is written for a disk: two writers that differ never share an object."""
+
+LEFT_OVER = 86400.0
+"""Seconds after which an object is nobody's any more: imports take minutes."""
+
+_LATER = "publishing the app again removes it"
+
+MOST_TIMES = 5
+"""Times that one run sees the body, or a part, taken away by another before the archive is joined."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseOrder:
+    """A release to make an image of. ``boot`` is its command line, ``digest`` the release digest, ``tags`` what
+    :func:`osvdeploy.cloud.tags.release_tags` gave, ``family`` the family that its image joins."""
+
+    id: ReleaseId
+    digest: Digest
+    boot: BootCommand
+    tags: Tags
+    family: str | None = None
+
+
+def publish_archived(
+    ctx: Context,
+    raw: RawImage,
+    *,
+    app: str,
+    version: str,
+    tags: Tags,
+    place: ArchivePlace,
+    family: str | None = None,
+    release: ReleaseOrder | None = None,
+) -> tuple[Published, Published | None]:
+    """Make image ``app-version`` from a raw disk, and the image of a release on it. ``tags`` are the user's own.
+
+    Raises :class:`~osvdeploy.errors.ImageNameTaken`, before anything is sent, where a name stands for other bytes. A
+    refusal takes back what it is about; an image that was made before it stays.
+    """
+    if raw.size % GIB:
+        raise DiskInvalid(f"{raw.path}: {raw.size} bytes; a cloud disk is whole GiB", hint="build it again")
+    shared = {**tags, STORE: place.store.address}
+    labels = {**shared, **image_tags(app, version, raw.digest)}
+    wanted = [_Wanted(f"{app}-{version}", raw.digest, labels, family)]
+    if release is not None:
+        labels = {**shared, **release.tags, DIGEST: release.digest}
+        wanted.append(_Wanted(release.id, release.digest, labels, release.family, release.boot))
+    there = [_find(ctx, place, each) for each in wanted]
+    bench = _Bench(raw, app, place)
+    undo = Undo(ctx, _LATER)
+    undo.on_refusal("objects", lambda: bench.clear(ctx, wanted))
+    try:
+        if None in there:
+            place.store.refuse_unwritable(ctx, bench.folder)
+        made = [_publish(ctx, bench, each, image, undo) for each, image in zip(wanted, there, strict=True)]
+    except KEPT_ON:
+        raise
+    except OsvDeployError:
+        undo.run()
+        raise
+    trying(ctx, f"what was left in {place.store.address}", lambda: bench.clear(ctx, wanted), _LATER)
+    return made[0], made[1] if release is not None else None
+
+
+# ---------------------------------------------------------------------------------------------------------- verbs
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """An image to be made. ``boot`` is None for the image's own command line."""
+
+    name: str
+    digest: Digest
+    tags: Tags
+    family: str | None
+    boot: BootCommand | None = None
+
+
+def _find(ctx: Context, place: ArchivePlace, wanted: _Wanted) -> CloudImage | None:
+    there = place.images.find(ctx, wanted.name)
+    if there is not None and there.digest != wanted.digest:
+        raise ImageNameTaken(wanted.name, held=there.digest, ours=wanted.digest)
+    return there
+
+
+def _publish(ctx: Context, bench: _Bench, wanted: _Wanted, there: CloudImage | None, undo: Undo) -> Published:
+    place = bench.place
+    if there is not None:
+        ctx.report(Note(f"image {there.name} is there already: {there.id}"))
+    image = there or _register(ctx, bench, wanted, undo)
+    if wanted.family is not None:
+        place.families.offer(ctx, image, wanted.family)
+    undo.forget("image")
+    blocks = 0 if there is not None else len(needed(bench.raw.read, HEAD_SIZE))
+    return Published(image, None, blocks=blocks, blocks_sent=0, reused=there is not None)
+
+
+def _register(ctx: Context, bench: _Bench, wanted: _Wanted, undo: Undo) -> CloudImage:
+    place = bench.place
+    location = bench.archive(ctx, wanted)
+
+    def take_back() -> None:
+        # What is just being made is waited for: it reads the archive, which goes next.
+        made = place.images.find(ctx, wanted.name)
+        if made is not None and made.digest == wanted.digest:
+            place.images.deregister(ctx, made.id)
+
+    undo.on_refusal("image", take_back)
+    disk = UploadedDisk(location, wanted.name, wanted.digest, bench.raw.size // GIB, wanted.tags)
+    description = f"{wanted.name}, OSv unikernel, {wanted.digest[:12]}"
+    image = place.images.register(ctx, ImageRequest(wanted.name, wanted.digest, disk, wanted.tags, description))
+    ctx.report(Note(f"image {image.name} is registered: {image.id}"))
+    return image
+
+
+@dataclass(slots=True)
+class _Body:
+    """An archive's body, as :class:`~osvdeploy.cloud.interfaces.ObjectSource`; ``sum`` once all of it was made."""
+
+    made: Archive
+    digest: Digest
+    size: int | None = None
+    sum: Sum | None = None
+
+    def pieces(self) -> Iterator[bytes]:
+        body = self.made.body()
+        yield from body
+        self.sum = body.sum
+
+
+@dataclass(slots=True)
+class _Bench:
+    """Where the archives of one build are put together."""
+
+    raw: RawImage
+    app: str
+    place: ArchivePlace
+    _sum: Sum | None = field(default=None, repr=False)
+
+    @property
+    def folder(self) -> str:
+        return f"{folder_of(self.app)}{self.raw.digest}.{VERSION}/"
+
+    def archive(self, ctx: Context, wanted: _Wanted) -> str:
+        """The location of an image's archive, which is in the store from now on."""
+        store = self.place.store
+        *_, key = self._own(wanted)
+        for number in range(1, MOST_TIMES + 1):
+            try:
+                if store.find(ctx, key) is None:
+                    self._join(ctx, wanted)
+                break
+            except NotFound:
+                # Another process has cleared up behind its own image.
+                if number == MOST_TIMES:
+                    raise
+        return f"{store.address}/{key}"
+
+    def _join(self, ctx: Context, wanted: _Wanted) -> None:
+        store = self.place.store
+        disk = FileAccess(self.raw.path)
+        made = Archive(disk, self.raw.read)
+        body = _Body(made, digest_of({"archive": VERSION, "body": self.raw.digest}))
+        stored = store.put_file(ctx, f"{self.folder}body", body)
+        # One that was there before was not made here: what it sums up to is known by reading the disk again.
+        self._sum = body.sum or self._sum or made.body().summed()
+        ctx.report(Note(f"the disk of {wanted.name} is in {store.address}: {stored.size} bytes"))
+        block = None if wanted.boot is None else release_block(disk.pread(0, HEAD_SIZE), wanted.boot)
+        head, total = made.head(block)
+        first, last, key = self._own(wanted)
+        store.put_if_absent(ctx, first, head)
+        store.put_if_absent(ctx, last, trailer(total + self._sum))
+        digest = digest_of({"archive": VERSION, "disk": wanted.digest})
+        store.join(ctx, key, [first, f"{self.folder}body", last], digest)
+
+    def _own(self, wanted: _Wanted) -> list[str]:
+        """Keys of what is one image's alone; the archive is the last."""
+        return [f"{self.folder}{wanted.digest}.{kind}" for kind in ("head", "trailer", "tar.gz")]
+
+    def clear(self, ctx: Context, images: list[_Wanted]) -> None:
+        """Take away what belongs to these images; the body, unless another image is being made of it; and what is a day
+        old."""
+        store, body = self.place.store, f"{self.folder}body"
+        mine = {key for wanted in images for key in self._own(wanted)}
+        here = list(store.keys(ctx, self.folder))
+        for key in mine.intersection(here):
+            store.delete(ctx, key)
+        # Looked at anew: of two processes that clear up at once, the later one sees nothing but the body.
+        if here and list(store.keys(ctx, self.folder)) == [body]:
+            store.delete(ctx, body)
+        for upload in store.unfinished(ctx, folder_of(self.app)):
+            if (ctx.now() - upload.begun).total_seconds() > LEFT_OVER:
+                store.abort(ctx, upload)
+        for key in store.keys(ctx, folder_of(self.app)):
+            found = store.find(ctx, key)
+            if found is not None and (ctx.now() - found.created).total_seconds() > LEFT_OVER:
+                store.delete(ctx, key)
