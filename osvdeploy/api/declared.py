@@ -117,11 +117,19 @@ def service_of(loaded: LoadedSpec, environment: str | None) -> Service:
 
 
 def settings_of(loaded: LoadedSpec, environment: str) -> Settings:
-    """One environment's settings, resolved. A ledger directory is relative to the spec."""
+    """One environment's settings, resolved. A ledger directory is relative to the spec.
+
+    Raises :class:`~osvdeploy.errors.UsageError` for one on Google.
+    """
     from osvdeploy.rollout.releases import Health, Settings, Strategy, StrategyKind, TrafficStep
 
     loaded.require(environment)
     wanted = loaded.spec.deploy[environment]
+    if wanted.cloud == "gcp":
+        raise UsageError(
+            f"[deploy.{environment}] is on Google, where this version makes images and rolls out nothing",
+            hint=f"`osvdeploy publish --env {environment}` makes its image; start machines of it by its id or family",
+        )
     ledger = (
         wanted.ledger if "://" in wanted.ledger else str((loaded.base / Path(wanted.ledger).expanduser()).resolve())
     )

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from osvdeploy.build.plan import ImageInputs
     from osvdeploy.checks import Finding, Judged
     from osvdeploy.checks.places import Place
+    from osvdeploy.cloud.gcp.machines import GceMachineTypes
     from osvdeploy.cloud.interfaces import Cloud
     from osvdeploy.osv.cmdline import BootCommand
     from osvdeploy.osv.filetree import FileTree
@@ -108,7 +109,7 @@ def named_places(loaded: LoadedSpec) -> list[Place]:
     """The places of a spec's deployments, each once, by the names of their machine types."""
     from osvdeploy.checks.places import named
 
-    asked = dict.fromkeys((each.cloud, each.instance_type) for each in loaded.spec.deploy.values())
+    asked = dict.fromkeys((each.cloud, each.machine) for each in loaded.spec.deploy.values())
     return [place for cloud, machine in asked if (place := named(cloud, machine)) is not None]
 
 
@@ -307,10 +308,40 @@ def place_of(ctx: Context, cloud: Cloud, machine: str) -> Place:
         return place
     if found is not None:
         return from_cloud(cloud.kind, found)
+    raise _no_machine(machine, cloud.region, cloud.machines.names(ctx))
+
+
+def place_on_google(ctx: Context, machines: GceMachineTypes, machine: str) -> Place:
+    """What a series is known to offer, with the processors and memory that Google tells; without them, where it does
+    not let us ask.
+
+    Raises :class:`~osvdeploy.errors.UsageError` as :func:`place_of` does.
+    """
+    from dataclasses import replace
+
+    from osvdeploy.checks.places import Certainty, gce
+    from osvdeploy.errors import Refused
+
+    place = gce(machine)
+    try:
+        told = machines.describe(ctx, machine)
+    except Refused as error:
+        ctx.report(Warned(f"{machine}: judged by its name alone: {error.message}", hint=error.hint))
+        return place
+    if told is None:
+        raise _no_machine(machine, machines.zone, machines.names(ctx))
+    place = replace(place, cpus=told.cpus, memory=told.memory, architectures=frozenset({told.architecture}))
+    if told.architecture != "x86_64":
+        # That settles it, whatever its series is believed to offer beside.
+        return replace(place, certainty=Certainty.KNOWN, source="Google's own answer")
+    return place
+
+
+def _no_machine(machine: str, where: str, names: Sequence[str]) -> UsageError:
     from difflib import get_close_matches
 
-    near = get_close_matches(machine, cloud.machines.names(ctx), n=3, cutoff=0.5)
-    raise UsageError(
-        f"{machine}: {cloud.region} has no machine type of that name",
+    near = get_close_matches(machine, names, n=3, cutoff=0.5)
+    return UsageError(
+        f"{machine}: {where} has no machine type of that name",
         hint=f"the nearest are {', '.join(near)}" if near else "name another under [deploy.NAME]",
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from osvdeploy.api import wiring
 from osvdeploy.api.building import sound_build
 from osvdeploy.api.declared import Service, environment_of, settings_of
-from osvdeploy.api.looking import place_of, require_rules
+from osvdeploy.api.looking import place_of, place_on_google, require_rules
 from osvdeploy.build.uses import in_use
 from osvdeploy.context import Context
 from osvdeploy.errors import UsageError
@@ -17,28 +17,33 @@ from osvdeploy.errors import UsageError
 if TYPE_CHECKING:
     from osvdeploy.build.builder import BuildResult
     from osvdeploy.cloud.interfaces import Cloud
+    from osvdeploy.publish.archiving import ReleaseOrder
     from osvdeploy.publish.publisher import Published
     from osvdeploy.rollout.manager import Rollout
     from osvdeploy.rollout.releases import Release
     from osvdeploy.spec import LoadedSpec
+    from osvdeploy.spec.model import DeployGcp, PublishGcp
 
 
 @dataclass(frozen=True, slots=True)
 class PublishedImage:
-    """A build and the image that was made of it."""
+    """A build and the image that was made of it. ``release`` is the image of an environment's own, on Google, where it
+    has variables of its own."""
 
     build: BuildResult
     published: Published
     cloud: str
     region: str
     account: str
+    release: Published | None = None
 
 
 @in_use()
 def publish(
     ctx: Context, loaded: LoadedSpec, environment: str | None = None, *, forced: Collection[str] = ()
 ) -> PublishedImage:
-    """Build if needed, and make the image ``app-version`` in the cloud and region of an environment.
+    """Build if needed, and make the image ``app-version`` in the cloud and region of an environment; on Google, also
+    that of the environment's own variables.
 
     First the cloud is asked what the environment's machine type is, and the rules what would fail there; ``forced`` are
     rules to override. Raises :class:`~osvdeploy.errors.CheckFailed`.
@@ -46,6 +51,10 @@ def publish(
     require_rules(loaded, forced)
     _refuse_unpublishable(loaded)
     name = environment_of(loaded, environment)
+    wanted = loaded.spec.deploy[name]
+    if wanted.cloud == "gcp":
+        loaded.require(name)
+        return _publish_on_google(ctx, loaded, name, wanted, forced)
     settings = settings_of(loaded, name)
     cloud = wiring.connect(ctx, settings.cloud, settings.region)
     built = sound_build(ctx, loaded, place_of(ctx, cloud, settings.machine_type), forced)
@@ -74,6 +83,58 @@ def _publish(ctx: Context, loaded: LoadedSpec, built: BuildResult, cloud: Cloud)
         cloud=cloud,
         journal=Journal.of_user(),
         through=wiring.through_store(cloud, aws.bucket if aws else None),
+    )
+
+
+def _publish_on_google(
+    ctx: Context, loaded: LoadedSpec, name: str, wanted: DeployGcp, forced: Collection[str]
+) -> PublishedImage:
+    from osvdeploy.publish.archiving import publish_archived
+
+    spec, settings = loaded.spec, loaded.spec.publish.gcp
+    assert settings is not None, "the model asks for it"
+    place, machines = wiring.google(settings, wanted.zone)
+    built = sound_build(ctx, loaded, place_on_google(ctx, machines, wanted.machine_type), forced)
+    image, release = publish_archived(
+        ctx,
+        built.image,
+        app=spec.name,
+        version=spec.version,
+        tags=dict(settings.labels),
+        place=place,
+        family=settings.family,
+        release=_order(loaded, name, wanted, settings, built) if wanted.env else None,
+    )
+    return PublishedImage(built, image, place.kind, place.region, place.account, release)
+
+
+def _order(loaded: LoadedSpec, name: str, wanted: DeployGcp, settings: PublishGcp, built: BuildResult) -> ReleaseOrder:
+    """The release that an environment's own variables make of an image."""
+    from osvdeploy.cloud import tags
+    from osvdeploy.osv.cmdline import RELEASE_VARIABLE, with_environment
+    from osvdeploy.publish.archiving import ReleaseOrder
+    from osvdeploy.rollout.releases import configuration_digest, release_digest, release_id
+
+    spec = loaded.spec
+    variables = tuple(wanted.env.items())
+    configuration = configuration_digest(variables, ())
+    digest = release_digest(built.image.digest, configuration)
+    identity = release_id(spec.name, spec.version, digest)
+    labels = tags.release_tags(
+        # Without a ledger: nothing is rolled out there.
+        tags.service_tags(spec.name, f"{spec.name}/{name}", ""),
+        release=identity,
+        version=spec.version,
+        image=built.image.digest,
+        configuration=configuration,
+        digest=digest,
+    )
+    return ReleaseOrder(
+        id=identity,
+        digest=digest,
+        boot=with_environment(built.image.boot, {**dict(variables), RELEASE_VARIABLE: identity}),
+        tags={key: value for key, value in labels.items() if value},
+        family=None if settings.family is None else f"{settings.family}-{name}",
     )
 
 

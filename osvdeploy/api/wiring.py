@@ -12,10 +12,12 @@ from osvdeploy.errors import UsageError
 from osvdeploy.events import CloudCall, Event
 
 if TYPE_CHECKING:
-    from osvdeploy.cloud.interfaces import Cloud, ObjectStore, Prober
+    from osvdeploy.cloud.gcp.machines import GceMachineTypes
+    from osvdeploy.cloud.interfaces import ArchivePlace, Cloud, ObjectStore, Prober
     from osvdeploy.publish.importing import ThroughStore
     from osvdeploy.rollout.ledger import Head, Ledger
     from osvdeploy.rollout.manager import RolloutManager
+    from osvdeploy.spec.model import PublishGcp
 
 
 @dataclass(slots=True)
@@ -47,6 +49,21 @@ def connect(ctx: Context, cloud: str, region: str) -> Cloud:
             raise UsageError(f"AWS needs {error.name}", hint="pip install 'osvdeploy[aws]'") from None
         return aws.connect(ctx, region)
     raise UsageError(f"cloud {cloud!r} is not supported by this version", hint='use cloud = "aws"')
+
+
+def google(publish: PublishGcp, zone: str) -> tuple[ArchivePlace, GceMachineTypes]:
+    """Where images are made on Google, and the machine types of a zone. Nothing is asked before it is used."""
+    from osvdeploy.cloud.gcp.images import GceImages
+    from osvdeploy.cloud.gcp.machines import GceMachineTypes
+    from osvdeploy.cloud.gcp.objects import GcsStore
+    from osvdeploy.cloud.gcp.session import Gcp
+    from osvdeploy.cloud.interfaces import ArchivePlace
+
+    gcp = Gcp(publish.project)
+    images = GceImages(gcp, storage_location=publish.storage_location)
+    store = GcsStore(f"gs://{publish.bucket}/{IMAGES}", gcp)
+    place = ArchivePlace("gcp", publish.project, publish.storage_location or "global", images, images, store)
+    return place, GceMachineTypes(gcp, zone)
 
 
 def open_store(address: str) -> ObjectStore:

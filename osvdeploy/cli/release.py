@@ -14,11 +14,12 @@ from osvdeploy.context import Context
 
 if TYPE_CHECKING:
     from osvdeploy.api import Calls, ServiceStatus
+    from osvdeploy.cloud.interfaces import CloudImage
     from osvdeploy.rollout.manager import Rollout
     from osvdeploy.rollout.model import Run
 
 
-@click.command(short_help="Raw disk to cloud image (AMI).")
+@click.command(short_help="Raw disk to cloud image (AMI, GCE image).")
 @spec_options
 @force_option
 @command
@@ -27,18 +28,22 @@ def publish(
 ) -> Result:
     """Build if needed, upload what the cloud lacks, and register the image app-version.
 
-    Prints the image's id. Running it again finds the first run's work; an interrupted upload goes on where it stopped.
+    Prints the image's id. An environment on Google that has variables of its own gets an image of its own, made on top
+    of that one, and its id is printed. Running it again finds the first run's work; an interrupted upload goes on where
+    it stopped.
+
     Example: osvdeploy publish --env production
     """
     from osvdeploy import api
 
     calls = api.Calls()
     found = api.publish(calls.listening(ctx), api.load_spec(spec_file, sets=sets), environment, forced=forced)
-    published = found.published
+    published, release = found.published, found.release
     return Result(
-        published.image.id,
+        (release or published).image.id,
         {
-            "image": {"id": published.image.id, "name": published.image.name, "digest": published.image.digest},
+            "image": _image(published.image),
+            "release": None if release is None else {**_image(release.image), "reused": release.reused},
             "disk": published.disk,
             "cloud": found.cloud,
             "account": found.account,
@@ -49,6 +54,10 @@ def publish(
             "calls": _calls(calls),
         },
     )
+
+
+def _image(image: CloudImage) -> dict[str, Any]:
+    return {"id": image.id, "name": image.name, "digest": image.digest}
 
 
 @click.command(short_help="Build and publish if needed, roll out, watch.")

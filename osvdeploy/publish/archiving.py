@@ -1,7 +1,7 @@
 """Images where a place makes them of archives: the archive into an object store, the image of it, the archive away.
 
-The images of one build share the archive's body, which is all of the disk but its first block: it is sent once, and each
-image's archive is joined in the store of a head of its own, the body, and a trailer. Nothing is remembered on this
+The images of one build share the archive's body, which is all of the disk but its first block: it is sent once, and
+each image's archive is joined in the store of a head of its own, the body, and a trailer. Nothing is remembered on this
 machine: what was begun is found by the image's name, by the objects' keys, by the request that the place remembers.
 
     disks/APP/IMAGE.1/body                   IMAGE: the image digest; 1: the version of what is written
@@ -9,9 +9,8 @@ machine: what was begun is found by the image's name, by the objects' keys, by t
     disks/APP/IMAGE.1/DIGEST.trailer
     disks/APP/IMAGE.1/DIGEST.tar.gz          joined of the three
 
-Every image goes through it twice in the worst case, and is in the store only while it does: what belongs to an image
-goes when it is ready, the body with the last of them. What a killed run left goes with the next publishing of the app,
-once it is a day old.
+They are in the store only while images are made of them: what belongs to one goes when all of a run are ready, the body
+with the last. What a killed run left goes when the same is published again, or anything of the app a day later.
 """
 
 from __future__ import annotations

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Final, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
-from osvdeploy.spec.model import Spec
+from osvdeploy.spec.model import Deploy, DeployGcp, Spec
 
 Path = tuple[str | int, ...]
 
 _STEPS = "this version shifts all traffic at once, by blue-green"
 _EBS = "this version publishes to the region of the deployment, without encryption"
-_AWS = 'this version deploys to cloud = "aws" alone'
+_GCP = 'it is of an environment with cloud = "gcp"'
+_NOT_THERE = "this version makes images on Google, and does not roll them out"
 
 # Keys of which the documentation of later versions, or of a neighbour, may speak: nearest names would mislead.
 _LATER: Final[dict[tuple[str, ...], str]] = {
@@ -20,27 +22,34 @@ _LATER: Final[dict[tuple[str, ...], str]] = {
     ("publish", "aws", "encrypted"): _EBS,
     ("publish", "aws", "share"): _EBS,
     ("publish", "aws", "deprecate-after"): _EBS,
-    ("publish", "gcp"): "this version publishes to AWS alone",
+    ("publish", "gcp", "guest-os-features"): "an image claims what its kernel drives, and no OSv drives any of these",
     ("deploy", "*", "gates"): "this version judges by health, preview probe and boot log alone",
     ("deploy", "*", "strategy", "steps"): _STEPS,
     ("deploy", "*", "default-action"): "this version takes its traffic by a rule, `route`",
-    ("deploy", "*", "zone"): _AWS,
-    ("deploy", "*", "machine-type"): _AWS,
-    ("deploy", "*", "url-map"): _AWS,
-    ("deploy", "*", "memory"): _AWS,
+    ("deploy", "*", "zone"): _GCP,
+    ("deploy", "*", "machine-type"): _GCP,
+    ("deploy", "*", "url-map"): _NOT_THERE,
+    ("deploy", "*", "memory"): "this version deploys to clouds alone",
 }
 
 
-def later(path: Path) -> str | None:
-    """Why this version has no such key, where it is one that others know."""
+def later(path: Path, cloud: str = "") -> str | None:
+    """Why this version has no such key, where it is one that others know; ``cloud`` is the environment's."""
+    if cloud == "gcp" and len(path) == 3 and path[2] in keys_of(Deploy):
+        return _NOT_THERE
     names = tuple(part for part in path if isinstance(part, str))
     if names[:1] == ("deploy",) and len(names) > 2:
         names = ("deploy", "*", *names[2:])
     return _LATER.get(names)
 
 
-def kind_at(path: Path) -> Any:
-    """The type of what stands at a path, None where nothing can."""
+_ENVIRONMENTS: Final = {"aws": Deploy, "gcp": DeployGcp}
+
+
+def kind_at(path: Path, cloud: str = "") -> Any:
+    """The type of what stands at a path, None where nothing can; ``cloud`` is that of an environment."""
+    if len(path) == 2 and path[0] == "deploy" and cloud in _ENVIRONMENTS:
+        return _ENVIRONMENTS[cloud]
     kind: Any = Spec
     for part in path:
         kind = inner(kind, part)
@@ -49,16 +58,25 @@ def kind_at(path: Path) -> Any:
 
 def inner(kind: Any, part: str | int) -> Any:
     """What stands at ``part`` of a value of this kind: a model's field, a list's element, a dict's value; or None."""
+    for table in tables(kind):
+        fields = {field.alias or name: field.annotation for name, field in table.model_fields.items()}
+        if part in fields:
+            return plain(fields[str(part)])
     if is_table(kind):
-        fields = {field.alias or name: field.annotation for name, field in kind.model_fields.items()}
-        return plain(fields.get(str(part)))
+        return None
     arguments = get_args(kind)
     return plain(arguments[-1]) if get_origin(kind) in (dict, list) else None
 
 
+def tables(kind: Any) -> list[type[BaseModel]]:
+    """The table with fixed keys that it is, or those of which it is one; none where it is no such thing."""
+    found = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+    return [each for each in found if isinstance(each, type) and issubclass(each, BaseModel)]
+
+
 def is_table(kind: Any) -> bool:
     """Whether it is a table with fixed keys."""
-    return isinstance(kind, type) and issubclass(kind, BaseModel)
+    return bool(tables(kind))
 
 
 def is_array(kind: Any) -> bool:
@@ -72,7 +90,8 @@ def holds_many(kind: Any) -> bool:
 
 def keys_of(kind: Any) -> list[str]:
     """The keys that a value of this kind may have, in the model's order."""
-    return [field.alias or name for name, field in kind.model_fields.items()] if is_table(kind) else []
+    found = [(field.alias or name) for table in tables(kind) for name, field in table.model_fields.items()]
+    return list(dict.fromkeys(found))
 
 
 def plain(kind: Any) -> Any:

@@ -8,7 +8,7 @@ than an error.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
@@ -116,6 +116,20 @@ def _tag(value: str) -> str:
         raise ValueError("a tag's key has 1 to 128 characters")
     if value.lower().startswith(("aws:", "osvdeploy")) or value == "Name":
         raise ValueError(f"{shown(value)}: Name, and what begins with aws: or osvdeploy, is not yours to set")
+    return value
+
+
+_GCE_NAME = "1 to 63 lower-case letters, digits and dashes, a letter first and no dash last"
+
+
+def _label(value: str) -> str:
+    if not re.fullmatch(r"[a-z][a-z0-9_-]{0,62}", value):
+        raise ValueError(
+            f"a label's key has 1 to 63 lower-case letters, digits, dashes and underscores, a letter first, "
+            f"not {shown(value)}"
+        )
+    if value.startswith("osvdeploy"):
+        raise ValueError(f"{shown(value)}: what begins with osvdeploy is not yours to set")
     return value
 
 
@@ -317,10 +331,36 @@ class PublishAws(_Table):
         return self
 
 
+class PublishGcp(_Table):
+    """How images are made on Google."""
+
+    project: Annotated[
+        str, _matches(r"(?:[a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]", 'a project\'s id such as "acme-prod"')
+    ] = Field(description="The project that images are made in.")
+    bucket: Annotated[str, _matches(_BUCKETS["gs"], 'a bucket such as "acme-images"')] = Field(
+        description="The bucket that disks pass through."
+    )
+    family: Annotated[str, _matches(r"[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?", _GCE_NAME)] | None = Field(
+        default=None, description="The image family that images join when they are ready; left out, none."
+    )
+    # 64 labels are Google's limit on a resource; ours need some.
+    labels: Annotated[
+        dict[
+            Annotated[str, AfterValidator(_label)],
+            Annotated[str, _matches(r"[a-z0-9_-]{0,63}", "up to 63 lower-case letters, digits, dashes, underscores")],
+        ],
+        Field(max_length=24),
+    ] = Field(default_factory=dict, description="Your own labels on images.")
+    storage_location: (
+        Annotated[str, _matches(r"us|eu|asia|[a-z]+-[a-z]+[0-9]+", 'a region, or "us", "eu", "asia"')] | None
+    ) = Field(default=None, description="Where images are kept; left out, the nearest multi-region to the bucket.")
+
+
 class Publish(_Table):
     """How images are made, cloud by cloud."""
 
     aws: PublishAws | None = Field(default=None, description="How images are made on AWS.")
+    gcp: PublishGcp | None = Field(default=None, description="How images are made on Google.")
 
 
 class Route(_Table):
@@ -409,7 +449,7 @@ class Strategy(_Table):
 
 
 class Deploy(_Table):
-    """One environment: where the image runs and how it gets its traffic."""
+    """One environment on AWS: where the image runs and how it gets its traffic."""
 
     cloud: Literal["aws"] = Field(description="Where.")
     region: Annotated[str, _matches(r"[a-z]{2,}(-[a-z]+)+-[0-9]+", 'a region such as "eu-west-1"')] = Field(
@@ -436,6 +476,34 @@ class Deploy(_Table):
     )
     health: Health = Field(default_factory=Health, description="When a release counts as well.")
     strategy: Strategy = Field(default_factory=Strategy, description="How traffic moves to a new release.")
+
+    @property
+    def machine(self) -> str:
+        return self.instance_type
+
+
+class DeployGcp(_Table):
+    """One environment on Google: what its machines are, and what its image has of its own. This version makes images
+    there, and does not roll them out."""
+
+    cloud: Literal["gcp"] = Field(description="Where.")
+    zone: Annotated[str, _matches(r"[a-z]+-[a-z]+[0-9]+-[a-z]", 'a zone such as "europe-west1-b"')] = Field(
+        description="The zone whose machine types count."
+    )
+    machine_type: Annotated[str, _matches(r"[a-z0-9]+(-[a-z0-9]+)+", 'a machine type such as "e2-small"')] = Field(
+        default="e2-small", description="The machines' type, which the image is held to."
+    )
+    env: Variables = Field(
+        default_factory=dict,
+        description="This environment's own variables: with some, it gets an image of its own on top of the app's.",
+    )
+
+    @property
+    def machine(self) -> str:
+        return self.machine_type
+
+
+Environment = Annotated[Deploy | DeployGcp, Field(discriminator="cloud")]
 
 
 class Retention(_Table):
@@ -465,7 +533,7 @@ class Spec(_Table):
         default_factory=list, description="Programs of this host, each with all that it needs to run."
     )
     publish: Publish = Field(default_factory=Publish, description="How images are made, cloud by cloud.")
-    deploy: dict[Annotated[str, AfterValidator(_name)], Deploy] = Field(
+    deploy: dict[Annotated[str, AfterValidator(_name)], Environment] = Field(
         default_factory=dict, description="The environments, each by its name."
     )
     retention: Retention = Field(default_factory=Retention, description="What `osvdeploy gc` keeps.")
@@ -484,6 +552,16 @@ class Spec(_Table):
                 wrong.append(("image", "fs", f"{self.image.fs} needs kernel.tree: only OSv's own build makes it"))
             if self.image.modules:
                 wrong.append(("image", "modules", "need kernel.tree: they are built in a source tree"))
+        wrong += self._wrong_on_google()
         if wrong:
             raise Elsewhere(wrong)
         return self
+
+    def _wrong_on_google(self) -> Iterator[tuple[str, str, str]]:
+        gcp = self.publish.gcp
+        for name, environment in self.deploy.items():
+            if isinstance(environment, DeployGcp):
+                if gcp is None:
+                    yield "deploy", name, 'cloud = "gcp" needs [publish.gcp], with a project and a bucket'
+                elif gcp.family is not None and len(f"{gcp.family}-{name}") > 63:
+                    yield "deploy", name, f"its image family would be {gcp.family}-{name}, longer than 63 characters"

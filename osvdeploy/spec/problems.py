@@ -33,13 +33,19 @@ def found_in(error: ValidationError) -> Iterator[Found]:
     for each in error.errors(include_url=False):
         # pydantic marks a dict's bad key by "[key]" after it; in the file it is that key itself.
         path = tuple(part for part in each["loc"] if part != "[key]")
+        cloud = ""
+        if path[:1] == ("deploy",) and len(each["loc"]) > 2 and each["loc"][2] != "[key]":
+            # And it tells the cloud by which it has chosen an environment's keys.
+            cloud, path = str(path[2]), (*path[:2], *path[3:])
         raised = each.get("ctx", {}).get("error")
         if isinstance(raised, Elsewhere):
             yield from (Found((*path, table, key), message) for table, key, message in raised.places)
         elif isinstance(raised, Inside):
             yield from (Found((*path, key), message) for key, message in raised.problems)
+        elif each["type"].startswith("union_tag"):
+            yield Found((*path, "cloud"), _of_cloud(each))
         else:
-            yield Found(path, _told(each, path))
+            yield Found(path, _told(each, path, cloud))
 
 
 def spec_error(problems: Iterable[Found], text: str, file: str, overridden: Sequence[Path] = ()) -> SpecError:
@@ -66,11 +72,19 @@ def dotted(path: Path) -> str:
     return written
 
 
-def unknown(path: Path) -> str:
-    """What to say of a key that the model does not have."""
-    if reason := later(path):
+def unknown(path: Path, cloud: str = "") -> str:
+    """What to say of a key that the model does not have, at least for an environment of this cloud."""
+    if reason := later(path, cloud):
         return f"is not supported: {reason}"
-    return f"unknown key{nearest(str(path[-1]), keys_of(kind_at(path[:-1])))}"
+    return f"unknown key{nearest(str(path[-1]), keys_of(kind_at(path[:-1], cloud)))}"
+
+
+def _of_cloud(error: ErrorDetails) -> str:
+    """What to say of an environment without a cloud that there is."""
+    if error["type"] == "union_tag_not_found":
+        return "is missing"
+    allowed = str(error["ctx"]["expected_tags"]).replace("'", '"')
+    return f"{shown(error['input']['cloud'])} is not supported; allowed: {allowed}"
 
 
 _EXPECTED = {
@@ -84,11 +98,11 @@ _EXPECTED = {
 }
 
 
-def _told(error: ErrorDetails, path: Path) -> str:
+def _told(error: ErrorDetails, path: Path, cloud: str) -> str:
     given, context = error.get("input"), error.get("ctx", {})
     match error["type"]:
         case "extra_forbidden":
-            return unknown(path)
+            return unknown(path, cloud)
         case "missing":
             return "is missing"
         case "value_error":

@@ -20,6 +20,7 @@ import pytest
 from osvdeploy.demo.hello import EXAMPLE, build_hello, releases
 from osvdeploy.errors import BuildError
 from osvdeploy.spec import load
+from tests.spec.specs import on_aws
 
 HERE = platform.system() == "Linux" and platform.machine() == "x86_64"
 
@@ -75,7 +76,7 @@ def test_the_examples_spec_is_valid() -> None:
     """osv.toml loads with the variables that the README names, and fits the program: port, health path, header."""
     names = re.findall(r"`(HELLO_\w+)`", (EXAMPLE / "README.md").read_text())
     spec = load(EXAMPLE / "osv.toml", environ=dict.fromkeys(names, "x")).spec
-    sandbox = spec.deploy["sandbox"]
+    sandbox = on_aws(spec, "sandbox")
     assert spec.image.command == ["/hello", "--port", str(sandbox.port)]
     assert (sandbox.health.path, sandbox.health.version_header) == ("/healthz", "x-release")
     assert spec.version == releases()[0]

@@ -1,6 +1,6 @@
 """Publishing through archives, killed or refused at every single call it makes, or with every answer lost.
 
-Killed: the next run converges, with nothing remembered on this machine: one image of each name, and nothing in the store.
+Killed: the next run converges, with nothing remembered on this machine: one image of each name, nothing in the store.
 """
 
 from __future__ import annotations

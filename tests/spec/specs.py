@@ -9,6 +9,7 @@ import pytest
 
 from osvdeploy.errors import SpecError
 from osvdeploy.spec import Spec, parse
+from osvdeploy.spec.model import Deploy
 
 SMALL = """\
 name = "hello"
@@ -36,6 +37,27 @@ route = { path = "/*", priority = 100 }
 port = 8080
 ledger = "releases"
 """
+
+
+GOOGLE = """\
+
+[publish.gcp]
+project = "acme-prod"
+bucket = "acme-images"
+family = "hello"
+
+[deploy.europe]
+cloud = "gcp"
+zone = "europe-west1-b"
+env = { DATABASE_HOST = "db" }
+"""
+
+
+def on_aws(spec: Spec, name: str = "production") -> Deploy:
+    """An environment that is on AWS."""
+    found = spec.deploy[name]
+    assert isinstance(found, Deploy)
+    return found
 
 
 def read(text: str, *, sets: Sequence[str] = (), environ: Mapping[str, str] | None = None) -> Spec:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from osvdeploy.spec.boot import OPTIONS
-from tests.spec.specs import read
+from tests.spec.specs import on_aws, read
 
 PAGE = (Path(__file__).parents[2] / "docs" / "spec.md").read_text()
 
@@ -25,7 +25,7 @@ def test_the_overrides_shown_are_taken() -> None:
     spec = read("\n".join(re.findall(r"```toml\n(.*?)```", PAGE, re.S)), environ={"HELLO_LISTENER": "x"}, sets=sets)
 
     assert len(sets) == 3
-    assert (spec.version, spec.deploy["production"].capacity, spec.files[0].from_) == ("1.4.0", 6, "out/hello")
+    assert (spec.version, on_aws(spec).capacity, spec.files[0].from_) == ("1.4.0", 6, "out/hello")
 
 
 def test_options_named_exist() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from osvdeploy.errors import SpecError
 from osvdeploy.spec import Spec, load, parse
-from tests.spec.specs import DEPLOY, SMALL, problems, read
+from tests.spec.specs import DEPLOY, GOOGLE, SMALL, on_aws, problems, read
 
 NO_ERRORS = settings(max_examples=60, deadline=None)
 
@@ -94,10 +94,55 @@ def test_what_is_wrong_is_named_with_its_line(old: str, new: str, told: str) -> 
     assert any(line.startswith(told) for line in problems(SMALL.replace(old, new))), problems(SMALL.replace(old, new))
 
 
+def test_an_environment_may_be_on_google() -> None:
+    """Its project and bucket are said once for all of them; its machine type has a default."""
+    spec = read(SMALL + GOOGLE)
+    europe, gcp = spec.deploy["europe"], spec.publish.gcp
+
+    assert (europe.cloud, europe.machine, europe.env) == ("gcp", "e2-small", {"DATABASE_HOST": "db"})
+    assert gcp is not None and (gcp.project, gcp.bucket, gcp.family) == ("acme-prod", "acme-images", "hello")
+    sets = ["deploy.europe.machine-type=n2-standard-2", "deploy.europe.zone=us-central1-a", "publish.gcp.bucket=b-1"]
+    assert read(SMALL + GOOGLE, sets=sets).deploy["europe"].machine == "n2-standard-2"
+
+
+@pytest.mark.parametrize(
+    ("was", "is_now", "told"),
+    [
+        ('project = "acme-prod"', 'project = "Acme"', "osv.toml:15: publish.gcp.project: a project's id such as"),
+        ('bucket = "acme-images"', 'bucket = "gs://acme"', "osv.toml:16: publish.gcp.bucket: a bucket such as"),
+        ('family = "hello"', 'family = "hello-"', "osv.toml:17: publish.gcp.family: 1 to 63 lower-case letters"),
+        ('family = "hello"', f'family = "{"h" * 60}"', "osv.toml:19: deploy.europe: its image family would be hhh"),
+        ('family = "hello"', 'labels = { Team = "a" }', "osv.toml:17: publish.gcp.labels.Team: a label's key has 1 to"),
+        ('family = "hello"', 'labels = { team = "A" }', "osv.toml:17: publish.gcp.labels.team: up to 63 lower-case"),
+        ('family = "hello"', 'labels = { osvdeploy-x = "a" }', "osv.toml:17: publish.gcp.labels.osvdeploy-x: 'osvdep"),
+        ('family = "hello"', 'storage-location = "Europe"', "osv.toml:17: publish.gcp.storage-location: a region, or"),
+        ('family = "hello"', 'guest-os-features = []', "osv.toml:17: publish.gcp.guest-os-features: is not supported"),
+        ('zone = "europe-west1-b"', 'zone = "europe-west1"', "osv.toml:21: deploy.europe.zone: a zone such as"),
+        ('zone = "europe-west1-b"\n', "", "osv.toml:19: deploy.europe.zone: is missing"),
+        ('zone = "europe-west1-b"', 'machine-typ = "x"', "osv.toml:21: deploy.europe.machine-typ: unknown key (did"),
+        ('zone = "europe-west1-b"', 'url-map = "x"', "osv.toml:21: deploy.europe.url-map: is not supported: this ver"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_on_google_is_named_with_its_line(was: str, is_now: str, told: str) -> None:
+    """As of an environment on AWS."""
+    assert was in GOOGLE
+    found = problems(SMALL + GOOGLE.replace(was, is_now))
+    assert any(each.startswith(told) for each in found), found
+
+
+def test_an_environment_on_google_needs_a_project_and_a_bucket() -> None:
+    """Before anything is built."""
+    [told] = problems(SMALL + GOOGLE[GOOGLE.index("[deploy") :])
+    assert told.startswith('osv.toml:13: deploy.europe: cloud = "gcp" needs [publish.gcp]')
+
+
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
-        ('cloud = "aws"', 'cloud = "gcp"', "osv.toml:15: deploy.production.cloud: 'gcp' is not supported; allowed:"),
+        ('cloud = "aws"', 'cloud = "azure"', "osv.toml:15: deploy.production.cloud: 'azure' is not supported; allo"),
+        ('cloud = "aws"', 'cloud = 5', "osv.toml:15: deploy.production.cloud: 5 is not supported; allowed:"),
+        ('cloud = "aws"\n', "", "osv.toml:14: deploy.production.cloud: is missing"),
+        ('cloud = "aws"', 'cloud = "gcp"', "osv.toml:18: deploy.production.listener: is not supported: this ver"),
         ("port = 8080", "port = 0", "osv.toml:20: deploy.production.port: should be greater than or equal to 1, not 0"),
         ("port = 8080", 'port = "80"', "osv.toml:20: deploy.production.port: should be a whole number, not '80'"),
         ("port = 8080", "port = 80.5", "osv.toml:20: deploy.production.port: should be a whole number, not 80.5"),
@@ -105,7 +150,7 @@ def test_what_is_wrong_is_named_with_its_line(old: str, new: str, told: str) -> 
         ('region = "eu-west-1"\n', "", "osv.toml:14: deploy.production.region: is missing"),
         ("[deploy.production]", "[deploy.Production]", "osv.toml:14: deploy.Production: 1 to 40 lower-case letters"),
         ("port = 8080", "instance_type = 'x'", "osv.toml:20: deploy.production.instance_type: unknown key (did you"),
-        ("port = 8080", "zone = 'x'", 'osv.toml:20: deploy.production.zone: is not supported: this version deploys to'),
+        ("port = 8080", "zone = 'x'", 'osv.toml:20: deploy.production.zone: is not supported: it is of an environment'),
         ('subnets = ["subnet-0a"]', "subnets = []", "osv.toml:17: deploy.production.subnets: is empty"),
         ("priority = 100", "priority = 2", "osv.toml:19: deploy.production.route.priority: should be greater than"),
         ('path = "/*", ', "", "osv.toml:19: deploy.production.route: needs host or path; path = \"/*\" takes every"),
@@ -155,7 +200,7 @@ def test_health_and_strategy_take_only_what_is_done(table: str, told: str) -> No
 
 def test_an_environment_is_read_whole() -> None:
     """Durations become seconds, and what is left out has the documented default."""
-    deploy = read(SMALL + DEPLOY + 'health = { boot-timeout = "2m", interval = "10s" }\n').deploy["production"]
+    deploy = on_aws(read(SMALL + DEPLOY + 'health = { boot-timeout = "2m", interval = "10s" }\n'))
 
     assert (deploy.health.boot_timeout, deploy.health.interval, deploy.health.timeout) == (120.0, 10.0, 2.0)
     assert (deploy.strategy.kind, deploy.strategy.bake, deploy.strategy.keep_warm) == ("blue-green", 0.0, 3600.0)
@@ -259,7 +304,7 @@ def test_set_overrides_values_with_the_type_of_what_they_replace() -> None:
             "image.command.2=9090", "image.size=2GiB", "publish.aws.tags.team=a", "deploy.production.route.host=x.org",
         ],
     )  # fmt: skip
-    deploy = spec.deploy["production"]
+    deploy = on_aws(spec)
 
     assert spec.version == "2"
     assert (deploy.capacity, deploy.health.interval, deploy.route.host) == (5, 30.0, "x.org")

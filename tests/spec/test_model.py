@@ -17,7 +17,7 @@ from osvdeploy.spec import Spec
 from osvdeploy.spec.keys import inner, is_table, keys_of
 from osvdeploy.spec.model import Deploy, File, Health, Image, Kernel, Route
 from osvdeploy.spec.schema import json_schema
-from tests.spec.specs import DEPLOY, SMALL, problems, read
+from tests.spec.specs import DEPLOY, SMALL, on_aws, problems, read
 
 REFERENCE = resources.files("osvdeploy.spec").joinpath("reference.toml").read_text()
 # The keys of a source tree stand in comments, because they take the place of another one.
@@ -70,7 +70,7 @@ def test_the_reference_is_a_spec() -> None:
     """What the reference shows is taken as it stands."""
     spec = read(REFERENCE, environ={"ORDERS_LISTENER": "arn:aws:x"})
 
-    assert spec.deploy["production"].listener == "arn:aws:x"
+    assert on_aws(spec).listener == "arn:aws:x"
 
 
 def test_the_other_road_of_the_reference_is_a_spec() -> None:

@@ -9,10 +9,23 @@ interface", "Choose a disk interface".
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from osvdeploy.cloud.gcp.session import Document, Gcp
 from osvdeploy.context import Context
 from osvdeploy.errors import NotFound
 from osvdeploy.sizes import MIB
+
+ARCHITECTURES = {"X86_64": "x86_64", "ARM64": "aarch64"}
+
+
+@dataclass(frozen=True, slots=True)
+class GceMachineType:
+    """What Google tells of one: virtual processors, bytes of memory, and the architecture in Linux's word."""
+
+    cpus: int
+    memory: int
+    architecture: str
 
 
 class GceMachineTypes:
@@ -22,13 +35,18 @@ class GceMachineTypes:
         self._gcp = gcp
         self.zone = zone
 
-    def size(self, ctx: Context, name: str) -> tuple[int, int] | None:
-        """Virtual processors and bytes of memory, None where the zone has no type of that name."""
+    def describe(self, ctx: Context, name: str) -> GceMachineType | None:
+        """None where the zone has no type of that name."""
         try:
             found = self._gcp.get(ctx, f"{self._types}/{name}", f"machine type {name}")
         except NotFound:
             return None
-        return int(found["guestCpus"]), int(found["memoryMb"]) * MIB
+        architecture = str(found.get("architecture", "X86_64"))
+        return GceMachineType(
+            int(found["guestCpus"]),
+            int(found["memoryMb"]) * MIB,
+            ARCHITECTURES.get(architecture, architecture.lower()),
+        )
 
     def names(self, ctx: Context) -> list[str]:
         """Of all that the zone has, sorted."""

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from osvdeploy.cloud.gcp.images import GceImages, image_name
-from osvdeploy.cloud.gcp.machines import GceMachineTypes
+from osvdeploy.cloud.gcp.machines import GceMachineType, GceMachineTypes
 from osvdeploy.cloud.interfaces import UploadedDisk
 from osvdeploy.cloud.tags import image_tags
 from osvdeploy.context import CancelToken, Context, VirtualClock
@@ -225,8 +225,10 @@ def test_long_names_differ_by_their_digest() -> None:
 def test_a_machine_type_has_processors_and_memory(account: GcpSandbox) -> None:
     """As the zone tells; one that it does not have is None, and those that it has are listed."""
     machines = GceMachineTypes(account.gcp(), "europe-west1-b")
-    assert machines.size(account.ctx, "e2-small") == (2, 2048 * MIB)
-    assert machines.size(account.ctx, "e2-smal") is None
+    assert machines.describe(account.ctx, "e2-small") == GceMachineType(2, 2048 * MIB, "x86_64")
+    arm = machines.describe(account.ctx, "t2a-standard-1")
+    assert arm is not None and arm.architecture == "aarch64"
+    assert machines.describe(account.ctx, "e2-smal") is None
     assert "e2-small" in machines.names(account.ctx)
     with pytest.raises(Refused, match="zone"):
         GceMachineTypes(account.gcp(), "nowhere").names(account.ctx)

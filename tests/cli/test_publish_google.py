@@ -1,0 +1,156 @@
+"""Publishing to Google as a user meets it: the image, an environment's own, and what is said when something is amiss.
+
+Google is the sandbox on a socket, so that the whole command runs as it does elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from osvdeploy.sandbox.core import Sandbox
+from osvdeploy.sandbox.google.compute.archive import BLOCK
+from osvdeploy.sandbox.http import Shell
+from osvdeploy.sandbox.runners.inline import InlineRunner
+from tests.cli.projects import SPEC
+from tests.cli.running import Ran, osvdeploy
+from tests.cli.test_bad_input import refused
+from tests.osv.images import LZLOADER, loader_image
+from tests.sandbox.google.place import disk_of
+
+pytestmark = pytest.mark.slow
+
+GOOGLE = """
+[publish.gcp]
+project = "acme-prod"
+bucket = "acme-images"
+family = "app"
+labels = { team = "payments" }
+
+[deploy.plain]
+cloud = "gcp"
+zone = "europe-west1-b"
+
+[deploy.europe]
+cloud = "gcp"
+zone = "europe-west1-b"
+machine-type = "n2-standard-2"
+env = { DATABASE_HOST = "db.eu" }
+"""
+
+PROJECT = "/compute/v1/projects/acme-prod/global"
+
+
+class Google:
+    """A project with a bucket, and a user who has a spec."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.shell = Shell(Sandbox(runner=InlineRunner(), speed=100.0))
+        self.shell.start()
+
+    def make_bucket(self) -> None:
+        url = f"{self.shell.url}/storage/v1/b?project=acme-prod"
+        assert requests.post(url, json={"name": "acme-images", "location": "EU"}, timeout=10).ok
+
+    def run(self, *words: str) -> Ran:
+        return osvdeploy(*words, folder=self.folder)
+
+    def get(self, path: str) -> dict[str, Any]:
+        found: dict[str, Any] = requests.get(f"{self.shell.url}{path}", timeout=10).json()
+        return found
+
+    def images(self) -> list[str]:
+        return [each["name"] for each in self.get(f"{PROJECT}/images").get("items", [])]
+
+    def objects(self) -> list[str]:
+        return [each["name"] for each in self.get("/storage/v1/b/acme-images/o").get("items", [])]
+
+
+@pytest.fixture
+def google(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Google]:
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / "loader.img").write_bytes(loader_image(payload=LZLOADER))
+    (folder / "osv.toml").write_text(SPEC + GOOGLE)
+    (folder / "app").write_bytes(b"a program")
+    made = Google(folder)
+    monkeypatch.setenv("OSVDEPLOY_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("OSVDEPLOY_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("OSVDEPLOY_GCP_COMPUTE_ENDPOINT", made.shell.url)
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", made.shell.url)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    yield made
+    made.shell.stop()
+
+
+FORCED = ("--force", "program-not-elf")
+"""What is brought is a few bytes of text."""
+
+
+def test_an_image_is_published_once(google: Google) -> None:
+    """The id is the result; the family leads to it; nothing is left in the bucket; and again, nothing is done."""
+    google.make_bucket()
+    ran = google.run("publish", "--env", "plain", *FORCED)
+    assert (ran.code, ran.stdout) == (0, "projects/acme-prod/global/images/app-1-0-0\n"), ran.stderr
+    image = google.get(f"{PROJECT}/images/family/app")
+    assert (image["name"], image["status"], image["storageLocations"]) == ("app-1-0-0", "READY", ["eu"])
+    assert image["labels"]["team"] == "payments"
+    assert google.objects() == []
+    again = google.run("publish", "--env", "plain", "--json", *FORCED).document
+    assert (again["reused"], again["release"], again["calls"]["mutating"]) == (True, None, 0)
+    assert (again["cloud"], again["account"]) == ("gcp", "acme-prod")
+
+
+def test_an_environments_own_image_differs_in_one_block(google: Google) -> None:
+    """It has its variables in the command line, and a family of its own."""
+    google.make_bucket()
+    document = google.run("publish", "--env", "europe", "--json", *FORCED).document
+    release = document["release"]
+    assert document["image"]["id"].endswith("/app-1-0-0") and release["name"].startswith("app-1.0.0-")
+    name = release["id"].rpartition("/")[2]
+    below, above = (disk_of(google.shell.sandbox, f"acme-prod/{each}") for each in ("app-1-0-0", name))
+    assert [index for index in range(len(below)) if below[index] != above[index]] == [0]
+    assert b"DATABASE_HOST=db.eu" in above[0] and release["name"].encode() in above[0]
+    assert len(below[0]) == BLOCK
+    assert google.get(f"{PROJECT}/images/family/app-europe")["name"] == name
+    ran = google.run("publish", "--env", "europe", *FORCED)
+    assert ran.stdout == f"{release['id']}\n"
+    assert google.objects() == []
+
+
+def test_a_name_never_stands_for_other_bytes(google: Google) -> None:
+    """What is there stays, and what to do is told."""
+    google.make_bucket()
+    assert google.run("publish", "--env", "plain", *FORCED).code == 0
+    (google.folder / "app").write_bytes(b"another program")
+    refused(google.run("publish", "--env", "plain", *FORCED), 2, "app-1.0.0: registered with", hint="raise `version`")
+    assert google.images() == ["app-1-0-0"]
+
+
+def test_what_is_amiss_is_told_before_anything_is_made(google: Google) -> None:
+    """A bucket, a zone or a machine type that is not there; a type that OSv does not start on; a rollout."""
+    refused(
+        google.run("publish", "--env", "plain", *FORCED), 1, "there is no bucket acme-images", hint="gcloud storage"
+    )
+    google.make_bucket()
+    ran = google.run("publish", "--env", "plain", "--set", "deploy.plain.machine-type=e2-smal", *FORCED)
+    refused(ran, 2, "e2-smal: europe-west1-b has no machine type", hint="e2-small")
+    ran = google.run("publish", "--env", "plain", "--set", "deploy.plain.machine-type=t2a-standard-1", *FORCED)
+    refused(ran, 2, "architecture")
+    refused(google.run("deploy", "--env", "plain"), 2, "is on Google", hint="osvdeploy publish --env plain")
+    for command in ("status", "rollback", "gc"):
+        refused(google.run(command, "app/plain"), 2, "is on Google")
+    assert google.images() == [] and google.objects() == []
+
+
+def test_check_judges_the_types_of_google(google: Google) -> None:
+    """By their names, as it does for those of AWS."""
+    ran = google.run("check", "--set", "deploy.plain.machine-type=t2a-standard-1", "--json", *FORCED)
+    found = [(each["rule"], each["subject"]) for each in ran.document["findings"]]
+    assert ("architecture", "t2a-standard-1") in found
+    assert not any(subject == "n2-standard-2" for _, subject in found)
