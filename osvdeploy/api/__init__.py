@@ -60,6 +60,7 @@ from osvdeploy.api.services import (
     unhold,
 )
 from osvdeploy.api.wiring import Calls, connect, open_ledger, open_store, prober
+from osvdeploy.api.withdrawing import Withdrawal, Withdrawn, restore, withdraw
 
 __all__ = [
     "LEDGER_VARIABLE",
@@ -78,6 +79,8 @@ __all__ = [
     "Service",
     "ServiceStatus",
     "SlotStatus",
+    "Withdrawal",
+    "Withdrawn",
     "add_kernel",
     "build",
     "cache_contents",
@@ -114,6 +117,7 @@ __all__ = [
     "program_findings",
     "prune_cache",
     "publish",
+    "restore",
     "rollback",
     "run",
     "service_of",
@@ -122,4 +126,5 @@ __all__ = [
     "stored_kernels",
     "unhold",
     "upgrade_lock",
+    "withdraw",
 ]

@@ -93,7 +93,7 @@ def _publish_on_google(
 
     spec, settings = loaded.spec, loaded.spec.publish.gcp
     assert settings is not None, "the model asks for it"
-    place, machines = wiring.google(settings, wanted.zone)
+    place, machines = wiring.google_images(settings), wiring.google_machines(settings, wanted.zone)
     built = sound_build(ctx, loaded, place_on_google(ctx, machines, wanted.machine_type), forced)
     image, release = publish_archived(
         ctx,

@@ -51,10 +51,9 @@ def connect(ctx: Context, cloud: str, region: str) -> Cloud:
     raise UsageError(f"cloud {cloud!r} is not supported by this version", hint='use cloud = "aws"')
 
 
-def google(publish: PublishGcp, zone: str) -> tuple[ArchivePlace, GceMachineTypes]:
-    """Where images are made on Google, and the machine types of a zone. Nothing is asked before it is used."""
+def google_images(publish: PublishGcp) -> ArchivePlace:
+    """Where images are made on Google. Nothing is asked before it is used."""
     from osvdeploy.cloud.gcp.images import GceImages
-    from osvdeploy.cloud.gcp.machines import GceMachineTypes
     from osvdeploy.cloud.gcp.objects import GcsStore
     from osvdeploy.cloud.gcp.session import Gcp
     from osvdeploy.cloud.interfaces import ArchivePlace
@@ -62,8 +61,15 @@ def google(publish: PublishGcp, zone: str) -> tuple[ArchivePlace, GceMachineType
     gcp = Gcp(publish.project)
     images = GceImages(gcp, storage_location=publish.storage_location)
     store = GcsStore(f"gs://{publish.bucket}/{IMAGES}", gcp)
-    place = ArchivePlace("gcp", publish.project, publish.storage_location or "global", images, images, store)
-    return place, GceMachineTypes(gcp, zone)
+    return ArchivePlace("gcp", publish.project, publish.storage_location or "global", images, images, store)
+
+
+def google_machines(publish: PublishGcp, zone: str) -> GceMachineTypes:
+    """The machine types of a zone on Google. Nothing is asked before it is used."""
+    from osvdeploy.cloud.gcp.machines import GceMachineTypes
+    from osvdeploy.cloud.gcp.session import Gcp
+
+    return GceMachineTypes(Gcp(publish.project), zone)
 
 
 def open_store(address: str) -> ObjectStore:

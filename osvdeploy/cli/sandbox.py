@@ -1,4 +1,4 @@
-"""sandbox: AWS and Google's Cloud Storage on loopback; start, stop, env, status, fault, reset."""
+"""sandbox: AWS, and Google's storage and images, on loopback; start, stop, env, status, fault, reset."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ def _chosen(directory: Path | None) -> Path:
 
 @click.group(short_help="AWS on loopback, without an account.")
 def sandbox() -> None:
-    """A strict simulator of the APIs of AWS that osvdeploy uses, and of Google's Cloud Storage, on this machine.
+    """A strict simulator, on this machine, of the APIs of AWS that osvdeploy uses, and of Google's Cloud Storage and
+    Compute Engine's images.
 
     What the cloud refuses, it refuses; instances are processes of this machine, balancers listen on loopback.
 
@@ -130,7 +131,7 @@ def stop(ctx: Context, directory: Path | None) -> Result:
 @_directory
 @command
 def env(ctx: Context, directory: Path | None) -> Result:
-    """Print the lines that a shell evaluates, so that any AWS client talks to the sandbox.
+    """Print the lines that a shell evaluates, so that any AWS client, and osvdeploy itself, talks to the sandbox.
 
     Example: eval "$(osvdeploy sandbox env)"
     """

@@ -231,6 +231,9 @@ class ImageFamilies(Protocol):
     def current(self, ctx: Context, family: str) -> CloudImage | None:
         """What a family leads to; None where none of its images may be used, or it has none."""
 
+    def members(self, ctx: Context, family: str) -> list[CloudImage]:
+        """Those of its images that may be used, the one that leads first, then what would lead without it."""
+
     def offer(self, ctx: Context, image: CloudImage, family: str) -> None:
         """Put an image that is ready into a family; the newest image of all leads. Twice is once."""
 

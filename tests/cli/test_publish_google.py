@@ -154,3 +154,46 @@ def test_check_judges_the_types_of_google(google: Google) -> None:
     found = [(each["rule"], each["subject"]) for each in ran.document["findings"]]
     assert ("architecture", "t2a-standard-1") in found
     assert not any(subject == "n2-standard-2" for _, subject in found)
+
+
+# ---------------------------------------------------------------------------------------------------------- withdraw
+
+
+def published(google: Google, *versions: str) -> None:
+    google.make_bucket()
+    for version in versions:
+        ran = google.run("publish", "--env", "europe", "--set", f"version={version}", "-q", *FORCED)
+        assert ran.code == 0, ran.stderr
+
+
+def test_a_withdrawn_version_is_led_past(google: Google) -> None:
+    """By the app's family and by the environment's; to and fro; and machines are told of what to take instead."""
+    published(google, "1.0.0", "1.1.0")
+    ran = google.run("withdraw", "1.1.0", "--json")
+    families = ran.document["families"]
+    assert families["app"] == "app-1.0.0" and families["app-europe"].startswith("app-1.0.0-")
+    assert len(ran.document["images"]) == 2
+    deprecated = google.get(f"{PROJECT}/images/app-1-1-0")["deprecated"]
+    assert deprecated["state"] == "DEPRECATED"
+    assert deprecated["replacement"].endswith("/projects/acme-prod/global/images/app-1-0-0")
+    again = google.run("withdraw", "1.1.0")
+    assert again.code == 0 and again.stdout.splitlines()[0] == "app -> app-1.0.0"
+    assert google.run("withdraw", "1.1.0", "--undo").stdout.splitlines()[0] == "app -> app-1.1.0"
+    assert google.run("withdraw", "1.1.0", "--obsolete", "--json").document["state"] == "obsolete"
+    assert google.get(f"{PROJECT}/images/app-1-1-0")["deprecated"]["state"] == "OBSOLETE"
+    assert google.run("withdraw", "1.1.0", "--delete").code == 0
+    assert len(google.images()) == 2
+
+
+def test_a_family_is_never_left_without_a_lead(google: Google) -> None:
+    """Nor is a version withdrawn that is not there; nothing is changed then."""
+    published(google, "1.0.0")
+    for more in ((), ("--obsolete",), ("--delete",)):
+        refused(
+            google.run("withdraw", "1.0.0", *more), 2, "family app would lead to nothing", hint="publish or restore"
+        )
+    refused(google.run("withdraw", "2.0.0"), 2, "has no image of it", hint="there are images of: 1.0.0")
+    refused(google.run("withdraw", "1.0.0", "--undo", "--delete"), 2, "exclude each other")
+    (google.folder / "osv.toml").write_text(SPEC)
+    refused(google.run("withdraw", "1.0.0"), 2, "has no [publish.gcp]", hint="osvdeploy rollback")
+    assert len(google.images()) == 2

@@ -67,6 +67,21 @@ def test_what_is_withdrawn_leaves_the_lead_to_the_one_before(place: OfArchives, 
     assert place.images.find(place.ctx, "orders-2.0.0") is not None
 
 
+def test_a_familys_members_are_what_may_lead(place: OfArchives) -> None:
+    """The one that leads first, then the one before; what is withdrawn, or was not offered, is none."""
+    assert families(place).members(place.ctx, FAMILY) == []
+    first, second, third = (image(place, version) for version in ("1.0.0", "2.0.0", "3.0.0"))
+    image(place, "4.0.0")
+    for each in (third, first, second):
+        families(place).offer(place.ctx, each, FAMILY)
+    names = [each.name for each in families(place).members(place.ctx, FAMILY)]
+    assert names == ["orders-3.0.0", "orders-2.0.0", "orders-1.0.0"]
+    families(place).withdraw(place.ctx, second)
+    names = [each.name for each in families(place).members(place.ctx, FAMILY)]
+    assert names == ["orders-3.0.0", "orders-1.0.0"]
+    assert current(place) == names[0]
+
+
 def test_what_is_not_there_cannot_be_offered_or_withdrawn(place: OfArchives) -> None:
     """A deleted image leaves its family."""
     only = image(place, "1.0.0")

@@ -117,6 +117,13 @@ class GceImages:
             return None
         return _image(found)
 
+    def members(self, ctx: Context, family: str) -> list[CloudImage]:
+        query = {"filter": f"family={family}"}
+        found = [each for page in self._gcp.pages(ctx, self._images, "images", query) for each in page.get("items", [])]
+        usable = [each for each in found if each.get("deprecated", {}).get("state", "ACTIVE") == "ACTIVE"]
+        newest = sorted(usable, key=lambda each: datetime.fromisoformat(each["creationTimestamp"]), reverse=True)
+        return [_image(each) for each in newest if each.get("status") == "READY"]
+
     def offer(self, ctx: Context, image: CloudImage, family: str) -> None:
         """Put an image that is ready into a family. Nothing happens to one that is in it."""
         found = self._named(ctx, image)

@@ -25,8 +25,8 @@ class _Kept:
 class MemoryArchiveImages:
     """:class:`~osvdeploy.cloud.interfaces.ImageRegistry` and :class:`~osvdeploy.cloud.interfaces.ImageFamilies`.
 
-    Operations for ``faults``: ``images.find``, ``.register``, ``.deregister``, ``.owned``, ``.current``, ``.offer``,
-    ``.withdraw``, ``.restore``.
+    Operations for ``faults``: ``images.find``, ``.register``, ``.deregister``, ``.owned``, ``.current``,
+    ``.members``, ``.offer``, ``.withdraw``, ``.restore``.
     """
 
     def __init__(self, store: MemoryStore, faults: Faults | None = None) -> None:
@@ -78,8 +78,15 @@ class MemoryArchiveImages:
 
     def current(self, ctx: Context, family: str) -> CloudImage | None:
         with self.faults.around("images.current", family):
-            inside = [each for each in self._kept.values() if family in each.families and not each.withdrawn]
-            return inside[-1].image if inside else None
+            return next(iter(self._inside(family)), None)
+
+    def members(self, ctx: Context, family: str) -> list[CloudImage]:
+        with self.faults.around("images.members", family):
+            return self._inside(family)
+
+    def _inside(self, family: str) -> list[CloudImage]:
+        usable = [each.image for each in self._kept.values() if family in each.families and not each.withdrawn]
+        return usable[::-1]
 
     def offer(self, ctx: Context, image: CloudImage, family: str) -> None:
         with self.faults.around("images.offer", image.name, family):

@@ -23,6 +23,7 @@ _READS = frozenset(
         "keys",
         "uploads",
         "current",
+        "members",
     }
 )
 

@@ -1,0 +1,110 @@
+"""A version that is no good, where machines are started by image families: its images withdrawn, restored, deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from osvdeploy.api import wiring
+from osvdeploy.context import Context
+from osvdeploy.errors import UsageError
+from osvdeploy.events import Note
+
+if TYPE_CHECKING:
+    from osvdeploy.cloud.interfaces import ArchivePlace, CloudImage
+    from osvdeploy.spec import LoadedSpec
+
+
+class Withdrawal(StrEnum):
+    """How far a version is withdrawn."""
+
+    DEPRECATED = "deprecated"
+    """No family leads to it; machines may still be started from its images by their names."""
+
+    OBSOLETE = "obsolete"
+    """No machine can be started from its images. They are there still, and can be restored."""
+
+    DELETED = "deleted"
+    """Its images are gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """The images of a version, and what each family of the spec leads to now, None where it leads to nothing."""
+
+    images: tuple[CloudImage, ...]
+    families: Mapping[str, CloudImage | None]
+
+
+def withdraw(ctx: Context, loaded: LoadedSpec, version: str, how: Withdrawal = Withdrawal.DEPRECATED) -> Withdrawn:
+    """Let no image family lead to any image of a version: the app's, and those of its environments.
+
+    Raises :class:`~osvdeploy.errors.UsageError`, before anything is changed, for a version that is not there, and where
+    a family would lead to nothing.
+    """
+    place, images = _images_of(ctx, loaded, version)
+    ids = {image.id for image in images}
+    leading: dict[str, CloudImage] = {}
+    for family in _families(loaded):
+        members = place.families.members(ctx, family)
+        left = [image for image in members if image.id not in ids]
+        if members and not left:
+            raise UsageError(
+                f"the image family {family} would lead to nothing: of what may lead, {version} is all that is in it",
+                hint="publish or restore another version first",
+            )
+        # What a warning names in its place is of the same family.
+        leading |= {image.id: left[0] for image in members if image.id in ids}
+    for image in images:
+        ctx.report(Note(f"image {image.name} is {how}: {image.id}"))
+        if how is Withdrawal.DELETED:
+            place.images.deregister(ctx, image.id)
+        else:
+            place.families.withdraw(ctx, image, leading.get(image.id), obsolete=how is Withdrawal.OBSOLETE)
+    return Withdrawn(tuple(images), _led(ctx, loaded, place))
+
+
+def restore(ctx: Context, loaded: LoadedSpec, version: str) -> Withdrawn:
+    """Take the withdrawal of a version back. Raises :class:`~osvdeploy.errors.UsageError` for one that is not there."""
+    place, images = _images_of(ctx, loaded, version)
+    for image in images:
+        ctx.report(Note(f"image {image.name} may be used: {image.id}"))
+        place.families.restore(ctx, image)
+    return Withdrawn(tuple(images), _led(ctx, loaded, place))
+
+
+def _images_of(ctx: Context, loaded: LoadedSpec, version: str) -> tuple[ArchivePlace, list[CloudImage]]:
+    """Where they are, and all images of a version."""
+    from osvdeploy.cloud import tags
+
+    settings = loaded.spec.publish.gcp
+    if settings is None:
+        raise UsageError(
+            f"{loaded.path}: has no [publish.gcp], and only images on Google are led to by families",
+            hint="on AWS `osvdeploy rollback` brings an earlier release back",
+        )
+    place = wiring.google_images(settings)
+    ours = place.images.owned(ctx, {tags.APP: loaded.spec.name})
+    found = [image for image in ours if image.tags.get(tags.VERSION) == version]
+    if not found:
+        known = ", ".join(sorted({image.tags.get(tags.VERSION, "") for image in ours})) or "none"
+        raise UsageError(
+            f"{loaded.spec.name} {version}: the project {settings.project} has no image of it",
+            hint=f"there are images of: {known}",
+        )
+    return place, found
+
+
+def _families(loaded: LoadedSpec) -> list[str]:
+    """The app's family, and those of its environments on Google."""
+    settings = loaded.spec.publish.gcp
+    if settings is None or settings.family is None:
+        return []
+    environments = [name for name, each in loaded.spec.deploy.items() if each.cloud == "gcp" and each.env]
+    return [settings.family, *(f"{settings.family}-{name}" for name in environments)]
+
+
+def _led(ctx: Context, loaded: LoadedSpec, place: ArchivePlace) -> dict[str, CloudImage | None]:
+    return {family: place.families.current(ctx, family) for family in _families(loaded)}
