@@ -5,9 +5,9 @@ each image's archive is joined in the store of a head of its own, the body, and 
 machine: what was begun is found by the image's name, by the objects' keys, by the request that the place remembers.
 
     disks/APP/IMAGE.1/body                   IMAGE: the image digest; 1: the version of what is written
-    disks/APP/IMAGE.1/DIGEST.head            DIGEST: that image's own, or a release's
-    disks/APP/IMAGE.1/DIGEST.trailer
-    disks/APP/IMAGE.1/DIGEST.tar.gz          joined of the three
+    disks/APP/IMAGE.1/NAME.head              NAME: app-version, or a release's id
+    disks/APP/IMAGE.1/NAME.trailer
+    disks/APP/IMAGE.1/NAME.tar.gz            joined of the three
 
 They are in the store only while images are made of them: what belongs to one goes when all of a run are ready, the body
 with the last. What a killed run left goes when the same is published again, or anything of the app a day later.
@@ -219,7 +219,7 @@ class _Bench:
 
     def _own(self, wanted: _Wanted) -> list[str]:
         """Keys of what is one image's alone; the archive is the last."""
-        return [f"{self.folder}{wanted.digest}.{kind}" for kind in ("head", "trailer", "tar.gz")]
+        return [f"{self.folder}{wanted.name}.{kind}" for kind in ("head", "trailer", "tar.gz")]
 
     def clear(self, ctx: Context, images: list[_Wanted]) -> None:
         """Take away what belongs to these images; the body, unless another image is being made of it; and what is a day

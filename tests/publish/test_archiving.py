@@ -208,9 +208,9 @@ def test_another_image_that_is_on_its_way_keeps_the_body(site: Site, raw: RawIma
     """Whoever is last takes it away; what lies there for a day is nobody's."""
     store = site.place.store
     folder = f"disks/orders/{raw.digest}.1/"
-    store.put_if_absent(site.ctx, f"{folder}{DIGEST}.head", b"another process's")
+    store.put_if_absent(site.ctx, f"{folder}orders-1.0.1.head", b"another process's, of the same bytes")
     publish(site, raw)
-    assert site.left() == [f"{folder}{DIGEST}.head", f"{folder}body"]
+    assert site.left() == [f"{folder}body", f"{folder}orders-1.0.1.head"]
     site.ctx.sleep(timedelta(hours=25).total_seconds())
     publish(site, raw)
     assert site.left() == []
@@ -229,7 +229,7 @@ def test_an_archive_that_google_does_not_take_leaves_nothing(raw: RawImage) -> N
     """Its words are told, image and objects are gone, and the same command works when the cause is."""
     site = gcp_site()
     assert site.account is not None
-    key = f"disks/orders/{raw.digest}.1/{raw.digest}.head"
+    key = f"disks/orders/{raw.digest}.1/orders-1.0.0.head"
     site.place.store.put_if_absent(site.ctx, key, b"damaged")
     with pytest.raises(Refused, match="not a valid image"):
         publish(site, raw)

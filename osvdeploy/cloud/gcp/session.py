@@ -47,8 +47,9 @@ CONNECT_TIMEOUT = 3.0
 READ_TIMEOUT = 15.0
 """Seconds."""
 
-WAIT_SECONDS = 120.0
-"""What Compute Engine's ``wait`` holds a request for at most ("best effort"; globalOperations.wait)."""
+HELD = 5.0
+"""Seconds for which we let Compute Engine's ``wait`` hold a request. It would for two minutes, in which no cancel would
+reach us."""
 
 ATTEMPTS = 4
 
@@ -129,11 +130,11 @@ class Gcp:
     def finish(self, ctx: Context, operation: Document, what: str, seconds: float | None = None) -> Document:
         """Wait until an operation is done, for ``seconds`` at most; the operation as it ended.
 
-        The server holds each request until it is, or for two minutes. Raises what
+        The server holds a request until it is, so that its end is known at once. Raises what
         :func:`osvdeploy.cloud.gcp.errors.refusal` makes of its error, and :class:`~osvdeploy.errors.Unavailable` where
         it is still under way when the time is over.
         """
-        began = ctx.monotonic()
+        began, lost = ctx.monotonic(), 0
         name = str(operation.get("operationType", "operation"))
         while operation.get("status") != "DONE":
             if seconds is not None and ctx.monotonic() - began >= seconds:
@@ -144,9 +145,15 @@ class Gcp:
                 )
             before = ctx.monotonic()
             link = self._own(str(operation["selfLink"]))
-            operation = self.send(ctx, "POST", f"{link}/wait", what, seconds=WAIT_SECONDS + READ_TIMEOUT).json()
+            try:
+                operation = self.send(ctx, "POST", f"{link}/wait", what, seconds=HELD, attempts=1).json()
+                lost = 0
+            except Unavailable as error:
+                lost += error.code != "ReadTimeout"
+                if lost >= ATTEMPTS:
+                    raise
             if operation.get("status") != "DONE" and ctx.monotonic() - before < 0.2:
-                ctx.sleep(0.5)  # it may come back at once, and without end
+                ctx.sleep(0.5 * 2**lost)  # it may come back at once, and without end
         fault = Fault.of_operation(operation)
         if fault is not None:
             raise refusal(fault, what, name)

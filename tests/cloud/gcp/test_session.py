@@ -17,7 +17,7 @@ from google.oauth2.credentials import Credentials
 from osvdeploy import errors
 from osvdeploy.cloud.gcp.errors import AlreadyThere, Stale
 from osvdeploy.cloud.gcp.session import Gcp, named
-from osvdeploy.context import Context, VirtualClock
+from osvdeploy.context import CancelToken, Context, VirtualClock
 from osvdeploy.events import CloudCall, Recorder
 from tests.cloud.gcp.script import Script, Scripted
 
@@ -212,3 +212,39 @@ def test_nothing_of_google_is_imported_before_it_is_used() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"
+
+
+UNDER_WAY = {"name": "o", "operationType": "insert", "status": "RUNNING", "selfLink": "https://x/compute/v1/o"}
+DONE = (200, json.dumps({**UNDER_WAY, "status": "DONE"}).encode())
+
+
+def test_an_operation_is_waited_for_in_requests_that_a_cancel_can_follow(ctx: Context) -> None:
+    """None is held for long; that one is not answered meanwhile is no failure, however often."""
+    script = Script([*[requests.ReadTimeout("held")] * 12, DONE])
+    assert script.gcp().finish(ctx, UNDER_WAY, "image a")["status"] == "DONE"
+    cancel = CancelToken()
+
+    def stop(event: object) -> None:
+        if len(script.asked) == 3:
+            cancel.cancel()
+
+    script = Script([requests.ReadTimeout("held")])
+    with pytest.raises(errors.Interrupted):
+        script.gcp().finish(Context(clock=VirtualClock(), cancel=cancel, reporter=stop), UNDER_WAY, "image a")
+    assert len(script.asked) == 3
+
+
+def test_what_does_not_answer_at_all_is_told(ctx: Context) -> None:
+    """After as many attempts as any other call has."""
+    script = Script([requests.ConnectionError("refused")])
+    with pytest.raises(errors.Unavailable, match="no answer from Google"):
+        script.gcp().finish(ctx, UNDER_WAY, "image a")
+    assert len(script.asked) == 4
+
+
+def test_a_wait_ends_when_its_time_is_over(ctx: Context) -> None:
+    """With what goes on by itself."""
+    script = Script([(200, json.dumps(UNDER_WAY).encode())])
+    with pytest.raises(errors.Unavailable, match="insert o is still under way") as raised:
+        script.gcp().finish(ctx, UNDER_WAY, "image a", 60.0)
+    assert raised.value.hint is not None and "goes on by itself" in raised.value.hint
