@@ -225,6 +225,13 @@ class ImageRegistry(Protocol):
         """All of ours that carry these tags."""
 
 
+class ArchiveImages(ImageRegistry, Protocol):
+    """Makes archives bootable; that takes the place some time."""
+
+    def begin(self, ctx: Context, request: ImageRequest) -> None:
+        """Ask for an image and do not wait: several are made at once. :meth:`register` then waits for it."""
+
+
 class ImageFamilies(Protocol):
     """Names that lead to the newest image which may be used."""
 
@@ -645,6 +652,6 @@ class ArchivePlace:
     kind: str
     account: str
     region: str
-    images: ImageRegistry
+    images: ArchiveImages
     families: ImageFamilies
     store: JoiningStore

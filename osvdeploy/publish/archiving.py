@@ -96,6 +96,9 @@ def publish_archived(
     try:
         if None in there:
             place.store.refuse_unwritable(ctx, bench.folder)
+        for each, image in zip(wanted, there, strict=True):
+            if image is None:
+                _begin(ctx, bench, each, undo)
         made = [_publish(ctx, bench, each, image, undo) for each, image in zip(wanted, there, strict=True)]
     except KEPT_ON:
         raise
@@ -131,17 +134,20 @@ def _publish(ctx: Context, bench: _Bench, wanted: _Wanted, there: CloudImage | N
     place = bench.place
     if there is not None:
         ctx.report(Note(f"image {there.name} is there already: {there.id}"))
-    image = there or _register(ctx, bench, wanted, undo)
+    image = there or place.images.register(ctx, bench.request(wanted))
+    if there is None:
+        ctx.report(Note(f"image {image.name} is registered: {image.id}"))
     if wanted.family is not None:
         place.families.offer(ctx, image, wanted.family)
-    undo.forget("image")
+    undo.forget(f"image {wanted.name}")
     blocks = 0 if there is not None else len(needed(bench.raw.read, HEAD_SIZE))
     return Published(image, None, blocks=blocks, blocks_sent=0, reused=there is not None)
 
 
-def _register(ctx: Context, bench: _Bench, wanted: _Wanted, undo: Undo) -> CloudImage:
+def _begin(ctx: Context, bench: _Bench, wanted: _Wanted, undo: Undo) -> None:
+    """Put the archive of an image into the store, and ask for the image: all are made at once."""
     place = bench.place
-    location = bench.archive(ctx, wanted)
+    bench.archive(ctx, wanted)
 
     def take_back() -> None:
         # What is just being made is waited for: it reads the archive, which goes next.
@@ -149,12 +155,8 @@ def _register(ctx: Context, bench: _Bench, wanted: _Wanted, undo: Undo) -> Cloud
         if made is not None and made.digest == wanted.digest:
             place.images.deregister(ctx, made.id)
 
-    undo.on_refusal("image", take_back)
-    disk = UploadedDisk(location, wanted.name, wanted.digest, bench.raw.size // GIB, wanted.tags)
-    description = f"{wanted.name}, OSv unikernel, {wanted.digest[:12]}"
-    image = place.images.register(ctx, ImageRequest(wanted.name, wanted.digest, disk, wanted.tags, description))
-    ctx.report(Note(f"image {image.name} is registered: {image.id}"))
-    return image
+    undo.on_refusal(f"image {wanted.name}", take_back)
+    place.images.begin(ctx, bench.request(wanted))
 
 
 @dataclass(slots=True)
@@ -185,8 +187,16 @@ class _Bench:
     def folder(self) -> str:
         return f"{folder_of(self.app)}{self.raw.digest}.{VERSION}/"
 
-    def archive(self, ctx: Context, wanted: _Wanted) -> str:
-        """The location of an image's archive, which is in the store from now on."""
+    def request(self, wanted: _Wanted) -> ImageRequest:
+        """What the place is asked for."""
+        *_, key = self._own(wanted)
+        location = f"{self.place.store.address}/{key}"
+        disk = UploadedDisk(location, wanted.name, wanted.digest, self.raw.size // GIB, wanted.tags)
+        description = f"{wanted.name}, OSv unikernel, {wanted.digest[:12]}"
+        return ImageRequest(wanted.name, wanted.digest, disk, wanted.tags, description)
+
+    def archive(self, ctx: Context, wanted: _Wanted) -> None:
+        """Put an image's archive into the store, if it is not there."""
         store = self.place.store
         *_, key = self._own(wanted)
         for number in range(1, MOST_TIMES + 1):
@@ -198,7 +208,6 @@ class _Bench:
                 # Another process has cleared up behind its own image.
                 if number == MOST_TIMES:
                     raise
-        return f"{store.address}/{key}"
 
     def _join(self, ctx: Context, wanted: _Wanted) -> None:
         store = self.place.store

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from osvdeploy.cloud.gcp.images import GceImages
-from osvdeploy.cloud.interfaces import ImageRegistry, JoiningStore, UploadedDisk
+from osvdeploy.cloud.interfaces import ArchiveImages, JoiningStore, UploadedDisk
 from osvdeploy.cloud.memory import MemoryArchiveImages, MemoryStore
 from osvdeploy.cloud.tags import image_tags
 from osvdeploy.context import Context, VirtualClock
@@ -46,7 +46,7 @@ class OfArchives:
     """Images of archives in an object store."""
 
     ctx: Context
-    images: ImageRegistry
+    images: ArchiveImages
     store: JoiningStore
     put_foreign: Callable[[str], None]
     stands = False

@@ -94,3 +94,18 @@ def test_what_is_not_there_cannot_be_offered_or_withdrawn(place: OfArchives) -> 
         families(place).withdraw(place.ctx, only)
     with pytest.raises(NotFound):
         families(place).restore(place.ctx, only)
+
+
+def test_images_are_made_at_once(place: OfArchives) -> None:
+    """Begun together, waited for one after the other: the same images as without; begun twice is once."""
+    requests = [
+        image_request(place.disk(f"orders-{version}", sha256(version.encode())), f"orders-{version}")
+        for version in ("1.0.0", "2.0.0", "3.0.0")
+    ]
+    for request in [*requests, requests[0]]:
+        place.images.begin(place.ctx, request)
+    began = place.ctx.monotonic()
+    made = [place.images.register(place.ctx, request) for request in requests]
+    assert [each.name for each in made] == [request.name for request in requests]
+    assert place.ctx.monotonic() - began < 30
+    assert len(place.images.owned(place.ctx, {})) == 3

@@ -53,7 +53,7 @@ def image_name(name: str) -> str:
 
 
 class GceImages:
-    """:class:`~osvdeploy.cloud.interfaces.ImageRegistry` of one project. An image is a copy of what it is made of: it
+    """:class:`~osvdeploy.cloud.interfaces.ArchiveImages` of one project. An image is a copy of what it is made of: it
     stands on no disk, and the ``disk`` of a request is the archive, its id the address in Cloud Storage.
 
     ``storage_location`` is a region or multi-region to keep images in; left out, Google takes what is nearest to the
@@ -63,21 +63,35 @@ class GceImages:
     def __init__(self, gcp: Gcp, *, storage_location: str | None = None) -> None:
         self._gcp = gcp
         self._storage_location = storage_location
+        self._begun: dict[str, Document] = {}
+        """Operations that :meth:`begin` began, by request id."""
 
     def find(self, ctx: Context, name: str) -> CloudImage | None:
         """As the port says; an image that is just being made is waited for."""
         found = self._settled(ctx, name)
         return None if found is None else _image(found)
 
+    def begin(self, ctx: Context, request: ImageRequest) -> None:
+        document, what = self._document(request), f"image {request.name}"
+        token = self._token(document, 0)
+        try:
+            operation = self._gcp.change(ctx, "POST", self._images, what, document, request_id=token)
+        except AlreadyThere:
+            return
+        if operation.get("status") != "DONE":
+            self._begun[token] = operation
+
     def register(self, ctx: Context, request: ImageRequest) -> CloudImage:
         document, what = self._document(request), f"image {request.name}"
         for attempt in range(MOST_ATTEMPTS):
-            there = self._settled(ctx, request.name)
+            token = self._token(document, attempt)
+            operation = self._begun.pop(token, None)
+            there = self._settled(ctx, request.name) if operation is None else None
             if there is not None:
                 return _same(there, request)
-            token = request_id("images.insert", self._gcp.project, digest_of(document), str(attempt))
             try:
-                operation = self._gcp.change(ctx, "POST", self._images, what, document, request_id=token)
+                if operation is None:
+                    operation = self._gcp.change(ctx, "POST", self._images, what, document, request_id=token)
             except AlreadyThere:
                 # Another process was quicker, or what came to nothing holds the name.
                 self._clear(ctx, image_name(request.name), what)
@@ -184,6 +198,9 @@ class GceImages:
     def _change(self, ctx: Context, method: str, url: str, what: str, document: Document | None, token: str) -> None:
         operation = self._gcp.change(ctx, method, url, what, document, request_id=token)
         self._gcp.finish(ctx, operation, what, LONGEST_WAIT)
+
+    def _token(self, document: Document, attempt: int) -> str:
+        return request_id("images.insert", self._gcp.project, digest_of(document), str(attempt))
 
     def _document(self, request: ImageRequest) -> Document:
         source = _LOCATION.fullmatch(request.disk.id)

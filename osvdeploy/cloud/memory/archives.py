@@ -23,7 +23,7 @@ class _Kept:
 
 
 class MemoryArchiveImages:
-    """:class:`~osvdeploy.cloud.interfaces.ImageRegistry` and :class:`~osvdeploy.cloud.interfaces.ImageFamilies`.
+    """:class:`~osvdeploy.cloud.interfaces.ArchiveImages` and :class:`~osvdeploy.cloud.interfaces.ImageFamilies`.
 
     Operations for ``faults``: ``images.find``, ``.register``, ``.deregister``, ``.owned``, ``.current``,
     ``.members``, ``.offer``, ``.withdraw``, ``.restore``.
@@ -47,6 +47,9 @@ class MemoryArchiveImages:
     def find(self, ctx: Context, name: str) -> CloudImage | None:
         with self.faults.around("images.find", name):
             return self._named(name)
+
+    def begin(self, ctx: Context, request: ImageRequest) -> None:
+        """Nothing takes time here."""
 
     def register(self, ctx: Context, request: ImageRequest) -> CloudImage:
         with self.faults.around("images.register", request.name):

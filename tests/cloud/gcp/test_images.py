@@ -232,3 +232,12 @@ def test_a_machine_type_has_processors_and_memory(account: GcpSandbox) -> None:
     assert "e2-small" in machines.names(account.ctx)
     with pytest.raises(Refused, match="zone"):
         GceMachineTypes(account.gcp(), "nowhere").names(account.ctx)
+
+
+def test_what_was_begun_tells_its_own_end(account: GcpSandbox) -> None:
+    """It is not begun again to learn why it failed."""
+    images, request = GceImages(account.gcp()), image_request(disk(account, content=b"no archive"))
+    images.begin(account.ctx, request)
+    with pytest.raises(Refused, match="not a valid image"):
+        images.register(account.ctx, request)
+    assert len(operations(account)) == 1
