@@ -24,7 +24,7 @@ from osvdeploy.sandbox.google.compute.archive import BLOCK, opened
 from osvdeploy.sandbox.wire import Call
 from osvdeploy.sizes import KIB
 from tests.contract.gcp_place import PROJECT, GcpSandbox
-from tests.faults.venues import Killed
+from tests.faults.venues import Killed, dying
 from tests.publish.disk import raw_disk
 from tests.publish.test_archiving import content, gcp_place, order
 from tests.sandbox.google.place import disk_of
@@ -81,16 +81,7 @@ class Google:
         self.calls = 0
 
     def connect(self, *, kill: int | None = None, after: bool = False, refuse: int | None = None) -> ArchivePlace:
-        first = self.calls
-
-        def hook(moment: Moment, call: Call) -> None:
-            if moment is Moment.BEFORE:
-                self.calls += 1
-            number = self.calls - first
-            if kill is not None and (number > kill or (number == kill and (moment is Moment.AFTER) == after)):
-                raise Killed
-
-        self.account.sandbox.hook = hook
+        self.account.sandbox.hook = dying(self, kill, after)
         self.account.sandbox.faults.clear()
         if refuse is not None:
             self.account.sandbox.faults.add(Fault("*", FaultKind.DENIED, skip=refuse - 1))

@@ -19,14 +19,13 @@ from osvdeploy.cloud.local.store import DirectoryStore
 from osvdeploy.cloud.memory import MemoryStore
 from osvdeploy.context import Context
 from osvdeploy.sandbox.control import ACCESS_KEY, SECRET_KEY
-from osvdeploy.sandbox.core import Moment, Sandbox
+from osvdeploy.sandbox.core import Sandbox
 from osvdeploy.sandbox.http import Shell
 from osvdeploy.sandbox.runners.inline import InlineRunner
-from osvdeploy.sandbox.wire import Call
 from osvdeploy.sizes import MIB
 from tests.contract.aws_place import REGION, AwsSandbox
 from tests.contract.gcp_place import GcpSandbox
-from tests.faults.venues import Killed
+from tests.faults.venues import Killed, dying
 from tests.sources import Made
 
 pytestmark = pytest.mark.slow
@@ -68,16 +67,7 @@ class InSandbox:
         self.calls = 0
 
     def connect(self, kill: int | None, after: bool) -> ObjectStore:
-        first = self.calls
-
-        def hook(moment: Moment, call: Call) -> None:
-            if moment is Moment.BEFORE:
-                self.calls += 1
-            number = self.calls - first
-            if kill is not None and (number > kill or (number == kill and (moment is Moment.AFTER) == after)):
-                raise Killed
-
-        self.sandbox.hook = hook
+        self.sandbox.hook = dying(self, kill, after)
         return self.store()
 
 

@@ -15,7 +15,7 @@ from osvdeploy.cloud.memory import MemoryCloud
 from osvdeploy.context import Context, VirtualClock
 from osvdeploy.errors import Refused
 from osvdeploy.publish.importing import ThroughStore
-from osvdeploy.sandbox.core import Moment
+from osvdeploy.sandbox.core import CrashHook, Moment
 from osvdeploy.sandbox.wire import Call
 from osvdeploy.sizes import KIB
 from tests.contract.aws_place import REGION, AwsSandbox
@@ -23,6 +23,26 @@ from tests.contract.aws_place import REGION, AwsSandbox
 
 class Killed(BaseException):
     """Stands for kill -9: nothing catches it, and nothing is sent after it."""
+
+
+class Counted(Protocol):
+    """What counts the calls to a sandbox."""
+
+    calls: int
+
+
+def dying(counted: Counted, kill: int | None, after: bool) -> CrashHook:
+    """Counts each call from now on; the ``kill``-th is the last, before or ``after`` it took effect."""
+    first = counted.calls
+
+    def hook(moment: Moment, call: Call) -> None:
+        if moment is Moment.BEFORE:
+            counted.calls += 1
+        number = counted.calls - first
+        if kill is not None and (number > kill or (number == kill and (moment is Moment.AFTER) == after)):
+            raise Killed
+
+    return hook
 
 
 class Venue(Protocol):
@@ -87,15 +107,11 @@ class AwsVenue:
         self.calls = 0
 
     def connect(self, *, kill: int | None = None, after: bool = False, refuse: int | None = None) -> Cloud:
-        first = self.calls
+        first, die = self.calls, dying(self, kill, after)
 
         def hook(moment: Moment, call: Call) -> None:
-            if moment is Moment.BEFORE:
-                self.calls += 1
-            number = self.calls - first
-            if kill is not None and (number > kill or (number == kill and (moment is Moment.AFTER) == after)):
-                raise Killed
-            if refuse == number and moment is Moment.BEFORE:
+            die(moment, call)
+            if refuse == self.calls - first and moment is Moment.BEFORE:
                 raise ClientError({"Error": {"Code": "AccessDenied", "Message": "not allowed"}}, call.operation)
 
         self._account.sandbox.hook = hook

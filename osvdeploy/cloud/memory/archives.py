@@ -6,12 +6,12 @@ import zlib
 from dataclasses import dataclass, field
 
 from osvdeploy.cloud.interfaces import ArchivePlace, CloudImage, ImageRequest, Tags
+from osvdeploy.cloud.memory import registry
 from osvdeploy.cloud.memory.faults import Faults
 from osvdeploy.cloud.memory.store import MemoryStore
-from osvdeploy.cloud.tags import DIGEST, NAME, is_ours
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest
-from osvdeploy.errors import ImageNameTaken, NotFound, NotOurs, Refused
+from osvdeploy.errors import NotFound, Refused
 
 
 @dataclass(slots=True)
@@ -46,18 +46,16 @@ class MemoryArchiveImages:
 
     def find(self, ctx: Context, name: str) -> CloudImage | None:
         with self.faults.around("images.find", name):
-            return self._named(name)
+            return registry.named(self._images(), name)
 
     def begin(self, ctx: Context, request: ImageRequest) -> None:
         """Nothing takes time here."""
 
     def register(self, ctx: Context, request: ImageRequest) -> CloudImage:
         with self.faults.around("images.register", request.name):
-            there = self._named(request.name)
+            there = registry.named(self._images(), request.name)
             if there is not None:
-                if there.digest != request.digest:
-                    raise ImageNameTaken(request.name, held=there.digest, ours=request.digest)
-                return there
+                return registry.same(there, request)
             found = self._store._objects.get(request.disk.id.removeprefix(f"{self._store.address}/"))
             if found is None:
                 raise NotFound(f"{request.name}: its archive {request.disk.id} does not exist")
@@ -76,8 +74,7 @@ class MemoryArchiveImages:
 
     def owned(self, ctx: Context, tags: Tags) -> list[CloudImage]:
         with self.faults.around("images.owned"):
-            images = [each.image for each in self._kept.values()]
-            return [each for each in images if is_ours(each.tags) and tags.items() <= dict(each.tags).items()]
+            return registry.owned(self._images(), tags)
 
     def current(self, ctx: Context, family: str) -> CloudImage | None:
         with self.faults.around("images.current", family):
@@ -114,19 +111,13 @@ class MemoryArchiveImages:
             raise NotFound(f"image {image.name}: {image.id} is not there")
         return self._kept[image.id]
 
-    def _named(self, name: str) -> CloudImage | None:
-        for each in self._kept.values():
-            if each.image.name == name:
-                if not is_ours(each.image.tags):
-                    raise NotOurs(f"{name}: {each.image.id} has that name, and something else made it")
-                return each.image
-        return None
+    def _images(self) -> list[CloudImage]:
+        return [each.image for each in self._kept.values()]
 
     def _add(
         self, ctx: Context, name: str, digest: Digest, tags: Tags, archive: bytes, *, ours: bool = True
     ) -> CloudImage:
         self._made += 1
-        kept = {**tags, DIGEST: digest, NAME: name} if ours else dict(tags)
-        image = CloudImage(f"image-{self._made}", name, digest, None, kept, ctx.now())
+        image = registry.made(ctx, self._made, name, digest, None, tags, ours=ours)
         self._kept[image.id] = _Kept(image, archive)
         return image

@@ -16,11 +16,12 @@ from osvdeploy.cloud.interfaces import (
     UploadedDisk,
     UploadRequest,
 )
+from osvdeploy.cloud.memory import registry
 from osvdeploy.cloud.memory.faults import Faults
 from osvdeploy.cloud.tags import DIGEST, NAME, is_ours
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest
-from osvdeploy.errors import ImageNameTaken, NotFound, NotOurs, Refused, UploadGone
+from osvdeploy.errors import NotFound, Refused, UploadGone
 from osvdeploy.sizes import GIB, KIB
 
 
@@ -219,15 +220,13 @@ class MemoryImages:
 
     def find(self, ctx: Context, name: str) -> CloudImage | None:
         with self.faults.around("images.find", name):
-            return self._named(name)
+            return registry.named(self._images.values(), name)
 
     def register(self, ctx: Context, request: ImageRequest) -> CloudImage:
         with self.faults.around("images.register", request.name):
-            there = self._named(request.name)
+            there = registry.named(self._images.values(), request.name)
             if there is not None:
-                if there.digest != request.digest:
-                    raise ImageNameTaken(request.name, held=there.digest, ours=request.digest)
-                return there
+                return registry.same(there, request)
             disk = self._snapshots._uploads.get(request.disk.id)
             if disk is None:
                 raise NotFound(f"{request.name}: its disk {request.disk.id} does not exist")
@@ -241,11 +240,7 @@ class MemoryImages:
 
     def owned(self, ctx: Context, tags: Tags) -> list[CloudImage]:
         with self.faults.around("images.owned"):
-            return [
-                image
-                for image in self._images.values()
-                if is_ours(image.tags) and tags.items() <= dict(image.tags).items()
-            ]
+            return registry.owned(self._images.values(), tags)
 
     def exists(self, image_id: str) -> bool:
         """Whether machines can be started from it. For the fakes of groups."""
@@ -255,19 +250,10 @@ class MemoryImages:
         """An image that somebody else made, without our tags. For tests."""
         return self._add(ctx, name, Digest(""), None, {}, ours=False)
 
-    def _named(self, name: str) -> CloudImage | None:
-        for image in self._images.values():
-            if image.name == name:
-                if not is_ours(image.tags):
-                    raise NotOurs(f"{name}: {image.id} has that name, and something else made it")
-                return image
-        return None
-
     def _add(
         self, ctx: Context, name: str, digest: Digest, disk: str | None, tags: Tags, *, ours: bool = True
     ) -> CloudImage:
         self._made += 1
-        kept = {**tags, DIGEST: digest, NAME: name} if ours else dict(tags)
-        image = CloudImage(f"image-{self._made}", name, digest, disk, kept, ctx.now())
+        image = registry.made(ctx, self._made, name, digest, disk, tags, ours=ours)
         self._images[image.id] = image
         return image

@@ -89,9 +89,10 @@ def test_another_process_waits_for_the_same_image(account: GcpSandbox) -> None:
     assert len(operations(account)) == 1
 
 
-def test_a_wait_that_ends_is_no_failure() -> None:
+def test_a_wait_that_ends_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     """Google goes on, and the next run finds what it made."""
-    slow = GcpSandbox(speed=1 / 150)
+    monkeypatch.setattr("osvdeploy.cloud.gcp.images.LONGEST_WAIT", 60.0)
+    slow = GcpSandbox(speed=0.2)
     request = image_request(disk(slow))
     with pytest.raises(Unavailable, match="still under way") as raised:
         GceImages(slow.gcp()).register(slow.ctx, request)

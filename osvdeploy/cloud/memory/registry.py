@@ -1,0 +1,41 @@
+"""What image registries in memory have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from osvdeploy.cloud.interfaces import CloudImage, ImageRequest, Tags
+from osvdeploy.cloud.tags import DIGEST, NAME, is_ours
+from osvdeploy.context import Context
+from osvdeploy.digests import Digest
+from osvdeploy.errors import ImageNameTaken, NotOurs
+
+
+def named(images: Iterable[CloudImage], name: str) -> CloudImage | None:
+    """The image of that name. Raises NotOurs for one that somebody else made."""
+    for image in images:
+        if image.name == name:
+            if not is_ours(image.tags):
+                raise NotOurs(f"{name}: {image.id} has that name, and something else made it")
+            return image
+    return None
+
+
+def same(there: CloudImage, request: ImageRequest) -> CloudImage:
+    """The image that holds the name of what is asked for. Raises ImageNameTaken where it is another."""
+    if there.digest != request.digest:
+        raise ImageNameTaken(request.name, held=there.digest, ours=request.digest)
+    return there
+
+
+def owned(images: Iterable[CloudImage], tags: Tags) -> list[CloudImage]:
+    """Those of ours that carry these tags."""
+    return [image for image in images if is_ours(image.tags) and tags.items() <= dict(image.tags).items()]
+
+
+def made(
+    ctx: Context, number: int, name: str, digest: Digest, disk: str | None, tags: Tags, *, ours: bool = True
+) -> CloudImage:
+    """A new image; one that is not ours has the tags that are given, and no others."""
+    kept = {**tags, DIGEST: digest, NAME: name} if ours else dict(tags)
+    return CloudImage(f"image-{number}", name, digest, disk, kept, ctx.now())
