@@ -50,8 +50,9 @@ _MODULES: Mapping[str, Any] = {
     "sts": sts,
 }
 
-_STRONGLY_CONSISTENT = ("s3", "storage")
-"""Services whose reads see every earlier write, whatever the sandbox's lag."""
+_STRONGLY_CONSISTENT = ("compute", "s3", "storage")
+"""Services whose reads see every earlier write, whatever the sandbox's lag. Compute Engine's operations tell when that
+is so."""
 
 _EVENTS: Mapping[str, EventHandler] = {
     name: handler for module in _MODULES.values() for name, handler in getattr(module, "EVENTS", {}).items()

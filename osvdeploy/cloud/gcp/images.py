@@ -132,7 +132,7 @@ class GceImages:
         return _image(found)
 
     def members(self, ctx: Context, family: str) -> list[CloudImage]:
-        query = {"filter": f"family={family}"}
+        query = {"filter": f'family="{family}"'}
         found = [each for page in self._gcp.pages(ctx, self._images, "images", query) for each in page.get("items", [])]
         usable = [each for each in found if each.get("deprecated", {}).get("state", "ACTIVE") == "ACTIVE"]
         newest = sorted(usable, key=lambda each: datetime.fromisoformat(each["creationTimestamp"]), reverse=True)

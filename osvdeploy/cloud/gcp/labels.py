@@ -54,7 +54,7 @@ def tags_of(labels: Mapping[str, str]) -> dict[str, str]:
 
 def matching(tags: Tags) -> str:
     """A filter for lists of what is ours and carries these tags."""
-    wanted = [f"labels.{name}={value}" for name, value in labels_of(tags).items() if value]
+    wanted = [f'labels.{name}="{value}"' for name, value in labels_of(tags).items() if value]
     return " ".join(f"({each})" for each in (f"labels.{SCHEMA}:*", *wanted))
 
 

@@ -50,6 +50,7 @@ _OF_SESSIONS = _CONDITIONS | {"x-goog-hash", "content-range"}
 _IDLE_HEADERS = frozenset(
     {
         "x-goog-api-client",
+        "x-goog-api-version",
         "x-goog-gcs-idempotency-token",
         "x-goog-hash",
         "x-goog-request-params",
@@ -110,7 +111,8 @@ def parse(request: ApiRequest) -> Call:
             method.require(params)
             params |= _read_body(method, before, params, request)
         params |= _headers(request, meant)
-        for idle in _IDLE_PARAMETERS - {"alt"}:
+        # What is not asked for as bytes is answered as JSON, said or not.
+        for idle in _IDLE_PARAMETERS - ({"alt"} if alt != "json" else frozenset()):
             params.pop(idle, None)
     except ApiError as refusal:
         raise Unreadable(refusal, Call(service, "", name, {"alt": alt})) from None

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import subprocess
 import tarfile
 import uuid
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from osvdeploy.osv.disk import FileAccess
 from osvdeploy.osv.image import RawImage
 from osvdeploy.publish.archive import Archive, trailer
 from osvdeploy.sandbox.faults import Fault, FaultKind
-from osvdeploy.sizes import KIB
+from osvdeploy.sandbox.google.compute.archive import Unfit, opened
+from osvdeploy.sandbox.google.discovery import api
+from osvdeploy.sizes import GIB, KIB
 from tests.publish.disk import raw_disk
 from tests.sandbox.google.place import Answer, Project, refused
 
@@ -344,3 +350,109 @@ def test_images_outlive_the_sandbox(tmp_path: Path, archive: bytes) -> None:
     second.clock.advance(60)
     assert second.ask("GET", f"{IMAGES}/a").json()["status"] == "READY"
     second.sandbox.close()
+
+
+# ------------------------------------------------------------------------------------------------------ any request
+
+
+VALUE = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner, max_size=2),
+    max_leaves=5,
+)
+FIELD = st.sampled_from(sorted(api("compute").document["schemas"]["Image"]["properties"])) | st.text(max_size=5)
+PATHS = [
+    "images",
+    "images/a",
+    "images/a/deprecate",
+    "images/a/setLabels",
+    "images/family/f",
+    "operations",
+    "operations/o",
+]
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    verb=st.sampled_from(["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"]),
+    path=st.sampled_from(PATHS) | st.text(max_size=8),
+    query=st.lists(
+        st.tuples(
+            st.sampled_from(["requestId", "filter", "maxResults", "pageToken", "orderBy", "alt", "x"]),
+            st.text(max_size=9),
+        ),
+        max_size=3,
+    ),
+    body=st.dictionaries(FIELD, VALUE, max_size=3).map(lambda found: json.dumps(found).encode())
+    | st.binary(max_size=30),
+)
+def test_any_request_is_answered(
+    project: Project, verb: str, path: str, query: list[tuple[str, str]], body: bytes
+) -> None:
+    """With what it asked for or a refusal in Google's form, never with a fault of ours."""
+    url = f"{V1}/projects/p/global/{quote(path)}?{urlencode(query)}"
+    told = project.session.request(verb, url, data=body, headers={"content-type": "application/json"})
+    assert told.status_code < 500, told.text
+    project.clock.advance(5)
+
+
+CHANGED = st.builds(
+    lambda at, byte: gzip.compress(_changed(gzip.decompress(tarred()), at, byte)),
+    st.integers(0, 1100),
+    st.integers(0, 255),
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.binary(max_size=2000) | CHANGED)
+def test_any_bytes_are_an_archive_or_refused(content: bytes) -> None:
+    """Damaged ones too: in Google's words, never with a fault of ours."""
+    try:
+        disk = opened([content])
+        assert not disk.size % GIB
+        list(disk.blocks)
+    except Unfit:
+        pass
+
+
+def _changed(content: bytes, at: int, byte: int) -> bytes:
+    at %= len(content)
+    return content[:at] + bytes([byte]) + content[at + 1 :]
+
+
+def test_googles_own_client_speaks_to_it(project: Project) -> None:
+    """The one that is made of the discovery document: inserts, waits, lists in pages, finds by family."""
+    from googleapiclient.discovery import build_from_document
+
+    client = build_from_document(api("compute").document, http=OverSession(project))
+    for name in ("a", "b", "c"):
+        asked = client.images().insert(
+            project="p", requestId=token(), body={"name": name, "family": "f", "rawDisk": {"source": SOURCE}}
+        )
+        operation = asked.execute()
+        while operation["status"] != "DONE":
+            project.clock.advance(10)
+            operation = client.globalOperations().wait(project="p", operation=operation["name"]).execute()
+    names, listing = [], client.images().list(project="p", maxResults=2)
+    while listing is not None:
+        page = listing.execute()
+        names += [each["name"] for each in page["items"]]
+        listing = client.images().list_next(listing, page)
+    assert names == ["a", "b", "c"]
+    assert client.images().getFromFamily(project="p", family="f").execute()["name"] == "c"
+
+
+class OverSession:
+    """What that client takes for httplib2."""
+
+    def __init__(self, project: Project) -> None:
+        self._project = project
+
+    def request(self, uri: str, method: str = "GET", body: Any = None, headers: Any = None, **_: Any) -> Any:
+        from httplib2 import Response
+
+        answer = self._project.session.request(method, uri, data=body, headers=headers)
+        return Response({"status": str(answer.status_code), **answer.headers}), answer.content
+
+    def close(self) -> None:
+        pass
