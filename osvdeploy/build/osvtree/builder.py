@@ -145,7 +145,7 @@ def plan_tree(ctx: Context, inputs: ImageInputs, stats: StatCache, *, cache: Pat
         settings=settings,
         inputs=wanted,
         files=files,
-        content=tree_digest(files, stats.fingerprints(ctx, [file for _, file in files.files()])),
+        content=tree_digest(files, stats.digests(ctx, [file for _, file in files.files()])),
         boot=boot,
         size=inputs.size,
         tools=tools,
