@@ -29,7 +29,10 @@ LARGE = 12 * MIB
 """Bytes of which every store makes several parts."""
 
 
-@pytest.fixture(params=["memory", "directory", "s3", "gcs"])
+STORES = ["memory", "directory", *(pytest.param(kind, marks=pytest.mark.sandbox) for kind in ("s3", "gcs"))]
+
+
+@pytest.fixture(params=STORES)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
     match request.param:
         case "memory":
@@ -43,9 +46,8 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
 
 def s3_store() -> S3Store:
     account = AwsSandbox(SystemClock())
-    session = account.session()
-    session.client("s3").create_bucket(Bucket="acme", CreateBucketConfiguration={"LocationConstraint": REGION})
-    return S3Store("s3://acme/releases", session)
+    account.client("s3").create_bucket(Bucket="acme", CreateBucketConfiguration={"LocationConstraint": REGION})
+    return S3Store("s3://acme/releases", account.aws())
 
 
 # ---------------------------------------------------------------------------------------------------- small objects

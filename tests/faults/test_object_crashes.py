@@ -83,9 +83,8 @@ class InSandbox:
 
 def s3() -> InSandbox:
     account = AwsSandbox()
-    client = account.session().client("s3")
-    client.create_bucket(Bucket="acme", CreateBucketConfiguration={"LocationConstraint": REGION})
-    return InSandbox(account.sandbox, lambda: S3Store("s3://acme", account.session()))
+    account.client("s3").create_bucket(Bucket="acme", CreateBucketConfiguration={"LocationConstraint": REGION})
+    return InSandbox(account.sandbox, lambda: S3Store("s3://acme", account.aws()))
 
 
 def gcs() -> InSandbox:

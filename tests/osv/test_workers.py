@@ -25,6 +25,9 @@ from osvdeploy.osv.rofs import writer as writer_module
 from osvdeploy.sizes import GIB, KIB, MIB
 from tests.qemu.fake import alive
 
+pytestmark = pytest.mark.slow
+"""They start processes, one and all."""
+
 PARTITION = Extent(16 * MIB, GIB)
 BATCH = 64 * KIB
 

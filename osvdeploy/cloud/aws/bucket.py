@@ -18,7 +18,6 @@ from osvdeploy.context import Context
 from osvdeploy.errors import LedgerError, NotFound, Refused, UsageError
 
 if TYPE_CHECKING:
-    import boto3
     from mypy_boto3_s3 import S3Client
 
 FIRST_REGION = "us-east-1"
@@ -45,10 +44,12 @@ class Bucket:
     Raises :class:`~osvdeploy.errors.UsageError` for an address that cannot be one.
     """
 
-    def __init__(self, address: str, session: boto3.Session | None = None) -> None:
+    def __init__(self, address: str, asked: Aws | None = None) -> None:
+        """``asked`` is who is asked where the bucket is, an account's clients in any region; without one the SDK's
+        usual chain of settings decides."""
         self.address = address.rstrip("/")
         self.name, self.prefix = _parsed(address)
-        self._session = session
+        self._asked = asked
         self._aws: Aws | None = None
         self._finding = threading.Lock()
 
@@ -93,8 +94,10 @@ class Bucket:
 
     def _found(self, ctx: Context) -> Aws:
         """Clients of the region that the bucket is in."""
-        session = self._session or default_session()
-        asked = Aws(session.region_name or FIRST_REGION, session)
+        asked = self._asked
+        if asked is None:
+            session = default_session()
+            asked = Aws(session.region_name or FIRST_REGION, session)
         region = region_of(ctx, asked, self.name, self.address)
         return asked if region == asked.region else asked.elsewhere(region)
 

@@ -22,6 +22,8 @@ from tests.cloud.aws.script import No, Script
 from tests.contract.aws_place import REGION, AwsSandbox
 from tests.sources import Made
 
+pytestmark = pytest.mark.sandbox
+
 LARGE = 22 * MIB
 """Five parts, the last of 2 MiB."""
 
@@ -33,12 +35,11 @@ class World:
         self.account = AwsSandbox()
         self.ctx = self.account.ctx
         self.faults = self.account.sandbox.faults
-        s3 = self.account.session().client("s3")
-        s3.create_bucket(Bucket="acme", CreateBucketConfiguration={"LocationConstraint": REGION})
+        self.account.client("s3").create_bucket(Bucket="acme", CreateBucketConfiguration={"LocationConstraint": REGION})
         self.store = self.connect()
 
     def connect(self, address: str = "s3://acme/releases") -> S3Store:
-        return S3Store(address, self.account.session())
+        return S3Store(address, self.account.aws())
 
     def calls(self, since: int = 0) -> list[str]:
         return [call.operation for call in self.account.sandbox.calls(since)]
@@ -135,7 +136,7 @@ def test_a_part_that_is_not_the_source_s_is_sent_again(world: World) -> None:
     with pytest.raises(Interrupted):
         world.store.put_file(world.ctx, "a", Made("a", LARGE, piece=MIB, before=stopping(LARGE - MIB)))
     [left] = world.store.unfinished(world.ctx, "a")
-    s3 = world.account.session().client("s3")
+    s3 = world.account.client("s3")
     s3.upload_part(
         Bucket="acme", Key="releases/a", UploadId=left.id, PartNumber=1, Body=bytes(5 * MIB), ChecksumAlgorithm="SHA256"
     )
@@ -221,7 +222,7 @@ def test_parts_are_large_enough_and_hold_what_a_disk_may_have() -> None:
 
 def test_the_bucket_s_region_is_found(world: World) -> None:
     """Whatever region the SDK's settings name: one call more, once."""
-    s3 = world.account.session().client("s3", region_name="us-west-2")
+    s3 = world.account.client("s3", "us-west-2")
     s3.create_bucket(Bucket="far-away", CreateBucketConfiguration={"LocationConstraint": "us-west-2"})
     store = world.connect("s3://far-away")
     mark = world.mark
@@ -274,7 +275,7 @@ def test_what_the_sandbox_does_not_simulate_is_no_refusal_of_s3() -> None:
     """It comes out as what it is."""
     script = Script({"HeadBucket": [{"BucketRegion": "eu-west-1"}], "GetObject": [No("NotSimulated", 400)]})
     with pytest.raises(NotSimulated):
-        S3Store("s3://acme", script.session()).get(Context(), "a")
+        S3Store("s3://acme", script.aws()).get(Context(), "a")
 
 
 @pytest.mark.parametrize(

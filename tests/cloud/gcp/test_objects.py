@@ -18,6 +18,8 @@ from tests.cloud.gcp.script import Script
 from tests.contract.gcp_place import GcpSandbox
 from tests.sources import Made
 
+pytestmark = pytest.mark.sandbox
+
 LARGE = 18 * MIB
 """Five parts, the last of 2 MiB."""
 
