@@ -81,7 +81,7 @@ def test_a_role_that_is_missing_is_told_with_what_makes_it(account: Account, gue
     with bucket_of(account, role=False):
         before = account.inventory()
         ran = guest.run("publish")
-        refused(ran, 1, "the role vmimport", "does not exist", hint="somebody who may do so makes it once")
+        refused(ran, 2, "the role vmimport", "does not exist", hint="somebody who may do so makes it once")
         assert "aws iam create-role --role-name vmimport" in ran.stderr
         assert '"Service": "vmie.amazonaws.com"' in ran.stderr and f"arn:aws:s3:::{BUCKET}/*" in ran.stderr
         assert account.inventory() == before
@@ -91,7 +91,7 @@ def test_a_bucket_that_is_missing_is_told_before_anything_is_made(account: Accou
     """Of the ledger as of the disk."""
     before = account.inventory()
     guest.edit('"../ledger"', '"s3://acme-nowhere/releases"')
-    refused(guest.run("deploy"), 1, "there is no bucket acme-nowhere", hint="aws s3 mb s3://acme-nowhere")
+    refused(guest.run("deploy"), 2, "there is no bucket acme-nowhere", hint="aws s3 mb s3://acme-nowhere")
     via_s3(guest)
-    refused(guest.run("publish"), 1, f"there is no bucket {BUCKET}", hint=f"aws s3 mb s3://{BUCKET}")
+    refused(guest.run("publish"), 2, f"there is no bucket {BUCKET}", hint=f"aws s3 mb s3://{BUCKET}")
     assert account.inventory() == before

@@ -15,7 +15,7 @@ from osvdeploy.cloud.memory import MemoryCloud
 from osvdeploy.cloud.tags import image_tags
 from osvdeploy.context import CancelToken, Context, VirtualClock
 from osvdeploy.digests import sha256
-from osvdeploy.errors import Interrupted, Refused, UploadGone
+from osvdeploy.errors import Interrupted, Refused, Unready, UploadGone
 from osvdeploy.osv.image import RawImage
 from osvdeploy.publish.vmdk import VmdkSource
 from tests.contract.aws_place import AwsSandbox
@@ -161,12 +161,12 @@ def test_without_an_object_nothing_begins(place: Imports, raw: RawImage) -> None
 
 
 def test_a_place_that_is_not_set_up_says_so(place: Imports, raw: RawImage) -> None:
-    """With what to do."""
+    """With what to do, before anything is made: a refusal, until somebody does it."""
     request = place.put(raw)
     place.unready()
-    with pytest.raises(Refused) as raised:
+    with pytest.raises(Unready) as raised:
         place.imports.refuse_unready(place.ctx, request.location)
-    assert raised.value.hint
+    assert raised.value.hint and raised.value.exit_code == 2
 
 
 def test_waiting_ends_with_a_cancel(place: Imports, raw: RawImage) -> None:

@@ -15,7 +15,7 @@ from osvdeploy.cloud.aws.errors import PERMISSION
 from osvdeploy.cloud.aws.session import ATTEMPTS, Aws, default_session
 from osvdeploy.cloud.keys import check_key
 from osvdeploy.context import Context
-from osvdeploy.errors import LedgerError, NotFound, Refused, UsageError
+from osvdeploy.errors import LedgerError, NotFound, Refused, Unready, UsageError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -105,13 +105,13 @@ class Bucket:
 def region_of(ctx: Context, aws: Aws, bucket: str, what: str) -> str:
     """The region that a bucket is in: S3 tells it to everybody, permission or not. ``what`` is what errors name.
 
-    Raises :class:`~osvdeploy.errors.Refused` where there is no such bucket.
+    Raises :class:`~osvdeploy.errors.Unready` where there is no such bucket.
     """
     try:
         with aws.calling(ctx, what):
             return aws.s3.head_bucket(Bucket=bucket).get("BucketRegion", aws.region)
     except NotFound as error:
-        raise Refused(
+        raise Unready(
             f"{what}: there is no bucket {bucket}",
             operation=error.operation,
             code="NoSuchBucket",

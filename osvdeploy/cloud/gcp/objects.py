@@ -41,6 +41,7 @@ from osvdeploy.errors import (
     OsvDeployError,
     Refused,
     Unavailable,
+    Unready,
     UsageError,
 )
 from osvdeploy.events import Progress
@@ -297,7 +298,7 @@ class GcsStore:
     def _refuse_missing_bucket(self, error: NotFound) -> None:
         """Google answers 404 for both; only its words tell what is missing."""
         if "bucket does not exist" in error.message:
-            raise Refused(
+            raise Unready(
                 f"{self._address}: there is no bucket {self.bucket}",
                 operation=error.operation,
                 code=error.code,

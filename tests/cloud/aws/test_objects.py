@@ -13,7 +13,7 @@ from osvdeploy.cloud.aws import objects
 from osvdeploy.cloud.aws.multipart import LABEL_PART, part_size
 from osvdeploy.cloud.aws.objects import S3Store
 from osvdeploy.context import Context
-from osvdeploy.errors import CredentialsMissing, Interrupted, NotSimulated, Refused, UsageError
+from osvdeploy.errors import CredentialsMissing, Interrupted, NotSimulated, Refused, Unready, UsageError
 from osvdeploy.sandbox.core import Moment
 from osvdeploy.sandbox.faults import Fault, FaultKind
 from osvdeploy.sandbox.wire import Call
@@ -235,7 +235,7 @@ def test_the_bucket_s_region_is_found(world: World) -> None:
 def test_a_bucket_that_is_not_there_is_named() -> None:
     """With what makes it."""
     world = World()
-    with pytest.raises(Refused, match="there is no bucket nowhere") as raised:
+    with pytest.raises(Unready, match="there is no bucket nowhere") as raised:
         world.connect("s3://nowhere/x").get(world.ctx, "a")
     assert "aws s3 mb s3://nowhere" in str(raised.value.hint)
 

@@ -11,7 +11,7 @@ import pytest
 from osvdeploy.cloud.gcp import objects
 from osvdeploy.cloud.gcp.objects import SOURCES, GcsStore, checksum, part_size
 from osvdeploy.context import Clock, Context
-from osvdeploy.errors import Interrupted, Refused, Unavailable, UsageError
+from osvdeploy.errors import Interrupted, Refused, Unavailable, Unready, UsageError
 from osvdeploy.sandbox.faults import Fault, FaultKind
 from osvdeploy.sizes import MIB
 from tests.cloud.gcp.script import Script
@@ -227,7 +227,7 @@ def test_a_bucket_that_is_not_there_is_named(world: World) -> None:
         lambda: store.refuse_unwritable(world.ctx, "a"),
         lambda: store.put_if_absent(world.ctx, "a", b""),
     ):
-        with pytest.raises(Refused, match="there is no bucket nowhere") as raised:
+        with pytest.raises(Unready, match="there is no bucket nowhere") as raised:
             ask()
         assert "gcloud storage buckets create gs://nowhere" in str(raised.value.hint)
 
