@@ -21,7 +21,7 @@ from osvdeploy.build.runtimes.asked import asked_for
 from osvdeploy.build.runtimes.requirements import Installed, installed
 from osvdeploy.build.statcache import StatCache
 from osvdeploy.context import CancelToken, Context
-from osvdeploy.errors import BuildError, Interrupted
+from osvdeploy.errors import BuildError, Interrupted, ProgramInvalid
 from osvdeploy.osv.filetree import HostFile, stamp_of
 from tests.alive import lives, until
 from tests.build.projects import files_in
@@ -219,3 +219,19 @@ def test_uv_installs_for_another_root(tmp_path: Path, monkeypatch: pytest.Monkey
         f"{site}/mine-1.0.dist-info/RECORD", f"{site}/mine-1.0.dist-info/WHEEL",
         f"{site}/mine-1.0.dist-info/entry_points.txt", f"{site}/mine/__init__.py",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("line", ["./mine", "-e ./mine", "mine @ file://{folder}/mine"])
+def test_no_program_of_a_package_s_author_is_run(tmp_path: Path, python: HostFile, line: str) -> None:
+    """A directory is not built, also where pip would: what it is made of is pinned by nobody."""
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "pyproject.toml").write_text(
+        '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+        '[project]\nname = "mine"\nversion = "1.0"\n'
+    )
+    (mine / "backend.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n")
+    (tmp_path / "requirements.txt").write_text(f"--no-index\n{line.format(folder=tmp_path)}\n")
+    with pytest.raises(ProgramInvalid, match="wheels alone"):
+        install(tmp_path, python)
+    assert not (tmp_path / "ran").exists()
