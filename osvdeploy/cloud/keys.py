@@ -1,4 +1,4 @@
-"""Keys of an object store, in one alphabet that a directory, S3 and GCS all take as it is; and their names in a bucket."""
+"""Keys of an object store, in one alphabet that a directory, S3 and GCS all take; and what buckets call them."""
 
 from __future__ import annotations
 
