@@ -34,7 +34,7 @@ def test_put_file_against_boto3(tmp_path: Path, size: int) -> None:
     session = connect(account.sandbox, account.clock, REGION)
 
     def wait(**_: object) -> None:
-        time.sleep(LATENCY)
+        time.sleep(LATENCY)  # the network that is measured over
 
     session.events.register_first("before-send", wait)
     s3 = session.client("s3")

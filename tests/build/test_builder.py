@@ -237,7 +237,7 @@ def test_two_builds_of_one_plan_at_once_both_succeed(project: Project, monkeypat
     compose = disk_module.compose
 
     def compose_together(*args: object, **kwargs: object) -> object:
-        composed = compose(*args, **kwargs)  # type: ignore[arg-type]
+        composed = compose(*args, **kwargs)  # type: ignore[arg-type]  # handed through
         together.wait(timeout=20)
         return composed
 
@@ -389,7 +389,7 @@ def test_a_source_that_changes_while_it_is_built_stops_the_build(
 
     def changed_meanwhile(*args: object) -> object:
         project.write("web/index.html", "changed")
-        return lay_out(*args)  # type: ignore[arg-type]
+        return lay_out(*args)  # type: ignore[arg-type]  # handed through
 
     monkeypatch.setattr(builder_module, "lay_out", changed_meanwhile)
     with pytest.raises(SourceChanged, match=r"web/index\.html"):

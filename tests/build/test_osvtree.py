@@ -58,16 +58,16 @@ class Desk:
     recorder: Recorder
 
     def build(self, ctx: Context | None = None, *, tree: TreeInputs | None = None, **changes: object) -> BuildResult:
-        inputs = replace(self.inputs, tree=tree or self.inputs.tree, **changes)  # type: ignore[arg-type]
+        inputs = replace(self.inputs, tree=tree or self.inputs.tree, **changes)  # type: ignore[arg-type]  # the caller names fields
         return build(ctx or Context(reporter=self.recorder), inputs, self.cache)
 
     def with_fs(self, fs: str, **changes: object) -> TreeInputs:
         assert self.inputs.tree is not None
-        return replace(self.inputs.tree, fs=fs, **changes)  # type: ignore[arg-type]
+        return replace(self.inputs.tree, fs=fs, **changes)  # type: ignore[arg-type]  # the caller names fields
 
     def refused(self, **changes: object) -> TreeBuildFailed:
         with pytest.raises(TreeBuildFailed) as raised:
-            self.build(**changes)  # type: ignore[arg-type]
+            self.build(**changes)  # type: ignore[arg-type]  # the caller names fields
         return raised.value
 
     def told(self, kind: type[Event]) -> list[str]:
@@ -186,7 +186,7 @@ def test_odd_names_arrive(desk: Desk) -> None:
     image = desk.build(files=files).image
     rofs = read_disk(image.path).rofs()
 
-    read = {path: rofs.read(node) for path, node in rofs.nodes.items() if hasattr(node, "offset")}  # type: ignore[arg-type]
+    read = {path: rofs.read(node) for path, node in rofs.nodes.items() if hasattr(node, "offset")}  # type: ignore[arg-type]  # a file has an offset
     assert [read[path] for path in (b"/percent%d", b"/accent", b"/hello", b"/x.so")] == [
         b"percent",
         b"accent",

@@ -24,7 +24,7 @@ LARGE = make_rofs(tree_of({b"/hello": b"program", b"/big": b"x" * 40 * MIB}))
 
 def rules(content: bytes, line: bytes = b"/hello", **machine: object) -> dict[str, Severity]:
     source = Volume(with_line(content, line))
-    found = disk_findings(source, look(source), line_of(source.content), qemu(**machine))  # type: ignore[arg-type]
+    found = disk_findings(source, look(source), line_of(source.content), qemu(**machine))  # type: ignore[arg-type]  # the caller names fields
     return {each.rule: each.severity for each in found}
 
 

@@ -149,7 +149,7 @@ def killed_at(
     assert writer.stdout.readline() == b"here\n"
     while not until():
         assert writer.poll() is None
-        time.sleep(0.01)
+        time.sleep(0.01)  # polled: the sandbox counts
     writer.send_signal(signal.SIGKILL)
     writer.wait()
     writer.stdin.close()

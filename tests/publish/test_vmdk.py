@@ -133,7 +133,7 @@ def test_leaving_early_ends_it(tmp_path: Path) -> None:
     pieces = VmdkSource(raw).pieces()
     assert len(next(pieces)) == 64 * KIB
     next(pieces)
-    pieces.close()  # type: ignore[attr-defined]
+    pieces.close()  # type: ignore[attr-defined]  # a generator
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -36,7 +36,7 @@ class Account:
         return task
 
     def wait(self, seconds: float) -> None:
-        self.aws.clock.advance(seconds)  # type: ignore[attr-defined]
+        self.aws.clock.advance(seconds)  # type: ignore[attr-defined]  # a VirtualClock
 
     def detail(self, task: str) -> dict[str, Any]:
         found = self.ec2.describe_import_snapshot_tasks(ImportTaskIds=[task])["ImportSnapshotTasks"]
