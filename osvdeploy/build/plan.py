@@ -257,12 +257,12 @@ def _add(builder: TreeBuilder, base: Path, mapping: FileMapping) -> None:
             hint=f"write to = {'/' + mapping.target!r}",
         )
     source = os.path.join(os.fsencode(base), _utf8(mapping.source))  # noqa: PTH118 (names are bytes)
-    if os.path.isdir(source):  # noqa: PTH112
+    if os.path.isdir(source):  # noqa: PTH112 (names are bytes)
         builder.add_tree(target.rstrip(b"/") or b"/", source, excluded=excluder(mapping.exclude))
-    elif os.path.exists(source):  # noqa: PTH110
+    elif os.path.exists(source):  # noqa: PTH110 (names are bytes)
         if mapping.exclude:
             raise FileTreeInvalid(f"from = {mapping.source!r}: a file, of which `exclude` can leave nothing out")
-        builder.add_file(target + os.path.basename(source) if target.endswith(b"/") else target, source)  # noqa: PTH119
+        builder.add_file(target + os.path.basename(source) if target.endswith(b"/") else target, source)  # noqa: PTH119 (names are bytes)
     elif is_pattern(mapping.source):
         _add_found(builder, base, mapping, target)
     else:
@@ -272,7 +272,7 @@ def _add(builder: TreeBuilder, base: Path, mapping: FileMapping) -> None:
 def _add_found(builder: TreeBuilder, base: Path, mapping: FileMapping, target: bytes) -> None:
     """Each match goes below ``to`` by its path from the first wildcard on, so that a pattern keeps its directories."""
     fixed, components = split_pattern(mapping.source)
-    root = os.path.join(os.fsencode(base), _utf8(fixed)).rstrip(b"/") or b"/"  # noqa: PTH118
+    root = os.path.join(os.fsencode(base), _utf8(fixed)).rstrip(b"/") or b"/"  # noqa: PTH118 (names are bytes)
     excluded = excluder(mapping.exclude)
     found = find(root, components)
     if excluded is not None:
@@ -280,7 +280,7 @@ def _add_found(builder: TreeBuilder, base: Path, mapping: FileMapping, target: b
     if not found:
         raise FileTreeInvalid(f"from = {mapping.source!r}: matches nothing", hint=_looked_in(base))
     into = target.endswith(b"/")
-    if not into and (len(found) > 1 or os.path.isdir(root + b"/" + found[0])):  # noqa: PTH112
+    if not into and (len(found) > 1 or os.path.isdir(root + b"/" + found[0])):  # noqa: PTH112 (names are bytes)
         raise FileTreeInvalid(
             f"to = {mapping.target!r}: one path for all that {mapping.source!r} matches: "
             + ", ".join(show(path) for path in found[:3])

@@ -170,7 +170,7 @@ def highest_memory(process: subprocess.Popen[str]) -> tuple[int, int]:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         each = [resident(pid) for pid in children]
         highest, started = max(highest, resident(process.pid) + sum(each)), max(started, *each, 0)
-        time.sleep(0.002)
+        time.sleep(0.002)  # how often its memory is looked at
     return highest, started
 
 

@@ -239,7 +239,7 @@ def test_two_builds_of_one_plan_at_once_both_succeed(project: Project, monkeypat
     compose = disk_module.compose
 
     def compose_together(*args: object, **kwargs: object) -> object:
-        composed = compose(*args, **kwargs)  # type: ignore[arg-type]
+        composed = compose(*args, **kwargs)  # type: ignore[arg-type]  # handed through
         together.wait(timeout=20)
         return composed
 

@@ -24,6 +24,9 @@ from osvdeploy.osv.rofs import Draft, Rofs, digests_of, lay_out, outline_of, rea
 from osvdeploy.sizes import GIB, KIB, MIB
 from tests.qemu.fake import alive
 
+pytestmark = pytest.mark.slow
+"""They start processes, one and all."""
+
 PARTITION = Extent(16 * MIB, GIB)
 BATCH = 64 * KIB
 
@@ -43,7 +46,7 @@ def small_batches() -> Iterator[None]:
     patch.undo()
 
 
-def tree_of(folder: Path, drawn: list[int], given: list[int] = []) -> FileTree:  # noqa: B006
+def tree_of(folder: Path, drawn: list[int], given: list[int] = []) -> FileTree:  # noqa: B006 (never changed)
     """Files of these sizes, and contents that are given."""
     builder, noise = TreeBuilder(), random.Random(len(drawn))
     for number, size in enumerate(drawn):
@@ -109,7 +112,7 @@ def children() -> list[int]:
 def gone(pids: list[int]) -> bool:
     deadline = time.monotonic() + 10
     while any(alive(pid) for pid in pids) and time.monotonic() < deadline:
-        time.sleep(0.01)
+        time.sleep(0.01)  # polled: no children of ours
     return not any(alive(pid) for pid in pids)
 
 
@@ -241,7 +244,7 @@ def test_an_error_that_only_workers_meet_costs_nothing(tmp_path: Path, monkeypat
 def test_a_full_disk_is_told_as_by_one_process(tmp_path: Path, count: int) -> None:
     """The system's own error, and no worker left that writes on."""
     tree = tree_of(tmp_path, [50_000] * 20)
-    with open("/dev/full", "r+b", buffering=0) as full, pytest.raises(OSError, match="No space left") as refused:  # noqa: PTH123
+    with open("/dev/full", "r+b", buffering=0) as full, pytest.raises(OSError, match="No space left") as refused:  # noqa: PTH123 (a device)
         write_on_disk(lay_out(tree), full.fileno(), PARTITION, workers=count)
     assert refused.value.filename is None
     assert children() == []
@@ -312,7 +315,7 @@ digests_of([file for _, file in builder.tree().files()], going_on, workers=2)
     with subprocess.Popen([sys.executable, "-c", script, tmp_path], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         pids = [int(pid) for pid in process.stdout.readline().split()]
-        time.sleep(0.3)
+        time.sleep(0.3)  # time to end by mistake
         assert pids and all(alive(pid) for pid in pids)
         process.kill()
     assert gone(pids)
