@@ -21,7 +21,7 @@ test: setup
 	$(BIN)/python -m pytest
 
 unit: $(STAMP)
-	$(BIN)/python -m pytest -m "not boot and not slow and not osv"
+	$(BIN)/python -m pytest -m "not boot and not slow and not osv and not sandbox"
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

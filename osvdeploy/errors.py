@@ -26,6 +26,7 @@
     │   ├── CredentialsMissing            2
     │   ├── NotFound
     │   ├── Refused                           a final no: quota, permission, wrong parameter
+    │   │   └── Unready                   2   a bucket or role that the spec counts on is not there
     │   ├── Unavailable                       throttled, timed out, dropped: may work later
     │   ├── UploadGone
     │   ├── ImageNameTaken
@@ -44,9 +45,9 @@
     └── Interrupted                     130
 
 The rule: 2 is a refusal. Nothing was made or changed, what is wrong is the caller's to mend (spec, command line,
-osv.lock, a file or kernel that they name, a tool or credentials that are missing, a hold), and until then the same
-command is refused again. 1 is a failure: it was tried, and this machine, a tool, the network or the cloud did not do
-it; the same command may succeed later.
+osv.lock, a file, kernel or bucket that they name, a tool, role or credentials that are missing, a hold), and until then
+the same command is refused again. 1 is a failure: it was tried, and this machine, a tool, the network or the cloud did
+not do it; the same command may succeed later.
 
 A message says what is wrong and with which thing; ``hint`` says what to do about it. Facts a caller may need are
 attributes, so that nobody parses a message.
@@ -218,6 +219,12 @@ class NotFound(CloudError):
 
 class Refused(CloudError):
     """A final no. Repeating the call unchanged gives the same answer."""
+
+
+class Unready(Refused):
+    """A bucket or role that is counted on is not there, or not as it has to be. Nothing was made."""
+
+    exit_code = 2
 
 
 class Unavailable(CloudError):

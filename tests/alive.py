@@ -20,4 +20,4 @@ def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "what was waited for did not come"
-        time.sleep(0.02)
+        time.sleep(0.02)  # polled, for whatever condition

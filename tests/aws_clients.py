@@ -10,11 +10,14 @@ import boto3
 from botocore.config import Config
 
 from osvdeploy.cloud.aws.session import Aws
-from osvdeploy.context import VirtualClock
+from osvdeploy.context import Clock, VirtualClock
 from osvdeploy.sandbox.core import Sandbox
 from osvdeploy.sandbox.faults import Lost
-from osvdeploy.sandbox.inprocess import REGION, connect
+from osvdeploy.sandbox.inprocess import REGION, MovableClock, connect
 from osvdeploy.sandbox.wire import ApiRequest, ApiResponse
+
+ONCE = Config(retries={"mode": "standard", "total_max_attempts": 1})
+"""For clients that repeat nothing: botocore sleeps before it does."""
 
 
 class _Switch:
@@ -22,13 +25,14 @@ class _Switch:
 
     def __init__(self) -> None:
         self.sandbox: Sandbox | None = None
-        self.clock = VirtualClock()
+        self.clock: Clock = VirtualClock()
 
     def now(self) -> datetime:
         return self.clock.now()
 
     def advance(self, seconds: float) -> None:
-        self.clock.advance(seconds)
+        if isinstance(self.clock, MovableClock):
+            self.clock.advance(seconds)
 
     def handle(self, request: ApiRequest, now: datetime) -> ApiResponse | Lost:
         assert self.sandbox is not None
@@ -48,7 +52,7 @@ def _adapted() -> Aws:
     return Aws(REGION, _session())
 
 
-def point_at(sandbox: Sandbox, clock: VirtualClock) -> Aws:
+def point_at(sandbox: Sandbox, clock: Clock) -> Aws:
     """From here on, all that is made here reaches this sandbox. The product's clients, in the region ``REGION``."""
     _SWITCH.sandbox, _SWITCH.clock = sandbox, clock
     return _adapted()

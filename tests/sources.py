@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from osvdeploy.digests import Digest, sha256
+from osvdeploy.errors import Interrupted
 
 
 @dataclass
@@ -43,3 +44,13 @@ class Made:
 @functools.lru_cache(maxsize=8)
 def _content(name: str, length: int) -> bytes:
     return hashlib.shake_128(name.encode()).digest(length)
+
+
+def stopping(offset: int) -> Callable[[int], None]:
+    """What interrupts whoever reads a source, from that offset on."""
+
+    def stop(at: int) -> None:
+        if at >= offset:
+            raise Interrupted("killed")
+
+    return stop

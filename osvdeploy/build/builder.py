@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from osvdeploy.build.cache import DISK_NAME, IMAGE_NAME, BuildCache, format_image
+from osvdeploy.build.drafting import Drafting
 from osvdeploy.build.files import sync
 from osvdeploy.build.kernels import kernel_facts
 from osvdeploy.build.lock import LOCK_NAME, KernelPin, TreePin, pin_kernel, pin_programs
@@ -47,13 +48,14 @@ def build(ctx: Context, inputs: ImageInputs, cache: BuildCache) -> BuildResult:
 
         return build_tree(ctx, inputs, cache)
     stats = StatCache.load(cache.stats_file(inputs.base))
-    wanted = plan(ctx, inputs, stats, cache)
-    stats.save(ctx)
-    if image := cache.find(wanted.digest):
-        pin(ctx, inputs, wanted, cache)
-        ctx.report(Note(f"image {image.digest[:12]}: nothing changed, {image.path} is reused"))
-        return BuildResult(image, True, wanted.digest)
-    image = _compose(ctx, wanted, cache)
+    with Drafting(ctx, cache, inputs.size) as drafting:
+        wanted = plan(ctx, inputs, stats, cache, drafting.read)
+        stats.save(ctx)
+        if image := cache.find(wanted.digest):
+            pin(ctx, inputs, wanted, cache)
+            ctx.report(Note(f"image {image.digest[:12]}: nothing changed, {image.path} is reused"))
+            return BuildResult(image, True, wanted.digest)
+        image = _compose(ctx, wanted, cache, drafting)
     # Only now: what cannot be built leaves no lock behind.
     pin(ctx, inputs, wanted, cache)
     ctx.report(Note(f"image {image.digest[:12]}: built, {format_size(_bytes_read(image))} in {image.path}"))
@@ -82,8 +84,9 @@ def upgrade_lock(ctx: Context, inputs: ImageInputs, cache: BuildCache) -> Kernel
     return held
 
 
-def _compose(ctx: Context, wanted: BuildPlan, cache: BuildCache) -> RawImage:
-    rofs = lay_out(wanted.tree, wanted.prints)
+def _compose(ctx: Context, wanted: BuildPlan, cache: BuildCache, drafting: Drafting) -> RawImage:
+    draft = drafting.draft
+    rofs = lay_out(wanted.tree, wanted.digests, outline=None if draft is None else draft.outline)
     tight = rofs.size  # once: it looks at every file
     needed = wanted.kernel.size + tight
     layout = lay_out_disk(wanted.kernel, tight, size=wanted.size)
@@ -93,31 +96,32 @@ def _compose(ctx: Context, wanted: BuildPlan, cache: BuildCache) -> RawImage:
         ctx.report(Progress("image", count, tight, "bytes"))
 
     try:
-        with cache.workspace(ctx) as work:
-            disk = work.path / DISK_NAME
-            composed = compose(disk, wanted.kernel, rofs, wanted.boot, size=wanted.size, written=written)
-            image = RawImage(
-                path=disk,
-                size=layout.size,
-                digest=image_digest(
-                    kernel=wanted.kernel.sha256,
-                    rofs=composed.rofs.sha256,
-                    partition=layout.partition,
-                    size=layout.size,
-                    boot=wanted.boot,
-                ),
+        work = drafting.workspace()
+        disk = work.path / DISK_NAME
+        composed = compose(disk, wanted.kernel, rofs, wanted.boot, size=wanted.size, written=written, draft=draft)
+        image = RawImage(
+            path=disk,
+            size=layout.size,
+            digest=image_digest(
                 kernel=wanted.kernel.sha256,
                 rofs=composed.rofs.sha256,
-                read=composed.read,
+                partition=layout.partition,
+                size=layout.size,
                 boot=wanted.boot,
-                label="OSv" if wanted.kernel.payload is Payload.LZLOADER else "unknown",
-            )
-            (work.path / IMAGE_NAME).write_bytes(format_image(image))
-            sync(disk)
-            sync(work.path / IMAGE_NAME)
-            return cache.keep(wanted.digest, work.path)
+            ),
+            kernel=wanted.kernel.sha256,
+            rofs=composed.rofs.sha256,
+            read=composed.read,
+            boot=wanted.boot,
+            label="OSv" if wanted.kernel.payload is Payload.LZLOADER else "unknown",
+        )
+        (work.path / IMAGE_NAME).write_bytes(format_image(image))
+        sync(disk)
+        sync(work.path / IMAGE_NAME)
+        return cache.keep(wanted.digest, work.path)
     except OSError as error:
-        # The workspace is gone by now, so what is free is what the next try finds.
+        # First, so that what is free is what the next try finds.
+        drafting.close()
         raise _build_error(error, cache.root, needed, layout.size) from None
 
 

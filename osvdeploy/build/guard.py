@@ -59,7 +59,7 @@ def end_others() -> None:
     while (left := others()) and (passed := time.monotonic() - begun) < 2 * GRACE:
         if passed > GRACE:
             signal_all(left, signal.SIGKILL)
-        time.sleep(_LOOK)
+        time.sleep(_LOOK)  # polled: they are no children of ours, to be waited for
 
 
 def main() -> int:

@@ -193,7 +193,7 @@ def _root(request: ProgramRequest, base: Path) -> HostRoot:
     if request.root is None:
         return HostRoot()
     top = os.path.realpath(os.path.join(os.fsencode(base), _bytes(request.root)))  # noqa: PTH118 (names are bytes)
-    if not os.path.isdir(top):  # noqa: PTH112
+    if not os.path.isdir(top):  # noqa: PTH112 (names are bytes)
         raise ProgramInvalid(
             f"{request.path}: root = {request.root!r} is no directory",
             hint=f"paths are relative to the spec, so it is looked for in {base.absolute()}",
@@ -228,7 +228,7 @@ def _find(request: ProgramRequest, root: HostRoot, base: Path) -> tuple[bytes, F
             hint=f"paths are relative to the spec, so it is looked for in {base.absolute()}",
         )
     # By its own name: a link's, as of a virtual environment's python, tells more than its target's.
-    return os.path.normpath(os.path.join(os.path.abspath(os.fsencode(base)), path)), found, True  # noqa: PTH118, PTH100
+    return os.path.normpath(os.path.join(os.path.abspath(os.fsencode(base)), path)), found, True  # noqa: PTH118, PTH100 (names are bytes)
 
 
 def _guest(request: ProgramRequest, named: bytes, own: bool) -> bytes:
@@ -248,7 +248,7 @@ def _on_path(root: HostRoot, name: bytes) -> tuple[bytes, Found] | None:
             continue
         path = directory.rstrip(b"/") + b"/" + name
         found = root.find(path)
-        if found is not None and os.stat(found.file.path).st_mode & 0o111:  # noqa: PTH116
+        if found is not None and os.stat(found.file.path).st_mode & 0o111:  # noqa: PTH116 (names are bytes)
             return path, found
     return None
 

@@ -142,8 +142,7 @@ def inspect(ctx: Context, source: KernelSource, cache: BuildCache) -> tuple[Dige
         kernel = resolve_kernel(ctx, source, Path(), cache=cache, stats=StatCache())
         return kernel.sha256, kernel_facts(ctx, kernel, cache)
     if isinstance(source, FileKernel):
-        if (content := _loader_on_disk(ctx, Path(source.path))) is None:
-            content = read_file(Path(source.path))
+        content = _content_of(ctx, Path(source.path))
     else:
         with cache.workspace(ctx) as work:
             file = work.path / "kernel"
@@ -153,6 +152,14 @@ def inspect(ctx: Context, source: KernelSource, cache: BuildCache) -> tuple[Dige
     content = gunzip(content, name=str(source))
     digest = sha256(content)
     return digest, facts_by_digest(ctx, digest, cache, lambda: read_kernel_facts(content, name=str(source)))
+
+
+def _content_of(ctx: Context, path: Path) -> bytes:
+    """A kernel's file, or of a disk image the loader.img on it. Raises KernelInvalid, DiskInvalid."""
+    from osvdeploy.osv.kernel_image import read_file
+
+    content = _loader_on_disk(ctx, path)
+    return read_file(path) if content is None else content
 
 
 def _loader_on_disk(ctx: Context, path: Path) -> bytes | None:
@@ -229,13 +236,12 @@ class KernelStore:
             return self._keep(ctx, file, source, address, downloaded=True)
 
     def add(self, ctx: Context, file: Path, source: RemoteKernel | None) -> Path:
-        """Copy a kernel's file, plain or gzip, into the store; with ``source``, as what that names.
+        """Copy a kernel's file, plain or gzip, into the store; with ``source``, as what that names. Of a disk image, it
+        is the loader.img that it was made of.
 
-        Raises KernelInvalid, BuildError where the store cannot be written.
+        Raises KernelInvalid, DiskInvalid for a disk that cannot be read, BuildError where the store cannot be written.
         """
-        from osvdeploy.osv.kernel_image import read_file
-
-        content = read_file(file)
+        content = _content_of(ctx, file)
         with self.cache.workspace(ctx) as work:
             copy = work.path / "kernel"
             with _writing(copy):

@@ -8,8 +8,9 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,13 +30,12 @@ from osvdeploy.events import Warned
 from osvdeploy.osv.cmdline import BootCommand, encode
 from osvdeploy.osv.filetree import Content, FileTree, HostFile, Symlink, TreeBuilder, show
 from osvdeploy.osv.kernel import Kernel
-from osvdeploy.osv.rofs import Fingerprint
 from osvdeploy.osv.starts import Starts, starts_of
 
 if TYPE_CHECKING:
     from osvdeploy.build.programs import Programs
 
-PLAN_VERSION = 3
+PLAN_VERSION = 4
 """Raised when the same inputs give other bytes than before, so that the cache does not answer with old ones."""
 
 
@@ -88,21 +88,27 @@ class ImageInputs:
 
 @dataclass(frozen=True, slots=True)
 class BuildPlan:
-    """All that a disk's bytes depend on; ``digest`` is over all of it. ``prints`` are of the tree's files in order.
+    """All that a disk's bytes depend on; ``digest`` is over all of it. ``digests`` are those of
+    the tree's files in order.
     ``pins`` are of the programs, as they are to stand in osv.lock."""
 
     kernel: Kernel
     tree: FileTree
-    prints: tuple[Fingerprint, ...]
+    digests: tuple[Digest, ...]
     boot: BootCommand
     size: int | None
     digest: Digest
     pins: tuple[ProgramPin, ...] = ()
 
 
-def plan(ctx: Context, inputs: ImageInputs, stats: StatCache, cache: BuildCache) -> BuildPlan:
+Read = Callable[[Kernel, FileTree, Sequence[int]], Sequence[Digest]]
+"""Takes the digests of some of a tree's files, by their indices, for a disk with that kernel."""
+
+
+def plan(ctx: Context, inputs: ImageInputs, stats: StatCache, cache: BuildCache, read: Read | None = None) -> BuildPlan:
     """Look at everything and decide what is to be built; nothing is written but, to ``cache``, what was downloaded and
-    what programs need to have made: packages, bytecode. :func:`pin` is for when the image is there.
+    what programs need to have made: packages, bytecode. :func:`pin` is for when the image is there. ``read`` is
+    asked for the digests that are not remembered.
 
     Raises KernelInvalid, CommandLineInvalid, FileTreeInvalid, ProgramInvalid, SourceChanged, DownloadFailed,
     LockInvalid; PinMismatch for another kernel or program than pinned; BuildError.
@@ -123,8 +129,9 @@ def plan(ctx: Context, inputs: ImageInputs, stats: StatCache, cache: BuildCache)
             )
         )
     pins = held_programs(ctx, inputs, stats, programs)
-    prints = tuple(stats.fingerprints(ctx, [file for _, file in tree.files()]))
-    content = tree_digest(tree, prints)
+    files = [file for _, file in tree.files()]
+    digests = tuple(stats.digests(ctx, files, None if read is None else partial(read, kernel, tree)))
+    content = tree_digest(tree, digests)
     digest = digest_of(
         {
             "plan": PLAN_VERSION,
@@ -134,7 +141,7 @@ def plan(ctx: Context, inputs: ImageInputs, stats: StatCache, cache: BuildCache)
             "size": inputs.size,
         }
     )
-    return BuildPlan(kernel, tree, prints, boot, inputs.size, digest, pins)
+    return BuildPlan(kernel, tree, digests, boot, inputs.size, digest, pins)
 
 
 def pin(ctx: Context, inputs: ImageInputs, wanted: BuildPlan, cache: BuildCache) -> None:
@@ -250,12 +257,12 @@ def _add(builder: TreeBuilder, base: Path, mapping: FileMapping) -> None:
             hint=f"write to = {'/' + mapping.target!r}",
         )
     source = os.path.join(os.fsencode(base), _utf8(mapping.source))  # noqa: PTH118 (names are bytes)
-    if os.path.isdir(source):  # noqa: PTH112
+    if os.path.isdir(source):  # noqa: PTH112 (names are bytes)
         builder.add_tree(target.rstrip(b"/") or b"/", source, excluded=excluder(mapping.exclude))
-    elif os.path.exists(source):  # noqa: PTH110
+    elif os.path.exists(source):  # noqa: PTH110 (names are bytes)
         if mapping.exclude:
             raise FileTreeInvalid(f"from = {mapping.source!r}: a file, of which `exclude` can leave nothing out")
-        builder.add_file(target + os.path.basename(source) if target.endswith(b"/") else target, source)  # noqa: PTH119
+        builder.add_file(target + os.path.basename(source) if target.endswith(b"/") else target, source)  # noqa: PTH119 (names are bytes)
     elif is_pattern(mapping.source):
         _add_found(builder, base, mapping, target)
     else:
@@ -265,7 +272,7 @@ def _add(builder: TreeBuilder, base: Path, mapping: FileMapping) -> None:
 def _add_found(builder: TreeBuilder, base: Path, mapping: FileMapping, target: bytes) -> None:
     """Each match goes below ``to`` by its path from the first wildcard on, so that a pattern keeps its directories."""
     fixed, components = split_pattern(mapping.source)
-    root = os.path.join(os.fsencode(base), _utf8(fixed)).rstrip(b"/") or b"/"  # noqa: PTH118
+    root = os.path.join(os.fsencode(base), _utf8(fixed)).rstrip(b"/") or b"/"  # noqa: PTH118 (names are bytes)
     excluded = excluder(mapping.exclude)
     found = find(root, components)
     if excluded is not None:
@@ -273,7 +280,7 @@ def _add_found(builder: TreeBuilder, base: Path, mapping: FileMapping, target: b
     if not found:
         raise FileTreeInvalid(f"from = {mapping.source!r}: matches nothing", hint=_looked_in(base))
     into = target.endswith(b"/")
-    if not into and (len(found) > 1 or os.path.isdir(root + b"/" + found[0])):  # noqa: PTH112
+    if not into and (len(found) > 1 or os.path.isdir(root + b"/" + found[0])):  # noqa: PTH112 (names are bytes)
         raise FileTreeInvalid(
             f"to = {mapping.target!r}: one path for all that {mapping.source!r} matches: "
             + ", ".join(show(path) for path in found[:3])
@@ -300,13 +307,13 @@ def _with_parents(path: bytes) -> list[bytes]:
     return [b"/".join(names[: count + 1]) for count in range(len(names))]
 
 
-def tree_digest(tree: FileTree, prints: Sequence[Fingerprint]) -> Digest:
+def tree_digest(tree: FileTree, digests: Sequence[Digest]) -> Digest:
     """Over path, kind and content of every entry in order. Each variable part is preceded by its length."""
-    digest, following = hashlib.sha256(), iter(prints)
+    digest, following = hashlib.sha256(), iter(digests)
     for path, entry in tree.entries.items():
         match entry:
             case HostFile() | Content():
-                kind, content = b"f", bytes.fromhex(next(following).sha256)
+                kind, content = b"f", bytes.fromhex(next(following))
             case Symlink(target=target):
                 kind, content = b"l", target
             case _:

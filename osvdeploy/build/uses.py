@@ -58,6 +58,22 @@ def use(root: Path, entry: Path, *, making: bool = False) -> None:
         held[entry] = fd
 
 
+@contextmanager
+def alone(root: Path, entry: Path) -> Iterator[bool]:
+    """Whether nobody uses an entry, this process included; if so, nobody begins to before the block ends.
+
+    Raises OSError where the cache cannot be written."""
+    try:
+        fd = locked_marker(marker_of(root, entry), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        os.close(fd)
+
+
 def marker_of(root: Path, entry: Path) -> Path:
     """The file that stands for an entry's use."""
     return root / USED / f"{entry.parent.name}-{entry.name}"

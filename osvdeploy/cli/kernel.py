@@ -63,6 +63,7 @@ def inspect(ctx: Context, named: str, symbols: bool) -> Result:
 @command
 def add(ctx: Context, named: str, named_as: str | None) -> Result:
     """Keep a loader.img in the store and print its digest. Builds whose osv.lock pins it need no network then.
+    Of a disk image, raw or qcow2, it is the loader.img that it was made of.
 
     Example: osvdeploy kernel add osv-loader.qemu.x86_64 --as v0.57.0
     """

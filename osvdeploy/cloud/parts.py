@@ -17,7 +17,7 @@ from osvdeploy.errors import (
 
 
 def is_refusal(error: OsvDeployError) -> bool:
-    """Whether an upload that ended with this is to be taken away, and not gone on with."""
+    """Whether what ended with this is to be taken away. Else it stays: the same command, run again, may finish it."""
     return not isinstance(error, Interrupted | DeadlineExceeded | Unavailable | CredentialsMissing | UploadGone)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
-import zlib
 from itertools import repeat, starmap
 from operator import attrgetter
 
@@ -24,9 +23,6 @@ BUFFER_SIZE = 1 << 20
 UNIT = 512
 """Each content begins at a multiple of this, and zeros lead up to it."""
 
-SKETCHED = 1 << 20
-"""Bytes from which on a content is sketched."""
-
 Stamp = tuple[int, int, int, int, int]
 """Device, inode, size, mtime and ctime in ns."""
 
@@ -38,31 +34,21 @@ _AT_ONCE = 64
 
 _PACKED = struct.Struct("=QQQqq")
 _stamp = attrgetter("st_dev", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")
-_PIECE = 1 << 16
 _OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 _ZEROS = bytes(UNIT)
-_CHECKSUM_OF_ZEROS = zlib.crc32(bytes(_PIECE))
 
 
-def hash_sources(sources: Iterable[Source], going_on: Callable[[], object]) -> list[tuple[str, int]]:
-    """sha256 in hex and sketch (see :class:`Hasher`) of each, in order. ``going_on`` is called about once per MiB.
+def hash_sources(sources: Iterable[Source], going_on: Callable[[], object]) -> list[str]:
+    """sha256 in hex of each, in order. ``going_on`` is called about once per MiB.
 
     Raises SourceChanged that names a file which is not what its stamp says, FileTreeInvalid that names one which may
     not be read, and what ``going_on`` raises.
     """
-    found: list[tuple[str, int]] = []
-    sha256, hasher = hashlib.sha256, Hasher()
+    hashes = _Hashes()
     for buffer, pieces, left in _read(sources, 0, None):
         going_on()
-        if left is None:
-            found += [(sha256(buffer[start:end]).hexdigest(), 0) for _, start, end in pieces]
-            continue
-        _, start, end = pieces[0]
-        hasher.update(buffer[start:end])
-        if not left:
-            found.append(hasher.result())
-            hasher = Hasher()
-    return found
+        hashes.add(buffer, pieces, left)
+    return hashes.found
 
 
 def write_sources(
@@ -78,22 +64,64 @@ def write_sources(
 
     Raises what :func:`hash_sources` raises for a file, and what ``write`` raises.
     """
-    at, before = 0, -1
+    writes = _Writes(blocks, write)
     for buffer, pieces, _ in _read(sources, start, stop):
+        writes.add(buffer, pieces)
+
+
+def copy_sources(
+    sources: Iterable[Source], blocks: Sequence[int], write: Callable[[int, memoryview], object]
+) -> list[str]:
+    """Both at once, each source read a single time: what :func:`hash_sources` finds and :func:`write_sources` does.
+    Raises what they raise."""
+    hashes, writes = _Hashes(), _Writes(blocks, write)
+    for buffer, pieces, left in _read(sources, 0, None):
+        hashes.add(buffer, pieces, left)
+        writes.add(buffer, pieces)
+    return hashes.found
+
+
+class _Hashes:
+    """Digests of what is read, buffer by buffer (see :func:`_read`)."""
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+        self._large = hashlib.sha256()
+
+    def add(self, buffer: memoryview, pieces: list[tuple[int, int, int]], left: int | None) -> None:
+        sha256 = hashlib.sha256
+        if left is None:
+            self.found += [sha256(buffer[start:end]).hexdigest() for _, start, end in pieces]
+            return
+        _, start, end = pieces[0]
+        self._large.update(buffer[start:end])
+        if not left:
+            self.found.append(self._large.hexdigest())
+            self._large = sha256()
+
+
+class _Writes:
+    """Hands on what is read, buffer by buffer (see :func:`_read`), each source for its block."""
+
+    def __init__(self, blocks: Sequence[int], write: Callable[[int, memoryview], object]) -> None:
+        self._blocks, self._write = blocks, write
+        self._at, self._before = 0, -1
+
+    def add(self, buffer: memoryview, pieces: list[tuple[int, int, int]]) -> None:
         begin = end = target = 0
         for index, first, last in pieces:
-            if index != before:
-                at, before = blocks[index] * UNIT, index
+            if index != self._before:
+                self._at, self._before = self._blocks[index] * UNIT, index
             if begin == end:
-                begin, target = first, at
-            elif target + first - begin != at:
-                write(target, buffer[begin:end])
-                begin, target = first, at
-            at += last - first
+                begin, target = first, self._at
+            elif target + first - begin != self._at:
+                self._write(target, buffer[begin:end])
+                begin, target = first, self._at
+            self._at += last - first
             end = -(-last // UNIT) * UNIT
             buffer[last:end] = _ZEROS[: end - last]
         if begin < end:
-            write(target, buffer[begin:end])
+            self._write(target, buffer[begin:end])
 
 
 def pack(paths: Iterable[bytes], stamps: Iterable[Stamp]) -> tuple[bytes, bytes]:
@@ -112,38 +140,6 @@ def pwrite_all(fd: int, content: bytes | memoryview, offset: int) -> int:
     while done < len(view):
         done += os.pwrite(fd, view[done:], offset + done)
     return done
-
-
-class Hasher:
-    """Digest and sketch of a content that is read piece by piece. The sketch is the lowest of the checksums of its
-    64 KiB pieces where it has SKETCHED bytes and more, else 0."""
-
-    def __init__(self) -> None:
-        self._digest, self._size = hashlib.sha256(), 0
-        self._checksum, self._left, self._lowest = 0, _PIECE, 1 << 32
-
-    def update(self, content: bytes | memoryview) -> None:
-        self._digest.update(content)
-        view = memoryview(content)
-        self._size += len(view)
-        while view:
-            part = view[: self._left]
-            self._checksum = zlib.crc32(part, self._checksum)
-            self._left -= len(part)
-            view = view[len(part) :]
-            if not self._left:
-                self._end()
-
-    def result(self) -> tuple[str, int]:
-        if self._left < _PIECE:
-            self._end()
-        return self._digest.hexdigest(), self._lowest if self._size >= SKETCHED else 0
-
-    def _end(self) -> None:
-        # Counted from behind the checksum of zeros: a piece of zeros, which many files have, is the last to be lowest.
-        # From 1, as 0 says that there is none.
-        self._lowest = min(self._lowest, 1 + ((self._checksum - _CHECKSUM_OF_ZEROS - 1) & 0xFFFF_FFFF))
-        self._checksum, self._left = 0, _PIECE
 
 
 def _read(

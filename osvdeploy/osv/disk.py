@@ -21,7 +21,7 @@ from osvdeploy.osv.cmdline import COMMAND_LINE_LIMIT, BootCommand, decode, encod
 from osvdeploy.osv.contents import pwrite_all
 from osvdeploy.osv.image import Extent, merged
 from osvdeploy.osv.kernel import CHUNK_SIZE, KERNEL_OFFSET, Kernel, chunk_count
-from osvdeploy.osv.rofs import Rofs, RofsLayout, RofsReader, read_rofs, write_on_disk
+from osvdeploy.osv.rofs import Draft, Rofs, RofsLayout, RofsReader, read_rofs, write_on_disk
 from osvdeploy.sizes import GIB, KIB, MIB, format_size
 
 SECTOR = 512
@@ -167,23 +167,30 @@ def compose(
     *,
     size: int | None = None,
     written: Callable[[int], object] = lambda count: None,
+    draft: Draft | None = None,
 ) -> ComposedDisk:
     """Write a new disk to ``path``; what no one reads stays a hole. ``size`` as in :func:`lay_out_disk`.
 
-    ``rofs`` is laid out anew for the disk's partition. ``written`` is told as in :func:`write_on_disk`.
+    ``rofs`` is laid out anew for the disk's partition. ``written`` is told as in :func:`write_on_disk`. ``draft``: what
+    is in ``path`` already of that tree, and nothing else.
 
     Raises CommandLineInvalid, SourceChanged when the kernel or a file is no longer what it was, FileExistsError and
     other OSErrors of the target; what was written until then is the caller's to remove.
     """
     line = encode(boot)
     layout = lay_out_disk(kernel, rofs.size, size=size)
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    new = os.O_CREAT | os.O_EXCL if draft is None else 0
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | new, 0o666)
     try:
+        if draft is not None and draft.partition != layout.partition:
+            # So much of it is equal that a smaller disk will do, where all stands elsewhere.
+            os.ftruncate(fd, 0)
+            draft = None
         os.ftruncate(fd, layout.size)
         _copy_kernel(kernel, fd)
         head = os.pread(fd, COMMAND_LINE_END, 0)
         pwrite_all(fd, with_partition(with_line(head, line), layout.partition), 0)
-        placed, image = write_on_disk(rofs, fd, layout.partition, written)
+        placed, image = write_on_disk(rofs, fd, layout.partition, written, draft=draft)
     finally:
         os.close(fd)
     return ComposedDisk(layout, image, _read(layout.kernel, layout.partition, placed.stored))

@@ -1,8 +1,9 @@
 """The program of a worker process: takes digests of files, or puts files on a disk, batch by batch as it is asked.
 
-    main(["hash"])                batch: what pack() makes of files    answer: sha256 and sketch of each
+    main(["hash"])                batch: what pack() makes of files    answer: sha256 of each
     main(["write", FD, START])    batch: that; blocks, where each goes in what begins at START of the file FD; the part
                                   of each that is wanted               answer: True
+    main(["copy", FD, START])     batch: that; blocks, or nothing      answer: sha256 of each, once it is written
 
 Asked on standard input, answered on standard output, each a marshalled value behind its length. The answer None says
 that something failed: whoever asks does it again and sees what. One batch at a time, so neither side ever waits for the
@@ -18,7 +19,7 @@ import marshal
 import os
 import select
 
-from osvdeploy.osv.contents import hash_sources, pwrite_all, unpack, write_sources
+from osvdeploy.osv.contents import copy_sources, hash_sources, pwrite_all, unpack, write_sources
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,16 +43,21 @@ def main(words: Sequence[str]) -> None:
         go_on()
         pwrite_all(fd, view, start + offset)
 
-    fd, start = (int(words[1]), int(words[2])) if words[0] == "write" else (-1, 0)
+    task = words[0]
+    fd, start = (-1, 0) if task == "hash" else (int(words[1]), int(words[2]))
     while request := take(0):
-        answer: list[tuple[str, int]] | bool | None = None
+        answer: list[str] | bool | None = None
         try:
-            if fd < 0:
+            if task == "hash":
                 answer = hash_sources(unpack(*marshal.loads(request)), go_on)
             else:
-                paths, stamps, blocks, *part = marshal.loads(request)
-                write_sources(unpack(paths, stamps), memoryview(blocks).cast("Q"), write, *part)
-                answer = True
+                paths, stamps, packed, *part = marshal.loads(request)
+                sources, blocks = unpack(paths, stamps), memoryview(packed).cast("Q")
+                if task == "copy":
+                    answer = copy_sources(sources, blocks, write) if packed else hash_sources(sources, go_on)
+                else:
+                    write_sources(sources, blocks, write, *part)
+                    answer = True
         except Exception:  # whatever it is, it is met again where it can be told
             pass
         give(1, marshal.dumps(answer, PLAIN))

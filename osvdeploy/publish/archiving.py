@@ -26,6 +26,7 @@ from osvdeploy.cloud.interfaces import (
     Tags,
     UploadedDisk,
 )
+from osvdeploy.cloud.parts import is_refusal
 from osvdeploy.cloud.tags import DIGEST, STORE, image_tags
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest, digest_of
@@ -38,7 +39,7 @@ from osvdeploy.publish.archive import HEAD_SIZE, Archive, Sum, trailer
 from osvdeploy.publish.blocks import needed
 from osvdeploy.publish.importing import folder_of
 from osvdeploy.publish.publisher import Published
-from osvdeploy.publish.undo import KEPT_ON, Undo, trying
+from osvdeploy.publish.undo import Undo, trying
 from osvdeploy.sizes import GIB
 
 VERSION = 1
@@ -92,18 +93,17 @@ def publish_archived(
     there = [_find(ctx, place, each) for each in wanted]
     bench = _Bench(raw, app, place)
     undo = Undo(ctx, _LATER)
+    if None in there:
+        place.store.refuse_unwritable(ctx, bench.folder)
     undo.on_refusal("objects", lambda: bench.clear(ctx, wanted))
     try:
-        if None in there:
-            place.store.refuse_unwritable(ctx, bench.folder)
         for each, image in zip(wanted, there, strict=True):
             if image is None:
                 _begin(ctx, bench, each, undo)
         made = [_publish(ctx, bench, each, image, undo) for each, image in zip(wanted, there, strict=True)]
-    except KEPT_ON:
-        raise
-    except OsvDeployError:
-        undo.run()
+    except OsvDeployError as error:
+        if is_refusal(error):
+            undo.run()
         raise
     trying(ctx, f"what was left in {place.store.address}", lambda: bench.clear(ctx, wanted), _LATER)
     return made[0], made[1] if release is not None else None

@@ -22,6 +22,7 @@ from osvdeploy.cloud.interfaces import (
     UploadedDisk,
     UploadRequest,
 )
+from osvdeploy.cloud.parts import is_refusal
 from osvdeploy.cloud.tags import DIGEST, STORE, image_tags
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest
@@ -33,7 +34,7 @@ from osvdeploy.osv.image import RawImage
 from osvdeploy.publish.blocks import Outgoing, linear, needed
 from osvdeploy.publish.importing import ThroughStore, import_disk, key_of
 from osvdeploy.publish.journal import Journal, UploadKey, UploadLog
-from osvdeploy.publish.undo import KEPT_ON, Undo, trying
+from osvdeploy.publish.undo import Undo, trying
 from osvdeploy.sizes import GIB
 
 MOST_ATTEMPTS = 20
@@ -176,10 +177,9 @@ def _publish(ctx: Context, source: _Source, cloud: Cloud, bring: Callable[[_Coun
     try:
         disk = bring(count, undo)
         image = _register(ctx, source, cloud, disk, undo)
-    except KEPT_ON:
-        raise
-    except OsvDeployError:
-        undo.run()
+    except OsvDeployError as error:
+        if is_refusal(error):
+            undo.run()
         raise
     return Published(image, image.disk, blocks=count.blocks, blocks_sent=count.sent, reused=False)
 

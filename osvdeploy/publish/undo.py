@@ -5,20 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from osvdeploy.context import Context
-from osvdeploy.errors import (
-    CredentialsMissing,
-    DeadlineExceeded,
-    Interrupted,
-    OsvDeployError,
-    Unavailable,
-    UploadGone,
-)
+from osvdeploy.errors import OsvDeployError
 from osvdeploy.events import Warned
-
-KEPT_ON = (Interrupted, DeadlineExceeded, Unavailable, CredentialsMissing, UploadGone)
-"""Errors after which what was made stays: the same command, run again, may well finish it. Anything else that is ours
-is a refusal; anything that is not ours is a crash, and keeps everything too."""
-
 
 BY_GC = "`osvdeploy gc` removes it later"
 

@@ -183,7 +183,7 @@ def start(directory: Path, *, speed: float = 1.0, port: int | None = None) -> tu
         code = process.poll()
         if code is not None:
             raise _why(code, directory / "log")
-        time.sleep(0.02)
+        time.sleep(0.02)  # polled: a process that is starting or ending
     process.kill()
     process.wait()
     raise SandboxFailed(f"the sandbox did not answer within {START_TIMEOUT:g} s", hint=f"see {directory / 'log'}")
@@ -222,7 +222,7 @@ def stop(directory: Path) -> bool:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(running.pid, signal.SIGKILL)
             withdraw(directory)
-        time.sleep(0.02)
+        time.sleep(0.02)  # polled: a process that is starting or ending
     return True
 
 

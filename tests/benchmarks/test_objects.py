@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import ClientError
 
+from osvdeploy.cloud.aws import Aws
 from osvdeploy.cloud.aws.objects import S3Store
 from osvdeploy.context import Context, SystemClock
 from osvdeploy.digests import sha256
+from osvdeploy.sandbox.inprocess import connect
 from osvdeploy.sizes import MIB
 from tests.contract.aws_place import REGION, AwsSandbox
 from tests.sources import Made
@@ -29,15 +31,15 @@ def test_put_file_against_boto3(tmp_path: Path, size: int) -> None:
     path = tmp_path / "disk"
     path.write_bytes(content)
     account = AwsSandbox(SystemClock())
-    session = account.session()
+    session = connect(account.sandbox, account.clock, REGION)
 
     def wait(**_: object) -> None:
-        time.sleep(LATENCY)
+        time.sleep(LATENCY)  # the network that is measured over
 
     session.events.register_first("before-send", wait)
     s3 = session.client("s3")
     s3.create_bucket(Bucket="acme", CreateBucketConfiguration={"LocationConstraint": REGION})
-    store = S3Store("s3://acme", session)
+    store = S3Store("s3://acme", Aws(REGION, session))
     store.find(Context(), "warm")
 
     def ours(key: str) -> None:

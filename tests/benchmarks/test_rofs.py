@@ -18,9 +18,10 @@ from pathlib import Path
 
 import pytest
 
+from osvdeploy.digests import Digest, sha256
 from osvdeploy.osv.filetree import Content, FileTree, HostFile, TreeBuilder
 from osvdeploy.osv.image import Extent
-from osvdeploy.osv.rofs import Fingerprint, RofsLayout, fingerprint, fingerprints, lay_out, write_on_disk
+from osvdeploy.osv.rofs import Draft, RofsLayout, digests_of, lay_out, outline_of, write_on_disk
 from osvdeploy.osv.rofs.placement import GRID
 from osvdeploy.osv.workers import worth
 from osvdeploy.publish.blocks import needed
@@ -103,13 +104,18 @@ def scan(root: Path) -> FileTree:
     return builder.tree()
 
 
-def write_disk(path: Path, tree: FileTree, prints: Sequence[Fingerprint], workers: int | None = None) -> RofsLayout:
-    """The file system's part of a new disk."""
-    tight = lay_out(tree, prints)
-    partition = Extent(16 * MIB, -(-(16 * MIB + tight.size) // GIB) * GIB)
+def write_disk(
+    path: Path, tree: FileTree, digests: Sequence[Digest] | None = None, workers: int | None = None
+) -> RofsLayout:
+    """The file system's part of a new disk, as a build writes it; ``digests`` None: nothing is known of the files."""
+    outline, draft = outline_of(tree), None
+    partition = Extent(16 * MIB, -(-(16 * MIB + outline.size) // GIB) * GIB)
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
     try:
-        layout, _ = write_on_disk(tight, fd, partition, workers=workers)
+        if digests is None and (draft := Draft.begin(outline, partition)) is not None:
+            digests = draft.copy(fd, range(len(outline.numbers)), workers=workers)
+        tight = lay_out(tree, digests, outline=outline)
+        layout, _ = write_on_disk(tight, fd, partition, workers=workers, draft=draft)
     finally:
         os.close(fd)
     return layout
@@ -118,14 +124,13 @@ def write_disk(path: Path, tree: FileTree, prints: Sequence[Fingerprint], worker
 def test_rofs_against_cat_and_tar(large_corpus: Corpus, tmp_path: Path) -> None:
     """A ROFS with all digests, against `cat` of the same files into one file (goal: 1.3) and `tar -cf` (goal: faster).
 
-    Nothing is known of the files before: each is read twice, for its digest and into its place. All write a new file;
-    the one before is removed first, which is not measured: it takes a second where that one is just being written to
-    the medium.
+    Nothing is known of the files before, and each is read once. All write a new file; the one before is removed first,
+    which is not measured: it takes a second where that one is just being written to the medium.
     """
     output = tmp_path / "output"
     tree = scan(large_corpus.root)
     files = [file for _, file in tree.files()]
-    known = fingerprints(files)
+    known = digests_of(files)
 
     def cat() -> None:
         with output.open("wb") as target, large_corpus.listing.open("rb") as names:
@@ -138,10 +143,10 @@ def test_rofs_against_cat_and_tar(large_corpus: Corpus, tmp_path: Path) -> None:
     times = in_turns(
         cat,
         tar,
-        lambda: write_disk(output, tree, fingerprints(files)),
+        lambda: write_disk(output, tree),
         lambda: write_disk(output, tree, known),
-        lambda: write_disk(output, scanned := scan(large_corpus.root), fingerprints([f for _, f in scanned.files()])),
-        lambda: write_disk(output, tree, fingerprints(files, workers=0), workers=0),
+        lambda: write_disk(output, scan(large_corpus.root)),
+        lambda: write_disk(output, tree, workers=0),
         before=lambda: output.unlink(missing_ok=True),
     )
     output.unlink()
@@ -165,7 +170,7 @@ def highest_memory(process: subprocess.Popen[str]) -> tuple[int, int]:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         each = [resident(pid) for pid in children]
         highest, started = max(highest, resident(process.pid) + sum(each)), max(started, *each, 0)
-        time.sleep(0.002)
+        time.sleep(0.002)  # how often its memory is looked at
     return highest, started
 
 
@@ -184,10 +189,8 @@ def test_memory(tmp_path: Path) -> None:
     script = """
 import sys
 from pathlib import Path
-from osvdeploy.osv.rofs import fingerprints
 from tests.benchmarks.test_rofs import scan, write_disk
-tree = scan(Path(sys.argv[1]))
-write_disk(Path(sys.argv[2]), tree, fingerprints([file for _, file in tree.files()]))
+write_disk(Path(sys.argv[2]), scan(Path(sys.argv[1])))
 """
     with made(tmp_path, 20_000, 2_000_000_000) as corpus:
         command = [sys.executable, "-c", script, str(corpus.root), str(tmp_path / "image")]
@@ -204,7 +207,7 @@ def test_blocks_after_a_small_change(corpus: Corpus) -> None:
     """Blocks to send after one change in 10,000 files of 200 MB, tables and superblock included (goal: 4)."""
     tree = scan(corpus.root)
     sources = {path: file for path, file in tree.files() if isinstance(file, HostFile) and 8_000 < file.size < 12_000}
-    known = dict(zip((path for path, _ in tree.files()), fingerprints([f for _, f in tree.files()]), strict=True))
+    known = dict(zip((path for path, _ in tree.files()), digests_of([f for _, f in tree.files()]), strict=True))
     before, tight = blocks_of(tree, known)
     print(
         f"\nof {corpus.files} files, {corpus.size / 1e6:.0f} MB, {len(before)} blocks ({len(before) / tight - 1:+.1%})"
@@ -214,7 +217,7 @@ def test_blocks_after_a_small_change(corpus: Corpus) -> None:
     for change in ("rewritten", "grown by 1 %", "grown by half", "shrunk by a third", "added", "removed", "renamed"):
         counts = []
         for path in chance.sample(sorted(sources), 40):
-            entries, prints = dict(tree.entries), dict(known)
+            entries, digests = dict(tree.entries), dict(known)
             other = bytearray(Path(os.fsdecode(sources[path].path)).read_bytes())
             other[100:104] = chance.randbytes(4)
             match change:
@@ -225,24 +228,24 @@ def test_blocks_after_a_small_change(corpus: Corpus) -> None:
                 case "shrunk by a third":
                     del other[-len(other) // 3 :]
             if change in ("removed", "renamed"):
-                moved = entries.pop(path), prints.pop(path)
+                moved = entries.pop(path), digests.pop(path)
                 if change == "renamed":
-                    entries[path + b".new"], prints[path + b".new"] = moved
+                    entries[path + b".new"], digests[path + b".new"] = moved
             else:
                 target = path + b".new" if change == "added" else path
-                entries[target], prints[target] = Content(bytes(other)), fingerprint(bytes(other))
+                entries[target], digests[target] = Content(bytes(other)), sha256(bytes(other))
             order = sorted(entries, key=lambda name: name.replace(b"/", b"\0"))
-            after, _ = blocks_of(FileTree({name: entries[name] for name in order}), prints)
+            after, _ = blocks_of(FileTree({name: entries[name] for name in order}), digests)
             counts.append(sum(before.get(block) != held for block, held in after.items()))
         counts.sort()
         print(f"  {change:55}{counts[20]:6} {counts[36]:9} {counts[-1]:6}")
     assert before
 
 
-def blocks_of(tree: FileTree, prints: Mapping[bytes, Fingerprint]) -> tuple[dict[int, bytes], int]:
+def blocks_of(tree: FileTree, digests: Mapping[bytes, Digest]) -> tuple[dict[int, bytes], int]:
     """A digest of what each block holds of the file system, and how many there would be back to back."""
     partition = Extent(16 * MIB, GIB)
-    tight = lay_out(tree, [prints[path] for path, _ in tree.files()])
+    tight = lay_out(tree, [digests[path] for path, _ in tree.files()])
     layout = tight.on_disk(partition)
     held: dict[int, list[bytes]] = {}
     head = layout.superblock.pack() + layout.tables
@@ -250,7 +253,7 @@ def blocks_of(tree: FileTree, prints: Mapping[bytes, Fingerprint]) -> tuple[dict
         held[at // GRID] = [head[at : at + GRID]]
     for content in layout.contents:
         for block in range(content.extent.start // GRID, -(-content.extent.end // GRID)):
-            held.setdefault(block, []).append(b"%d %s" % (content.block, content.fingerprint.sha256.encode()))
+            held.setdefault(block, []).append(b"%d %s" % (content.block, content.sha256.encode()))
     return {block: hashlib.sha256(b"".join(parts)).digest() for block, parts in held.items()}, -(-tight.size // GRID)
 
 

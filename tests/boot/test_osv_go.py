@@ -73,7 +73,7 @@ def errors_and_console(program: Path, folder: Path) -> tuple[list[str], bytes]:
         machine.wait_for(lambda console: b"Cmdline: /app" in console)
         until = time.monotonic() + STANDS_STILL
         while machine.running and time.monotonic() < until:
-            time.sleep(0.1)
+            time.sleep(0.1)  # polled: what is to be seen is that nothing happens
         disk.unlink()
         return [each.rule for each in findings if each.severity is Severity.ERROR], machine.console
 

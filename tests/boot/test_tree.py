@@ -146,7 +146,7 @@ def shared(image: RawImage) -> Iterator[list[str]]:
             for _ in range(100):
                 if socket.exists() or process.poll() is not None:
                     break
-                time.sleep(0.05)
+                time.sleep(0.05)  # polled: virtiofsd tells nobody that it listens
             if not socket.exists():
                 pytest.skip("virtiofsd does not start here (it wants root and namespaces of its own)")
             yield [

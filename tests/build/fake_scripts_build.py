@@ -127,7 +127,7 @@ def waits(fault: str) -> None:
     elif fault == "wait":
         Path("build/waiting").touch()
         while not Path("build/go").exists():
-            time.sleep(0.02)
+            time.sleep(0.02)  # until the test says so, by a file
 
 
 def headers(out: Path, given: dict[str, str], *, lost: bool) -> None:

@@ -26,7 +26,7 @@ class Project:
     recorder: Recorder
 
     def build(self, **changes: object) -> BuildResult:
-        return build(self.context, replace(self.inputs, **changes), self.cache)  # type: ignore[arg-type]
+        return build(self.context, replace(self.inputs, **changes), self.cache)  # type: ignore[arg-type]  # the caller names fields
 
     @property
     def context(self) -> Context:

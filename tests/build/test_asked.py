@@ -85,10 +85,60 @@ def test_any_requirements_file_is_read(tmp_path: Path, content: bytes) -> None:
     try:
         asked_for(Context(), tmp_path / "requirements.txt", StatCache())
     except ProgramInvalid as error:
-        assert "cannot be read" in error.message
+        assert "cannot be read" in error.message or "would be built" in error.message
 
 
 def test_hashes_anywhere_are_required_everywhere(tmp_path: Path) -> None:
     """As pip has it; uv is told."""
     files_in(tmp_path, requirements="-r more.txt\n", more="a==1 --hash=sha256:00\n")
     assert asked_for(Context(), tmp_path / "requirements.txt", StatCache()).hashed
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "./mine",
+        ".",
+        "vendor/mine",
+        "/srv/mine",
+        "mine @ file:///srv/mine",
+        "mine[extra] @ ../mine ; python_version > '3'",
+        "./mine-1.0.tar.gz",
+        "mine-1.0.zip --hash=sha256:00",
+        "https://example.org/mine-1.0.tar.gz#sha256=00",
+        "git+https://example.org/mine.git@v1",
+        "mine @ git+ssh://git@example.org/mine.git",
+        "-e ./mine",
+        "--editable=./mine",
+        "-e./mine-1.0-py3-none-any.whl",
+    ],
+)
+def test_what_would_be_built_is_refused(tmp_path: Path, line: str) -> None:
+    """pip builds what is named by its place, though it is told to take wheels alone; what it says is refused first."""
+    files_in(tmp_path, requirements="--no-index\n-r sub/more.txt\n", sub__more=f"six\n{line}\n")
+    with pytest.raises(ProgramInvalid, match="would be built from its source") as raised:
+        asked_for(Context(), tmp_path / "requirements.txt", StatCache())
+    assert "sub/more.txt" in raised.value.message and line.split(" ;")[0].split(" --")[0] in raised.value.message
+    assert "pip wheel" in str(raised.value.hint)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "six",
+        "six==1.16.0 --hash=sha256:00",
+        "six ; sys_platform != 'a/b'",
+        "six[a,b]>=1,<2",
+        "./mine-1.0-py3-none-any.whl",
+        "./mine-1.0-py3-none-any.whl[extra] ; python_version > '3'",
+        "mine @ file:///srv/mine-1.0-py3-none-any.whl",
+        "https://example.org/mine-1.0-py3-none-any.whl#sha256=00",
+        "mine @ https://example.org/mine-1.0-py3-none-any.whl?token=a/b",
+        "--index-url https://example.org/simple",
+        "--find-links ./wheels",
+    ],
+)
+def test_what_comes_as_a_wheel_is_asked_for(tmp_path: Path, line: str) -> None:
+    """By name, from an index or a directory, or as the wheel itself."""
+    files_in(tmp_path, requirements=f"{line}\n")
+    assert asked_for(Context(), tmp_path / "requirements.txt", StatCache()).digest

@@ -12,10 +12,12 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 
 from osvdeploy.build import builder as builder_module
+from osvdeploy.build import drafting as drafting_module
 from osvdeploy.build import stamped
 from osvdeploy.build.builder import build
 from osvdeploy.build.lock import KernelPin
@@ -41,7 +43,7 @@ from osvdeploy.osv import workers
 from osvdeploy.osv.cmdline import BootCommand
 from osvdeploy.osv.disk import read_disk
 from osvdeploy.osv.image import image_digest
-from osvdeploy.osv.rofs import RofsLayout
+from osvdeploy.osv.rofs import Draft, RofsLayout
 from tests.build.projects import Project, make_project
 from tests.osv.images import write_loader
 
@@ -169,7 +171,7 @@ def test_a_build_by_workers_is_the_build_by_one_process(tmp_path: Path, monkeypa
         stats = StatCache.load(project.cache.stats_file(project.root))
         remembered.append({Path(os.fsdecode(path)).name: known for path, (_, known) in stats._known.items()})
         assert project.build().reused and left_in(project) == []
-        assert len(started) == 4 * (len(cores) - 1)
+        assert [words[0] for words in started] == ["copy"] * 2 * (len(cores) - 1)
     assert disks[0] == disks[1]
     assert remembered[0] == remembered[1] and len(remembered[0]) > 40
 
@@ -237,7 +239,7 @@ def test_two_builds_of_one_plan_at_once_both_succeed(project: Project, monkeypat
     compose = disk_module.compose
 
     def compose_together(*args: object, **kwargs: object) -> object:
-        composed = compose(*args, **kwargs)  # type: ignore[arg-type]
+        composed = compose(*args, **kwargs)  # type: ignore[arg-type]  # handed through
         together.wait(timeout=20)
         return composed
 
@@ -384,16 +386,63 @@ def test_an_interrupted_build_leaves_nothing(project: Project) -> None:
 def test_a_source_that_changes_while_it_is_built_stops_the_build(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was planned is what is written, or nothing is."""
+    """What was planned is what is written, or nothing is: with the digests known, and with a draft."""
+    for module, name, known in ((builder_module, "lay_out", True), (drafting_module, "outline_of", False)):
+        meanwhile = getattr(module, name)
+
+        def changed_meanwhile(*args: object, meanwhile: Any = meanwhile, **named: object) -> object:
+            project.write("web/index.html", "changed")
+            return meanwhile(*args, **named)
+
+        with monkeypatch.context() as patch:
+            if known:
+                patch.setattr(stamped, "TICK", 0)
+                project.build()
+                project.write("web/index.html", "other")
+                project.build(command=("/hello", "x"))
+                shutil.rmtree(project.cache.root / "disks", ignore_errors=True)
+            patch.setattr(module, name, changed_meanwhile)
+            with pytest.raises(SourceChanged, match=r"web/index\.html"):
+                project.build(command=("/hello", "y"))
+        assert left_in(project) == []
+
+
+def test_a_source_that_changes_once_it_was_drafted_is_built_as_it_was(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was read once, and that is what the digest is of; the next build sees what it is now."""
+    expected = project.build().image.digest
+    project.write("web/index.html", (project.root / "web/index.html").read_text())
+    shutil.rmtree(project.cache.root)
     lay_out = rofs_module.lay_out
 
-    def changed_meanwhile(*args: object) -> object:
+    def changed_meanwhile(*args: Any, **named: Any) -> object:
         project.write("web/index.html", "changed")
-        return lay_out(*args)  # type: ignore[arg-type]
+        return lay_out(*args, **named)
 
-    monkeypatch.setattr(builder_module, "lay_out", changed_meanwhile)
-    with pytest.raises(SourceChanged, match=r"web/index\.html"):
-        project.build()
+    with monkeypatch.context() as patch:
+        patch.setattr(builder_module, "lay_out", changed_meanwhile)
+        assert project.build().image.digest == expected
+    assert project.build().image.digest != expected
+
+
+def test_a_disk_on_which_there_is_no_room_for_a_draft_is_built_all_the_same(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever keeps a draft from being written, the disk is the same."""
+
+    def full(*_: object) -> NoReturn:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    expected = digest_of_file(project.build().image.path)
+    shutil.rmtree(project.cache.root)
+    with monkeypatch.context() as patch:
+        patch.setattr(Draft, "copy", full)
+        assert digest_of_file(project.build().image.path) == expected
+    shutil.rmtree(project.cache.root)
+    with monkeypatch.context() as patch:
+        patch.setattr(Draft, "begin", lambda *_: None)
+        assert digest_of_file(project.build().image.path) == expected
     assert left_in(project) == []
 
 

@@ -27,6 +27,7 @@ from osvdeploy.context import Context
 from osvdeploy.errors import (
     Interrupted,
     PinMismatch,
+    SizeInvalid,
     SourceChanged,
     TreeBuildFailed,
     TreeInvalid,
@@ -57,16 +58,16 @@ class Desk:
     recorder: Recorder
 
     def build(self, ctx: Context | None = None, *, tree: TreeInputs | None = None, **changes: object) -> BuildResult:
-        inputs = replace(self.inputs, tree=tree or self.inputs.tree, **changes)  # type: ignore[arg-type]
+        inputs = replace(self.inputs, tree=tree or self.inputs.tree, **changes)  # type: ignore[arg-type]  # the caller names fields
         return build(ctx or Context(reporter=self.recorder), inputs, self.cache)
 
     def with_fs(self, fs: str, **changes: object) -> TreeInputs:
         assert self.inputs.tree is not None
-        return replace(self.inputs.tree, fs=fs, **changes)  # type: ignore[arg-type]
+        return replace(self.inputs.tree, fs=fs, **changes)  # type: ignore[arg-type]  # the caller names fields
 
     def refused(self, **changes: object) -> TreeBuildFailed:
         with pytest.raises(TreeBuildFailed) as raised:
-            self.build(**changes)  # type: ignore[arg-type]
+            self.build(**changes)  # type: ignore[arg-type]  # the caller names fields
         return raised.value
 
     def told(self, kind: type[Event]) -> list[str]:
@@ -185,7 +186,7 @@ def test_odd_names_arrive(desk: Desk) -> None:
     image = desk.build(files=files).image
     rofs = read_disk(image.path).rofs()
 
-    read = {path: rofs.read(node) for path, node in rofs.nodes.items() if hasattr(node, "offset")}  # type: ignore[arg-type]
+    read = {path: rofs.read(node) for path, node in rofs.nodes.items() if hasattr(node, "offset")}  # type: ignore[arg-type]  # a file has an offset
     assert [read[path] for path in (b"/percent%d", b"/accent", b"/hello", b"/x.so")] == [
         b"percent",
         b"accent",
@@ -453,6 +454,27 @@ def test_a_failure_that_the_build_passes_over(desk: Desk, fault: str, fs: str, r
     desk.tree.fault(fault)
 
     assert desk.refused(tree=desk.with_fs(fs)).reason == reason
+
+
+def test_a_disk_that_is_too_small_is_a_refusal_with_its_cure(desk: Desk) -> None:
+    """As it is of an image that is composed: the size is the user's to mend, and nothing is left half-made."""
+    with pytest.raises(SizeInvalid, match=r"osv: kernel and file system take .* more than the disk of 1MiB") as raised:
+        desk.build(size=MIB)
+    assert raised.value.exit_code == 2
+    assert raised.value.hint == 'write size = "1GiB" under [image], or leave it out'
+    assert not list((desk.cache.root / "work").iterdir())
+
+
+@pytest.mark.parametrize(("fs", "size"), [("rofs", GIB), ("ext", GIB), ("ext", None)])
+def test_files_that_no_disk_of_that_size_holds_are_refused_before_the_build(
+    desk: Desk, fs: str, size: int | None
+) -> None:
+    """ext is a GiB where nothing is said."""
+    os.truncate(desk.inputs.base / "hello", GIB)
+    with pytest.raises(SizeInvalid, match="the files take") as raised:
+        desk.build(tree=desk.with_fs(fs), size=size)
+    assert raised.value.hint == 'write size = "2GiB" or more under [image]'
+    assert not (desk.tree.path / "build" / "called.json").exists()
 
 
 def test_a_zfs_that_was_not_filled(desk: Desk) -> None:

@@ -54,7 +54,7 @@ def inputs_of(root: Root, *programs: ProgramRequest, **changes: object) -> Image
         command=("/usr/bin/app",),
         programs=programs,
     )
-    return replace(inputs, **changes)  # type: ignore[arg-type]
+    return replace(inputs, **changes)  # type: ignore[arg-type]  # the caller names fields
 
 
 def planned(root: Root, *programs: ProgramRequest, **changes: object) -> BuildPlan:

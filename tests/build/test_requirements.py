@@ -14,14 +14,16 @@ from pathlib import Path
 
 import pytest
 
-from osvdeploy.build.cache import cache_directory
+from osvdeploy.build.cache import BuildCache, cache_directory
 from osvdeploy.build.program import Packages
+from osvdeploy.build.prune import Kind, survey
 from osvdeploy.build.runtimes import Workshop
 from osvdeploy.build.runtimes.asked import asked_for
 from osvdeploy.build.runtimes.requirements import Installed, installed
 from osvdeploy.build.statcache import StatCache
+from osvdeploy.build.uses import in_use
 from osvdeploy.context import CancelToken, Context
-from osvdeploy.errors import BuildError, Interrupted
+from osvdeploy.errors import BuildError, Interrupted, ProgramInvalid
 from osvdeploy.osv.filetree import HostFile, stamp_of
 from tests.alive import lives, until
 from tests.build.projects import files_in
@@ -79,6 +81,36 @@ def test_a_package_is_installed_once(tmp_path: Path, python: HostFile) -> None:
     assert made.stat().st_ino == inode
     assert install(tmp_path, python, refresh=True) == first
     assert made.stat().st_ino != inode
+
+
+def test_what_a_running_build_reads_is_not_taken_from_it(tmp_path: Path, python: HostFile) -> None:
+    """Another one's upgrade goes beside it, and is what the next build finds; once free, the old one goes."""
+    requirements_in(tmp_path, wheel_in(tmp_path))
+    upgraded: list[Installed] = []
+
+    def upgrade() -> None:
+        with in_use():
+            upgraded.append(install(tmp_path, python, refresh=True))
+
+    # A thread has a context of its own, and so is another build.
+    other = threading.Thread(target=upgrade)
+    with in_use():
+        first = install(tmp_path, python)
+        assert first.directory is not None
+        before = (first.directory / "mine" / "__init__.py").stat()
+        other.start()
+        other.join()
+        assert (first.directory / "mine" / "__init__.py").stat() == before
+    [second] = upgraded
+    assert second.directory is not None and second.directory != first.directory
+    assert (second.directory / "mine" / "__init__.py").read_text() == "x = 1\n"
+    assert install(tmp_path, python) == second
+    assert {each.name for each in survey(BuildCache(tmp_path / "cache")) if each.kind is Kind.PACKAGES} == {
+        first.directory.name,
+        second.directory.name,
+    }
+    install(tmp_path, python, refresh=True)
+    assert len(list((tmp_path / "cache" / "packages").iterdir())) == 1
 
 
 def test_files_are_named_as_pip_takes_them(tmp_path: Path, python: HostFile) -> None:
@@ -219,3 +251,19 @@ def test_uv_installs_for_another_root(tmp_path: Path, monkeypatch: pytest.Monkey
         f"{site}/mine-1.0.dist-info/RECORD", f"{site}/mine-1.0.dist-info/WHEEL",
         f"{site}/mine-1.0.dist-info/entry_points.txt", f"{site}/mine/__init__.py",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("line", ["./mine", "-e ./mine", "mine @ file://{folder}/mine"])
+def test_no_program_of_a_package_s_author_is_run(tmp_path: Path, python: HostFile, line: str) -> None:
+    """A directory is not built, also where pip would: what it is made of is pinned by nobody."""
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "pyproject.toml").write_text(
+        '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+        '[project]\nname = "mine"\nversion = "1.0"\n'
+    )
+    (mine / "backend.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n")
+    (tmp_path / "requirements.txt").write_text(f"--no-index\n{line.format(folder=tmp_path)}\n")
+    with pytest.raises(ProgramInvalid, match="wheels alone"):
+        install(tmp_path, python)
+    assert not (tmp_path / "ran").exists()

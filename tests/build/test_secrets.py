@@ -109,7 +109,7 @@ def test_an_unchanged_file_is_not_read_again(tmp_path: Path, monkeypatch: pytest
         known.save(ctx)
         return found
 
-    ctx.clock.advance(10_000_000_000)  # type: ignore[attr-defined]
+    ctx.clock.advance(10_000_000_000)  # type: ignore[attr-defined]  # a VirtualClock
     assert look() == {b"/etc/conf": (Secret("GitHub Token", 1),)}
     assert token not in cache.read_text()
     reads: list[object] = []

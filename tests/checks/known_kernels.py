@@ -21,7 +21,7 @@ OPTIONS = frozenset(_OPTIONS.split())
 
 def facts(drivers: frozenset[Driver] | None, **known: object) -> KernelFacts:
     base: dict[str, object] = {"format": KernelFormat.LOADER_IMAGE, "arch": "x86_64", "size": 3_801_088}
-    return KernelFacts(**{**base, "drivers": drivers, **known})  # type: ignore[arg-type]
+    return KernelFacts(**{**base, "drivers": drivers, **known})  # type: ignore[arg-type]  # the caller names fields
 
 
 V0_57 = facts(

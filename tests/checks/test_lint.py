@@ -33,7 +33,7 @@ def tree(*paths: str) -> FileTree:
 
 def facts(*paths: str, root: bool = True, words: tuple[str, ...] = ("/app",), **changes: object) -> LintFacts:
     made = LintFacts(MASTER, BootCommand(QUIET, (), words), tree(*(ROOT if root else ()), *paths), fstab=FSTAB)
-    return replace(made, **changes)  # type: ignore[arg-type]
+    return replace(made, **changes)  # type: ignore[arg-type]  # the caller names fields
 
 
 def booting(*options: tuple[str, str | None]) -> BootCommand:

@@ -33,7 +33,7 @@ PLAIN = ImageFacts()
 
 
 def image(**changes: object) -> ImageFacts:
-    return replace(PLAIN, **changes)  # type: ignore[arg-type]
+    return replace(PLAIN, **changes)  # type: ignore[arg-type]  # by name
 
 
 def contents(tables: int = 0, least: int = 0, most: int | None = None) -> Contents:
@@ -196,7 +196,7 @@ def test_one_fact_less_refuses_no_more(kernel: KernelFacts, place: Place) -> Non
     """Taking a fact away never makes an error of what was none."""
     before = _refused(serves(kernel, place))
     for name in ("drivers", "contiguous_mount_buffers"):
-        assert _refused(serves(replace(kernel, **{name: None}), place)) <= before  # type: ignore[arg-type]
+        assert _refused(serves(replace(kernel, **{name: None}), place)) <= before  # type: ignore[arg-type]  # by name
 
 
 def _refused(found: list[Finding]) -> set[str]:

@@ -46,7 +46,7 @@ def image(files: Files) -> ImageFiles:
                 content = make_elf(made)
                 builder.add_content(path.encode(), content, origin="test")
                 elves[path.encode()] = read_elf(
-                    lambda at, size, content=content: content[at : at + size],  # type: ignore[misc]
+                    lambda at, size, content=content: content[at : at + size],  # type: ignore[misc]  # the default binds it
                     len(content),
                     path,
                 )

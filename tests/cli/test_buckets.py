@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.cli.test_bad_input import Account, User, account, customer, guest, refused, user  # noqa: F401
+from tests.cli.test_bad_input import Account, User, account, customer, guest, refused, user  # noqa: F401 (fixtures, found by their names)
 from tests.contract.aws_place import TRUST, permissions
 
 pytestmark = pytest.mark.slow
@@ -52,7 +52,7 @@ def via_s3(who: User) -> None:
     spec.write_text(f'{spec.read_text()}\n[publish.aws]\nvia = "s3"\nbucket = "{BUCKET}"\n')
 
 
-def test_a_service_lives_by_a_bucket_alone(account: Account, guest: User) -> None:  # noqa: F811
+def test_a_service_lives_by_a_bucket_alone(account: Account, guest: User) -> None:  # noqa: F811 (a fixture)
     """Published through it, deployed by a ledger in it, told of and taken away by that ledger's address."""
     via_s3(guest)
     guest.edit('"../ledger"', f'"s3://{BUCKET}/releases"')
@@ -75,23 +75,23 @@ def test_a_service_lives_by_a_bucket_alone(account: Account, guest: User) -> Non
         assert guest.run("gc", "--keep", "1").code == 0
 
 
-def test_a_role_that_is_missing_is_told_with_what_makes_it(account: Account, guest: User) -> None:  # noqa: F811
+def test_a_role_that_is_missing_is_told_with_what_makes_it(account: Account, guest: User) -> None:  # noqa: F811 (a fixture)
     """Before a byte is sent: both policies, ready to be used."""
     via_s3(guest)
     with bucket_of(account, role=False):
         before = account.inventory()
         ran = guest.run("publish")
-        refused(ran, 1, "the role vmimport", "does not exist", hint="somebody who may do so makes it once")
+        refused(ran, 2, "the role vmimport", "does not exist", hint="somebody who may do so makes it once")
         assert "aws iam create-role --role-name vmimport" in ran.stderr
         assert '"Service": "vmie.amazonaws.com"' in ran.stderr and f"arn:aws:s3:::{BUCKET}/*" in ran.stderr
         assert account.inventory() == before
 
 
-def test_a_bucket_that_is_missing_is_told_before_anything_is_made(account: Account, guest: User) -> None:  # noqa: F811
+def test_a_bucket_that_is_missing_is_told_before_anything_is_made(account: Account, guest: User) -> None:  # noqa: F811 (a fixture)
     """Of the ledger as of the disk."""
     before = account.inventory()
     guest.edit('"../ledger"', '"s3://acme-nowhere/releases"')
-    refused(guest.run("deploy"), 1, "there is no bucket acme-nowhere", hint="aws s3 mb s3://acme-nowhere")
+    refused(guest.run("deploy"), 2, "there is no bucket acme-nowhere", hint="aws s3 mb s3://acme-nowhere")
     via_s3(guest)
-    refused(guest.run("publish"), 1, f"there is no bucket {BUCKET}", hint=f"aws s3 mb s3://{BUCKET}")
+    refused(guest.run("publish"), 2, f"there is no bucket {BUCKET}", hint=f"aws s3 mb s3://{BUCKET}")
     assert account.inventory() == before

@@ -94,7 +94,7 @@ def test_a_size_is_kept_to(folder: Path) -> None:
     """What was used longest ago goes; nothing does where there is room."""
     assert osvdeploy("cache", "prune", "--max-size", "1GiB", folder=folder).stdout.startswith("0 entries gone")
     (folder / "app").write_bytes(b"another program")
-    time.sleep(0.01)
+    time.sleep(0.01)  # file times are to differ
     newest = osvdeploy("build", folder=folder).stdout
     size = osvdeploy("cache", "show", "--json", folder=folder).document["size"]
     ran = osvdeploy("cache", "prune", "--max-size", f"{size - 1}B", folder=folder)

@@ -94,6 +94,7 @@ def test_a_lock_that_cannot_be_read_is_not_shown_and_not_overwritten(
     assert files(folder) == before
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_too_small_ends_with_2(folder: Path) -> None:
     """The files, and what is to hold them, are both the caller's. Nothing is pinned."""
     (folder / "osv.toml").write_text(SPEC.replace("[[files]]", 'size = "1GiB"\n[[files]]', 1))

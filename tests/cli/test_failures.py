@@ -35,7 +35,7 @@ wait(standalone_mode=False)
 
 def _run(body: str, **streams: int) -> subprocess.Popen[bytes]:
     program = WAITING.format(body=body)
-    return subprocess.Popen([sys.executable, "-c", program], **streams)  # type: ignore[call-overload, no-any-return]
+    return subprocess.Popen([sys.executable, "-c", program], **streams)  # type: ignore[call-overload, no-any-return]  # streams by name
 
 
 @pytest.mark.parametrize(

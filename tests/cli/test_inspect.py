@@ -329,7 +329,7 @@ def test_a_reader_that_goes_away_ends_cat(folder: Path) -> None:
 @pytest.mark.slow
 def test_a_full_disk_behind_cat_is_an_error(folder: Path) -> None:
     """Half a file is not a success."""
-    with open("/dev/full", "wb") as full:  # noqa: PTH123
+    with open("/dev/full", "wb") as full:  # noqa: PTH123 (a device)
         ran = subprocess.run(
             [sys.executable, "-m", "osvdeploy", "inspect", "cat", "disk.raw", "/hello"],
             stdout=full,

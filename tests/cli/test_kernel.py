@@ -106,6 +106,23 @@ def test_of_a_disk_its_kernel_is_told(folder: Path) -> None:
         assert f"{name} is a disk image, and this is the kernel on it; `osvdeploy inspect {name}`" in ran.stderr
 
 
+def test_of_a_disk_its_kernel_is_added(folder: Path) -> None:
+    """What inspect tells of: the loader.img that it was made of, and not the disk; a build takes it by its digest."""
+    disk = disk_of(make_rofs(tree_of({b"/hello": b"program"})))
+    with (folder / "disk.raw").open("wb") as file:
+        file.write(disk)
+        file.truncate(1 << 30)
+    (folder / "usr.img").write_bytes(make(disk, [Stored.PLAIN])[0])
+    digest = hashlib.sha256(loader_image()).hexdigest()
+    for name in ("disk.raw", "usr.img"):
+        ran = osvdeploy("kernel", "add", name, folder=folder)
+        assert (ran.code, ran.stdout) == (0, f"{digest}\n"), ran.stderr
+        assert f"{name} is a disk image, and this is the kernel on it" in ran.stderr
+    kept = folder.parent / "cache" / "kernels" / digest
+    assert kept.read_bytes() == loader_image()
+
+
+@pytest.mark.parametrize("command", ["inspect", "add"])
 @pytest.mark.parametrize(
     ("content", "says"),
     [
@@ -115,10 +132,10 @@ def test_of_a_disk_its_kernel_is_told(folder: Path) -> None:
         (b"vhdxfile" + bytes(600), "a VHDX image\nhint: make it raw first"),
     ],
 )
-def test_of_a_disk_without_a_kernel_it_is_told(folder: Path, content: bytes, says: str) -> None:
+def test_of_a_disk_without_a_kernel_it_is_told(folder: Path, content: bytes, says: str, command: str) -> None:
     """And with which command to look at it."""
     (folder / "disk").write_bytes(content)
-    ran = osvdeploy("kernel", "inspect", "disk", folder=folder)
+    ran = osvdeploy("kernel", command, "disk", folder=folder)
     assert ran.code == 2 and says in ran.stderr and "disk" in ran.stderr
 
 

@@ -95,7 +95,7 @@ def gone(pid: int) -> bool:
     """Whether a process is no more, or will be in a moment."""
     deadline = time.monotonic() + PATIENCE
     while alive(pid) and time.monotonic() < deadline:
-        time.sleep(0.01)
+        time.sleep(0.01)  # polled: no child of ours
     return not alive(pid)
 
 

@@ -7,16 +7,13 @@ import hashlib
 import json
 from typing import Any
 
-import boto3
-
 from osvdeploy.cloud.aws.images import AmiRegistry
 from osvdeploy.cloud.aws.session import Aws
 from osvdeploy.cloud.aws.snapshots import EbsSnapshots
 from osvdeploy.context import Clock, Context, VirtualClock
-from osvdeploy.sandbox import inprocess
 from osvdeploy.sandbox.core import Sandbox
 from osvdeploy.sandbox.runners.inline import InlineRunner
-from tests.aws_clients import point_at
+from tests.aws_clients import client, point_at
 from tests.contract.disks import Place
 
 REGION = "eu-west-1"
@@ -50,27 +47,26 @@ def permissions(bucket: str) -> dict[str, Any]:
 
 
 class AwsSandbox:
-    """A new account, and sessions that reach it."""
+    """A new account, and clients that reach it."""
 
     def __init__(self, clock: Clock | None = None) -> None:
         self.clock = clock or VirtualClock()
         self.ctx = Context(clock=self.clock)
         self.sandbox = Sandbox(runner=InlineRunner())
 
-    def session(self) -> boto3.Session:
-        """A new one, for a process of its own."""
-        return inprocess.connect(self.sandbox, self.clock, REGION)
-
     def aws(self) -> Aws:
-        if isinstance(self.clock, VirtualClock):
-            return point_at(self.sandbox, self.clock)
-        return Aws(REGION, self.session())
+        """The product's clients. They are the same ones for all accounts, and reach the one that was asked last."""
+        return point_at(self.sandbox, self.clock)
+
+    def client(self, service: str, region: str = REGION) -> Any:
+        """A client of boto3 itself, likewise."""
+        point_at(self.sandbox, self.clock)
+        return client(service, region=region)
 
     def set_up_imports(self, bucket: str) -> None:
         """Make a bucket, and the role by which EC2 imports from it."""
-        session = self.session()
-        session.client("s3").create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
-        iam = session.client("iam")
+        self.client("s3").create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
+        iam = self.client("iam")
         iam.create_role(RoleName="vmimport", AssumeRolePolicyDocument=json.dumps(TRUST))
         iam.put_role_policy(RoleName="vmimport", PolicyName="vmimport", PolicyDocument=json.dumps(permissions(bucket)))
 

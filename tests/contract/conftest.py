@@ -12,6 +12,8 @@ from tests.contract.disks import Place
 from tests.contract.memory_scene import memory_scene
 from tests.contract.scenes import Scene
 
+PLACES = ["memory", pytest.param("aws", marks=pytest.mark.sandbox)]
+
 
 def memory_place() -> Place:
     ctx = Context(clock=VirtualClock())
@@ -24,13 +26,13 @@ def memory_place() -> Place:
     return Place(ctx, snapshots, images, snapshots.blocks, put_foreign)
 
 
-@pytest.fixture(params=["memory", "aws"])
+@pytest.fixture(params=PLACES)
 def place(request: pytest.FixtureRequest) -> Place:
     """Snapshots and an image registry, empty, in virtual time."""
     return aws_place() if request.param == "aws" else memory_place()
 
 
-@pytest.fixture(params=["memory", "aws"])
+@pytest.fixture(params=PLACES)
 def scene(request: pytest.FixtureRequest) -> Scene:
     """Groups, router, console and prober of one place, with a listener and networks, in virtual time."""
     return memory_scene() if request.param == "memory" else aws_scene()

@@ -71,7 +71,7 @@ class Scene:
             preview_header="x-preview",
             tags=SERVICE_TAGS,
         )
-        return replace(made, **changes)  # type: ignore[arg-type]
+        return replace(made, **changes)  # type: ignore[arg-type]  # the caller names fields
 
     def request(self, slot: Slot, release: str, image: str, capacity: int = 2, name: str | None = None) -> GroupRequest:
         """A group in a slot whose backend stands."""

@@ -15,11 +15,11 @@ from osvdeploy.cloud.memory import MemoryCloud
 from osvdeploy.cloud.tags import image_tags
 from osvdeploy.context import CancelToken, Context, VirtualClock
 from osvdeploy.digests import sha256
-from osvdeploy.errors import Interrupted, Refused, UploadGone
+from osvdeploy.errors import Interrupted, Refused, Unready, UploadGone
 from osvdeploy.osv.image import RawImage
 from osvdeploy.publish.vmdk import VmdkSource
-from tests.contract.aws_place import REGION, AwsSandbox
-from tests.publish.disk import raw_disk
+from tests.contract.aws_place import AwsSandbox
+from tests.publish.disk import bytes_of, raw_disk
 from tests.sources import Made
 
 
@@ -60,18 +60,18 @@ def memory_imports() -> Imports:
 def aws_imports() -> Imports:
     account = AwsSandbox()
     account.set_up_imports("acme-images")
-    cloud = aws.connect(account.ctx, REGION, account.session())
+    cloud = aws.ports(account.ctx, account.aws())
 
     def unready() -> None:
-        iam = account.session().client("iam")
+        iam = account.client("iam")
         iam.delete_role_policy(RoleName="vmimport", PolicyName="vmimport")
         iam.delete_role(RoleName="vmimport")
 
-    store = S3Store("s3://acme-images/osvdeploy", account.session())
+    store = S3Store("s3://acme-images/osvdeploy", account.aws())
     return Imports(account.ctx, cloud, store, unready, account.read)
 
 
-@pytest.fixture(params=["memory", "aws"])
+@pytest.fixture(params=["memory", pytest.param("aws", marks=pytest.mark.sandbox)])
 def place(request: pytest.FixtureRequest) -> Imports:
     return memory_imports() if request.param == "memory" else aws_imports()
 
@@ -93,11 +93,11 @@ def test_an_object_becomes_a_disk(place: Imports, raw: RawImage) -> None:
     assert (found.id, found.digest) == (disk.id, raw.digest)
     assert request.tags.items() <= found.tags.items()
     assert [each.id for each in place.cloud.snapshots.owned(place.ctx, request.tags)] == [disk.id]
-    blocks, content = place.read(disk.id), raw.path.read_bytes()
+    blocks = place.read(disk.id)
     size = place.cloud.snapshots.block_size
     whole = b"".join(blocks.get(index, bytes(size)) for index in range(3))
     for extent in raw.read:
-        assert whole[extent.start : extent.end] == content[extent.start : extent.end]
+        assert whole[extent.start : extent.end] == bytes_of(raw, extent)
 
 
 def test_the_same_import_is_one(place: Imports, raw: RawImage) -> None:
@@ -161,12 +161,12 @@ def test_without_an_object_nothing_begins(place: Imports, raw: RawImage) -> None
 
 
 def test_a_place_that_is_not_set_up_says_so(place: Imports, raw: RawImage) -> None:
-    """With what to do."""
+    """With what to do, before anything is made: a refusal, until somebody does it."""
     request = place.put(raw)
     place.unready()
-    with pytest.raises(Refused) as raised:
+    with pytest.raises(Unready) as raised:
         place.imports.refuse_unready(place.ctx, request.location)
-    assert raised.value.hint
+    assert raised.value.hint and raised.value.exit_code == 2
 
 
 def test_waiting_ends_with_a_cancel(place: Imports, raw: RawImage) -> None:

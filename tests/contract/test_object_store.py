@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -12,11 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from osvdeploy.cloud.aws.objects import S3Store
+from osvdeploy.cloud.gcp.objects import GcsStore
 from osvdeploy.cloud.interfaces import ObjectStore, StoredObject
 from osvdeploy.cloud.local.store import DirectoryStore
 from osvdeploy.cloud.memory import MemoryStore
 from osvdeploy.context import CancelToken, Context, SystemClock
-from osvdeploy.errors import DeadlineExceeded, Interrupted, LedgerError, ObjectTaken, SourceChanged
+from osvdeploy.errors import DeadlineExceeded, Interrupted, LedgerError, ObjectTaken, SourceChanged, UsageError
 from osvdeploy.events import Progress, Recorder
 from osvdeploy.sizes import MIB
 from tests.contract.aws_place import REGION, AwsSandbox
@@ -29,7 +31,10 @@ LARGE = 12 * MIB
 """Bytes of which every store makes several parts."""
 
 
-@pytest.fixture(params=["memory", "directory", "s3", "gcs"])
+STORES = ["memory", "directory", *(pytest.param(kind, marks=pytest.mark.sandbox) for kind in ("s3", "gcs"))]
+
+
+@pytest.fixture(params=STORES)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
     match request.param:
         case "memory":
@@ -38,14 +43,13 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
             return DirectoryStore(tmp_path / "not" / "there" / "yet")
         case "gcs":
             return GcpSandbox(SystemClock()).store("gs://acme/releases")
-    return s3_store()
+    return s3_stores()("s3://acme/releases")
 
 
-def s3_store() -> S3Store:
+def s3_stores() -> Callable[[str], S3Store]:
     account = AwsSandbox(SystemClock())
-    session = account.session()
-    session.client("s3").create_bucket(Bucket="acme", CreateBucketConfiguration={"LocationConstraint": REGION})
-    return S3Store("s3://acme/releases", session)
+    account.client("s3").create_bucket(Bucket="acme", CreateBucketConfiguration={"LocationConstraint": REGION})
+    return lambda address: S3Store(address, account.aws())
 
 
 # ---------------------------------------------------------------------------------------------------- small objects
@@ -367,3 +371,41 @@ def test_of_several_sources_for_one_key_one_wins(store: ObjectStore) -> None:
     assert all(end == digest for number, end in ended.items() if number != won)
     assert store.get(CTX, "a") == Made(f"{won}", LARGE).content
     assert store.unfinished(CTX, "") == []
+
+
+# ------------------------------------------------------------------------------------------------- stores in a bucket
+
+
+@pytest.mark.parametrize("store", [S3Store, GcsStore])
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("", "no address"),
+        ("/prefix", "no address"),
+        ("acme/../b", "cannot be an object's key"),
+        ("acme/a b", "cannot be an object's key"),
+    ],
+)
+def test_what_is_no_address_of_a_bucket_is_refused(store: type[S3Store | GcsStore], place: str, said: str) -> None:
+    """Before anything is asked, with how one is written; and so is the other cloud's."""
+    schemes = {S3Store: "s3", GcsStore: "gs"}
+    scheme = schemes.pop(store)
+    with pytest.raises(UsageError, match=said):
+        store(f"{scheme}://{place}")
+    [other] = schemes.values()
+    with pytest.raises(UsageError, match="no address") as raised:
+        store(f"{other}://acme/{place}")
+    assert f"write {scheme}://BUCKET" in str(raised.value.hint)
+
+
+@pytest.mark.sandbox
+@pytest.mark.parametrize("scheme", ["s3", "gs"])
+def test_prefixes_keep_ledgers_apart(scheme: str) -> None:
+    """Two addresses in one bucket see nothing of each other; a slash at the end changes nothing."""
+    connect: Callable[[str], ObjectStore] = s3_stores() if scheme == "s3" else GcpSandbox(SystemClock()).store
+    one, two = connect(f"{scheme}://acme/one"), connect(f"{scheme}://acme/one2/")
+    one.put_if_absent(CTX, "a/1", b"1")
+    assert list(two.keys(CTX, "")) == []
+    assert list(one.keys(CTX, "")) == ["a/1"]
+    assert list(connect(f"{scheme}://acme").keys(CTX, "")) == ["one/a/1"]
+    assert two.address == f"{scheme}://acme/one2"

@@ -16,23 +16,20 @@ from osvdeploy.errors import Refused
 from osvdeploy.osv.image import Extent
 from osvdeploy.publish.journal import Journal
 from osvdeploy.publish.publisher import publish_image
-from tests.faults.orders import RELEASE, release_on
-from tests.faults.venues import Killed, Venue, venues
-from tests.publish.disk import raw_disk
+from tests.faults.orders import RELEASE, PublishRun, at_each_call, release_on
+from tests.faults.venues import Killed, venues
 
 pytestmark = pytest.mark.slow
 
 
 @dataclass
-class Run:
+class Run(PublishRun):
     """Publishes one image through a store, as one command of a user does."""
 
-    folder: Path
-    venue: Venue
     version: str = "1.0.0"
 
     def __post_init__(self) -> None:
-        self.raw = raw_disk(self.folder / "disk.raw", blocks=3, block=self.venue.block_size)
+        super().__post_init__()
         # Of its own: another venue's would speak of uploads that this one does not know.
         self.state = Path(tempfile.mkdtemp(dir=self.folder))
 
@@ -79,29 +76,22 @@ class Run:
         store, ctx = self.venue.through(self.venue.connect()).store, self.venue.ctx
         return [*store.keys(ctx, ""), *(each.key for each in store.unfinished(ctx, ""))]
 
-    def left(self) -> int:
-        cloud, ctx = self.venue.connect(), self.venue.ctx
-        return len(cloud.snapshots.owned(ctx, {})) + len(cloud.images.owned(ctx, {}))
 
-
-def count_calls(folder: Path, kind: str) -> int:
-    """How many calls a run makes that nothing goes wrong in."""
-    venue = venues[kind]()
-    run = Run(folder, venue)
-    run(venue.connect())
-    calls = venue.calls
+@pytest.mark.parametrize("kind", venues)
+def test_nothing_is_left_on_its_way(tmp_path: Path, kind: str) -> None:
+    """Of a run that nothing goes wrong in: the disk's object is gone once its image is there."""
+    run = Run(tmp_path, venues[kind]())
+    run(run.venue.connect())
     run.check()
     assert run.on_its_way() == []
-    return calls
 
 
 @pytest.mark.parametrize("kind", venues)
 @pytest.mark.parametrize("after", [False, True])
 def test_killed_at_any_call(tmp_path: Path, kind: str, after: bool) -> None:
     """Whichever call is the last thing a process did, before or after it took effect, the next run converges."""
-    for number in range(1, count_calls(tmp_path, kind) + 1):
-        venue = venues[kind]()
-        run = Run(tmp_path, venue)
+    for number, run in at_each_call(Run, tmp_path, kind):
+        venue = run.venue
         with pytest.raises(Killed):
             run(venue.connect(kill=number, after=after))
 
@@ -115,9 +105,8 @@ def test_killed_at_any_call(tmp_path: Path, kind: str, after: bool) -> None:
 def test_refused_at_any_call(tmp_path: Path, kind: str) -> None:
     """Whichever call is refused, nothing is left but what an import is still reading; and once the cause is gone, the
     same command works. Not to be allowed to look at the role, or to delete the object, ends nothing."""
-    for number in range(1, count_calls(tmp_path, kind) + 1):
-        venue = venues[kind]()
-        run = Run(tmp_path, venue)
+    for number, run in at_each_call(Run, tmp_path, kind):
+        venue = run.venue
         try:
             run(venue.connect(refuse=number))
         except Refused as refused:

@@ -17,22 +17,14 @@ from osvdeploy.cloud.interfaces import Cloud
 from osvdeploy.errors import Refused
 from osvdeploy.publish.journal import Journal
 from osvdeploy.publish.publisher import publish_image
-from tests.faults.orders import RELEASE, release_on
-from tests.faults.venues import Killed, Venue, venues
-from tests.publish.disk import raw_disk
+from tests.faults.orders import RELEASE, PublishRun, at_each_call, release_on
+from tests.faults.venues import Killed, venues
 
 pytestmark = pytest.mark.slow
 
 
-@dataclass
-class Run:
+class Run(PublishRun):
     """Publishes one image and one release on it, as one command of a user does."""
-
-    folder: Path
-    venue: Venue
-
-    def __post_init__(self) -> None:
-        self.raw = raw_disk(self.folder / "disk.raw", blocks=3, block=self.venue.block_size)
 
     def __call__(self, cloud: Cloud, state: str = "state") -> None:
         ctx, journal = self.venue.ctx, Journal(self.folder / state)
@@ -53,20 +45,6 @@ class Run:
             assert blocks == {index: file.read(self.venue.block_size) for index in range(3)}
         assert {index for index, data in self.venue.read(disks[RELEASE].id).items() if data != blocks[index]} == {0}
 
-    def left(self) -> int:
-        cloud, ctx = self.venue.connect(), self.venue.ctx
-        return len(cloud.snapshots.owned(ctx, {})) + len(cloud.images.owned(ctx, {}))
-
-
-def count_calls(folder: Path, kind: str) -> int:
-    """How many calls a run makes that nothing goes wrong in."""
-    venue = venues[kind]()
-    run = Run(folder, venue)
-    run(venue.connect())
-    calls = venue.calls
-    run.check()
-    return calls
-
 
 everywhere = pytest.mark.parametrize(
     "kind", [pytest.param(kind, marks=pytest.mark.slow if kind == "aws" else ()) for kind in venues]
@@ -77,9 +55,8 @@ everywhere = pytest.mark.parametrize(
 @pytest.mark.parametrize(("after", "memory"), [(False, "journal kept"), (True, "journal kept"), (True, "journal lost")])
 def test_killed_at_any_call(tmp_path: Path, kind: str, after: bool, memory: str) -> None:
     """Whichever call is the last thing a process did, before or after it took effect, the next run converges."""
-    for number in range(1, count_calls(tmp_path, kind) + 1):
-        venue = venues[kind]()
-        run = Run(tmp_path, venue)
+    for number, run in at_each_call(Run, tmp_path, kind):
+        venue = run.venue
         with pytest.raises(Killed):
             run(venue.connect(kill=number, after=after), f"state-{number}")
 
@@ -124,9 +101,8 @@ def test_any_run_of_bad_luck(troubles: list[Trouble]) -> None:
 @everywhere
 def test_refused_at_any_call(tmp_path: Path, kind: str) -> None:
     """Whichever call is refused, what the step made is gone; and once the cause is, the same command works."""
-    for number in range(1, count_calls(tmp_path, kind) + 1):
-        venue = venues[kind]()
-        run = Run(tmp_path, venue)
+    for number, run in at_each_call(Run, tmp_path, kind):
+        venue = run.venue
         with pytest.raises(Refused, match="not allowed"):
             run(venue.connect(refuse=number), f"state-{number}")
         # The image stands where it was the release that was refused; a half-made one never does.

@@ -18,7 +18,7 @@ from osvdeploy.publish.importing import ThroughStore
 from osvdeploy.sandbox.core import CrashHook, Moment
 from osvdeploy.sandbox.wire import Call
 from osvdeploy.sizes import KIB
-from tests.contract.aws_place import REGION, AwsSandbox
+from tests.contract.aws_place import AwsSandbox
 
 
 class Killed(BaseException):
@@ -115,11 +115,11 @@ class AwsVenue:
                 raise ClientError({"Error": {"Code": "AccessDenied", "Message": "not allowed"}}, call.operation)
 
         self._account.sandbox.hook = hook
-        return aws.connect(self.ctx, REGION, self._account.session())
+        return aws.ports(self.ctx, self._account.aws())
 
     def through(self, cloud: Cloud) -> ThroughStore:
         assert cloud.imports is not None
-        return ThroughStore(S3Store("s3://acme-images/osvdeploy", self._account.session()), cloud.imports)
+        return ThroughStore(S3Store("s3://acme-images/osvdeploy", self._account.aws()), cloud.imports)
 
     def read(self, disk: str) -> dict[int, bytes]:
         self._account.sandbox.hook = None

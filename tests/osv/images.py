@@ -26,7 +26,7 @@ def loader_image(*, chunks: int = 2, payload: bytes = LZLOADER, jump: int = 0xEA
 
 
 def write_loader(path: Path, **shape: int | bytes) -> Path:
-    path.write_bytes(loader_image(**shape))  # type: ignore[arg-type]
+    path.write_bytes(loader_image(**shape))  # type: ignore[arg-type]  # the caller names fields
     return path
 
 

@@ -242,7 +242,7 @@ def test_a_link_given_as_a_file_is_followed(tmp_path: Path) -> None:
     (tmp_path / "app").symlink_to("app-1.2")
     builder = TreeBuilder()
     builder.add_file(b"/app", os.fsencode(tmp_path / "app"))
-    assert builder.tree().entries[b"/app"].size == 7  # type: ignore[union-attr]
+    assert builder.tree().entries[b"/app"].size == 7  # type: ignore[union-attr]  # a file
 
 
 def test_contents_given_as_bytes_are_files() -> None:

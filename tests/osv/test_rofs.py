@@ -13,6 +13,7 @@ from osvdeploy.osv import contents, workers
 from osvdeploy.osv.filetree import Content, Directory, FileTree, HostFile, Symlink, TreeBuilder
 from osvdeploy.osv.image import Extent
 from osvdeploy.osv.rofs import RofsDirectory, RofsFile, RofsReader, RofsSymlink, lay_out, read_rofs, write_rofs
+from osvdeploy.osv.rofs import layout as rofs_layout
 from osvdeploy.osv.rofs import writer as rofs_writer
 from tests.osv.images import file_trees
 
@@ -175,7 +176,7 @@ def test_a_sink_that_fails_ends_the_write(monkeypatch: pytest.MonkeyPatch, size:
 
 def test_tables_past_what_osv_loads_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """The writer refuses what the reader would: tables beyond the limit."""
-    monkeypatch.setattr(rofs_writer, "TABLES_LIMIT", 32)
+    monkeypatch.setattr(rofs_layout, "TABLES_LIMIT", 32)
     builder = TreeBuilder()
     builder.add_directory(b"/a", origin="a test")
     with pytest.raises(FileTreeInvalid, match="ROFS tables"):

@@ -13,8 +13,8 @@ from osvdeploy.errors import DiskInvalid, FileTreeInvalid
 from osvdeploy.osv.filetree import Content, Directory, Entry, FileTree, TreeBuilder
 from osvdeploy.osv.image import Extent
 from osvdeploy.osv.rofs import RofsFile, RofsReader, lay_out, read_rofs
+from osvdeploy.osv.rofs import layout as rofs_layout
 from osvdeploy.osv.rofs import reader as rofs_reader
-from osvdeploy.osv.rofs import writer as rofs_writer
 from osvdeploy.osv.rofs.reader import PATHS_ALWAYS
 from osvdeploy.osv.source import Part
 from tests.osv.hostile_files import names_of_one_file, superblock
@@ -92,7 +92,7 @@ def test_more_files_than_anyone_has_are_refused(monkeypatch: pytest.MonkeyPatch)
     tree = tree_of({b"/%d" % number: b"" for number in range(20)})
     image = make_rofs(tree)
     monkeypatch.setattr(rofs_reader, "NODES_LIMIT", 20)
-    monkeypatch.setattr(rofs_writer, "NODES_LIMIT", 20)
+    monkeypatch.setattr(rofs_layout, "NODES_LIMIT", 20)
     with pytest.raises(DiskInvalid, match="21 files, directories or links; no more than 20"):
         read(image)
     with pytest.raises(FileTreeInvalid, match="21 files, directories and links"):

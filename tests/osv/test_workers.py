@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import random
 import signal
@@ -10,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -20,10 +20,12 @@ from osvdeploy.errors import Interrupted, SourceChanged
 from osvdeploy.osv import contents, worker, workers
 from osvdeploy.osv.filetree import Content, FileTree, HostFile, TreeBuilder
 from osvdeploy.osv.image import Extent
-from osvdeploy.osv.rofs import Rofs, fingerprint, fingerprints, lay_out, write_on_disk
-from osvdeploy.osv.rofs import writer as writer_module
+from osvdeploy.osv.rofs import Draft, Rofs, digests_of, lay_out, outline_of, reading, write_on_disk, writer
 from osvdeploy.sizes import GIB, KIB, MIB
 from tests.qemu.fake import alive
+
+pytestmark = pytest.mark.slow
+"""They start processes, one and all."""
 
 PARTITION = Extent(16 * MIB, GIB)
 BATCH = 64 * KIB
@@ -38,13 +40,13 @@ sizes = st.one_of(
 def small_batches() -> Iterator[None]:
     """A few files are many batches, so that every worker gets some."""
     patch = pytest.MonkeyPatch()
-    for module in (workers, writer_module, sys.modules[fingerprint.__module__]):
+    for module in (workers, writer, reading):
         patch.setattr(module, "BATCH", BATCH)
     yield
     patch.undo()
 
 
-def tree_of(folder: Path, drawn: list[int], given: list[int] = []) -> FileTree:  # noqa: B006
+def tree_of(folder: Path, drawn: list[int], given: list[int] = []) -> FileTree:  # noqa: B006 (never changed)
     """Files of these sizes, and contents that are given."""
     builder, noise = TreeBuilder(), random.Random(len(drawn))
     for number, size in enumerate(drawn):
@@ -64,17 +66,36 @@ def written(path: Path, tree: FileTree, count: int, told: Callable[[int], object
     """What is said of the disk, and a digest of its partition's data."""
     with path.open("w+b") as file:
         _, rofs = write_on_disk(lay_out(tree), file.fileno(), PARTITION, told, workers=count)
-        digest, at = hashlib.sha256(), 0
-        while at < (end := os.fstat(file.fileno()).st_size):
-            try:
-                at = os.lseek(file.fileno(), at, os.SEEK_DATA)
-            except OSError:
-                break
-            piece = os.pread(file.fileno(), min(4096, end - at), at)
-            if any(piece):
-                digest.update(b"%d " % at + piece)
-            at += len(piece)
-    return rofs, digest.hexdigest()
+        return rofs, data_of(file.fileno())
+
+
+def data_of(fd: int) -> str:
+    """A digest of what is not zero in a file."""
+    digest, at, end = sha256(), 0, os.fstat(fd).st_size
+    while at < end:
+        try:
+            at = os.lseek(fd, at, os.SEEK_DATA)
+        except OSError:
+            break
+        piece = os.pread(fd, min(4096, end - at), at)
+        if any(piece):
+            digest.update(b"%d " % at + piece.ljust(4096, b"\0"))
+        at += len(piece)
+    return digest.hexdigest()
+
+
+def drafted(path: Path, tree: FileTree, count: int, some: slice) -> tuple[Rofs, str]:
+    """Likewise, with a draft of some of the files before."""
+    outline, files = outline_of(tree), files_of(tree)
+    draft = Draft.begin(outline, PARTITION)
+    assert draft is not None
+    chosen = range(len(files))[some]
+    with path.open("w+b") as file:
+        found = dict(zip(chosen, draft.copy(file.fileno(), chosen, workers=count), strict=True))
+        digests = [found[at] if at in found else digests_of([one])[0] for at, one in enumerate(files)]
+        layout = lay_out(tree, digests, outline=outline)
+        _, rofs = write_on_disk(layout, file.fileno(), PARTITION, workers=count, draft=draft)
+        return rofs, data_of(file.fileno())
 
 
 def children() -> list[int]:
@@ -91,7 +112,7 @@ def children() -> list[int]:
 def gone(pids: list[int]) -> bool:
     deadline = time.monotonic() + 10
     while any(alive(pid) for pid in pids) and time.monotonic() < deadline:
-        time.sleep(0.01)
+        time.sleep(0.01)  # polled: no children of ours
     return not any(alive(pid) for pid in pids)
 
 
@@ -101,16 +122,35 @@ def gone(pids: list[int]) -> bool:
 def test_workers_say_and_write_what_one_process_does(
     tmp_path: Path, drawn: list[int], given: list[int], count: int
 ) -> None:
-    """Digests, sketches and every byte of the disk, for files of all sizes and contents that are given."""
+    """Digests and every byte of the disk, for files of all sizes and contents that are given."""
     tree = tree_of(tmp_path, drawn, given)
     files = files_of(tree)
-    alone = fingerprints(files, workers=0)
-    assert fingerprints(files, workers=count) == alone
+    alone = digests_of(files, workers=0)
+    assert digests_of(files, workers=count) == alone
     assert alone == [
-        fingerprint(file.content if isinstance(file, Content) else Path(os.fsdecode(file.path)).read_bytes())
+        sha256(file.content if isinstance(file, Content) else Path(os.fsdecode(file.path)).read_bytes()).hexdigest()
         for file in files
     ]
     assert written(tmp_path / "disk", tree, count) == written(tmp_path / "disk", tree, 0)
+
+
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(sizes, min_size=1, max_size=12), st.lists(sizes, max_size=2), st.integers(0, 2), st.integers(1, 3))
+@example([10, 3 * BATCH, 0, 512, BATCH + 1, 20, MIB + 70_000, MIB - 1, 511, MIB], [700, 2 * BATCH, 0], 2, 1)
+def test_a_draft_becomes_the_disk_that_is_written_without_one(
+    tmp_path: Path, drawn: list[int], given: list[int], count: int, step: int
+) -> None:
+    """Of all files or some, with contents that are there twice, small and large."""
+    tree = tree_of(tmp_path, drawn, given)
+    builder = TreeBuilder()
+    for place in (b"/one", b"/other"):
+        builder.add_tree(place, os.fsencode(tmp_path))
+    doubled = FileTree(
+        {**builder.tree().entries, **{path: file for path, file in tree.entries.items() if path != b"/"}}
+    )
+    for each in (tree, doubled):
+        expected = written(tmp_path.with_suffix(".disk"), each, 0)
+        assert drafted(tmp_path.with_suffix(".disk"), each, count, slice(None, None, step)) == expected
 
 
 def kill_one(_: object = None) -> None:
@@ -128,7 +168,7 @@ def test_what_a_killed_worker_had_is_done_without_it(tmp_path: Path, kill: Calla
     """As the kernel kills one when memory is short: nothing is lost, and nobody waits for it."""
     tree = tree_of(tmp_path, [50_000] * 40)
     files = files_of(tree)
-    assert fingerprints(files, kill, workers=3) == fingerprints(files, workers=0)
+    assert digests_of(files, kill, workers=3) == digests_of(files, workers=0)
     assert written(tmp_path / "disk", tree, 3, kill) == written(tmp_path / "disk", tree, 0)
 
 
@@ -140,7 +180,7 @@ def test_where_no_worker_can_be_started_one_process_does_it(
     tree = tree_of(tmp_path, [50_000] * 20, [300])
     expected = written(tmp_path / "disk", tree, 0)
     monkeypatch.setattr(sys, "executable", python)
-    assert fingerprints(files_of(tree), workers=2) == fingerprints(files_of(tree), workers=0)
+    assert digests_of(files_of(tree), workers=2) == digests_of(files_of(tree), workers=0)
     assert written(tmp_path / "disk", tree, 2) == expected
 
 
@@ -170,7 +210,7 @@ def test_a_file_that_changes_is_told_as_by_one_process(tmp_path: Path, change: s
     told = set()
     for count in (0, 2):
         with pytest.raises(SourceChanged) as refused:
-            fingerprints(files, workers=count)
+            digests_of(files, workers=count)
         told.add((str(refused.value), refused.value.hint))
         with (tmp_path / "disk").open("w+b") as disk, pytest.raises(SourceChanged) as refused:
             write_on_disk(tight, disk.fileno(), PARTITION, workers=count)
@@ -196,7 +236,7 @@ def test_an_error_that_only_workers_meet_costs_nothing(tmp_path: Path, monkeypat
     limited = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3)); main("
     monkeypatch.setattr(workers, "_PROGRAM", workers._PROGRAM.replace("main(", limited))
     tree = tree_of(tmp_path, [50_000] * 20)
-    assert fingerprints(files_of(tree), workers=2) == fingerprints(files_of(tree), workers=0)
+    assert digests_of(files_of(tree), workers=2) == digests_of(files_of(tree), workers=0)
     assert written(tmp_path / "disk", tree, 2) == written(tmp_path / "disk", tree, 0)
 
 
@@ -204,7 +244,7 @@ def test_an_error_that_only_workers_meet_costs_nothing(tmp_path: Path, monkeypat
 def test_a_full_disk_is_told_as_by_one_process(tmp_path: Path, count: int) -> None:
     """The system's own error, and no worker left that writes on."""
     tree = tree_of(tmp_path, [50_000] * 20)
-    with open("/dev/full", "r+b", buffering=0) as full, pytest.raises(OSError, match="No space left") as refused:  # noqa: PTH123
+    with open("/dev/full", "r+b", buffering=0) as full, pytest.raises(OSError, match="No space left") as refused:  # noqa: PTH123 (a device)
         write_on_disk(lay_out(tree), full.fileno(), PARTITION, workers=count)
     assert refused.value.filename is None
     assert children() == []
@@ -244,7 +284,7 @@ def test_an_interrupt_leaves_no_worker(tmp_path: Path, moment: int) -> None:
             raise Interrupted("interrupted")
 
     with pytest.raises(Interrupted):
-        fingerprints(files_of(tree), stop, workers=2)
+        digests_of(files_of(tree), stop, workers=2)
     assert children() == []
     with (tmp_path / "disk").open("w+b") as disk, pytest.raises(Interrupted):
         write_on_disk(lay_out(tree), disk.fileno(), PARTITION, stop, workers=2)
@@ -262,7 +302,7 @@ def test_workers_end_when_their_process_is_killed(tmp_path: Path, size: int) -> 
     script = """
 import os, sys, time
 from osvdeploy.osv.filetree import TreeBuilder
-from osvdeploy.osv.rofs import fingerprints
+from osvdeploy.osv.rofs import digests_of
 from tests.osv.test_workers import children
 builder = TreeBuilder()
 builder.add_tree(b"/", os.fsencode(sys.argv[1]))
@@ -270,12 +310,12 @@ def going_on():
     if pids := children():
         print(*pids, flush=True)
         time.sleep(60)
-fingerprints([file for _, file in builder.tree().files()], going_on, workers=2)
+digests_of([file for _, file in builder.tree().files()], going_on, workers=2)
 """
     with subprocess.Popen([sys.executable, "-c", script, tmp_path], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         pids = [int(pid) for pid in process.stdout.readline().split()]
-        time.sleep(0.3)
+        time.sleep(0.3)  # time to end by mistake
         assert pids and all(alive(pid) for pid in pids)
         process.kill()
     assert gone(pids)

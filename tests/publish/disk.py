@@ -40,6 +40,13 @@ def raw_disk(path: Path, blocks: int = 5, seed: bytes = b"1.0.0", block: int = B
     )
 
 
+def bytes_of(raw: RawImage, extent: Extent) -> bytes:
+    """What stands there. A disk is a GiB of holes: to read all of it takes half a second."""
+    with raw.path.open("rb") as file:
+        file.seek(extent.start)
+        return file.read(extent.end - extent.start)
+
+
 class MemoryPlace:
     """A cloud of disks and images alone, with one place to say what shall fail. Publishing that asked for another port
     would fail here."""

@@ -133,7 +133,7 @@ def test_who_leaves_early_does_not_wait_and_leaves_no_thread() -> None:
     body = Archive(disk, [Extent(16 * MIB, 80 * MIB)]).body(2)
     pieces = iter(body)
     next(pieces)
-    pieces.close()  # type: ignore[attr-defined]
+    pieces.close()  # type: ignore[attr-defined]  # a generator
     assert body.sum is None
     assert not [each for each in threading.enumerate() if each.name.startswith("deflate")]
 

@@ -84,7 +84,7 @@ for step in script["console"]:
     if isinstance(step, str):
         os.write(1, step.encode())
     else:
-        time.sleep(step)
+        time.sleep(step)  # as the script has it
 if script["ends"] == "abort":
     os.abort()
 if script["ends"] != "never":
@@ -99,7 +99,7 @@ while not script["deaf"]:
     if not piece:
         time.sleep(60)  # QEMU goes on without its monitor
 while True:
-    time.sleep(60)
+    time.sleep(60)  # until it is ended
 """
 
 BOOT = "SeaBIOS\r\nOSv v0.57.0-1-gabcdef\r\neth0: 10.0.2.15\r\nBooted up in 1.00 ms\r\nCmdline: /hello\r\n"

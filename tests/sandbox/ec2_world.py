@@ -50,7 +50,7 @@ class Ec2World(World):
 
     def __init__(self) -> None:
         super().__init__()
-        self.ec2 = ec2.Ec2Service(self)  # type: ignore[assignment]
+        self.ec2 = ec2.Ec2Service(self)  # type: ignore[assignment]  # a world is all of a scope that it asks for
         self._handlers = {**self._handlers, **ebs.EVENTS, **ec2.EVENTS}
 
     def call(self, operation: str, **params: Any) -> Doc:

@@ -19,9 +19,8 @@ from osvdeploy.sandbox.runners import Guest, GuestAnswer, GuestRequest, GuestSta
 from osvdeploy.sandbox.runners.inline import InlineRunner
 from osvdeploy.sandbox.store import CallRecord
 from osvdeploy.sandbox.wire import ApiRequest, ApiResponse, Call
-from tests.aws_clients import client, point_at
+from tests.aws_clients import ONCE, client, point_at
 
-ONCE = Config(retries={"mode": "standard", "total_max_attempts": 1})
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
 

@@ -290,7 +290,7 @@ class Later:
 
     def __init__(self, world: Ec2World) -> None:
         self.waiting: list[Callable[[], None]] = []
-        world.outside = self._outside  # type: ignore[method-assign]
+        world.outside = self._outside  # type: ignore[method-assign]  # the port that is put in
         self._world = world
 
     def _outside(self, work: Callable[[], Any], then: Callable[[Scope, Any], None]) -> None:
@@ -553,7 +553,7 @@ def test_a_network_is_taken_down_in_aws_order(world: Ec2World) -> None:
     ]
 
     def refused() -> list[str]:
-        return [codes(lambda step=step: world.call(step[0], **step[1])) for step in steps]  # type: ignore[misc]
+        return [codes(lambda step=step: world.call(step[0], **step[1])) for step in steps]  # type: ignore[misc]  # the default binds it
 
     assert refused() == ["DependencyViolation"] * 4
     world.call("TerminateInstances", InstanceIds=[name])

@@ -25,10 +25,7 @@ class Account:
     def __init__(self) -> None:
         self.aws = AwsSandbox()
         self.aws.set_up_imports(BUCKET)
-        session = self.aws.session()
-        self.s3: Any = session.client("s3")
-        self.ec2: Any = session.client("ec2")
-        self.iam: Any = session.client("iam")
+        self.s3, self.ec2, self.iam = map(self.aws.client, ("s3", "ec2", "iam"))
 
     def put(self, key: str, content: bytes) -> None:
         self.s3.put_object(Bucket=BUCKET, Key=key, Body=content)
@@ -39,7 +36,7 @@ class Account:
         return task
 
     def wait(self, seconds: float) -> None:
-        self.aws.clock.advance(seconds)  # type: ignore[attr-defined]
+        self.aws.clock.advance(seconds)  # type: ignore[attr-defined]  # a VirtualClock
 
     def detail(self, task: str) -> dict[str, Any]:
         found = self.ec2.describe_import_snapshot_tasks(ImportTaskIds=[task])["ImportSnapshotTasks"]
@@ -170,7 +167,7 @@ def test_tasks_that_are_not_there_are_named(account: Account) -> None:
 def test_a_bucket_of_another_region_is_none(account: Account) -> None:
     """EC2 imports from its own region alone."""
     account.put("disk", b"disk")
-    elsewhere = account.aws.session().client("ec2", region_name="us-west-2")
+    elsewhere = account.aws.client("ec2", "us-west-2")
     assert elsewhere.meta.region_name != REGION
     container = {"Format": "RAW", "UserBucket": {"S3Bucket": BUCKET, "S3Key": "disk"}}
     with pytest.raises(ClientError, match="InvalidParameter"):

@@ -94,7 +94,7 @@ def until(
         if reached(status):
             return status
         assert time.monotonic() < limit, status
-        time.sleep(0.01)
+        time.sleep(0.01)  # polled: guests are no children of ours
 
 
 def listening(status: GuestStatus) -> bool:
@@ -206,11 +206,11 @@ def test_no_program_outlives_a_killed_sandbox(tmp_path: Path, program: bytes) ->
         console = tmp_path / "guests/i-1/console"
         limit = time.monotonic() + 20
         while b"listening" not in console.read_bytes() and time.monotonic() < limit:
-            time.sleep(0.01)
+            time.sleep(0.01)  # polled: guests are no children of ours
         assert processes_of(group)
         sandbox.kill()
     while processes_of(group) and time.monotonic() < limit:
-        time.sleep(0.01)
+        time.sleep(0.01)  # polled: guests are no children of ours
     assert processes_of(group) == []
     runner = ProcessRunner(tmp_path / "guests")
     status = runner.status("i-1", NOW)

@@ -72,7 +72,7 @@ class Echo(BaseHTTPRequestHandler):
 @contextmanager
 def program(release: str) -> Iterator[Target]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Echo) as server:
-        server.release = release  # type: ignore[attr-defined]
+        server.release = release  # type: ignore[attr-defined]  # for its handler
         server.daemon_threads = True
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()

@@ -17,10 +17,10 @@ from osvdeploy.sandbox import s3wire
 from osvdeploy.sandbox.core import Sandbox
 from osvdeploy.sandbox.errors import ApiError
 from osvdeploy.sandbox.faults import Fault, FaultKind
-from osvdeploy.sandbox.inprocess import connect
 from osvdeploy.sandbox.runners.inline import InlineRunner
 from osvdeploy.sandbox.wire import ApiRequest, ApiResponse
 from osvdeploy.sizes import MIB
+from tests.aws_clients import ONCE, client, point_at
 
 BUCKET = "acme-releases"
 
@@ -35,7 +35,9 @@ class Account:
         self.s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
 
     def client(self, region: str = "eu-west-1") -> Any:
-        return connect(self.sandbox, self.clock, region).client("s3")
+        """It reaches the account that was asked last."""
+        point_at(self.sandbox, self.clock)
+        return client("s3", ONCE, region)
 
     def put(self, key: str, content: bytes = b"", **more: Any) -> Any:
         return self.s3.put_object(Bucket=BUCKET, Key=key, Body=content, **more)
@@ -453,8 +455,8 @@ def test_objects_outlive_the_process(tmp_path: Path) -> None:
     upload = account.begin("b")
     part = account.part("b", upload, 1, b"part")
     account.sandbox.close()
-    again = Sandbox(tmp_path, runner=InlineRunner())
-    account.s3 = connect(again, account.clock).client("s3")
+    again = account.sandbox = Sandbox(tmp_path, runner=InlineRunner())
+    account.client()
     assert account.read("a") == b"content"
     account.complete("b", upload, [part])
     assert account.read("b") == b"part"

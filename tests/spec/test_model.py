@@ -63,7 +63,7 @@ def test_a_spec_does_not_change() -> None:
     spec = read(SMALL)
 
     with pytest.raises(ValidationError, match="frozen"):
-        spec.version = "2"  # type: ignore[misc]
+        spec.version = "2"  # type: ignore[misc]  # what is refused
 
 
 def test_the_reference_is_a_spec() -> None:

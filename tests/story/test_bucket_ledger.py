@@ -8,6 +8,7 @@ import pytest
 
 from osvdeploy.api import services, wiring
 from osvdeploy.api.declared import Service
+from osvdeploy.cloud.aws import Aws
 from osvdeploy.cloud.aws.objects import S3Store
 from osvdeploy.cloud.gcp.objects import GcsStore
 from osvdeploy.cloud.gcp.session import Gcp
@@ -33,7 +34,7 @@ class BucketWorld(AwsWorld):
 
     @property
     def ledger(self) -> Ledger:
-        return Ledger(S3Store("s3://acme/releases", self.session), "hello", "production")
+        return Ledger(S3Store("s3://acme/releases", Aws(REGION, self.session)), "hello", "production")
 
     @property
     def documents(self) -> list[str]:
@@ -90,7 +91,7 @@ def test_gc_takes_what_was_left_in_a_bucket(tmp_path: Path, monkeypatch: pytest.
     here = world.process()
 
     def opened(address: str) -> ObjectStore:
-        return S3Store(address, world.session)
+        return S3Store(address, Aws(REGION, world.session))
 
     monkeypatch.setattr(wiring, "open_store", opened)
     monkeypatch.setattr(wiring, "connect", lambda *_: here.cloud)

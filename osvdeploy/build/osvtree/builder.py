@@ -39,7 +39,7 @@ from osvdeploy.build.program_lock import ProgramPin
 from osvdeploy.build.statcache import StatCache
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest, digest_of
-from osvdeploy.errors import BuildError, TreeBuildFailed, TreeInvalid, UsageError
+from osvdeploy.errors import BuildError, SizeInvalid, TreeBuildFailed, TreeInvalid, UsageError
 from osvdeploy.events import Note, Progress, Warned
 from osvdeploy.osv.cmdline import BootCommand, encode
 from osvdeploy.osv.filetree import FileTree, show
@@ -113,8 +113,8 @@ def plan_tree(ctx: Context, inputs: ImageInputs, stats: StatCache, *, cache: Pat
     """Look at everything and decide what is to be built. Nothing is run but git and the tools' ``--version`` and, with
     ``cache``, what programs need to have made: packages, bytecode.
 
-    Raises TreeInvalid, CommandLineInvalid, FileTreeInvalid, ProgramInvalid, SourceChanged, LockInvalid; PinMismatch for
-    another commit or program than pinned.
+    Raises TreeInvalid, CommandLineInvalid, FileTreeInvalid, SizeInvalid, ProgramInvalid, SourceChanged, LockInvalid;
+    PinMismatch for another commit or program than pinned.
     """
     wanted = _wanted(inputs)
     boot = _boot(boot_command(inputs), wanted.fs)
@@ -131,6 +131,7 @@ def plan_tree(ctx: Context, inputs: ImageInputs, stats: StatCache, *, cache: Pat
     files = file_tree(inputs, programs)
     pins = held_programs(ctx, inputs, stats, programs)
     check_names(files, wanted.fs)
+    _refuse_small(files, wanted.fs, inputs.size)
     for start in [] if wanted.modules else starts_in(files, boot).missing(files, boot):
         ctx.report(
             Warned(
@@ -145,7 +146,7 @@ def plan_tree(ctx: Context, inputs: ImageInputs, stats: StatCache, *, cache: Pat
         settings=settings,
         inputs=wanted,
         files=files,
-        content=tree_digest(files, stats.fingerprints(ctx, [file for _, file in files.files()])),
+        content=tree_digest(files, stats.digests(ctx, [file for _, file in files.files()])),
         boot=boot,
         size=inputs.size,
         tools=tools,
@@ -156,8 +157,8 @@ def plan_tree(ctx: Context, inputs: ImageInputs, stats: StatCache, *, cache: Pat
 def build_tree(ctx: Context, inputs: ImageInputs, cache: BuildCache) -> BuildResult:
     """Build the image with its source tree, or find that it is built: nothing it depends on has changed.
 
-    Raises as :func:`plan_tree` does; TreeBuildFailed with the log; Interrupted. What an interrupted or failed build
-    compiled stays in the tree's build directory, as make keeps it, and the next build goes on from there.
+    Raises as :func:`plan_tree` does; TreeBuildFailed with the log; SizeInvalid; Interrupted. What an interrupted or
+    failed build compiled stays in the tree's build directory, as make keeps it, and the next build goes on from there.
     """
     stats = StatCache.load(cache.stats_file(inputs.base))
     plan = plan_tree(ctx, inputs, stats, cache=cache.root)
@@ -452,13 +453,15 @@ class _Build:
             elif self.fs == "ext":
                 disks.check_ext(disk, made.partitions[0], manifest.entries)
             root = disks.digest_of_share(self.directory / SHARE_NAME) if self.fs == "virtiofs" else made.root
+        except SizeInvalid as error:
+            raise SizeInvalid(f"{plan.inputs.path}: {error.message}", hint=error.hint) from None
         except disks.DISK_ERRORS as error:
             raise self._failed(f"what it made is not right: {error}") from None
         except BuildError as error:
             if isinstance(error, TreeBuildFailed):
                 raise
             raise TreeBuildFailed(
-                f"{plan.inputs.path}: {error.message}", reason="size", log=str(self.log), hint=error.hint
+                f"{plan.inputs.path}: {error.message}", reason="unknown", log=str(self.log), hint=error.hint
             ) from None
         image = RawImage(
             path=disk,
@@ -638,6 +641,20 @@ def _jobs() -> int:
     found = re.search(r"^MemAvailable:\s+(\d+) kB", text_of(Path("/proc/meminfo")), re.M)
     memory = int(found[1]) * 1024 // _COMPILER_MEMORY if found else processors
     return max(1, min(processors, memory))
+
+
+def _refuse_small(files: FileTree, fs: str, size: int | None) -> None:
+    """Raise SizeInvalid where the files alone are more than the disk: known in a second instead of after a build. ZFS
+    compresses what it is filled with, so of it only the build can tell."""
+    if fs == "ext":
+        size = size or GIB
+    if size is None or fs not in ("rofs", "ext"):
+        return
+    if (least := sum(file.size for _, file in files.files())) >= size:
+        raise SizeInvalid(
+            f"the files take {format_size(least)}, and the disk is to have {format_size(size)}",
+            hint=f'write size = "{least // GIB + 1}GiB" or more under [image]',
+        )
 
 
 def _room(fs: str, size: int | None) -> int:

@@ -15,7 +15,7 @@ from osvdeploy.build.osvtree.process import run
 from osvdeploy.build.osvtree.source import digest_of_file
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest
-from osvdeploy.errors import BuildError, DiskInvalid, ImageError
+from osvdeploy.errors import BuildError, DiskInvalid, ImageError, SizeInvalid
 from osvdeploy.osv.cmdline import BootCommand
 from osvdeploy.osv.disk import (
     COMMAND_LINE_END,
@@ -101,7 +101,7 @@ def finish(
     """Check the layout, write the command line, and give the disk its size in whole GiB.
 
     ``loader`` is the loader.img that it was made of. Raises DiskInvalid for a disk that is not what it should be,
-    BuildError where it is larger than ``size``; OSError.
+    SizeInvalid where it is larger than ``size``; OSError.
     """
     kernel = read_kernel(loader)
     access = FileAccess(disk)
@@ -112,7 +112,7 @@ def finish(
     end = partitions[-1].end if partitions else kernel_end
     smallest = end + -end % DISK_UNIT
     if size is not None and size < smallest:
-        raise BuildError(
+        raise SizeInvalid(
             f"kernel and file system take {format_size(end)}, more than the disk of {format_size(size)}",
             hint=f'write size = "{format_size(smallest)}" under [image], or leave it out',
         )

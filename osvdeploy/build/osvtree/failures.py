@@ -205,7 +205,7 @@ def failed(log: Path, lines: Sequence[str], *, what: str, because: str) -> TreeB
 
 def _last_words(lines: Sequence[str]) -> list[str]:
     """The lines that tell what went wrong: from the first that any pattern knows, else the last ones."""
-    bad: Callable[[str], object] = lambda line: (  # noqa: E731
+    bad: Callable[[str], object] = lambda line: (  # noqa: E731 (short, and used in one place)
         any(known.pattern.search(line) for known in _FAILURES) or _TRAPPED.search(line) or _SILENT.search(line)
     )
     kept = [line for line in lines if line.strip()]

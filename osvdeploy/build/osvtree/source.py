@@ -238,7 +238,7 @@ def _look(
             fields = rest.split(b" ", 7 if kind == b"1" else 9)
             path = prefix + fields[-1]
             if fields[1].startswith(b"S"):
-                inside = Path(os.fsdecode(os.path.join(top, path)))  # noqa: PTH118
+                inside = Path(os.fsdecode(os.path.join(top, path)))  # noqa: PTH118 (names are bytes)
                 try:
                     changed[path] = _git(inside, "rev-parse", "HEAD").decode().strip()
                     _look(ctx, stats, top, path + b"/", changed, untracked)
@@ -249,13 +249,13 @@ def _look(
 
 
 def _content(ctx: Context, stats: StatCache, top: bytes, path: bytes) -> str:
-    full = os.path.join(top, path)  # noqa: PTH118
+    full = os.path.join(top, path)  # noqa: PTH118 (names are bytes)
     try:
         status = os.lstat(full)
     except OSError:
         return "deleted"
     if stat.S_ISLNK(status.st_mode):
-        return "link to " + show(os.readlink(full))  # noqa: PTH115
+        return "link to " + show(os.readlink(full))  # noqa: PTH115 (names are bytes)
     if not stat.S_ISREG(status.st_mode):
         return "special"  # an untracked checkout within the tree, a socket: nothing that a build reads
     executable = "x" if status.st_mode & 0o111 else "-"
@@ -267,7 +267,7 @@ def _stamps(top: bytes) -> Iterator[tuple[bytes, str]]:
     while pending:
         prefix = pending.pop()
         try:
-            entries = sorted(os.scandir(os.path.join(top, prefix)), key=lambda entry: entry.name)  # noqa: PTH118
+            entries = sorted(os.scandir(os.path.join(top, prefix)), key=lambda entry: entry.name)  # noqa: PTH118 (names are bytes)
         except OSError:
             continue
         for entry in entries:
@@ -277,7 +277,7 @@ def _stamps(top: bytes) -> Iterator[tuple[bytes, str]]:
             if entry.is_dir(follow_symlinks=False):
                 pending.append(path + b"/")
             elif entry.is_symlink():
-                yield path, "link to " + show(os.readlink(entry.path))  # noqa: PTH115
+                yield path, "link to " + show(os.readlink(entry.path))  # noqa: PTH115 (names are bytes)
             else:
                 stamp = stamp_of(entry.stat(follow_symlinks=False))
                 yield path, f"{stamp.inode} {stamp.size} {stamp.modified} {stamp.changed}"

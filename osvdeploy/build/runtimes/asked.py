@@ -3,6 +3,9 @@
 Read as pip reads it (pip's _internal/req/req_file.py), and uv likewise: what a file includes (``-r``, ``-c``) is
 relative to that file, a wheel to the directory that pip is called in, ``--find-links`` to either. That directory is the
 one of the file that the spec names, wherever osvdeploy is called.
+
+What is named by its place (a directory, an archive, an address, a repository) pip builds, though it is told to take
+wheels alone: ``--only-binary`` is about what an index offers. So whatever is so named has to be a wheel.
 """
 
 from __future__ import annotations
@@ -19,11 +22,14 @@ from osvdeploy.build.statcache import StatCache
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest
 from osvdeploy.errors import ProgramInvalid
-from osvdeploy.osv.filetree import HostFile, stamp_of
+from osvdeploy.osv.filetree import HostFile, show, stamp_of
 
 _COMMENT = re.compile(r"(^|\s+)#.*$")
 _VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
 _WHEEL = re.compile(r"(?:[^\s@]+\s*@\s*)?(?:file:(?://)?)?([^;#@:\[]+?\.whl)(?:\[[^\]]*\])?(?:[\s;#].*)?")
+_NAMED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\s*(?:\[[^\]]*\])?\s*@\s*(.+)")
+_ARCHIVE = re.compile(r"\.(zip|tar|tgz|tbz|txz|tlz|tar\.(gz|bz2|xz|lz|lzma))$", re.IGNORECASE)
+_EDITABLE = re.compile(r"-e|--editable(?![\w-])")
 _OPTIONS = {"-r": "-r", "--requirement": "-r", "-c": "-r", "--constraint": "-r", "-f": "-f", "--find-links": "-f"}
 _NESTED = 20
 
@@ -38,7 +44,8 @@ class Asked:
 
 
 def asked_for(ctx: Context, path: Path, stats: StatCache) -> Asked:
-    """What the file at ``path`` asks for. Raises ProgramInvalid for a file that is not there, SourceChanged."""
+    """What the file at ``path`` asks for. Raises ProgramInvalid for a file that is not there and for what would be
+    built, SourceChanged."""
     reader = _Reader(ctx, path.parent, stats)
     reader.read(path, "check `requirements` under [[programs]]")
     return Asked(Digest(reader.digest.hexdigest()), reader.hashed)
@@ -66,6 +73,12 @@ class _Reader:
             raise ProgramInvalid(f"{path}: cannot be read: {reason}", hint=hint) from None
         self.digest.update(len(content).to_bytes(8, "little") + content)
         for line in _lines(content.decode("utf-8-sig", "surrogateescape")):
+            if _is_built(line):
+                shown = show(os.fsencode(line))
+                raise ProgramInvalid(
+                    f"{path}: {shown}: would be built from its source, and osvdeploy takes wheels alone",
+                    hint="make a wheel of it (pip wheel --no-deps -w . ...) and name that in its place",
+                )
             self.hashed |= "--hash" in line
             if not line.startswith("-"):
                 if match := _WHEEL.fullmatch(line):
@@ -87,6 +100,24 @@ class _Reader:
             except (OSError, ValueError):
                 continue  # pip says what is wrong with it
             self.digest.update(os.fsencode(wheel.name) + b"\0" + self.stats.digest(self.ctx, file).encode())
+
+
+def _is_built(line: str) -> bool:
+    """Whether a line names something by its place that is no wheel."""
+    if _EDITABLE.match(line):
+        return True
+    if line.startswith("-"):
+        return False
+    named = re.split(r"\s*;\s|\s;|\s--", line)[0]
+    if match := _NAMED.fullmatch(named):
+        place = match[1]
+    else:
+        place = named if "://" in named else named.partition(";")[0]
+        if "/" not in place and not place.startswith(".") and not _ARCHIVE.search(place):
+            return False
+    if "://" in place:
+        place = place.partition("?")[0]
+    return not re.sub(r"\[[^\]]*\]$", "", place.partition("#")[0].strip()).endswith(".whl")
 
 
 def _lines(text: str) -> Iterator[str]:

@@ -217,7 +217,7 @@ class _Task:
             self._host_packages()
             return None
         if packages.venv is not None:
-            venv = os.path.abspath(os.path.join(os.fsencode(self.workshop.base), os.fsencode(packages.venv)))  # noqa: PTH100, PTH118
+            venv = os.path.abspath(os.path.join(os.fsencode(self.workshop.base), os.fsencode(packages.venv)))  # noqa: PTH100, PTH118 (names are bytes)
             self._venv(HostRoot(), venv)
             return None
         assert packages.requirements is not None, "one of three, as the model has it"

@@ -6,6 +6,8 @@ from source runs its author's program and a compiler of this machine, and gives 
 
 A directory is named by the digest of all that was asked for, and made once. What a file does not pin by version may be
 another package elsewhere or later: osv.lock, which pins the content, sees that. Hashes in the file are checked by pip.
+What is installed anew takes the place of what was there, unless a build reads that: then it goes beside it, with a
+number at the end of its name, and the highest is what later builds take.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from osvdeploy.build.cache import BuildCache, Workspace, cache_directory
 from osvdeploy.build.processes import Ended, run_tool
 from osvdeploy.build.runtimes import Workshop
 from osvdeploy.build.runtimes.asked import asked_for
-from osvdeploy.build.uses import use
+from osvdeploy.build.uses import alone, use
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest, digest_of
 from osvdeploy.errors import BuildError, ToolMissing
@@ -56,8 +58,9 @@ def installed(
     asked = wanted.digest
     key = digest_of({"version": INSTALL_VERSION, "asked": asked, "python": version, "runs": runs})
     root = cache_directory() if workshop.cache is None else workshop.cache
-    entry = root / "packages" / key[:32]
-    use(root, entry)
+    entry = (_places(root, key) or [_place(root, key, 0)])[-1]
+    if not workshop.refresh:
+        use(root, entry)
     if entry.is_dir() and not workshop.refresh:
         return Installed(asked, entry)
     if workshop.cache is None:
@@ -69,10 +72,10 @@ def installed(
     with BuildCache(root).workspace(ctx) as work:
         target = _install(ctx, path, work, interpreter, runs, version, hashed=wanted.hashed)
         try:
-            use(root, entry, making=True)
             entry.parent.mkdir(parents=True, exist_ok=True)
-            if workshop.refresh and entry.exists():
-                entry.rename(work.path / "before")
+            if workshop.refresh:
+                entry = _make_room(root, key, work)
+            use(root, entry, making=True)
             target.rename(entry)
         except OSError as error:
             if error.errno in (errno.ENOTEMPTY, errno.EEXIST) and entry.is_dir():
@@ -80,6 +83,32 @@ def installed(
                 return Installed(asked, entry)
             raise BuildError(f"{entry}: cannot be put into the cache: {error.strerror}") from None
     return Installed(asked, entry)
+
+
+def _place(root: Path, key: str, number: int) -> Path:
+    return root / "packages" / (f"{key[:28]}{number:04x}" if number else key[:32])
+
+
+def _number(place: Path, key: str) -> int:
+    return 0 if place.name == key[:32] else int(place.name[28:], 16)
+
+
+def _places(root: Path, key: str) -> list[Path]:
+    """Where packages of this key are, the newest last."""
+    return sorted((root / "packages").glob(key[:28] + "[0-9a-f]" * 4), key=lambda place: _number(place, key))
+
+
+def _make_room(root: Path, key: str, work: Workspace) -> Path:
+    """Take away what nobody reads, and give the place behind what is left."""
+    for number, place in enumerate(_places(root, key)):
+        with alone(root, place) as free:
+            if free:
+                place.rename(work.path / f"before-{number}")
+    left = _places(root, key)
+    number = _number(left[-1], key) + 1 if left else 0
+    while number and _place(root, key, number) == _place(root, key, 0):
+        number += 1  # the first one's name ends so
+    return _place(root, key, number)
 
 
 def _install(

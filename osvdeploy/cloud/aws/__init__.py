@@ -21,7 +21,7 @@ from osvdeploy.context import Context
 if TYPE_CHECKING:
     import boto3
 
-__all__ = ["Aws", "connect"]
+__all__ = ["Aws", "connect", "ports"]
 
 
 def connect(ctx: Context, region: str, session: boto3.Session | None = None) -> Cloud:
@@ -31,11 +31,15 @@ def connect(ctx: Context, region: str, session: boto3.Session | None = None) -> 
     Raises :class:`~osvdeploy.errors.CredentialsMissing`, and :class:`~osvdeploy.errors.UsageError` where the SDK is not
     installed or its settings do not work.
     """
-    aws = Aws(region, session)
+    return ports(ctx, Aws(region, session))
+
+
+def ports(ctx: Context, aws: Aws) -> Cloud:
+    """Likewise, by clients that there are."""
     return Cloud(
         kind="aws",
         account=aws.account(ctx),
-        region=region,
+        region=aws.region,
         snapshots=EbsSnapshots(aws),
         images=AmiRegistry(aws),
         groups=AutoScalingGroups(aws),

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING
 
 from osvdeploy.cloud.aws.errors import PERMISSION
 from osvdeploy.cloud.aws.session import ATTEMPTS, Aws, default_session
-from osvdeploy.cloud.keys import check_key
+from osvdeploy.cloud.keys import BucketPlace
 from osvdeploy.context import Context
-from osvdeploy.errors import LedgerError, NotFound, Refused, UsageError
+from osvdeploy.errors import NotFound, Refused, Unready, UsageError
 
 if TYPE_CHECKING:
-    import boto3
     from mypy_boto3_s3 import S3Client
 
 FIRST_REGION = "us-east-1"
@@ -39,36 +38,30 @@ _ACTIONS = {
 }
 
 
-class Bucket:
+class Bucket(BucketPlace):
     """A prefix of a bucket, at ``s3://bucket/prefix``. Nothing is asked before it is used.
 
     Raises :class:`~osvdeploy.errors.UsageError` for an address that cannot be one.
     """
 
-    def __init__(self, address: str, session: boto3.Session | None = None) -> None:
-        self.address = address.rstrip("/")
-        self.name, self.prefix = _parsed(address)
-        self._session = session
+    def __init__(self, address: str, asked: Aws | None = None) -> None:
+        """``asked`` is who is asked where the bucket is, an account's clients in any region; without one the SDK's
+        usual chain of settings decides."""
+        super().__init__(address, "s3", "an S3 bucket")
+        if self.name.endswith("--x-s3"):
+            raise UsageError(
+                f"{address!r}: a directory bucket does not list its keys in order", hint="use a general purpose bucket"
+            )
+        self._asked = asked
         self._aws: Aws | None = None
         self._finding = threading.Lock()
-
-    def of_key(self, key: str) -> str:
-        """A key's name in the bucket."""
-        return self.under(check_key(key))
-
-    def under(self, prefix: str) -> str:
-        return f"{self.prefix}/{prefix}" if self.prefix else prefix
-
-    def key_of(self, name: str) -> str:
-        return name[len(self.prefix) + 1 :] if self.prefix else name
 
     @contextmanager
     def calling(self, ctx: Context, key: str, attempts: int = ATTEMPTS) -> Iterator[S3Client]:
         """The bucket's client, for calls about a key; a refusal names the action that has to be allowed."""
-        where = f"{self.address}/{key}" if key else self.address
         aws = self._in_its_region(ctx)
         try:
-            with aws.calling(ctx, where, attempts):
+            with aws.calling(ctx, self.about(key), attempts):
                 yield aws.s3
         except Refused as error:
             if error.code not in PERMISSION:
@@ -93,8 +86,10 @@ class Bucket:
 
     def _found(self, ctx: Context) -> Aws:
         """Clients of the region that the bucket is in."""
-        session = self._session or default_session()
-        asked = Aws(session.region_name or FIRST_REGION, session)
+        asked = self._asked
+        if asked is None:
+            session = default_session()
+            asked = Aws(session.region_name or FIRST_REGION, session)
         region = region_of(ctx, asked, self.name, self.address)
         return asked if region == asked.region else asked.elsewhere(region)
 
@@ -102,13 +97,13 @@ class Bucket:
 def region_of(ctx: Context, aws: Aws, bucket: str, what: str) -> str:
     """The region that a bucket is in: S3 tells it to everybody, permission or not. ``what`` is what errors name.
 
-    Raises :class:`~osvdeploy.errors.Refused` where there is no such bucket.
+    Raises :class:`~osvdeploy.errors.Unready` where there is no such bucket.
     """
     try:
         with aws.calling(ctx, what):
             return aws.s3.head_bucket(Bucket=bucket).get("BucketRegion", aws.region)
     except NotFound as error:
-        raise Refused(
+        raise Unready(
             f"{what}: there is no bucket {bucket}",
             operation=error.operation,
             code="NoSuchBucket",
@@ -129,22 +124,3 @@ def _region_told(error: Refused) -> str | None:
     headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
     region = headers.get("x-amz-bucket-region")
     return str(region) if region else None
-
-
-def _parsed(address: str) -> tuple[str, str]:
-    """Bucket and prefix."""
-    scheme, _, rest = address.partition("://")
-    bucket, _, prefix = rest.partition("/")
-    prefix = prefix.rstrip("/")
-    if scheme != "s3" or not bucket:
-        raise UsageError(f"{address!r} is no address of an S3 bucket", hint="write s3://BUCKET or s3://BUCKET/PREFIX")
-    if bucket.endswith("--x-s3"):
-        raise UsageError(
-            f"{address!r}: a directory bucket does not list its keys in order", hint="use a general purpose bucket"
-        )
-    if prefix:
-        try:
-            check_key(prefix)
-        except LedgerError as error:
-            raise UsageError(f"{address!r}: {error}", hint=error.hint) from error
-    return bucket, prefix

@@ -320,7 +320,7 @@ def _group_tag(group: str, key: str, value: str) -> TagTypeDef:
 def _template_data(request: GroupRequest) -> RequestLaunchTemplateDataTypeDef:
     data: RequestLaunchTemplateDataTypeDef = {
         "ImageId": request.image,
-        "InstanceType": request.machine_type,  # type: ignore[typeddict-item]
+        "InstanceType": request.machine_type,  # type: ignore[typeddict-item]  # the stubs list the types of their day
         # The root volume is as the image says: gp3, deleted with its instance.
         # OSv powers off when its program ends or aborts: then nothing is left that could be started again.
         "InstanceInitiatedShutdownBehavior": "terminate",

@@ -64,7 +64,7 @@ class AmiRegistry:
                 image_id = self._aws.ec2.register_image(
                     Name=request.name,
                     Description=request.description,
-                    Architecture=request.architecture,  # type: ignore[arg-type]
+                    Architecture=request.architecture,  # type: ignore[arg-type]  # the stubs want a literal
                     VirtualizationType="hvm",
                     BootMode="legacy-bios",
                     EnaSupport=True,

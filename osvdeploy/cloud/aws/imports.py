@@ -21,7 +21,7 @@ from osvdeploy.cloud.interfaces import ImportRequest, UploadedDisk
 from osvdeploy.cloud.tags import DIGEST, NAME, SCHEMA
 from osvdeploy.context import Context
 from osvdeploy.digests import digest_of
-from osvdeploy.errors import NotFound, Refused, Unavailable, UploadGone
+from osvdeploy.errors import NotFound, Refused, Unavailable, Unready, UploadGone
 from osvdeploy.events import Waiting
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class SnapshotImports:
         bucket, _ = _parsed(location)
         region = region_of(ctx, self._aws, bucket, location)
         if region != self._aws.region:
-            raise Refused(
+            raise Unready(
                 f"bucket {bucket} is in {region}, but the image goes to {self._aws.region}, and EC2 imports from its "
                 "own region alone",
                 hint=f'name a bucket in {self._aws.region}, or leave out via = "s3"',
@@ -76,14 +76,16 @@ class SnapshotImports:
             with self._aws.calling(ctx, f"role {ROLE}"):
                 role = self._aws.iam.get_role(RoleName=ROLE)["Role"]
         except NotFound as error:
-            raise _role_missing(f"the role {ROLE}, by which EC2 reads the disk, does not exist", bucket) from error
+            raise Unready(
+                f"the role {ROLE}, by which EC2 reads the disk, does not exist", hint=_how_to_make_it(bucket)
+            ) from error
         except Refused as error:
             if error.code not in PERMISSION:
                 raise
             return  # who may not look learns it from the import itself
         # botocore has decoded the document.
         if SERVICE not in json.dumps(role.get("AssumeRolePolicyDocument", {})):
-            raise _role_missing(f"the role {ROLE} does not trust {SERVICE}", bucket)
+            raise Unready(f"the role {ROLE} does not trust {SERVICE}", hint=_how_to_make_it(bucket))
 
     def find(self, ctx: Context, request: ImportRequest) -> str | None:
         return next((task.id for task in self._tasks(ctx, request) if self._is_alive(ctx, task)), None)
@@ -105,7 +107,7 @@ class SnapshotImports:
             except Refused as error:
                 if ROLE not in error.message:
                     raise
-                raise _role_missing(error.message, bucket) from error
+                raise Refused(error.message, operation="ImportSnapshot", hint=_how_to_make_it(bucket)) from error
             # A token repeats its first answer, whatever has become of the import since.
             task = self._look(ctx, begun["ImportTaskId"])
             if self._is_alive(ctx, task):
@@ -220,7 +222,8 @@ def _parsed(location: str) -> tuple[str, str]:
     return bucket, key
 
 
-def _role_missing(message: str, bucket: str) -> Refused:
+def _how_to_make_it(bucket: str) -> str:
+    """The role, for a hint."""
     trust = {
         "Version": "2012-10-17",
         "Statement": [
@@ -241,11 +244,10 @@ def _role_missing(message: str, bucket: str) -> Refused:
             {"Effect": "Allow", "Action": makes, "Resource": "*"},
         ],
     }
-    hint = (
+    return (
         "somebody who may do so makes it once:\n"
         f"aws iam create-role --role-name {ROLE} --assume-role-policy-document '{json.dumps(trust)}'\n"
         f"aws iam put-role-policy --role-name {ROLE} --policy-name {ROLE}-{bucket} --policy-document "
         f"'{json.dumps(policy)}'\n"
         'or leave out via = "s3": blocks go up directly, without a role'
     )
-    return Refused(message, operation="ImportSnapshot", hint=hint)

@@ -28,7 +28,7 @@ class Ec2MachineTypes:
     def describe(self, ctx: Context, name: str) -> MachineType | None:
         try:
             with self._aws.calling(ctx, f"instance type {name}"):
-                found = self._aws.ec2.describe_instance_types(InstanceTypes=[name])["InstanceTypes"]  # type: ignore[list-item]
+                found = self._aws.ec2.describe_instance_types(InstanceTypes=[name])["InstanceTypes"]  # type: ignore[list-item]  # the stubs list the types of their day
         except CloudError as error:
             if error.code == "InvalidInstanceType":
                 return None

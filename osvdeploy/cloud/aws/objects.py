@@ -19,11 +19,11 @@ import hashlib
 import threading
 from collections.abc import Iterator
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from osvdeploy.cloud.aws.bucket import Bucket
 from osvdeploy.cloud.aws.multipart import DIGEST, Upload, abort, base64_of, date_of, part_size
-from osvdeploy.cloud.aws.session import ATTEMPTS
+from osvdeploy.cloud.aws.session import ATTEMPTS, Aws
 from osvdeploy.cloud.interfaces import ObjectSource, StoredObject, UnfinishedObject
 from osvdeploy.cloud.parallel import in_flight
 from osvdeploy.cloud.parts import agreed, cut, is_refusal
@@ -32,9 +32,6 @@ from osvdeploy.digests import Digest
 from osvdeploy.errors import NotFound, OsvDeployError, Refused, Unavailable, UploadGone
 from osvdeploy.events import Progress
 from osvdeploy.retry import retrying
-
-if TYPE_CHECKING:
-    import boto3
 
 NONCE = "osvdeploy-nonce"
 """Name of an object's metadata: whose call put it."""
@@ -56,10 +53,10 @@ class S3Store:
     Raises :class:`~osvdeploy.errors.UsageError` for an address that cannot be one.
     """
 
-    def __init__(self, address: str, session: boto3.Session | None = None) -> None:
-        """``session`` is a prepared boto3 session; without one the SDK's usual chain of settings decides. The bucket's
-        own region is found by asking."""
-        self.bucket = Bucket(address, session)
+    def __init__(self, address: str, asked: Aws | None = None) -> None:
+        """``asked`` is who is asked where the bucket is, an account's clients in any region; without one the SDK's
+        usual chain of settings decides. The bucket's own region is found by asking."""
+        self.bucket = Bucket(address, asked)
 
     @property
     def address(self) -> str:

@@ -82,7 +82,7 @@ class EbsSnapshots:
                 Description=f"{request.name}, OSv unikernel, {request.digest[:12]}",
                 ClientToken=_token(request),
                 Timeout=UPLOAD_TIMEOUT,
-                **parent,  # type: ignore[arg-type]
+                **parent,  # type: ignore[arg-type]  # the stubs take no dict for a keyword
             )
         sink = _EbsSink(self._aws, started["SnapshotId"], request, started["StartTime"])
         try:

@@ -27,22 +27,18 @@ from urllib.parse import quote
 from osvdeploy.cloud.gcp.errors import Stale
 from osvdeploy.cloud.gcp.session import Document, Gcp
 from osvdeploy.cloud.interfaces import ObjectSource, StoredObject, UnfinishedObject
-from osvdeploy.cloud.keys import check_key
+from osvdeploy.cloud.keys import BucketPlace, check_key
 from osvdeploy.cloud.parallel import in_flight
-from osvdeploy.cloud.parts import agreed, cut
+from osvdeploy.cloud.parts import agreed, cut, is_refusal
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest
 from osvdeploy.errors import (
-    CredentialsMissing,
-    DeadlineExceeded,
-    Interrupted,
-    LedgerError,
     NotFound,
     ObjectTaken,
     OsvDeployError,
     Refused,
     Unavailable,
-    UsageError,
+    Unready,
 )
 from osvdeploy.events import Progress
 from osvdeploy.retry import retrying
@@ -77,8 +73,6 @@ PART_SECONDS = 60.0
 PUT_PATIENCE = 4 * PART_SECONDS
 """Seconds for which one part is tried again."""
 
-_KEPT_ON = (Interrupted, DeadlineExceeded, Unavailable, CredentialsMissing)
-
 
 def part_size(number: int) -> int:
     """Bytes of a part, from 1 on: 4 MiB, so that most disks' archives fit into one composition, and twice as many for
@@ -96,40 +90,39 @@ class GcsStore:
     def __init__(self, address: str, gcp: Gcp | None = None) -> None:
         """``gcp`` is a prepared client; without one the environment decides. No project is needed: buckets' names are
         everybody's."""
-        self._address = address.rstrip("/")
-        self.bucket, self.prefix = _parsed(address)
+        self._place = BucketPlace(address, "gs", "a bucket")
         self._gcp = gcp or Gcp()
 
     @property
     def address(self) -> str:
-        return self._address
+        return self._place.address
 
     # ------------------------------------------------------------------------------------------------ small objects
 
     def put_if_absent(self, ctx: Context, key: str, content: bytes) -> bool:
         nonce = ctx.nonce()
         try:
-            self._insert(ctx, self._name(key), content, {NONCE: nonce})
+            self._insert(ctx, self._place.of_key(key), content, {NONCE: nonce})
         except Stale:
             # What is there may be ours: the answer to an earlier attempt of this very call was lost.
-            there = self._object(ctx, self._name(key))
+            there = self._object(ctx, self._place.of_key(key))
             return there is not None and _labels(there).get(NONCE) == nonce
         return True
 
     def get(self, ctx: Context, key: str) -> bytes | None:
-        name = self._name(key)
+        name = self._place.of_key(key)
         try:
-            answer = self._gcp.send(ctx, "GET", self._url(name), self._about(key), query={"alt": "media"})
+            answer = self._gcp.send(ctx, "GET", self._url(name), self._place.about(key), query={"alt": "media"})
         except NotFound as error:
             self._refuse_missing_bucket(error)
             return None
-        _require_sum(answer.headers.get("x-goog-hash", ""), answer.body, self._about(key))
+        _require_sum(answer.headers.get("x-goog-hash", ""), answer.body, self._place.about(key))
         return answer.body
 
     def keys(self, ctx: Context, prefix: str, limit: int | None = None) -> Iterator[str]:
         left = limit
         for each in self._listed(ctx, prefix, PAGE if limit is None else min(limit, PAGE)):
-            key = self._key(each["name"])
+            key = self._place.key_of(each["name"])
             if key.startswith(PARTS):
                 continue
             yield key
@@ -138,10 +131,10 @@ class GcsStore:
                 return
 
     def delete(self, ctx: Context, key: str) -> None:
-        self._delete(ctx, self._name(key))
+        self._delete(ctx, self._place.of_key(key))
 
     def find(self, ctx: Context, key: str) -> StoredObject | None:
-        found = self._object(ctx, self._name(key))
+        found = self._object(ctx, self._place.of_key(key))
         if found is None:
             return None
         digest = _labels(found).get(DIGEST)
@@ -151,18 +144,18 @@ class GcsStore:
         # Parts of large objects are taken away again.
         wanted = [f"storage.objects.{verb}" for verb in ("create", "delete", "get", "list")]
         query = "&".join(f"permissions={each}" for each in wanted)
-        url = f"{self._gcp.storage}/storage/v1/b/{self.bucket}/iam/testPermissions?{query}"
+        url = f"{self._gcp.storage}/storage/v1/b/{self._place.name}/iam/testPermissions?{query}"
         try:
-            given = self._gcp.get(ctx, url, self._address).get("permissions", [])
+            given = self._gcp.get(ctx, url, self._place.address).get("permissions", [])
         except NotFound as error:
             self._refuse_missing_bucket(error)
             raise
         missing = [each for each in wanted if each not in given]
         if missing:
             raise Refused(
-                f"{self._address}: {', '.join(missing)} not allowed",
+                f"{self._place.address}: {', '.join(missing)} not allowed",
                 operation="buckets.testIamPermissions",
-                hint=f"grant the role roles/storage.objectUser on the bucket {self.bucket}",
+                hint=f"grant the role roles/storage.objectUser on the bucket {self._place.name}",
             )
 
     # ------------------------------------------------------------------------------------------------ large objects
@@ -187,11 +180,11 @@ class GcsStore:
         self._sweep(ctx, under)
         if there is None:
             told = "it, or a part of it, was deleted again and again while it was put"
-            raise Unavailable(f"{self._about(key)}: {told}", hint="run the same command again")
-        return agreed(self._address, there, source)
+            raise Unavailable(f"{self._place.about(key)}: {told}", hint="run the same command again")
+        return agreed(self._place.address, there, source)
 
     def _put_whole(self, ctx: Context, key: str, source: ObjectSource, content: bytes) -> None:
-        self._insert(ctx, self._name(key), content, {DIGEST: source.digest}, PART_SECONDS)
+        self._insert(ctx, self._place.of_key(key), content, {DIGEST: source.digest}, PART_SECONDS)
         ctx.report(Progress(f"upload {key}", len(content), len(content), "bytes"))
 
     def _put_parts(self, ctx: Context, key: str, source: ObjectSource, parts: Iterator[bytes]) -> None:
@@ -200,38 +193,39 @@ class GcsStore:
         try:
             upload.send(ctx, parts, source.size)
             upload.compose(ctx, source.digest)
-        except (*_KEPT_ON, Stale, NotFound):
+        except (Stale, NotFound):
             raise
-        except OsvDeployError:
-            self._sweep(ctx, under)
+        except OsvDeployError as error:
+            if is_refusal(error):
+                self._sweep(ctx, under)
             raise
 
     def join(self, ctx: Context, key: str, parts: Sequence[str], digest: Digest) -> StoredObject:
         there = self.find(ctx, key)
         if there is None:
-            upload = _Upload(self, key, "", {})
+            sources = [self._part(ctx, each) for each in parts]
             try:
-                upload._compose(ctx, self._name(key), [self._part(ctx, each) for each in parts], {DIGEST: digest})
+                _Upload(self, key, "", {})._compose(ctx, self._place.of_key(key), sources, {DIGEST: digest})
             except Stale:
                 pass  # another process was quicker, or put a part anew; which it is, is looked at next
             there = self.find(ctx, key)
         if there is None:
             told = "a part of it was put anew while it was made"
-            raise Unavailable(f"{self._about(key)}: {told}", hint="run the same command again")
+            raise Unavailable(f"{self._place.about(key)}: {told}", hint="run the same command again")
         if there.digest != digest:
-            raise ObjectTaken(self._about(key), held=there.digest, ours=digest)
+            raise ObjectTaken(self._place.about(key), held=there.digest, ours=digest)
         return there
 
     def _part(self, ctx: Context, key: str) -> _Part:
-        found = self._object(ctx, self._name(key))
+        found = self._object(ctx, self._place.of_key(key))
         if found is None:
-            raise NotFound(f"{self._about(key)}: there is no such object")
+            raise NotFound(f"{self._place.about(key)}: there is no such object")
         return _Part(found["name"], int(found["size"]), str(found["generation"]))
 
     def unfinished(self, ctx: Context, prefix: str) -> list[UnfinishedObject]:
         found: dict[str, UnfinishedObject] = {}
         for each in self._listed(ctx, PARTS + prefix):
-            under = self._key(each["name"]).rpartition("/")[0]
+            under = self._place.key_of(each["name"]).rpartition("/")[0]
             key = under.removeprefix(PARTS).rpartition("/")[0]
             touched = _time(each["timeCreated"])
             known = found.get(under)
@@ -266,7 +260,7 @@ class GcsStore:
         self, ctx: Context, name: str, content: bytes, labels: Mapping[str, str], seconds: float = 30.0, **sending: int
     ) -> Document:
         """Create an object, whole or not at all. Raises Stale where there is one."""
-        about = f"gs://{self.bucket}/{name}"
+        about = f"gs://{self._place.name}/{name}"
         described = {"name": name, "metadata": dict(labels), "crc32c": checksum(content)}
         boundary = "osvdeploy-" + ctx.nonce()
         body = b"".join(
@@ -282,7 +276,7 @@ class GcsStore:
             return self._gcp.send(
                 ctx,
                 "POST",
-                f"{self._gcp.storage}/upload/storage/v1/b/{self.bucket}/o",
+                f"{self._gcp.storage}/upload/storage/v1/b/{self._place.name}/o",
                 about,
                 query={"uploadType": "multipart", "ifGenerationMatch": "0"},
                 body=body,
@@ -296,16 +290,16 @@ class GcsStore:
 
     def _object(self, ctx: Context, name: str) -> Document | None:
         try:
-            return self._gcp.get(ctx, self._url(name), f"gs://{self.bucket}/{name}")
+            return self._gcp.get(ctx, self._url(name), f"gs://{self._place.name}/{name}")
         except NotFound as error:
             self._refuse_missing_bucket(error)
             return None
 
     def _listed(self, ctx: Context, prefix: str, page: int | None = None) -> Iterator[Document]:
-        url = f"{self._gcp.storage}/storage/v1/b/{self.bucket}/o"
-        query = {"prefix": self._under(prefix), "maxResults": str(page or PAGE)}
+        url = f"{self._gcp.storage}/storage/v1/b/{self._place.name}/o"
+        query = {"prefix": self._place.under(prefix), "maxResults": str(page or PAGE)}
         try:
-            for listed in self._gcp.pages(ctx, url, self._about(prefix), query):
+            for listed in self._gcp.pages(ctx, url, self._place.about(prefix), query):
                 yield from listed.get("items", [])
         except NotFound as error:
             self._refuse_missing_bucket(error)
@@ -313,35 +307,22 @@ class GcsStore:
 
     def _delete(self, ctx: Context, name: str) -> None:
         try:
-            self._gcp.send(ctx, "DELETE", self._url(name), f"gs://{self.bucket}/{name}")
+            self._gcp.send(ctx, "DELETE", self._url(name), f"gs://{self._place.name}/{name}")
         except NotFound as error:
             self._refuse_missing_bucket(error)
 
     def _refuse_missing_bucket(self, error: NotFound) -> None:
         """Google answers 404 for both; only its words tell what is missing."""
         if "bucket does not exist" in error.message:
-            raise Refused(
-                f"{self._address}: there is no bucket {self.bucket}",
+            raise Unready(
+                f"{self._place.address}: there is no bucket {self._place.name}",
                 operation=error.operation,
                 code=error.code,
-                hint=f"make it (gcloud storage buckets create gs://{self.bucket}), or name another",
+                hint=f"make it (gcloud storage buckets create gs://{self._place.name}), or name another",
             ) from error
 
     def _url(self, name: str) -> str:
-        return f"{self._gcp.storage}/storage/v1/b/{self.bucket}/o/{quote(name, safe='')}"
-
-    def _about(self, key: str) -> str:
-        return f"{self._address}/{key}" if key else self._address
-
-    def _name(self, key: str) -> str:
-        """A key's name in the bucket."""
-        return self._under(check_key(key))
-
-    def _under(self, prefix: str) -> str:
-        return f"{self.prefix}/{prefix}" if self.prefix else prefix
-
-    def _key(self, name: str) -> str:
-        return name[len(self.prefix) + 1 :] if self.prefix else name
+        return f"{self._gcp.storage}/storage/v1/b/{self._place.name}/o/{quote(name, safe='')}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,7 +365,7 @@ class _Upload:
 
     def _send_part(self, ctx: Context, item: tuple[int, bytes], stop: threading.Event) -> tuple[int, _Part]:
         number, content = item
-        name = self._store._under(f"{self._under}{number:06}")
+        name = self._store._place.under(f"{self._under}{number:06}")
         there = self._stored.get(name)
         if there is not None and there.get("crc32c") != checksum(content):
             # Another deflater's, or a part that was cut otherwise: of one upload all parts must be of one making.
@@ -407,7 +388,7 @@ class _Upload:
             found = self._store._object(ctx, name)
             if found is None or found.get("crc32c") != checksum(content):
                 raise Unavailable(
-                    f"gs://{self._store.bucket}/{name}: another upload of the same object is under way",
+                    f"gs://{self._store._place.name}/{name}: another upload of the same object is under way",
                     hint="run the same command again",
                 ) from None
             return found
@@ -420,13 +401,13 @@ class _Upload:
             joined = []
             for first in range(0, len(level), SOURCES):
                 made += 1
-                name = self._store._under(f"{self._under}joined-{made:06}")
+                name = self._store._place.under(f"{self._under}joined-{made:06}")
                 joined.append(self._join(ctx, name, level[first : first + SOURCES]))
             level = joined
-        found = self._compose(ctx, self._store._name(self._key), level, {DIGEST: digest})
+        found = self._compose(ctx, self._store._place.of_key(self._key), level, {DIGEST: digest})
         if found.get("crc32c") != (expected := _text(self._sum)):
             raise Refused(
-                f"{self._store._about(self._key)}: Google holds {found.get('crc32c')}, but {expected} was sent",
+                f"{self._store._place.about(self._key)}: Google holds {found.get('crc32c')}, but {expected} was sent",
                 hint="delete this object, and run the same command again",
             )
 
@@ -452,7 +433,7 @@ class _Upload:
             ctx,
             "POST",
             f"{self._store._url(name)}/compose",
-            f"gs://{self._store.bucket}/{name}",
+            f"gs://{self._store._place.name}/{name}",
             query={"ifGenerationMatch": "0"},
             body=json.dumps(document).encode(),
             seconds=PART_SECONDS,
@@ -488,18 +469,3 @@ def _crc32c() -> ModuleType:
     import google_crc32c
 
     return google_crc32c
-
-
-def _parsed(address: str) -> tuple[str, str]:
-    """Bucket and prefix."""
-    scheme, _, rest = address.partition("://")
-    bucket, _, prefix = rest.partition("/")
-    prefix = prefix.rstrip("/")
-    if scheme != "gs" or not bucket:
-        raise UsageError(f"{address!r} is no address of a bucket", hint="write gs://BUCKET or gs://BUCKET/PREFIX")
-    if prefix:
-        try:
-            check_key(prefix)
-        except LedgerError as error:
-            raise UsageError(f"{address!r}: {error}", hint=error.hint) from error
-    return bucket, prefix

@@ -250,7 +250,7 @@ class Gcp:
                     credentials, _ = google.auth.default(scopes=[SCOPE])
             except Exception as error:
                 raise translate(error) from error
-            session = AuthorizedSession(credentials, max_refresh_attempts=1)  # type: ignore[no-untyped-call]
+            session = AuthorizedSession(credentials, max_refresh_attempts=1)  # type: ignore[no-untyped-call]  # google-auth has no annotations
         session.mount("https://", pool)
         session.mount("http://", pool)
         session.headers["user-agent"] = f"osvdeploy/{__version__}"

@@ -10,7 +10,7 @@ from osvdeploy.cloud.memory.faults import Faults
 from osvdeploy.cloud.memory.store import MemoryStore
 from osvdeploy.cloud.tags import DIGEST, NAME
 from osvdeploy.context import Context
-from osvdeploy.errors import DiskInvalid, Refused, UploadGone
+from osvdeploy.errors import DiskInvalid, Refused, Unready, UploadGone
 from osvdeploy.osv.vmdk import read_vmdk
 from osvdeploy.sizes import GIB
 
@@ -56,7 +56,7 @@ class MemoryImports:
     def refuse_unready(self, ctx: Context, location: str) -> None:
         with self.faults.around("imports.ready", location):
             if not self.ready:
-                raise Refused(f"{location}: nothing may be imported here", hint="set ready")
+                raise Unready(f"{location}: nothing may be imported here", hint="set ready")
 
     def find(self, ctx: Context, request: ImportRequest) -> str | None:
         with self.faults.around("imports.find", request.name):

@@ -1,13 +1,15 @@
 """ROFS, OSv's read-only file system: its format, a layout that keeps still, a writer and a strict reader."""
 
-from osvdeploy.osv.rofs.fingerprint import Fingerprint, fingerprint, fingerprints
 from osvdeploy.osv.rofs.format import BLOCK_SIZE, Superblock, rofs_digest
+from osvdeploy.osv.rofs.layout import Outline, Placed, RofsLayout, lay_out, outline_of
 from osvdeploy.osv.rofs.reader import RofsDirectory, RofsFile, RofsReader, RofsSymlink, read_rofs
-from osvdeploy.osv.rofs.writer import Placed, Rofs, RofsLayout, lay_out, write_at, write_on_disk, write_rofs
+from osvdeploy.osv.rofs.reading import digests_of
+from osvdeploy.osv.rofs.writer import Draft, Rofs, write_at, write_on_disk, write_rofs
 
 __all__ = [
     "BLOCK_SIZE",
-    "Fingerprint",
+    "Draft",
+    "Outline",
     "Placed",
     "Rofs",
     "RofsDirectory",
@@ -16,9 +18,9 @@ __all__ = [
     "RofsReader",
     "RofsSymlink",
     "Superblock",
-    "fingerprint",
-    "fingerprints",
+    "digests_of",
     "lay_out",
+    "outline_of",
     "read_rofs",
     "rofs_digest",
     "write_at",

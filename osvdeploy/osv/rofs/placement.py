@@ -1,11 +1,13 @@
-"""Where contents stand on a disk, so that a small change of a tree changes few of the blocks that a cloud stores.
+"""Where files stand on a disk, so that a small change of a tree changes few of the blocks that a cloud stores.
 
-Everything follows from the contents and their order in the tree; nothing is remembered of an earlier build. Two steps:
+Everything follows from the files' paths, sizes and order in the tree; nothing is remembered of an earlier build. What
+is in a file plays no part: a file that is rewritten moves nothing, and where it goes is known before it is read. Two
+steps:
 
-*Grouping.* Contents are taken in the tree's order and packed without gaps into groups, each of whole disk blocks of
-512 KiB, nearly filled. Where a group ends is chosen by content, among the files that end in the second half of its last
-block, the more likely the less stays empty. So a file that grows moves what shares its block, and the group most often
-ends with the same file as before: all that follows stays as it was. Files of one directory stay together.
+*Grouping.* Files are taken in the tree's order and packed without gaps into groups, each of whole disk blocks of
+512 KiB, nearly filled. Where a group ends is chosen by name and size, among the files that end in the second half of
+its last block, the more likely the less stays empty. So a file that grows moves what shares its block, and the group
+most often ends with the same file as before: all that follows stays as it was. Files of one directory stay together.
 
 *Placing.* A group's place is drawn from its key, which most changes of a member leave alone. A disk is whole GiB, and
 blocks that hold nothing are neither stored nor sent, so there is room. Where two groups draw one place the larger, then
@@ -14,11 +16,15 @@ the one with the lower key, has it, and the other takes the next of its own draw
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from osvdeploy.osv.rofs.fingerprint import LARGE, Fingerprint
 from osvdeploy.osv.rofs.format import BLOCK_SIZE
-from osvdeploy.sizes import GIB, KIB
+from osvdeploy.sizes import GIB, KIB, MIB
+
+LARGE = MIB
+"""Bytes from which on a file has a group, and so a place, by itself. Its last block it shares with small ones."""
 
 GRID = 512 * KIB
 """Bytes of a block that a cloud's snapshot has or has not (EBS direct)."""
@@ -49,43 +55,57 @@ def _weights() -> list[int]:
 _WEIGHTS = _weights()
 
 
-def place(sizes: Sequence[int], prints: Sequence[Fingerprint], *, first: int, end: int) -> list[int] | None:
-    """Where each content stands, in bytes from the start of the disk.
+def place(paths: Sequence[bytes], sizes: Sequence[int], *, first: int, end: int) -> list[int] | None:
+    """Where each file stands, in bytes from the start of the disk.
 
-    ``sizes`` in bytes, more than none, and ``prints`` are of contents that are all different, in the tree's order.
-    Places are multiples of 512 from ``first`` up to ``end``, the disk's size in bytes. None where groups of whole disk
-    blocks do not fit.
+    ``paths`` in the tree's order, ``sizes`` in bytes, more than none. Places are multiples of 512 from ``first`` up to
+    ``end``, the disk's size in bytes. None where groups of whole disk blocks do not fit.
     """
     sectors = [-(-size // BLOCK_SIZE) for size in sizes]
     taken = bytearray(end // GRID)
     reserved = min(-(-first // GRID), len(taken))
     taken[:reserved] = b"\1" * reserved
+    marks = marks_of(paths, sizes)
     groups = []
     begin = 0
-    for stop in ends(sizes, prints):
-        groups.append(_group(range(begin, stop), sizes, sectors, prints))
+    for stop in ends(sizes, marks):
+        groups.append(_group(range(begin, stop), paths, sizes, sectors, marks))
         begin = stop
-    if sum(-negative for negative, *_ in groups) > len(taken) - reserved:
+    if sum(-group.negative for group in groups) > len(taken) - reserved:
         return None
     groups.sort()
     places = [0] * len(sizes)
-    for negative, key, _, largest, members in groups:
-        start = _find(taken, key, -negative)
+    for group in groups:
+        start = _find(taken, group)
         if start is None:
             return None
-        taken[start : start - negative] = b"\1" * -negative
+        taken[start : start - group.negative] = b"\1" * -group.negative
         # The largest first: what is behind it may grow and shrink without moving it.
+        largest = group.largest
         places[largest] = start * GRID
         at = places[largest] + sectors[largest] * BLOCK_SIZE
-        for member in members:
+        for member in group.members:
             if member != largest:
                 places[member] = at
                 at += sectors[member] * BLOCK_SIZE
     return places
 
 
-def ends(sizes: Sequence[int], prints: Sequence[Fingerprint]) -> list[int]:
-    """Where groups end: the index behind each one's last member. A group has one large content at most."""
+def marks_of(paths: Sequence[bytes], sizes: Sequence[int]) -> list[int]:
+    """What stands for each file where one of several is chosen: a checksum of its name and, if it is small, its size.
+
+    Not of its whole path: a directory that is renamed is the same to all that is below it. The size tells apart the
+    many files of a tree that have one name; a large file's is left out, so that it may grow where it is.
+    """
+    checksum = zlib.crc32
+    return [
+        checksum(path[path.rfind(b"/") :], 0 if size >= LARGE else size)
+        for path, size in zip(paths, sizes, strict=True)
+    ]
+
+
+def ends(sizes: Sequence[int], marks: Sequence[int]) -> list[int]:
+    """Where groups end: the index behind each one's last member. A group has one large file at most."""
     found: list[int] = []
     unit = GRID // BLOCK_SIZE
     begin, count = 0, len(sizes)
@@ -107,7 +127,7 @@ def ends(sizes: Sequence[int], prints: Sequence[Fingerprint]) -> list[int]:
                 limit = -(-filled // unit) * unit
             empty = limit - filled
             if empty <= _WINDOW:
-                score = _score(prints[index].sha256) * _WEIGHTS[empty]
+                score = _score(marks[index]) * _WEIGHTS[empty]
                 if not stop or score < lowest:
                     stop, lowest = index + 1, score
         else:
@@ -117,34 +137,58 @@ def ends(sizes: Sequence[int], prints: Sequence[Fingerprint]) -> list[int]:
     return found
 
 
-def _score(sha256: str) -> int:
-    """-log2 of the digest's second 64 bits as a fraction, times 2^32, with a straight line between powers of two. That
-    makes the least of several scores, each divided by a weight, belong to any of them in proportion to its weight."""
-    number = int(sha256[16:32], 16) | 1
+def _score(mark: int) -> int:
+    """-log2 of a number that follows from the mark, as a fraction of 2^32, times 2^32, with a straight line between
+    powers of two. That makes the least of several scores, each divided by a weight, belong to any of them in proportion
+    to its weight."""
+    number = mark * 0x9E3779B1 & 0xFFFF_FFFF | 1
     whole = number.bit_length()
-    return ((65 - whole) << 32) - ((number << (64 - whole)) >> 31 & 0xFFFF_FFFF)
+    return ((33 - whole) << 32) - ((number << (64 - whole)) >> 31 & 0xFFFF_FFFF)
+
+
+class _Group(NamedTuple):
+    """Its blocks as a negative number, its key, and a checksum of a path, which decides between equal keys: groups are
+    placed in the order of these. ``path`` and ``seed`` are what its place is drawn from."""
+
+    negative: int
+    key: int
+    other: int
+    path: bytes
+    seed: int
+    largest: int
+    members: range
 
 
 def _group(
-    members: range, sizes: Sequence[int], sectors: Sequence[int], prints: Sequence[Fingerprint]
-) -> tuple[int, int, str, int, range]:
-    """Its blocks as a negative number, its key, its largest member's digest, which decides between equal keys, that
-    member, and all members: groups are placed in the order of these."""
+    members: range, paths: Sequence[bytes], sizes: Sequence[int], sectors: Sequence[int], marks: Sequence[int]
+) -> _Group:
     largest = max(members, key=sizes.__getitem__)
-    # All digests have one length, so the lowest text is the lowest number.
-    key = (prints[largest] if sizes[largest] >= LARGE else min(prints[members.start : members.stop])).key
-    size = sum(sectors[members.start : members.stop]) * BLOCK_SIZE
-    return -size // GRID, key, prints[largest].sha256, largest, members
+    chief, seed = largest, 0
+    if sizes[largest] < LARGE:
+        chief = min(members, key=marks.__getitem__)
+        seed = sizes[chief]
+    blocks = -(-sum(sectors[members.start : members.stop]) * BLOCK_SIZE // GRID)
+    path = paths[chief]
+    return _Group(-blocks, marks[chief], zlib.crc32(path), path, seed, largest, members)
 
 
-def _find(taken: bytearray, key: int, count: int) -> int | None:
-    """The first of ``count`` free blocks in a row."""
-    wanted = bytes(count)
-    for attempt in range(_TRIES):
-        start = _draw(key, attempt, len(taken))
+def _find(taken: bytearray, group: _Group) -> int | None:
+    """The first of as many free blocks in a row as the group has.
+
+    The first draw is by the name that is its key, each further one by one directory more of that file's path: groups
+    that have one key meet at the first only.
+    """
+    wanted, path = bytes(-group.negative), group.path
+    first = _draw(group.key, 0, len(taken))
+    if taken.startswith(wanted, first):
+        return first
+    begin = path.rfind(b"/")
+    for attempt in range(1, _TRIES):
+        begin = max(path.rfind(b"/", 0, begin), 0)
+        start = _draw(zlib.crc32(path[begin:], group.seed), attempt, len(taken))
         if taken.startswith(wanted, start):
             return start
-    start = taken.find(wanted, _draw(key, 0, len(taken)))
+    start = taken.find(wanted, first)
     if start < 0:
         start = taken.find(wanted)
     return None if start < 0 else start

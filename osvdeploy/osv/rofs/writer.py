@@ -1,155 +1,39 @@
-"""Lays a tree out as a ROFS, and writes it.
+"""Writes a tree as a ROFS (osvdeploy.osv.rofs.layout): as a stream, or into a disk.
 
-The superblock stands first and the tables right behind it: their place is the same in every version of an image. Equal
-contents are stored once. Where contents stand is decided in one of two ways: back to back, which is the smallest image,
-or on a disk, where what did not change keeps its place between versions (osvdeploy.osv.rofs.placement). Both follow
-from paths and contents alone.
-
-Every byte is known from the contents' digests and sizes before one of them is read, and so is the image's digest.
+Every byte is known from the contents' digests and sizes before one of them is read, and so is the image's digest. Where
+they are not known, a draft writes the files while it takes their digests, so that none is read twice.
 """
 
 from __future__ import annotations
 
-import itertools
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from osvdeploy.digests import Digest
-from osvdeploy.errors import FileTreeInvalid
+from osvdeploy.digests import Digest, sha256
 from osvdeploy.osv.collector import paused
-from osvdeploy.osv.contents import pwrite_all, write_sources
-from osvdeploy.osv.filetree import Content, Directory, FileTree, HostFile, Symlink
+from osvdeploy.osv.contents import copy_sources, hash_sources, pwrite_all, write_sources
+from osvdeploy.osv.filetree import Content, HostFile
 from osvdeploy.osv.image import Extent
-from osvdeploy.osv.rofs.fingerprint import Fingerprint, fingerprints, told
-from osvdeploy.osv.rofs.format import (
-    BLOCK_SIZE,
-    ENTRY_HEAD,
-    INODE,
-    LINK_HEAD,
-    NODES_LIMIT,
-    TABLES_LIMIT,
-    Mode,
-    Superblock,
-    blocks,
-    rofs_digest,
-)
-from osvdeploy.osv.rofs.placement import place
+from osvdeploy.osv.rofs.format import BLOCK_SIZE, blocks, rofs_digest
+from osvdeploy.osv.rofs.layout import NO_CONTENT, Outline, RofsLayout
+from osvdeploy.osv.rofs.reading import largest_first, told, worth_for
 from osvdeploy.osv.workers import BATCH, FILE_WEIGHT, Crew, in_batches, worth
+from osvdeploy.sizes import KIB
 
-_TABLES_BLOCK = 1
 _PIECE = 1 << 20
-_DIRECTORY, _FILE, _SYMLINK = int(Mode.DIRECTORY), int(Mode.FILE), int(Mode.SYMLINK)
+_EMPTY = sha256(b"")
 
-_NO_CONTENT = -1
-"""In place of a content's index: an empty file, which stands nowhere."""
+_SUSPECT = 64 * KIB
+"""Bytes from which on a file of the same size as another is not written before its digest is known."""
 
 WriteAt = Callable[[int, memoryview], object]
 """Takes bytes of the image by their offset, all of them, before it returns."""
 
 Sink = Callable[[memoryview], object]
 """Takes the next bytes of the image, all of them, before it returns."""
-
-
-class Placed(NamedTuple):
-    """A content from block ``block`` on, and a file that has it."""
-
-    block: int
-    file: HostFile | Content
-    fingerprint: Fingerprint
-
-    @property
-    def extent(self) -> Extent:
-        """In bytes, up to the end of its last block."""
-        start = self.block * BLOCK_SIZE
-        return Extent(start, start + blocks(self.file.size) * BLOCK_SIZE)
-
-
-@dataclass(frozen=True, slots=True)
-class _Tree:
-    """What the tables say, but for where contents stand. ``inodes``: mode, value and count of each, where a file's
-    value is the index of its content. ``files``, ``prints`` and ``sizes`` are of contents that are all different, in
-    the tree's order. Plain lists: there are 50,000 of each, and the collector looks at every object."""
-
-    names: bytes
-    entries: int
-    links: int
-    inodes: Sequence[tuple[int, int, int]]
-    files: Sequence[HostFile | Content]
-    prints: Sequence[Fingerprint]
-    sizes: Sequence[int]
-
-    @property
-    def superblock(self) -> Superblock:
-        size = len(self.names) + len(self.inodes) * INODE.size
-        return Superblock(_TABLES_BLOCK, blocks(size), self.entries, self.links, len(self.inodes))
-
-    def tables(self, starts: Sequence[int]) -> bytes:
-        """Entries, links, inodes; ``starts`` has the block of each content."""
-        pack, rows = INODE.pack, [self.names]
-        for number, (mode, value, count) in enumerate(self.inodes, start=1):
-            if mode == _FILE:
-                value = 0 if value == _NO_CONTENT else starts[value]
-            rows.append(pack(mode, number, value, count))
-        return b"".join(rows)
-
-
-@dataclass(frozen=True, slots=True)
-class RofsLayout:
-    """Where everything stands. ``starts`` has the block of each content of the tree."""
-
-    superblock: Superblock
-    _tree: _Tree
-    _starts: Sequence[int]
-
-    @property
-    def contents(self) -> list[Placed]:
-        """All different contents that are not empty, in ascending order of their places."""
-        starts, files, prints = self._starts, self._tree.files, self._tree.prints
-        return [Placed(starts[index], files[index], prints[index]) for index in self._ascending()]
-
-    def _ascending(self) -> list[int]:
-        return sorted(range(len(self._starts)), key=self._starts.__getitem__)
-
-    @property
-    def tables(self) -> bytes:
-        """Entries, links, inodes, and zeros up to the end of their last block."""
-        return self._tree.tables(self._starts).ljust(self.superblock.tables_blocks * BLOCK_SIZE, b"\0")
-
-    @property
-    def size(self) -> int:
-        """Bytes up to the end of the last thing that is stored, a multiple of 512."""
-        starts = self._starts
-        if not starts:
-            return (self.superblock.tables_block + self.superblock.tables_blocks) * BLOCK_SIZE
-        last = max(range(len(starts)), key=starts.__getitem__)
-        return (starts[last] + blocks(self._tree.sizes[last])) * BLOCK_SIZE
-
-    @property
-    def stored(self) -> tuple[Extent, ...]:
-        """What OSv reads, in whole blocks and ascending order: superblock, tables, contents."""
-        found: list[Extent] = []
-        start, end = 0, (self.superblock.tables_block + self.superblock.tables_blocks) * BLOCK_SIZE
-        for index in self._ascending():
-            at = self._starts[index] * BLOCK_SIZE
-            if at != end:
-                found.append(Extent(start, end))
-                start = at
-            end = at + blocks(self._tree.sizes[index]) * BLOCK_SIZE
-        return (*found, Extent(start, end))
-
-    @paused()
-    def on_disk(self, partition: Extent) -> RofsLayout:
-        """The same tree in a partition that goes to the disk's end, each content at a place of its own choice; back to
-        back as before where the partition is too full for that."""
-        tree = self._tree
-        first = partition.start + (self.superblock.tables_block + self.superblock.tables_blocks) * BLOCK_SIZE
-        places = place(tree.sizes, tree.prints, first=first, end=partition.end)
-        if places is None:
-            return self
-        starts = [(at - partition.start) // BLOCK_SIZE for at in places]
-        return RofsLayout(self.superblock, tree, starts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,33 +46,12 @@ class Rofs:
     contents: int
 
 
-@paused()
-def lay_out(tree: FileTree, prints: Sequence[Fingerprint] | None = None) -> RofsLayout:
-    """Decide every byte but the contents of files: back to back, the smallest image. See :meth:`RofsLayout.on_disk`.
-
-    ``prints``: what ``tree.files()`` hold, in that order; None reads them all.
-
-    Raises FileTreeInvalid when the tables grow past what OSv can load, SourceChanged where files are read.
-    """
-    parts = _parts(tree, fingerprints([file for _, file in tree.files()]) if prints is None else prints)
-    superblock = parts.superblock
-    if superblock.tables_blocks * BLOCK_SIZE > TABLES_LIMIT or superblock.inodes > NODES_LIMIT:
-        raise FileTreeInvalid(
-            f"{superblock.inodes} files, directories and links take {superblock.tables_blocks * BLOCK_SIZE} bytes of "
-            f"ROFS tables; at most {NODES_LIMIT} and {TABLES_LIMIT} bytes",
-            hint="pack them into fewer files, or leave some out with `exclude`",
-        )
-    first = superblock.tables_block + superblock.tables_blocks
-    *starts, _ = itertools.accumulate(map(blocks, parts.sizes), initial=first)
-    return RofsLayout(superblock, parts, starts)
-
-
 def write_at(layout: RofsLayout, write: WriteAt) -> Rofs:
     """Write all that is stored, in ascending order and in pieces of at most 1 MiB; between them nothing is written.
 
     Raises SourceChanged when a file is no longer what it was when the tree was made, and what ``write`` raises.
     """
-    head, order = _write_head(layout, write), layout._ascending()
+    head, order = _write_head(layout, write), layout.ascending()
     for batch in _batches(layout, order):
         _write_batch(layout, batch, write)
     return _written(layout, head, order)
@@ -202,63 +65,189 @@ def write_on_disk(
     written: Callable[[int], object] = lambda count: None,
     *,
     workers: int | None = None,
+    draft: Draft | None = None,
 ) -> tuple[RofsLayout, Rofs]:
     """Write the tree into ``partition`` of the disk in the file ``fd``, each content at a place of its own choice, in
     no certain order; and say where all stands there (see :meth:`RofsLayout.on_disk`).
 
     ``written`` is told how many bytes of the image are written, each time that it is some MiB more and at least ten
-    times a second, and may raise. ``workers`` says how many processes help; None is as many as are worth it.
+    times a second, and may raise. ``workers`` says how many processes help; None is as many as are worth it. ``draft``:
+    what was written to ``fd`` already, for this very partition and outline.
 
     Raises SourceChanged, OSError and what ``written`` raises; nobody writes then any more.
     """
+    files, sizes = layout.outline.files, layout.outline.sizes
+    there = bytes(len(sizes)) if draft is None else draft.there
+    left = [number for number in layout.distinct() if not there[number]]
     if workers is None:
-        workers = worth(layout.size + len(layout._tree.files) * FILE_WEIGHT)
+        workers = worth(sum([sizes[number] for number in left]) + len(left) * FILE_WEIGHT)
     with Crew(workers, ["write", str(fd), str(partition.start)], [fd]) as crew:
         # They start while places are chosen.
         crew.start()
-        writing = _Writing(layout.on_disk(partition), fd, partition.start, written)
-        crew.do(writing, _batches(writing.layout, writing.of(HostFile)))
+        placed = layout.on_disk(partition, None if draft is None else draft.starts)
+        # In the tree's order and not in that of places: it takes less to open files of one directory one after another.
+        own = [number for number in left if type(files[number]) is Content]
+        writing = _Writing(placed, fd, partition.start, written, own)
+        if draft is not None:
+            writing.count = draft.clean(fd, layout.firsts)
+        crew.do(writing, _batches(placed, (number for number in left if type(files[number]) is HostFile)))
     return writing.layout, writing.rofs
 
 
-class _Writing:
-    """What is written by this process, and what workers are told and say."""
+class Draft:
+    """Files that are written where they will stand, while their digests are taken: each is read once. The places do not
+    depend on what is in the files, but a file may turn out to be equal to another.
 
-    def __init__(self, layout: RofsLayout, fd: int, start: int, written: Callable[[int], object]) -> None:
-        self.layout, self._fd, self._start, self._written = layout, fd, start, written
-        self._order = layout._ascending()
+    ``starts`` has the block of each file by its number in ``outline``, ``there`` is 1 for each that was written.
+    """
+
+    def __init__(self, outline: Outline, partition: Extent, starts: Sequence[int]) -> None:
+        self.outline, self.partition, self.starts = outline, partition, starts
+        self.there = bytearray(len(outline.sizes))
+        self._suspects = {
+            size for size, count in Counter(size for size in outline.sizes if size >= _SUSPECT).items() if count > 1
+        }
+
+    @classmethod
+    def begin(cls, outline: Outline, partition: Extent) -> Draft | None:
+        """None where the partition has no room for a place of each file."""
+        starts = outline.places(partition)
+        return None if starts is None else cls(outline, partition, starts)
+
+    @paused()
+    def copy(
+        self,
+        fd: int,
+        chosen: Sequence[int],
+        written: Callable[[int], object] = lambda count: None,
+        *,
+        workers: int | None = None,
+    ) -> list[Digest]:
+        """Write these of ``tree.files()`` to the disk in the file ``fd``, and say the sha256 of each, in their order.
+        Those that may well be equal to another, by their size, are read only.
+
+        ``written`` and ``workers`` as for :func:`write_on_disk`. Raises SourceChanged, OSError and what ``written``
+        raises; nobody writes then any more.
+        """
+        numbers = [self.outline.numbers[index] for index in chosen]
+        copying = _Copying(self, fd, written, [number for number in numbers if number != NO_CONTENT])
+        files = [self.outline.files[number] for number in copying.wanted]
+        if workers is None:
+            workers = worth_for(files)
+        with Crew(workers, ["copy", str(fd), str(self.partition.start)], [fd]) as crew:
+            crew.start()
+            crew.do(copying, copying.batches(HostFile))
+        return [_EMPTY if number == NO_CONTENT else copying.found[number] for number in numbers]
+
+    def suspected(self, number: int) -> bool:
+        """Whether a file may well be equal to another, and is so large that it should not be written to be wiped."""
+        return self.outline.sizes[number] in self._suspects
+
+    def clean(self, fd: int, firsts: Sequence[int]) -> int:
+        """Wipe what turned out to be equal to another file, and say how many bytes of the image are there then.
+
+        Raises OSError.
+        """
+        sizes, count = self.outline.sizes, 0
+        for number, there in enumerate(self.there):
+            if not there:
+                continue
+            length = blocks(sizes[number]) * BLOCK_SIZE
+            if firsts[number] == number:
+                count += length
+            else:
+                pwrite_all(fd, bytes(length), self.partition.start + self.starts[number] * BLOCK_SIZE)
+        return count
+
+
+class _Copying:
+    """What is copied by this process, and what workers are told and say."""
+
+    def __init__(self, draft: Draft, fd: int, written: Callable[[int], object], wanted: list[int]) -> None:
+        self.wanted = wanted
+        self.found: dict[int, Digest] = {}
+        self._draft, self._fd, self._written = draft, fd, written
         self._count = 0
-        self.rofs = Rofs(0, Digest(""), 0)
 
-    def of(self, kind: type[HostFile | Content]) -> Iterator[int]:
-        # In the tree's order and not in that of places: it takes less to open files of one directory one after another.
-        return (index for index, file in enumerate(self.layout._tree.files) if type(file) is kind)
+    def batches(self, kind: type[HostFile | Content]) -> Iterator[_Batch]:
+        outline, draft = self._draft.outline, self._draft
+        ours = [number for number in self.wanted if type(outline.files[number]) is kind]
+        # First those that are not written: of these one may take long.
+        for suspected in (True, False):
+            some = (number for number in ours if draft.suspected(number) is suspected)
+            for batch in in_batches(largest_first(outline.sizes, some), outline.sizes):
+                size = 0 if suspected else sum([blocks(outline.sizes[number]) for number in batch]) * BLOCK_SIZE
+                yield _Batch(batch, size)
+
+    def meanwhile(self) -> Iterator[None]:
+        """Copy what is in this process already."""
+        for batch in self.batches(Content):
+            self.done(batch, self.alone(batch))
+            yield
+
+    def told(self, batch: _Batch) -> tuple[object, ...]:
+        return (*told(self._draft.outline.files, batch.indices), array("Q", self._blocks(batch)).tobytes())
+
+    def alone(self, batch: _Batch) -> list[str]:
+        sources = [self._draft.outline.files[number].source for number in batch.indices]
+        if not batch.size:
+            return hash_sources(sources, self.going_on)
+        return copy_sources(sources, self._blocks(batch), self._write)
+
+    def done(self, batch: _Batch, answers: list[str]) -> None:
+        for number, answer in zip(batch.indices, answers, strict=True):
+            self.found[number] = Digest(answer)
+            self._draft.there[number] = batch.size > 0
+        self._count += batch.size
+        self.going_on()
+
+    def going_on(self) -> None:
+        self._written(self._count)
+
+    def _blocks(self, batch: _Batch) -> list[int]:
+        return [self._draft.starts[number] for number in batch.indices] if batch.size else []
+
+    def _write(self, offset: int, view: memoryview) -> None:
+        pwrite_all(self._fd, view, self._draft.partition.start + offset)
+        self.going_on()
+
+
+class _Writing:
+    """What is written by this process, and what workers are told and say. ``own`` is in this process already."""
+
+    def __init__(
+        self, layout: RofsLayout, fd: int, start: int, written: Callable[[int], object], own: Sequence[int]
+    ) -> None:
+        self.layout, self._fd, self._start, self._written, self._own = layout, fd, start, written, own
+        self._order = layout.ascending()
+        self.count = 0
+        self.rofs = Rofs(0, Digest(""), 0)
 
     def meanwhile(self) -> Iterator[None]:
         """Write what is in this process already. All else is read by whoever writes it."""
         head = _write_head(self.layout, self._write)
-        self._count += len(head)
+        self.count += len(head)
         yield
         self.rofs = _written(self.layout, head, self._order)
-        for batch in _batches(self.layout, self.of(Content)):
+        for batch in _batches(self.layout, self._own):
             self.done(batch, self.alone(batch))
             yield
 
     def told(self, batch: _Batch) -> tuple[object, ...]:
         places = array("Q", _blocks(self.layout, batch)).tobytes()
-        return (*told(self.layout._tree.files, batch.indices), places, *batch.part)
+        return (*told(self.layout.outline.files, batch.indices), places, *batch.part)
 
     def alone(self, batch: _Batch) -> bool:
         _write_batch(self.layout, batch, self._write)
         return True
 
     def done(self, batch: _Batch, answer: bool) -> None:
-        self._count += batch.size
+        self.count += batch.size
         self.going_on()
 
     def going_on(self) -> None:
-        if self._count:
-            self._written(self._count)
+        if self.count:
+            self._written(self.count)
 
     def _write(self, offset: int, view: memoryview) -> None:
         pwrite_all(self._fd, view, self._start + offset)
@@ -298,7 +287,7 @@ class _Batch(NamedTuple):
 
 def _batches(layout: RofsLayout, indices: Iterable[int]) -> Iterator[_Batch]:
     """Ascending by place within each. A large content is cut into several, which more than one can write."""
-    sizes, starts = layout._tree.sizes, layout._starts
+    sizes, starts = layout.outline.sizes, layout.starts
     for batch in in_batches(indices, sizes):
         # A large one is the last of its batch.
         cut = batch.pop() if sizes[batch[-1]] > BATCH else None
@@ -314,57 +303,13 @@ def _batches(layout: RofsLayout, indices: Iterable[int]) -> Iterator[_Batch]:
 def _blocks(layout: RofsLayout, batch: _Batch) -> list[int]:
     """Where each goes."""
     begin = batch.part[0] // BLOCK_SIZE if batch.part else 0
-    return [layout._starts[index] + begin for index in batch.indices]
+    return [layout.starts[index] + begin for index in batch.indices]
 
 
 def _write_batch(layout: RofsLayout, batch: _Batch, write: WriteAt) -> None:
-    sources = [layout._tree.files[index].source for index in batch.indices]
+    sources = [layout.outline.files[index].source for index in batch.indices]
     write_sources(sources, _blocks(layout, batch), write, *batch.part)
 
 
 def _written(layout: RofsLayout, head: bytes, order: Sequence[int]) -> Rofs:
-    prints = layout._tree.prints
-    return Rofs(layout.size, rofs_digest(head, [prints[index].sha256 for index in order]), len(order))
-
-
-def _parts(tree: FileTree, prints: Sequence[Fingerprint]) -> _Tree:
-    rows = _rows(tree)
-    following = iter(prints)
-    files: list[HostFile | Content] = []
-    different: list[Fingerprint] = []
-    sizes: list[int] = []
-    known: dict[Digest, int] = {}
-    entries: list[bytes] = []
-    links: list[bytes] = []
-    inodes: list[tuple[int, int, int]] = []
-    # Lean, since it is done for 50,000 files while nothing else is.
-    for path, entry in tree.entries.items():
-        if isinstance(entry, Directory):
-            inodes.append((_DIRECTORY, len(entries), len(rows[path])))
-            entries += rows[path]
-        elif isinstance(entry, Symlink):
-            inodes.append((_SYMLINK, len(links), 1))
-            links.append(LINK_HEAD.pack(len(entry.target)) + entry.target)
-        else:
-            fingerprint = next(following)
-            size, index = entry.size, _NO_CONTENT
-            if size:
-                index = known.setdefault(fingerprint.sha256, len(sizes))
-                if index == len(sizes):
-                    files.append(entry)
-                    different.append(fingerprint)
-                    sizes.append(size)
-            inodes.append((_FILE, index, size))
-    return _Tree(b"".join(entries + links), len(entries), len(links), inodes, files, different, sizes)
-
-
-def _rows(tree: FileTree) -> Mapping[bytes, list[bytes]]:
-    """Each directory's part of the table of entries, in the tree's order."""
-    rows: dict[bytes, list[bytes]] = {path: [] for path, entry in tree.entries.items() if type(entry) is Directory}
-    pack = ENTRY_HEAD.pack
-    # The root comes first, and is in no directory.
-    for number, path in enumerate(itertools.islice(tree.entries, 1, None), start=2):
-        directory, _, name = path.rpartition(b"/")
-        # OSv skips ahead by this length in bytes, so it must be that of the bytes, not of the text.
-        rows[directory or b"/"].append(pack(number, len(name)) + name)
-    return rows
+    return Rofs(layout.size, rofs_digest(head, [layout.digests[number] for number in order]), len(order))

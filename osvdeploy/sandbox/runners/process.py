@@ -42,7 +42,7 @@ order = json.loads(sys.argv[1])
 ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
 if os.getppid() != order["parent"]:
     os._exit(1)
-time.sleep(order["delay"])
+time.sleep(order["delay"])  # the delay of a boot that is simulated
 try:
     os.chdir(order["directory"])
 except OSError as error:
@@ -54,7 +54,7 @@ while True:
         if error.errno != errno.ETXTBSY:
             print("sandbox: this host cannot run", order["words"][0] + ":", error.strerror, flush=True)
             os._exit(126)
-    time.sleep(0.01)
+    time.sleep(0.01)  # while another process forks, it may hold the program open to write
 """
 """Sets PR_SET_PDEATHSIG (1) and becomes the program. It is a program of its own, since code between fork and exec may
 deadlock in a process with threads. The sandbox may have died before the signal was asked for: hence the look at the

@@ -66,7 +66,7 @@ def _session(answer: Callable[..., tuple[_Status, dict[str, Any]]]) -> boto3.Ses
     session = boto3.Session(aws_access_key_id="AKIDEXAMPLE", aws_secret_access_key="secret")
     # Reading the service models is most of what a new session costs.
     session._session.register_component("data_loader", LOADER)
-    session.events.register("before-call", answer)  # type: ignore[arg-type]
+    session.events.register("before-call", answer)  # type: ignore[arg-type]  # the stubs know no hook that answers
     return session
 
 

@@ -47,7 +47,7 @@ class Wire:
             raise answer
         status, body = answer
         headers = {"content-type": "application/json", "x-amzn-errortype": str(body.get("__type", ""))}
-        return AWSResponse(request.url, status, headers, Raw(json.dumps(body).encode()))  # type: ignore[arg-type]
+        return AWSResponse(request.url, status, headers, Raw(json.dumps(body).encode()))  # type: ignore[arg-type]  # a stand-in for urllib3's body
 
 
 STARTED: Answer = (201, {"SnapshotId": "snap-1", "Status": "pending"})
@@ -81,7 +81,7 @@ def prepared() -> Connect:
     def make(wire: Wire) -> Aws:
         session = boto3.Session(aws_access_key_id="AKIDEXAMPLE", aws_secret_access_key="secret")
         session._session.register_component("data_loader", LOADER)
-        session.events.register_first("before-send", wire)  # type: ignore[arg-type]
+        session.events.register_first("before-send", wire)  # type: ignore[arg-type]  # the stubs know no hook that answers
         return Aws("eu-west-1", session)
 
     return make

@@ -11,12 +11,14 @@ import pytest
 from osvdeploy.cloud.gcp import objects
 from osvdeploy.cloud.gcp.objects import SOURCES, GcsStore, checksum, part_size
 from osvdeploy.context import Clock, Context
-from osvdeploy.errors import Interrupted, Refused, Unavailable, UsageError
+from osvdeploy.errors import Interrupted, Refused, Unavailable, Unready
 from osvdeploy.sandbox.faults import Fault, FaultKind
 from osvdeploy.sizes import MIB
 from tests.cloud.gcp.script import Script
 from tests.contract.gcp_place import GcpSandbox
-from tests.sources import Made
+from tests.sources import Made, stopping
+
+pytestmark = pytest.mark.sandbox
 
 LARGE = 18 * MIB
 """Five parts, the last of 2 MiB."""
@@ -67,14 +69,6 @@ def world() -> World:
 @pytest.fixture
 def store(world: World) -> GcsStore:
     return world.connect()
-
-
-def stopping(offset: int) -> Callable[[int], None]:
-    def stop(at: int) -> None:
-        if at >= offset:
-            raise Interrupted("killed")
-
-    return stop
 
 
 @pytest.mark.parametrize("kind", [FaultKind.AFTER, FaultKind.HANG_AFTER])
@@ -225,7 +219,7 @@ def test_a_bucket_that_is_not_there_is_named(world: World) -> None:
         lambda: store.refuse_unwritable(world.ctx, "a"),
         lambda: store.put_if_absent(world.ctx, "a", b""),
     ):
-        with pytest.raises(Refused, match="there is no bucket nowhere") as raised:
+        with pytest.raises(Unready, match="there is no bucket nowhere") as raised:
             ask()
         assert "gcloud storage buckets create gs://nowhere" in str(raised.value.hint)
 
@@ -236,31 +230,6 @@ def test_a_missing_permission_is_named(world: World) -> None:
     with pytest.raises(Refused, match=r"storage\.objects\.create, storage\.objects\.delete not allowed") as raised:
         GcsStore("gs://acme/x", script.gcp()).refuse_unwritable(world.ctx, "a")
     assert "roles/storage.objectUser on the bucket acme" in str(raised.value.hint)
-
-
-@pytest.mark.parametrize(
-    ("address", "said"),
-    [
-        ("gs://", "no address"),
-        ("gs:///prefix", "no address"),
-        ("gs://acme/../b", "cannot be an object's key"),
-        ("gs://acme/a b", "cannot be an object's key"),
-    ],
-)
-def test_other_addresses_are_refused(address: str, said: str) -> None:
-    """Before anything is asked."""
-    with pytest.raises(UsageError, match=said):
-        GcsStore(address)
-
-
-def test_prefixes_keep_ledgers_apart(world: World) -> None:
-    """Two addresses in one bucket see nothing of each other; a slash at the end changes nothing."""
-    one, two = world.connect("gs://acme/one"), world.connect("gs://acme/one2/")
-    one.put_if_absent(world.ctx, "a/1", b"1")
-    assert list(two.keys(world.ctx, "")) == []
-    assert list(one.keys(world.ctx, "")) == ["a/1"]
-    assert list(world.connect("gs://acme").keys(world.ctx, "")) == ["one/a/1"]
-    assert two.address == "gs://acme/one2"
 
 
 def test_more_keys_than_a_page_are_listed(world: World, store: GcsStore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,7 @@ def said(status: int, reason: str, message: str = "no") -> Scripted:
 
 
 def refresh_failed() -> Exception:
-    return google.auth.exceptions.RefreshError("expired")  # type: ignore[no-untyped-call]
+    return google.auth.exceptions.RefreshError("expired")  # type: ignore[no-untyped-call]  # google-auth has no annotations
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ PASSING: list[Scripted] = [
     requests.ConnectionError("reset"),
     requests.ReadTimeout("slow"),
     requests.exceptions.ChunkedEncodingError("broke off"),
-    google.auth.exceptions.TransportError("no sign-in"),  # type: ignore[no-untyped-call]
+    google.auth.exceptions.TransportError("no sign-in"),  # type: ignore[no-untyped-call]  # google-auth has no annotations
 ]
 
 
@@ -60,7 +60,7 @@ def test_what_may_pass_is_tried_again(ctx: Context, passing: Scripted) -> None:
     """On the context's clock, each attempt told; and at the end it is no lasting refusal."""
     script = Script([passing, OK])
     assert script.gcp().get(ctx, URL, "x") == {"name": "a"}
-    told = [event for event in ctx.reporter.events if isinstance(event, CloudCall)]  # type: ignore[attr-defined]
+    told = [event for event in ctx.reporter.events if isinstance(event, CloudCall)]  # type: ignore[attr-defined]  # a Recorder
     assert [(call.service, call.operation, call.mutating) for call in told] == [("storage", "objects.get", False)] * 2
     assert (told[0].error is None, told[1].error) == (False, None)
     assert ctx.monotonic() > 0
@@ -158,7 +158,7 @@ def test_missing_credentials_are_told_with_a_cure(ctx: Context, monkeypatch: pyt
     """By what gives them."""
 
     def none(**_: object) -> None:
-        raise google.auth.exceptions.DefaultCredentialsError("were not found")  # type: ignore[no-untyped-call]
+        raise google.auth.exceptions.DefaultCredentialsError("were not found")  # type: ignore[no-untyped-call]  # google-auth has no annotations
 
     monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
     monkeypatch.setattr("google.auth.default", none)
@@ -171,7 +171,7 @@ def test_missing_credentials_are_told_with_a_cure(ctx: Context, monkeypatch: pyt
 def test_google_itself_is_shown_a_token(ctx: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the credentials that were found, on each request, with our name."""
     monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
-    monkeypatch.setattr("google.auth.default", lambda **_: (Credentials("secret"), None))  # type: ignore[no-untyped-call]
+    monkeypatch.setattr("google.auth.default", lambda **_: (Credentials("secret"), None))  # type: ignore[no-untyped-call]  # google-auth has no annotations
     script, gcp = Script([OK]), Gcp()
     script.serve(gcp._http())
     assert gcp.get(ctx, f"{gcp.storage}/storage/v1/b/acme/o/a", "x") == {"name": "a"}
