@@ -1,0 +1,132 @@
+"""Recognizes disk images of every format by their bytes, whatever they are called, and opens what is read here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from osvdeploy.errors import DiskInvalid
+from osvdeploy.osv.qcow2 import MAGIC as QCOW2_MAGIC
+from osvdeploy.osv.qcow2 import read_qcow2
+from osvdeploy.osv.rofs.format import MAGIC as ROFS_MAGIC
+from osvdeploy.osv.source import HoleyAccess, OpenFile, foreign, head_of, open_file
+from osvdeploy.osv.tarball import MAGIC as GZIP_MAGIC
+from osvdeploy.osv.tarball import Tarball, read_tarball
+from osvdeploy.osv.vhd import MAGIC as VHD_MAGIC
+from osvdeploy.osv.vhd import is_fixed_vhd, read_vhd
+from osvdeploy.osv.vmdk import MAGIC as VMDK_MAGIC
+from osvdeploy.osv.vmdk import read_vmdk
+
+
+class SourceFormat(StrEnum):
+    """How a disk may be kept in its file."""
+
+    RAW = "raw"
+    QCOW2 = "qcow2"
+    VMDK = "vmdk"
+    VHD = "vhd"
+    GCE = "gce"
+    VDI = "vdi"
+    VHDX = "vhdx"
+
+    @property
+    def by_qemu(self) -> bool:
+        """Whether qemu-img has to read it."""
+        return self in (SourceFormat.VDI, SourceFormat.VHDX)
+
+
+_CALLED = {
+    SourceFormat.RAW: "a raw disk",
+    SourceFormat.QCOW2: "a qcow2 image",
+    SourceFormat.VMDK: "a VMDK image",
+    SourceFormat.VHD: "a VHD image",
+    SourceFormat.GCE: "compressed with gzip, as Google's archives are",
+    SourceFormat.VDI: "a VDI image",
+    SourceFormat.VHDX: "a VHDX image",
+}
+
+_MAGICS = (
+    (0, QCOW2_MAGIC, SourceFormat.QCOW2),
+    (0, VMDK_MAGIC, SourceFormat.VMDK),
+    (0, VHD_MAGIC, SourceFormat.VHD),
+    (0, GZIP_MAGIC, SourceFormat.GCE),
+    (64, b"\x7f\x10\xda\xbe", SourceFormat.VDI),
+    (0, b"vhdxfile", SourceFormat.VHDX),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenDisk:
+    """A disk image that is open. ``disk`` is None for what qemu-img has to read; a Tarball can be read once."""
+
+    path: Path
+    file: OpenFile
+    format: SourceFormat
+    disk: HoleyAccess | Tarball | None
+    detail: str = ""
+
+
+@contextmanager
+def open_disk(path: Path, expected: SourceFormat | None = None) -> Iterator[OpenDisk]:
+    """The disk in ``path``, for as long as the block lasts.
+
+    Raises DiskInvalid that names the file: it cannot be opened or is damaged, is of a format that is not known or
+    another than ``expected``, or is nothing that looks like a disk; ``expected`` lets any bytes be a raw disk that no
+    other format claims.
+    """
+    with open_file(path) as file:
+        found = _recognized(file, expected)
+        try:
+            match found:
+                case SourceFormat.QCOW2:
+                    qcow2 = read_qcow2(file)
+                    yield OpenDisk(path, file, found, qcow2, qcow2.detail)
+                case SourceFormat.VMDK:
+                    vmdk = read_vmdk(file)
+                    yield OpenDisk(path, file, found, vmdk, vmdk.detail)
+                case SourceFormat.VHD:
+                    vhd = read_vhd(file)
+                    yield OpenDisk(path, file, found, vhd, vhd.detail)
+                case SourceFormat.GCE:
+                    tarball = read_tarball(file)
+                    yield OpenDisk(path, file, found, tarball, tarball.how)
+                case SourceFormat.RAW:
+                    yield OpenDisk(path, file, found, file)
+                case _:
+                    yield OpenDisk(path, file, found, None)
+        except DiskInvalid as error:
+            if error.message.startswith(f"{path}: "):
+                raise
+            hint = error.hint and error.hint.replace("IMAGE", str(path))
+            raise DiskInvalid(f"{path}: {error.message}", hint=hint) from None
+
+
+def _recognized(file: OpenFile, expected: SourceFormat | None) -> SourceFormat:
+    head = head_of(file)
+    found = next((each for at, magic, each in _MAGICS if head.startswith(magic, at)), None)
+    if found is None and is_fixed_vhd(file):
+        found = SourceFormat.VHD
+    if found is None and (other := foreign(file.path, head)):
+        raise DiskInvalid(f"{file.path}: {other[0]}", hint=other[1])
+    if expected is not None and found not in (expected, None):
+        raise DiskInvalid(
+            f"{file.path}: {_CALLED[found]}, not {_CALLED[expected]}", hint="leave --from out, or name what it is"
+        )
+    if found is None and expected not in (SourceFormat.RAW, None):
+        raise DiskInvalid(
+            f"{file.path}: not {_CALLED[expected]}: nothing at its beginning says so", hint="leave --from out"
+        )
+    if found is None and expected is None and not _looks_raw(head):
+        raise DiskInvalid(
+            f"{file.path}: of no format that is known, and without boot sector: bytes 510 and 511 are not 55 AA",
+            hint="if it is a raw disk all the same, say --from raw",
+        )
+    return found or SourceFormat.RAW
+
+
+def _looks_raw(head: bytes) -> bool:
+    """A boot sector or a protective one, or a ROFS without a disk around it."""
+    return head[510:512] == b"\x55\xaa" or head[:8] == ROFS_MAGIC.to_bytes(8, "little")
