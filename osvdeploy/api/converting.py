@@ -41,6 +41,9 @@ ENDINGS = {
 }
 """Of targets, and the format that is meant."""
 
+_State = tuple[int, int]
+"""Of a file: its size, and when it was last written to."""
+
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -114,16 +117,14 @@ def convert(
     if path is not None and path.exists() and path.samefile(named):
         raise UsageError(f"{path}: source and target are one file", hint="name another target")
     with open_disk(named, None if expected is None else SourceFormat(expected)) as opened:
-        before = _state(opened.file.fd)
+        before = _state(opened.file)
         with _readable(ctx, opened, kind, path) as disk:
-            work = _Work(ctx, opened, disk, kind)
+            work = _Work(ctx, opened, disk, kind, before)
             if path is not None:
                 done = _to_file(work, path)
             else:
                 assert not isinstance(target, Path)
                 done = _to_stream(work, target)
-        if _state(opened.file.fd) != before:
-            raise SourceChanged(f"{named}: changed while it was read", hint="convert it when nothing writes to it")
     return done
 
 
@@ -200,11 +201,14 @@ def _unpacked(ctx: Context, tarball: Tarball, folder: Path | None) -> Iterator[O
 class _Work:
     """A disk on its way into another format: what is to be read, and as which disk."""
 
-    def __init__(self, ctx: Context, opened: OpenDisk, disk: HoleyAccess | Tarball, kind: Target) -> None:
+    def __init__(
+        self, ctx: Context, opened: OpenDisk, disk: HoleyAccess | Tarball, kind: Target, before: _State
+    ) -> None:
         from osvdeploy.osv.tarball import Tarball
         from osvdeploy.publish.convert import Grown, Reading, Target, chunks_of, fitted, pieces_of
 
         self.ctx, self.opened, self.kind = ctx, opened, kind
+        self._before = before
         self.source_size = disk.size
         self.size = fitted(disk.size, kind)
         self.watched: HoleyAccess | None = None
@@ -227,6 +231,12 @@ class _Work:
         for piece in streamed(self.kind, self.watched, self.reading):
             self.ctx.check()
             yield piece
+
+    def require_unchanged(self) -> None:
+        if _state(self.opened.file) != self._before:
+            raise SourceChanged(
+                f"{self.opened.path}: changed while it was read", hint="convert it when nothing writes to it"
+            )
 
     def done(self, target: Path | None, length: int, sha256: Digest | None) -> Converted:
         self.progress.finish()
@@ -260,6 +270,8 @@ def _to_file(work: _Work, target: Path) -> Converted:
             if work.kind not in (Target.RAW, Target.VHD_FIXED):
                 with Path(file.name).open("rb") as written:
                     digest = Digest(hashlib.file_digest(written, "sha256").hexdigest())
+        # First: of a source that changed other bytes are read back too.
+        work.require_unchanged()
         _verify(work, Path(file.name), target)
         length = os.fstat(file.fileno()).st_size
     return work.done(target, length, digest)
@@ -281,6 +293,7 @@ def _to_stream(work: _Work, out: BinaryIO) -> Converted:
         raise
     except OSError as error:
         raise BuildError(f"standard output cannot be written: {error.strerror}") from None
+    work.require_unchanged()
     return work.done(None, length, digest)
 
 
@@ -421,6 +434,6 @@ class _Progress:
         self._ctx.report(Progress(self._what, done, self._total, "bytes"))
 
 
-def _state(fd: int) -> tuple[int, int]:
-    status = os.fstat(fd)
+def _state(file: OpenFile) -> _State:
+    status = os.fstat(file.fd)
     return status.st_size, status.st_mtime_ns

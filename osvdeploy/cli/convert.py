@@ -71,6 +71,10 @@ def convert(
         return Result(_told(done), _document(done))
     if context.params["as_json"]:
         raise UsageError("--json and the image cannot both go to standard output", hint="name a file as TARGET")
+    if wanted is None:
+        raise UsageError(
+            "standard output: no name that says which format is wanted", hint="say it: --format gce, or --format vmdk"
+        )
     if sys.stdout.isatty():
         raise UsageError("standard output is a terminal", hint="lead it into a file or a program, or name a TARGET")
     from osvdeploy.events import Note

@@ -24,9 +24,9 @@ from osvdeploy.sizes import GIB, KIB, MIB, TIB
 from tests.osv.volumes import Volume
 
 PLACED = st.lists(
-    st.tuples(st.integers(0, 12 * MIB), st.binary(min_size=1, max_size=50), st.integers(1, 4000)), max_size=6
+    st.tuples(st.integers(0, 4 * MIB), st.binary(min_size=1, max_size=50), st.integers(1, 4000)), max_size=6
 )
-SIZES = st.integers(13 * MIB // 512, 14 * MIB // 512).map(lambda sectors: sectors * 512)
+SIZES = st.integers(4 * MIB // 512, 5 * MIB // 512).map(lambda sectors: sectors * 512)
 
 
 def disk_of(placed: list[tuple[int, bytes, int]], size: int) -> bytes:
