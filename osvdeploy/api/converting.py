@@ -6,8 +6,8 @@ import errno
 import hashlib
 import os
 import shutil
-import stat
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,14 +21,14 @@ from osvdeploy.digests import Digest
 from osvdeploy.errors import BuildError, DiskInvalid, SourceChanged, ToolMissing, UsageError
 from osvdeploy.events import Note, Progress
 from osvdeploy.osv.image import Extent
-from osvdeploy.sizes import format_size
-from osvdeploy.spec import LoadedSpec
+from osvdeploy.sizes import MIB, format_size
 
 if TYPE_CHECKING:
     from osvdeploy.osv.formats import OpenDisk
     from osvdeploy.osv.source import HoleyAccess, OpenFile
     from osvdeploy.osv.tarball import Tarball
     from osvdeploy.publish.convert import Contents, Reading, Run, Target
+    from osvdeploy.spec import LoadedSpec
 
 ENDINGS = {
     ".raw": "raw",
@@ -104,16 +104,17 @@ def convert(
     Raises UsageError, DiskInvalid (the source), ToolMissing, before anything is written; SourceChanged; BuildError
     where the target cannot be written; Interrupted. Nothing half-made is left behind.
     """
+    from osvdeploy.build.copy import refuse_existing
     from osvdeploy.osv.formats import SourceFormat, open_disk
 
     path = target if isinstance(target, Path) else None
     kind = target_format(path, wanted)
     if path is not None:
-        _refuse_target(path, force)
+        refuse_existing(path, force)
     elif not kind.is_stream:
         raise UsageError(f"{kind} cannot be written to a stream: its beginning is written last", hint="name a file")
     _require_deflater(kind)
-    named = build(ctx, source).image.path if isinstance(source, LoadedSpec) else image_path(ctx, source)
+    named = image_path(ctx, source) if isinstance(source, Path | str) else build(ctx, source).image.path
     if path is not None and path.exists() and path.samefile(named):
         raise UsageError(f"{path}: source and target are one file", hint="name another target")
     with open_disk(named, None if expected is None else SourceFormat(expected)) as opened:
@@ -267,14 +268,26 @@ def _to_file(work: _Work, target: Path) -> Converted:
             file.flush()
         else:
             write(work.kind, file.fileno(), work.reading)
-            if work.kind not in (Target.RAW, Target.VHD_FIXED):
-                with Path(file.name).open("rb") as written:
-                    digest = Digest(hashlib.file_digest(written, "sha256").hexdigest())
         # First: of a source that changed other bytes are read back too.
         work.require_unchanged()
-        _verify(work, Path(file.name), target)
+        with ThreadPoolExecutor(1, "digest") as pool:
+            # Both read the file, and hash: beside each other on two cores.
+            hashing = None
+            if not work.kind.is_stream and work.kind not in (Target.RAW, Target.VHD_FIXED):
+                hashing = pool.submit(_digest_of_file, work.ctx, file.fileno())
+            _verify(work, Path(file.name), target)
+            digest = digest if hashing is None else hashing.result()
         length = os.fstat(file.fileno()).st_size
     return work.done(target, length, digest)
+
+
+def _digest_of_file(ctx: Context, fd: int) -> Digest:
+    digest, at = hashlib.sha256(), 0
+    while piece := os.pread(fd, MIB, at):
+        ctx.check()
+        digest.update(piece)
+        at += len(piece)
+    return Digest(digest.hexdigest())
 
 
 def _to_stream(work: _Work, out: BinaryIO) -> Converted:
@@ -358,22 +371,6 @@ def _written(place: Path, needed: int) -> Iterator[None]:
             f"{place}: no room: up to {format_size(needed)} are written{free} ({error.strerror})",
             hint="make room there, or name a target on another disk",
         ) from None
-
-
-def _refuse_target(target: Path, force: bool) -> None:
-    """Raise UsageError where nothing may be put."""
-    try:
-        status = target.stat()
-    except FileNotFoundError:
-        if not target.parent.is_dir():
-            raise UsageError(f"{target}: no such folder", hint=f"make {target.parent} first") from None
-        return
-    except OSError as error:
-        raise UsageError(f"{target}: cannot be written: {error.strerror}", hint="name another file") from None
-    if not stat.S_ISREG(status.st_mode):
-        raise UsageError(f"{target}: not a regular file", hint="name a file to be made, or - for standard output")
-    if not force:
-        raise UsageError(f"{target}: exists already", hint="name another file, or replace it with --force")
 
 
 def _require_deflater(kind: Target) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,15 +10,15 @@ from pathlib import Path
 
 from osvdeploy.errors import DiskInvalid
 from osvdeploy.osv.qcow2 import MAGIC as QCOW2_MAGIC
-from osvdeploy.osv.qcow2 import read_qcow2
+from osvdeploy.osv.qcow2 import Qcow2, read_qcow2
 from osvdeploy.osv.rofs.format import MAGIC as ROFS_MAGIC
 from osvdeploy.osv.source import HoleyAccess, OpenFile, foreign, head_of, open_file
 from osvdeploy.osv.tarball import MAGIC as GZIP_MAGIC
 from osvdeploy.osv.tarball import Tarball, read_tarball
 from osvdeploy.osv.vhd import MAGIC as VHD_MAGIC
-from osvdeploy.osv.vhd import is_fixed_vhd, read_vhd
+from osvdeploy.osv.vhd import Vhd, is_fixed_vhd, read_vhd
 from osvdeploy.osv.vmdk import MAGIC as VMDK_MAGIC
-from osvdeploy.osv.vmdk import read_vmdk
+from osvdeploy.osv.vmdk import Vmdk, read_vmdk
 
 
 class SourceFormat(StrEnum):
@@ -58,6 +58,14 @@ _MAGICS = (
 )
 
 
+_READERS: dict[SourceFormat, Callable[[OpenFile], Qcow2 | Vmdk | Vhd | Tarball]] = {
+    SourceFormat.QCOW2: read_qcow2,
+    SourceFormat.VMDK: read_vmdk,
+    SourceFormat.VHD: read_vhd,
+    SourceFormat.GCE: read_tarball,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class OpenDisk:
     """A disk image that is open. ``disk`` is None for what qemu-img has to read; a Tarball can be read once."""
@@ -80,28 +88,22 @@ def open_disk(path: Path, expected: SourceFormat | None = None) -> Iterator[Open
     with open_file(path) as file:
         found = _recognized(file, expected)
         try:
-            match found:
-                case SourceFormat.QCOW2:
-                    qcow2 = read_qcow2(file)
-                    yield OpenDisk(path, file, found, qcow2, qcow2.detail)
-                case SourceFormat.VMDK:
-                    vmdk = read_vmdk(file)
-                    yield OpenDisk(path, file, found, vmdk, vmdk.detail)
-                case SourceFormat.VHD:
-                    vhd = read_vhd(file)
-                    yield OpenDisk(path, file, found, vhd, vhd.detail)
-                case SourceFormat.GCE:
-                    tarball = read_tarball(file)
-                    yield OpenDisk(path, file, found, tarball, tarball.how)
-                case SourceFormat.RAW:
-                    yield OpenDisk(path, file, found, file)
-                case _:
-                    yield OpenDisk(path, file, found, None)
+            disk, detail = _opened(file, found)
+            yield OpenDisk(path, file, found, disk, detail)
         except DiskInvalid as error:
             if error.message.startswith(f"{path}: "):
                 raise
             hint = error.hint and error.hint.replace("IMAGE", str(path))
             raise DiskInvalid(f"{path}: {error.message}", hint=hint) from None
+
+
+def _opened(file: OpenFile, found: SourceFormat) -> tuple[HoleyAccess | Tarball | None, str]:
+    if found.by_qemu:
+        return None, ""
+    if found is SourceFormat.RAW:
+        return file, ""
+    disk = _READERS[found](file)
+    return disk, disk.detail
 
 
 def _recognized(file: OpenFile, expected: SourceFormat | None) -> SourceFormat:

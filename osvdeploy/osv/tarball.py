@@ -114,14 +114,14 @@ class Unpacked:
 
 class Tarball:
     """A disk in an archive, which can be read once. ``size`` in bytes; ``stored`` are those of it that the archive has.
-    ``how`` says for people how they are kept."""
+    ``detail`` says for people how they are kept."""
 
-    def __init__(self, stream: Unpacked, size: int, ranges: array[int], how: str) -> None:
+    def __init__(self, stream: Unpacked, size: int, ranges: array[int], detail: str) -> None:
         self._stream = stream
         self._ranges = ranges
         self.size = size
         self.stored = sum(ranges[1::2])
-        self.how = how
+        self.detail = detail
 
     def pieces(self) -> Iterator[tuple[int, bytes]]:
         """(place, content) of all that is stored, ascending, at most 1 MiB each; once.
