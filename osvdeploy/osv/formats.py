@@ -58,8 +58,21 @@ _MAGICS = (
 )
 
 
+_EXPANSION = 1100
+"""How many times its file a disk's data may be: deflate makes at most 1032 of one (zlib, "Maximum Compression Factor").
+All of a disk is written, and compressed clusters of a qcow2 may be the same one."""
+
+
+def _whole_qcow2(file: OpenFile) -> Qcow2:
+    disk = read_qcow2(file)
+    stored = sum(each.end - each.start for each in disk.data(0, disk.size))
+    if stored > _EXPANSION * file.size:
+        raise DiskInvalid(f"qcow2: says of a file of {file.size} bytes that {stored} of its disk are in it")
+    return disk
+
+
 _READERS: dict[SourceFormat, Callable[[OpenFile], Qcow2 | Vmdk | Vhd | Tarball]] = {
-    SourceFormat.QCOW2: read_qcow2,
+    SourceFormat.QCOW2: _whole_qcow2,
     SourceFormat.VMDK: read_vmdk,
     SourceFormat.VHD: read_vhd,
     SourceFormat.GCE: read_tarball,
