@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import TemporaryFile, gettempdir
 from typing import IO, TYPE_CHECKING, BinaryIO
 
 from osvdeploy.api.building import build, image_path
@@ -187,7 +187,7 @@ def _unpacked(ctx: Context, tarball: Tarball, folder: Path | None) -> Iterator[O
     from osvdeploy.osv.source import OpenFile
     from osvdeploy.publish.convert import Reading, Target, write
 
-    place = folder or Path(os.environ.get("TMPDIR", "/tmp"))
+    place = folder or Path(gettempdir())
     with _written(place, tarball.stored), TemporaryFile(dir=folder) as file:
         progress = _Progress(ctx, "unpack", tarball.stored, passes=1)
         pieces = _counted(tarball.pieces(), progress)
@@ -320,14 +320,14 @@ def _hashed(pieces: Iterator[bytes], out: IO[bytes]) -> Digest:
 
 def _verify(work: _Work, part: Path, target: Path) -> None:
     """Read the target by its own format, and raise BuildError where that is another disk."""
-    from osvdeploy.osv.formats import SourceFormat, open_disk
+    from osvdeploy.osv.formats import SourceFormat, open_as
     from osvdeploy.osv.tarball import Tarball
     from osvdeploy.publish.convert import Reading, Target, pieces_of
 
-    expected = SourceFormat.VHD if work.kind is Target.VHD_FIXED else SourceFormat(work.kind.value)
+    kind = SourceFormat.VHD if work.kind is Target.VHD_FIXED else SourceFormat(work.kind.value)
     contents = work.reading.contents
     try:
-        with open_disk(part, expected) as written:
+        with open_as(part, kind) as written:
             disk = written.disk
             assert disk is not None
             if isinstance(disk, Tarball):

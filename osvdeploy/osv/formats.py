@@ -98,16 +98,31 @@ def open_disk(path: Path, expected: SourceFormat | None = None) -> Iterator[Open
     another than ``expected``, or is nothing that looks like a disk; ``expected`` lets any bytes be a raw disk that no
     other format claims.
     """
-    with open_file(path) as file:
-        found = _recognized(file, expected)
-        try:
-            disk, detail = _opened(file, found)
-            yield OpenDisk(path, file, found, disk, detail)
-        except DiskInvalid as error:
-            if error.message.startswith(f"{path}: "):
-                raise
-            hint = error.hint and error.hint.replace("IMAGE", str(path))
-            raise DiskInvalid(f"{path}: {error.message}", hint=hint) from None
+    with open_file(path) as file, _open_as(file, _recognized(file, expected)) as opened:
+        yield opened
+
+
+@contextmanager
+def open_as(path: Path, known: SourceFormat) -> Iterator[OpenDisk]:
+    """The disk in a file that is of this format and no other: what is on a raw disk may begin like another one.
+
+    Raises DiskInvalid that names the file.
+    """
+    with open_file(path) as file, _open_as(file, known) as opened:
+        yield opened
+
+
+@contextmanager
+def _open_as(file: OpenFile, found: SourceFormat) -> Iterator[OpenDisk]:
+    path = file.path
+    try:
+        disk, detail = _opened(file, found)
+        yield OpenDisk(path, file, found, disk, detail)
+    except DiskInvalid as error:
+        if error.message.startswith(f"{path}: "):
+            raise
+        hint = error.hint and error.hint.replace("IMAGE", str(path))
+        raise DiskInvalid(f"{path}: {error.message}", hint=hint) from None
 
 
 def _opened(file: OpenFile, found: SourceFormat) -> tuple[HoleyAccess | Tarball | None, str]:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from osvdeploy.publish.convert import Reading, Target, write
 from osvdeploy.sizes import GIB, MIB
 from tests.cli.projects import built_project
 from tests.cli.running import osvdeploy
@@ -179,6 +180,20 @@ def test_formats_of_qemu_need_qemu(folder: Path, monkeypatch: pytest.MonkeyPatch
     ran = osvdeploy("convert", "a.vhdx", "a.raw", folder=folder)
     assert ran.code == 2 and "vhdx is read by qemu-img, which is not installed (vdi and vhdx need it)" in ran.stderr
     assert "qemu-utils" in ran.stderr
+
+
+def test_a_disk_may_begin_like_a_file_of_another_format(folder: Path) -> None:
+    """An installer's, which is an ISO image too, comes out of a qcow2 as it went in."""
+    for content in (b"PK\3\4", b"QFI\xfb", b"\x7fELF", b"\x1f\x8b"):
+        with (folder / "disk.raw").open("r+b") as file:
+            file.write(content)
+        (folder / "a.qcow2").unlink(missing_ok=True)
+        with (folder / "a.qcow2").open("w+b") as file, (folder / "disk.raw").open("rb") as disk:
+            write(Target.QCOW2, file.fileno(), Reading(6 * MIB, [(0, disk.read())]))
+        assert osvdeploy("convert", "a.qcow2", "b.raw", "--force", folder=folder).code == 0
+        assert osvdeploy("convert", "a.qcow2", "b.vhd", "--format", "vhd-fixed", "--force", folder=folder).code == 0
+        assert (folder / "b.raw").read_bytes() == (folder / "disk.raw").read_bytes()
+        assert (folder / "b.vhd").read_bytes()[:-512] == (folder / "disk.raw").read_bytes()
 
 
 @pytest.mark.slow
