@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from osvdeploy.errors import DiskInvalid
-from osvdeploy.osv.formats import SourceFormat, open_disk
+from osvdeploy.osv.formats import SourceFormat, open_as, open_disk
 from osvdeploy.osv.image import Extent
 from osvdeploy.osv.tarball import Tarball
 from osvdeploy.publish.convert import CHUNK, Contents, Grown, Reading, Target, fitted, pieces_of, streamed, write
@@ -49,9 +49,9 @@ def put(target: Target, content: bytes, path: Path) -> Contents:
     return reading.contents
 
 
-def got(path: Path) -> tuple[bytes, Contents]:
-    """Read one by its bytes."""
-    with open_disk(path, SourceFormat.RAW if path.suffix == ".raw" else None) as opened:
+def got(path: Path, target: Target) -> tuple[bytes, Contents]:
+    """Read one. Not by what it begins like: on a raw disk that may be anything."""
+    with open_as(path, SourceFormat(target.value.removesuffix("-fixed"))) as opened:
         disk = opened.disk
         assert disk is not None
         pieces = disk.pieces() if isinstance(disk, Tarball) else pieces_of(disk)
@@ -70,7 +70,7 @@ def test_any_disk_comes_back(target: Target, placed: list[tuple[int, bytes, int]
     with tempfile.TemporaryDirectory() as folder:
         path, again = Path(folder) / f"disk.{target}", Path(folder) / f"again.{target}"
         contents = put(target, content, path)
-        found, told = got(path)
+        found, told = got(path, target)
         assert found[:size] == content and not any(found[size:])
         assert told == contents
         put(target, content, again)
