@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from osvdeploy.api.building import build, pinned, pinned_programs, upgrade_lock
 from osvdeploy.api.caching import CacheContents, Pruned, cache_contents, prune_cache
+from osvdeploy.api.converting import Converted, convert
 from osvdeploy.api.declared import (
     LEDGER_VARIABLE,
     Service,
@@ -68,6 +69,7 @@ __all__ = [
     "CacheContents",
     "Calls",
     "Checked",
+    "Converted",
     "Deployed",
     "History",
     "Holdings",
@@ -87,6 +89,7 @@ __all__ = [
     "check",
     "compare",
     "connect",
+    "convert",
     "deploy",
     "destroy",
     "environment_of",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from osvdeploy.api.declared import image_inputs
+from osvdeploy.api.declared import image_inputs, load_spec
 from osvdeploy.api.looking import Looked, findings, judge, look, look_at_built, place_findings, require_rules
 from osvdeploy.build.uses import in_use
 from osvdeploy.context import Context
@@ -112,6 +113,15 @@ def upgrade_lock(ctx: Context, loaded: LoadedSpec) -> KernelPin | TreePin:
     from osvdeploy.build.cache import BuildCache
 
     return builder.upgrade_lock(ctx, image_inputs(loaded), BuildCache.of_user())
+
+
+def image_path(ctx: Context, image: Path | str) -> Path:
+    """The file of an image as commands name it: itself, or of an osv.toml (or its folder) the built image, which is
+    built where it is not; to be called, and used, within :func:`~osvdeploy.build.uses.in_use`."""
+    path = Path(image)
+    if (path / "osv.toml").is_file():
+        path = path / "osv.toml"
+    return build(ctx, load_spec(path)).image.path if path.suffix == ".toml" else path
 
 
 def pinned(loaded: LoadedSpec) -> KernelPin | TreePin | None:

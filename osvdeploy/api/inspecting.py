@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from osvdeploy.api.building import build
-from osvdeploy.api.declared import load_spec
+from osvdeploy.api.building import image_path
 from osvdeploy.build.uses import in_use
 from osvdeploy.context import Context
 from osvdeploy.errors import DiskInvalid, KernelInvalid
@@ -50,12 +49,8 @@ def opened(ctx: Context, image: Path | str) -> Iterator[tuple[ImageFile, Anatomy
     from osvdeploy.osv.anatomy import look
     from osvdeploy.osv.source import open_image
 
-    path = Path(image)
-    if (path / "osv.toml").is_file():
-        path = path / "osv.toml"
     with in_use():
-        if path.suffix == ".toml":
-            path = build(ctx, load_spec(path)).image.path
+        path = image_path(ctx, image)
         with open_image(path) as file:
             try:
                 anatomy = look(file.source)

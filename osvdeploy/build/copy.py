@@ -45,12 +45,9 @@ def refuse_target(target: Path) -> None:
             regular, head = stat.S_ISREG(os.fstat(file.fileno()).st_mode), b""
             if regular:
                 head = file.read(512)
-    except FileNotFoundError:
-        if not target.parent.is_dir():
-            raise UsageError(f"{target}: no such folder", hint=f"make {target.parent} first") from None
-        return
     except OSError as error:
-        raise UsageError(f"{target}: cannot be written: {error.strerror}", hint="name another file") from None
+        _refuse_missing(target, error)
+        return
     if not regular:
         raise UsageError(f"{target}: not a regular file; a disk cannot be put there", hint="name a file to be made")
     if head and head[510:] != b"\x55\xaa":
@@ -58,3 +55,23 @@ def refuse_target(target: Path) -> None:
             f"{target}: exists and is no disk; it is not overwritten",
             hint="name another file, or remove this one first",
         )
+
+
+def refuse_existing(target: Path, force: bool) -> None:
+    """Raise UsageError where no file can be put, or one is there already; with ``force`` a file may be replaced."""
+    try:
+        status = target.stat()
+    except OSError as error:
+        _refuse_missing(target, error)
+        return
+    if not stat.S_ISREG(status.st_mode):
+        raise UsageError(f"{target}: not a regular file", hint="name a file to be made, or - for standard output")
+    if not force:
+        raise UsageError(f"{target}: exists already", hint="name another file, or replace it with --force")
+
+
+def _refuse_missing(target: Path, error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise UsageError(f"{target}: cannot be written: {error.strerror}", hint="name another file") from None
+    if not target.parent.is_dir():
+        raise UsageError(f"{target}: no such folder", hint=f"make {target.parent} first") from None

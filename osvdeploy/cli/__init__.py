@@ -24,6 +24,7 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "run": ("osvdeploy.cli.run", "run", "An image in QEMU, here."),
     "lock": ("osvdeploy.cli.image", "lock", "What came from elsewhere, pinned in osv.lock."),
     "inspect": ("osvdeploy.cli.inspect", "inspect", "What is in an image, whoever made it."),
+    "convert": ("osvdeploy.cli.convert", "convert", "raw, qcow2, vmdk, vhd, Google's tar.gz into one another."),
     "kernel": ("osvdeploy.cli.kernel", "kernel", "What a kernel is; the kernels kept here."),
     "cache": ("osvdeploy.cli.cache", "cache", "What builds keep on this machine; room again."),
     "publish": ("osvdeploy.cli.release", "publish", "Raw disk to cloud image (AMI, GCE image)."),

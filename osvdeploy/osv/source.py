@@ -29,13 +29,17 @@ class Format(StrEnum):
     QCOW2 = "qcow2"
 
 
-@runtime_checkable
-class SparseAccess(RandomAccess, Protocol):
-    """A disk that knows its holes, and what it takes in its file."""
+class HoleyAccess(RandomAccess, Protocol):
+    """A disk that knows its holes."""
 
     def data(self, start: int, end: int) -> Iterator[Extent]:
         """The parts of ``start`` to ``end`` that may hold anything but zeros, ascending, none of them empty."""
         ...
+
+
+@runtime_checkable
+class SparseAccess(HoleyAccess, Protocol):
+    """A disk that knows its holes, and what it takes in its file."""
 
     def held(self, start: int, end: int) -> int:
         """Bytes of the file that ``start`` to ``end`` are made of: a hole is none, what is compressed is few."""
@@ -152,20 +156,27 @@ class _Named:
             raise _of(self.path, error) from None
 
 
-_RAW = "make it raw first: qemu-img convert -O raw {path} disk.raw"
+_RAW = "make it raw first: osvdeploy convert {path} disk.raw"
+_SEVERAL = "its disk is in other files: qemu-img convert -O raw {path} disk.raw makes one of them"
+_QEMU = "make it raw first: qemu-img convert -O raw {path} disk.raw"
 _DISK = "OSv boots from a disk: name usr.img of OSv's build, or a raw disk"
 _KERNEL = "of a kernel alone, osvdeploy kernel inspect {path} tells more"
 _FOREIGN = (
-    (0, b"\x1f\x8b", "compressed with gzip", "unpack it first: gunzip -k {path}"),
+    (
+        0,
+        b"\x1f\x8b",
+        "compressed with gzip",
+        "unpack it first: gunzip -k {path}, or of Google's archive: osvdeploy convert {path} disk.raw",
+    ),
     (0, b"BZh", "compressed with bzip2", "unpack it first: bunzip2 -k {path}"),
     (0, b"\xfd7zXZ\0", "compressed with xz", "unpack it first: unxz -k {path}"),
     (0, b"\x28\xb5\x2f\xfd", "compressed with zstd", "unpack it first: unzstd -k {path}"),
     (0, b"KDMV", "a VMDK image", _RAW),
-    (0, b"# Disk DescriptorFile", "a VMDK descriptor", _RAW),
+    (0, b"# Disk DescriptorFile", "a VMDK descriptor", _SEVERAL),
     (64, b"\x7f\x10\xda\xbe", "a VDI image", _RAW),
     (0, b"vhdxfile", "a VHDX image", _RAW),
     (0, b"conectix", "a dynamic VHD image", _RAW),
-    (0, b"QED\0", "a QED image", _RAW),
+    (0, b"QED\0", "a QED image", _QEMU),
     (257, b"ustar", "a tar archive", "unpack it first: tar -xf {path}"),
     (0, b"PK\3\4", "a zip archive", "unpack it first: unzip {path}"),
     (0x8001, b"CD001", "an ISO 9660 image, a CD", _DISK),
@@ -185,6 +196,14 @@ def open_image(path: Path) -> Iterator[ImageFile]:
 
     Raises DiskInvalid where it cannot be opened, is of another format, or a qcow2 that cannot be read alone.
     """
+    with open_file(path) as raw:
+        yield _told_apart(path, raw, os.fstat(raw.fd).st_blocks * 512)
+
+
+@contextmanager
+def open_file(path: Path) -> Iterator[OpenFile]:
+    """A file or block device, for as long as the block lasts. Raises DiskInvalid where it cannot be opened, or is
+    none."""
     try:
         # O_NONBLOCK: a pipe must not wait for its writer.
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
@@ -196,8 +215,7 @@ def open_image(path: Path) -> Iterator[ImageFile]:
             raise DiskInvalid(f"{path}: a directory, not an image", hint="name a disk, or a folder with an osv.toml")
         if not (stat.S_ISREG(status.st_mode) or stat.S_ISBLK(status.st_mode)):
             raise DiskInvalid(f"{path}: neither a file nor a block device")
-        raw = OpenFile(path, fd, os.lseek(fd, 0, os.SEEK_END))
-        yield _told_apart(path, raw, status.st_blocks * 512)
+        yield OpenFile(path, fd, os.lseek(fd, 0, os.SEEK_END))
     finally:
         os.close(fd)
 
@@ -213,7 +231,7 @@ def is_disk(path: Path) -> bool:
     except OSError:
         return False
     hints = [hint for at, magic, _, hint in _FOREIGN if head.startswith(magic, at)]
-    if head.startswith(QCOW2_MAGIC) or _RAW in hints or _DISK in hints:
+    if head.startswith(QCOW2_MAGIC) or not {_RAW, _SEVERAL, _QEMU, _DISK}.isdisjoint(hints):
         return True
     return head[510:512] == b"\x55\xaa" and any(head[0x1BE:510]) and _KERNEL not in hints
 
@@ -222,17 +240,30 @@ def _of(path: Path, error: DiskInvalid) -> DiskInvalid:
     return DiskInvalid(f"{path}: {error.message}", hint=error.hint and error.hint.replace("IMAGE", str(path)))
 
 
-def _told_apart(path: Path, raw: OpenFile, allocated: int) -> ImageFile:
+def head_of(raw: OpenFile) -> bytes:
+    """The bytes that tell a file's format. Raises DiskInvalid for a file without any."""
     head = raw.pread(0, _HEAD)
     if not head:
-        raise DiskInvalid(f"{path}: empty", hint="what made it failed, or is not done: make or download it again")
+        raise DiskInvalid(f"{raw.path}: empty", hint="what made it failed, or is not done: make or download it again")
+    return head
+
+
+def foreign(path: Path, head: bytes) -> tuple[str, str] | None:
+    """What a file is that is neither a raw disk nor a qcow2, and what to do with it."""
+    for at, magic, what, hint in _FOREIGN:
+        if head.startswith(magic, at):
+            return what, hint.format(path=path)
+    return None
+
+
+def _told_apart(path: Path, raw: OpenFile, allocated: int) -> ImageFile:
+    head = head_of(raw)
     if head.startswith(QCOW2_MAGIC):
         try:
             qcow2 = read_qcow2(raw)
         except DiskInvalid as error:
             raise _of(path, error) from None
         return ImageFile(path, Format.QCOW2, _Named(path, qcow2), allocated, qcow2.detail)
-    for at, magic, what, hint in _FOREIGN:
-        if head.startswith(magic, at):
-            raise DiskInvalid(f"{path}: {what}", hint=hint.format(path=path))
+    if found := foreign(path, head):
+        raise DiskInvalid(f"{path}: {found[0]}", hint=found[1])
     return ImageFile(path, Format.RAW, raw, allocated)

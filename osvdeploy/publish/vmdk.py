@@ -20,8 +20,9 @@ from __future__ import annotations
 import os
 import struct
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from osvdeploy.digests import Digest, digest_of
@@ -56,6 +57,9 @@ _AT_END = 0xFFFF_FFFF_FFFF_FFFF
 _DEFLATE = 1
 _END_OF_STREAM, _TABLE, _DIRECTORY, _FOOTER = range(4)
 
+_NEW = "fffffffe"
+"""The content id of a disk that was never written to. One of the contents would have to be known before them."""
+
 _HEADS, _TRACK = 255, 63
 """A geometry that BIOSes give large disks. ImportSnapshot does not look at it."""
 
@@ -82,57 +86,12 @@ class VmdkSource:
 
     def pieces(self) -> Iterator[bytes]:
         """Raises :class:`~osvdeploy.errors.SourceChanged` where the file ends early."""
-        written = 0
+        yield from _stream(self._raw.size, self._raw.digest[:8], self._grains(), self._threads)
 
-        def put(content: bytes) -> bytes:
-            nonlocal written
-            written += len(content)
-            return content
-
-        head = _header(self._raw.size, _AT_END) + _descriptor(self._raw)
-        yield put(head.ljust(_OVERHEAD * SECTOR, b"\0"))
-        grains = self._raw.size // GRAIN
-        tables = [[0] * TABLE_ENTRIES for _ in range(-(-grains // TABLE_ENTRIES))]
-        for indexes, deflated in self._deflated(needed(self._raw.read, GRAIN)):
-            batch, at = list[bytes](), written
-            for index, grain in zip(indexes, deflated, strict=True):
-                tables[index // TABLE_ENTRIES][index % TABLE_ENTRIES] = at // SECTOR
-                batch.append(_whole(struct.pack("<QI", index * GRAIN // SECTOR, len(grain)) + grain))
-                at += len(batch[-1])
-            yield put(b"".join(batch))
-        places = []
-        for table in tables:
-            # Also those of holes alone: no reader has to know what a directory without a table means.
-            content = struct.pack(f"<{TABLE_ENTRIES}I", *table)
-            marker = _marker(_TABLE, len(content))
-            places.append((written + len(marker)) // SECTOR)
-            yield put(marker + content)
-        directory = _whole(struct.pack(f"<{len(places)}I", *places))
-        marker = _marker(_DIRECTORY, len(directory))
-        at = (written + len(marker)) // SECTOR
-        footer = _header(self._raw.size, at)
-        yield marker + directory + _marker(_FOOTER, len(footer)) + footer + _marker(_END_OF_STREAM, 0)
-
-    def _deflated(self, indexes: Sequence[int]) -> Iterator[tuple[Sequence[int], list[bytes]]]:
-        """Grains in batches, in order."""
-        with self._raw.path.open("rb", buffering=0) as file, ThreadPoolExecutor(self._threads, "vmdk") as pool:
-            under_way: deque[tuple[Sequence[int], Future[list[bytes]]]] = deque()
-            try:
-                for first in range(0, len(indexes), BATCH):
-                    batch = indexes[first : first + BATCH]
-                    under_way.append(
-                        (batch, pool.submit(_deflate, [self._grain(file.fileno(), each) for each in batch]))
-                    )
-                    if len(under_way) > 2 * self._threads:
-                        done, deflated = under_way.popleft()
-                        yield done, deflated.result()
-                while under_way:
-                    done, deflated = under_way.popleft()
-                    yield done, deflated.result()
-            finally:
-                # Who leaves early must not wait for what nobody takes.
-                for _, deflated in under_way:
-                    deflated.cancel()
+    def _grains(self) -> Iterator[tuple[int, bytes]]:
+        with self._raw.path.open("rb", buffering=0) as file:
+            for index in needed(self._raw.read, GRAIN):
+                yield index, self._grain(file.fileno(), index)
 
     def _grain(self, file: int, index: int) -> bytes:
         content = os.pread(file, GRAIN, index * GRAIN)
@@ -142,6 +101,68 @@ class VmdkSource:
                 hint="the file was cut short; build it again",
             )
         return content
+
+
+def vmdk(size: int, runs: Iterable[tuple[int, bytes]], threads: int | None = None) -> Iterator[bytes]:
+    """A disk of ``size`` bytes, whole sectors, as a VMDK. ``runs``: (place, content), whole grains, ascending."""
+    grains = (
+        (place // GRAIN + each, content[each * GRAIN : (each + 1) * GRAIN])
+        for place, content in runs
+        for each in range(len(content) // GRAIN)
+    )
+    return _stream(size, _NEW, grains, threads or len(os.sched_getaffinity(0)))
+
+
+def _stream(size: int, identity: str, grains: Iterator[tuple[int, bytes]], threads: int) -> Iterator[bytes]:
+    written = 0
+
+    def put(content: bytes) -> bytes:
+        nonlocal written
+        written += len(content)
+        return content
+
+    head = _header(size, _AT_END) + _descriptor(size, identity)
+    yield put(head.ljust(_OVERHEAD * SECTOR, b"\0"))
+    tables = [[0] * TABLE_ENTRIES for _ in range(-(-size // (GRAIN * TABLE_ENTRIES)))]
+    for indexes, deflated in _deflated(grains, threads):
+        batch, at = list[bytes](), written
+        for index, grain in zip(indexes, deflated, strict=True):
+            tables[index // TABLE_ENTRIES][index % TABLE_ENTRIES] = at // SECTOR
+            batch.append(_whole(struct.pack("<QI", index * GRAIN // SECTOR, len(grain)) + grain))
+            at += len(batch[-1])
+        yield put(b"".join(batch))
+    places = []
+    for table in tables:
+        # Also those of holes alone: no reader has to know what a directory without a table means.
+        content = struct.pack(f"<{TABLE_ENTRIES}I", *table)
+        marker = _marker(_TABLE, len(content))
+        places.append((written + len(marker)) // SECTOR)
+        yield put(marker + content)
+    directory = _whole(struct.pack(f"<{len(places)}I", *places))
+    marker = _marker(_DIRECTORY, len(directory))
+    at = (written + len(marker)) // SECTOR
+    footer = _header(size, at)
+    yield marker + directory + _marker(_FOOTER, len(footer)) + footer + _marker(_END_OF_STREAM, 0)
+
+
+def _deflated(grains: Iterator[tuple[int, bytes]], threads: int) -> Iterator[tuple[Sequence[int], list[bytes]]]:
+    """Grains in batches, in order."""
+    with ThreadPoolExecutor(threads, "vmdk") as pool:
+        under_way: deque[tuple[Sequence[int], Future[list[bytes]]]] = deque()
+        try:
+            while batch := list(islice(grains, BATCH)):
+                indexes = [index for index, _ in batch]
+                under_way.append((indexes, pool.submit(_deflate, [grain for _, grain in batch])))
+                if len(under_way) > 2 * threads:
+                    done, deflated = under_way.popleft()
+                    yield done, deflated.result()
+            while under_way:
+                done, deflated = under_way.popleft()
+                yield done, deflated.result()
+        finally:
+            # Who leaves early must not wait for what nobody takes.
+            for _, deflated in under_way:
+                deflated.cancel()
 
 
 def _header(size: int, directory: int) -> bytes:
@@ -165,21 +186,21 @@ def _header(size: int, directory: int) -> bytes:
     return packed.ljust(SECTOR, b"\0")
 
 
-def _descriptor(raw: RawImage) -> bytes:
+def _descriptor(size: int, identity: str) -> bytes:
     text = f"""# Disk DescriptorFile
 version=1
-CID={raw.digest[:8]}
+CID={identity}
 parentCID=ffffffff
 createType="streamOptimized"
 
 # Extent description
-RW {raw.size // SECTOR} SPARSE "disk.vmdk"
+RW {size // SECTOR} SPARSE "disk.vmdk"
 
 # The Disk Data Base
 #DDB
 
 ddb.adapterType = "lsilogic"
-ddb.geometry.cylinders = "{min(raw.size // SECTOR // _HEADS // _TRACK, 65535)}"
+ddb.geometry.cylinders = "{min(size // SECTOR // _HEADS // _TRACK, 65535)}"
 ddb.geometry.heads = "{_HEADS}"
 ddb.geometry.sectors = "{_TRACK}"
 ddb.virtualHWVersion = "7"

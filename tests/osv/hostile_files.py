@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ import zstandard
 
 from osvdeploy.osv.disk import with_partition
 from osvdeploy.osv.image import Extent
+from osvdeploy.publish.archive import sparse_header
 from tests.osv.images import loader_image
 from tests.osv.kernels import kernel_elf, lzloader
 from tests.osv.qcow2_files import Shape, deflate, header
@@ -114,6 +116,38 @@ def one_rofs_four_times() -> bytes:
     head = with_partition(loader_image(), Extent(192 * 1024, 192 * 1024 + len(rofs)))
     entry = head[0x1CE:0x1DE]
     return head[:0x1BE] + entry * 4 + head[0x1FE:].ljust(192 * 1024 - 0x1FE, b"\0") + rofs
+
+
+def one_cluster_for_all() -> bytes:
+    """A disk of 13 GiB, each cluster of which is the same compressed one."""
+    return mapped([0] * 220_000, [b"a" * 65_536], pack=deflate)
+
+
+# ------------------------------------------------------------------------------------------------------------ archives
+
+
+def unending_map() -> bytes:
+    """A tar whose one file is said to be in a million pieces."""
+    extents = [Extent(each * 1024, each * 1024 + 512) for each in range(5)]
+    head = bytearray(sparse_header(b"disk.raw", 1 << 40, extents)[:1024])
+    head[1024 - 8] = 1
+    entries = b"".join(b"%011o\0%011o\0" % (each * 1024, 512) for each in range(21)) + b"\1" + bytes(7)
+    return gzip.compress(bytes(head) + entries * 50_000, 6)
+
+
+def unending_header() -> bytes:
+    """A tar that begins with a pax header of 200 MiB."""
+    head = bytearray(sparse_header(b"pax", 512, [])[:512])
+    head[156:157], head[124:136] = b"x", b"%011o\0" % (200 * MIB)
+    head[148:156] = b" " * 8
+    head[148:156] = b"%06o\0 " % sum(head)
+    return gzip.compress(bytes(head) + bytes(200 * MIB), 6)
+
+
+def many_members() -> bytes:
+    """A tar of 300,000 files, none of them the disk."""
+    head = sparse_header(b"other", 512, [])[:512]
+    return gzip.compress(head * 300_000, 6)
 
 
 # ------------------------------------------------------------------------------------------------------------- kernel

@@ -101,6 +101,28 @@ def test_a_hole_costs_nothing(hollow: Callable[[Path], Path], tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
+    "content",
+    [hostile.one_cluster_for_all, hostile.unending_map, hostile.unending_header, hostile.many_members],
+)
+def test_a_hostile_disk_is_not_converted(content: Callable[[], bytes], tmp_path: Path) -> None:
+    """Nor is the disk that it is to be written to filled."""
+    (tmp_path / "image").write_bytes(content())
+    assert (tmp_path / "image").stat().st_size <= 2 * MIB
+    took = cost(tmp_path, "convert", str(tmp_path / "image"), str(tmp_path / "target.raw"))
+    assert took.code == 2 and "bug" not in told(tmp_path), told(tmp_path)
+    assert took.memory < 120 * MIB and took.seconds < SECONDS, (took, told(tmp_path)[:500])
+    assert not (tmp_path / "target.raw").exists()
+
+
+def test_a_hole_is_converted_at_once(tmp_path: Path) -> None:
+    """2 TiB of nothing, into a format that is a list of blocks, and into one that is a map."""
+    image = str(hostile.hollow_disk(tmp_path / "image"))
+    for target in ("disk.qcow2", "disk.tar.gz", "disk.vmdk"):
+        took = cost(tmp_path, "convert", image, str(tmp_path / target))
+        assert took.code == 0 and took.memory < MEMORY and took.seconds < SECONDS, (target, took, told(tmp_path))
+
+
+@pytest.mark.parametrize(
     "content", [hostile.loader_of_zeros, hostile.loader_of_symbol_tables, hostile.kernel_of_symbols]
 )
 def test_a_hostile_kernel_costs_what_a_file_of_its_size_may(content: Callable[[], bytes], tmp_path: Path) -> None:

@@ -141,7 +141,8 @@ def test_a_small_change_changes_few_blocks(count: int) -> None:
             counts.append(sum(old.get(block) != held for block, held in new.items()))
         counts.sort()
         means[kind] = sum(counts) / len(counts)
-        assert counts[len(counts) // 2] <= 4
+        # A file that is moved changes two groups, the one that it leaves and the one that it comes to.
+        assert counts[len(counts) // 2] <= (6 if kind == "moved" else 4)
     assert max(means["grown"], means["shrunk"]) <= 5
     assert max(means.values()) <= 12
 

@@ -50,8 +50,8 @@ def test_a_qcow2_is_told_by_its_first_bytes(tmp_path: Path) -> None:
     [
         (gzip.compress(b"disk", mtime=0), "compressed with gzip", "gunzip -k "),
         (b"\xfd7zXZ\0...", "compressed with xz", "unxz"),
-        (b"KDMV" + bytes(100), "VMDK", "qemu-img convert"),
-        (bytes(64) + b"\x7f\x10\xda\xbe" + bytes(100), "VDI", "qemu-img convert"),
+        (b"KDMV" + bytes(100), "VMDK", "osvdeploy convert"),
+        (bytes(64) + b"\x7f\x10\xda\xbe" + bytes(100), "VDI", "osvdeploy convert"),
         (bytes(257) + b"ustar" + bytes(300), "tar archive", "tar -xf"),
         (b"\x7fELF" + bytes(100), "an ELF file, not a disk", "kernel inspect"),
         (bytes(56) + b"ARM\x64" + bytes(100), "arm64", "kernel inspect"),
