@@ -5,6 +5,8 @@ Google is the sandbox on a socket, so that the whole command runs as it does els
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import pytest
 import requests
 
 from osvdeploy.sandbox.core import Sandbox
+from osvdeploy.sandbox.faults import Fault, FaultKind
 from osvdeploy.sandbox.google.compute.archive import BLOCK
 from osvdeploy.sandbox.http import Shell
 from osvdeploy.sandbox.runners.inline import InlineRunner
@@ -146,6 +149,33 @@ def test_what_is_amiss_is_told_before_anything_is_made(google: Google) -> None:
     for command in ("status", "rollback", "gc"):
         refused(google.run(command, "app/plain"), 2, "is on Google")
     assert google.images() == [] and google.objects() == []
+
+
+def test_who_may_not_ask_for_machine_types_is_judged_by_their_names(google: Google) -> None:
+    """With a warning, and the image is made."""
+    google.make_bucket()
+    google.shell.sandbox.faults.add(Fault("machineTypes.get", FaultKind.DENIED))
+    ran = google.run("publish", "--env", "plain", *FORCED)
+    assert ran.code == 0 and "e2-small: judged by its name alone" in ran.stderr
+
+
+def test_several_at_once_make_one_image(google: Google) -> None:
+    """Processes that know nothing of one another, of the same version and of another one with the same bytes."""
+    google.make_bucket()
+    assert google.run("build").code == 0
+    command = [sys.executable, "-m", "osvdeploy", "publish", "--env", "europe", *FORCED]
+    running = [
+        subprocess.Popen(
+            [*command, "--set", f"version={version}"], cwd=google.folder, stderr=subprocess.PIPE, text=True
+        )
+        for version in ("1.0.0", "1.0.0", "1.0.1")
+    ]
+    for process in running:
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == 0, said
+    begun = [each["operationType"] for each in google.get(f"{PROJECT}/operations")["items"]]
+    assert begun.count("insert") == 4 == len(google.images())
+    assert google.objects() == []
 
 
 def test_check_judges_the_types_of_google(google: Google) -> None:
