@@ -191,9 +191,9 @@ class Context:
     def check(self) -> None:
         """Raise :class:`Interrupted` when cancelled, :class:`DeadlineExceeded` when time is over."""
         if self.cancel.cancelled:
-            raise Interrupted("interrupted", hint="run the same command again: it goes on from here")
+            raise Interrupted("interrupted", hint="run the same command again: nothing is lost")
         if self.remaining() == 0.0:
-            raise DeadlineExceeded("the time given is over", hint="run the same command again: it goes on from here")
+            raise DeadlineExceeded("the time given is over", hint="run the same command again: nothing is lost")
 
     def sleep(self, seconds: float) -> None:
         """Wait, but not past the deadline or a cancel, which it raises as :meth:`check` does."""

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
+from typing import Final
 
 from osvdeploy.build.files import part_of
 from osvdeploy.context import Context
 from osvdeploy.errors import BuildError, UsageError
+from osvdeploy.sizes import MIB
+
+_PIECE: Final = 8 * MIB
+"""So much is copied between two looks at whether to stop."""
+
+_BY_HAND: Final = frozenset((errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM))
+"""With these a kernel says that it does not copy between two files by itself."""
 
 
 def copy_sparse(ctx: Context, source: Path, target: Path) -> None:
@@ -30,11 +39,29 @@ def copy_sparse(ctx: Context, source: Path, target: Path) -> None:
                     break  # ENXIO: nothing but a hole follows
                 end = os.lseek(reader.fileno(), start, os.SEEK_HOLE)
                 while start < end:
-                    start += os.copy_file_range(reader.fileno(), writer.fileno(), end - start, start, start)
+                    ctx.check()
+                    copied = _copy(reader.fileno(), writer.fileno(), min(end - start, _PIECE), start)
+                    if copied == 0:
+                        raise BuildError(f"{source}: became shorter while it was copied", hint="build again")
+                    start += copied
                 position = end
             writer.truncate(size)
     except OSError as error:
-        raise BuildError(f"{target}: cannot be written: {error.strerror}") from None
+        raise BuildError(
+            f"{target}: cannot be written: {error.strerror}",
+            hint=f"make room there, or name a file in another folder; the disk itself is built: {source}",
+        ) from None
+
+
+def _copy(source: int, target: int, size: int, offset: int) -> int:
+    """Copy up to ``size`` bytes at ``offset`` of both files; how many, and 0 at the source's end. Raises OSError."""
+    try:
+        return os.copy_file_range(source, target, size, offset, offset)
+    except OSError as error:
+        # Linux shares and copies within one file system alone since 5.19, and not on every one (copy_file_range(2)).
+        if error.errno not in _BY_HAND:
+            raise
+    return os.pwrite(target, os.pread(source, size, offset), offset)
 
 
 def refuse_target(target: Path) -> None:

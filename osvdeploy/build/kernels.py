@@ -393,7 +393,10 @@ def _check_release(source: ReleaseKernel, kernel: Kernel, facts: KernelFacts, sh
     if kernel.payload is not Payload.LZLOADER:
         raise KernelInvalid(f"{shown}: not a kernel of OSv, so not {source}", hint="look at where it came from")
     if facts.version is not None and facts.version != source.tag:
-        raise KernelInvalid(f"{shown}: says that it is OSv {facts.version}, not {source.tag}")
+        raise KernelInvalid(
+            f"{shown}: says that it is OSv {facts.version}, not {source.tag}",
+            hint=f"give the file that {address_of(source)} is",
+        )
 
 
 def _without(source: RemoteKernel, pinned: Digest | None) -> str:

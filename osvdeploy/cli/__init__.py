@@ -37,7 +37,7 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "unhold": ("osvdeploy.cli.release", "unhold", "Take the holds away."),
     "destroy": ("osvdeploy.cli.release", "destroy", "Take a service away, with all it has."),
     "gc": ("osvdeploy.cli.release", "gc", "Remove images and machines that no release needs."),
-    "sandbox": ("osvdeploy.cli.sandbox", "sandbox", "AWS on loopback, without an account."),
+    "sandbox": ("osvdeploy.cli.sandbox", "sandbox", "AWS and Google Cloud on loopback, without an account."),
     "demo": ("osvdeploy.cli.demo", "demo", "The whole story, in the sandbox."),
     "schema": ("osvdeploy.cli.about", "schema", "JSON Schema of osv.toml, for editors."),
     "version": ("osvdeploy.cli.about", "version", "The version of osvdeploy."),

@@ -48,7 +48,7 @@ def show(ctx: Context, entries: bool) -> Result:
     if entries:
         ordered = sorted(found.entries, key=lambda entry: entry.used, reverse=True)
         text = table(
-            ("KIND", "NAME", "SIZE", "LAST USED", ""),
+            ("KIND", "NAME", "SIZE", "LAST USED (UTC)", ""),
             [(each.kind, _named(each), format_size(each.size), _day(each.used), _state(each)) for each in ordered],
         )
     else:
@@ -62,7 +62,7 @@ def show(ctx: Context, entries: bool) -> Result:
             )
             for kind, held in kinds.items()
         ]
-        text = table(("KIND", "ENTRIES", "SIZE", "LAST USED", "LONGEST UNUSED SINCE"), rows)
+        text = table(("KIND", "ENTRIES", "SIZE", "LAST USED (UTC)", "LONGEST UNUSED SINCE (UTC)"), rows)
     total = f"{format_size(found.size)} in {found.directory}"
     return Result(
         f"{text}\n\n{total}" if found.entries else f"nothing is in {found.directory}",

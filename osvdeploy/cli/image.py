@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -66,13 +67,14 @@ def check(
 
 def _rules() -> Result:
     from osvdeploy.checks.rules import FAMILIES
-    from osvdeploy.cli.tables import table
+    from osvdeploy.cli.tables import table, width, wrapped_table
 
     listed = [(family, name, what) for family in FAMILIES for name, what in family.rules.items()]
+    heading = ("RULE", "WHAT", "REFUSES IN")
+    rows = [(name, what, ", ".join(family.commands)) for family, name, what in listed]
     return Result(
-        table(
-            ("RULE", "REFUSES IN", "WHAT"), [(name, ", ".join(family.commands), what) for family, name, what in listed]
-        ),
+        # A line for each in a pipe, for grep.
+        wrapped_table(heading, rows, width=width()) if sys.stdout.isatty() else table(heading, rows),
         {
             "rules": [
                 {"rule": name, "family": family.name, "what": what, "commands": family.commands}

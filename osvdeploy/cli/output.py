@@ -220,7 +220,7 @@ class _Signals:
         again = self.cancel.cancelled
         self.cancel.cancel()
         # Not print(): the signal may have come in the middle of one. Rich hides the cursor while a line moves.
-        told = b"\nstopping at the next safe point; once more to stop at once\n"
+        told = b"\nstopping; once more to stop at once\n"
         try:
             os.write(2, (b"\x1b[?25h\n" if os.isatty(2) else b"") if again else told)
         except OSError:

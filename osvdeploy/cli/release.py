@@ -195,9 +195,9 @@ def history(
     ]
     text = "\n".join(
         [
-            table(("STARTED", "KIND", "RELEASE", "OUTCOME", "BY", "REASON"), rows, last_width=60),
+            table(("STARTED (UTC)", "KIND", "RELEASE", "OUTCOME", "BY", "REASON"), rows, last_width=60),
             "",
-            table(("", "RELEASE", "CREATED", "IMAGE", "CONFIGURATION"), releases),
+            table(("", "RELEASE", "CREATED (UTC)", "IMAGE", "CONFIGURATION"), releases),
         ]
     )
     document = {
@@ -433,7 +433,7 @@ def _status_text(found: ServiceStatus) -> str:
     rows = []
     for slot in found.slots:
         empty = "candidate" if slot.release else "idle"
-        state = "serving" if slot.serving else f"warm until {slot.warm_until[11:19]}" if slot.warm_until else empty
+        state = "serving" if slot.serving else f"warm until {slot.warm_until[11:19]} UTC" if slot.warm_until else empty
         healthy = "?" if slot.targets is None else str(sum(each.state == "healthy" for each in slot.targets))
         machines = "-" if slot.capacity is None else f"{healthy}/{slot.capacity} healthy"
         weight = "-" if slot.weight is None else f"{slot.weight} %"
@@ -441,7 +441,9 @@ def _status_text(found: ServiceStatus) -> str:
     lines.append(table(("SLOT", "STATE", "RELEASE", "WEIGHT", "MACHINES"), rows))
     if head.unfinished is not None:
         run = head.unfinished
-        lines.append(f"unfinished: {run.kind} of {run.candidate}, in {run.stage} since {run.entered:%H:%M:%S}")
+        lines.append(
+            f"unfinished: {run.kind} of {run.candidate}, in {run.stage} since {run.entered:%Y-%m-%d %H:%M:%S} UTC"
+        )
     lines += [f"held: {hold.release or 'every release'} by {hold.by}: {hold.why}" for hold in head.holds]
     if found.cloud_error:
         lines.append(f"the cloud could not be asked: {found.cloud_error}")

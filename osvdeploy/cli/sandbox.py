@@ -33,7 +33,7 @@ def _chosen(directory: Path | None) -> Path:
     return directory.absolute() if directory is not None else default_directory()
 
 
-@click.group(short_help="AWS on loopback, without an account.")
+@click.group(short_help="AWS and Google Cloud on loopback, without an account.")
 def sandbox() -> None:
     """A strict simulator, on this machine, of the APIs of AWS that osvdeploy uses, and of Google's Cloud Storage and
     Compute Engine's images.

@@ -9,6 +9,9 @@ from collections.abc import Sequence
 
 _WIDE, _NARROW = 100, 24
 
+_PROSE = 50
+"""Two columns of prose share at least so much, or are none: narrower ones have a word or two on each line."""
+
 
 def width() -> int:
     """How wide text for people is: the terminal's width, and 100 at most; 100 where stdout is none."""
@@ -48,11 +51,14 @@ def table(
 
 def wrapped_table(heading: Sequence[str], rows: Sequence[Sequence[str]], *, width: int) -> str:
     """The rows under their heading, in ``width`` characters: the last two columns are prose and share what the others
-    leave, wrapped; of the others none takes more than 40. A blank line parts rows of several lines."""
+    leave, wrapped; of the others none takes more than 40. A blank line parts rows of several lines. Where too little is
+    left for prose, it stands below the others, and the heading is left out."""
     prose = len(heading) - 2
     fixed = [min(max(len(row[column]) for row in (heading, *rows)), 40) for column in range(prose)]
     left = width - sum(fixed) - 2 * (len(heading) - 1)
-    widths = [*fixed, max(24, left * 3 // 5), max(20, left - left * 3 // 5)]
+    if left < _PROSE:
+        return "\n\n".join(_stacked(heading, row, width) for row in rows)
+    widths = [*fixed, left * 3 // 5, left - left * 3 // 5]
     told = []
     for row in (heading, *rows):
         cells = [textwrap.wrap(cell, size) or [""] for cell, size in zip(row, widths, strict=True)]
@@ -66,3 +72,10 @@ def wrapped_table(heading: Sequence[str], rows: Sequence[Sequence[str]], *, widt
         told.append("\n".join(line.rstrip() for line in lines))
     # Rows that all fit on a line need no space between them.
     return ("\n\n" if any("\n" in row for row in told[1:]) else "\n").join(told)
+
+
+def _stacked(heading: Sequence[str], row: Sequence[str], width: int) -> str:
+    """One row of a table that has no room for its prose: that below the rest, the last of it by its heading's name."""
+    *fixed, what, last = row
+    prose = (what, f"{heading[-1].lower()}: {last}")
+    return "\n".join(["  ".join(fixed).rstrip(), *("  " + folded(text, 2, width) for text in prose)])

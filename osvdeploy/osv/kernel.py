@@ -118,8 +118,11 @@ def check_boot_sector(path: str, head: bytes, size: int) -> int:
     if head[257:262] == b"ustar":
         raise KernelInvalid(f"{path}: a tar archive, not a kernel", hint="unpack it, and name the loader.img inside")
     if is_text(head):
-        what = "a web page" if b"<html" in head.lower() or b"<!doctype" in head.lower() else "text"
-        raise KernelInvalid(f"{path}: {what}, not a kernel", hint="fetch the kernel again, and look at the address")
+        if b"<html" in head.lower() or b"<!doctype" in head.lower():
+            hint = "fetch the kernel again, and look at the address"
+            raise KernelInvalid(f"{path}: a web page, not a kernel", hint=hint)
+        hint = "use OSv's build/last/loader.img, or osv-loader.qemu.x86_64 of a release"
+        raise KernelInvalid(f"{path}: text, not a kernel", hint=hint)
     if len(head) < 512:
         raise KernelInvalid(f"{path}: truncated: {size} bytes do not hold a boot sector", hint="fetch the kernel again")
     if head[_SIGNATURE] != b"\x55\xaa":

@@ -584,9 +584,10 @@ def _refuse_held(head: Head, release: ReleaseId) -> None:
     for hold in head.holds:
         if hold.release is None or hold.release == release:
             what = "every release" if hold.release is None else hold.release
+            other = "" if hold.release is None else "deploy another release, or "
             raise ReleaseHeld(
-                f"{head.service}: {what} is held since {hold.at:%Y-%m-%d %H:%M} by {hold.by}: {hold.why}",
-                hint="deploy another release, or take the hold away with `osvdeploy unhold`",
+                f"{head.service}: {what} is held since {hold.at:%Y-%m-%d %H:%M} UTC by {hold.by}: {hold.why}",
+                hint=f"{other}take the hold away with `osvdeploy unhold`",
             )
 
 

@@ -198,7 +198,9 @@ def _set(document: dict[str, Any], keys: tuple[str | int, ...], value: str) -> t
         inner = known.inner(kind, key)
         if last:
             if inner is None or known.is_table(inner) or known.holds_many(inner):
-                return here, "is not a single value" if inner is not None else "has nothing below it"
+                return here, _not_single(
+                    inner, ".".join(map(str, here))
+                ) if inner is not None else "has nothing below it"
             # A node of another kind is told by the model, which sees it unchanged.
             if isinstance(node, dict):
                 node[key] = _typed(inner, here, value)
@@ -213,6 +215,13 @@ def _set(document: dict[str, Any], keys: tuple[str | int, ...], value: str) -> t
         elif isinstance(node, list):
             node = node[int(key)]
     return None
+
+
+def _not_single(kind: Any, here: str) -> str:
+    from osvdeploy.spec import keys as known
+
+    below = next(iter(known.keys_of(kind)), "KEY") if known.is_table(kind) else "0"
+    return f"is not a single value; name one of it, as {here}.{below}"
 
 
 def _typed(kind: Any, path: tuple[str | int, ...], value: str) -> object:

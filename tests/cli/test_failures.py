@@ -164,7 +164,7 @@ def test_sigterm_is_an_interrupt_too() -> None:
     process.send_signal(signal.SIGTERM)
     _, told = process.communicate(timeout=20)
     assert process.returncode == 130
-    assert b"stopping at the next safe point" in told and b"error: interrupted" in told
+    assert b"stopping; once more" in told and b"error: interrupted" in told
 
 
 @pytest.mark.slow

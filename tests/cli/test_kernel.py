@@ -144,6 +144,7 @@ def test_what_is_no_kernel_is_an_error(folder: Path) -> None:
     ran = osvdeploy("kernel", "inspect", "osv.toml", folder=folder)
     assert (ran.code, ran.stdout) == (2, "")
     assert "osv.toml: text, not a kernel" in ran.stderr
+    assert "loader.img" in ran.stderr and "address" not in ran.stderr
 
 
 def test_a_kernel_that_was_added_by_hand_builds_offline(folder: Path) -> None:

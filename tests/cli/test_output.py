@@ -137,4 +137,4 @@ def test_ctrl_c_is_130_and_says_how_to_go_on(tmp_path: Path) -> None:
     time.sleep(0.05)  # it is to be within its wait, which nothing tells
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=20)
-    assert process.returncode == 130 and "error: interrupted" in told and "goes on" in told
+    assert process.returncode == 130 and "error: interrupted" in told and "nothing is lost" in told

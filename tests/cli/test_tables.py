@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from osvdeploy.cli.tables import folded, table
+from osvdeploy.cli.tables import folded, table, wrapped_table
 
 WORDS = st.lists(st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=30), min_size=1)
 
@@ -26,4 +26,26 @@ def test_a_table_is_folded_at_its_last_column() -> None:
         "0      boot sector",
         "65536  kernel: lzloader, 114",
         "       chunks",
+    ]
+
+
+@given(st.integers(60, 200), WORDS, WORDS)
+def test_a_table_of_prose_is_never_wider_than_the_terminal(width: int, what: list[str], cure: list[str]) -> None:
+    """Where its columns would be too narrow, prose stands below."""
+    heading = ("", "RULE", "SUBJECT", "WHAT", "CURE")
+    rows = [("warning", "nitro-traffic", "t3.small", " ".join(what), " ".join(cure))]
+    told = wrapped_table(heading, rows, width=width)
+    assert max(map(len, told.splitlines())) <= width
+    assert (told.splitlines()[0].split() == list(heading[1:])) == (width - 36 >= 50), (
+        "36 for the rest, and 50 for prose"
+    )
+
+
+def test_prose_without_room_stands_below() -> None:
+    """The cure by its name."""
+    row = ("warning", "vga-console", "[image.boot]", "console is all", 'set console = "serial"')
+    assert wrapped_table(("", "RULE", "SUBJECT", "WHAT", "CURE"), [row], width=60).splitlines() == [
+        "warning  vga-console  [image.boot]",
+        "  console is all",
+        '  cure: set console = "serial"',
     ]

@@ -411,8 +411,9 @@ def test_a_refused_deploy_is_no_release(service: Service) -> None:
     """What a hold refused does not stand in the history, nor change what is deployed."""
     service.deploy("1.0.0")
     service.manager().hold(service.context(), None, "a freeze")
-    with pytest.raises(ReleaseHeld):
+    with pytest.raises(ReleaseHeld) as told:
         service.deploy("9.9.9")
+    assert told.value.hint == "take the hold away with `osvdeploy unhold`", "no other release is let pass either"
     assert [release.version for release in service.ledger.releases(service.context())] == ["1.0.0"]
 
 
