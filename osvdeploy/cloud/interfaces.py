@@ -628,18 +628,27 @@ class JoiningStore(ObjectStore, Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Cloud:
-    """One place's adapters, as wired by :mod:`osvdeploy.api`. ``kind`` is "aws", "memory" ...; ``account`` and
-    ``region`` are what the place says of itself."""
+class Ground:
+    """What a rollout stands on: one place's adapters for it, as wired by :mod:`osvdeploy.api`.
+
+    ``kind`` is "aws", "gcp", "memory" ...; ``account`` (on Google the project) and ``region`` (there the zone or region
+    that machines stand in) are what the place says of itself.
+    """
 
     kind: str
     account: str
     region: str
-    snapshots: Snapshots
     images: ImageRegistry
     groups: InstanceGroups
     router: TrafficRouter
     console: Console
+
+
+@dataclass(frozen=True, slots=True)
+class Cloud(Ground):
+    """A place that makes images of disks, beside."""
+
+    snapshots: Snapshots
     machines: MachineTypes
     imports: DiskImports | None = None
     """None where the place makes no disks of objects."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import assert_never
 
 from osvdeploy.cloud import tags
-from osvdeploy.cloud.interfaces import Cloud, CloudImage, GroupRequest, Prober, ReleaseId, Route, RouteState, Slot
+from osvdeploy.cloud.interfaces import CloudImage, Ground, GroupRequest, Prober, ReleaseId, Route, RouteState, Slot
 from osvdeploy.context import Context
 from osvdeploy.errors import NotFound, NotOurs, Refused, ReleaseHeld, Unavailable, UsageError
 from osvdeploy.events import GateJudged, Note, StageEntered, Waiting
@@ -58,7 +58,7 @@ class Rollout:
 class RolloutManager:
     """Deploys, rolls back and destroys one service. Not for use from two threads at once."""
 
-    def __init__(self, ledger: Ledger, cloud: Cloud, prober: Prober, limits: Limits | None = None) -> None:
+    def __init__(self, ledger: Ledger, cloud: Ground, prober: Prober, limits: Limits | None = None) -> None:
         self.ledger = ledger
         self.cloud = cloud
         self.prober = prober
