@@ -492,6 +492,20 @@ class TrafficRouter(Protocol):
         """Take the three rules and both backends away."""
 
 
+class Fence(Protocol):
+    """Shuts out whoever changed a route before, where the place knows versions of its rules.
+
+    ``epoch`` is that of the lease whose holder we are. From either call on, this object's writes to the route carry it,
+    and raise :class:`~osvdeploy.errors.LeaseLost` once a higher one has been written.
+    """
+
+    def hold(self, route: Route, epoch: int) -> None:
+        """Write under this epoch from now on; the first change of the route shuts out those before."""
+
+    def take_over(self, ctx: Context, route: Route, epoch: int) -> None:
+        """Likewise, and at once: of whoever held it before, nobody knows that it has stopped."""
+
+
 # ------------------------------------------------------------------------------------------------ looking at guests
 
 
@@ -627,7 +641,7 @@ class JoiningStore(ObjectStore, Protocol):
 # ------------------------------------------------------------------------------------------------------ all of it
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ground:
     """What a rollout stands on: one place's adapters for it, as wired by :mod:`osvdeploy.api`.
 
@@ -642,9 +656,11 @@ class Ground:
     groups: InstanceGroups
     router: TrafficRouter
     console: Console
+    fence: Fence | None = None
+    """None where rules have no versions, and a change that is late cannot be told from one that is not."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cloud(Ground):
     """A place that makes images of disks, beside."""
 

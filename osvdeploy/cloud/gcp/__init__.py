@@ -17,12 +17,14 @@ __all__ = ["Gcp", "ground"]
 
 def ground(gcp: Gcp, place: str) -> Ground:
     """What a rollout stands on in a zone or region of a project. Nothing is asked before it is used."""
+    router = UrlMapRouter(gcp)
     return Ground(
         kind="gcp",
         account=gcp.project,
         region=place,
         images=GceImages(gcp),
         groups=ManagedGroups(gcp, place),
-        router=UrlMapRouter(gcp),
+        router=router,
         console=SerialPort(gcp),
+        fence=router,
     )

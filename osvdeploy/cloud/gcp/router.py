@@ -22,7 +22,7 @@ from osvdeploy.cloud.gcp.scope import address_of, link_of, machine_of, url_map_o
 from osvdeploy.cloud.gcp.session import Document, Gcp
 from osvdeploy.cloud.interfaces import Route, RouteState, Slot, TargetHealth
 from osvdeploy.context import Context
-from osvdeploy.errors import NotFound, Refused, UsageError
+from osvdeploy.errors import LeaseLost, NotFound, Refused, UsageError
 
 SCHEMES = ("EXTERNAL_MANAGED", "INTERNAL_MANAGED")
 """Kinds of balancers that have weights."""
@@ -55,12 +55,28 @@ class _Standing:
 
 
 class UrlMapRouter:
-    """:class:`~osvdeploy.cloud.interfaces.TrafficRouter` of an application load balancer."""
+    """:class:`~osvdeploy.cloud.interfaces.TrafficRouter` of an application load balancer, and its
+    :class:`~osvdeploy.cloud.interfaces.Fence`: the epoch stands in the descriptions of the route's rules, and not in
+    the URL map's own, which is the user's and of several services."""
 
     def __init__(self, gcp: Gcp) -> None:
         self._gcp = gcp
         self._backends = Backends(gcp)
         self._entries: dict[str, _Entry] = {}
+        self._epochs: dict[str, int] = {}
+
+    def hold(self, route: Route, epoch: int) -> None:
+        self._epochs[route.service] = epoch
+
+    def take_over(self, ctx: Context, route: Route, epoch: int) -> None:
+        self.hold(route, epoch)
+        try:
+            standing = self._standing(ctx, route)
+        except NotFound:
+            return  # nothing is there that anybody could change
+        if self._epoch(route, standing.rules) > urlmap.epoch_of(standing.rules) and standing.rules:
+            rules = {place: urlmap.under(rule, epoch) for place, rule in standing.rules.items()}
+            self._write(ctx, route, standing, urlmap.with_rules(standing.found, route, rules))
 
     def observe(self, ctx: Context, route: Route) -> RouteState:
         entry = self._entry(ctx, route)
@@ -85,7 +101,7 @@ class UrlMapRouter:
             return
         scope, _ = url_map_of(route.listener)
         backends = {slot: self._backends.ensure(ctx, route, scope, slot, entry.kind) for slot in missing}
-        epoch = urlmap.epoch_of(standing.rules)
+        epoch = self._epoch(route, standing.rules)
         rules: dict[Slot | None, Document] = {
             slot: urlmap.rule_of(route, slot, [(self._address(backend), 100, backend.release)], epoch)
             for slot, backend in backends.items()
@@ -121,7 +137,7 @@ class UrlMapRouter:
             if backend is None:
                 raise NotFound(f"backend service {backend_name(route, slot)}: does not exist (yet)")
             sends.append((self._address(backend), weights[slot], backend.release))
-        rule = urlmap.rule_of(route, None, sends, urlmap.epoch_of(standing.rules))
+        rule = urlmap.rule_of(route, None, sends, self._epoch(route, standing.rules))
         self._write(ctx, route, standing, urlmap.with_rules(standing.found, route, {None: rule}))
 
     def remove(self, ctx: Context, route: Route) -> None:
@@ -132,6 +148,7 @@ class UrlMapRouter:
             # The URL map is gone, and its rules with it; the backend services are not.
             backends = {slot: self._backends.of_slot(ctx, route, scope, slot) for slot in Slot}
             standing = _Standing({}, {}, {slot: each for slot, each in backends.items() if each is not None}, {})
+        self._epoch(route, standing.rules)
         left = urlmap.without_rules(standing.found, route)
         if left is not None:
             self._write(ctx, route, standing, left)
@@ -143,6 +160,20 @@ class UrlMapRouter:
 
     def _address(self, backend: Backend) -> str:
         return address_of(self._gcp, backend.link)
+
+    def _epoch(self, route: Route, rules: Mapping[Slot | None, Document]) -> int:
+        """The epoch to write under: ours, or without one what is there.
+
+        Raises :class:`~osvdeploy.errors.LeaseLost` where a later one was at work here.
+        """
+        there = urlmap.epoch_of(rules)
+        ours = self._epochs.get(route.service, there)
+        if ours < there:
+            raise LeaseLost(
+                f"{route.service}: another process took the lease over, and has changed {route.listener} since",
+                hint="see `osvdeploy status`; what was begun is in the ledger and the new holder goes on with it",
+            )
+        return ours
 
     def _write(self, ctx: Context, route: Route, standing: _Standing, changes: Document) -> None:
         document = {**changes, "fingerprint": standing.found["fingerprint"]}

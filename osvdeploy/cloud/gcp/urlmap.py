@@ -151,6 +151,11 @@ def rule_of(
     }
 
 
+def under(rule: Document, epoch: int) -> Document:
+    """A rule of ours as the holder of this epoch would have written it."""
+    return {**deepcopy(rule), "description": written({**marks_of(rule), EPOCH: str(epoch)})}
+
+
 def sent(rule: Document) -> dict[str, tuple[int, str | None]]:
     """By backend service (its link): the weight that a rule gives it, and the release that is named in its answers."""
     found: dict[str, tuple[int, str | None]] = {}
