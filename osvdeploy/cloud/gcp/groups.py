@@ -6,8 +6,8 @@ a machine that ends is Google's to say: the group makes it anew, under its old n
 A group stands behind its backend service from :meth:`ManagedGroups.ensure` on, and is taken from there before it is
 deleted, since Google deletes nothing that is in use.
 
-Sources: Compute Engine API reference (instanceGroupManagers, regionInstanceGroupManagers: listManagedInstances,
-listErrors); guide, "Repair VMs in a MIG", "Get information about MIGs and managed instances".
+Sources: Compute Engine API reference (instanceGroupManagers, regionInstanceGroupManagers; listManagedInstances); guide,
+"Repair VMs in a MIG", "Get information about MIGs and managed instances".
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class ManagedGroups:
 
     def machines(self, ctx: Context, name: str) -> tuple[Machine, ...]:
         found = self._find(ctx, name)
-        return () if found is None else tuple(_machine(each) for each in self._managed(ctx, name))
+        return () if found is None else _machines(self._managed(ctx, name))
 
     def delete(self, ctx: Context, name: str) -> None:
         found = self._find(ctx, name)
@@ -169,54 +169,50 @@ class ManagedGroups:
                 query = f"?pageToken={page['nextPageToken']}"
         except NotFound:
             return []
-        there = [each for each in found if each.get("instance")]
-        return sorted(there, key=lambda each: int(each.get("id") or 0), reverse=True)
+        return sorted(found, key=lambda each: int(each.get("id") or 0), reverse=True)
 
     def _state(self, ctx: Context, found: Document) -> GroupState:
-        name, tags = found["name"], marks_of(found)
-        managed = self._managed(ctx, name)
-        machines = tuple(_machine(each) for each in managed)
-        running = sum(machine.state is MachineState.RUNNING for machine in machines)
-        going = _going(found)
+        tags = marks_of(found)
+        managed = self._managed(ctx, found["name"])
+        missing = [each for each in managed if each.get("instanceStatus") != "RUNNING"]
         return GroupState(
-            name=name,
+            name=found["name"],
             release=ReleaseId(tags[RELEASE]) if RELEASE in tags else None,
             capacity=found.get("targetSize", 0),
-            machines=machines,
-            troubles=self._troubles(ctx, name) if running < found.get("targetSize", 0) and not going else (),
-            deleting=going,
+            machines=_machines(managed),
+            troubles=tuple(dict.fromkeys(told for each in missing if (told := _trouble(each)))),
+            deleting=_going(found),
             tags=tags,
         )
 
-    def _troubles(self, ctx: Context, name: str) -> tuple[str, ...]:
-        """Why machines could not be made or kept, newest first, each once."""
-        try:
-            pages = self._gcp.pages(ctx, f"{self._url(name)}/listErrors", f"instance group {name}")
-            found = [each for page in pages for each in page.get("items", [])]
-        except NotFound:
-            return ()  # gone since it was looked at
-        found.sort(key=lambda each: str(each.get("timestamp", "")), reverse=True)
-        return tuple(dict.fromkeys(_trouble(each.get("error", {})) for each in found))
-
 
 def _going(found: Document) -> bool:
-    """Whether a group is being deleted: it deletes every machine that it has. One that shrinks keeps some."""
+    """Whether a group is being deleted: every machine that it has is, or none is left and it is not done. One that
+    shrinks keeps some, and one that somebody brought to none is at rest."""
     actions = {action: int(count) for action, count in (found.get("currentActions") or {}).items()}
-    return actions.get("deleting", 0) > 0 and all(
-        not count for action, count in actions.items() if action != "deleting"
+    if any(actions.values()):
+        return actions.get("deleting", 0) == sum(actions.values())
+    return not found.get("targetSize") and not found.get("status", {}).get("isStable", False)
+
+
+def _machines(managed: list[Document]) -> tuple[Machine, ...]:
+    """The machines among those that a group manages: one that is yet to be made has no state."""
+    return tuple(
+        Machine(
+            machine_of(each["instance"]),
+            state := _STATES.get(str(each.get("instanceStatus", "")), MachineState.STOPPED),
+            "" if state is MachineState.RUNNING else _trouble(each),
+        )
+        for each in managed
+        if each.get("instance")
     )
 
 
-def _machine(managed: Document) -> Machine:
-    """A machine as its group tells of it."""
-    state = _STATES.get(str(managed.get("instanceStatus", "")), MachineState.STOPPED)
+def _trouble(managed: Document) -> str:
+    """Why the last attempt to make a machine came to nothing, in Google's words, their code behind them."""
     errors = managed.get("lastAttempt", {}).get("errors", {}).get("errors", [])
-    note = _trouble(errors[0]) if errors and state is not MachineState.RUNNING else ""
-    return Machine(machine_of(managed["instance"]), state, note)
-
-
-def _trouble(error: Document) -> str:
-    """One error in Google's words, its code behind them."""
-    said = " ".join(str(error.get("message") or "").split())
-    code = str(error.get("code") or "")
+    if not errors:
+        return ""
+    said = " ".join(str(errors[0].get("message") or "").split())
+    code = str(errors[0].get("code") or "")
     return f"{said} ({code})" if said and code else said or code

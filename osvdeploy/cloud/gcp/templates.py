@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from osvdeploy.cloud.gcp.backends import LONGEST_CHANGE, in_use
 from osvdeploy.cloud.gcp.errors import AlreadyThere
 from osvdeploy.cloud.gcp.labels import labels_of
 from osvdeploy.cloud.gcp.marks import marks_of, require_ours, written
@@ -17,9 +18,10 @@ from osvdeploy.cloud.interfaces import GroupRequest, Tags
 from osvdeploy.cloud.tags import LEDGER, RELEASE, is_ours
 from osvdeploy.context import Context
 from osvdeploy.errors import NotFound, Refused, Unavailable
+from osvdeploy.retry import retrying
 
-LONGEST_CHANGE = 120.0
-"""Seconds for one template."""
+LONGEST_LEAVE = 300.0
+"""Seconds for which a group that is being deleted may need its template."""
 
 _IMAGE = re.compile(r"projects/[^/]+/global/images/[^/]+")
 
@@ -86,10 +88,14 @@ class Templates:
         if there is None:
             return
         require_ours(there, what, hint="it is left as it is")
-        # Another attempt is another request: Google would repeat the refusal of the first.
-        token = request_id("instanceTemplates.delete", str(there["id"]), ctx.nonce())
-        try:
+
+        def delete() -> None:
+            # Another attempt is another request: Google would repeat the refusal of the first.
+            token = request_id("instanceTemplates.delete", str(there["id"]), ctx.nonce())
             self._gcp.perform(ctx, "DELETE", self._url(name), what, request_id=token, seconds=LONGEST_CHANGE)
+
+        try:
+            retrying(ctx, delete, when=in_use, seconds=LONGEST_LEAVE, first_wait=1.0)
         except NotFound:
             pass
 
