@@ -77,6 +77,8 @@ _NO_HOLDINGS = (
     "import-snapshot-task",
     "s3.part/",
     "block/",
+    "compute.boot-disk",
+    "compute.member",
     "compute.operation",
     "compute.request",
     "count",
@@ -121,6 +123,10 @@ class Turn:
         return self._sandbox.runner
 
     @property
+    def speed(self) -> float:
+        return self._sandbox.speed
+
+    @property
     def blobs(self) -> Blobs:
         return self._sandbox.store.blobs
 
@@ -159,6 +165,10 @@ class Turn:
     def new_id(self, length: int) -> str:
         return hashlib.sha256(f"{self._sandbox.seed}/{self.count('id')}".encode()).hexdigest()[:length]
 
+    def shortage(self, operation: str) -> faults.FaultKind | None:
+        service, _, name = operation.partition(":")
+        return self._sandbox.faults.take(Call(service, self._place, name, {}), faults.SHORTAGES)
+
     def outside(self, work: Callable[[], T], then: Callable[[Scope, T], None]) -> None:
         if self.runner.instant:
             then(self, work())
@@ -177,7 +187,7 @@ class _Served:
 
 
 class Sandbox:
-    """An AWS account in every region, and Google's Cloud Storage and images. Safe to use from several threads; calls
+    """An AWS account in every region, and Google's Cloud Storage and machines. Safe to use from several threads; calls
     are carried out one after another.
 
     ``path`` is the store's directory, None for one in memory. ``speed`` divides every simulated delay. ``access_key``
@@ -372,6 +382,7 @@ class Sandbox:
             elsewhere, self.work_outside = self.work_outside, None
             try:
                 self._in_all_regions(ec2.resume)
+                self._in_place(_GLOBAL, compute.resume)
             finally:
                 self.work_outside = elsewhere
 
@@ -380,13 +391,17 @@ class Sandbox:
         with self._lock:
             self.settle(now)
             self._in_all_regions(ec2.look)
+            self._in_place(_GLOBAL, compute.look)
 
     def _in_all_regions(self, act: Callable[[Turn], None]) -> None:
         for region in self._regions():
-            turn, transaction = self._begin(region)
-            act(turn)
-            self._commit(transaction)
-            self._send_out(turn, None)
+            self._in_place(region, act)
+
+    def _in_place(self, place: str, act: Callable[[Turn], None]) -> None:
+        turn, transaction = self._begin(place)
+        act(turn)
+        self._commit(transaction)
+        self._send_out(turn, None)
 
     def _regions(self) -> list[str]:
         return sorted({place for place, _ in self.store.kinds()} - {_GLOBAL})

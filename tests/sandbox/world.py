@@ -184,6 +184,7 @@ class World:
     """One account in one region."""
 
     def __init__(self) -> None:
+        self.speed = 1.0
         self.now = datetime(2030, 1, 1, tzinfo=UTC)
         self.account, self.region = "123456789012", "eu-west-1"
         self.runner = InlineRunner()
@@ -227,6 +228,9 @@ class World:
     def count(self, what: str) -> int:
         self._counts[what] = self._counts.get(what, 0) + 1
         return self._counts[what]
+
+    def shortage(self, operation: str) -> None:
+        """Nothing is ever short here."""
 
     def outside(self, work: Callable[[], T], then: Callable[[Scope, T], None]) -> None:
         then(self, work())
