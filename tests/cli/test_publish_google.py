@@ -145,9 +145,9 @@ def test_what_is_amiss_is_told_before_anything_is_made(google: Google) -> None:
     refused(ran, 2, "e2-smal: europe-west1-b has no machine type", hint="e2-small")
     ran = google.run("publish", "--env", "plain", "--set", "deploy.plain.machine-type=t2a-standard-1", *FORCED)
     refused(ran, 2, "architecture")
-    refused(google.run("deploy", "--env", "plain"), 2, "is on Google", hint="osvdeploy publish --env plain")
+    refused(google.run("deploy", "--env", "plain"), 2, "has no url-map", hint="osvdeploy publish --env plain")
     for command in ("status", "rollback", "gc"):
-        refused(google.run(command, "app/plain"), 2, "is on Google")
+        refused(google.run(command, "app/plain"), 2, "has no url-map")
     assert google.images() == [] and google.objects() == []
 
 
