@@ -78,8 +78,10 @@ _NO_HOLDINGS = (
     "s3.part/",
     "block/",
     "compute.boot-disk",
+    "compute.in-force",
     "compute.member",
     "compute.operation",
+    "compute.probe",
     "compute.request",
     "count",
     "seed",
@@ -449,11 +451,12 @@ class Sandbox:
         """Rises with every change: a view made at the same version is the same."""
         return self.store.version
 
-    def view(self) -> elbv2.View:
+    def view(self) -> dataplane.View:
         """What balancers decide by now, in all regions."""
         with self._lock:
             views = [elbv2.view(self._begin(region)[0]) for region in self._regions()]
-        return elbv2.View(
+            views.append(compute.view(self._begin(_GLOBAL)[0]))
+        return dataplane.View(
             {arn: endpoint for view in views for arn, endpoint in view.endpoints.items()},
             {arn: targets for view in views for arn, targets in view.targets.items()},
         )
@@ -469,14 +472,14 @@ class Sandbox:
                 break
         else:
             return NoAnswer.REFUSED
-        decision = dataplane.decide(endpoint.listener, request, view.targets, draw)
+        decision = endpoint.listener.decide(request, view.targets, draw)
         if isinstance(decision, dataplane.SendTo):
             target = decision.target
-            asked = GuestRequest(request.method, request.target, request.headers)
+            asked = GuestRequest(request.method, request.target, decision.request.applied(request.headers))
             answer = self.runner.ask(target.id, target.address, target.port, asked, timeout, now)
             if isinstance(answer, GuestAnswer):
-                return answer
-            decision = dataplane.gateway_timeout() if answer is NoAnswer.TIMEOUT else dataplane.bad_gateway()
+                return replace(answer, headers=dict(decision.answer.applied(tuple(answer.headers.items()))))
+            decision = decision.failed(in_time=answer is not NoAnswer.TIMEOUT)
         headers = {"Content-Type": decision.content_type}
         if decision.location is not None:
             headers["Location"] = decision.location

@@ -19,7 +19,6 @@ from typing import Any, TypeVar
 
 import botocore.session
 
-from osvdeploy.sandbox import dataplane
 from osvdeploy.sandbox.dataplane import Decision, HttpRequest
 from osvdeploy.sandbox.errors import ApiError
 from osvdeploy.sandbox.runners import Guest, Power
@@ -271,4 +270,4 @@ class World:
         """What the data plane does now with a GET."""
         view = elbv2.view(self)
         request = HttpRequest("GET", path, tuple((name.replace("_", "-"), value) for name, value in headers.items()))
-        return dataplane.decide(view.endpoints[listener].listener, request, view.targets, draw)
+        return view.endpoints[listener].listener.decide(request, view.targets, draw)

@@ -9,6 +9,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from osvdeploy.sandbox.inprocess import Client
+from osvdeploy.sandbox.runners import GuestAnswer
 from osvdeploy.sizes import GIB
 from tests.sandbox.google.place import Answer, Project
 from tests.sandbox.volumes import declared, volume
@@ -123,3 +125,90 @@ def serving() -> Fleet:
     fleet.publish("app", says="listening")
     fleet.template()
     return fleet
+
+
+PORT = 8000
+
+
+class Service(Fleet):
+    """Blue and green behind one address: two groups, two backend services, a URL map with weights.
+
+    ``place`` is where the balancer is, ``global`` or a region.
+    """
+
+    def __init__(self, place: str = "global", scheme: str = "EXTERNAL_MANAGED") -> None:
+        super().__init__()
+        self.place = place
+        self.http = Client(self.sandbox, self.clock)
+        for color in ("blue", "green"):
+            self.publish(color, headers={"x-from": color}, port=8080)
+            self.template(color, color)
+            self.group(color, size=2, template=color, namedPorts=[{"name": "http", "port": 8080}])
+        check = {"name": "up", "type": "HTTP", "httpHealthCheck": {"portSpecification": "USE_SERVING_PORT"}}
+        self.done("POST", f"{place}/healthChecks", check)
+        for color in ("blue", "green"):
+            self.done("POST", f"{place}/backendServices", self.backend(color, scheme))
+        self.done("POST", f"{place}/urlMaps", {"name": "map", "defaultService": self.link("blue")})
+        self.done("POST", f"{place}/targetHttpProxies", {"name": "proxy", "urlMap": f"{place}/urlMaps/map"})
+        rule = {"name": "rule", "portRange": str(PORT), "loadBalancingScheme": scheme}
+        self.done("POST", f"{place}/forwardingRules", {**rule, "target": f"{place}/targetHttpProxies/proxy"})
+        self.address = str(self.get(f"{place}/forwardingRules/rule")["IPAddress"])
+
+    def link(self, color: str) -> str:
+        return f"{self.place}/backendServices/{color}"
+
+    def backend(self, name: str, scheme: str = "EXTERNAL_MANAGED", group: str = "") -> dict[str, Any]:
+        return {
+            "name": name,
+            "loadBalancingScheme": scheme,
+            "protocol": "HTTP",
+            "portName": "http",
+            "healthChecks": [f"{self.place}/healthChecks/up"],
+            "backends": [{"group": f"{ZONE}/instanceGroups/{group or name}"}],
+        }
+
+    def weights(self, blue: int, green: int) -> dict[str, Any]:
+        pairs = (("blue", blue), ("green", green))
+        return {"weightedBackendServices": [{"backendService": self.link(each), "weight": w} for each, w in pairs]}
+
+    def routed(self, *rules: dict[str, Any], **matcher: Any) -> dict[str, Any]:
+        """A map of one host rule, for every host."""
+        level = matcher or {"defaultService": self.link("blue")}
+        return {
+            "name": "map",
+            "defaultService": self.link("blue"),
+            "hostRules": [{"hosts": ["*"], "pathMatcher": "all"}],
+            "pathMatchers": [{"name": "all", **level, **({"routeRules": list(rules)} if rules else {})}],
+        }
+
+    def change(self, **fields: Any) -> None:
+        """Change the map as it is now."""
+        path = f"{self.place}/urlMaps/map"
+        self.done("PATCH", path, {"fingerprint": self.get(path)["fingerprint"], **fields})
+
+    def health(self, color: str, group: str = "") -> list[str]:
+        asked = {"group": f"{ROOT}/{ZONE}/instanceGroups/{group or color}"}
+        answer = self.call("POST", f"{self.link(color)}/getHealth", asked)
+        assert answer.ok, answer.text
+        return [each["healthState"] for each in answer.json().get("healthStatus", [])]
+
+    def ready(self, *colors: str) -> None:
+        """Wait until both machines of each are healthy, and what was asked is in force."""
+        for _ in range(200):
+            if all(self.health(each) == ["HEALTHY", "HEALTHY"] for each in colors):
+                break
+            self.wait(1)
+        else:
+            raise AssertionError(colors)
+        self.wait(25)
+
+    def answer(self, path: str = "/", **headers: str) -> GuestAnswer:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        answer = self.http.get(self.address, PORT, path, named)
+        assert isinstance(answer, GuestAnswer), answer
+        return answer
+
+    def seen(self, times: int = 100, **headers: str) -> dict[str, int]:
+        """How often each color answers."""
+        found = [self.answer(**headers).headers.get("x-from", "none") for _ in range(times)]
+        return {each: found.count(each) for each in sorted(set(found))}

@@ -1,4 +1,4 @@
-"""Compute Engine: images, and machines in managed groups; the operations that make, change and delete them.
+"""Compute Engine: images, machines in managed groups, and HTTP balancers; the operations that change them.
 
 Sources: Compute Engine API reference (each method; ``requestId``), "Manually import boot disks" (the archive),
 "Create, delete, and deprecate custom images" and "Image families best practices", "Organize resources using labels",
@@ -27,14 +27,21 @@ Documents, all in no region:
     By an instance's path: what its disk was made of.
 ``compute.member``
     By a group's path and a name: a machine that a group has, or is about to have.
+``compute.probe``
+    By the paths of a backend service and an instance: its health, as the checks found it.
+``compute.in-force``
+    By a forwarding rule's path: the URL map and the services by which requests go now.
 """
 
 from collections.abc import Mapping
 
 from osvdeploy.sandbox.google.compute import (
     autoscalers,
+    backends,
+    fronts,
     geography,
     groups,
+    health_checks,
     images,
     instances,
     machine_types,
@@ -42,12 +49,27 @@ from osvdeploy.sandbox.google.compute import (
     operations,
     resources,
     templates,
+    url_maps,
 )
 from osvdeploy.sandbox.google.compute.instances import look, resume
-from osvdeploy.sandbox.google.compute.resources import AUTOSCALER, GROUP, INSTANCE, MANAGER, TEMPLATE, Kind, Show
+from osvdeploy.sandbox.google.compute.plane import view
+from osvdeploy.sandbox.google.compute.resources import (
+    AUTOSCALER,
+    GROUP,
+    HEALTH_CHECK,
+    INSTANCE,
+    MANAGER,
+    PROXY,
+    RULE,
+    SERVICE,
+    TEMPLATE,
+    URL_MAP,
+    Kind,
+    Show,
+)
 from osvdeploy.sandbox.services.scope import EventHandler, Operation
 
-__all__ = ["EVENTS", "OPERATIONS", "PARAMETERS", "look", "resume"]
+__all__ = ["EVENTS", "OPERATIONS", "PARAMETERS", "look", "resume", "view"]
 
 _ALWAYS = "$base project"
 _LIST = "filter maxResults orderBy pageToken"
@@ -124,6 +146,50 @@ _AUTOSCALERS: Mapping[str, tuple[Operation, str]] = {
     "delete": (resources.deleter(AUTOSCALER, autoscalers.refuse_deletion), "autoscaler requestId"),
 }
 
+_HEALTH_CHECKS: Mapping[str, tuple[Operation, str]] = {
+    **_read(HEALTH_CHECK),
+    "insert": (health_checks.insert, f"requestId {_body(health_checks.BODY)}"),
+    "patch": (health_checks.patch, f"healthCheck requestId {_body(health_checks.BODY)}"),
+    "update": (health_checks.update, f"healthCheck requestId {_body(health_checks.BODY)}"),
+    "delete": (resources.deleter(HEALTH_CHECK, health_checks.refuse_deletion), "healthCheck requestId"),
+}
+
+_SERVICES: Mapping[str, tuple[Operation, str]] = {
+    **_read(SERVICE, backends.shown),
+    "insert": (backends.insert, f"requestId {_body(backends.BODY)}"),
+    "patch": (backends.patch, f"backendService requestId {_body(backends.BODY)}"),
+    "update": (backends.update, f"backendService requestId {_body(backends.BODY)}"),
+    "delete": (resources.deleter(SERVICE, backends.refuse_deletion), "backendService requestId"),
+    "getHealth": (backends.get_health, "backendService body.group"),
+}
+
+_URL_MAPS: Mapping[str, tuple[Operation, str]] = {
+    **_read(URL_MAP, url_maps.shown),
+    "insert": (url_maps.insert, f"requestId {_body(url_maps.BODY)}"),
+    "patch": (url_maps.patch, f"urlMap requestId {_body(url_maps.BODY)}"),
+    "update": (url_maps.update, f"urlMap requestId {_body(url_maps.BODY)}"),
+    "delete": (resources.deleter(URL_MAP, url_maps.refuse_deletion), "urlMap requestId"),
+    "validate": (
+        url_maps.validate,
+        "urlMap " + " ".join(f"body.resource.{name}" for name in url_maps.BODY.split()),
+    ),
+}
+
+_PROXIES: Mapping[str, tuple[Operation, str]] = {
+    **_read(PROXY, fronts.proxy_shown),
+    "insert": (fronts.insert_proxy, f"requestId {_body('name description urlMap')}"),
+    "delete": (resources.deleter(PROXY, fronts.refuse_proxy_deletion), "targetHttpProxy requestId"),
+    "setUrlMap": (fronts.set_url_map, "targetHttpProxy requestId body.urlMap"),
+}
+
+_RULES: Mapping[str, tuple[Operation, str]] = {
+    **_read(RULE),
+    "insert": (fronts.insert_rule, f"requestId {_body(fronts.RULE_BODY)}"),
+    "delete": (resources.deleter(RULE, fronts.let_go), "forwardingRule requestId"),
+    "setLabels": (fronts.set_labels, f"resource requestId {_body('labels labelFingerprint')}"),
+    "setTarget": (fronts.set_target, "forwardingRule requestId body.target"),
+}
+
 _OPERATIONS: Mapping[str, tuple[Operation, str]] = {
     "get": (operations.get, "operation"),
     "list": (operations.list_all, _LIST),
@@ -132,16 +198,29 @@ _OPERATIONS: Mapping[str, tuple[Operation, str]] = {
 
 _COLLECTIONS: Mapping[str, Mapping[str, tuple[Operation, str]]] = {
     "autoscalers": _AUTOSCALERS,
+    "backendServices": _SERVICES,
+    "forwardingRules": _RULES,
+    "globalForwardingRules": _RULES,
     "globalOperations": _OPERATIONS,
+    "healthChecks": _HEALTH_CHECKS,
     "instanceGroupManagers": _MANAGERS,
     "instanceGroups": _GROUPS,
     "instanceTemplates": _TEMPLATES,
     "instances": _MACHINES,
     "regionAutoscalers": _AUTOSCALERS,
+    "regionBackendServices": _SERVICES,
+    "regionHealthChecks": _HEALTH_CHECKS,
     "regionInstanceGroupManagers": _MANAGERS,
     "regionInstanceGroups": _GROUPS,
     "regionOperations": _OPERATIONS,
+    "regionTargetHttpProxies": _PROXIES,
+    "regionUrlMaps": _URL_MAPS,
     "regions": {"get": (geography.get_region, "region"), "list": (geography.list_regions, _LIST)},
+    "targetHttpProxies": {
+        **_PROXIES,
+        "patch": (fronts.patch_proxy, f"targetHttpProxy requestId {_body('fingerprint urlMap')}"),
+    },
+    "urlMaps": _URL_MAPS,
     "zoneOperations": _OPERATIONS,
     "zones": {"get": (geography.get_zone, "zone"), "list": (geography.list_zones, _LIST)},
 }
@@ -178,6 +257,8 @@ OPERATIONS: Mapping[str, Operation] = {name: operation for name, (operation, _) 
 PARAMETERS: Mapping[str, str] = {name: f"{_ALWAYS} {known}" for name, (_, known) in _SIMULATED.items()}
 
 EVENTS: Mapping[str, EventHandler] = {
+    backends.ROUND: backends.check_round,
+    fronts.REACHES: fronts.reached,
     images.READ: images.read,
     instances.GONE: instances.gone,
     instances.LOOK: instances.look_due,

@@ -13,6 +13,7 @@ from osvdeploy.sandbox.google.compute.resources import (
     AUTOSCALER,
     MANAGER,
     begun,
+    changers,
     found,
     in_use,
     invalid,
@@ -90,14 +91,7 @@ def _change(scope: Scope, params: Wire, verb: str) -> Doc:
     return begun(scope, params, AUTOSCALER, verb, document)
 
 
-@once("patch")
-def patch(scope: Scope, params: Wire) -> Doc:
-    return _change(scope, params, "patch")
-
-
-@once("update")
-def update(scope: Scope, params: Wire) -> Doc:
-    return _change(scope, params, "update")
+patch, update = changers(_change)
 
 
 def shown(scope: Scope, document: Doc) -> Doc:

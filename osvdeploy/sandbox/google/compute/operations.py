@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import uuid
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from osvdeploy.digests import digest_of
 from osvdeploy.sandbox.errors import ApiError
 from osvdeploy.sandbox.google.compute.lists import page_of
 from osvdeploy.sandbox.google.wire import BASE
@@ -37,6 +37,11 @@ def time(moment: datetime) -> str:
 def number(scope: Scope) -> str:
     """An id of a resource or operation: none is given twice."""
     return str(10**18 + scope.count("compute.id"))
+
+
+def digest(value: Any) -> str:
+    """Of anything that JSON holds, in hex; Google's documents have numbers with a point in them."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def number_of(name: str) -> str:
@@ -101,7 +106,7 @@ def begin(scope: Scope, verb: str, params: Wire, target: Wire, path: str = "") -
 
 
 def _asked(verb: str, params: Wire) -> str:
-    return digest_of({"verb": verb, "params": {name: value for name, value in params.items() if name != BASE}})
+    return digest({"verb": verb, "params": {name: value for name, value in params.items() if name != BASE}})
 
 
 def end(scope: Scope, operation: str, *, code: str = "", message: str = "", status: int = 400) -> None:

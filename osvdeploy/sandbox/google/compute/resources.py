@@ -16,17 +16,15 @@ Not documented, and decided here against the caller: what is not ready can be ne
 from __future__ import annotations
 
 import base64
-import hashlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from osvdeploy.digests import digest_of
 from osvdeploy.sandbox.errors import ApiError, NotSimulated
 from osvdeploy.sandbox.google.compute import operations
 from osvdeploy.sandbox.google.compute.lists import page_of
-from osvdeploy.sandbox.google.compute.operations import Wire, begin, key, number, place_of, repeated, time
+from osvdeploy.sandbox.google.compute.operations import Wire, begin, digest, key, number, place_of, repeated, time
 from osvdeploy.sandbox.google.wire import BASE
 from osvdeploy.sandbox.services.scope import Doc, Operation, Scope
 
@@ -116,7 +114,8 @@ def path_of(kept: str) -> str:
 
 def referred(scope: Scope, params: Wire, text: str, kind: Kind, field: str) -> tuple[str, Doc]:
     """The resource that a link in a request leads to: a whole one, or one from the project on. Raises ApiError."""
-    pattern = rf"(?:https?://[^/]+/compute/v1/|/)?(?:projects/([^/]+)/)?(global|regions/[^/]+|zones/[^/]+)/{kind.plural}/([^/]+)"
+    place = r"(global|regions/[^/]+|zones/[^/]+)"
+    pattern = rf"(?:https?://[^/]+/compute/v1/|/)?(?:projects/([^/]+)/)?{place}/{kind.plural}/([^/]+)"
     found = re.fullmatch(pattern, text)
     if found is None:
         raise invalid(field, text, "The URL is malformed.")
@@ -220,6 +219,14 @@ def once(verb: str) -> Callable[[Operation], Operation]:
     return wrapped
 
 
+def changers(change: Callable[[Scope, Wire, str], Doc]) -> tuple[Operation, Operation]:
+    """The methods ``patch``, which changes a part, and ``update``, which replaces the whole."""
+    return (
+        once("patch")(lambda scope, params: change(scope, params, "patch")),
+        once("update")(lambda scope, params: change(scope, params, "update")),
+    )
+
+
 def named(body: Wire) -> str:
     """The name of what is to be made. Raises ApiError unless it can be one."""
     name = str(body.get("name", ""))
@@ -295,7 +302,7 @@ def deleter(kind: Kind, refuse: Callable[[Scope, str, Doc], None], verb: str = "
 
 def fingerprint(value: Any) -> str:
     """A hash of contents, as Google's are: equal contents have equal ones."""
-    return base64.b64encode(hashlib.sha256(digest_of({"of": value}).encode()).digest()[:8]).decode()
+    return base64.b64encode(bytes.fromhex(digest(value))[:8]).decode()
 
 
 def hold_to(body: Wire, current: str, *, needed: bool = False) -> None:
