@@ -27,8 +27,8 @@ from osvdeploy.errors import LeaseLost, NotFound, Refused, UsageError
 SCHEMES = ("EXTERNAL_MANAGED", "INTERNAL_MANAGED")
 """Kinds of balancers that have weights."""
 
-_PROXIES = {"https": "targetHttpsProxies", "http": "targetHttpProxies"}
-"""By scheme, the one that is preferred first: a map that both lead to answers the same on both."""
+_PROXIES = {"http": "targetHttpProxies", "https": "targetHttpsProxies"}
+"""By scheme. A URL map that both lead to answers the same on both, and needs no certificate on the first."""
 
 _STATES = {"HEALTHY": "healthy", "UNHEALTHY": "unhealthy"}
 
