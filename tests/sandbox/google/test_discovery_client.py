@@ -98,14 +98,14 @@ def test_googles_own_client_moves_traffic_from_blue_to_green(shell: Shell, compu
     check = {"name": "up", "type": "HTTP", "httpHealthCheck": {"portSpecification": "USE_SERVING_PORT"}}
     anywhere(compute.healthChecks().insert(project="p", body=check))
     for color in ("blue", "green"):
-        body = {
+        service: dict[str, Any] = {
             "name": color,
             "loadBalancingScheme": "EXTERNAL_MANAGED",
             "protocol": "HTTP",
             "healthChecks": ["global/healthChecks/up"],
             "backends": [{"group": f"zones/europe-west1-b/instanceGroups/{color}", "capacityScaler": 1.0}],
         }
-        anywhere(compute.backendServices().insert(project="p", body=body))
+        anywhere(compute.backendServices().insert(project="p", body=service))
     anywhere(compute.urlMaps().insert(project="p", body={"name": "map", "defaultRouteAction": weights(1, 0)}))
     proxy = {"name": "proxy", "urlMap": "global/urlMaps/map"}
     anywhere(compute.targetHttpProxies().insert(project="p", body=proxy))
