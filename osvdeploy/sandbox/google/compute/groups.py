@@ -115,9 +115,9 @@ def _zones(params: Wire, body: Wire) -> list[str]:
     return asked or there[:3]
 
 
-def _size(params: Wire, size: int) -> int:
+def _size(params: Wire, size: int | None) -> int:
     largest = LARGEST["regions" if "region" in params else "zones"]
-    if not 0 <= size <= largest:
+    if size is None or not 0 <= size <= largest:
         raise invalid("targetSize", size, f"Must be between 0 and {largest}.")
     return size
 
@@ -243,10 +243,9 @@ def patch(scope: Scope, params: Wire) -> Doc:
         if not _BASE_NAME.fullmatch(body["baseInstanceName"] or ""):
             raise invalid("baseInstanceName", body["baseInstanceName"], "It must be a name of at most 58 characters.")
         resource["baseInstanceName"] = body["baseInstanceName"]
-    policy = merged(resource["updatePolicy"], body.get("updatePolicy") or {})
-    for name in ("maxSurge", "maxUnavailable"):
-        # Of a number and a share the one that was sent last counts, not both.
-        policy[name] = (body.get("updatePolicy") or {}).get(name) or policy[name]
+    changed = body.get("updatePolicy") or {}
+    # Of a number and a share the one that was sent last counts, not both.
+    policy = merged(resource["updatePolicy"], changed) | {name: each for name, each in changed.items() if each}
     resource["updatePolicy"] = policies.update_policy(policy, zones=len(document["zones"]), size=resource["targetSize"])
     return _changed(scope, params, "patch", document)
 
