@@ -184,6 +184,20 @@ def test_a_service_is_checked_only_where_a_rule_leads_to_it(service: Service) ->
     )
 
 
+def test_a_service_may_have_nothing_behind_it(service: Service) -> None:
+    """And no health check, until it has a group."""
+    empty = {"name": "empty", "loadBalancingScheme": "EXTERNAL_MANAGED"}
+    service.done("POST", "global/backendServices", empty)
+    service.change(defaultService="global/backendServices/empty")
+    service.wait(60)
+    assert service.answer().status == 503
+    path = "global/backendServices/empty"
+    full = {name: service.backend("blue")[name] for name in ("healthChecks", "backends")}
+    service.done("PATCH", path, {**full, "fingerprint": service.get(path)["fingerprint"]})
+    service.wait(60)
+    assert service.seen(5) == {"blue": 5}
+
+
 def test_machines_drain_before_they_end(service: Service) -> None:
     """They get nothing new, and run on for as long as the service says."""
     path = service.link("blue")
@@ -350,7 +364,11 @@ def test_maps_are_held_to_googles_rules(change: dict[str, Any], named: str | Non
         ("global/healthChecks", {"name": "x", "type": "HTTP", "healthyThreshold": 11}, "healthyThreshold"),
         ("global/healthChecks", {"name": "x", "type": "HTTP", "httpHealthCheck": {"requestPath": "a"}}, "requestPath"),
         ("global/healthChecks", {"name": "x", "type": "HTTP", "tcpHealthCheck": {"port": 1}}, "tcpHealthCheck"),
-        ("global/backendServices", {"name": "x"}, "healthChecks"),
+        (
+            "global/backendServices",
+            {"name": "x", "backends": [{"group": f"{ZONE}/instanceGroups/blue"}]},
+            "healthChecks",
+        ),
         ("global/backendServices", {"name": "x", "healthChecks": ["global/healthChecks/none"]}, "cannot be found"),
         (
             "global/backendServices",

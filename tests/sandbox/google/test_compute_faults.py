@@ -54,7 +54,9 @@ def story(fleet: Fleet, at: str, front: str) -> Iterator[Step]:
     managers = "regionInstanceGroupManagers" if regional else "instanceGroupManagers"
     groups = "regionInstanceGroups" if regional else "instanceGroups"
     scalers = "regionAutoscalers" if regional else "autoscalers"
-    group, template = f"{at}/instanceGroupManagers/g", "global/instanceTemplates/t"
+    templates = "regionInstanceTemplates" if regional else "instanceTemplates"
+    group, home = f"{at}/instanceGroupManagers/g", at if regional else "global"
+    template = f"{home}/instanceTemplates/t"
 
     def own(name: str) -> str:
         return f"region{name[0].upper()}{name[1:]}" if front.startswith("regions") else name
@@ -65,7 +67,7 @@ def story(fleet: Fleet, at: str, front: str) -> Iterator[Step]:
     def marked(path: str, **fields: Any) -> dict[str, Any]:
         return {**fields, "fingerprint": fleet.get(path)["fingerprint"]}
 
-    yield Step("instanceTemplates.insert", "global/instanceTemplates", template_body())
+    yield Step(f"{templates}.insert", f"{home}/instanceTemplates", template_body())
     yield Step(
         f"{managers}.insert",
         f"{at}/instanceGroupManagers",
@@ -134,7 +136,7 @@ def story(fleet: Fleet, at: str, front: str) -> Iterator[Step]:
     ):
         yield Step(f"{own(kind)}.delete", path)
     yield Step(f"{managers}.delete", group)
-    yield Step("instanceTemplates.delete", template)
+    yield Step(f"{templates}.delete", template)
 
 
 def documents(fleet: Fleet) -> dict[tuple[str, str], Any]:

@@ -24,7 +24,6 @@ from osvdeploy.sandbox.google.compute.resources import (
     INSTANCE,
     MANAGER,
     SERVICE,
-    TEMPLATE,
     begun,
     completed,
     fingerprint,
@@ -40,7 +39,6 @@ from osvdeploy.sandbox.google.compute.resources import (
     named,
     once,
     path_of,
-    referred,
 )
 from osvdeploy.sandbox.google.wire import BASE
 from osvdeploy.sandbox.services.scope import Doc, Scope
@@ -87,6 +85,7 @@ def insert(scope: Scope, params: Wire) -> Doc:
         },
         zones=zones,
         watch=0,
+        errors=[],
     )
     scope.put(GROUP.store, its_path(GROUP, group), {**group, "ready": True})
     look_soon(scope, document)
@@ -189,6 +188,18 @@ def _managed(scope: Scope, member: Doc) -> Doc:
     }
 
 
+def list_errors(scope: Scope, params: Wire) -> Doc:
+    """What kept a group from making machines, the newest last."""
+    document = found(scope, params, MANAGER)
+    base = f"{params[BASE]}/compute/v1/{its_path(MANAGER, document)}"
+    named_ = [{**each, "name": f"{number:06}"} for number, each in enumerate(document["errors"])]
+    page = page_of(
+        "", base, named_, params, lambda each: completed(params, {n: v for n, v in each.items() if n != "name"})
+    )
+    token = {"nextPageToken": page["nextPageToken"]} if "nextPageToken" in page else {}
+    return {"items": page.get("items", []), **token}
+
+
 def group_shown(scope: Scope, document: Doc) -> Doc:
     """An instance group, which its manager made."""
     resource = document["resource"]
@@ -256,7 +267,7 @@ def set_template(scope: Scope, params: Wire) -> Doc:
     document = found(scope, params, MANAGER, ready=True)
     if "instanceTemplate" not in body:
         raise missing("instanceTemplate")
-    path, _ = referred(scope, params, body["instanceTemplate"], TEMPLATE, "instanceTemplate")
+    path = policies.template_path(scope, params, body["instanceTemplate"], "instanceTemplate")
     document["resource"]["versions"] = [{"instanceTemplate": link(path)}]
     return _changed(scope, params, "setInstanceTemplate", document)
 
