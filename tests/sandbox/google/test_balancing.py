@@ -78,6 +78,7 @@ def test_route_rules_are_tried_by_priority_and_lead_by_header(service: Service) 
     assert service.seen(20, x_slot="green") == {"green": 20}
     assert service.seen(20, X_SLOT="other") == {"blue": 20}
     assert service.answer().headers["X-Release"] == "app-1"
+    assert service.answer().headers["Via"] == "1.1 google"
     assert "X-Release" not in service.answer(x_slot="green").headers
 
 
@@ -380,6 +381,9 @@ def test_maps_are_held_to_googles_rules(change: dict[str, Any], named: str | Non
             "backends[0].group",
         ),
         ("global/targetHttpProxies", {"name": "x"}, "urlMap"),
+        ("global/firewalls", {"name": "x"}, "allowed"),
+        ("global/firewalls", {"name": "x", "allowed": [{"IPProtocol": "tcp", "ports": ["x"]}]}, "allowed[0].ports"),
+        ("global/firewalls", {"name": "x", "allowed": [{"IPProtocol": "tcp"}], "sourceRanges": ["x"]}, "sourceRanges"),
         ("global/targetHttpProxies", {"name": "x", "urlMap": "global/urlMaps/none"}, "cannot be found"),
         ("global/forwardingRules", {"name": "x", "portRange": "8000"}, "target"),
         ("global/forwardingRules", {"name": "x", "portRange": "8000-8001"}, "portRange"),

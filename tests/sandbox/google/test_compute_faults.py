@@ -97,6 +97,9 @@ def story(fleet: Fleet, at: str, front: str) -> Iterator[Step]:
     yield Step(f"{scalers}.update", f"{at}/autoscalers?autoscaler=a", policy)
     yield Step(f"{scalers}.delete", f"{at}/autoscalers/a")
 
+    wall = {"name": "f", "allowed": [{"IPProtocol": "tcp", "ports": ["8080"]}], "sourceRanges": ["10.0.0.0/8"]}
+    yield Step("firewalls.insert", "global/firewalls", wall)
+    yield Step("firewalls.delete", "global/firewalls/f")
     check = {"name": "up", "type": "HTTP"}
     yield Step(f"{own('healthChecks')}.insert", f"{front}/healthChecks", check)
     yield Step(f"{own('healthChecks')}.patch", f"{front}/healthChecks/up", {"checkIntervalSec": 10})

@@ -74,6 +74,7 @@ SERVICE: Final = Kind("backendService", "backendServices")
 URL_MAP: Final = Kind("urlMap", "urlMaps")
 PROXY: Final = Kind("targetHttpProxy", "targetHttpProxies")
 RULE: Final = Kind("forwardingRule", "forwardingRules")
+FIREWALL: Final = Kind("firewall", "firewalls")
 
 
 # ------------------------------------------------------------------------------------------------------------ refusals
