@@ -193,12 +193,14 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The balancer answers by itself. ``location`` is set for a redirect."""
+    """The balancer answers by itself. ``location`` is set for a redirect; ``sign`` is the header that tells whose
+    balancer it is."""
 
     status: int
     content_type: str = "text/html"
     body: str = ""
     location: str | None = None
+    sign: tuple[str, str] = ("Server", "awselb/2.0")
 
 
 @dataclass(frozen=True, slots=True)

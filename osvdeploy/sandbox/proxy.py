@@ -47,7 +47,6 @@ _HOP_BY_HOP = frozenset(
         "upgrade",
     }
 )
-_SERVER = "awselb/2.0"
 
 
 class _BodyInvalid(Exception):
@@ -198,7 +197,7 @@ class _Connection(BaseHTTPRequestHandler):
     def _answer(self, answer: Answer) -> None:
         body = answer.body.encode()
         self.send_response_only(answer.status)
-        self.send_header("Server", _SERVER)
+        self.send_header(*answer.sign)
         self.send_header("Date", self.date_time_string())
         if body or answer.status not in (204, 304):
             self.send_header("Content-Type", answer.content_type)

@@ -20,15 +20,19 @@ ZONE = "zones/europe-west1-b"
 REGION = "regions/europe-west1"
 
 
-@functools.cache
-def _archive(behaviour: str) -> bytes:
-    disk = volume({"/app": declared(**json.loads(behaviour))}).content
+def archived(disk: bytes) -> bytes:
+    """The archive of a disk of 1 GiB that begins with these bytes."""
     with tempfile.TemporaryDirectory() as folder:
         with (Path(folder) / "disk.raw").open("wb") as file:
             file.write(disk)
             file.truncate(GIB)
         words = ["tar", "--format=oldgnu", "-Sczf", "-", "-C", folder, "disk.raw"]
         return subprocess.run(words, capture_output=True, check=True).stdout
+
+
+@functools.cache
+def _archive(behaviour: str) -> bytes:
+    return archived(volume({"/app": declared(**json.loads(behaviour))}).content)
 
 
 def archive(**behaviour: Any) -> bytes:

@@ -78,6 +78,7 @@ def test_route_rules_are_tried_by_priority_and_lead_by_header(service: Service) 
     assert service.seen(20, x_slot="green") == {"green": 20}
     assert service.seen(20, X_SLOT="other") == {"blue": 20}
     assert service.answer().headers["X-Release"] == "app-1"
+    assert service.answer().headers["Via"] == "1.1 google"
     assert "X-Release" not in service.answer(x_slot="green").headers
 
 
@@ -182,6 +183,20 @@ def test_a_service_is_checked_only_where_a_rule_leads_to_it(service: Service) ->
         "invalid",
         "group",
     )
+
+
+def test_a_service_may_have_nothing_behind_it(service: Service) -> None:
+    """And no health check, until it has a group."""
+    empty = {"name": "empty", "loadBalancingScheme": "EXTERNAL_MANAGED"}
+    service.done("POST", "global/backendServices", empty)
+    service.change(defaultService="global/backendServices/empty")
+    service.wait(60)
+    assert service.answer().status == 503
+    path = "global/backendServices/empty"
+    full = {name: service.backend("blue")[name] for name in ("healthChecks", "backends")}
+    service.done("PATCH", path, {**full, "fingerprint": service.get(path)["fingerprint"]})
+    service.wait(60)
+    assert service.seen(5) == {"blue": 5}
 
 
 def test_machines_drain_before_they_end(service: Service) -> None:
@@ -350,7 +365,11 @@ def test_maps_are_held_to_googles_rules(change: dict[str, Any], named: str | Non
         ("global/healthChecks", {"name": "x", "type": "HTTP", "healthyThreshold": 11}, "healthyThreshold"),
         ("global/healthChecks", {"name": "x", "type": "HTTP", "httpHealthCheck": {"requestPath": "a"}}, "requestPath"),
         ("global/healthChecks", {"name": "x", "type": "HTTP", "tcpHealthCheck": {"port": 1}}, "tcpHealthCheck"),
-        ("global/backendServices", {"name": "x"}, "healthChecks"),
+        (
+            "global/backendServices",
+            {"name": "x", "backends": [{"group": f"{ZONE}/instanceGroups/blue"}]},
+            "healthChecks",
+        ),
         ("global/backendServices", {"name": "x", "healthChecks": ["global/healthChecks/none"]}, "cannot be found"),
         (
             "global/backendServices",
@@ -362,6 +381,9 @@ def test_maps_are_held_to_googles_rules(change: dict[str, Any], named: str | Non
             "backends[0].group",
         ),
         ("global/targetHttpProxies", {"name": "x"}, "urlMap"),
+        ("global/firewalls", {"name": "x"}, "allowed"),
+        ("global/firewalls", {"name": "x", "allowed": [{"IPProtocol": "tcp", "ports": ["x"]}]}, "allowed[0].ports"),
+        ("global/firewalls", {"name": "x", "allowed": [{"IPProtocol": "tcp"}], "sourceRanges": ["x"]}, "sourceRanges"),
         ("global/targetHttpProxies", {"name": "x", "urlMap": "global/urlMaps/none"}, "cannot be found"),
         ("global/forwardingRules", {"name": "x", "portRange": "8000"}, "target"),
         ("global/forwardingRules", {"name": "x", "portRange": "8000-8001"}, "portRange"),

@@ -259,6 +259,8 @@ def test_a_machine_that_is_not_to_be_had_is_tried_again(fleet: Fleet, kind: Faul
     assert member["currentAction"] == "CREATING"
     [error] = member["lastAttempt"]["errors"]["errors"]
     assert error["code"] == code
+    [told] = fleet.get(f"{group}/listErrors")["items"]
+    assert (told["error"], told["instanceActionDetails"]["action"]) == (error, "CREATING")
     assert fleet.stable(group) and "errors" not in fleet.members(group)[0]["lastAttempt"]
 
 
@@ -369,3 +371,18 @@ def test_every_method_that_is_simulated_is_googles() -> None:
     """A name that no document has would never be asked for."""
     own = {each for each in OPERATIONS if each not in api("compute").methods}
     assert not own
+
+
+def test_a_template_of_a_region_serves_groups_of_that_region_alone(fleet: Fleet) -> None:
+    """Of the region itself, and of its zones."""
+    fleet.done("POST", f"{REGION}/instanceTemplates", template_body("r"))
+    template = f"{ROOT}/{REGION}/instanceTemplates/r"
+    assert fleet.get(f"{REGION}/instanceTemplates/r")["region"] == f"{ROOT}/{REGION}"
+    refused(fleet.call("GET", "global/instanceTemplates/r"), 404, "notFound")
+    group = fleet.group(size=1, instanceTemplate=template)
+    fleet.stable(group)
+    [member] = fleet.members(group)
+    assert member["version"]["instanceTemplate"] == template
+    body = {"name": "g", "targetSize": 1, "instanceTemplate": template}
+    refused(fleet.call("POST", "regions/us-east1/instanceGroupManagers", body), 400, "invalid", "another region")
+    refused(fleet.call("DELETE", f"{REGION}/instanceTemplates/r"), 400, "resourceInUseByAnotherResource")

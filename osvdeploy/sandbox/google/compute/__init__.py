@@ -38,6 +38,7 @@ from collections.abc import Mapping
 from osvdeploy.sandbox.google.compute import (
     autoscalers,
     backends,
+    firewalls,
     fronts,
     geography,
     groups,
@@ -55,6 +56,7 @@ from osvdeploy.sandbox.google.compute.instances import look, resume
 from osvdeploy.sandbox.google.compute.plane import view
 from osvdeploy.sandbox.google.compute.resources import (
     AUTOSCALER,
+    FIREWALL,
     GROUP,
     HEALTH_CHECK,
     INSTANCE,
@@ -125,6 +127,7 @@ _MANAGERS: Mapping[str, tuple[Operation, str]] = {
     "delete": (groups.delete, "instanceGroupManager requestId"),
     "setInstanceTemplate": (groups.set_template, "instanceGroupManager requestId body.instanceTemplate"),
     "listManagedInstances": (groups.list_managed, f"instanceGroupManager {_LIST}"),
+    "listErrors": (groups.list_errors, f"instanceGroupManager {_LIST}"),
     "recreateInstances": (groups.recreate_instances, _MANAGED),
     "deleteInstances": (groups.delete_instances, _MANAGED),
     "abandonInstances": (groups.abandon_instances, _MANAGED),
@@ -191,6 +194,12 @@ _RULES: Mapping[str, tuple[Operation, str]] = {
     "setTarget": (fronts.set_target, "forwardingRule requestId body.target"),
 }
 
+_FIREWALLS: Mapping[str, tuple[Operation, str]] = {
+    **_read(FIREWALL),
+    "insert": (firewalls.insert, f"requestId {_body(firewalls.BODY)}"),
+    "delete": (resources.deleter(FIREWALL, firewalls.refuse_deletion), "firewall requestId"),
+}
+
 _OPERATIONS: Mapping[str, tuple[Operation, str]] = {
     "get": (operations.get, "operation"),
     "list": (operations.list_all, _LIST),
@@ -200,6 +209,7 @@ _OPERATIONS: Mapping[str, tuple[Operation, str]] = {
 _COLLECTIONS: Mapping[str, Mapping[str, tuple[Operation, str]]] = {
     "autoscalers": _AUTOSCALERS,
     "backendServices": _SERVICES,
+    "firewalls": _FIREWALLS,
     "forwardingRules": _RULES,
     "globalForwardingRules": _RULES,
     "globalOperations": _OPERATIONS,
@@ -213,6 +223,7 @@ _COLLECTIONS: Mapping[str, Mapping[str, tuple[Operation, str]]] = {
     "regionHealthChecks": _HEALTH_CHECKS,
     "regionInstanceGroupManagers": _MANAGERS,
     "regionInstanceGroups": _GROUPS,
+    "regionInstanceTemplates": _TEMPLATES,
     "regionOperations": _OPERATIONS,
     "regionTargetHttpProxies": _PROXIES,
     "regionTargetHttpsProxies": {"list": _read(TLS_PROXY)["list"]},

@@ -51,6 +51,9 @@ PROBE: Final = "compute.probe"
 
 ROUND: Final = "compute.check-round"
 
+EMPTY: Final = 5.0
+"""Seconds between looks at a service that has no health check yet."""
+
 LARGEST_DRAINING: Final = 3600
 
 _BACKEND = "backends"
@@ -107,6 +110,8 @@ def _completed(scope: Scope, params: Wire, body: Wire) -> Doc:
 
 def _health_checks(scope: Scope, params: Wire, body: Wire) -> list[str]:
     given = body.get("healthChecks") or []
+    if not given and not body.get("backends"):
+        return []
     if len(given) != 1:
         raise invalid("healthChecks", len(given), "Exactly one health check must be specified.")
     path, document = referred(scope, params, given[0], HEALTH_CHECK, "healthChecks[0]")
@@ -247,6 +252,9 @@ def check_round(scope: Scope, payload: Wire) -> None:
                 scope.delete(PROBE, f"{probe['service']} {probe['instance']}")
         return
     resource = document["resource"]
+    if not resource["healthChecks"]:
+        scope.later(EMPTY, ROUND, dict(payload))
+        return
     kept = scope.get(HEALTH_CHECK.store, path_of(resource["healthChecks"][0]))
     assert kept is not None, "a health check that a service has cannot be deleted"
     check = kept["resource"]

@@ -24,7 +24,6 @@ from osvdeploy.sandbox.google.compute.resources import (
     INSTANCE,
     MANAGER,
     SERVICE,
-    TEMPLATE,
     begun,
     completed,
     fingerprint,
@@ -40,7 +39,6 @@ from osvdeploy.sandbox.google.compute.resources import (
     named,
     once,
     path_of,
-    referred,
 )
 from osvdeploy.sandbox.google.wire import BASE
 from osvdeploy.sandbox.services.scope import Doc, Scope
@@ -87,6 +85,7 @@ def insert(scope: Scope, params: Wire) -> Doc:
         },
         zones=zones,
         watch=0,
+        errors=[],
     )
     scope.put(GROUP.store, its_path(GROUP, group), {**group, "ready": True})
     look_soon(scope, document)
@@ -115,9 +114,9 @@ def _zones(params: Wire, body: Wire) -> list[str]:
     return asked or there[:3]
 
 
-def _size(params: Wire, size: int) -> int:
+def _size(params: Wire, size: int | None) -> int:
     largest = LARGEST["regions" if "region" in params else "zones"]
-    if not 0 <= size <= largest:
+    if size is None or not 0 <= size <= largest:
         raise invalid("targetSize", size, f"Must be between 0 and {largest}.")
     return size
 
@@ -189,6 +188,18 @@ def _managed(scope: Scope, member: Doc) -> Doc:
     }
 
 
+def list_errors(scope: Scope, params: Wire) -> Doc:
+    """What kept a group from making machines, the newest last."""
+    document = found(scope, params, MANAGER)
+    base = f"{params[BASE]}/compute/v1/{its_path(MANAGER, document)}"
+    named_ = [{**each, "name": f"{number:06}"} for number, each in enumerate(document["errors"])]
+    page = page_of(
+        "", base, named_, params, lambda each: completed(params, {n: v for n, v in each.items() if n != "name"})
+    )
+    token = {"nextPageToken": page["nextPageToken"]} if "nextPageToken" in page else {}
+    return {"items": page.get("items", []), **token}
+
+
 def group_shown(scope: Scope, document: Doc) -> Doc:
     """An instance group, which its manager made."""
     resource = document["resource"]
@@ -243,10 +254,9 @@ def patch(scope: Scope, params: Wire) -> Doc:
         if not _BASE_NAME.fullmatch(body["baseInstanceName"] or ""):
             raise invalid("baseInstanceName", body["baseInstanceName"], "It must be a name of at most 58 characters.")
         resource["baseInstanceName"] = body["baseInstanceName"]
-    policy = merged(resource["updatePolicy"], body.get("updatePolicy") or {})
-    for name in ("maxSurge", "maxUnavailable"):
-        # Of a number and a share the one that was sent last counts, not both.
-        policy[name] = (body.get("updatePolicy") or {}).get(name) or policy[name]
+    changed = body.get("updatePolicy") or {}
+    # Of a number and a share the one that was sent last counts, not both.
+    policy = merged(resource["updatePolicy"], changed) | {name: each for name, each in changed.items() if each}
     resource["updatePolicy"] = policies.update_policy(policy, zones=len(document["zones"]), size=resource["targetSize"])
     return _changed(scope, params, "patch", document)
 
@@ -257,7 +267,7 @@ def set_template(scope: Scope, params: Wire) -> Doc:
     document = found(scope, params, MANAGER, ready=True)
     if "instanceTemplate" not in body:
         raise missing("instanceTemplate")
-    path, _ = referred(scope, params, body["instanceTemplate"], TEMPLATE, "instanceTemplate")
+    path = policies.template_path(scope, params, body["instanceTemplate"], "instanceTemplate")
     document["resource"]["versions"] = [{"instanceTemplate": link(path)}]
     return _changed(scope, params, "setInstanceTemplate", document)
 

@@ -24,6 +24,7 @@ from osvdeploy.sandbox.google.compute.archive import BLOCK
 from osvdeploy.sandbox.google.compute.operations import Wire, number, time
 from osvdeploy.sandbox.google.compute.resources import (
     INSTANCE,
+    TEMPLATE,
     begun,
     checked_labels,
     condition_not_met,
@@ -83,10 +84,7 @@ def launch(scope: Scope, project: str, zone: str, name: str, template: Doc, mana
     size = int(disk["initializeParams"].get("diskSizeGb", image["resource"]["diskSizeGb"]))
     scope.put(DISK, path, {"blocks": image["blocks"], "size": size * GIB})
     items = (properties["metadata"].get("items") or []) + [
-        {
-            "key": "instance-template",
-            "value": f"projects/{project}/global/instanceTemplates/{template['resource']['name']}",
-        },
+        {"key": "instance-template", "value": its_path(TEMPLATE, template)},
         {"key": "created-by", "value": manager},
     ]
     [interface] = properties["networkInterfaces"]

@@ -24,6 +24,7 @@ from osvdeploy.sandbox.google.compute.resources import (
     SERVICE,
     TEMPLATE,
     its_path,
+    link,
     path_of,
 )
 from osvdeploy.sandbox.services.scope import Doc, Scope
@@ -37,6 +38,8 @@ FIRST, BUSY, IDLE = 1.0, 2.0, 15.0
 
 RETRY_FIRST, RETRY_LAST = 10.0, 300.0
 """Seconds until a machine that could not be made is tried again: doubled each time up to the last."""
+
+ERRORS_KEPT: Final = 50
 
 ACTION_FIELDS: Final = {
     "NONE": "none",
@@ -300,6 +303,7 @@ def _launch(scope: Scope, document: Doc, member: Doc) -> None:
     try:
         instances.launch(scope, member["project"], member["zone"], member["name"], template, member["group"])
     except NoMachine as none:
+        _note(scope, document, member, none)
         pause = min(RETRY_FIRST * 2 ** member["tries"], RETRY_LAST) / scope.speed
         member |= {
             "errors": [{"code": none.code, "message": none.message}],
@@ -309,3 +313,18 @@ def _launch(scope: Scope, document: Doc, member: Doc) -> None:
     else:
         member.pop("retry", None)
     _keep(scope, member)
+
+
+def _note(scope: Scope, document: Doc, member: Doc, none: NoMachine) -> None:
+    """Keep what listErrors tells: the last :data:`ERRORS_KEPT`."""
+    action = {"instance": link(instance_path(member)), "action": member["action"]}
+    version = {"instanceTemplate": link(member["template"])} | (
+        {"name": member["version"]} if member["version"] else {}
+    )
+    error = {
+        "error": {"code": none.code, "message": none.message},
+        "instanceActionDetails": {**action, "version": version},
+        "timestamp": operations.time(scope.now),
+    }
+    document["errors"] = [*document["errors"], error][-ERRORS_KEPT:]
+    scope.put(MANAGER.store, its_path(MANAGER, document), document)

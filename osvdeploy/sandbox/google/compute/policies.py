@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from osvdeploy.sandbox.errors import NotSimulated
+from osvdeploy.sandbox.google.compute import geography
 from osvdeploy.sandbox.google.compute.operations import Wire
 from osvdeploy.sandbox.google.compute.resources import TEMPLATE, invalid, link, missing, referred
 from osvdeploy.sandbox.services.scope import Doc, Scope
@@ -31,7 +32,7 @@ def versions(scope: Scope, params: Wire, body: Wire) -> list[Doc]:
         field = f"versions[{number}].instanceTemplate"
         if "instanceTemplate" not in each:
             raise missing(field)
-        path, _ = referred(scope, params, each["instanceTemplate"], TEMPLATE, field)
+        path = template_path(scope, params, each["instanceTemplate"], field)
         size = each.get("targetSize")
         if size is not None and len({"fixed", "percent"} & size.keys()) != 1:
             raise invalid(f"versions[{number}].targetSize", size, "One of fixed and percent must be specified.")
@@ -43,11 +44,20 @@ def versions(scope: Scope, params: Wire, body: Wire) -> list[Doc]:
     if len({(each["instanceTemplate"], each.get("name")) for each in found}) < len(found):
         raise invalid("versions", len(found), "Versions must differ in their name or instance template.")
     if template and given is body.get("versions"):
-        path, _ = referred(scope, params, template, TEMPLATE, "instanceTemplate")
+        path = template_path(scope, params, template, "instanceTemplate")
         rest = next(each for each in found if "targetSize" not in each)
         if rest["instanceTemplate"] != link(path):
             raise invalid("instanceTemplate", template, "It differs from the one in versions.")
     return found
+
+
+def template_path(scope: Scope, params: Wire, text: str, field: str) -> str:
+    """The path of a template that a group of that place can have: a global one, or one of its region."""
+    path, document = referred(scope, params, text, TEMPLATE, field)
+    region = params["region"] if "region" in params else geography.region_of(params["zone"])
+    if document["place"] not in ("global", f"regions/{region}"):
+        raise invalid(field, text, "The instance template is in another region.")
+    return path
 
 
 def wanted(resource: Wire) -> list[int]:

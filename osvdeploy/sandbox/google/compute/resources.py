@@ -77,6 +77,7 @@ TLS_PROXY: Final = Kind("targetHttpsProxy", "targetHttpsProxies")
 """There are none: they can be looked for, and not made."""
 
 RULE: Final = Kind("forwardingRule", "forwardingRules")
+FIREWALL: Final = Kind("firewall", "firewalls")
 
 
 # ------------------------------------------------------------------------------------------------------------ refusals
@@ -115,11 +116,11 @@ def path_of(kept: str) -> str:
     return kept.removeprefix(LINK)
 
 
-def referred(scope: Scope, params: Wire, text: str, kind: Kind, field: str) -> tuple[str, Doc]:
+def referred(scope: Scope, params: Wire, text: str | None, kind: Kind, field: str) -> tuple[str, Doc]:
     """The resource that a link in a request leads to: a whole one, or one from the project on. Raises ApiError."""
     place = r"(global|regions/[^/]+|zones/[^/]+)"
     pattern = rf"(?:https?://[^/]+/compute/v1/|/)?(?:projects/([^/]+)/)?{place}/{kind.plural}/([^/]+)"
-    found = re.fullmatch(pattern, text)
+    found = re.fullmatch(pattern, text or "")
     if found is None:
         raise invalid(field, text, "The URL is malformed.")
     path = kind.path(found[1] or params["project"], found[2], found[3])

@@ -20,17 +20,21 @@ Wire = Mapping[str, Any]
 CLASSIC: Final = "EXTERNAL"
 """The scheme of classic balancers, which know neither weights nor route rules."""
 
-_REFUSED = Answer(
-    503,
-    "text/plain",
-    "upstream connect error or disconnect/reset before headers. reset reason: connection failure",
-)
-_SILENT = Answer(504, "text/plain", "upstream request timeout")
-_NO_UPSTREAM = Answer(503, "text/plain", "no healthy upstream")
-_CLASSIC_ERROR = Answer(
+VIA: Final = ("Via", "1.1 google")
+"""What Google's balancers put on requests and answers."""
+
+
+def _page(status: int, body: str, kind: str = "text/plain") -> Answer:
+    return Answer(status, kind, body, sign=VIA)
+
+
+_REFUSED = _page(503, "upstream connect error or disconnect/reset before headers. reset reason: connection failure")
+_SILENT = _page(504, "upstream request timeout")
+_NO_UPSTREAM = _page(503, "no healthy upstream")
+_CLASSIC_ERROR = _page(
     502,
-    "text/html; charset=UTF-8",
     "<html><head><title>502 Server Error</title></head><body><h1>Error: Server Error</h1></body></html>",
+    "text/html; charset=UTF-8",
 )
 
 
@@ -69,11 +73,11 @@ class UrlMapFront:
             return _CLASSIC_ERROR if classic else _NO_UPSTREAM
         # Applied from the innermost outwards, so that the outer ones have the last word.
         acting = [each.get("headerAction") or {} for each in (weighted, rule, matcher or {}, self.url_map)]
-        own = tuple((name, value, False) for name, value in self.headers.get(path, ()))
+        own = [(name, value, False) for name, value in (VIA, *self.headers.get(path, ()))]
         return SendTo(
             path,
             healthy[min(int(draw * len(healthy)), len(healthy) - 1)],
-            _headers(acting, "request"),
+            _headers(acting, "request", [(*VIA, False)]),
             _headers(acting, "response", own),
             _CLASSIC_ERROR if classic else _REFUSED,
             _CLASSIC_ERROR if classic else _SILENT,

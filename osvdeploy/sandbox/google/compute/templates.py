@@ -13,7 +13,7 @@ import re
 from typing import Final
 
 from osvdeploy.sandbox.errors import NotSimulated
-from osvdeploy.sandbox.google.compute import images, machine_types
+from osvdeploy.sandbox.google.compute import geography, images, machine_types
 from osvdeploy.sandbox.google.compute.operations import Wire, key
 from osvdeploy.sandbox.google.compute.resources import (
     MANAGER,
@@ -62,6 +62,7 @@ _NETWORK = re.compile(
 
 @once("insert")
 def insert(scope: Scope, params: Wire) -> Doc:
+    geography.check_place(params)
     body = params.get("body") or {}
     name, properties = named(body), body.get("properties")
     if not properties:
