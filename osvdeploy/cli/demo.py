@@ -21,22 +21,27 @@ from osvdeploy.context import Context
     show_default=True,
     help="Where the story happens; emptied first.",
 )
-@click.option("--speed", type=click.FloatRange(1, 100), default=10, show_default=True, help="Times as fast as AWS.")
+@click.option(
+    "--speed", type=click.FloatRange(1, 100), default=10, show_default=True, help="Times as fast as the cloud."
+)
+@click.option(
+    "--cloud", type=click.Choice(["aws", "gcp"]), default="aws", show_default=True, help="Whose the sandbox is."
+)
 @command
-def demo(ctx: Context, folder: Path, speed: float) -> Result:
+def demo(ctx: Context, folder: Path, speed: float, cloud: str) -> Result:
     """hello from source to live traffic, two bad releases, and back: on this machine, without an account.
 
     Every step is a command that is shown and can be repeated. With OSV_KERNEL (a loader.img) the images are OSv's.
     Example: osvdeploy demo
     """
     from osvdeploy.cli.tables import table
-    from osvdeploy.demo.story import Story
+    from osvdeploy.demo.story import STAGES, Story
 
     def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
     kernel = Path(os.environ["OSV_KERNEL"]).resolve() if os.environ.get("OSV_KERNEL") else None
-    told = Story(folder.resolve(), say, speed=speed, kernel=kernel).tell()
+    told = Story(folder.resolve(), say, STAGES[cloud], speed=speed, kernel=kernel).tell()
     rows = [
         (each.step, each.outcome, f"{each.seconds:.1f} s" if each.seconds else "", str(each.calls), str(each.mutating))
         for each in told

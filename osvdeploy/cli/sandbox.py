@@ -1,4 +1,4 @@
-"""sandbox: AWS, and Google's storage and images, on loopback; start, stop, env, status, fault, reset."""
+"""sandbox: AWS, and Google's storage and Compute Engine, on loopback; start, stop, env, status, fault, reset."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def sandbox() -> None:
 @sandbox.command(short_help="Start it, or say where it runs.")
 @_directory
 @click.option(
-    "--speed", type=click.FloatRange(0.01, 1000), default=1.0, show_default=True, help="Times as fast as AWS."
+    "--speed", type=click.FloatRange(0.01, 1000), default=1.0, show_default=True, help="Times as fast as the cloud."
 )
 @click.option("--port", type=click.IntRange(0, 65535), help="Of the API on 127.0.0.1; left out: a free one.")
 @click.option("--foreground", is_flag=True, help="Stay, and serve until Ctrl-C.")
@@ -74,8 +74,10 @@ def start(ctx: Context, directory: Path | None, speed: float, port: int | None, 
 
 
 def _introduction(running: Running) -> str:
-    pace = "as fast as AWS" if running.speed == 1 else f"{running.speed:g} times as fast as AWS"
-    return f"sandbox at {running.url}, {pace}\npoint AWS clients at it: " + 'eval "$(osvdeploy sandbox env)"'
+    pace = "as fast as the cloud" if running.speed == 1 else f"{running.speed:g} times as fast as the cloud"
+    return (
+        f"sandbox at {running.url}, {pace}\npoint clients of AWS and Google at it: " + 'eval "$(osvdeploy sandbox env)"'
+    )
 
 
 def _serve(ctx: Context, folder: Path, speed: float, port: int | None) -> Result:
@@ -104,7 +106,7 @@ def _serve(ctx: Context, folder: Path, speed: float, port: int | None) -> Result
     shell.start()
     try:
         control.announce(folder, os.getpid(), shell.url, speed, shell.sandbox.balancers)
-        ctx.report(Note(f"sandbox at {shell.url}, {speed:g} times as fast as AWS; Ctrl-C stops it"))
+        ctx.report(Note(f"sandbox at {shell.url}, {speed:g} times as fast as the cloud; Ctrl-C stops it"))
         while not ctx.cancel.cancelled and not shell.ended.wait(0.1):
             pass
     finally:
@@ -159,7 +161,9 @@ def status(ctx: Context, directory: Path | None, calls: bool, after: int) -> Res
         return Result("no sandbox is running", {"running": False, "directory": folder})
     told = running.ask("GET", "status")
     document: dict[str, Any] = {"running": True, "directory": folder, **told}
-    lines = [f"{'running':<12}{told['url']}, {told['speed']:g} times as fast as AWS, since {told['started'][:19]}Z"]
+    lines = [
+        f"{'running':<12}{told['url']}, {told['speed']:g} times as fast as the cloud, since {told['started'][:19]}Z"
+    ]
     lines += [f"{'listener':<12}{address}" for address in told["listeners"]]
     lines += [f"{'problem':<12}listener {problem}" for problem in told["problems"]]
     lines += [f"{'fault':<12}{each['kind']} for {each['operation']}" for each in told["faults"]]

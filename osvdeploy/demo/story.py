@@ -25,9 +25,57 @@ from osvdeploy.demo.guest import build_guest, read_report
 from osvdeploy.demo.hello import EXAMPLE
 from osvdeploy.errors import OsvDeployError, UsageError
 
-NETWORK = EXAMPLE.parent / "aws-network" / "network.py"
 _MARKER = ".osvdeploy-demo"
 _CLIENT_EVERY = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Where the story is told: all that differs from cloud to cloud."""
+
+    cloud: str
+    spec: str
+    """The example's file, which is the story's osv.toml."""
+    script: Path
+    """Makes what osvdeploy expects to find, as a user would."""
+    made: str
+    held: str
+    aborted: str
+    """How it is seen that a release aborts while starting: Google's groups make such a machine anew, and what it
+    printed is gone."""
+    shorter: Mapping[str, str]
+    """What an example of production waits for minutes takes seconds in a story, which is watched."""
+
+
+STAGES = {
+    "aws": Stage(
+        cloud="AWS",
+        spec="osv.toml",
+        script=EXAMPLE.parent / "aws-network" / "network.py",
+        made="A VPC, a balancer and a listener",
+        held="the network",
+        aborted="seen at once in its boot log",
+        shorter={
+            'boot-timeout = "120s"': 'boot-timeout = "6s"',
+            'min-ready = "10s"': 'min-ready = "1s"',
+            'bake = "30s"': 'bake = "1s"',
+        },
+    ),
+    "gcp": Stage(
+        cloud="Google Cloud",
+        spec="google.toml",
+        script=EXAMPLE.parent / "google-balancer" / "balancer.py",
+        made="A bucket, a URL map and what leads to it",
+        held="the bucket and the balancer",
+        aborted="its machines never become healthy",
+        shorter={
+            'boot-timeout = "300s"': 'boot-timeout = "10s"',
+            'min-ready = "10s"': 'min-ready = "1s"',
+            'bake = "30s"': 'bake = "1s"',
+        },
+    ),
+}
+"""By what an environment's ``cloud`` is in a spec."""
 
 
 class StoryBroken(OsvDeployError):
@@ -51,6 +99,7 @@ class Story:
 
     folder: Path
     say: Callable[[str], None]
+    stage: Stage = STAGES["aws"]
     speed: float = 10.0
     kernel: Path | None = None
     environ: dict[str, str] = field(default_factory=dict)
@@ -80,15 +129,12 @@ class Story:
         make_folder(self.folder)
         hello = self.folder / "hello"
         shutil.copytree(EXAMPLE, hello, ignore=shutil.ignore_patterns("build", "osv.lock"))
-        shutil.copy(NETWORK, self.folder / "network.py")
+        shutil.copy(self.stage.script, self.folder)
         spec = hello / "osv.toml"
-        # A story is watched: what an example of production waits for minutes takes seconds here.
-        shorter = {'boot-timeout = "120s"': 'boot-timeout = "6s"', 'min-ready = "10s"': 'min-ready = "1s"'}
-        shorter['bake = "30s"'] = 'bake = "1s"'
-        text = spec.read_text()
-        for long, short in shorter.items():
+        text = (hello / self.stage.spec).read_text()
+        for long, short in self.stage.shorter.items():
             if long not in text:
-                raise StoryBroken(f"{spec}: has no {long}")
+                raise StoryBroken(f"{self.stage.spec}: has no {long}")
             text = text.replace(long, short)
         spec.write_text(text)
         (hello / "build").mkdir()
@@ -116,11 +162,11 @@ class Story:
             )
 
     def _sandbox(self) -> None:
-        self._chapter(f"1. AWS on loopback, {self.speed:g} times as fast as AWS")
+        self._chapter(f"1. {self.stage.cloud} on loopback, {self.speed:g} times as fast as {self.stage.cloud}")
         self._run(f"osvdeploy sandbox start --speed {self.speed:g}")
         self._evaluate("osvdeploy sandbox env")
-        self.say("\nA VPC, a balancer and a listener, made by a script as a user would write it:")
-        self._evaluate("python ../network.py create --prefix HELLO")
+        self.say(f"\n{self.stage.made}, made by a script as a user would write it:")
+        self._evaluate(f"python ../{self.stage.script.name} create --prefix HELLO")
         self._count("network", "made", 0.0)
 
     def _first_release(self) -> None:
@@ -157,7 +203,7 @@ class Story:
         self._only("1.1.0", client)
 
     def _bad_start(self) -> None:
-        self._chapter("5. hello 1.3.0 aborts while starting: seen at once in its boot log")
+        self._chapter(f"5. hello 1.3.0 aborts while starting: {self.stage.aborted}")
         self._make("1.3.0")
         began = time.monotonic()
         with Client(self.environ["HELLO_URL"]) as client:
@@ -193,7 +239,7 @@ class Story:
         if after != before:
             extra = {kind: sorted(set(after.get(kind, [])) ^ set(before.get(kind, []))) for kind in {*after, *before}}
             raise StoryBroken(f"the account does not hold what it held: { ({k: v for k, v in extra.items() if v}) }")
-        self.say("\nThe account holds what it held after step 1: the network, and nothing else.")
+        self.say(f"\nThe account holds what it held after step 1: {self.stage.held}, and nothing else.")
 
     # ------------------------------------------------------------------------------------------------------- steps
 

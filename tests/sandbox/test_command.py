@@ -61,7 +61,7 @@ def test_a_sandbox_is_started_once_used_and_stopped(shell: Shell) -> None:
     """Starting it again finds it; another speed or port is refused; after a stop nothing answers, and env says so."""
     first = shell.run("start", "--speed", "20")
     assert first.returncode == 0
-    assert "20 times as fast as AWS" in first.stdout
+    assert "20 times as fast as the cloud" in first.stdout
     again = shell.json("start", "--speed", "20")
     assert not again["started"]
     for other in (["--speed", "5"], ["--speed", "20", "--port", "1"]):

@@ -30,37 +30,46 @@ def script() -> Any:
     return made
 
 
-def test_the_example_makes_a_balancer_and_takes_it_away_again(script: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_example_makes_bucket_and_balancer_and_takes_it_away_again(
+    script: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It answers that nothing is behind it; what is there is left; afterwards the project holds nothing."""
     clock = VirtualClock()
     sandbox = Sandbox(runner=InlineRunner())
     monkeypatch.setattr("time.sleep", clock.advance)
-    compute = script.Compute("p", script.GOOGLE, connect(sandbox, clock))
-    made = script.create(compute, "osv", 8080)
-    assert (made["URL_MAP"], made["NETWORK_TAG"]) == ("osv", "osv")
+    project = script.Project("p", script.COMPUTE, script.STORAGE, connect(sandbox, clock))
+    made = script.create(project, "osv", 8080, "EU")
+    assert (made["BUCKET"], made["URL_MAP"], made["NETWORK_TAG"]) == ("p-osv-images", "osv", "osv")
     held = sandbox.inventory()
+    assert held["storage.bucket"] == ["p-osv-images"]
     assert all(names == [f"projects/p/global/{kind}/osv"] for kind, names in _by_collection(held).items())
-    assert script.create(compute, "osv", 8080) == made, "what is there is found again"
+    assert script.create(project, "osv", 8080, "EU") == made, "what is there is found again"
     assert sandbox.inventory() == held
     clock.advance(60)
     host, _, port = made["URL"].removeprefix("http://").partition(":")
     answer = Client(sandbox, clock).get(host, int(port), "/")
     assert isinstance(answer, GuestAnswer)
     assert answer.status == 503
-    script.delete(compute, "osv")
-    script.delete(compute, "osv")
+    script.delete(project, "osv")
+    script.delete(project, "osv")
     assert sandbox.inventory() == {}
 
 
 def _by_collection(held: dict[str, list[str]]) -> dict[str, list[str]]:
-    return {names[0].split("/")[3]: names for names in held.values()}
+    return {names[0].split("/")[3]: names for names in held.values() if "/" in names[0]}
 
 
 def test_the_example_asks_where_it_is_told_to(script: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An emulator without credentials; no project is an error that says what to do."""
-    monkeypatch.delenv("GOOGLE_CLOUD_PROJECT", raising=False)
+    """Emulators without credentials, both or none; no project is an error that says what to do."""
+    for name in ("GOOGLE_CLOUD_PROJECT", "OSVDEPLOY_GCP_COMPUTE_ENDPOINT", "STORAGE_EMULATOR_HOST"):
+        monkeypatch.delenv(name, raising=False)
     with pytest.raises(SystemExit, match="export GOOGLE_CLOUD_PROJECT"):
         script.connect()
     monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "p")
     monkeypatch.setenv("OSVDEPLOY_GCP_COMPUTE_ENDPOINT", "http://127.0.0.1:1/")
-    assert script.connect().root == "http://127.0.0.1:1/compute/v1/projects/p/global"
+    with pytest.raises(SystemExit, match="set both"):
+        script.connect()
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:2")
+    connected = script.connect()
+    assert connected.root == "http://127.0.0.1:1/compute/v1/projects/p/global"
+    assert connected.buckets == "http://127.0.0.1:2/storage/v1/b"
