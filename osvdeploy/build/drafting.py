@@ -66,7 +66,8 @@ class Drafting:
 
     def _copy(self, kernel: Kernel, tree: FileTree, chosen: Sequence[int]) -> Sequence[Digest]:
         outline = outline_of(tree)
-        layout = lay_out_disk(kernel, outline.size, size=self._size)
+        total = outline.size  # once: it looks at every file
+        layout = lay_out_disk(kernel, total, size=self._size)
         draft = Draft.begin(outline, layout.partition)
         if draft is None:
             raise SizeInvalid("no room for a place of each file")
@@ -74,7 +75,7 @@ class Drafting:
         def written(count: int) -> None:
             self._ctx.check()
             if count:
-                self._ctx.report(Progress("image", count, outline.size, "bytes"))
+                self._ctx.report(Progress("image", count, total, "bytes"))
 
         fd = os.open(self.workspace().path / DISK_NAME, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
         try:

@@ -43,7 +43,7 @@ from osvdeploy.osv import workers
 from osvdeploy.osv.cmdline import BootCommand
 from osvdeploy.osv.disk import read_disk
 from osvdeploy.osv.image import image_digest
-from osvdeploy.osv.rofs import Draft, RofsLayout
+from osvdeploy.osv.rofs import Draft, Outline, RofsLayout
 from tests.build.projects import Project, make_project
 from tests.osv.images import write_loader
 
@@ -179,16 +179,21 @@ def test_a_build_by_workers_is_the_build_by_one_process(tmp_path: Path, monkeypa
 def test_progress_is_told_without_a_look_at_every_file(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """How large the image gets is found once, not each time that something is written: that took minutes."""
     looked: list[int] = []
-    size = vars(RofsLayout)["size"].fget
 
-    def counted(layout: RofsLayout) -> int:
-        looked.append(len(told()))
-        return int(size(layout))
+    def counting(kind: type[RofsLayout | Outline]) -> property:
+        size = vars(kind)["size"].fget
+
+        def counted(layout: RofsLayout | Outline) -> int:
+            looked.append(len(told()))
+            return int(size(layout))
+
+        return property(counted)
 
     def told() -> list[Progress]:
         return [event for event in project.events if isinstance(event, Progress)]
 
-    monkeypatch.setattr(RofsLayout, "size", property(counted))
+    for kind in (RofsLayout, Outline):
+        monkeypatch.setattr(kind, "size", counting(kind))
     monkeypatch.setattr(workers, "BATCH", 64 << 10)
     for number in range(20):
         project.write(f"web/{number}.bin", os.urandom(60_000))
