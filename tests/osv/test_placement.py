@@ -66,6 +66,14 @@ def test_any_contents_stand_apart_on_the_disk(drawn: list[int]) -> None:
     assert all(extent.start % 512 == 0 and extent.end <= GIB for extent in extents)
     assert all(before.end <= after.start for before, after in pairwise(extents))
     assert not extents or extents[0].start >= FIRST
+    led: list[Extent] = []
+    for extent in extents:
+        if led and led[-1].end + 511 < extent.start:
+            led.clear()
+        led.append(extent)
+        if extent.start // GRID < (extent.end - 1) // GRID:
+            size = extent.end - extent.start
+            assert any(each.start % GRID == 0 and each.end - each.start >= size for each in led)
 
 
 @settings(max_examples=40, deadline=None)
