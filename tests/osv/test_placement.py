@@ -212,6 +212,15 @@ def test_large_files_of_one_name_do_not_follow_one_another() -> None:
     assert sum(old[name] == new[name] for name in new) >= 95
 
 
+def test_files_of_one_name_and_size_are_told_apart() -> None:
+    """As samples are that each have a directory: where one is taken away, groups end with the same files as before."""
+    files = [(f"{number:05}/sample.bin", 20_000) for number in range(3000)]
+    old, where = sent(placed(files) or {}), random.Random(1)
+    for _ in range(4):
+        new = sent(placed(edited(files, "removed", where.randrange(3000))) or {})
+        assert sum(old.get(block) != new.get(block) for block in old.keys() | new.keys()) <= 30
+
+
 def test_equal_contents_are_stored_once_and_leave_a_hole() -> None:
     """Whether two files are equal decides nothing about where others stand."""
     builder, other = TreeBuilder(), TreeBuilder()
