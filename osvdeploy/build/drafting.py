@@ -14,7 +14,7 @@ from types import TracebackType
 from osvdeploy.build.cache import DISK_NAME, BuildCache, Workspace
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest
-from osvdeploy.errors import BuildError, SizeInvalid
+from osvdeploy.errors import BuildError, SizeInvalid, SourceChanged
 from osvdeploy.events import Progress
 from osvdeploy.osv.disk import lay_out_disk
 from osvdeploy.osv.filetree import FileTree, HostFile
@@ -59,6 +59,8 @@ class Drafting:
         if any(type(files[index]) is HostFile for index in chosen):
             try:
                 return self._copy(kernel, tree, chosen)
+            except SourceChanged:
+                raise
             except (OSError, SizeInvalid, BuildError):
                 if self._workspace is not None:
                     (self._workspace.path / DISK_NAME).unlink(missing_ok=True)
