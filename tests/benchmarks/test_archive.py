@@ -18,6 +18,7 @@ from google.cloud import storage
 
 from osvdeploy.cloud.gcp.objects import GcsStore
 from osvdeploy.cloud.gcp.session import Gcp
+from osvdeploy.cloud.parallel import in_flight
 from osvdeploy.context import Context, SystemClock
 from osvdeploy.digests import sha256
 from osvdeploy.osv.disk import FileAccess
@@ -134,8 +135,8 @@ def test_a_disk_in_a_bucket_against_googles_own_upload(disk: Path) -> None:
         store.put_file(ctx, f"{name}/body", body)
         head, total = made.head()
         assert body.body.sum is not None
-        store.put_if_absent(ctx, f"{name}/head", head)
-        store.put_if_absent(ctx, f"{name}/trailer", trailer(total + body.body.sum))
+        ends = ((f"{name}/head", head), (f"{name}/trailer", trailer(total + body.body.sum)))
+        in_flight(ctx, ends, lambda own, end, _: store.put_if_absent(own, *end), lambda _: None, width=2, name="ends")
         parts = [f"{name}/head", f"{name}/body", f"{name}/trailer"]
         store.join(ctx, f"{name}/disk.tar.gz", parts, body.digest)
 
