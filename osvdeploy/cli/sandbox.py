@@ -23,7 +23,7 @@ _directory = click.option(
     help="The sandbox's directory (or OSVDEPLOY_SANDBOX); it holds the account.",
 )
 
-FAULTS = ("before", "after", "hang", "hang-after", "unreachable", "throttled", "denied", "broken")
+FAULTS = ("before", "after", "hang", "hang-after", "unreachable", "throttled", "denied", "broken", "exhausted", "quota")
 """Kinds of :class:`osvdeploy.sandbox.faults.FaultKind`, which is not loaded to print help."""
 
 
@@ -36,7 +36,7 @@ def _chosen(directory: Path | None) -> Path:
 @click.group(short_help="AWS and Google Cloud on loopback, without an account.")
 def sandbox() -> None:
     """A strict simulator, on this machine, of the APIs of AWS that osvdeploy uses, and of Google's Cloud Storage and
-    Compute Engine's images.
+    Compute Engine's images and managed groups.
 
     What the cloud refuses, it refuses; instances are processes of this machine, balancers listen on loopback.
 

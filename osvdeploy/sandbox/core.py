@@ -77,7 +77,11 @@ _NO_HOLDINGS = (
     "import-snapshot-task",
     "s3.part/",
     "block/",
+    "compute.boot-disk",
+    "compute.in-force",
+    "compute.member",
     "compute.operation",
+    "compute.probe",
     "compute.request",
     "count",
     "seed",
@@ -121,6 +125,10 @@ class Turn:
         return self._sandbox.runner
 
     @property
+    def speed(self) -> float:
+        return self._sandbox.speed
+
+    @property
     def blobs(self) -> Blobs:
         return self._sandbox.store.blobs
 
@@ -159,6 +167,10 @@ class Turn:
     def new_id(self, length: int) -> str:
         return hashlib.sha256(f"{self._sandbox.seed}/{self.count('id')}".encode()).hexdigest()[:length]
 
+    def shortage(self, operation: str) -> faults.FaultKind | None:
+        service, _, name = operation.partition(":")
+        return self._sandbox.faults.take(Call(service, self._place, name, {}), faults.SHORTAGES)
+
     def outside(self, work: Callable[[], T], then: Callable[[Scope, T], None]) -> None:
         if self.runner.instant:
             then(self, work())
@@ -177,7 +189,7 @@ class _Served:
 
 
 class Sandbox:
-    """An AWS account in every region, and Google's Cloud Storage and images. Safe to use from several threads; calls
+    """An AWS account in every region, and Google's Cloud Storage and machines. Safe to use from several threads; calls
     are carried out one after another.
 
     ``path`` is the store's directory, None for one in memory. ``speed`` divides every simulated delay. ``access_key``
@@ -372,6 +384,7 @@ class Sandbox:
             elsewhere, self.work_outside = self.work_outside, None
             try:
                 self._in_all_regions(ec2.resume)
+                self._in_place(_GLOBAL, compute.resume)
             finally:
                 self.work_outside = elsewhere
 
@@ -380,13 +393,17 @@ class Sandbox:
         with self._lock:
             self.settle(now)
             self._in_all_regions(ec2.look)
+            self._in_place(_GLOBAL, compute.look)
 
     def _in_all_regions(self, act: Callable[[Turn], None]) -> None:
         for region in self._regions():
-            turn, transaction = self._begin(region)
-            act(turn)
-            self._commit(transaction)
-            self._send_out(turn, None)
+            self._in_place(region, act)
+
+    def _in_place(self, place: str, act: Callable[[Turn], None]) -> None:
+        turn, transaction = self._begin(place)
+        act(turn)
+        self._commit(transaction)
+        self._send_out(turn, None)
 
     def _regions(self) -> list[str]:
         return sorted({place for place, _ in self.store.kinds()} - {_GLOBAL})
@@ -434,11 +451,12 @@ class Sandbox:
         """Rises with every change: a view made at the same version is the same."""
         return self.store.version
 
-    def view(self) -> elbv2.View:
+    def view(self) -> dataplane.View:
         """What balancers decide by now, in all regions."""
         with self._lock:
             views = [elbv2.view(self._begin(region)[0]) for region in self._regions()]
-        return elbv2.View(
+            views.append(compute.view(self._begin(_GLOBAL)[0]))
+        return dataplane.View(
             {arn: endpoint for view in views for arn, endpoint in view.endpoints.items()},
             {arn: targets for view in views for arn, targets in view.targets.items()},
         )
@@ -454,14 +472,14 @@ class Sandbox:
                 break
         else:
             return NoAnswer.REFUSED
-        decision = dataplane.decide(endpoint.listener, request, view.targets, draw)
+        decision = endpoint.listener.decide(request, view.targets, draw)
         if isinstance(decision, dataplane.SendTo):
             target = decision.target
-            asked = GuestRequest(request.method, request.target, request.headers)
+            asked = GuestRequest(request.method, request.target, decision.request.applied(request.headers))
             answer = self.runner.ask(target.id, target.address, target.port, asked, timeout, now)
             if isinstance(answer, GuestAnswer):
-                return answer
-            decision = dataplane.gateway_timeout() if answer is NoAnswer.TIMEOUT else dataplane.bad_gateway()
+                return replace(answer, headers=dict(decision.answer.applied(tuple(answer.headers.items()))))
+            decision = decision.failed(in_time=answer is not NoAnswer.TIMEOUT)
         headers = {"Content-Type": decision.content_type}
         if decision.location is not None:
             headers["Location"] = decision.location

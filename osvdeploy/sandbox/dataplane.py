@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
+from typing import Protocol
 from urllib.parse import parse_qsl, urlsplit
 
 DEFAULT_PRIORITY = 1_000_000
@@ -161,6 +162,10 @@ class Listener:
                 return rule
         return None
 
+    def decide(self, request: HttpRequest, targets: Targets, draw: float) -> Decision:
+        """See :func:`decide`."""
+        return decide(self, request, targets, draw)
+
 
 # --------------------------------------------------------------------------------------------------------- targets
 
@@ -188,26 +193,77 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The balancer answers by itself. ``location`` is set for a redirect."""
+    """The balancer answers by itself. ``location`` is set for a redirect; ``sign`` is the header that tells whose
+    balancer it is."""
 
     status: int
     content_type: str = "text/html"
     body: str = ""
     location: str | None = None
+    sign: tuple[str, str] = ("Server", "awselb/2.0")
+
+
+@dataclass(frozen=True, slots=True)
+class Headers:
+    """What a balancer changes about headers on their way: ``(name, value, whether it takes the place of others)``."""
+
+    add: tuple[tuple[str, str, bool], ...] = ()
+    remove: frozenset[str] = frozenset()
+    """In lower case."""
+
+    def applied(self, headers: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+        gone = self.remove | {name.lower() for name, _, instead in self.add if instead}
+        kept = tuple(pair for pair in headers if pair[0].lower() not in gone)
+        return kept + tuple((name, value) for name, value, _ in self.add)
 
 
 @dataclass(frozen=True, slots=True)
 class SendTo:
-    """The request goes to this target of this group."""
+    """The request goes to this target of this group. ``refused`` and ``silent`` are what is answered where the target
+    takes no connection, or gives no answer."""
 
     group: str
     target: Target
+    request: Headers = Headers()
+    answer: Headers = Headers()
+    refused: Answer | None = None
+    silent: Answer | None = None
+
+    def failed(self, *, in_time: bool) -> Answer:
+        """The balancer's own answer in place of the target's."""
+        return (self.refused or bad_gateway()) if in_time else (self.silent or gateway_timeout())
 
 
 Decision = Answer | SendTo
 
 Targets = Callable[[str], Sequence[Target]] | Mapping[str, Sequence[Target]]
-"""A target group's ARN -> its targets now. A deleted group has none."""
+"""A target group's name, ARN or path -> its targets now. A deleted group has none."""
+
+
+class Front(Protocol):
+    """What listens at a balancer's address, in any cloud, as it is in force."""
+
+    @property
+    def port(self) -> int: ...
+    def decide(self, request: HttpRequest, targets: Targets, draw: float) -> Decision:
+        """Where a request goes; ``draw`` is uniform in [0, 1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A front, and the address at which it is opened."""
+
+    address: str
+    listener: Front
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """All that the data plane needs to decide, as of one moment: fronts by ARN or path, targets by that of their
+    group."""
+
+    endpoints: Mapping[str, Endpoint]
+    targets: Mapping[str, tuple[Target, ...]]
 
 
 def page(status: int, phrase: str) -> Answer:

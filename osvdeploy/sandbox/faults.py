@@ -8,6 +8,7 @@ holds the connection.
 from __future__ import annotations
 
 import threading
+from collections.abc import Container
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -42,6 +43,16 @@ class FaultKind(StrEnum):
 
     BROKEN = "broken"
     """Refused with the service's internal error; nothing happened."""
+
+    EXHAUSTED = "exhausted"
+    """Refused since the zone has no such machine left."""
+
+    QUOTA = "quota"
+    """Refused since the account may have no more."""
+
+
+SHORTAGES = frozenset({FaultKind.EXHAUSTED, FaultKind.QUOTA})
+"""Kinds that strike machines too that a group starts by itself: as the operation ``instances.insert`` on Google."""
 
 
 class Lost(StrEnum):
@@ -87,13 +98,14 @@ class Faults:
         with self._lock:
             return list(self._waiting)
 
-    def take(self, call: Call) -> FaultKind | None:
-        """What strikes this call, None for nothing. One strikes, the first that was added; all count the call."""
+    def take(self, call: Call, kinds: Container[FaultKind] = frozenset(FaultKind)) -> FaultKind | None:
+        """What strikes this call, None for nothing. One strikes, the first that was added of these ``kinds``; all of
+        them count the call."""
         struck: FaultKind | None = None
         with self._lock:
             kept = []
             for fault in self._waiting:
-                if not fault.matches(call):
+                if fault.kind not in kinds or not fault.matches(call):
                     kept.append(fault)
                 elif fault.skip:
                     kept.append(replace(fault, skip=fault.skip - 1))
@@ -137,6 +149,18 @@ def refusal(kind: FaultKind, call: Call) -> ApiError | None:
             return ApiError("forbidden", f"Required 'compute.{call.operation}' permission", 403)
         case FaultKind.DENIED, service:
             return ApiError("AccessDenied", f"User is not authorized to perform: {service}:{call.operation}", 403)
+        case FaultKind.EXHAUSTED, "compute":
+            told = "The zone does not have enough resources available to fulfill the request. Try a different zone."
+            return ApiError("resourcePoolExhausted", told, 503)
+        case FaultKind.EXHAUSTED, _:
+            told = "We currently do not have sufficient capacity in the Availability Zone you requested."
+            return ApiError("InsufficientInstanceCapacity", told, 500)
+        case FaultKind.QUOTA, "compute":
+            return ApiError("quotaExceeded", "Quota exceeded.", 403)
+        case FaultKind.QUOTA, _:
+            return ApiError(
+                "VcpuLimitExceeded", "You have requested more vCPU capacity than your current limit allows."
+            )
         case FaultKind.BROKEN, "ec2" | "s3":
             return ApiError("InternalError", "An internal error has occurred", 500)
         case FaultKind.BROKEN, "ebs":

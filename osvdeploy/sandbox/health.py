@@ -128,9 +128,17 @@ def _why(result: CheckResult) -> tuple[str, str]:
             return "Target.FailedHealthChecks", "Health checks failed"
 
 
-def perform(runner: Runner, guest_id: str, address: str, port: int, check: HealthCheck, now: datetime) -> CheckResult:
+def perform(
+    runner: Runner,
+    guest_id: str,
+    address: str,
+    port: int,
+    check: HealthCheck,
+    now: datetime,
+    agent: str = "ELB-HealthChecker/2.0",
+) -> CheckResult:
     """Do one check: GET the path, as a balancer's node does. May block for the check's timeout."""
-    headers = (("Host", f"{address}:{port}"), ("Connection", "close"), ("User-Agent", "ELB-HealthChecker/2.0"))
+    headers = (("Host", f"{address}:{port}"), ("Connection", "close"), ("User-Agent", agent))
     answer = runner.ask(guest_id, address, port, GuestRequest("GET", check.path, headers), check.timeout, now)
     match answer:
         case GuestAnswer(status=status):

@@ -20,14 +20,10 @@ from osvdeploy.sandbox.dataplane import (
     Decision,
     HttpRequest,
     SendTo,
-    Target,
-    bad_gateway,
-    decide,
-    gateway_timeout,
+    View,
     page,
     unavailable,
 )
-from osvdeploy.sandbox.services.elbv2 import View
 
 Decide = Callable[[HttpRequest], Decision]
 """Where a request goes by the rules in force; called in the connection's own thread."""
@@ -51,7 +47,6 @@ _HOP_BY_HOP = frozenset(
         "upgrade",
     }
 )
-_SERVER = "awselb/2.0"
 
 
 class _BodyInvalid(Exception):
@@ -121,7 +116,7 @@ class DataPlane:
     def _decide(self, arn: str, request: HttpRequest) -> Decision:
         view = self._view
         endpoint = view.endpoints.get(arn)
-        return unavailable() if endpoint is None else decide(endpoint.listener, request, view.targets, self._draw())
+        return unavailable() if endpoint is None else endpoint.listener.decide(request, view.targets, self._draw())
 
     def close(self) -> None:
         """Close every listener."""
@@ -190,8 +185,8 @@ class _Connection(BaseHTTPRequestHandler):
                 case Answer() as answer:
                     self._drop_body()
                     self._answer(answer)
-                case SendTo(target=target):
-                    self._forward(target)
+                case SendTo() as sent:
+                    self._forward(sent)
         except _BodyInvalid:
             self.send_error(400, "Bad Request")
 
@@ -202,7 +197,7 @@ class _Connection(BaseHTTPRequestHandler):
     def _answer(self, answer: Answer) -> None:
         body = answer.body.encode()
         self.send_response_only(answer.status)
-        self.send_header("Server", _SERVER)
+        self.send_header(*answer.sign)
         self.send_header("Date", self.date_time_string())
         if body or answer.status not in (204, 304):
             self.send_header("Content-Type", answer.content_type)
@@ -216,21 +211,22 @@ class _Connection(BaseHTTPRequestHandler):
 
     # ------------------------------------------------------------------------------------------------- to the target
 
-    def _forward(self, target: Target) -> None:
+    def _forward(self, sent: SendTo) -> None:
+        target = sent.target
         upstream = http.client.HTTPConnection(target.address, target.port, timeout=CONNECT_TIMEOUT)
         try:
             try:
                 upstream.connect()
                 upstream.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 upstream.sock.settimeout(IDLE_TIMEOUT)
-                self._send_request(upstream)
+                self._send_request(upstream, sent)
                 response = upstream.getresponse()
             except TimeoutError:
-                self._fail(gateway_timeout())
+                self._fail(sent.failed(in_time=False))
             except (OSError, http.client.HTTPException):
-                self._fail(bad_gateway())
+                self._fail(sent.failed(in_time=True))
             else:
-                self._pass_back(response)
+                self._pass_back(response, sent)
         finally:
             upstream.close()
 
@@ -240,10 +236,10 @@ class _Connection(BaseHTTPRequestHandler):
             self.close_connection = True
         self._answer(answer)
 
-    def _send_request(self, upstream: http.client.HTTPConnection) -> None:
+    def _send_request(self, upstream: http.client.HTTPConnection, sent: SendTo) -> None:
         upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
         named = {name.strip().lower() for name in self.headers.get("Connection", "").split(",")}
-        for name, value in self.headers.items():
+        for name, value in sent.request.applied(self.headers.items()):
             if name.lower() not in _HOP_BY_HOP | named and not name.lower().startswith("x-forwarded-"):
                 upstream.putheader(name, value)
         before = self.headers.get("X-Forwarded-For")
@@ -301,14 +297,14 @@ class _Connection(BaseHTTPRequestHandler):
             length -= len(piece)
             yield piece
 
-    def _pass_back(self, response: http.client.HTTPResponse) -> None:
+    def _pass_back(self, response: http.client.HTTPResponse, sent: SendTo) -> None:
         bare = self.command == "HEAD" or response.status in (204, 304)
         length = response.getheader("Content-Length")
         rechunk = not bare and length is None and self.request_version == "HTTP/1.1"
         if not bare and length is None and not rechunk:
             self.close_connection = True
         self.send_response_only(response.status, response.reason)
-        for name, value in response.getheaders():
+        for name, value in sent.answer.applied(response.getheaders()):
             if name.lower() not in _HOP_BY_HOP:
                 self.send_header(name, value)
         if rechunk:

@@ -65,6 +65,10 @@ REFUSALS = [
     (FaultKind.DENIED, "elbv2", "AccessDenied", 403, "Elastic Load Balancing API reference, Common errors"),
     (FaultKind.BROKEN, "ec2", "InternalError", 500, "EC2 API reference, Error codes"),
     (FaultKind.BROKEN, "ebs", "InternalServerException", 500, "EBS direct APIs reference, StartSnapshot"),
+    (FaultKind.EXHAUSTED, "ec2", "InsufficientInstanceCapacity", 500, "EC2 API reference, Error codes"),
+    (FaultKind.EXHAUSTED, "compute", "resourcePoolExhausted", 503, "Troubleshoot resource availability errors"),
+    (FaultKind.QUOTA, "ec2", "VcpuLimitExceeded", 400, "EC2 API reference, Error codes"),
+    (FaultKind.QUOTA, "compute", "quotaExceeded", 403, "Compute Engine, Handling API errors"),
     (FaultKind.BROKEN, "sts", "InternalFailure", 500, "STS API reference, Common errors"),
 ]
 
@@ -77,6 +81,16 @@ def test_each_service_refuses_in_its_own_words(
     refused = faults.refusal(kind, Call(service, "eu-west-1", "Any", {}))
     assert refused is not None
     assert (refused.code, refused.status) == (code, status)
+
+
+def test_what_is_done_by_itself_is_struck_by_shortages_alone() -> None:
+    """Other kinds wait for a call."""
+    waiting = Faults()
+    waiting.add(Fault("*", FaultKind.BEFORE))
+    waiting.add(Fault("*", FaultKind.QUOTA))
+    assert waiting.take(RUN, faults.SHORTAGES) is FaultKind.QUOTA
+    assert waiting.take(RUN, faults.SHORTAGES) is None
+    assert waiting.take(RUN) is FaultKind.BEFORE
 
 
 def test_a_kind_refuses_or_loses() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +16,7 @@ import pytest
 from osvdeploy.sandbox.boot import ABORTED
 from osvdeploy.sandbox.runners import Guest, GuestAnswer, GuestRequest, GuestStatus, NoAnswer, Power
 from osvdeploy.sandbox.runners.process import ProcessRunner, loopback_addresses_work
+from tests.sandbox.programs import compiled
 from tests.sandbox.volumes import Volume, volume
 
 pytestmark = [
@@ -26,50 +26,10 @@ pytestmark = [
 ]
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
-SOURCE = r"""
-#include <arpa/inet.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-int main(int argc, char **argv) {
-    setvbuf(stdout, 0, _IONBF, 0);
-    printf("words:");
-    for (int i = 0; i < argc; i++) printf(" %s", argv[i]);
-    printf("\nPATH is %s\n", getenv("PATH") ? "set" : "unset");
-    if (argc > 2 && !strcmp(argv[1], "exit")) return atoi(argv[2]);
-    if (argc > 2 && !strcmp(argv[1], "raise")) { raise(atoi(argv[2])); return 0; }
-    if (argc > 1 && !strcmp(argv[1], "fork") && !fork()) { for (;;) pause(); }
-    int listener = socket(AF_INET, SOCK_STREAM, 0), one = 1;
-    setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-    struct sockaddr_in here = {.sin_family = AF_INET, .sin_port = htons(18980)};
-    inet_pton(AF_INET, getenv("OSV_IP"), &here.sin_addr);
-    if (bind(listener, (void *)&here, sizeof here) || listen(listener, 8)) { perror("bind"); return 1; }
-    printf("listening\n");
-    for (;;) {
-        char buffer[4096], answer[512];
-        int client = accept(listener, 0, 0);
-        if (read(client, buffer, sizeof buffer) > 0) {
-            const char *release = getenv("OSVDEPLOY_RELEASE");
-            int length = snprintf(answer, sizeof answer, "HTTP/1.1 200 OK\r\nX-Release: %s\r\n%s",
-                                  release ? release : "", "Content-Length: 2\r\n\r\nhi");
-            if (write(client, answer, length) < 0) return 1;
-        }
-        close(client);
-    }
-}
-"""
-
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    directory = tmp_path_factory.mktemp("program")
-    (directory / "app.c").write_text(SOURCE)
-    compiler = [shutil.which("cc")] if shutil.which("cc") else [sys.executable, "-m", "ziglang", "cc"]
-    words = [*map(str, compiler), "-fPIE", "-pie", "-o", str(directory / "app"), str(directory / "app.c")]
-    subprocess.run(words, check=True, capture_output=True)
-    return (directory / "app").read_bytes()
+    return compiled(tmp_path_factory.mktemp("program"))
 
 
 @pytest.fixture
@@ -183,6 +143,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from osvdeploy.sandbox.runners.process import ProcessRunner
+from tests.sandbox.programs import compiled
 from tests.sandbox.volumes import volume
 import threading
 runner = ProcessRunner(Path(sys.argv[1]))

@@ -14,16 +14,18 @@ import pytest
 from osvdeploy.sandbox.dataplane import (
     Answer,
     Decision,
+    Endpoint,
     Forward,
+    Headers,
     HttpRequest,
     Listener,
     Rule,
     SendTo,
     Target,
     TargetState,
+    View,
 )
 from osvdeploy.sandbox.proxy import DataPlane, ListenerServer
-from osvdeploy.sandbox.services.elbv2 import Endpoint, View
 
 pytestmark = pytest.mark.slow
 
@@ -251,3 +253,16 @@ def test_no_request_is_lost_while_traffic_is_switched() -> None:
     assert failures == []
     assert len(seen) == 120
     assert set(seen) <= {"1.0.0", "1.1.0"}
+
+
+def test_headers_change_on_their_way(balancer: Balancer, client: http.client.HTTPConnection) -> None:
+    """As the decision says: one in the place of another, one taken away; errors are the decision's own."""
+    with program("app-1") as target:
+        instead = Headers((("X-Release", "front", True), ("X-More", "1", False)), frozenset({"server"}))
+        balancer.decision = SendTo("g", target, answer=instead, refused=Answer(503, "text/plain", "no"))
+        client.request("GET", "/")
+        response = client.getresponse()
+        response.read()
+        assert (response.headers.get_all("X-Release"), response.headers["X-More"]) == (["front"], "1")
+        assert response.headers["Server"] is None
+    assert get(client) == (503, b"no")

@@ -19,7 +19,6 @@ from typing import Any, TypeVar
 
 import botocore.session
 
-from osvdeploy.sandbox import dataplane
 from osvdeploy.sandbox.dataplane import Decision, HttpRequest
 from osvdeploy.sandbox.errors import ApiError
 from osvdeploy.sandbox.runners import Guest, Power
@@ -184,6 +183,7 @@ class World:
     """One account in one region."""
 
     def __init__(self) -> None:
+        self.speed = 1.0
         self.now = datetime(2030, 1, 1, tzinfo=UTC)
         self.account, self.region = "123456789012", "eu-west-1"
         self.runner = InlineRunner()
@@ -228,6 +228,9 @@ class World:
         self._counts[what] = self._counts.get(what, 0) + 1
         return self._counts[what]
 
+    def shortage(self, operation: str) -> None:
+        """Nothing is ever short here."""
+
     def outside(self, work: Callable[[], T], then: Callable[[Scope, T], None]) -> None:
         then(self, work())
 
@@ -267,4 +270,4 @@ class World:
         """What the data plane does now with a GET."""
         view = elbv2.view(self)
         request = HttpRequest("GET", path, tuple((name.replace("_", "-"), value) for name, value in headers.items()))
-        return dataplane.decide(view.endpoints[listener].listener, request, view.targets, draw)
+        return view.endpoints[listener].listener.decide(request, view.targets, draw)

@@ -84,14 +84,15 @@ class Method:
     def body(self, document: Any) -> dict[str, Any]:
         """The request's document, if it is one of this method's. Raises ApiError.
 
-        A null stands for what is to be taken away, and so for nothing at all where there is nothing yet.
+        A null stands for what is to be taken away, and so for nothing at all where there is nothing yet: nor in a list,
+        which a patch replaces whole.
         """
         reference = self.document.get("request")
         if reference is None:
             raise ApiError("badRequest", "Invalid JSON payload received. The method takes no body.")
         if not isinstance(document, dict):
             raise ApiError("parseError", "Parse Error")
-        kept = document if self.verb == "PATCH" else _without_nulls(document)
+        kept = (_without_nulls_in_lists if self.verb == "PATCH" else _without_nulls)(document)
         try:
             self.api.check(reference, kept, "", strict=False)
         except Mismatch as wrong:
@@ -203,6 +204,12 @@ def _without_nulls(value: Any) -> Any:
     if isinstance(value, list):
         return [_without_nulls(each) for each in value]
     return value
+
+
+def _without_nulls_in_lists(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_nulls_in_lists(each) for name, each in value.items()}
+    return _without_nulls(value) if isinstance(value, list) else value
 
 
 def _parsed(name: str, schema: Schema, text: str) -> Any:

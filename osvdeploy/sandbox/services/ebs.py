@@ -20,7 +20,6 @@ Documents:
 from __future__ import annotations
 
 import base64
-import functools
 import hashlib
 import hmac
 import re
@@ -30,6 +29,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from osvdeploy.sandbox.blocks import reader
 from osvdeploy.sandbox.errors import ApiError
 from osvdeploy.sandbox.runners import DiskReader
 from osvdeploy.sandbox.services.scope import Doc, EventHandler, Operation, Scope
@@ -483,22 +483,11 @@ def disk_reader(scope: Scope, snapshot_id: str, size_bytes: int) -> DiskReader:
     blocks, blobs = _blocks(scope, document), scope.blobs
     absent: Callable[[int], bytes] = _noise if document["Encrypted"] else lambda index: bytes(BLOCK)
 
-    @functools.lru_cache(maxsize=8)
     def block(index: int) -> bytes:
         digest = blocks.get(index)
         return blobs.get(digest) if digest is not None else absent(index)
 
-    def read(offset: int, length: int) -> bytes:
-        end = min(offset + length, size_bytes)
-        parts = []
-        while offset < end:
-            index, begin = divmod(offset, BLOCK)
-            part = block(index)[begin : begin + end - offset]
-            parts.append(part)
-            offset += len(part)
-        return b"".join(parts)
-
-    return read
+    return reader(block, BLOCK, size_bytes)
 
 
 def _noise(index: int) -> bytes:

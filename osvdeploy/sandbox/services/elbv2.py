@@ -16,7 +16,7 @@ from datetime import datetime
 from functools import partial
 
 from osvdeploy.sandbox import dataplane, health
-from osvdeploy.sandbox.dataplane import DEFAULT_PRIORITY, Rule, Target, TargetState
+from osvdeploy.sandbox.dataplane import DEFAULT_PRIORITY, Endpoint, Rule, Target, TargetState, View
 from osvdeploy.sandbox.errors import ApiError, NotSimulated
 from osvdeploy.sandbox.health import CheckResult, HealthCheck, TargetHealth
 from osvdeploy.sandbox.services import routing
@@ -78,7 +78,7 @@ def create_load_balancer(scope: Scope, params: Wire) -> Doc:
     arn = _arn(scope, f"loadbalancer/app/{name}/{scope.new_id(16)}")
     balancer = {
         "LoadBalancerArn": arn,
-        "DNSName": _new_address(scope),
+        "DNSName": new_address(scope),
         "CanonicalHostedZoneId": "Z00000000SANDBOX",
         "CreatedTime": scope.now.isoformat(),
         "LoadBalancerName": name,
@@ -134,7 +134,7 @@ def _zones(scope: Scope, params: Wire) -> tuple[list[Doc], str]:
     return zones, subnets[0]["VpcId"]
 
 
-def _new_address(scope: Scope) -> str:
+def new_address(scope: Scope) -> str:
     """A loopback address of its own, whatever the region. Digits need no resolver. Where a sandbox counts from is its
     own affair (:attr:`~osvdeploy.sandbox.core.Sandbox.balancers`)."""
     number = scope.count("balancer") - 1
@@ -903,22 +903,6 @@ def instance_changed(scope: Scope, instance: str, state: str) -> None:
             scope.delete(TARGET, _key(target))
         elif state == "stopped" and target["reason"] != health.NOT_IN_USE.reason:
             _set(scope, target, health.stopped(state))
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """A listener as the data plane has it, and where it is opened."""
-
-    address: str
-    listener: dataplane.Listener
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """All that the data plane needs to decide, as of one moment: listeners by ARN, targets by group's ARN."""
-
-    endpoints: Mapping[str, Endpoint]
-    targets: Mapping[str, tuple[Target, ...]]
 
 
 def view(scope: Scope) -> View:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
+from osvdeploy.sandbox.faults import FaultKind
 from osvdeploy.sandbox.runners import Runner
 
 Doc = dict[str, Any]
@@ -91,6 +92,10 @@ class Scope(Protocol):
     @property
     def runner(self) -> Runner: ...
     @property
+    def speed(self) -> float:
+        """What simulated delays are divided by, for those that no due event stands for."""
+
+    @property
     def ec2(self) -> Ec2: ...
     @property
     def blobs(self) -> Blobs: ...
@@ -114,6 +119,10 @@ class Scope(Protocol):
 
     def count(self, what: str) -> int:
         """1, 2, 3 ... in the whole account, whatever the region; never the same again."""
+
+    def shortage(self, operation: str) -> FaultKind | None:
+        """The fault of :data:`~osvdeploy.sandbox.faults.SHORTAGES` that waits for what is done by itself under this
+        name, ``compute:instances.insert``. It is used up."""
 
     def outside(self, work: Callable[[], T], then: Callable[[Scope, T], None]) -> None:
         """Do ``work``, which may wait for something real, without holding the store, and take its result in with

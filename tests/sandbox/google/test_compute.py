@@ -327,7 +327,7 @@ def test_faults_are_told_as_google_does(project: Project, kind: FaultKind, statu
 def test_what_is_not_simulated_says_so(project: Project) -> None:
     """Rather than to be ignored."""
     refused(insert(project, licenses=["projects/l"]), 400, "notSimulated", "licenses")
-    refused(project.ask("GET", f"{V1}/projects/p/zones/europe-west1-b/instances"), 400, "notSimulated")
+    refused(project.ask("GET", f"{V1}/projects/p/zones/europe-west1-b/disks"), 400, "notSimulated")
 
 
 def test_machine_types_are_those_of_a_zone(project: Project) -> None:

@@ -142,6 +142,15 @@ def get(scope: Scope, params: Wire) -> Doc:
 
 def get_from_family(scope: Scope, params: Wire) -> Doc:
     project, family = params["project"], params["family"]
+    newest = newest_of(scope, project, family)
+    if newest is None:
+        told = f"The resource 'projects/{project}/global/images/family/{family}' was not found"
+        raise ApiError("notFound", told, 404)
+    return _shown(params, newest)
+
+
+def newest_of(scope: Scope, project: str, family: str) -> Doc | None:
+    """The image that a family stands for now."""
     members = [
         each["resource"]
         for each in scope.all(IMAGE)
@@ -149,10 +158,7 @@ def get_from_family(scope: Scope, params: Wire) -> Doc:
         and each["resource"].get("family") == family
         and each["resource"].get("deprecated", {}).get("state") in _IN_USE
     ]
-    if not members:
-        told = f"The resource 'projects/{project}/global/images/family/{family}' was not found"
-        raise ApiError("notFound", told, 404)
-    return _shown(params, max(members, key=lambda each: int(each["id"])))
+    return max(members, key=lambda each: int(each["id"]), default=None)
 
 
 def list_all(scope: Scope, params: Wire) -> Doc:

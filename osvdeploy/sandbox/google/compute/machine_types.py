@@ -5,13 +5,12 @@ Source: "Machine families resource and comparison guide" (processors and memory 
 
 from __future__ import annotations
 
-import hashlib
 import re
 from typing import Any, Final
 
 from osvdeploy.sandbox.errors import ApiError
 from osvdeploy.sandbox.google.compute.lists import page_of
-from osvdeploy.sandbox.google.compute.operations import Wire
+from osvdeploy.sandbox.google.compute.operations import Wire, number_of
 from osvdeploy.sandbox.google.wire import BASE
 from osvdeploy.sandbox.services.scope import Doc, Scope
 
@@ -57,6 +56,15 @@ def _all() -> dict[str, tuple[int, int]]:
 _TYPES: Final = _all()
 
 
+def processors(name: str) -> int:
+    """Virtual processors of a type; 0 for none that is known."""
+    return _TYPES.get(name, (0, 0))[0]
+
+
+def is_arm(name: str) -> bool:
+    return name.partition("-")[0] in _ARM
+
+
 def get(scope: Scope, params: Wire) -> Doc:
     zone, name = _zone(params), params["machineType"]
     if name not in _TYPES:
@@ -84,12 +92,12 @@ def _resource(zone: str, name: str) -> Doc:
     shared: dict[str, Any] = {"isSharedCpu": name in _SHARED}
     return {
         "kind": "compute#machineType",
-        "id": str(int(hashlib.sha256(name.encode()).hexdigest()[:12], 16)),
+        "id": number_of(name),
         "name": name,
         "guestCpus": cpus,
         "memoryMb": memory,
         "zone": zone,
-        "architecture": "ARM64" if name.partition("-")[0] in _ARM else "X86_64",
+        "architecture": "ARM64" if is_arm(name) else "X86_64",
         **shared,
     }
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import uuid
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from osvdeploy.digests import digest_of
 from osvdeploy.sandbox.errors import ApiError
 from osvdeploy.sandbox.google.compute.lists import page_of
 from osvdeploy.sandbox.google.wire import BASE
@@ -38,6 +39,16 @@ def number(scope: Scope) -> str:
     return str(10**18 + scope.count("compute.id"))
 
 
+def digest(value: Any) -> str:
+    """Of anything that JSON holds, in hex; Google's documents have numbers with a point in them."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def number_of(name: str) -> str:
+    """The id of what is there without being made: always the same."""
+    return str(int(hashlib.sha256(name.encode()).hexdigest()[:12], 16))
+
+
 def repeated(scope: Scope, verb: str, params: Wire) -> Doc | None:
     """The operation that this very request began before. Raises ApiError for an id that cannot be one."""
     wanted = params.get("requestId")
@@ -58,8 +69,16 @@ def repeated(scope: Scope, verb: str, params: Wire) -> Doc | None:
     return shown(params, found["resource"])
 
 
-def begin(scope: Scope, verb: str, params: Wire, target: Wire) -> Doc:
-    """An operation on a resource, under way; remembered for its request id."""
+def place_of(params: Wire) -> str:
+    """Where a call's resources are: ``global``, ``regions/R`` or ``zones/Z``."""
+    if "zone" in params:
+        return f"zones/{params['zone']}"
+    return f"regions/{params['region']}" if "region" in params else "global"
+
+
+def begin(scope: Scope, verb: str, params: Wire, target: Wire, path: str = "") -> Doc:
+    """An operation on a resource, under way; remembered for its request id. ``path`` is the resource's, if it is no
+    image."""
     name = f"operation-{scope.new_id(13)}-{scope.new_id(13)}"
     project = params["project"]
     resource: Doc = {
@@ -67,7 +86,7 @@ def begin(scope: Scope, verb: str, params: Wire, target: Wire) -> Doc:
         "id": number(scope),
         "name": name,
         "operationType": verb,
-        "targetLink": f"projects/{project}/global/images/{target['name']}",
+        "targetLink": path or f"projects/{project}/global/images/{target['name']}",
         "targetId": target["id"],
         "status": "RUNNING",
         "user": USER,
@@ -79,12 +98,15 @@ def begin(scope: Scope, verb: str, params: Wire, target: Wire) -> Doc:
         resource["clientOperationId"] = params["requestId"]
         remembered = {"operation": key(project, name), "at": scope.now.isoformat(), "asked": _asked(verb, params)}
         scope.put(REQUEST, key(project, params["requestId"]), remembered)
-    scope.put(OPERATION, key(project, name), {"project": project, "resource": resource})
+    place = place_of(params)
+    if place != "global":
+        resource[place.partition("s/")[0]] = f"projects/{project}/{place}"
+    scope.put(OPERATION, key(project, name), {"project": project, "place": place, "resource": resource})
     return resource
 
 
 def _asked(verb: str, params: Wire) -> str:
-    return digest_of({"verb": verb, "params": {name: value for name, value in params.items() if name != BASE}})
+    return digest({"verb": verb, "params": {name: value for name, value in params.items() if name != BASE}})
 
 
 def end(scope: Scope, operation: str, *, code: str = "", message: str = "", status: int = 400) -> None:
@@ -105,25 +127,32 @@ def end(scope: Scope, operation: str, *, code: str = "", message: str = "", stat
 
 def shown(params: Wire, resource: Wire) -> Doc:
     """As answers have it."""
-    base, project = f"{params[BASE]}/compute/v1", params["project"]
-    return {
-        **resource,
-        "targetLink": f"{base}/{resource['targetLink']}",
-        "selfLink": f"{base}/projects/{project}/global/operations/{resource['name']}",
-    }
+    base = f"{params[BASE]}/compute/v1"
+    links = {name: f"{base}/{resource[name]}" for name in ("targetLink", "zone", "region") if name in resource}
+    place = next(
+        (resource[name] for name in ("zone", "region") if name in resource), f"projects/{params['project']}/global"
+    )
+    return {**resource, **links, "selfLink": f"{base}/{place}/operations/{resource['name']}"}
 
 
 def get(scope: Scope, params: Wire) -> Doc:
     """Also what ``wait`` answers: it "may return before the specified deadline", and here it does so at once."""
     project, name = params["project"], params["operation"]
     found = scope.get(OPERATION, key(project, name))
-    if found is None:
-        told = f"The resource 'projects/{project}/global/operations/{name}' was not found"
+    if found is None or _place(found) != place_of(params):
+        told = f"The resource 'projects/{project}/{place_of(params)}/operations/{name}' was not found"
         raise ApiError("notFound", told, 404)
     return shown(params, found["resource"])
 
 
 def list_all(scope: Scope, params: Wire) -> Doc:
-    mine = [each["resource"] for each in scope.all(OPERATION) if each["project"] == params["project"]]
-    base = f"{params[BASE]}/compute/v1/projects/{params['project']}/global/operations"
-    return page_of("compute#operationList", base, mine, params, lambda each: shown(params, each))
+    project, place = params["project"], place_of(params)
+    mine = [each for each in scope.all(OPERATION) if (each["project"], _place(each)) == (project, place)]
+    base = f"{params[BASE]}/compute/v1/projects/{project}/{place}/operations"
+    found = [each["resource"] for each in mine]
+    return page_of("compute#operationList", base, found, params, lambda each: shown(params, each))
+
+
+def _place(document: Wire) -> str:
+    # Stores of before there were others hold global ones alone.
+    return str(document.get("place", "global"))

@@ -14,7 +14,6 @@ by UEFI, an instance started again whose volume's snapshot is deleted.
 from __future__ import annotations
 
 import base64
-import hashlib
 import ipaddress
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from datetime import datetime
 from functools import partial
 
 from osvdeploy.sandbox.errors import ApiError, NotSimulated
+from osvdeploy.sandbox.loopback import own_address
 from osvdeploy.sandbox.runners import Guest, GuestStatus, Power
 from osvdeploy.sandbox.services import ebs
 from osvdeploy.sandbox.services.ec2 import machine_types, network, templates
@@ -364,7 +364,7 @@ def _new_instance(scope: Scope, launch: Launch, address: str, index: int, reserv
         "UsageOperation": "RunInstances",
         "tags": dict(launch.tags),
         "reservation": reservation,
-        "address": _own_address(scope, name),
+        "address": own_address(name, {instance["address"] for instance in scope.all(INSTANCE.name)}),
         "shutdown": launch.shutdown,
         "epoch": 1,
     }
@@ -372,19 +372,6 @@ def _new_instance(scope: Scope, launch: Launch, address: str, index: int, reserv
         instance["BootMode"] = image["BootMode"]
     INSTANCE.keep(scope, instance)
     return instance
-
-
-def _own_address(scope: Scope, name: str) -> str:
-    """A loopback address that no other instance has. It follows from the instance's id, so that two sandboxes on one
-    host hardly ever choose the same."""
-    taken = {instance["address"] for instance in scope.all(INSTANCE.name)}
-    count = 0
-    while True:
-        digest = hashlib.sha256(f"{name} {count}".encode()).digest()
-        address = f"127.{10 + digest[0] % 90}.{digest[1]}.{1 + digest[2] % 254}"
-        if address not in taken:
-            return address
-        count += 1
 
 
 def _volume(scope: Scope, launch: Launch, instance: str, mapping: Doc, now: str) -> Doc:
