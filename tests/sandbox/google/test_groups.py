@@ -431,7 +431,7 @@ def test_a_group_rolls_within_its_policy(
 def test_a_second_version_has_as_many_as_it_is_told(fleet: Fleet) -> None:
     """A canary, by a number or a share; the rest is the first one's."""
     fleet.template("u")
-    both = [
+    both: list[dict[str, Any]] = [
         {"name": "stable", "instanceTemplate": "global/instanceTemplates/t"},
         {"name": "canary", "instanceTemplate": "global/instanceTemplates/u", "targetSize": {"percent": 25}},
     ]
