@@ -88,13 +88,13 @@ def upgrade_lock(ctx: Context, inputs: ImageInputs, cache: BuildCache) -> Kernel
 def _compose(ctx: Context, wanted: BuildPlan, cache: BuildCache, drafting: Drafting) -> RawImage:
     draft = drafting.draft
     rofs = lay_out(wanted.tree, wanted.digests, outline=None if draft is None else draft.outline)
-    tight = rofs.size  # once: it looks at every file
+    tight, total = rofs.size, rofs.outline.size  # once: they look at every file
     needed = wanted.kernel.size + tight
     layout = lay_out_disk(wanted.kernel, tight, size=wanted.size)
 
     def written(count: int) -> None:
         ctx.check()
-        ctx.report(Progress("image", count, tight, "bytes"))
+        ctx.report(Progress("image", count, total, "bytes"))
 
     try:
         work = drafting.workspace()

@@ -201,6 +201,19 @@ def test_progress_is_told_without_a_look_at_every_file(project: Project, monkeyp
     assert len(told()) > 20 and len(looked) < 10
 
 
+def test_progress_never_goes_back(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither when what was drafted is wiped because it is there twice, nor from the draft to the rest."""
+    monkeypatch.setattr(workers, "BATCH", 64 << 10)
+    for number in range(20):
+        content = os.urandom(50_000)
+        project.write(f"web/a{number}.bin", content)
+        project.write(f"web/b{number}.bin", content if number % 2 else os.urandom(60_000))
+    project.build()
+    told = [event for event in project.events if isinstance(event, Progress)]
+    done = [event.done / (event.total or 1) for event in told]
+    assert len(done) > 20 and done == sorted(done) and done[-1] == 1
+
+
 @pytest.mark.slow
 def test_two_clean_builds_give_the_same_bytes(tmp_path: Path) -> None:
     """Another directory, locale, umask, time zone, hash seed, file times and order of making: the same disk."""
