@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from osvdeploy.build.cache import DISK_NAME, IMAGE_NAME, BuildCache, format_image
@@ -98,7 +99,15 @@ def _compose(ctx: Context, wanted: BuildPlan, cache: BuildCache, drafting: Draft
     try:
         work = drafting.workspace()
         disk = work.path / DISK_NAME
-        composed = compose(disk, wanted.kernel, rofs, wanted.boot, size=wanted.size, written=written, draft=draft)
+        composing = partial(compose, disk, wanted.kernel, rofs, wanted.boot, size=wanted.size, written=written)
+        try:
+            composed = composing(draft=draft)
+        except OSError as error:
+            if draft is None or error.errno not in _NO_ROOM:
+                raise
+            # What was drafted of files that are equal to others takes room too, also once it is wiped.
+            disk.unlink()
+            composed = composing()
         image = RawImage(
             path=disk,
             size=layout.size,

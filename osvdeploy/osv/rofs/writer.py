@@ -89,7 +89,7 @@ def write_on_disk(
         own = [number for number in left if type(files[number]) is Content]
         writing = _Writing(placed, fd, partition.start, written, own)
         if draft is not None:
-            writing.count = draft.clean(fd, layout.firsts)
+            writing.count = draft.clean(fd, layout.firsts, written)
         crew.do(writing, _batches(placed, (number for number in left if type(files[number]) is HostFile)))
     return writing.layout, writing.rofs
 
@@ -143,10 +143,10 @@ class Draft:
         """Whether a file may well be equal to another, and is so large that it should not be written to be wiped."""
         return self.outline.sizes[number] in self._suspects
 
-    def clean(self, fd: int, firsts: Sequence[int]) -> int:
+    def clean(self, fd: int, firsts: Sequence[int], written: Callable[[int], object] = lambda count: None) -> int:
         """Wipe what turned out to be equal to another file, and say how many bytes of the image are there then.
 
-        Raises OSError.
+        Raises OSError and what ``written`` raises, which is told of them on the way.
         """
         sizes, count = self.outline.sizes, 0
         for number, there in enumerate(self.there):
@@ -157,6 +157,7 @@ class Draft:
                 count += length
             else:
                 pwrite_all(fd, bytes(length), self.partition.start + self.starts[number] * BLOCK_SIZE)
+                written(count)
         return count
 
 
