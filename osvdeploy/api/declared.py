@@ -13,8 +13,10 @@ from osvdeploy.errors import UsageError
 if TYPE_CHECKING:
     from osvdeploy.build.plan import ImageInputs
     from osvdeploy.build.sources import KernelSource
-    from osvdeploy.rollout.releases import Settings
+    from osvdeploy.rollout.releases import Health, Settings
     from osvdeploy.spec import LoadedSpec
+    from osvdeploy.spec.model import Deploy, DeployGcp
+    from osvdeploy.spec.model import Health as DeclaredHealth
     from osvdeploy.spec.model import Kernel as DeclaredKernel
 
 
@@ -119,48 +121,98 @@ def service_of(loaded: LoadedSpec, environment: str | None) -> Service:
 def settings_of(loaded: LoadedSpec, environment: str) -> Settings:
     """One environment's settings, resolved. A ledger directory is relative to the spec.
 
-    Raises :class:`~osvdeploy.errors.UsageError` for one on Google.
+    Raises :class:`~osvdeploy.errors.UsageError` for one on Google that has no URL map.
     """
-    from osvdeploy.rollout.releases import Health, Settings, Strategy, StrategyKind, TrafficStep
+    from osvdeploy.rollout.releases import Settings, Strategy, StrategyKind, TrafficStep
 
     loaded.require(environment)
     wanted = loaded.spec.deploy[environment]
-    if wanted.cloud == "gcp":
+    if wanted.cloud == "gcp" and wanted.url_map is None:
         raise UsageError(
-            f"[deploy.{environment}] is on Google, where this version makes images and rolls out nothing",
-            hint=f"`osvdeploy publish --env {environment}` makes its image; start machines of it by its id or family",
+            f"[deploy.{environment}] has no url-map, so that nothing is rolled out there",
+            hint=f"name the URL map of a balancer; or make its image alone: `osvdeploy publish --env {environment}`",
         )
-    ledger = (
-        wanted.ledger if "://" in wanted.ledger else str((loaded.base / Path(wanted.ledger).expanduser()).resolve())
-    )
-    health, strategy = wanted.health, wanted.strategy
+    place = _on_google(loaded, wanted) if wanted.cloud == "gcp" else _on_aws(wanted)
+    route, ledger, strategy = wanted.route, wanted.ledger, wanted.strategy
+    assert route is not None and ledger is not None and wanted.port is not None, "the model asks for them"
+    if "://" not in ledger:
+        ledger = str((loaded.base / Path(ledger).expanduser()).resolve())
     return Settings(
         environment=environment,
         cloud=wanted.cloud,
-        region=wanted.region,
+        region=place.region,
         ledger=ledger,
-        machine_type=wanted.instance_type,
+        machine_type=wanted.machine,
         capacity=wanted.capacity,
-        networks=tuple(wanted.subnets),
-        firewalls=tuple(wanted.security_groups),
-        listener=wanted.listener,
-        host=wanted.route.host,
-        path=wanted.route.path,
-        priority=wanted.route.priority,
+        networks=place.networks,
+        firewalls=place.firewalls,
+        listener=place.listener,
+        host=route.host,
+        path=route.path,
+        priority=route.priority,
         preview_header=wanted.preview.header,
         port=wanted.port,
-        health=Health(
-            path=health.path,
-            version_header=health.version_header,
-            boot_timeout=health.boot_timeout,
-            interval=health.interval,
-            timeout=health.timeout,
-            min_ready=health.min_ready,
-        ),
+        health=place.health,
         strategy=Strategy(
             kind=StrategyKind(strategy.kind),
             steps=(TrafficStep(100),),
             bake=strategy.bake,
             keep_warm=strategy.keep_warm,
         ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """What of the settings each cloud has in its own words."""
+
+    region: str
+    networks: tuple[str, ...]
+    firewalls: tuple[str, ...]
+    listener: str
+    health: Health
+
+
+def _on_aws(wanted: Deploy) -> _Place:
+    return _Place(
+        wanted.region,
+        tuple(wanted.subnets),
+        tuple(wanted.security_groups),
+        wanted.listener,
+        _health(wanted.health, wanted.health.version_header),
+    )
+
+
+def _on_google(loaded: LoadedSpec, wanted: DeployGcp) -> _Place:
+    from osvdeploy.cloud.gcp.urlmap import RELEASE_HEADER
+
+    settings = loaded.spec.publish.gcp
+    assert settings is not None and wanted.url_map is not None, "the model asks for it"
+    project = f"projects/{settings.project}"
+    listener = wanted.url_map if "/" in wanted.url_map else f"global/urlMaps/{wanted.url_map}"
+    networks: tuple[str, ...] = ()
+    if wanted.subnetwork is not None:
+        region = wanted.region or wanted.place.rpartition("-")[0]
+        own = f"{project}/regions/{region}/subnetworks/{wanted.subnetwork}"
+        networks = (wanted.subnetwork if "/" in wanted.subnetwork else own,)
+    return _Place(
+        wanted.place,
+        networks,
+        tuple(wanted.network_tags),
+        f"{project}/{listener}",
+        # Where the program names no release, the balancer does.
+        _health(wanted.health, wanted.health.version_header or RELEASE_HEADER),
+    )
+
+
+def _health(declared: DeclaredHealth, version_header: str | None) -> Health:
+    from osvdeploy.rollout.releases import Health
+
+    return Health(
+        path=declared.path,
+        version_header=version_header,
+        boot_timeout=declared.boot_timeout,
+        interval=declared.interval,
+        timeout=declared.timeout,
+        min_ready=declared.min_ready,
     )

@@ -329,7 +329,7 @@ def place_on_google(ctx: Context, machines: GceMachineTypes, machine: str) -> Pl
         ctx.report(Warned(f"{machine}: judged by its name alone: {error.message}", hint=error.hint))
         return place
     if told is None:
-        raise _no_machine(machine, machines.zone, machines.names(ctx))
+        raise _no_machine(machine, machines.place, machines.names(ctx))
     place = replace(place, cpus=told.cpus, memory=told.memory, architectures=frozenset({told.architecture}))
     if told.architecture != "x86_64":
         # That settles it, whatever its series is believed to offer beside.

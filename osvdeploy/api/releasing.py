@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,18 +11,19 @@ from osvdeploy.api.building import sound_build
 from osvdeploy.api.declared import Service, environment_of, settings_of
 from osvdeploy.api.looking import place_of, place_on_google, require_rules
 from osvdeploy.build.uses import in_use
+from osvdeploy.cloud.interfaces import ReleaseId
 from osvdeploy.context import Context
+from osvdeploy.digests import Digest
 from osvdeploy.errors import UsageError
 
 if TYPE_CHECKING:
     from osvdeploy.build.builder import BuildResult
     from osvdeploy.cloud.interfaces import Cloud
-    from osvdeploy.publish.archiving import ReleaseOrder
     from osvdeploy.publish.publisher import Published
     from osvdeploy.rollout.manager import Rollout
     from osvdeploy.rollout.releases import Release
     from osvdeploy.spec import LoadedSpec
-    from osvdeploy.spec.model import DeployGcp, PublishGcp
+    from osvdeploy.spec.model import DeployGcp
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,52 +90,70 @@ def _publish(ctx: Context, loaded: LoadedSpec, built: BuildResult, cloud: Cloud)
 def _publish_on_google(
     ctx: Context, loaded: LoadedSpec, name: str, wanted: DeployGcp, forced: Collection[str]
 ) -> PublishedImage:
-    from osvdeploy.publish.archiving import publish_archived
+    built = _build_for_google(ctx, loaded, wanted, forced)
+    release = _release_tags(loaded, name, built, "") if wanted.env else None
+    image, published = _archived(ctx, loaded, name, built, release)
+    settings = loaded.spec.publish.gcp
+    assert settings is not None, "the model asks for it"
+    region = settings.storage_location or "global"
+    return PublishedImage(built, image, wanted.cloud, region, settings.project, published)
+
+
+def _build_for_google(ctx: Context, loaded: LoadedSpec, wanted: DeployGcp, forced: Collection[str]) -> BuildResult:
+    settings = loaded.spec.publish.gcp
+    assert settings is not None, "the model asks for it"
+    machines = wiring.google_machines(settings, wanted.place)
+    return sound_build(ctx, loaded, place_on_google(ctx, machines, wanted.machine_type), forced)
+
+
+def _archived(
+    ctx: Context, loaded: LoadedSpec, name: str, built: BuildResult, release: Mapping[str, str] | None
+) -> tuple[Published, Published | None]:
+    """The image, and that of a release told by its tags, made of archives."""
+    from osvdeploy.cloud import tags
+    from osvdeploy.osv.cmdline import RELEASE_VARIABLE, with_environment
+    from osvdeploy.publish.archiving import ReleaseOrder, publish_archived
 
     spec, settings = loaded.spec, loaded.spec.publish.gcp
     assert settings is not None, "the model asks for it"
-    place, machines = wiring.google_images(settings), wiring.google_machines(settings, wanted.zone)
-    built = sound_build(ctx, loaded, place_on_google(ctx, machines, wanted.machine_type), forced)
-    image, release = publish_archived(
+    order = None
+    if release is not None:
+        variables = {**spec.deploy[name].env, RELEASE_VARIABLE: release[tags.RELEASE]}
+        order = ReleaseOrder(
+            id=ReleaseId(release[tags.RELEASE]),
+            digest=Digest(release[tags.DIGEST]),
+            boot=with_environment(built.image.boot, variables),
+            tags={key: value for key, value in release.items() if value},
+            family=None if settings.family is None else f"{settings.family}-{name}",
+        )
+    return publish_archived(
         ctx,
         built.image,
         app=spec.name,
         version=spec.version,
         tags=dict(settings.labels),
-        place=place,
+        place=wiring.google_images(settings),
         family=settings.family,
-        release=_order(loaded, name, wanted, settings, built) if wanted.env else None,
+        release=order,
     )
-    return PublishedImage(built, image, place.kind, place.region, place.account, release)
 
 
-def _order(loaded: LoadedSpec, name: str, wanted: DeployGcp, settings: PublishGcp, built: BuildResult) -> ReleaseOrder:
-    """The release that an environment's own variables make of an image."""
+def _release_tags(loaded: LoadedSpec, name: str, built: BuildResult, ledger: str) -> dict[str, str]:
+    """The tags of the release that an environment's own variables make of an image; without a ledger, where nothing is
+    rolled out."""
     from osvdeploy.cloud import tags
-    from osvdeploy.osv.cmdline import RELEASE_VARIABLE, with_environment
-    from osvdeploy.publish.archiving import ReleaseOrder
     from osvdeploy.rollout.releases import configuration_digest, release_digest, release_id
 
     spec = loaded.spec
-    variables = tuple(wanted.env.items())
-    configuration = configuration_digest(variables, ())
+    configuration = configuration_digest(tuple(spec.deploy[name].env.items()), ())
     digest = release_digest(built.image.digest, configuration)
-    identity = release_id(spec.name, spec.version, digest)
-    labels = tags.release_tags(
-        # Without a ledger: nothing is rolled out there.
-        tags.service_tags(spec.name, f"{spec.name}/{name}", ""),
-        release=identity,
+    return tags.release_tags(
+        tags.service_tags(spec.name, f"{spec.name}/{name}", ledger),
+        release=release_id(spec.name, spec.version, digest),
         version=spec.version,
         image=built.image.digest,
         configuration=configuration,
         digest=digest,
-    )
-    return ReleaseOrder(
-        id=identity,
-        digest=digest,
-        boot=with_environment(built.image.boot, {**dict(variables), RELEASE_VARIABLE: identity}),
-        tags={key: value for key, value in labels.items() if value},
-        family=None if settings.family is None else f"{settings.family}-{name}",
     )
 
 
@@ -159,59 +178,68 @@ def deploy(
     ``forced`` are rules of the checks to override. Raises :class:`~osvdeploy.errors.CheckFailed`.
     """
     from osvdeploy.cloud import tags
-    from osvdeploy.osv.cmdline import RELEASE_VARIABLE, with_environment
-    from osvdeploy.publish.blocks import first_block
-    from osvdeploy.publish.journal import Journal
-    from osvdeploy.publish.publisher import publish_release
     from osvdeploy.rollout.manager import RolloutManager
-    from osvdeploy.rollout.releases import Release, configuration_digest, release_digest, release_id
+    from osvdeploy.rollout.releases import Release
 
     require_rules(loaded, forced)
     _refuse_unpublishable(loaded)
     name = environment_of(loaded, environment)
     settings = settings_of(loaded, name)
-    spec = loaded.spec
+    spec, wanted = loaded.spec, loaded.spec.deploy[name]
     service = Service(spec.name, name, settings.ledger)
-    cloud = wiring.connect(ctx, settings.cloud, settings.region)
-    built = sound_build(ctx, loaded, place_of(ctx, cloud, settings.machine_type), forced)
-    variables = tuple(spec.deploy[name].env.items())
-    configuration = configuration_digest(variables, ())
-    digest = release_digest(built.image.digest, configuration)
+    cloud: Cloud | None = None
+    if wanted.cloud == "gcp":
+        assert spec.publish.gcp is not None, "the model asks for it"
+        ground = wiring.ground(ctx, wanted.cloud, spec.publish.gcp.project, settings.region)
+        built = _build_for_google(ctx, loaded, wanted, forced)
+    else:
+        ground = cloud = wiring.connect(ctx, settings.cloud, settings.region)
+        built = sound_build(ctx, loaded, place_of(ctx, cloud, settings.machine_type), forced)
+    labels = _release_tags(loaded, name, built, settings.ledger)
     release = Release(
-        id=release_id(spec.name, spec.version, digest),
+        id=ReleaseId(labels[tags.RELEASE]),
         app=spec.name,
         version=spec.version,
         image=built.image.digest,
-        configuration=configuration,
-        digest=digest,
+        configuration=Digest(labels[tags.CONFIGURATION]),
+        digest=Digest(labels[tags.DIGEST]),
         created=ctx.now(),
         by=f"{ctx.process.user}@{ctx.process.host}",
         settings=settings,
     )
     ledger = wiring.open_ledger(service)
-    manager = RolloutManager(ledger, cloud, wiring.prober())
+    manager = RolloutManager(ledger, ground, wiring.prober())
     ledger.store.refuse_unwritable(ctx, ledger.service)
     manager.preflight(ctx, release)
+    if cloud is None:
+        published, _ = _archived(ctx, loaded, name, built, labels)
+    else:
+        published = _on_disks(ctx, loaded, name, built, cloud, labels)
+    return Deployed(release, published, manager.deploy(ctx, release))
+
+
+def _on_disks(
+    ctx: Context, loaded: LoadedSpec, name: str, built: BuildResult, cloud: Cloud, release: Mapping[str, str]
+) -> Published:
+    """The image, and that of a release told by its tags, each on a disk of its own; the image is answered."""
+    from osvdeploy.cloud import tags
+    from osvdeploy.osv.cmdline import RELEASE_VARIABLE, with_environment
+    from osvdeploy.publish.blocks import first_block
+    from osvdeploy.publish.journal import Journal
+    from osvdeploy.publish.publisher import publish_release
+
+    spec = loaded.spec
     published = _publish(ctx, loaded, built, cloud)
-    boot = with_environment(built.image.boot, {**dict(variables), RELEASE_VARIABLE: release.id})
-    labels = tags.release_tags(
-        tags.service_tags(release.app, release.service, settings.ledger),
-        release=release.id,
-        version=release.version,
-        image=release.image,
-        configuration=release.configuration,
-        digest=release.digest,
-    )
     user_tags = dict(spec.publish.aws.tags) if spec.publish.aws else {}
     publish_release(
         ctx,
         published.image,
         block0=first_block(built.image, cloud.snapshots.block_size),
-        boot=boot,
-        release=release.id,
-        digest=release.digest,
-        tags={**user_tags, **labels},
+        boot=with_environment(built.image.boot, {**spec.deploy[name].env, RELEASE_VARIABLE: release[tags.RELEASE]}),
+        release=ReleaseId(release[tags.RELEASE]),
+        digest=Digest(release[tags.DIGEST]),
+        tags={**user_tags, **release},
         cloud=cloud,
         journal=Journal.of_user(),
     )
-    return Deployed(release, published, manager.deploy(ctx, release))
+    return published

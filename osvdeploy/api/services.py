@@ -13,7 +13,7 @@ from osvdeploy.errors import CloudError, Refused, UsageError
 from osvdeploy.events import Note, Warned
 
 if TYPE_CHECKING:
-    from osvdeploy.cloud.interfaces import Cloud, CloudImage, ReleaseId, Slot, TargetHealth, UploadedDisk
+    from osvdeploy.cloud.interfaces import Cloud, CloudImage, Ground, ReleaseId, Slot, TargetHealth, UploadedDisk
     from osvdeploy.rollout.ledger import Head, Ledger
     from osvdeploy.rollout.manager import Rollout
     from osvdeploy.rollout.model import Run
@@ -62,7 +62,7 @@ def status(ctx: Context, service: Service, *, look: bool = True) -> ServiceStatu
     trouble: str | None = None
     if look and place is not None and not head.destroyed:
         try:
-            cloud = wiring.connect(ctx, place.cloud, place.region)
+            cloud = wiring.ground(ctx, place.cloud, place.account, place.region)
             state = cloud.router.observe(ctx, place.route)
             weights = state.weights or {}
             targets = {slot: cloud.router.health(ctx, place.route, slot) for slot in state.backends}
@@ -190,7 +190,7 @@ def holdings(ctx: Context, service: Service) -> Holdings:
     head = wiring.head(ctx, service)
     if head.place is None or head.destroyed:
         raise UsageError(f"{service.name}: nothing is deployed", hint="`osvdeploy history` tells what was")
-    cloud = wiring.connect(ctx, head.place.cloud, head.place.region)
+    cloud = wiring.ground(ctx, head.place.cloud, head.place.account, head.place.region)
     state = cloud.router.observe(ctx, head.place.route)
     return Holdings(
         groups=tuple(group.name for group in cloud.groups.owned(ctx, {tags.SERVICE: head.service})),
@@ -213,12 +213,13 @@ def gc(ctx: Context, service: Service, *, keep: int = 10, dry_run: bool = False,
     Disks that passed through a bucket name it, and what was left there of the app's is looked for; ``bucket`` is one
     more to look into. Looks once more under the lease, so that nothing a deploy has just begun to need is taken.
     """
+    from osvdeploy.cloud.interfaces import Cloud
     from osvdeploy.rollout import lease
 
     head = wiring.head(ctx, service)
     if head.place is None:
         raise UsageError(f"{service.name}: was never deployed")
-    cloud = wiring.connect(ctx, head.place.cloud, head.place.region)
+    cloud = wiring.ground(ctx, head.place.cloud, head.place.account, head.place.region)
     ledger = wiring.open_ledger(service)
     if dry_run:
         return _find_garbage(ctx, ledger, cloud, head, keep, bucket)
@@ -239,10 +240,11 @@ def gc(ctx: Context, service: Service, *, keep: int = 10, dry_run: bool = False,
             ctx.report(Note(f"removing image {image.name} ({image.id}): {why}"))
             cloud.images.deregister(ctx, image.id)
             held.renew(ctx)
-        for disk, why in garbage.disks:
-            ctx.report(Note(f"removing disk {disk.name} ({disk.id}): {why}"))
-            cloud.snapshots.delete(ctx, disk.id)
-            held.renew(ctx)
+        if isinstance(cloud, Cloud):
+            for disk, why in garbage.disks:
+                ctx.report(Note(f"removing disk {disk.name} ({disk.id}): {why}"))
+                cloud.snapshots.delete(ctx, disk.id)
+                held.renew(ctx)
         for address, stored, why in garbage.objects:
             ctx.report(Note(f"removing {address}/{stored.key}: {why}"))
             wiring.open_store(address).delete(ctx, stored.key)
@@ -282,9 +284,10 @@ def _on_its_way(
 
 
 def _find_garbage(
-    ctx: Context, ledger: Ledger, cloud: Cloud, head: Head, keep: int, bucket: str | None = None
+    ctx: Context, ledger: Ledger, cloud: Ground, head: Head, keep: int, bucket: str | None = None
 ) -> Garbage:
     from osvdeploy.cloud import tags
+    from osvdeploy.cloud.interfaces import Cloud
     from osvdeploy.rollout.releases import group_name
     from osvdeploy.rollout.retention import find_garbage
 
@@ -293,7 +296,7 @@ def _find_garbage(
     if head.place is not None and not head.destroyed:
         weights = cloud.router.observe(ctx, head.place.route).weights or {}
     images = cloud.images.owned(ctx, {tags.APP: ledger.app})
-    disks = cloud.snapshots.owned(ctx, {tags.APP: ledger.app})
+    disks = cloud.snapshots.owned(ctx, {tags.APP: ledger.app}) if isinstance(cloud, Cloud) else []
     return find_garbage(
         head,
         releases,
@@ -305,5 +308,5 @@ def _find_garbage(
         images=images,
         disks=disks,
         carrying=[slot for slot, weight in weights.items() if weight > 0],
-        stores=_on_its_way(ctx, cloud, ledger.app, [*images, *disks], bucket),
+        stores=_on_its_way(ctx, cloud, ledger.app, [*images, *disks], bucket) if isinstance(cloud, Cloud) else [],
     )

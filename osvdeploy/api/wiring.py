@@ -13,7 +13,7 @@ from osvdeploy.events import CloudCall, Event
 
 if TYPE_CHECKING:
     from osvdeploy.cloud.gcp.machines import GceMachineTypes
-    from osvdeploy.cloud.interfaces import ArchivePlace, Cloud, ObjectStore, Prober
+    from osvdeploy.cloud.interfaces import ArchivePlace, Cloud, Ground, ObjectStore, Prober
     from osvdeploy.publish.importing import ThroughStore
     from osvdeploy.rollout.ledger import Head, Ledger
     from osvdeploy.rollout.manager import RolloutManager
@@ -48,7 +48,19 @@ def connect(ctx: Context, cloud: str, region: str) -> Cloud:
         except ModuleNotFoundError as error:
             raise UsageError(f"AWS needs {error.name}", hint="pip install 'osvdeploy[aws]'") from None
         return aws.connect(ctx, region)
-    raise UsageError(f"cloud {cloud!r} is not supported by this version", hint='use cloud = "aws"')
+    raise UsageError(f"cloud {cloud!r} is not supported by this version", hint='use cloud = "aws" or "gcp"')
+
+
+def ground(ctx: Context, cloud: str, account: str, region: str) -> Ground:
+    """What a rollout stands on in a place. ``account`` is asked for on Google alone: the project.
+
+    Raises as :func:`connect` does.
+    """
+    if cloud != "gcp":
+        return connect(ctx, cloud, region)
+    from osvdeploy.cloud import gcp
+
+    return gcp.ground(gcp.Gcp(account), region)
 
 
 def google_images(publish: PublishGcp) -> ArchivePlace:
@@ -64,12 +76,12 @@ def google_images(publish: PublishGcp) -> ArchivePlace:
     return ArchivePlace("gcp", publish.project, publish.storage_location or "global", images, images, store)
 
 
-def google_machines(publish: PublishGcp, zone: str) -> GceMachineTypes:
-    """The machine types of a zone on Google. Nothing is asked before it is used."""
+def google_machines(publish: PublishGcp, place: str) -> GceMachineTypes:
+    """The machine types of a zone or region on Google. Nothing is asked before it is used."""
     from osvdeploy.cloud.gcp.machines import GceMachineTypes
     from osvdeploy.cloud.gcp.session import Gcp
 
-    return GceMachineTypes(Gcp(publish.project), zone)
+    return GceMachineTypes(Gcp(publish.project), place)
 
 
 def open_store(address: str) -> ObjectStore:
@@ -144,4 +156,5 @@ def manager(ctx: Context, service: Service, head: Head) -> RolloutManager:
 
     if head.place is None:
         raise UsageError(f"{service.name}: was never deployed")
-    return RolloutManager(open_ledger(service), connect(ctx, head.place.cloud, head.place.region), prober())
+    place = head.place
+    return RolloutManager(open_ledger(service), ground(ctx, place.cloud, place.account, place.region), prober())

@@ -102,7 +102,9 @@ def _families(loaded: LoadedSpec) -> list[str]:
     settings = loaded.spec.publish.gcp
     if settings is None or settings.family is None:
         return []
-    environments = [name for name, each in loaded.spec.deploy.items() if each.cloud == "gcp" and each.env]
+    environments = [
+        name for name, each in loaded.spec.deploy.items() if each.cloud == "gcp" and (each.env or each.url_map)
+    ]
     return [settings.family, *(f"{settings.family}-{name}" for name in environments)]
 
 

@@ -371,8 +371,8 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class GroupState:
-    """What a group is now. ``troubles`` are the place's own words for machines it could not start or keep;
-    ``deleting`` while it goes away."""
+    """What a group is now. ``capacity`` is 0 while it is not behind its backend. ``troubles`` are the place's own words
+    for machines it could not start or keep; ``deleting`` while it goes away."""
 
     name: str
     release: ReleaseId | None
@@ -490,6 +490,20 @@ class TrafficRouter(Protocol):
 
     def remove(self, ctx: Context, route: Route) -> None:
         """Take the three rules and both backends away."""
+
+
+class Fence(Protocol):
+    """Shuts out whoever changed a route before, where the place knows versions of its rules.
+
+    ``epoch`` is that of the lease whose holder we are. From either call on, this object's writes to the route carry it,
+    and raise :class:`~osvdeploy.errors.LeaseLost` once a higher one has been written.
+    """
+
+    def hold(self, route: Route, epoch: int) -> None:
+        """Write under this epoch from now on; the first change of the route shuts out those before."""
+
+    def take_over(self, ctx: Context, route: Route, epoch: int) -> None:
+        """Likewise, and at once: of whoever held it before, nobody knows that it has stopped."""
 
 
 # ------------------------------------------------------------------------------------------------ looking at guests
@@ -627,19 +641,32 @@ class JoiningStore(ObjectStore, Protocol):
 # ------------------------------------------------------------------------------------------------------ all of it
 
 
-@dataclass(frozen=True, slots=True)
-class Cloud:
-    """One place's adapters, as wired by :mod:`osvdeploy.api`. ``kind`` is "aws", "memory" ...; ``account`` and
-    ``region`` are what the place says of itself."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ground:
+    """What a rollout stands on: one place's adapters for it, as wired by :mod:`osvdeploy.api`.
+
+    ``kind`` is "aws", "gcp", "memory" ...; ``account`` (on Google the project) and ``region`` (there the zone or region
+    that machines stand in) are what the place says of itself.
+    """
 
     kind: str
     account: str
     region: str
-    snapshots: Snapshots
     images: ImageRegistry
     groups: InstanceGroups
     router: TrafficRouter
     console: Console
+    fence: Fence | None = None
+    """None where rules have no versions, and a change that is late cannot be told from one that is not."""
+    spread: float = 0.0
+    """Seconds that a change of a route may take to be in force at every entry point."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cloud(Ground):
+    """A place that makes images of disks, beside."""
+
+    snapshots: Snapshots
     machines: MachineTypes
     imports: DiskImports | None = None
     """None where the place makes no disks of objects."""

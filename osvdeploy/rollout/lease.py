@@ -108,7 +108,7 @@ def _take(ctx: Context, ledger: Ledger, head: Head | None, why: str) -> HeldLedg
             head, n=head.n + 1, epoch=head.epoch + 1, nonce=ctx.nonce(), written=ctx.now(), why=why, lease=lease
         )
     ledger.write(ctx, taken)
-    return HeldLedger(ledger, taken)
+    return HeldLedger(ledger, taken, taken_over=head is not None and head.lease is not None)
 
 
 def _give_up_quietly(ctx: Context, holder: HeldLedger) -> None:

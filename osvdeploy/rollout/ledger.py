@@ -237,9 +237,11 @@ class Ledger:
 class HeldLedger:
     """The ledger while this process holds the lease: every write says so, and a lost one stops us."""
 
-    def __init__(self, ledger: Ledger, head: Head) -> None:
+    def __init__(self, ledger: Ledger, head: Head, *, taken_over: bool = False) -> None:
+        """``taken_over``: whoever held it before did not give it back."""
         self.ledger = ledger
         self.head = head
+        self.taken_over = taken_over
         self._written: float | None = None
 
     def save(self, ctx: Context, why: str, **changes: Any) -> Head:

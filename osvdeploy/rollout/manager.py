@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import assert_never
 
 from osvdeploy.cloud import tags
-from osvdeploy.cloud.interfaces import Cloud, CloudImage, GroupRequest, Prober, ReleaseId, Route, RouteState, Slot
+from osvdeploy.cloud.interfaces import CloudImage, Ground, GroupRequest, Prober, ReleaseId, Route, RouteState, Slot
 from osvdeploy.context import Context
 from osvdeploy.errors import NotFound, NotOurs, Refused, ReleaseHeld, Unavailable, UsageError
 from osvdeploy.events import GateJudged, Note, StageEntered, Waiting
@@ -58,11 +58,11 @@ class Rollout:
 class RolloutManager:
     """Deploys, rolls back and destroys one service. Not for use from two threads at once."""
 
-    def __init__(self, ledger: Ledger, cloud: Cloud, prober: Prober, limits: Limits | None = None) -> None:
+    def __init__(self, ledger: Ledger, cloud: Ground, prober: Prober, limits: Limits | None = None) -> None:
         self.ledger = ledger
         self.cloud = cloud
         self.prober = prober
-        self.limits = limits or Limits()
+        self.limits = replace(limits or Limits(), spread=cloud.spread)
 
     # ------------------------------------------------------------------------------------------------ use cases
 
@@ -173,6 +173,7 @@ class RolloutManager:
         with lease.held(ctx, self.ledger, "destroy") as held:
             route = self._route(held.head)
             observer = self._observer(route)
+            self._fence(ctx, held, route)
             if held.head.unfinished is not None:
                 ended = replace(held.head.unfinished, abort="destroyed", verdict=Outcome.ABORTED, reason="destroyed")
                 held.save(ctx, "abort: destroyed", run=ended.enter(Stage.DONE, ctx.now(), "destroyed"))
@@ -212,6 +213,7 @@ class RolloutManager:
     def _drive(self, ctx: Context, held: HeldLedger, route: Route) -> Run:
         """Step the head's run to its end."""
         observer = self._observer(route)
+        self._fence(ctx, held, route)
         assert held.head.run is not None
         run = replace(held.head.run, tally=Tally())
         ctx.report(StageEntered(run.id, run.stage, f"{run.kind} {run.candidate}"))
@@ -411,6 +413,17 @@ class RolloutManager:
         return Rollout(Outcome.SUCCEEDED, head, None, told)
 
     # ------------------------------------------------------------------------------------------------------ facts
+
+    def _fence(self, ctx: Context, held: HeldLedger, route: Route) -> None:
+        """Let nobody who held the lease before change the route any more, where the place can tell."""
+        fence = self.cloud.fence
+        if fence is None:
+            return
+        if held.taken_over:
+            fence.take_over(ctx, route, held.head.epoch)
+            held.taken_over = False
+        else:
+            fence.hold(route, held.head.epoch)
 
     def _observer(self, route: Route) -> Observer:
         return Observer(self.cloud, self.prober, route, self.limits)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from osvdeploy.cloud import tags
 from osvdeploy.cloud.interfaces import (
-    Cloud,
+    Ground,
     GroupState,
     Machine,
     MachineState,
@@ -37,7 +37,7 @@ _MACHINES_IN_EVIDENCE = 3
 class Observer:
     """Looks at one service's route, groups, targets, boot logs and answers."""
 
-    cloud: Cloud
+    cloud: Ground
     prober: Prober
     route: Route
     limits: Limits

@@ -14,7 +14,7 @@ Path = tuple[str | int, ...]
 _STEPS = "this version shifts all traffic at once, by blue-green"
 _EBS = "this version publishes to the region of the deployment, without encryption"
 _GCP = 'it is of an environment with cloud = "gcp"'
-_NOT_THERE = "this version makes images on Google, and does not roll them out"
+_AWS = 'it is of an environment with cloud = "aws"'
 
 # Keys of which the documentation of later versions, or of a neighbour, may speak: nearest names would mislead.
 _LATER: Final[dict[tuple[str, ...], str]] = {
@@ -28,7 +28,9 @@ _LATER: Final[dict[tuple[str, ...], str]] = {
     ("deploy", "*", "default-action"): "this version takes its traffic by a rule, `route`",
     ("deploy", "*", "zone"): _GCP,
     ("deploy", "*", "machine-type"): _GCP,
-    ("deploy", "*", "url-map"): _NOT_THERE,
+    ("deploy", "*", "url-map"): _GCP,
+    ("deploy", "*", "subnetwork"): _GCP,
+    ("deploy", "*", "network-tags"): _GCP,
     ("deploy", "*", "memory"): "this version deploys to clouds alone",
 }
 
@@ -36,14 +38,14 @@ _LATER: Final[dict[tuple[str, ...], str]] = {
 def later(path: Path, cloud: str = "") -> str | None:
     """Why this version has no such key, where it is one that others know; ``cloud`` is the environment's."""
     if cloud == "gcp" and len(path) == 3 and path[2] in keys_of(Deploy):
-        return _NOT_THERE
+        return _AWS
     names = tuple(part for part in path if isinstance(part, str))
     if names[:1] == ("deploy",) and len(names) > 2:
         names = ("deploy", "*", *names[2:])
     return _LATER.get(names)
 
 
-_ENVIRONMENTS: Final = {"aws": Deploy, "gcp": DeployGcp}
+_ENVIRONMENTS: Final[dict[str, type[BaseModel]]] = {"aws": Deploy, "gcp": DeployGcp}
 
 
 def kind_at(path: Path, cloud: str = "") -> Any:

@@ -119,6 +119,7 @@ def _tag(value: str) -> str:
     return value
 
 
+_GCE_PLAIN = r"[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?"
 _GCE_NAME = "1 to 63 lower-case letters, digits and dashes, a letter first and no dash last"
 
 
@@ -340,7 +341,7 @@ class PublishGcp(_Table):
     bucket: Annotated[str, _matches(_BUCKETS["gs"], 'a bucket such as "acme-images"')] = Field(
         description="The bucket that disks pass through."
     )
-    family: Annotated[str, _matches(r"[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?", _GCE_NAME)] | None = Field(
+    family: Annotated[str, _matches(_GCE_PLAIN, _GCE_NAME)] | None = Field(
         default=None, description="The image family that images join when they are ready; left out, none."
     )
     # 64 labels are Google's limit on a resource; ours need some.
@@ -482,13 +483,42 @@ class Deploy(_Table):
         return self.instance_type
 
 
+class GceHealth(Health):
+    """When a release counts as well, on Google: an answer of 200, no other. Machines and their checks take longer to
+    come than on AWS."""
+
+    boot_timeout: Annotated[Duration, AfterValidator(_some_time)] = Field(
+        default=300.0, description="How long all machines may take to become healthy."
+    )
+
+
+class GceRoute(Route):
+    """Which requests that come to the URL map are this service's."""
+
+    host: (
+        Annotated[
+            str,
+            _matches(
+                r"(?:\*[.-])?[A-Za-z0-9](?:[A-Za-z0-9.-]{0,120}[A-Za-z0-9])?", "a host name; *. or *- may stand first"
+            ),
+        ]
+        | None
+    ) = Field(default=None, description="The host to match; *. or *- may stand first. Left out: what no host claims.")
+    path: Annotated[str, _matches(r"/[^*?\s]{0,1000}\*?", "a path from / on; * may stand last")] | None = Field(
+        default=None, description="The path to match; * may stand last. Left out with host: every path."
+    )
+
+
 class DeployGcp(_Table):
-    """One environment on Google: what its machines are, and what its image has of its own. This version makes images
-    there, and does not roll them out."""
+    """One environment on Google: what its machines are, and how they get their traffic. Without a URL map it is one to
+    make images for, and is not rolled out."""
 
     cloud: Literal["gcp"] = Field(description="Where.")
-    zone: Annotated[str, _matches(r"[a-z]+-[a-z]+[0-9]+-[a-z]", 'a zone such as "europe-west1-b"')] = Field(
-        description="The zone whose machine types count."
+    zone: Annotated[str, _matches(r"[a-z]+-[a-z]+[0-9]+-[a-z]", 'a zone such as "europe-west1-b"')] | None = Field(
+        default=None, description="The zone that machines stand in."
+    )
+    region: Annotated[str, _matches(r"[a-z]+-[a-z]+[0-9]+", 'a region such as "europe-west1"')] | None = Field(
+        default=None, description="In place of a zone: a region, over whose zones machines are spread."
     )
     machine_type: Annotated[str, _matches(r"[a-z0-9]+(-[a-z0-9]+)+", 'a machine type such as "e2-small"')] = Field(
         default="e2-small", description="The machines' type, which the image is held to."
@@ -497,10 +527,76 @@ class DeployGcp(_Table):
         default_factory=dict,
         description="This environment's own variables: with some, it gets an image of its own on top of the app's.",
     )
+    url_map: (
+        Annotated[
+            str,
+            _matches(
+                rf"(?:(?:global|regions/[a-z]+-[a-z]+[0-9]+)/urlMaps/)?{_GCE_PLAIN}",
+                'the name of a URL map, or "regions/REGION/urlMaps/NAME"',
+            ),
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="The URL map of the balancer. osvdeploy makes and owns three rules in it. Left out: images are "
+        "made for this environment, and nothing is rolled out.",
+    )
+    capacity: Annotated[Whole, Field(ge=1, le=1000)] = Field(default=2, description="How many machines.")
+    subnetwork: (
+        Annotated[
+            str,
+            _matches(
+                rf"(?:projects/[a-z0-9.:-]+/regions/[a-z0-9-]+/subnetworks/)?{_GCE_PLAIN}",
+                'the name of a subnetwork, or "projects/PROJECT/regions/REGION/subnetworks/NAME"',
+            ),
+        ]
+        | None
+    ) = Field(default=None, description="Where machines stand; left out: the network default.")
+    network_tags: list[Annotated[str, _matches(_GCE_PLAIN, _GCE_NAME)]] = Field(
+        default_factory=list, description="The machines' network tags, by which firewalls know them."
+    )
+    route: GceRoute | None = Field(default=None, description="Which requests are this service's.")
+    preview: Preview = Field(default_factory=Preview, description="How the idle slot is reached.")
+    port: Annotated[Whole, Field(ge=1, le=65535)] | None = Field(
+        default=None, description="The port that the program listens on."
+    )
+    ledger: Annotated[Text, AfterValidator(_ledger)] | None = Field(
+        default=None,
+        description="Where the service's history is kept: gs://BUCKET/PREFIX, s3://BUCKET/PREFIX, or a directory that "
+        "all who deploy can reach.",
+    )
+    health: GceHealth = Field(default_factory=GceHealth, description="When a release counts as well.")
+    strategy: Strategy = Field(default_factory=Strategy, description="How traffic moves to a new release.")
 
     @property
     def machine(self) -> str:
         return self.machine_type
+
+    @property
+    def place(self) -> str:
+        """The zone or region."""
+        return self.zone or self.region or ""
+
+    @model_validator(mode="after")
+    def _check(self) -> DeployGcp:
+        if self.zone is None and self.region is None:
+            raise ValueError("needs zone or region")
+        if self.zone is not None and self.region is not None:
+            raise Inside([("region", "is one too many: there is zone")])
+        if self.url_map is None:
+            idle = [key for key in _ROLLED_OUT if key in self.model_fields_set]
+            if idle:
+                raise Inside([(_kebab(key), "needs url-map: without, nothing is rolled out") for key in idle])
+        else:
+            missing = [key for key in ("route", "port", "ledger") if getattr(self, key) is None]
+            if missing:
+                raise Inside([("url-map", f"needs {' and '.join(missing)} beside it")])
+        return self
+
+
+_ROLLED_OUT = (
+    "capacity", "subnetwork", "network_tags", "route", "preview", "port", "ledger", "health", "strategy",
+)  # fmt: skip
 
 
 Environment = Annotated[Deploy | DeployGcp, Field(discriminator="cloud")]

@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.aws_world import AwsWorld, loader_image
+from tests.aws_world import AwsWorld
 from tests.rollout.service import Service
+from tests.world import loader_image
 
 ROUNDS = 9
 

@@ -9,20 +9,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import requests
 
-from osvdeploy.sandbox.core import Sandbox
 from osvdeploy.sandbox.faults import Fault, FaultKind
 from osvdeploy.sandbox.google.compute.archive import BLOCK
-from osvdeploy.sandbox.http import Shell
-from osvdeploy.sandbox.runners.inline import InlineRunner
+from tests.cli.google import FORCED, PROJECT, Google, google_project
 from tests.cli.projects import SPEC
-from tests.cli.running import Ran, osvdeploy
 from tests.cli.test_bad_input import refused
-from tests.osv.images import LZLOADER, loader_image
 from tests.sandbox.google.place import disk_of
 
 pytestmark = pytest.mark.slow
@@ -45,54 +39,10 @@ machine-type = "n2-standard-2"
 env = { DATABASE_HOST = "db.eu" }
 """
 
-PROJECT = "/compute/v1/projects/acme-prod/global"
-
-
-class Google:
-    """A project with a bucket, and a user who has a spec."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.shell = Shell(Sandbox(runner=InlineRunner(), speed=100.0))
-        self.shell.start()
-
-    def make_bucket(self) -> None:
-        url = f"{self.shell.url}/storage/v1/b?project=acme-prod"
-        assert requests.post(url, json={"name": "acme-images", "location": "EU"}, timeout=10).ok
-
-    def run(self, *words: str) -> Ran:
-        return osvdeploy(*words, folder=self.folder)
-
-    def get(self, path: str) -> dict[str, Any]:
-        found: dict[str, Any] = requests.get(f"{self.shell.url}{path}", timeout=10).json()
-        return found
-
-    def images(self) -> list[str]:
-        return [each["name"] for each in self.get(f"{PROJECT}/images").get("items", [])]
-
-    def objects(self) -> list[str]:
-        return [each["name"] for each in self.get("/storage/v1/b/acme-images/o").get("items", [])]
-
 
 @pytest.fixture
 def google(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Google]:
-    folder = tmp_path / "project"
-    folder.mkdir()
-    (folder / "loader.img").write_bytes(loader_image(payload=LZLOADER))
-    (folder / "osv.toml").write_text(SPEC + GOOGLE)
-    (folder / "app").write_bytes(b"a program")
-    made = Google(folder)
-    monkeypatch.setenv("OSVDEPLOY_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("OSVDEPLOY_STATE", str(tmp_path / "state"))
-    monkeypatch.setenv("OSVDEPLOY_GCP_COMPUTE_ENDPOINT", made.shell.url)
-    monkeypatch.setenv("STORAGE_EMULATOR_HOST", made.shell.url)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    yield made
-    made.shell.stop()
-
-
-FORCED = ("--force", "program-not-elf")
-"""What is brought is a few bytes of text."""
+    yield from google_project(tmp_path, monkeypatch, SPEC + GOOGLE)
 
 
 def test_an_image_is_published_once(google: Google) -> None:
@@ -145,9 +95,9 @@ def test_what_is_amiss_is_told_before_anything_is_made(google: Google) -> None:
     refused(ran, 2, "e2-smal: europe-west1-b has no machine type", hint="e2-small")
     ran = google.run("publish", "--env", "plain", "--set", "deploy.plain.machine-type=t2a-standard-1", *FORCED)
     refused(ran, 2, "architecture")
-    refused(google.run("deploy", "--env", "plain"), 2, "is on Google", hint="osvdeploy publish --env plain")
+    refused(google.run("deploy", "--env", "plain"), 2, "has no url-map", hint="osvdeploy publish --env plain")
     for command in ("status", "rollback", "gc"):
-        refused(google.run(command, "app/plain"), 2, "is on Google")
+        refused(google.run(command, "app/plain"), 2, "has no url-map")
     assert google.images() == [] and google.objects() == []
 
 

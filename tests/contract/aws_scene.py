@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from osvdeploy.cloud.aws.console import Ec2Console
 from osvdeploy.cloud.aws.groups import AutoScalingGroups
@@ -14,44 +12,27 @@ from osvdeploy.cloud.aws.machines import Ec2MachineTypes
 from osvdeploy.cloud.aws.router import AlbRouter
 from osvdeploy.cloud.aws.session import mutating
 from osvdeploy.cloud.aws.snapshots import EbsSnapshots
-from osvdeploy.cloud.interfaces import Block, Cloud, ImageRequest, ProbeAnswer, ProbeRequest, ReleaseId, UploadRequest
+from osvdeploy.cloud.interfaces import Block, Cloud, ImageRequest, ReleaseId, UploadRequest
 from osvdeploy.cloud.tags import image_tags
 from osvdeploy.context import Context, VirtualClock
 from osvdeploy.digests import sha256
 from osvdeploy.events import CloudCall, Recorder
 from osvdeploy.sandbox.core import Moment, Sandbox
-from osvdeploy.sandbox.inprocess import REGION, Client
-from osvdeploy.sandbox.runners import GuestAnswer, NoAnswer
+from osvdeploy.sandbox.inprocess import REGION
 from osvdeploy.sandbox.runners.inline import InlineRunner
 from osvdeploy.sandbox.wire import Call
 from tests.aws_clients import point_at
 from tests.contract.scenes import APP, Guest, Scene
 from tests.sandbox.volumes import declared, volume
+from tests.world import SandboxProber
 
-_PROGRAMS: dict[Guest, bytes] = {
+PROGRAMS: dict[Guest, bytes] = {
     Guest.SERVES: declared(after=1, headers={"x-release": "$OSVDEPLOY_RELEASE"}, answers={"*": 200}),
     Guest.HANGS: declared(boot="hang"),
     Guest.SICK: declared(answers={"*": 500}),
     Guest.ABORTS: declared(boot="abort"),
     Guest.ENDS: declared(boot="exit 3", after=0.5),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class SandboxProber:
-    """Asks through the sandbox's balancers, without a socket."""
-
-    client: Client
-
-    def probe(self, ctx: Context, request: ProbeRequest) -> ProbeAnswer:
-        url = urlsplit(request.url)
-        address = (request.address or url.hostname or "").partition(":")[0]
-        headers = {"Host": url.netloc, **request.headers}
-        answer = self.client.get(address, url.port or 80, url.path or "/", headers, request.timeout)
-        if isinstance(answer, NoAnswer):
-            return ProbeAnswer(None, error=answer.value)
-        assert isinstance(answer, GuestAnswer)
-        return ProbeAnswer(answer.status, {name.lower(): value for name, value in answer.headers.items()}, answer.body)
 
 
 def aws_scene() -> Scene:
@@ -94,7 +75,7 @@ def aws_scene() -> Scene:
     def image(release: ReleaseId, guest: Guest) -> str:
         digest = sha256(release.encode())
         labels = image_tags(APP, "1.0.0", digest)
-        disk = volume({"/app": _PROGRAMS[guest]}, environment=(("OSVDEPLOY_RELEASE", release),)).content
+        disk = volume({"/app": PROGRAMS[guest]}, environment=(("OSVDEPLOY_RELEASE", release),)).content
         size = cloud.snapshots.block_size
         blocks = [
             Block(index, data, hashlib.sha256(data).digest())
@@ -138,7 +119,7 @@ def aws_scene() -> Scene:
     return Scene(
         ctx=ctx,
         cloud=cloud,
-        prober=SandboxProber(Client(sandbox, clock)),
+        prober=SandboxProber(sandbox, clock),
         listener=listener,
         networks=subnets,
         firewalls=(firewall,),

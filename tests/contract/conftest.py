@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from osvdeploy.cloud.memory.disks import MemoryImages, MemorySnapshots
@@ -9,6 +11,7 @@ from osvdeploy.context import Context, VirtualClock
 from tests.contract.aws_place import aws_place
 from tests.contract.aws_scene import aws_scene
 from tests.contract.disks import Place
+from tests.contract.gcp_scene import gcp_scene
 from tests.contract.memory_scene import memory_scene
 from tests.contract.scenes import Scene
 
@@ -32,7 +35,10 @@ def place(request: pytest.FixtureRequest) -> Place:
     return aws_place() if request.param == "aws" else memory_place()
 
 
-@pytest.fixture(params=PLACES)
+SCENES: dict[str, Callable[[], Scene]] = {"memory": memory_scene, "aws": aws_scene, "gcp": gcp_scene}
+
+
+@pytest.fixture(params=[*PLACES, pytest.param("gcp", marks=pytest.mark.sandbox)])
 def scene(request: pytest.FixtureRequest) -> Scene:
     """Groups, router, console and prober of one place, with a listener and networks, in virtual time."""
-    return memory_scene() if request.param == "memory" else aws_scene()
+    return SCENES[request.param]()

@@ -38,7 +38,7 @@ _BEHAVIOURS: dict[Guest, dict[str, object]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryScene(Scene):
     """The scene, with the world behind it."""
 

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from osvdeploy.cloud import tags
 from osvdeploy.cloud.interfaces import (
-    Cloud,
+    Ground,
     GroupRequest,
     HealthRule,
     ProbeAnswer,
@@ -37,18 +37,19 @@ class Guest(StrEnum):
     ENDS = "ends"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
     """One place under test, with a listener and networks.
 
     ``image(release, guest)`` makes an image whose program behaves so and names its release in ``x-release``;
     ``plant_rule(priority)`` and ``plant_group(name)`` make what is somebody else's; ``mutations()`` counts the calls
     so far that changed something. ``on_change(hook)`` has ``hook(operation, after)`` asked before and after each of
-    those takes effect; what it raises comes out of the call.
+    those takes effect; what it raises comes out of the call. ``keeps_dead``: a machine that ended is told of, and can
+    be read, beside the one in its place; ``unchecked`` is what a target is before its first check.
     """
 
     ctx: Context
-    cloud: Cloud
+    cloud: Ground
     prober: Prober
     listener: str
     networks: tuple[str, ...]
@@ -59,6 +60,8 @@ class Scene:
     plant_group: Callable[[str], None]
     mutations: Callable[[], int]
     on_change: Callable[[Callable[[str, bool], None] | None], None]
+    keeps_dead: bool = True
+    unchecked: str = "initial"
 
     def route(self, **changes: object) -> Route:
         made = Route(
@@ -73,10 +76,17 @@ class Scene:
         )
         return replace(made, **changes)  # type: ignore[arg-type]  # the caller names fields
 
-    def request(self, slot: Slot, release: str, image: str, capacity: int = 2, name: str | None = None) -> GroupRequest:
+    def request(
+        self,
+        slot: Slot,
+        release: str,
+        image: str,
+        capacity: int = 2,
+        name: str | None = None,
+        route: Route | None = None,
+    ) -> GroupRequest:
         """A group in a slot whose backend stands."""
-        route = self.route()
-        state = self.cloud.router.observe(self.ctx, route)
+        state = self.cloud.router.observe(self.ctx, route or self.route())
         release_id = ReleaseId(release)
         return GroupRequest(
             name=name or f"osvd-{sha256(release.encode())[:8]}",

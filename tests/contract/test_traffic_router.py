@@ -126,7 +126,7 @@ def test_two_services_share_a_listener(scene: Scene) -> None:
 
 
 def test_targets_become_healthy(scene: Scene) -> None:
-    """A machine is registered as initial, is checked though its slot has no weight yet, and becomes healthy."""
+    """A machine is registered, is checked though its slot has no weight yet, and becomes healthy."""
     scene.stand(Slot.GREEN, "hello-1", capacity=1)
     seen: set[str] = set()
 
@@ -135,7 +135,7 @@ def test_targets_become_healthy(scene: Scene) -> None:
         return "healthy" in seen
 
     scene.until(healthy)
-    assert seen == {"initial", "healthy"}
+    assert seen == {scene.unchecked, "healthy"}
     assert scene.health(Slot.BLUE) == ()
 
 
@@ -182,9 +182,9 @@ def test_a_host_and_a_path_narrow_a_route(scene: Scene) -> None:
     router = scene.cloud.router
     router.ensure_slots(scene.ctx, route)
     image = scene.image(ReleaseId("hello-1"), Guest.SERVES)
-    scene.cloud.groups.ensure(scene.ctx, scene.request(Slot.BLUE, "hello-1", image))
+    scene.cloud.groups.ensure(scene.ctx, scene.request(Slot.BLUE, "hello-1", image, route=route))
     router.set_weights(scene.ctx, route, {Slot.BLUE: 100, Slot.GREEN: 0})
-    scene.until(lambda: scene.healthy(Slot.BLUE) == 2)
+    scene.until(lambda: sum(each.state == "healthy" for each in router.health(scene.ctx, route, Slot.BLUE)) == 2)
 
     def reached(host: str, path: str, **headers: str) -> bool:
         state = router.observe(scene.ctx, route)

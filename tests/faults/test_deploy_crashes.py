@@ -29,7 +29,8 @@ from osvdeploy.sandbox.core import Moment, Sandbox
 from osvdeploy.sandbox.inprocess import Client
 from osvdeploy.sandbox.runners import GuestAnswer
 from osvdeploy.sandbox.wire import Call
-from tests.aws_world import ABORTING, BAD, GOOD, REGION, AwsWorld, Kept, Process, SandboxProber
+from tests.aws_world import REGION, AwsWorld, Process
+from tests.world import ABORTING, BAD, GOOD, Kept, SandboxProber
 
 pytestmark = pytest.mark.slow
 

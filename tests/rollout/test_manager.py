@@ -6,11 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from osvdeploy.cloud.interfaces import Slot
+from osvdeploy.cloud.interfaces import Route, Slot
 from osvdeploy.cloud.memory import Call, MemoryCloud, Moment
+from osvdeploy.context import Context
 from osvdeploy.errors import Interrupted, LeaseHeld, LeaseLost, NotOurs, Refused, ReleaseHeld, Unavailable, UsageError
 from osvdeploy.events import GateJudged, StageEntered, Warned
 from osvdeploy.rollout import lease
+from osvdeploy.rollout.manager import RolloutManager
 from osvdeploy.rollout.model import Outcome, Stage
 from osvdeploy.rollout.releases import Release, release_id
 from tests.rollout.made import SETTINGS
@@ -474,3 +476,30 @@ def test_gates_are_told_before_the_stage_they_open(service: Service) -> None:
         if isinstance(event, GateJudged | StageEntered)
     ]
     assert told[:7] == ["prepare", "boot", "healthy targets", "verify", "preview probe", "shift", "traffic"]
+
+
+class Fenced:
+    """A fence that tells what it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, int]] = []
+
+    def hold(self, route: Route, epoch: int) -> None:
+        self.asked.append(("hold", epoch))
+
+    def take_over(self, ctx: Context, route: Route, epoch: int) -> None:
+        self.asked.append(("take over", epoch))
+
+
+def test_who_held_the_lease_before_is_shut_out() -> None:
+    """With its epoch, before anything of the route changes; at once, where nobody gave the lease back."""
+    service, fence = Service(), Fenced()
+    manager = RolloutManager(service.ledger, replace(service.cloud.cloud, fence=fence), service.cloud.prober)
+    service.publish("1.0.0")
+    manager.deploy(service.context(), service.release("1.0.0"))
+    [first] = fence.asked
+    assert first == ("hold", service.head.epoch)
+
+    lease.acquire(service.context(), service.ledger, "a process that is killed")
+    manager.destroy(service.context())
+    assert fence.asked[1:] == [("take over", first[1] + 2)]

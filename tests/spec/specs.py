@@ -53,6 +53,14 @@ env = { DATABASE_HOST = "db" }
 """
 
 
+ROLLED_OUT = """\
+url-map = "web"
+route = { path = "/*", priority = 100 }
+port = 8080
+ledger = "releases"
+"""
+
+
 def on_aws(spec: Spec, name: str = "production") -> Deploy:
     """An environment that is on AWS."""
     found = spec.deploy[name]

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from osvdeploy.errors import SpecError
 from osvdeploy.spec import Spec, load, parse
-from tests.spec.specs import DEPLOY, GOOGLE, SMALL, on_aws, problems, read
+from osvdeploy.spec.model import DeployGcp
+from tests.spec.specs import DEPLOY, GOOGLE, ROLLED_OUT, SMALL, on_aws, problems, read
 
 NO_ERRORS = settings(max_examples=60, deadline=None)
 
@@ -105,6 +106,15 @@ def test_an_environment_may_be_on_google() -> None:
     assert read(SMALL + GOOGLE, sets=sets).deploy["europe"].machine == "n2-standard-2"
 
 
+def test_an_environment_on_google_is_rolled_out_behind_its_url_map() -> None:
+    """With a URL map it has what an environment on AWS has; boots take longer there."""
+    europe = read(SMALL + GOOGLE + ROLLED_OUT).deploy["europe"]
+
+    assert isinstance(europe, DeployGcp)
+    assert (europe.url_map, europe.capacity, europe.port) == ("web", 2, 8080)
+    assert europe.health.boot_timeout == 300.0 and europe.preview.header == "x-preview"
+
+
 @pytest.mark.parametrize(
     ("was", "is_now", "told"),
     [
@@ -118,9 +128,17 @@ def test_an_environment_may_be_on_google() -> None:
         ('family = "hello"', 'storage-location = "Europe"', "osv.toml:17: publish.gcp.storage-location: a region, or"),
         ('family = "hello"', 'guest-os-features = []', "osv.toml:17: publish.gcp.guest-os-features: is not supported"),
         ('zone = "europe-west1-b"', 'zone = "europe-west1"', "osv.toml:21: deploy.europe.zone: a zone such as"),
-        ('zone = "europe-west1-b"\n', "", "osv.toml:19: deploy.europe.zone: is missing"),
+        ('zone = "europe-west1-b"\n', "", "osv.toml:19: deploy.europe: needs zone or region"),
+        ('zone = "europe-west1-b"', 'zone = "europe-west1-b"\nregion = "europe-west1"', "osv.toml:22: deploy.europe.r"),
         ('zone = "europe-west1-b"', 'machine-typ = "x"', "osv.toml:21: deploy.europe.machine-typ: unknown key (did"),
-        ('zone = "europe-west1-b"', 'url-map = "x"', "osv.toml:21: deploy.europe.url-map: is not supported: this ver"),
+        ('zone = "europe-west1-b"', 'zone = "europe-west1-b"\nurl-map = "x"', "osv.toml:22: deploy.europe.url-map: "),
+        ('zone = "europe-west1-b"', 'zone = "europe-west1-b"\nport = 80', "osv.toml:22: deploy.europe.port: needs"),
+        ('zone = "europe-west1-b"', 'url-map = "A"', "osv.toml:21: deploy.europe.url-map: the name of a URL map, or"),
+        ('zone = "europe-west1-b"', 'listener = "x"', "osv.toml:21: deploy.europe.listener: is not supported: it is"),
+        ('zone = "europe-west1-b"', 'subnetwork = "a/b"', "osv.toml:21: deploy.europe.subnetwork: the name of a subn"),
+        ('zone = "europe-west1-b"', 'network-tags = ["A"]', "osv.toml:21: deploy.europe.network-tags[0]: 1 to 63 lo"),
+        ('zone = "europe-west1-b"', 'route = { path = "/a*b", priority = 9 }', "osv.toml:21: deploy.europe.route.path"),
+        ('zone = "europe-west1-b"', 'route = { host = "a.*.b", priority = 9 }', "osv.toml:21: deploy.europe.route.ho"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_on_google_is_named_with_its_line(was: str, is_now: str, told: str) -> None:
@@ -142,7 +160,7 @@ def test_an_environment_on_google_needs_a_project_and_a_bucket() -> None:
         ('cloud = "aws"', 'cloud = "azure"', "osv.toml:15: deploy.production.cloud: 'azure' is not supported; allo"),
         ('cloud = "aws"', 'cloud = 5', "osv.toml:15: deploy.production.cloud: 5 is not supported; allowed:"),
         ('cloud = "aws"\n', "", "osv.toml:14: deploy.production.cloud: is missing"),
-        ('cloud = "aws"', 'cloud = "gcp"', "osv.toml:18: deploy.production.listener: is not supported: this ver"),
+        ('cloud = "aws"', 'cloud = "gcp"', "osv.toml:18: deploy.production.listener: is not supported: it is of"),
         ("port = 8080", "port = 0", "osv.toml:20: deploy.production.port: should be greater than or equal to 1, not 0"),
         ("port = 8080", 'port = "80"', "osv.toml:20: deploy.production.port: should be a whole number, not '80'"),
         ("port = 8080", "port = 80.5", "osv.toml:20: deploy.production.port: should be a whole number, not 80.5"),

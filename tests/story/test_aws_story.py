@@ -8,7 +8,8 @@ import pytest
 
 from osvdeploy.cloud.interfaces import Slot
 from osvdeploy.rollout.model import Outcome
-from tests.aws_world import ABORTING, BAD, AwsWorld
+from tests.aws_world import AwsWorld
+from tests.world import ABORTING, BAD
 
 pytestmark = pytest.mark.slow
 

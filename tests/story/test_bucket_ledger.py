@@ -18,8 +18,9 @@ from osvdeploy.events import Warned
 from osvdeploy.rollout.ledger import Ledger
 from osvdeploy.rollout.model import Outcome
 from osvdeploy.sandbox.google import inprocess
-from tests.aws_world import BAD, REGION, AwsWorld
+from tests.aws_world import REGION, AwsWorld
 from tests.sources import Made
+from tests.world import BAD
 
 pytestmark = pytest.mark.slow
 

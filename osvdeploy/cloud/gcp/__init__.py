@@ -1,0 +1,34 @@
+"""The ports on Google: Cloud Storage, images, managed instance groups, application load balancers.
+
+google-auth and requests are imported when the first request is made.
+"""
+
+from __future__ import annotations
+
+from osvdeploy.cloud.gcp.console import SerialPort
+from osvdeploy.cloud.gcp.groups import ManagedGroups
+from osvdeploy.cloud.gcp.images import GceImages
+from osvdeploy.cloud.gcp.router import UrlMapRouter
+from osvdeploy.cloud.gcp.session import Gcp
+from osvdeploy.cloud.interfaces import Ground
+
+SPREAD = 120.0
+"""Seconds: Google names no figure; users see from seconds to minutes."""
+
+__all__ = ["Gcp", "ground"]
+
+
+def ground(gcp: Gcp, place: str) -> Ground:
+    """What a rollout stands on in a zone or region of a project. Nothing is asked before it is used."""
+    router = UrlMapRouter(gcp)
+    return Ground(
+        kind="gcp",
+        account=gcp.project,
+        region=place,
+        images=GceImages(gcp),
+        groups=ManagedGroups(gcp, place),
+        router=router,
+        console=SerialPort(gcp),
+        fence=router,
+        spread=SPREAD,
+    )

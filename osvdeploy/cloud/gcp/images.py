@@ -196,8 +196,7 @@ class GceImages:
             pass
 
     def _change(self, ctx: Context, method: str, url: str, what: str, document: Document | None, token: str) -> None:
-        operation = self._gcp.change(ctx, method, url, what, document, request_id=token)
-        self._gcp.finish(ctx, operation, what, LONGEST_WAIT)
+        self._gcp.perform(ctx, method, url, what, document, request_id=token, seconds=LONGEST_WAIT)
 
     def _token(self, document: Document, attempt: int) -> str:
         return request_id("images.insert", self._gcp.project, digest_of(document), str(attempt))

@@ -1,4 +1,4 @@
-"""Machine types on Google: what Compute Engine says of one in a zone.
+"""Machine types on Google: what Compute Engine says of one in a zone or region.
 
 It tells processors, memory and architecture. Which disk and which network card a type gives its guests, no answer
 tells: that follows from the series.
@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from osvdeploy.cloud.gcp.session import Document, Gcp
+from osvdeploy.cloud.gcp.scope import area_of, last
+from osvdeploy.cloud.gcp.session import Gcp
 from osvdeploy.context import Context
 from osvdeploy.errors import NotFound
 from osvdeploy.sizes import MIB
@@ -29,31 +30,46 @@ class GceMachineType:
 
 
 class GceMachineTypes:
-    """The machine types of one zone."""
+    """The machine types of a zone, or of a region: those that any zone of it has."""
 
-    def __init__(self, gcp: Gcp, zone: str) -> None:
+    def __init__(self, gcp: Gcp, place: str) -> None:
         self._gcp = gcp
-        self.zone = zone
+        self.place = place
+        self._zones: tuple[str, ...] = ()
 
     def describe(self, ctx: Context, name: str) -> GceMachineType | None:
-        """None where the zone has no type of that name."""
-        try:
-            found = self._gcp.get(ctx, f"{self._types}/{name}", f"machine type {name}")
-        except NotFound:
-            return None
-        architecture = str(found.get("architecture", "X86_64"))
-        return GceMachineType(
-            int(found["guestCpus"]),
-            int(found["memoryMb"]) * MIB,
-            ARCHITECTURES.get(architecture, architecture.lower()),
-        )
+        """None where there is no type of that name."""
+        for zone in self._in(ctx):
+            try:
+                found = self._gcp.get(ctx, f"{self._types(zone)}/{name}", f"machine type {name}")
+            except NotFound:
+                continue
+            architecture = str(found.get("architecture", "X86_64"))
+            return GceMachineType(
+                int(found["guestCpus"]),
+                int(found["memoryMb"]) * MIB,
+                ARCHITECTURES.get(architecture, architecture.lower()),
+            )
+        return None
 
     def names(self, ctx: Context) -> list[str]:
-        """Of all that the zone has, sorted."""
-        pages = self._gcp.pages(ctx, self._types, f"machine types of {self.zone}")
-        found: list[Document] = [each for page in pages for each in page.get("items", [])]
-        return sorted(str(each["name"]) for each in found)
+        """Of all that there are, sorted."""
+        found: set[str] = set()
+        for zone in self._in(ctx):
+            pages = self._gcp.pages(ctx, self._types(zone), f"machine types of {zone}")
+            found |= {str(each["name"]) for page in pages for each in page.get("items", [])}
+        return sorted(found)
 
-    @property
-    def _types(self) -> str:
-        return f"{self._gcp.project_path}/zones/{self.zone}/machineTypes"
+    def _in(self, ctx: Context) -> tuple[str, ...]:
+        """The zone, or the region's."""
+        if not self._zones:
+            area = area_of(self.place)
+            if area.startswith("zones/"):
+                self._zones = (self.place,)
+            else:
+                found = self._gcp.get(ctx, f"{self._gcp.project_path}/{area}", f"region {self.place}")
+                self._zones = tuple(last(each) for each in found.get("zones", []))
+        return self._zones
+
+    def _types(self, zone: str) -> str:
+        return f"{self._gcp.project_path}/zones/{zone}/machineTypes"

@@ -108,6 +108,12 @@ class Gcp:
         """Read one thing. Raises :class:`~osvdeploy.errors.NotFound`."""
         return self.send(ctx, "GET", url, what, query=query).json()
 
+    def ask(self, ctx: Context, url: str, what: str, document: Document | None = None) -> Document:
+        """Read what has to be posted for (``getHealth``)."""
+        return self.send(
+            ctx, "POST", url, what, body=None if document is None else json.dumps(document).encode()
+        ).json()
+
     def pages(self, ctx: Context, url: str, what: str, query: Mapping[str, str] | None = None) -> Iterator[Document]:
         """Every page of a list."""
         asked = dict(query or {})
@@ -126,6 +132,20 @@ class Gcp:
         one change."""
         body = None if document is None else json.dumps(document).encode()
         return self.send(ctx, method, url, what, query={"requestId": request_id}, body=body).json()
+
+    def perform(
+        self,
+        ctx: Context,
+        method: str,
+        url: str,
+        what: str,
+        document: Document | None = None,
+        *,
+        request_id: str,
+        seconds: float | None = None,
+    ) -> Document:
+        """Ask for a change and wait for its end, as :meth:`change` and :meth:`finish` do."""
+        return self.finish(ctx, self.change(ctx, method, url, what, document, request_id=request_id), what, seconds)
 
     def finish(self, ctx: Context, operation: Document, what: str, seconds: float | None = None) -> Document:
         """Wait until an operation is done, for ``seconds`` at most; the operation as it ended.
@@ -222,7 +242,7 @@ class Gcp:
             failed = type(error).__name__
             raise translate(error, what, operation) from error
         finally:
-            reading = method == "GET" or operation.endswith((".wait", ".validate", ".getHealth"))
+            reading = method == "GET" or operation.endswith(_READING)
             ctx.report(CloudCall(service, operation, not reading, ctx.monotonic() - began, failed))
 
     def _http(self) -> requests.Session:
@@ -265,6 +285,9 @@ def request_id(*parts: str) -> str:
     """A request id that follows from what it is for: the same parts, from any process, ask for one change."""
     return str(uuid.uuid5(uuid.NAMESPACE_URL, "osvdeploy:" + "\n".join(parts)))
 
+
+_READING = (".wait", ".validate", ".getHealth", ".listManagedInstances")
+"""Methods that are posted, and change nothing."""
 
 _COLLECTIONS = ("projects", "zones", "regions", "global", "aggregated")
 

@@ -16,7 +16,7 @@ from osvdeploy.cloud.gcp.machines import GceMachineType, GceMachineTypes
 from osvdeploy.cloud.interfaces import UploadedDisk
 from osvdeploy.cloud.tags import image_tags
 from osvdeploy.context import CancelToken, Context, VirtualClock
-from osvdeploy.errors import ImageNameTaken, Interrupted, NotOurs, Refused, Unavailable
+from osvdeploy.errors import ImageNameTaken, Interrupted, NotFound, NotOurs, Refused, Unavailable
 from osvdeploy.events import CloudCall, Recorder
 from osvdeploy.sandbox.faults import Fault, FaultKind
 from osvdeploy.sizes import MIB
@@ -231,7 +231,10 @@ def test_a_machine_type_has_processors_and_memory(account: GcpSandbox) -> None:
     assert arm is not None and arm.architecture == "aarch64"
     assert machines.describe(account.ctx, "e2-smal") is None
     assert "e2-small" in machines.names(account.ctx)
-    with pytest.raises(Refused, match="zone"):
+    of_region = GceMachineTypes(account.gcp(), "europe-west1")
+    assert of_region.describe(account.ctx, "e2-small") == machines.describe(account.ctx, "e2-small")
+    assert of_region.names(account.ctx) == machines.names(account.ctx)
+    with pytest.raises(NotFound, match="nowhere"):
         GceMachineTypes(account.gcp(), "nowhere").names(account.ctx)
 
 

@@ -73,6 +73,9 @@ HEALTH_CHECK: Final = Kind("healthCheck", "healthChecks")
 SERVICE: Final = Kind("backendService", "backendServices")
 URL_MAP: Final = Kind("urlMap", "urlMaps")
 PROXY: Final = Kind("targetHttpProxy", "targetHttpProxies")
+TLS_PROXY: Final = Kind("targetHttpsProxy", "targetHttpsProxies")
+"""There are none: they can be looked for, and not made."""
+
 RULE: Final = Kind("forwardingRule", "forwardingRules")
 FIREWALL: Final = Kind("firewall", "firewalls")
 

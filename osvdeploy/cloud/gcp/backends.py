@@ -1,0 +1,230 @@
+"""Backend services: what stands in a slot, and its health check.
+
+A slot's backend service tells, in one write, which group stands behind it and which release that group is of: so no
+look finds the one without the other. Each write carries the fingerprint that was read; whoever was overtaken is told
+so (412) and looks again.
+
+Sources: Compute Engine API reference (backendServices, regionBackendServices, healthChecks); load balancing guide,
+"Backend services overview" (named ports, balancing mode), "Health checks overview" (an answer of 200, nothing else).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from osvdeploy.cloud.gcp.errors import AlreadyThere, Stale
+from osvdeploy.cloud.gcp.marks import PORT, marks_of, require_ours, written
+from osvdeploy.cloud.gcp.scope import address_of, link_of
+from osvdeploy.cloud.gcp.session import Document, Gcp, request_id
+from osvdeploy.cloud.interfaces import HealthRule, ReleaseId, Route, Slot
+from osvdeploy.cloud.tags import RELEASE, SLOT
+from osvdeploy.context import Context
+from osvdeploy.errors import CloudError, NotFound, Unavailable
+from osvdeploy.retry import retrying
+
+NAMED_PORT = "http"
+"""What the machines' port is called: a backend service names it, a group says which it is."""
+
+DRAINING = 20
+"""Seconds that requests under way have to end when a machine is taken away, after traffic has moved."""
+
+LONGEST_CHANGE = 120.0
+"""Seconds for one change of a balancer's parts. Most take some seconds."""
+
+USED_FOR = 60.0
+"""Seconds for which something may count as used by what was deleted before it."""
+
+_RENAME = "rename or remove that one"
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """A slot's backend service. ``group`` is the instance group behind it, ``release`` what that group is of."""
+
+    link: str
+    document: Document
+    group: str | None
+    release: ReleaseId | None
+
+    @property
+    def port(self) -> int:
+        return int(marks_of(self.document).get(PORT, "0"))
+
+
+def backend_name(route: Route, slot: Slot) -> str:
+    return f"osvd-{route.key}-{slot}"
+
+
+class Backends:
+    """Backend services and health checks of one project. Not a port: router and groups share it."""
+
+    def __init__(self, gcp: Gcp) -> None:
+        self._gcp = gcp
+
+    def of_slot(self, ctx: Context, route: Route, scope: str, slot: Slot) -> Backend | None:
+        """A slot's, None where there is none. Raises :class:`~osvdeploy.errors.NotOurs`."""
+        found = self.find(ctx, f"{scope}/backendServices/{backend_name(route, slot)}")
+        if found is not None:
+            what = f"backend service {found.link}"
+            require_ours(found.document, what, service=route.service, hint=_RENAME)
+        return found
+
+    def find(self, ctx: Context, link: str) -> Backend | None:
+        try:
+            found = self._gcp.get(ctx, address_of(self._gcp, link), f"backend service {link}")
+        except NotFound:
+            return None
+        groups = [link_of(each["group"]) for each in found.get("backends", [])]
+        release = marks_of(found).get(RELEASE)
+        return Backend(link, found, groups[0] if groups else None, ReleaseId(release) if release else None)
+
+    def ensure(self, ctx: Context, route: Route, scope: str, slot: Slot, scheme: str) -> Backend:
+        """Make a slot's backend service, or bring the one that is there to the route's port."""
+        check = self._ensure_check(ctx, route, scope)
+        there = self.of_slot(ctx, route, scope, slot)
+        name = backend_name(route, slot)
+        tags = {**route.tags, SLOT: slot.value, PORT: str(route.port)}
+        if there is None:
+            document: Document = {
+                "name": name,
+                "description": written(tags),
+                "loadBalancingScheme": scheme,
+                "protocol": "HTTP",
+                "portName": NAMED_PORT,
+                "healthChecks": [address_of(self._gcp, check)],
+                "connectionDraining": {"drainingTimeoutSec": DRAINING},
+            }
+            self._insert(ctx, f"{scope}/backendServices", document, f"backend service {name}")
+            made = self.of_slot(ctx, route, scope, slot)
+            if made is None:
+                raise Unavailable(f"backend service {name}: is not visible yet", hint="run the same command again")
+            return made
+        if there.port != route.port:
+            self.write(ctx, there, {"description": written({**marks_of(there.document), **tags})})
+        return there
+
+    def write(self, ctx: Context, backend: Backend, changes: Mapping[str, object]) -> None:
+        """Change a backend service, if it is as it was read.
+
+        Raises :class:`~osvdeploy.errors.Unavailable` where somebody else was quicker: what is there has to be looked
+        at again before anything is decided.
+        """
+        document = {**changes, "fingerprint": backend.document["fingerprint"]}
+        write(self._gcp, ctx, backend.link, document, f"backend service {backend.link}")
+
+    def put_behind(self, ctx: Context, backend: Backend, group: str, release: ReleaseId) -> None:
+        """Let a group, and nothing else, stand behind a backend service."""
+        tags = {**marks_of(backend.document), RELEASE: release}
+        # No ``maxUtilization``, no rate: how many machines there are is said by the group, and by nobody else.
+        behind = {"group": address_of(self._gcp, group), "balancingMode": "UTILIZATION", "capacityScaler": 1.0}
+        self.write(ctx, backend, {"description": written(tags), "backends": [behind]})
+
+    def take_away(self, ctx: Context, backend: Backend) -> None:
+        """Let nothing stand behind a backend service."""
+        tags = {key: value for key, value in marks_of(backend.document).items() if key != RELEASE}
+        self.write(ctx, backend, {"description": written(tags), "backends": []})
+
+    def delete(self, ctx: Context, backend: Backend) -> None:
+        self._delete(ctx, backend.link, str(backend.document["id"]), f"backend service {backend.link}")
+
+    # ------------------------------------------------------------------------------------------------ health checks
+
+    def check_of(self, ctx: Context, route: Route, scope: str) -> Document | None:
+        """The route's health check. Raises :class:`~osvdeploy.errors.NotOurs`."""
+        link = _check_link(route, scope)
+        try:
+            found = self._gcp.get(ctx, address_of(self._gcp, link), f"health check {link}")
+        except NotFound:
+            return None
+        require_ours(found, f"health check {link}", service=route.service, hint=_RENAME)
+        return found
+
+    def delete_check(self, ctx: Context, route: Route, scope: str) -> None:
+        found = self.check_of(ctx, route, scope)
+        if found is not None:
+            link = _check_link(route, scope)
+            self._delete(ctx, link, str(found["id"]), f"health check {link}")
+
+    def _ensure_check(self, ctx: Context, route: Route, scope: str) -> str:
+        link, wanted = _check_link(route, scope), _checking(route.health, route.port)
+        there = self.check_of(ctx, route, scope)
+        if there is None:
+            document = {"name": link.rpartition("/")[2], "description": written(route.tags), **wanted}
+            self._insert(ctx, f"{scope}/healthChecks", document, f"health check {link}")
+        elif not _holds(there, wanted):
+            write(self._gcp, ctx, link, wanted, f"health check {link}")
+        return link
+
+    # ------------------------------------------------------------------------------------------------------ changing
+
+    def _insert(self, ctx: Context, collection: str, document: Document, what: str) -> None:
+        # The name makes it once; the id is one call's, so that what was deleted since is not taken for the answer.
+        token = request_id(collection, str(document["name"]), ctx.nonce())
+        url = address_of(self._gcp, collection)
+        try:
+            self._gcp.perform(ctx, "POST", url, what, document, request_id=token, seconds=LONGEST_CHANGE)
+        except AlreadyThere:
+            pass  # another process, or an earlier run whose answer was lost: whose it is, is looked at next
+
+    def _delete(self, ctx: Context, link: str, number: str, what: str) -> None:
+        def delete() -> None:
+            # Another attempt is another request: Google would repeat the refusal of the first.
+            token = request_id("delete", link, number, ctx.nonce())
+            url = address_of(self._gcp, link)
+            self._gcp.perform(ctx, "DELETE", url, what, request_id=token, seconds=LONGEST_CHANGE)
+
+        try:
+            retrying(ctx, delete, when=in_use, seconds=USED_FOR, first_wait=1.0)
+        except NotFound:
+            pass
+
+
+def write(gcp: Gcp, ctx: Context, link: str, document: Mapping[str, object], what: str, method: str = "PATCH") -> None:
+    """Change a balancer's part. Raises :class:`~osvdeploy.errors.Unavailable` where it is not as it was read."""
+    token = request_id(method, link, ctx.nonce())
+    url = address_of(gcp, link)
+    try:
+        gcp.perform(ctx, method, url, what, dict(document), request_id=token, seconds=LONGEST_CHANGE)
+    except Stale as error:
+        raise Unavailable(
+            error.message,
+            operation=error.operation,
+            code=error.code,
+            hint="another process is at work on it; run the same command again",
+        ) from error
+
+
+def in_use(error: BaseException) -> bool:
+    """Whether something cannot be deleted yet, because what it was used by still counts."""
+    return isinstance(error, CloudError) and error.code in (
+        "resourceInUseByAnotherResource",
+        "RESOURCE_IN_USE_BY_ANOTHER_RESOURCE",
+    )
+
+
+def _check_link(route: Route, scope: str) -> str:
+    return f"{scope}/healthChecks/osvd-{route.key}"
+
+
+def _checking(health: HealthRule, port: int) -> Document:
+    return {
+        "type": "HTTP",
+        "httpHealthCheck": {
+            "portSpecification": "USE_FIXED_PORT",
+            "port": port,
+            "requestPath": health.path,
+        },
+        "checkIntervalSec": math.ceil(health.interval),
+        "timeoutSec": math.ceil(health.timeout),
+        "healthyThreshold": health.healthy,
+        "unhealthyThreshold": health.unhealthy,
+    }
+
+
+def _holds(there: Document, wanted: Document) -> bool:
+    return all(
+        _holds(there.get(key) or {}, value) if isinstance(value, dict) else there.get(key) == value
+        for key, value in wanted.items()
+    )

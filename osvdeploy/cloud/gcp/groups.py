@@ -1,0 +1,229 @@
+"""Groups of machines on Google: an instance template and a managed instance group of the same name for each release.
+
+A group is of one zone or of one region. It is never updated in place: another release is another group. What becomes of
+a machine that ends is Google's to say: the group makes it anew, under its old name, and what it printed is gone.
+
+A group stands behind its backend service from :meth:`ManagedGroups.ensure` on, and is taken from there before it is
+deleted, since Google deletes nothing that is in use.
+
+Sources: Compute Engine API reference (instanceGroupManagers, regionInstanceGroupManagers; listManagedInstances); guide,
+"Repair VMs in a MIG", "Get information about MIGs and managed instances".
+"""
+
+from __future__ import annotations
+
+from osvdeploy.cloud.gcp.backends import LONGEST_CHANGE, NAMED_PORT, Backends, in_use
+from osvdeploy.cloud.gcp.errors import AlreadyThere
+from osvdeploy.cloud.gcp.marks import BACKEND, marks_of, require_ours, written
+from osvdeploy.cloud.gcp.scope import address_of, area_of, link_of, machine_of
+from osvdeploy.cloud.gcp.session import Document, Gcp, request_id
+from osvdeploy.cloud.gcp.templates import Templates
+from osvdeploy.cloud.interfaces import GroupRequest, GroupState, Machine, MachineState, ReleaseId, Tags
+from osvdeploy.cloud.tags import RELEASE, is_ours
+from osvdeploy.context import Context
+from osvdeploy.errors import NotFound, Refused, Unavailable
+from osvdeploy.retry import retrying
+
+LEFT_FOR = 60.0
+"""Seconds for which a group may count as used after it was taken from its backend service."""
+
+_STATES = {
+    "RUNNING": MachineState.RUNNING,
+    "PROVISIONING": MachineState.PENDING,
+    "STAGING": MachineState.PENDING,
+    "PENDING": MachineState.PENDING,
+    "": MachineState.PENDING,
+}
+
+
+class ManagedGroups:
+    """:class:`~osvdeploy.cloud.interfaces.InstanceGroups` of one zone or region: ``place`` is its name."""
+
+    def __init__(self, gcp: Gcp, place: str) -> None:
+        self._gcp = gcp
+        self._area = f"projects/{gcp.project}/{area_of(place)}"
+        self._backends = Backends(gcp)
+        self._templates = Templates(gcp)
+
+    def ensure(self, ctx: Context, request: GroupRequest) -> None:
+        there = self._find(ctx, request.name)
+        if there is not None:
+            self._require_same(ctx, request, there)
+        backend = self._backends.find(ctx, request.backend)
+        if backend is None:
+            raise NotFound(f"backend service {request.backend}: does not exist (yet)")
+        if there is None:
+            self._create(ctx, request, self._templates.ensure(ctx, request), backend.port)
+        elif there.get("targetSize") != request.capacity:
+            token = request_id("resize", request.name, str(request.capacity), ctx.nonce())
+            url = f"{self._url(request.name)}/resize?size={request.capacity}"
+            what = f"instance group {request.name}"
+            self._gcp.perform(ctx, "POST", url, what, request_id=token, seconds=LONGEST_CHANGE)
+        group = self._link(request.name)
+        if (backend.group, backend.release) != (group, request.release):
+            self._backends.put_behind(ctx, backend, group, request.release)
+
+    def observe(self, ctx: Context, name: str) -> GroupState | None:
+        found = self._find(ctx, name)
+        return None if found is None else self._state(ctx, found)
+
+    def machines(self, ctx: Context, name: str) -> tuple[Machine, ...]:
+        found = self._find(ctx, name)
+        return () if found is None else _machines(self._managed(ctx, name))
+
+    def delete(self, ctx: Context, name: str) -> None:
+        found = self._find(ctx, name)
+        if found is None:
+            return
+        what = f"instance group {name}"
+        marks = require_ours(found, what, hint="it is left as it is")
+        if _going(found):
+            return
+        backend = self._backends.find(ctx, marks[BACKEND]) if BACKEND in marks else None
+        if backend is not None and backend.group == self._link(name):
+            self._backends.take_away(ctx, backend)
+
+        def delete() -> None:
+            # Another attempt is another request: Google would repeat the refusal of the first.
+            token = request_id("delete", name, str(found["id"]), ctx.nonce())
+            self._gcp.change(ctx, "DELETE", self._url(name), what, request_id=token)
+
+        try:
+            retrying(ctx, delete, when=in_use, seconds=LEFT_FOR, first_wait=1.0)
+        except NotFound:
+            pass
+
+    def owned(self, ctx: Context, tags: Tags) -> list[GroupState]:
+        pages = self._gcp.pages(ctx, self._groups, "instance groups")
+        found = [each for page in pages for each in page.get("items", [])]
+        ours = [each for each in found if is_ours(held := marks_of(each)) and tags.items() <= held.items()]
+        return [self._state(ctx, each) for each in ours]
+
+    def templates(self, ctx: Context, tags: Tags) -> list[str]:
+        return self._templates.owned(ctx, tags)
+
+    def delete_template(self, ctx: Context, name: str) -> None:
+        self._templates.delete(ctx, name)
+
+    # ------------------------------------------------------------------------------------------------------- details
+
+    @property
+    def _groups(self) -> str:
+        return address_of(self._gcp, f"{self._area}/instanceGroupManagers")
+
+    def _url(self, name: str) -> str:
+        return f"{self._groups}/{name}"
+
+    def _find(self, ctx: Context, name: str) -> Document | None:
+        try:
+            return self._gcp.get(ctx, self._url(name), f"instance group {name}")
+        except NotFound:
+            return None
+
+    def _create(self, ctx: Context, request: GroupRequest, template: str, port: int) -> None:
+        document: Document = {
+            "name": request.name,
+            "description": written({**request.tags, BACKEND: request.backend}),
+            "baseInstanceName": request.name,
+            "instanceTemplate": address_of(self._gcp, template),
+            "targetSize": request.capacity,
+            "namedPorts": [{"name": NAMED_PORT, "port": port}],
+        }
+        what = f"instance group {request.name}"
+        # The name makes it once; the id is this call's alone, so that one deleted since is not taken for the answer.
+        token = request_id("instanceGroupManagers.insert", request.name, ctx.nonce())
+        try:
+            self._gcp.perform(ctx, "POST", self._groups, what, document, request_id=token, seconds=LONGEST_CHANGE)
+        except AlreadyThere as error:
+            there = self._find(ctx, request.name)
+            if there is None:
+                raise Unavailable(
+                    f"{what}: exists, but is not visible yet", hint="run the same command again"
+                ) from error
+            self._require_same(ctx, request, there)
+
+    def _require_same(self, ctx: Context, request: GroupRequest, there: Document) -> None:
+        """Raise unless a group that exists is the one that is meant."""
+        what = f"instance group {request.name}"
+        tags = require_ours(there, what, hint="rename or remove that group")
+        if _going(there):
+            raise Unavailable(
+                f"{what}: an earlier one of this name is still being deleted", hint="run the same command again"
+            )
+        image = self._templates.image(ctx, link_of(there["instanceTemplate"]))
+        if (tags.get(RELEASE), image) != (request.release, request.image):
+            raise Refused(
+                f"{what}: holds {tags.get(RELEASE)} from {image}, not {request.release} from {request.image}",
+                hint="somebody changed it; delete that group",
+            )
+
+    def _link(self, name: str) -> str:
+        """Of the instance group that a backend service has."""
+        return f"{self._area}/instanceGroups/{name}"
+
+    def _stands_behind(self, ctx: Context, found: Document) -> bool:
+        """Whether a group has its place. One that whoever made it left without has no use for its machines: it counts
+        as one of none, and is brought to its capacity as any is that has too few."""
+        link = marks_of(found).get(BACKEND)
+        backend = self._backends.find(ctx, link) if link is not None and not _going(found) else None
+        return backend is not None and backend.group == self._link(found["name"])
+
+    def _managed(self, ctx: Context, name: str) -> list[Document]:
+        """The group's machines as it manages them, newest first where that can be told."""
+        url, query, found = f"{self._url(name)}/listManagedInstances", "", []
+        try:
+            while True:
+                page = self._gcp.ask(ctx, url + query, f"instance group {name}")
+                found += page.get("managedInstances", [])
+                if "nextPageToken" not in page:
+                    break
+                query = f"?pageToken={page['nextPageToken']}"
+        except NotFound:
+            return []
+        return sorted(found, key=lambda each: int(each.get("id") or 0), reverse=True)
+
+    def _state(self, ctx: Context, found: Document) -> GroupState:
+        tags = marks_of(found)
+        managed = self._managed(ctx, found["name"])
+        missing = [each for each in managed if each.get("instanceStatus") != "RUNNING"]
+        return GroupState(
+            name=found["name"],
+            release=ReleaseId(tags[RELEASE]) if RELEASE in tags else None,
+            capacity=found.get("targetSize", 0) if self._stands_behind(ctx, found) else 0,
+            machines=_machines(managed),
+            troubles=tuple(dict.fromkeys(told for each in missing if (told := _trouble(each)))),
+            deleting=_going(found),
+            tags=tags,
+        )
+
+
+def _going(found: Document) -> bool:
+    """Whether a group is being deleted: every machine that it has is, or none is left and it is not done. One that
+    shrinks keeps some, and one that somebody brought to none is at rest."""
+    actions = {action: int(count) for action, count in (found.get("currentActions") or {}).items()}
+    if any(actions.values()):
+        return actions.get("deleting", 0) == sum(actions.values())
+    return not found.get("targetSize") and not found.get("status", {}).get("isStable", False)
+
+
+def _machines(managed: list[Document]) -> tuple[Machine, ...]:
+    """The machines among those that a group manages: one that is yet to be made has no state."""
+    return tuple(
+        Machine(
+            machine_of(each["instance"]),
+            state := _STATES.get(str(each.get("instanceStatus", "")), MachineState.STOPPED),
+            "" if state is MachineState.RUNNING else _trouble(each),
+        )
+        for each in managed
+        if each.get("instance")
+    )
+
+
+def _trouble(managed: Document) -> str:
+    """Why the last attempt to make a machine came to nothing, in Google's words, their code behind them."""
+    errors = managed.get("lastAttempt", {}).get("errors", {}).get("errors", [])
+    if not errors:
+        return ""
+    said = " ".join(str(errors[0].get("message") or "").split())
+    code = str(errors[0].get("code") or "")
+    return f"{said} ({code})" if said and code else said or code

@@ -1,0 +1,255 @@
+"""Traffic on Google: route rules of a URL map, and two backend services behind them.
+
+The switch is one patch of the URL map, which carries the fingerprint that was read: whoever was overtaken is refused
+(412) and looks again. The balancer names the release of the slot that it asked in each answer, so that a switch is
+proved whatever the program says.
+
+A URL map is led to by forwarding rules, which are looked for: they tell the address, the port, and the balancer's kind.
+The classic kind (EXTERNAL) has neither weights nor matches of headers.
+
+Sources: Compute Engine API reference (urlMaps, backendServices.getHealth, forwardingRules, targetHttpProxies); load
+balancing guide, "Traffic management overview" of each application load balancer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from osvdeploy.cloud.gcp import urlmap
+from osvdeploy.cloud.gcp.backends import Backend, Backends, backend_name, write
+from osvdeploy.cloud.gcp.scope import address_of, link_of, machine_of, url_map_of
+from osvdeploy.cloud.gcp.session import Document, Gcp
+from osvdeploy.cloud.interfaces import Route, RouteState, Slot, TargetHealth
+from osvdeploy.cloud.weights import require
+from osvdeploy.context import Context
+from osvdeploy.errors import LeaseLost, NotFound, UsageError
+
+SCHEMES = ("EXTERNAL_MANAGED", "INTERNAL_MANAGED")
+"""Kinds of balancers that have weights."""
+
+_PROXIES = {"http": "targetHttpProxies", "https": "targetHttpsProxies"}
+"""By scheme. A URL map that both lead to answers the same on both, and needs no certificate on the first."""
+
+_STATES = {"HEALTHY": "healthy", "UNHEALTHY": "unhealthy"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """What leads to a URL map: where clients enter, and the kind of the balancer."""
+
+    scheme: str
+    addresses: tuple[str, ...]
+    port: int
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """What of a route is there, all of it ours. A slot is in ``wired`` when its preview rule sends to its backend
+    service and names the release that stands there."""
+
+    found: Document
+    rules: Mapping[Slot | None, Document]
+    backends: Mapping[Slot, Backend]
+    wired: Mapping[Slot, Backend]
+
+
+class UrlMapRouter:
+    """:class:`~osvdeploy.cloud.interfaces.TrafficRouter` of an application load balancer, and its
+    :class:`~osvdeploy.cloud.interfaces.Fence`: the epoch stands in the descriptions of the route's rules, and not in
+    the URL map's own, which is the user's and of several services."""
+
+    def __init__(self, gcp: Gcp) -> None:
+        self._gcp = gcp
+        self._backends = Backends(gcp)
+        self._entries: dict[str, _Entry] = {}
+        self._epochs: dict[str, int] = {}
+
+    def hold(self, route: Route, epoch: int) -> None:
+        self._epochs[route.service] = epoch
+
+    def take_over(self, ctx: Context, route: Route, epoch: int) -> None:
+        self.hold(route, epoch)
+        try:
+            standing = self._standing(ctx, route)
+        except NotFound:
+            return  # nothing is there that anybody could change
+        if self._epoch(route, standing.rules) > urlmap.epoch_of(standing.rules) and standing.rules:
+            rules = {place: urlmap.under(rule, epoch) for place, rule in standing.rules.items()}
+            self._write(ctx, route, standing, urlmap.with_rules(standing.found, route, rules))
+
+    def observe(self, ctx: Context, route: Route) -> RouteState:
+        entry = self._entry(ctx, route)
+        standing = self._standing(ctx, route)
+        rule = standing.rules.get(None)
+        names = {"route" if place is None else f"preview-{place}": each for place, each in standing.rules.items()}
+        address = entry.addresses[0]
+        host = f"[{address}]" if ":" in address else address
+        return RouteState(
+            backends={slot: backend.link for slot, backend in standing.wired.items()},
+            weights=None if rule is None else _weights(standing, rule, route),
+            base_url=f"{entry.scheme}://{host}:{entry.port}",
+            addresses=entry.addresses,
+            rules={name: urlmap.rule_name(standing.found, route, each) for name, each in names.items()},
+        )
+
+    def ensure_slots(self, ctx: Context, route: Route) -> None:
+        entry = self._entry(ctx, route)
+        standing = self._standing(ctx, route)
+        missing = [slot for slot in Slot if slot not in standing.wired]
+        if not missing:
+            return
+        scope, _ = url_map_of(route.listener)
+        backends = {slot: self._backends.ensure(ctx, route, scope, slot, entry.kind) for slot in missing}
+        epoch = self._epoch(route, standing.rules)
+        rules: dict[Slot | None, Document] = {
+            slot: urlmap.rule_of(route, slot, [(self._address(backend), 100, backend.release)], epoch)
+            for slot, backend in backends.items()
+        }
+        self._write(ctx, route, standing, urlmap.with_rules(standing.found, route, rules))
+
+    def health(self, ctx: Context, route: Route, slot: Slot) -> tuple[TargetHealth, ...]:
+        scope, _ = url_map_of(route.listener)
+        backend = self._backends.of_slot(ctx, route, scope, slot)
+        if backend is None or backend.group is None:
+            return ()
+        what, body = f"backend service {backend.link}", {"group": address_of(self._gcp, backend.group)}
+        try:
+            found = self._gcp.ask(ctx, f"{self._address(backend)}/getHealth", what, body)
+        except NotFound:
+            return ()  # the group has gone since
+        return tuple(
+            TargetHealth(machine_of(each["instance"]), state, "" if state == "healthy" else _reason(route))
+            for each in found.get("healthStatus", [])
+            if (state := _STATES.get(each.get("healthState", ""), "initial"))
+        )
+
+    def set_weights(self, ctx: Context, route: Route, weights: Mapping[Slot, int]) -> None:
+        require(route, weights)
+        standing = self._standing(ctx, route)
+        sends = []
+        for slot in Slot:
+            backend = standing.backends.get(slot)
+            if backend is None:
+                raise NotFound(f"backend service {backend_name(route, slot)}: does not exist (yet)")
+            sends.append((self._address(backend), weights[slot], backend.release))
+        rule = urlmap.rule_of(route, None, sends, self._epoch(route, standing.rules))
+        self._write(ctx, route, standing, urlmap.with_rules(standing.found, route, {None: rule}))
+
+    def remove(self, ctx: Context, route: Route) -> None:
+        scope, _ = url_map_of(route.listener)
+        try:
+            standing = self._standing(ctx, route)
+        except NotFound:
+            # The URL map is gone, and its rules with it; the backend services are not.
+            backends = {slot: self._backends.of_slot(ctx, route, scope, slot) for slot in Slot}
+            standing = _Standing({}, {}, {slot: each for slot, each in backends.items() if each is not None}, {})
+        self._epoch(route, standing.rules)
+        left = urlmap.without_rules(standing.found, route)
+        if left is not None:
+            self._write(ctx, route, standing, left)
+        for backend in standing.backends.values():
+            self._backends.delete(ctx, backend)
+        self._backends.delete_check(ctx, route, scope)
+
+    # -------------------------------------------------------------------------------------------------------- details
+
+    def _address(self, backend: Backend) -> str:
+        return address_of(self._gcp, backend.link)
+
+    def _epoch(self, route: Route, rules: Mapping[Slot | None, Document]) -> int:
+        """The epoch to write under: ours, or without one what is there.
+
+        Raises :class:`~osvdeploy.errors.LeaseLost` where a later one was at work here.
+        """
+        there = urlmap.epoch_of(rules)
+        ours = self._epochs.get(route.service, there)
+        if ours < there:
+            raise LeaseLost(
+                f"{route.service}: another process took the lease over, and has changed {route.listener} since",
+                hint="see `osvdeploy status`; what was begun is in the ledger and the new holder goes on with it",
+            )
+        return ours
+
+    def _write(self, ctx: Context, route: Route, standing: _Standing, changes: Document) -> None:
+        document = {**changes, "fingerprint": standing.found["fingerprint"]}
+        write(self._gcp, ctx, route.listener, document, f"URL map {route.listener}")
+
+    def _standing(self, ctx: Context, route: Route) -> _Standing:
+        """What is there now. Raises NotFound without the URL map, NotOurs where something is another's."""
+        scope, name = url_map_of(route.listener)
+        found = self._gcp.get(ctx, address_of(self._gcp, route.listener), f"URL map {name}")
+        rules = urlmap.rules_of(found, route)
+        looked = {slot: self._backends.of_slot(ctx, route, scope, slot) for slot in Slot}
+        backends = {slot: backend for slot, backend in looked.items() if backend is not None}
+        wired = {
+            slot: backend
+            for slot, backend in backends.items()
+            if slot in rules and _leads(rules[slot], route, slot, backend)
+        }
+        return _Standing(found, rules, backends, wired)
+
+    def _entry(self, ctx: Context, route: Route) -> _Entry:
+        """What leads to the route's URL map: asked once.
+
+        Raises NotFound without the URL map, UsageError where nothing, or a balancer without weights, leads to it.
+        """
+        if route.listener not in self._entries:
+            self._entries[route.listener] = self._look_for_entry(ctx, route)
+        return self._entries[route.listener]
+
+    def _look_for_entry(self, ctx: Context, route: Route) -> _Entry:
+        scope, name = url_map_of(route.listener)
+        self._gcp.get(ctx, address_of(self._gcp, route.listener), f"URL map {name}")
+        rules = self._all(ctx, f"{scope}/forwardingRules")
+        for scheme, collection in _PROXIES.items():
+            proxies = {
+                link_of(each["selfLink"])
+                for each in self._all(ctx, f"{scope}/{collection}")
+                if link_of(each.get("urlMap", "")) == route.listener
+            }
+            leading = [rule for rule in rules if link_of(rule.get("target", "")) in proxies]
+            kinds = {str(rule.get("loadBalancingScheme", "EXTERNAL")) for rule in leading}
+            if kinds - set(SCHEMES) or len(kinds) > 1:
+                raise UsageError(
+                    f"URL map {name}: a balancer of the kind {' and '.join(sorted(kinds))} leads to it, which has no "
+                    "weights",
+                    hint="use an application load balancer of the kind EXTERNAL_MANAGED or INTERNAL_MANAGED; Google's "
+                    "guide has how a classic one becomes one",
+                )
+            if leading:
+                # One port for all: the lowest, which is the well-known one where there are several.
+                port = min(_port(rule) for rule in leading)
+                addresses = sorted({str(rule["IPAddress"]) for rule in leading if _port(rule) == port})
+                return _Entry(scheme, tuple(addresses), port, kinds.pop())
+        raise UsageError(
+            f"URL map {name}: no forwarding rule leads to it, so that no client does",
+            hint="make a target proxy of it and a forwarding rule first; osvdeploy owns rules in a URL map, and no "
+            "balancer",
+        )
+
+    def _all(self, ctx: Context, collection: str) -> list[Document]:
+        pages = self._gcp.pages(ctx, address_of(self._gcp, collection), collection.rpartition("/")[2])
+        return [each for page in pages for each in page.get("items", [])]
+
+
+def _leads(rule: Document, route: Route, slot: Slot, backend: Backend) -> bool:
+    """Whether a preview rule is as it should be. Of what is not there any more it may name the release."""
+    sends = urlmap.sent(rule)
+    if set(sends) != {backend.link} or not urlmap.previews(rule, route, slot):
+        return False
+    return backend.release is None or sends[backend.link][1] == backend.release
+
+
+def _weights(standing: _Standing, rule: Document, route: Route) -> dict[Slot, int]:
+    by_name = {link.rpartition("/")[2]: weight for link, (weight, _) in urlmap.sent(rule).items()}
+    return {slot: by_name.get(backend_name(route, slot), 0) for slot in Slot}
+
+
+def _port(rule: Document) -> int:
+    return int(str(rule.get("portRange") or "80").partition("-")[0])
+
+
+def _reason(route: Route) -> str:
+    return f"Google gets no 200 from {route.health.path} at port {route.port}"

@@ -1,0 +1,58 @@
+"""Where things of Compute Engine's are: in a zone, in a region, or in all of them; and what their addresses tell.
+
+Source: Compute Engine guide, "Global, regional, and zonal resources"; API reference, the paths of each resource.
+"""
+
+from __future__ import annotations
+
+import re
+
+from osvdeploy.cloud.gcp.session import Gcp
+from osvdeploy.errors import UsageError
+
+ZONE = r"[a-z]+-[a-z]+[0-9]+-[a-z]"
+REGION = r"[a-z]+-[a-z]+[0-9]+"
+NAME = r"[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?"
+PROJECT = r"(?:[a-z0-9.-]+:)?[a-z0-9-]+"
+
+_URL_MAP = re.compile(rf"(?P<scope>projects/{PROJECT}/(?:global|regions/{REGION}))/urlMaps/(?P<name>{NAME})")
+
+
+def area_of(place: str) -> str:
+    """The part of a path that stands for a zone or region: ``zones/europe-west1-b``."""
+    return f"zones/{place}" if re.fullmatch(ZONE, place) else f"regions/{place}"
+
+
+def link_of(url: str) -> str:
+    """An address without its host and version: ``projects/P/zones/Z/instances/N``. Those in answers are whole."""
+    return url[url.index("projects/") :] if "projects/" in url else url
+
+
+def last(url: str) -> str:
+    """The name at an address's end."""
+    return url.rpartition("/")[2]
+
+
+def machine_of(url: str) -> str:
+    """What a machine is called by us: ``zones/Z/instances/N``, for it has its name in its zone alone."""
+    return "/".join(url.split("/")[-4:])
+
+
+def address_of(gcp: Gcp, link: str) -> str:
+    """The address of a link, at the endpoint that is set."""
+    return f"{gcp.compute}/compute/v1/{link}"
+
+
+def url_map_of(listener: str) -> tuple[str, str]:
+    """Where a URL map is (``projects/P/global``, or a region there), and its name.
+
+    Raises :class:`~osvdeploy.errors.UsageError` for what no call has to be made for.
+    """
+    found = _URL_MAP.fullmatch(listener)
+    if found is None:
+        raise UsageError(
+            f"{listener!r} is no URL map",
+            hint="projects/PROJECT/global/urlMaps/NAME, or projects/PROJECT/regions/REGION/urlMaps/NAME; "
+            "`gcloud compute url-maps list` lists those that there are",
+        )
+    return found["scope"], found["name"]

@@ -1,0 +1,72 @@
+"""Google in the sandbox on a socket, and a user who has a spec, so that a whole command runs as it does elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from osvdeploy.sandbox.core import Sandbox
+from osvdeploy.sandbox.http import Shell
+from osvdeploy.sandbox.runners import Runner
+from osvdeploy.sandbox.runners.inline import InlineRunner
+from tests.cli.running import Ran, osvdeploy
+from tests.osv.images import LZLOADER, loader_image
+
+PROJECT = "/compute/v1/projects/acme-prod/global"
+
+FORCED = ("--force", "program-not-elf")
+"""What is brought is a few bytes of text."""
+
+
+class Google:
+    """A project with a bucket, and a user who has a spec."""
+
+    def __init__(self, folder: Path, runner: Runner) -> None:
+        self.folder = folder
+        self.shell = Shell(Sandbox(runner=runner, speed=50.0))
+        self.shell.start()
+
+    def make_bucket(self) -> None:
+        url = f"{self.shell.url}/storage/v1/b?project=acme-prod"
+        assert requests.post(url, json={"name": "acme-images", "location": "EU"}, timeout=10).ok
+
+    def run(self, *words: str) -> Ran:
+        return osvdeploy(*words, folder=self.folder)
+
+    def get(self, path: str) -> dict[str, Any]:
+        found: dict[str, Any] = requests.get(f"{self.shell.url}{path}", timeout=10).json()
+        return found
+
+    def images(self) -> list[str]:
+        return [each["name"] for each in self.get(f"{PROJECT}/images").get("items", [])]
+
+    def objects(self) -> list[str]:
+        return [each["name"] for each in self.get("/storage/v1/b/acme-images/o").get("items", [])]
+
+
+def google_project(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    spec: str,
+    program: bytes = b"a program",
+    runner: Runner | None = None,
+) -> Iterator[Google]:
+    """The project, for as long as it is used; without a runner, what is deployed answers nobody over a socket."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / "loader.img").write_bytes(loader_image(payload=LZLOADER))
+    (folder / "osv.toml").write_text(spec)
+    (folder / "app").write_bytes(program)
+    (folder / "app").chmod(0o755)
+    made = Google(folder, runner or InlineRunner())
+    monkeypatch.setenv("OSVDEPLOY_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("OSVDEPLOY_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("OSVDEPLOY_GCP_COMPUTE_ENDPOINT", made.shell.url)
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", made.shell.url)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.0/8")
+    yield made
+    made.shell.stop()

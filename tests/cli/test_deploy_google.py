@@ -1,0 +1,122 @@
+"""Rolling out on Google as a user meets it: from the spec to live traffic, and back to nothing, over sockets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from osvdeploy.demo.hello import build_hello
+from osvdeploy.sandbox.runners.process import ProcessRunner, loopback_addresses_work
+from tests.cli.google import Google, google_project
+from tests.cli.projects import SPEC
+from tests.cli.test_bad_input import refused
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not loopback_addresses_work(), reason="needs all of 127.0.0.0/8"),
+]
+
+GOOGLE = """
+[publish.gcp]
+project = "acme-prod"
+bucket = "acme-images"
+
+[deploy.europe]
+cloud = "gcp"
+zone = "europe-west1-b"
+url-map = "web"
+capacity = 1
+port = 8080
+ledger = "ledger"
+route = { path = "/*", priority = 100 }
+health = { min-ready = "0s", boot-timeout = "30s" }
+"""
+
+
+FORCED = ("--force", "symbol-missing-at-load")
+"""The stand-in for a kernel exports nothing."""
+
+
+@pytest.fixture(scope="module")
+def hello(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return build_hello("1.0.0", tmp_path_factory.mktemp("hello") / "hello").read_bytes()
+
+
+@pytest.fixture
+def google(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hello: bytes) -> Iterator[Google]:
+    runner = ProcessRunner(tmp_path / "guests")
+    spec = SPEC.replace('["/app"]', '["/app", "--port", "8080"]') + GOOGLE
+    yield from google_project(tmp_path, monkeypatch, spec, hello, runner)
+    runner.close()
+
+
+def make_balancer(google: Google, scheme: str = "EXTERNAL_MANAGED") -> str:
+    """A balancer that answers nothing yet. Where a client enters."""
+    made = "projects/acme-prod/global"
+    root = f"{google.shell.url}/compute/v1/{made}"
+
+    def make(collection: str, **document: object) -> None:
+        answer = requests.post(f"{root}/{collection}", json=document, timeout=10)
+        assert answer.ok, answer.text
+        operation = answer.json()
+        while operation["status"] != "DONE":
+            operation = requests.post(f"{operation['selfLink']}/wait", timeout=10).json()
+
+    make("healthChecks", name="nobody", type="HTTP", httpHealthCheck={"port": 80})
+    make(
+        "backendServices",
+        name="nobody",
+        loadBalancingScheme=scheme,
+        healthChecks=[f"{made}/healthChecks/nobody"],
+    )
+    make("urlMaps", name="web", defaultService=f"{made}/backendServices/nobody")
+    make("targetHttpProxies", name="web", urlMap=f"{made}/urlMaps/web")
+    target = f"{made}/targetHttpProxies/web"
+    make("forwardingRules", name="web", target=target, loadBalancingScheme=scheme, portRange="8000")
+    rule = requests.get(f"{root}/forwardingRules/web", timeout=10).json()
+    return f"http://{rule['IPAddress']}:8000/"
+
+
+def test_a_service_goes_live_and_back_and_away(google: Google) -> None:
+    """deploy, status, a second release, rollback, gc, destroy: each by what the ledger says alone, but for deploys."""
+    google.make_bucket()
+    url = make_balancer(google)
+
+    def serving() -> str | None:
+        return requests.get(url, timeout=10).headers.get("x-osvdeploy-release")
+
+    ran = google.run("deploy", *FORCED)
+    assert ran.code == 0, ran.stderr
+    first = serving()
+    assert first is not None and first.startswith("app-1.0.0-")
+    ran = google.run("deploy", "--set", "version=1.1.0", *FORCED)
+    assert ran.code == 0, ran.stderr
+    assert (serving() or "").startswith("app-1.1.0-")
+
+    elsewhere = ("app/europe", "--ledger", str(google.folder / "ledger"))
+    status = google.run("status", *elsewhere, "--json").document
+    assert {slot["weight"] for slot in status["slots"]} == {0, 100}, status
+    ran = google.run("rollback", *elsewhere)
+    assert ran.code == 0, ran.stderr
+    assert serving() == first
+    ran = google.run("gc", *elsewhere, "--keep", "1", "--json")
+    assert ran.code == 0, ran.stderr
+    ran = google.run("destroy", *elsewhere, "--yes")
+    assert ran.code == 0, ran.stderr
+    project = "/compute/v1/projects/acme-prod"
+    left = google.get(f"{project}/global/backendServices")["items"]
+    assert [each["name"] for each in left] == ["nobody"]
+    assert "items" not in google.get(f"{project}/zones/europe-west1-b/instanceGroupManagers")
+    assert "items" not in google.get(f"{project}/global/instanceTemplates")
+
+
+def test_what_is_amiss_is_told_before_anything_is_made(google: Google) -> None:
+    """No URL map, one that nothing leads to, a balancer without weights; and no image is made."""
+    google.make_bucket()
+    refused(google.run("deploy", *FORCED), 1, "urlMaps/web' was not found")
+    make_balancer(google, "EXTERNAL")
+    refused(google.run("deploy", *FORCED), 2, "has no weights", hint="EXTERNAL_MANAGED")
+    assert google.images() == [] and google.objects() == []

@@ -1,0 +1,101 @@
+"""Google in the sandbox, in process and in virtual time: a project with a balancer, and hello going live in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from osvdeploy.cloud import gcp, tags
+from osvdeploy.cloud.gcp.images import GceImages
+from osvdeploy.cloud.gcp.urlmap import RELEASE_HEADER
+from osvdeploy.cloud.interfaces import ArchivePlace, Ground
+from osvdeploy.context import Context, VirtualClock
+from osvdeploy.osv.cmdline import RELEASE_VARIABLE, with_environment
+from osvdeploy.publish.archiving import ReleaseOrder, publish_archived
+from osvdeploy.rollout.manager import Rollout, RolloutManager
+from osvdeploy.rollout.releases import Release
+from tests.contract.gcp_place import PROJECT, GcpSandbox
+from tests.contract.gcp_scene import URL_MAP, ZONE, Network
+from tests.rollout.made import NOW, SETTINGS
+from tests.world import World
+
+
+class GcpWorld(World):
+    """The world on Google. Machines do not power off when they abort: what they said could not be read then."""
+
+    def __init__(self, folder: Path, place: str = ZONE) -> None:
+        clock = VirtualClock(NOW)
+        self.account = GcpSandbox(clock)
+        self.network = Network(self.account)
+        settings = replace(
+            SETTINGS,
+            cloud="gcp",
+            region=place,
+            listener=URL_MAP,
+            networks=(),
+            firewalls=("hello",),
+            machine_type="e2-small",
+            path="/*",
+            # The program names no release: the balancer does.
+            health=replace(SETTINGS.health, version_header=RELEASE_HEADER, boot_timeout=300.0),
+        )
+        super().__init__(folder, self.account.sandbox, clock, settings)
+
+    def deploy(self, release: Release) -> Rollout:
+        """publish and deploy, as ``osvdeploy deploy`` does, from what build() made last."""
+        here = self.process()
+        images = GceImages(self.account.gcp())
+        labels = tags.release_tags(
+            tags.service_tags("hello", release.service, self.settings.ledger),
+            release=release.id,
+            version=release.version,
+            image=release.image,
+            configuration=release.configuration,
+            digest=release.digest,
+        )
+        publish_archived(
+            here.ctx,
+            self.raw,
+            app="hello",
+            version=release.version,
+            tags={},
+            place=ArchivePlace("gcp", PROJECT, "global", images, images, self.account.store("gs://acme/osvdeploy")),
+            release=ReleaseOrder(
+                id=release.id,
+                digest=release.digest,
+                boot=with_environment(self.raw.boot, {RELEASE_VARIABLE: release.id}),
+                tags=labels,
+                family=None,
+            ),
+        )
+        return here.manager.deploy(here.ctx, release)
+
+    def rollback(self, to: Release | None = None) -> Rollout:
+        here = self.process()
+        return here.manager.rollback(here.ctx, to)
+
+    def process(self) -> Process:
+        """A new process: another identity, its own clients."""
+        ctx = self.next_context()
+        ground = gcp.ground(self.account.gcp(), self.settings.region)
+        return Process(ctx, ground, RolloutManager(self.ledger, ground, self.prober))
+
+    def changes(self, since: int = 0) -> list[str]:
+        """Every call since that number that asked Compute Engine for a change."""
+        return [
+            call.operation
+            for call in self.sandbox.calls(since)
+            if call.service == "compute" and not call.operation.endswith(_READING)
+        ]
+
+
+_READING = (".get", ".list", ".wait", ".getHealth", ".listManagedInstances", ".listErrors", ".getSerialPortOutput")
+
+
+@dataclass
+class Process:
+    """One run of the command line: its context, its clients, its manager."""
+
+    ctx: Context
+    ground: Ground
+    manager: RolloutManager

@@ -1,0 +1,128 @@
+"""The story on Google in the sandbox, in process and in virtual time: from bytes to traffic, and back to nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from osvdeploy.cloud.gcp.urlmap import RELEASE_HEADER
+from osvdeploy.cloud.interfaces import Slot
+from osvdeploy.context import Context
+from osvdeploy.errors import LeaseLost
+from osvdeploy.rollout.model import Outcome
+from osvdeploy.sandbox.faults import Fault, FaultKind
+from tests.contract.gcp_place import PROJECT
+from tests.contract.gcp_scene import REGION, URL_MAP, ZONE
+from tests.gcp_world import GcpWorld
+from tests.world import ABORTING, BAD
+
+pytestmark = [pytest.mark.slow, pytest.mark.sandbox]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> GcpWorld:
+    return GcpWorld(tmp_path)
+
+
+def serving(world: GcpWorld) -> str | None:
+    return world.answer().headers.get(RELEASE_HEADER)
+
+
+def test_blue_green_and_back(world: GcpWorld) -> None:
+    """Two good releases, a bad one, a warm and a cold rollback, and nothing left at the end."""
+    first = world.build("1.0.0")
+    assert world.deploy(first).outcome is Outcome.SUCCEEDED
+    assert serving(world) == first.id
+
+    second = world.build("1.1.0")
+    assert world.deploy(second).outcome is Outcome.SUCCEEDED
+    assert serving(world) == second.id
+
+    bad = world.build("1.2.0", BAD)
+    outcome = world.deploy(bad)
+    assert outcome.exit_code == 3 and "Google gets no 200 from /healthz at port 8080" in outcome.told
+    assert serving(world) == second.id
+
+    third = world.build("1.3.0")
+    assert world.deploy(third).outcome is Outcome.SUCCEEDED
+
+    before = len(world.sandbox.calls())
+    outcome = world.rollback()
+    assert outcome.outcome is Outcome.SUCCEEDED and outcome.run is not None and outcome.run.warm
+    changes = world.changes(before)
+    assert changes[0] == "urlMaps.patch" and changes.count("urlMaps.patch") == 1
+    assert serving(world) == second.id
+
+    assert world.rollback(first).outcome is Outcome.SUCCEEDED
+    assert serving(world) == first.id
+
+    here = world.process()
+    here.manager.destroy(here.ctx)
+    world.wait(600)
+    left = {kind for kind in world.held() if not kind.startswith(("storage.", "compute.operation", "compute.request"))}
+    assert left <= {"compute.image"}, world.held()
+
+
+def test_what_a_boot_said_ends_a_deploy(world: GcpWorld) -> None:
+    """An abort is read from the serial port, long before the boot's time is over."""
+    first = world.build("1.0.0")
+    world.deploy(first)
+    began = world.clock.monotonic()
+    outcome = world.deploy(world.build("1.1.0", ABORTING))
+    assert outcome.exit_code == 3 and "boot log" in outcome.told and "Aborted" in outcome.told
+    assert world.clock.monotonic() - began < 250
+    assert serving(world) == first.id
+    assert outcome.run is not None
+    assert any("Aborted" in evidence.text for evidence in outcome.run.evidence)
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"), [(FaultKind.EXHAUSTED, "ZONE_RESOURCE_POOL_EXHAUSTED"), (FaultKind.QUOTA, "QUOTA_EXCEEDED")]
+)
+def test_a_zone_without_room_is_gone_back_from(world: GcpWorld, kind: FaultKind, code: str) -> None:
+    """With Google's own words, and the machines of the stable release as they were."""
+    first = world.build("1.0.0")
+    world.deploy(first)
+    world.sandbox.faults.add(Fault("instances.insert", kind, times=None))
+    outcome = world.deploy(world.build("1.1.0"))
+    assert outcome.exit_code == 3 and code in outcome.told
+    assert serving(world) == first.id
+
+
+def test_machines_may_be_spread_over_a_region(tmp_path: Path) -> None:
+    """The same story with groups of a region, their machines in several of its zones."""
+    world = GcpWorld(tmp_path, REGION)
+    first = world.build("1.0.0")
+    world.deploy(first)
+    [blue] = world.process().ground.groups.owned(Context(clock=world.clock), {})
+    assert len({machine.id.split("/")[1] for machine in blue.machines}) == 2
+    second = world.build("1.1.0")
+    assert world.deploy(second).outcome is Outcome.SUCCEEDED
+    assert serving(world) == second.id
+    assert world.rollback().outcome is Outcome.SUCCEEDED
+    assert serving(world) == first.id
+
+
+def test_a_rollout_s_record_names_the_place(world: GcpWorld) -> None:
+    """The head holds all that rollback and destroy need: project, zone, URL map, rules, backend services."""
+    world.deploy(world.build("1.0.0"))
+    place = world.head.place
+    assert place is not None
+    assert (place.cloud, place.account, place.region) == ("gcp", PROJECT, ZONE)
+    assert place.route.listener == URL_MAP and len(place.rules) == 3
+    assert set(place.backends) == set(Slot)
+
+
+def test_taking_over_goes_on_and_the_late_process_stops(world: GcpWorld) -> None:
+    """A process that slept through its lease cannot move traffic any more, whatever it still believes."""
+    first, second = world.build("1.0.0"), world.build("1.1.0")
+    world.deploy(first)
+    late = world.process()
+    world.deploy(second)
+    route = world.head.place.route if world.head.place else None
+    assert route is not None and late.ground.fence is not None
+    late.ground.fence.hold(route, 1)
+    with pytest.raises(LeaseLost):
+        late.ground.router.set_weights(late.ctx, route, {Slot.BLUE: 100, Slot.GREEN: 0})
+    assert serving(world) == second.id

@@ -1,0 +1,221 @@
+"""A cloud in the sandbox, in process and in virtual time, and hello going live in it: what every cloud has in common.
+
+Everything of the product is real here, from the disk's bytes to the requests; only sockets and clocks are not.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from osvdeploy.build import builder
+from osvdeploy.build.cache import BuildCache
+from osvdeploy.build.plan import FileMapping, ImageInputs
+from osvdeploy.build.sources import FileKernel
+from osvdeploy.cloud.interfaces import ProbeAnswer, ProbeRequest
+from osvdeploy.cloud.local.store import DirectoryStore
+from osvdeploy.context import Clock, Context, ProcessIdentity, VirtualClock
+from osvdeploy.events import Recorder
+from osvdeploy.publish.journal import Journal
+from osvdeploy.rollout.ledger import Head, Ledger
+from osvdeploy.rollout.releases import Release, Settings, configuration_digest, release_digest, release_id
+from osvdeploy.sandbox.core import Sandbox
+from osvdeploy.sandbox.inprocess import Client
+from osvdeploy.sandbox.runners import NoAnswer
+from osvdeploy.sandbox.runners.inline import InlineRunner
+from tests.rollout.made import NOW
+
+GOOD: Mapping[str, Any] = {"headers": {"x-release": "$OSVDEPLOY_RELEASE"}, "answers": {"*": 200}}
+BAD: Mapping[str, Any] = {**GOOD, "answers": {"*": 500}}
+ABORTING: Mapping[str, Any] = {"boot": "abort", "after": 1.0}
+
+
+class SandboxProber:
+    """:class:`~osvdeploy.cloud.interfaces.Prober` through the sandbox's balancers, without a socket."""
+
+    def __init__(self, sandbox: Sandbox, clock: Clock) -> None:
+        self.client = Client(sandbox, clock)
+
+    def probe(self, ctx: Context, request: ProbeRequest) -> ProbeAnswer:
+        split = urlsplit(request.url)
+        host, _, port = (request.address or split.netloc).partition(":")
+        answer = self.client.get(
+            host, int(port or split.port or 80), split.path or "/", dict(request.headers), request.timeout
+        )
+        if isinstance(answer, NoAnswer):
+            return ProbeAnswer(None, error=answer.value)
+        headers = {name.lower(): value for name, value in answer.headers.items()}
+        return ProbeAnswer(answer.status, headers, answer.body[:2048])
+
+
+def loader_image() -> bytes:
+    """The smallest file that has a loader.img's form."""
+    head = bytearray(65536 + 32768)
+    head[0] = 0xEA
+    head[0x10:0x12] = (1).to_bytes(2, "little")
+    head[510:512] = b"\x55\xaa"
+    # ELF32, little endian, i386 executable: what stands at LBA 128 of OSv's own.
+    head[65536:65556] = b"\x7fELF\x01\x01\x01" + bytes(9) + b"\x02\x00\x03\x00"
+    return bytes(head)
+
+
+class World:
+    """One account, one service, any number of processes that deploy it one after the other."""
+
+    options: Sequence[tuple[str, str | None]] = ()
+    """Boot options of what is built."""
+
+    def __init__(self, folder: Path, sandbox: Sandbox, clock: VirtualClock, settings: Settings) -> None:
+        self.folder = folder
+        self.clock = clock
+        self.sandbox = sandbox
+        self.settings = settings
+        self.prober = SandboxProber(sandbox, clock)
+        self.recorder = Recorder()
+        self.empty = sandbox.inventory()
+        self._processes = 0
+
+    # -------------------------------------------------------------------------------------------------- as a user
+
+    def build(self, version: str, program: Mapping[str, Any] = GOOD) -> Release:
+        """Write the program's source, build its image, and name the release it makes. Nothing leaves this machine."""
+        base = self.folder / "hello"
+        base.mkdir(exist_ok=True)
+        (base / "loader.img").write_bytes(loader_image())
+        (base / "app").write_bytes(b"#!inline\n" + json.dumps({**program, "says": f"hello {version}"}).encode())
+        inputs = ImageInputs(
+            app="hello",
+            version=version,
+            base=base,
+            kernel=FileKernel("loader.img"),
+            command=("/app",),
+            options=tuple(self.options),
+            files=(FileMapping("app", "/app"),),
+        )
+        self.raw = builder.build(Context(), inputs, BuildCache(self.folder / "cache")).image
+        configuration = configuration_digest((), ())
+        digest = release_digest(self.raw.digest, configuration)
+        return Release(
+            id=release_id("hello", version, digest),
+            app="hello",
+            version=version,
+            image=self.raw.digest,
+            configuration=configuration,
+            digest=digest,
+            created=NOW,
+            by="somebody",
+            settings=self.settings,
+        )
+
+    def next_context(self) -> Context:
+        """That of a new process: another identity."""
+        self._processes += 1
+        return Context(clock=self.clock, reporter=self.recorder, process=self.identity(self._processes))
+
+    def identity(self, number: int) -> ProcessIdentity:
+        """Whose process the ``number``-th is: each on a host of its own, so that nobody can know that it is dead."""
+        return ProcessIdentity(f"host-{number}", "", "", number, "1", "somebody")
+
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger(DirectoryStore(self.folder / "ledger"), "hello", "production")
+
+    @property
+    def journal(self) -> Journal:
+        return Journal(self.folder / "state")
+
+    @property
+    def head(self) -> Head:
+        head = self.ledger.head(Context(clock=self.clock))
+        assert head is not None
+        return head
+
+    # ------------------------------------------------------------------------------------------------- to look at it
+
+    def wait(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+        self.sandbox.settle(self.clock.now())
+
+    def held(self) -> dict[str, list[str]]:
+        """What the account holds beyond the network, by kind."""
+        self.sandbox.settle(self.clock.now())
+        now = self.sandbox.inventory()
+        found = {kind: sorted(set(keys) - set(self.empty.get(kind, []))) for kind, keys in now.items()}
+        return {kind: keys for kind, keys in found.items() if keys}
+
+    def answer(self) -> ProbeAnswer:
+        """What a client gets now."""
+        route = self.head.place
+        assert route is not None
+        return self.prober.probe(Context(clock=self.clock), ProbeRequest(f"{route.base_url}/"))
+
+    def calls(self, since: int = 0) -> list[str]:
+        """``service.Operation`` of every call since that number."""
+        return [f"{call.service}.{call.operation}" for call in self.sandbox.calls(since)]
+
+    # ------------------------------------------------------------------------------------------------ to go back to it
+
+    def kept(self) -> Kept:
+        """The account, the guests, the files and the time as they are this moment: what a kill -9 leaves."""
+        with self.sandbox._lock:
+            store, runner = self.sandbox.store, self.sandbox.runner
+            assert isinstance(runner, InlineRunner)
+            return Kept(
+                documents={at: dict(found) for at, found in store._documents.items()},
+                database=store._database.serialize(),
+                version=store.version,
+                now=self.sandbox._now,
+                answered=self.sandbox._answered,
+                guests=dict(runner._guests),
+                passed=self.clock.monotonic(),
+                files={
+                    path.relative_to(self.folder): path.read_bytes()
+                    for folder in _KEPT_FOLDERS
+                    for path in (self.folder / folder).rglob("*")
+                    if path.is_file()
+                },
+            )
+
+    def put_back(self, kept: Kept) -> None:
+        """Let everything be as it was then. Blobs stay: they go by their digests."""
+        store, runner = self.sandbox.store, self.sandbox.runner
+        assert isinstance(runner, InlineRunner)
+        store._documents = {at: dict(found) for at, found in kept.documents.items()}
+        store._database.deserialize(kept.database)
+        store.version = kept.version
+        self.sandbox._now, self.sandbox._answered = kept.now, kept.answered
+        runner._guests = dict(kept.guests)
+        self.clock._passed = kept.passed
+        for folder in _KEPT_FOLDERS:
+            shutil.rmtree(self.folder / folder, ignore_errors=True)
+        for path, content in kept.files.items():
+            (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (self.folder / path).write_bytes(content)
+
+
+_KEPT_FOLDERS = ("ledger", "state")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """An :class:`AwsWorld` at one moment."""
+
+    documents: dict[tuple[str, str], dict[str, bytes]]
+    database: bytes
+    version: int
+    now: datetime
+    answered: int
+    guests: dict[str, Any]
+    passed: float
+    files: dict[Path, bytes]
+
+    @property
+    def mark(self) -> tuple[int, float, int, int]:
+        """Equal for two moments of one run between which nothing happened."""
+        return self.version, self.passed, len(self.files), sum(map(len, self.files.values()))
