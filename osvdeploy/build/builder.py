@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from osvdeploy.build.cache import DISK_NAME, IMAGE_NAME, BuildCache, format_image
@@ -87,18 +88,26 @@ def upgrade_lock(ctx: Context, inputs: ImageInputs, cache: BuildCache) -> Kernel
 def _compose(ctx: Context, wanted: BuildPlan, cache: BuildCache, drafting: Drafting) -> RawImage:
     draft = drafting.draft
     rofs = lay_out(wanted.tree, wanted.digests, outline=None if draft is None else draft.outline)
-    tight = rofs.size  # once: it looks at every file
+    tight, total = rofs.size, rofs.outline.size  # once: they look at every file
     needed = wanted.kernel.size + tight
     layout = lay_out_disk(wanted.kernel, tight, size=wanted.size)
 
     def written(count: int) -> None:
         ctx.check()
-        ctx.report(Progress("image", count, tight, "bytes"))
+        ctx.report(Progress("image", count, total, "bytes"))
 
     try:
         work = drafting.workspace()
         disk = work.path / DISK_NAME
-        composed = compose(disk, wanted.kernel, rofs, wanted.boot, size=wanted.size, written=written, draft=draft)
+        composing = partial(compose, disk, wanted.kernel, rofs, wanted.boot, size=wanted.size, written=written)
+        try:
+            composed = composing(draft=draft)
+        except OSError as error:
+            if draft is None or error.errno not in _NO_ROOM:
+                raise
+            # What was drafted of files that are equal to others takes room too, also once it is wiped.
+            disk.unlink()
+            composed = composing()
         image = RawImage(
             path=disk,
             size=layout.size,

@@ -14,7 +14,7 @@ from types import TracebackType
 from osvdeploy.build.cache import DISK_NAME, BuildCache, Workspace
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest
-from osvdeploy.errors import BuildError, SizeInvalid
+from osvdeploy.errors import BuildError, SizeInvalid, SourceChanged
 from osvdeploy.events import Progress
 from osvdeploy.osv.disk import lay_out_disk
 from osvdeploy.osv.filetree import FileTree, HostFile
@@ -59,6 +59,8 @@ class Drafting:
         if any(type(files[index]) is HostFile for index in chosen):
             try:
                 return self._copy(kernel, tree, chosen)
+            except SourceChanged:
+                raise
             except (OSError, SizeInvalid, BuildError):
                 if self._workspace is not None:
                     (self._workspace.path / DISK_NAME).unlink(missing_ok=True)
@@ -66,7 +68,8 @@ class Drafting:
 
     def _copy(self, kernel: Kernel, tree: FileTree, chosen: Sequence[int]) -> Sequence[Digest]:
         outline = outline_of(tree)
-        layout = lay_out_disk(kernel, outline.size, size=self._size)
+        total = outline.size  # once: it looks at every file
+        layout = lay_out_disk(kernel, total, size=self._size)
         draft = Draft.begin(outline, layout.partition)
         if draft is None:
             raise SizeInvalid("no room for a place of each file")
@@ -74,7 +77,7 @@ class Drafting:
         def written(count: int) -> None:
             self._ctx.check()
             if count:
-                self._ctx.report(Progress("image", count, outline.size, "bytes"))
+                self._ctx.report(Progress("image", count, total, "bytes"))
 
         fd = os.open(self.workspace().path / DISK_NAME, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
         try:

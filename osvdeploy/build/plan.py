@@ -35,7 +35,7 @@ from osvdeploy.osv.starts import Starts, starts_of
 if TYPE_CHECKING:
     from osvdeploy.build.programs import Programs
 
-PLAN_VERSION = 4
+PLAN_VERSION = 5
 """Raised when the same inputs give other bytes than before, so that the cache does not answer with old ones."""
 
 

@@ -371,8 +371,8 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class GroupState:
-    """What a group is now. ``troubles`` are the place's own words for machines it could not start or keep;
-    ``deleting`` while it goes away."""
+    """What a group is now. ``capacity`` is 0 while it is not behind its backend. ``troubles`` are the place's own words
+    for machines it could not start or keep; ``deleting`` while it goes away."""
 
     name: str
     release: ReleaseId | None
@@ -658,6 +658,8 @@ class Ground:
     console: Console
     fence: Fence | None = None
     """None where rules have no versions, and a change that is late cannot be told from one that is not."""
+    spread: float = 0.0
+    """Seconds that a change of a route may take to be in force at every entry point."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

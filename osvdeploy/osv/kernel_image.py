@@ -104,6 +104,9 @@ def _unpacked_limit(packed: int) -> int:
 def read_file(path: Path) -> bytes:
     """A kernel's file, or as much of it as shows that it is too large. Raises KernelInvalid."""
     try:
+        if path.is_fifo() or path.is_socket() or path.is_char_device():
+            # It may never end, or wait for ever for who writes into it.
+            raise KernelInvalid(f"{path}: no regular file", hint="save the kernel to a file and name that")
         with path.open("rb") as file:
             return file.read(MAX_SIZE + 1)
     except IsADirectoryError:

@@ -26,6 +26,7 @@ from osvdeploy.cloud.interfaces import (
     Tags,
     UploadedDisk,
 )
+from osvdeploy.cloud.parallel import in_flight
 from osvdeploy.cloud.parts import is_refusal
 from osvdeploy.cloud.tags import DIGEST, STORE, image_tags
 from osvdeploy.context import Context
@@ -221,8 +222,8 @@ class _Bench:
         block = None if wanted.boot is None else release_block(disk.pread(0, HEAD_SIZE), wanted.boot)
         head, total = made.head(block)
         first, last, key = self._own(wanted)
-        store.put_if_absent(ctx, first, head)
-        store.put_if_absent(ctx, last, trailer(total + self._sum))
+        ends = ((first, head), (last, trailer(total + self._sum)))
+        in_flight(ctx, ends, lambda own, end, _: store.put_if_absent(own, *end), lambda _: None, width=2, name="ends")
         digest = digest_of({"archive": VERSION, "disk": wanted.digest})
         store.join(ctx, key, [first, f"{self.folder}body", last], digest)
 

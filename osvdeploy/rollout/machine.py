@@ -111,11 +111,11 @@ def _boot(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
 def _verify(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
     if seen.preview is None:
         return Step(run)
-    run = _count(run, seen.preview, {run.candidate})
+    run = _count(run, seen.preview, {run.candidate}, forgive_unnamed=_worked(run, now) < limits.spread)
     if run.tally.good >= limits.preview_answers:
         told = f"{run.tally.good} answers from slot {run.slot}, the last: {run.tally.last}"
         return Step(run.judged("preview probe", True, now, told).enter(Stage.SHIFT, now, told))
-    if run.tally.bad >= 3 * limits.bad_answers or _worked(run, now) > limits.verify:
+    if run.tally.bad >= 3 * limits.bad_answers or _worked(run, now) > limits.verify + limits.spread:
         reason = f"preview probe of slot {run.slot}: {run.tally.last}"
         return Step(fail(run.judged("preview probe", False, now, reason), now, reason))
     return Step(run, None, limits.poll, f"{run.candidate} to answer in slot {run.slot}; last: {run.tally.last}")

@@ -62,7 +62,7 @@ class RolloutManager:
         self.ledger = ledger
         self.cloud = cloud
         self.prober = prober
-        self.limits = limits or Limits()
+        self.limits = replace(limits or Limits(), spread=cloud.spread)
 
     # ------------------------------------------------------------------------------------------------ use cases
 

@@ -244,6 +244,9 @@ class Limits:
     unwell: float = 15.0
     silence: float = 900.0
     """How long a cloud that does not answer is asked again before the command ends; the run can be gone on with."""
+    spread: float = 0.0
+    """How long a change of a route may take to be in force: the place says it. Until then a preview's answer that names
+    no release may be nobody's of ours."""
     settle: float = 30.0
     """Without a version header: how long good answers must last after a shift, for the balancer to have converged."""
     preview_answers: int = 3

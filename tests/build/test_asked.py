@@ -88,6 +88,14 @@ def test_any_requirements_file_is_read(tmp_path: Path, content: bytes) -> None:
         assert "cannot be read" in error.message or "would be built" in error.message
 
 
+@pytest.mark.parametrize("option", ["--requirement", "--requirem", "-r", "--constraint=", "--cons", "-c"])
+def test_an_included_file_is_read_by_whatever_name_of_the_option(tmp_path: Path, option: str) -> None:
+    """pip takes the beginning of an option for it, where that is no other's."""
+    files_in(tmp_path, requirements=f"{option} more.txt\n".replace("= ", "="), more="./mine\n")
+    with pytest.raises(ProgramInvalid, match="would be built"):
+        asked_for(Context(), tmp_path / "requirements.txt", StatCache())
+
+
 def test_hashes_anywhere_are_required_everywhere(tmp_path: Path) -> None:
     """As pip has it; uv is told."""
     files_in(tmp_path, requirements="-r more.txt\n", more="a==1 --hash=sha256:00\n")
@@ -111,6 +119,14 @@ def test_hashes_anywhere_are_required_everywhere(tmp_path: Path) -> None:
         "-e ./mine",
         "--editable=./mine",
         "-e./mine-1.0-py3-none-any.whl",
+        "--edit ./mine",
+        "--pre -f wheels -e ./mine",
+        "file:mine",
+        "mine.tar.gz[extra]",
+        "--no-binary mine",
+        "--no-binary=:all:",
+        "--no-bin mine",
+        "mine --no-binary=mine",
     ],
 )
 def test_what_would_be_built_is_refused(tmp_path: Path, line: str) -> None:
@@ -136,6 +152,10 @@ def test_what_would_be_built_is_refused(tmp_path: Path, line: str) -> None:
         "mine @ https://example.org/mine-1.0-py3-none-any.whl?token=a/b",
         "--index-url https://example.org/simple",
         "--find-links ./wheels",
+        "--no-binary :none:",
+        "--only-binary=six",
+        "file:mine-1.0-py3-none-any.whl",
+        "six --config-settings=a=b",
     ],
 )
 def test_what_comes_as_a_wheel_is_asked_for(tmp_path: Path, line: str) -> None:

@@ -41,9 +41,9 @@ from osvdeploy.osv import disk as disk_module
 from osvdeploy.osv import rofs as rofs_module
 from osvdeploy.osv import workers
 from osvdeploy.osv.cmdline import BootCommand
-from osvdeploy.osv.disk import read_disk
+from osvdeploy.osv.disk import compose, read_disk
 from osvdeploy.osv.image import image_digest
-from osvdeploy.osv.rofs import Draft, RofsLayout
+from osvdeploy.osv.rofs import Draft, Outline, RofsLayout
 from tests.build.projects import Project, make_project
 from tests.osv.images import write_loader
 
@@ -179,21 +179,39 @@ def test_a_build_by_workers_is_the_build_by_one_process(tmp_path: Path, monkeypa
 def test_progress_is_told_without_a_look_at_every_file(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """How large the image gets is found once, not each time that something is written: that took minutes."""
     looked: list[int] = []
-    size = vars(RofsLayout)["size"].fget
 
-    def counted(layout: RofsLayout) -> int:
-        looked.append(len(told()))
-        return int(size(layout))
+    def counting(kind: type[RofsLayout | Outline]) -> property:
+        size = vars(kind)["size"].fget
+
+        def counted(layout: RofsLayout | Outline) -> int:
+            looked.append(len(told()))
+            return int(size(layout))
+
+        return property(counted)
 
     def told() -> list[Progress]:
         return [event for event in project.events if isinstance(event, Progress)]
 
-    monkeypatch.setattr(RofsLayout, "size", property(counted))
+    for kind in (RofsLayout, Outline):
+        monkeypatch.setattr(kind, "size", counting(kind))
     monkeypatch.setattr(workers, "BATCH", 64 << 10)
     for number in range(20):
         project.write(f"web/{number}.bin", os.urandom(60_000))
     project.build()
     assert len(told()) > 20 and len(looked) < 10
+
+
+def test_progress_never_goes_back(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither when what was drafted is wiped because it is there twice, nor from the draft to the rest."""
+    monkeypatch.setattr(workers, "BATCH", 64 << 10)
+    for number in range(20):
+        content = os.urandom(50_000)
+        project.write(f"web/a{number}.bin", content)
+        project.write(f"web/b{number}.bin", content if number % 2 else os.urandom(60_000))
+    project.build()
+    told = [event for event in project.events if isinstance(event, Progress)]
+    done = [event.done / (event.total or 1) for event in told]
+    assert len(done) > 20 and done == sorted(done) and done[-1] == 1
 
 
 @pytest.mark.slow
@@ -400,7 +418,6 @@ def test_a_source_that_changes_while_it_is_built_stops_the_build(
                 project.build()
                 project.write("web/index.html", "other")
                 project.build(command=("/hello", "x"))
-                shutil.rmtree(project.cache.root / "disks", ignore_errors=True)
             patch.setattr(module, name, changed_meanwhile)
             with pytest.raises(SourceChanged, match=r"web/index\.html"):
                 project.build(command=("/hello", "y"))
@@ -443,6 +460,44 @@ def test_a_disk_on_which_there_is_no_room_for_a_draft_is_built_all_the_same(
     with monkeypatch.context() as patch:
         patch.setattr(Draft, "begin", lambda *_: None)
         assert digest_of_file(project.build().image.path) == expected
+    assert left_in(project) == []
+
+
+def test_a_draft_that_leaves_no_room_for_the_disk_is_given_up(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was drafted and is equal to another file takes room that the disk alone would not take."""
+    expected = digest_of_file(project.build().image.path)
+    shutil.rmtree(project.cache.root)
+    drafts: list[bool] = []
+
+    def full(*args: Any, **named: Any) -> object:
+        composed = compose(*args, **named)
+        drafts.append(named.get("draft") is not None)
+        if drafts[-1]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return composed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(builder_module, "compose", full)
+        assert digest_of_file(project.build().image.path) == expected
+    assert drafts == [True, False]
+    assert left_in(project) == []
+
+
+def test_a_source_that_changes_in_a_draft_is_not_read_again(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The build cannot go on, whatever the other files hold."""
+
+    def changed(*_: object) -> NoReturn:
+        raise SourceChanged("web/index.html: changed while it was read")
+
+    def read(*_: object) -> NoReturn:
+        raise AssertionError("read again")
+
+    monkeypatch.setattr(Draft, "copy", changed)
+    monkeypatch.setattr(drafting_module, "digests_of", read)
+    with pytest.raises(SourceChanged):
+        project.build()
     assert left_in(project) == []
 
 

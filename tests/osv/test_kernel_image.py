@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from osvdeploy.errors import KernelInvalid
 from osvdeploy.osv import kernel_image
 from osvdeploy.osv.kernel_facts import Driver, KernelFacts, KernelFormat
-from osvdeploy.osv.kernel_image import read_kernel_facts, unpack
+from osvdeploy.osv.kernel_image import read_file, read_kernel_facts, unpack
 from tests.osv.images import loader_image
 from tests.osv.kernels import TLS, arm_image, kernel_elf, lzloader, pack, vmlinuz
 
@@ -25,6 +25,15 @@ CONTIGUOUS = b"\xbe\0\x10\0\0\xbf\0\x02\0\0"
 def image(elf: bytes, *, stored: bool = False, symbol: bytes = b"_binary_loader_stripped_elf_lz_start") -> bytes:
     payload = lzloader(pack(elf, stored=stored), symbol=symbol)
     return loader_image(chunks=-(-len(payload) // 32768), payload=payload)
+
+
+@pytest.mark.timeout(10)
+def test_a_pipe_is_no_kernel(tmp_path: Path) -> None:
+    """It is refused, and nobody waits for who might write into it."""
+    os.mkfifo(tmp_path / "kernel")
+    with pytest.raises(KernelInvalid, match="no regular file") as refused:
+        read_file(tmp_path / "kernel")
+    assert refused.value.hint is not None
 
 
 def test_what_a_kernel_says_of_itself_is_read() -> None:

@@ -66,6 +66,14 @@ def test_any_contents_stand_apart_on_the_disk(drawn: list[int]) -> None:
     assert all(extent.start % 512 == 0 and extent.end <= GIB for extent in extents)
     assert all(before.end <= after.start for before, after in pairwise(extents))
     assert not extents or extents[0].start >= FIRST
+    led: list[Extent] = []
+    for extent in extents:
+        if led and led[-1].end + 511 < extent.start:
+            led.clear()
+        led.append(extent)
+        if extent.start // GRID < (extent.end - 1) // GRID:
+            size = extent.end - extent.start
+            assert any(each.start % GRID == 0 and each.end - each.start >= size for each in led)
 
 
 @settings(max_examples=40, deadline=None)
@@ -202,6 +210,15 @@ def test_large_files_of_one_name_do_not_follow_one_another() -> None:
     files = [(f"{number}/model.bin", 2 * MIB) for number in range(100)]
     old, new = placed(files) or {}, placed(files[1:]) or {}
     assert sum(old[name] == new[name] for name in new) >= 95
+
+
+def test_files_of_one_name_and_size_are_told_apart() -> None:
+    """As samples are that each have a directory: where one is taken away, groups end with the same files as before."""
+    files = [(f"{number:05}/sample.bin", 20_000) for number in range(3000)]
+    old, where = sent(placed(files) or {}), random.Random(1)
+    for _ in range(4):
+        new = sent(placed(edited(files, "removed", where.randrange(3000))) or {})
+        assert sum(old.get(block) != new.get(block) for block in old.keys() | new.keys()) <= 30
 
 
 def test_equal_contents_are_stored_once_and_leave_a_hole() -> None:

@@ -153,6 +153,30 @@ def test_a_draft_becomes_the_disk_that_is_written_without_one(
         assert drafted(tmp_path.with_suffix(".disk"), each, count, slice(None, None, step)) == expected
 
 
+def test_wiping_what_is_equal_can_be_interrupted(tmp_path: Path) -> None:
+    """It may be gigabytes of small files."""
+    builder = TreeBuilder()
+    for number in range(20):
+        builder.add_content(b"/%d" % number, b"the same" * 2000, origin="a test")
+    tree = builder.tree()
+    outline = outline_of(tree)
+    draft = Draft.begin(outline, PARTITION)
+    assert draft is not None
+
+    def stop() -> None:
+        raise Interrupted("interrupted")
+
+    with (tmp_path / "disk").open("w+b") as file:
+        layout = lay_out(tree, draft.copy(file.fileno(), range(20), workers=0), outline=outline)
+        with pytest.raises(Interrupted):
+            draft.clean(file.fileno(), layout.firsts, stop)
+        # Goes on where it was left.
+        draft.clean(file.fileno(), layout.firsts)
+        assert not any(
+            any(os.pread(file.fileno(), 16_000, PARTITION.start + start * 512)) for start in draft.starts[1:]
+        )
+
+
 def kill_one(_: object = None) -> None:
     for pid in children()[:1]:
         os.kill(pid, signal.SIGKILL)

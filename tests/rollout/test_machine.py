@@ -22,6 +22,7 @@ from osvdeploy.rollout.model import (
     Stage,
     StartCandidate,
     Step,
+    Tally,
     WireSlots,
 )
 from osvdeploy.rollout.releases import TrafficStep
@@ -117,6 +118,22 @@ def test_the_preview_must_name_the_candidate() -> None:
     assert wrong.run.stage is Stage.VERIFY and wrong.run.tally.good == 0
     bad = step(verifying, seen(preview=answers(None, 9, 500)))
     assert bad.run.verdict is Outcome.ROLLED_BACK and "500" in bad.run.reason
+
+
+def test_a_preview_may_answer_for_nobody_while_the_route_is_on_its_way() -> None:
+    """Where a change of a route takes time; what names the candidate and is no good answer is its own, at any time."""
+    slow = replace(LIMITS, spread=120.0)
+
+    def outcome(answer: tuple[Answer, ...], seconds: float) -> Stage:
+        of = run(stage=Stage.VERIFY, tally=Tally(since=NOW))
+        for look in range(6):
+            of = advance(of, seen(preview=answer), slow, after(seconds + look)).run
+        return of.stage
+
+    nobody = (*answers(None, 2), *answers(None, 1, 503))
+    assert outcome(nobody, 100) is Stage.VERIFY
+    assert outcome(nobody, 130) is Stage.DONE
+    assert outcome(answers(run().candidate, 3, 500), 0) is Stage.DONE
 
 
 def test_a_warm_rollback_decides_the_switch_on_its_first_look() -> None:

@@ -5,7 +5,8 @@ relative to that file, a wheel to the directory that pip is called in, ``--find-
 one of the file that the spec names, wherever osvdeploy is called.
 
 What is named by its place (a directory, an archive, an address, a repository) pip builds, though it is told to take
-wheels alone: ``--only-binary`` is about what an index offers. So whatever is so named has to be a wheel.
+wheels alone: ``--only-binary`` is about what an index offers. So whatever is so named has to be a wheel. A
+``--no-binary`` in a file takes precedence over what pip was told, so there is none of it.
 """
 
 from __future__ import annotations
@@ -29,8 +30,18 @@ _VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
 _WHEEL = re.compile(r"(?:[^\s@]+\s*@\s*)?(?:file:(?://)?)?([^;#@:\[]+?\.whl)(?:\[[^\]]*\])?(?:[\s;#].*)?")
 _NAMED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\s*(?:\[[^\]]*\])?\s*@\s*(.+)")
 _ARCHIVE = re.compile(r"\.(zip|tar|tgz|tbz|txz|tlz|tar\.(gz|bz2|xz|lz|lzma))$", re.IGNORECASE)
-_EDITABLE = re.compile(r"-e|--editable(?![\w-])")
-_OPTIONS = {"-r": "-r", "--requirement": "-r", "-c": "-r", "--constraint": "-r", "-f": "-f", "--find-links": "-f"}
+_SCHEME = re.compile(r"(file|https?|ftp|[a-z]+\+[a-z]+):", re.IGNORECASE)
+_EXTRAS = re.compile(r"\[[^\]]*\]$")
+_OPTIONS = {
+    "--requirem": ("--requirement", "-r"),
+    "--cons": ("--constraint", "-r"),
+    "--f": ("--find-links", "-f"),
+    "--ed": ("--editable", "-e"),
+    "--no-b": ("--no-binary", "--no-binary"),
+}
+"""By the least of its name by which pip knows each: the whole name, and what is done with it."""
+
+_SHORT = {"-r": "-r", "-c": "-r", "-f": "-f", "-e": "-e"}
 _NESTED = 20
 
 
@@ -85,7 +96,7 @@ class _Reader:
                     self._take([self.directory / match[1].strip()])
                 continue
             for option, value in _options(line):
-                if "://" in value:
+                if "://" in value or option not in ("-r", "-f"):
                     continue
                 if option == "-r":
                     self.read(path.parent / value, f"{path} names it, relative to itself", depth + 1)
@@ -103,8 +114,8 @@ class _Reader:
 
 
 def _is_built(line: str) -> bool:
-    """Whether a line names something by its place that is no wheel."""
-    if _EDITABLE.match(line):
+    """Whether a line names something by its place that is no wheel, or lets pip build what an index offers."""
+    if any(option == "-e" or (option == "--no-binary" and value != ":none:") for option, value in _options(line)):
         return True
     if line.startswith("-"):
         return False
@@ -113,11 +124,12 @@ def _is_built(line: str) -> bool:
         place = match[1]
     else:
         place = named if "://" in named else named.partition(";")[0]
-        if "/" not in place and not place.startswith(".") and not _ARCHIVE.search(place):
+        by_place = "/" in place or place.startswith(".") or _SCHEME.match(place)
+        if not by_place and not _ARCHIVE.search(_EXTRAS.sub("", place.strip())):
             return False
     if "://" in place:
         place = place.partition("?")[0]
-    return not re.sub(r"\[[^\]]*\]$", "", place.partition("#")[0].strip()).endswith(".whl")
+    return not _EXTRAS.sub("", place.partition("#")[0].strip()).endswith(".whl")
 
 
 def _lines(text: str) -> Iterator[str]:
@@ -134,19 +146,26 @@ def _lines(text: str) -> Iterator[str]:
 
 
 def _options(line: str) -> Iterator[tuple[str, str]]:
-    """Those options of a line that name files, as ``-r`` or ``-f``, with what they name."""
+    """Those options of a line that name files, or have something built, with what they name."""
+    tokens = line.split(" ")
+    first = next((number for number, token in enumerate(tokens) if token.startswith("-")), len(tokens))
     try:
-        words = iter(shlex.split(line))
+        words = iter(shlex.split(" ".join(tokens[first:])))
     except ValueError:
         return  # pip refuses it
     for word in words:
         name, equals, value = word.partition("=")
-        if word[:2] in _OPTIONS and not word.startswith("--"):
+        option = None
+        if not word.startswith("--"):
             name, equals, value = word[:2], word[2:], word[2:]
-        if name in _OPTIONS:
+            option = _SHORT.get(name)
+        for least, (whole, meant) in _OPTIONS.items():
+            if name.startswith(least) and whole.startswith(name):
+                option = meant
+        if option is not None:
             value = value if equals else next(words, "")
             if value:
-                yield _OPTIONS[name], value
+                yield option, value
 
 
 def _wheels(place: Path) -> list[Path]:

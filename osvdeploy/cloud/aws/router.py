@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from osvdeploy.cloud.aws.session import Aws
 from osvdeploy.cloud.interfaces import Route, RouteState, Slot, TargetHealth
 from osvdeploy.cloud.tags import NAME, SERVICE, SLOT, is_ours
+from osvdeploy.cloud.weights import require
 from osvdeploy.context import Context
 from osvdeploy.errors import CloudError, NotFound, NotOurs, Refused, Unavailable, UsageError
 from osvdeploy.retry import retrying
@@ -155,11 +156,7 @@ class AlbRouter:
         return ()
 
     def set_weights(self, ctx: Context, route: Route, weights: Mapping[Slot, int]) -> None:
-        if set(weights) != set(Slot) or any(not 0 <= weight <= 100 for weight in weights.values()):
-            raise Refused(
-                f"{route.service}: weights are 0 to 100, one for each slot, not "
-                + ", ".join(f"{slot} {weight}" for slot, weight in weights.items())
-            )
+        require(route, weights)
         standing = self._standing(ctx, route)
         pairs: list[TargetGroupTupleTypeDef] = []
         for slot in Slot:

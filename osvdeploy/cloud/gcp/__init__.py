@@ -12,6 +12,9 @@ from osvdeploy.cloud.gcp.router import UrlMapRouter
 from osvdeploy.cloud.gcp.session import Gcp
 from osvdeploy.cloud.interfaces import Ground
 
+SPREAD = 120.0
+"""Seconds: Google names no figure; users see from seconds to minutes."""
+
 __all__ = ["Gcp", "ground"]
 
 
@@ -27,4 +30,5 @@ def ground(gcp: Gcp, place: str) -> Ground:
         router=router,
         console=SerialPort(gcp),
         fence=router,
+        spread=SPREAD,
     )

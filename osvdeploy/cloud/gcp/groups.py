@@ -59,7 +59,7 @@ class ManagedGroups:
             url = f"{self._url(request.name)}/resize?size={request.capacity}"
             what = f"instance group {request.name}"
             self._gcp.perform(ctx, "POST", url, what, request_id=token, seconds=LONGEST_CHANGE)
-        group = f"{self._area}/instanceGroups/{request.name}"
+        group = self._link(request.name)
         if (backend.group, backend.release) != (group, request.release):
             self._backends.put_behind(ctx, backend, group, request.release)
 
@@ -80,7 +80,7 @@ class ManagedGroups:
         if _going(found):
             return
         backend = self._backends.find(ctx, marks[BACKEND]) if BACKEND in marks else None
-        if backend is not None and backend.group == f"{self._area}/instanceGroups/{name}":
+        if backend is not None and backend.group == self._link(name):
             self._backends.take_away(ctx, backend)
 
         def delete() -> None:
@@ -157,6 +157,17 @@ class ManagedGroups:
                 hint="somebody changed it; delete that group",
             )
 
+    def _link(self, name: str) -> str:
+        """Of the instance group that a backend service has."""
+        return f"{self._area}/instanceGroups/{name}"
+
+    def _stands_behind(self, ctx: Context, found: Document) -> bool:
+        """Whether a group has its place. One that whoever made it left without has no use for its machines: it counts
+        as one of none, and is brought to its capacity as any is that has too few."""
+        link = marks_of(found).get(BACKEND)
+        backend = self._backends.find(ctx, link) if link is not None and not _going(found) else None
+        return backend is not None and backend.group == self._link(found["name"])
+
     def _managed(self, ctx: Context, name: str) -> list[Document]:
         """The group's machines as it manages them, newest first where that can be told."""
         url, query, found = f"{self._url(name)}/listManagedInstances", "", []
@@ -178,7 +189,7 @@ class ManagedGroups:
         return GroupState(
             name=found["name"],
             release=ReleaseId(tags[RELEASE]) if RELEASE in tags else None,
-            capacity=found.get("targetSize", 0),
+            capacity=found.get("targetSize", 0) if self._stands_behind(ctx, found) else 0,
             machines=_machines(managed),
             troubles=tuple(dict.fromkeys(told for each in missing if (told := _trouble(each)))),
             deleting=_going(found),

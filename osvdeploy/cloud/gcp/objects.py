@@ -135,10 +135,7 @@ class GcsStore:
 
     def find(self, ctx: Context, key: str) -> StoredObject | None:
         found = self._object(ctx, self._place.of_key(key))
-        if found is None:
-            return None
-        digest = _labels(found).get(DIGEST)
-        return StoredObject(key, int(found["size"]), Digest(digest) if digest else None, _time(found["timeCreated"]))
+        return None if found is None else _stored(key, found)
 
     def refuse_unwritable(self, ctx: Context, prefix: str) -> None:
         # Parts of large objects are taken away again.
@@ -162,7 +159,8 @@ class GcsStore:
 
     def put_file(self, ctx: Context, key: str, source: ObjectSource) -> StoredObject:
         under = self._parts_of(key, source.digest)
-        there = self.find(ctx, key)
+        there, stored = self._look(ctx, key, under)
+        left = bool(stored)
         for _ in range(MOST_UPLOADS):
             if there is not None:
                 break
@@ -170,29 +168,46 @@ class GcsStore:
             first, second = next(parts, b""), next(parts, None)
             try:
                 if second is None:
-                    self._put_whole(ctx, key, source, first)
+                    there = self._put_whole(ctx, key, source, first)
                 else:
-                    self._put_parts(ctx, key, source, chain((first, second), parts))
+                    left = True
+                    there = self._put_parts(ctx, key, source, chain((first, second), parts), stored)
             except (Stale, NotFound):
-                pass  # another put it first, or took our parts away; which it is, is looked at next
-            there = self.find(ctx, key)
-        # What an earlier run left, or what we made in vain.
-        self._sweep(ctx, under)
+                # Another put it first, or took our parts away.
+                there, stored = self._look(ctx, key, under)
+        if left:
+            # What an earlier run left, what became the object, or was made in vain.
+            self._sweep(ctx, under)
         if there is None:
             told = "it, or a part of it, was deleted again and again while it was put"
             raise Unavailable(f"{self._place.about(key)}: {told}", hint="run the same command again")
         return agreed(self._place.address, there, source)
 
-    def _put_whole(self, ctx: Context, key: str, source: ObjectSource, content: bytes) -> None:
-        self._insert(ctx, self._place.of_key(key), content, {DIGEST: source.digest}, PART_SECONDS)
-        ctx.report(Progress(f"upload {key}", len(content), len(content), "bytes"))
+    def _look(self, ctx: Context, key: str, under: str) -> tuple[StoredObject | None, dict[str, Document]]:
+        """The object, and what there is of its parts by their names: both in the time of one answer."""
+        found: dict[str, Any] = {}
 
-    def _put_parts(self, ctx: Context, key: str, source: ObjectSource, parts: Iterator[bytes]) -> None:
+        def ask(ctx: Context, what: str, stop: threading.Event) -> tuple[str, Any]:
+            if what == "object":
+                return what, self.find(ctx, key)
+            return what, {each["name"]: each for each in self._listed(ctx, under)}
+
+        in_flight(ctx, ("object", "parts"), ask, lambda answer: found.update([answer]), width=2, name="gcs-look")
+        return found["object"], found["parts"]
+
+    def _put_whole(self, ctx: Context, key: str, source: ObjectSource, content: bytes) -> StoredObject:
+        made = self._insert(ctx, self._place.of_key(key), content, {DIGEST: source.digest}, PART_SECONDS)
+        ctx.report(Progress(f"upload {key}", len(content), len(content), "bytes"))
+        return _stored(key, made)
+
+    def _put_parts(
+        self, ctx: Context, key: str, source: ObjectSource, parts: Iterator[bytes], stored: Mapping[str, Document]
+    ) -> StoredObject:
         under = self._parts_of(key, source.digest)
-        upload = _Upload(self, key, under, {each["name"]: each for each in self._listed(ctx, under)})
+        upload = _Upload(self, key, under, stored)
         try:
             upload.send(ctx, parts, source.size)
-            upload.compose(ctx, source.digest)
+            return upload.compose(ctx, source.digest)
         except (Stale, NotFound):
             raise
         except OsvDeployError as error:
@@ -201,14 +216,22 @@ class GcsStore:
             raise
 
     def join(self, ctx: Context, key: str, parts: Sequence[str], digest: Digest) -> StoredObject:
-        there = self.find(ctx, key)
+        found: dict[str, Document | None] = {}
+
+        def ask(ctx: Context, key: str, stop: threading.Event) -> tuple[str, Document | None]:
+            return key, self._object(ctx, self._place.of_key(key))
+
+        in_flight(ctx, (key, *parts), ask, lambda answer: found.update([answer]), width=WIDTH, name="gcs-look")
+        held = found[key]
+        there = None if held is None else _stored(key, held)
         if there is None:
-            sources = [self._part(ctx, each) for each in parts]
+            sources = [self._part(each, found[each]) for each in parts]
             try:
-                _Upload(self, key, "", {})._compose(ctx, self._place.of_key(key), sources, {DIGEST: digest})
+                made = _Upload(self, key, "", {})._compose(ctx, self._place.of_key(key), sources, {DIGEST: digest})
+                there = _stored(key, made)
             except Stale:
-                pass  # another process was quicker, or put a part anew; which it is, is looked at next
-            there = self.find(ctx, key)
+                # Another process was quicker, or put a part anew.
+                there = self.find(ctx, key)
         if there is None:
             told = "a part of it was put anew while it was made"
             raise Unavailable(f"{self._place.about(key)}: {told}", hint="run the same command again")
@@ -216,8 +239,7 @@ class GcsStore:
             raise ObjectTaken(self._place.about(key), held=there.digest, ours=digest)
         return there
 
-    def _part(self, ctx: Context, key: str) -> _Part:
-        found = self._object(ctx, self._place.of_key(key))
+    def _part(self, key: str, found: Document | None) -> _Part:
         if found is None:
             raise NotFound(f"{self._place.about(key)}: there is no such object")
         return _Part(found["name"], int(found["size"]), str(found["generation"]))
@@ -393,7 +415,7 @@ class _Upload:
                 ) from None
             return found
 
-    def compose(self, ctx: Context, digest: Digest) -> None:
+    def compose(self, ctx: Context, digest: Digest) -> StoredObject:
         """Make the object of the parts; of more than 32 by way of others. Raises Stale where it is there."""
         level = [self._parts[number] for number in sorted(self._parts)]
         made = 0
@@ -410,6 +432,7 @@ class _Upload:
                 f"{self._store._place.about(self._key)}: Google holds {found.get('crc32c')}, but {expected} was sent",
                 hint="delete this object, and run the same command again",
             )
+        return _stored(self._key, found)
 
     def _join(self, ctx: Context, name: str, parts: Sequence[_Part]) -> _Part:
         self._store._delete(ctx, name)  # an earlier run's, of parts that may have been others
@@ -454,6 +477,11 @@ def _require_sum(header: str, content: bytes, about: str) -> None:
     told = dict(each.strip().split("=", 1) for each in header.split(",") if "=" in each)
     if "crc32c" in told and told["crc32c"] != checksum(content):
         raise Unavailable(f"{about}: damaged on its way here", hint="run the same command again")
+
+
+def _stored(key: str, document: Document) -> StoredObject:
+    digest = _labels(document).get(DIGEST)
+    return StoredObject(key, int(document["size"]), Digest(digest) if digest else None, _time(document["timeCreated"]))
 
 
 def _labels(document: Document) -> dict[str, Any]:

@@ -21,8 +21,9 @@ from osvdeploy.cloud.gcp.backends import Backend, Backends, backend_name, write
 from osvdeploy.cloud.gcp.scope import address_of, link_of, machine_of, url_map_of
 from osvdeploy.cloud.gcp.session import Document, Gcp
 from osvdeploy.cloud.interfaces import Route, RouteState, Slot, TargetHealth
+from osvdeploy.cloud.weights import require
 from osvdeploy.context import Context
-from osvdeploy.errors import LeaseLost, NotFound, Refused, UsageError
+from osvdeploy.errors import LeaseLost, NotFound, UsageError
 
 SCHEMES = ("EXTERNAL_MANAGED", "INTERNAL_MANAGED")
 """Kinds of balancers that have weights."""
@@ -125,11 +126,7 @@ class UrlMapRouter:
         )
 
     def set_weights(self, ctx: Context, route: Route, weights: Mapping[Slot, int]) -> None:
-        if set(weights) != set(Slot) or any(not 0 <= weight <= 100 for weight in weights.values()):
-            raise Refused(
-                f"{route.service}: weights are 0 to 100, one for each slot, not "
-                + ", ".join(f"{slot} {weight}" for slot, weight in weights.items())
-            )
+        require(route, weights)
         standing = self._standing(ctx, route)
         sends = []
         for slot in Slot:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from osvdeploy.cloud import tags as labels
 from osvdeploy.cloud.interfaces import Route, RouteState, Slot, TargetHealth
 from osvdeploy.cloud.memory.world import Backend, Rule, World
+from osvdeploy.cloud.weights import require
 from osvdeploy.context import Context
 from osvdeploy.errors import NotFound, NotOurs, Refused
 
@@ -75,8 +76,7 @@ class MemoryRouter:
 
     def set_weights(self, ctx: Context, route: Route, weights: Mapping[Slot, int]) -> None:
         world = self._world
-        if set(weights) != set(Slot) or any(not 0 <= weight <= 100 for weight in weights.values()):
-            raise Refused(f"{route.service}: weights are 0 to 100, one for each slot, not {dict(weights)}")
+        require(route, weights)
         wanted = {_backend_id(route, slot): weights[slot] for slot in Slot}
         with world.lock:
             world.listener(route.listener)

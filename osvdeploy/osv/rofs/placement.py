@@ -17,6 +17,7 @@ the one with the lower key, has it, and the other takes the next of its own draw
 from __future__ import annotations
 
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -34,6 +35,9 @@ _WINDOW = GRID // 2 // BLOCK_SIZE
 
 _TRIES = 24
 """Places that are drawn for a group before it takes the first gap behind its first draw."""
+
+_OFTEN = 64
+"""Files of one name and size that are few in any tree: some blocks full of those that are worth telling apart."""
 
 _MASK = (1 << 64) - 1
 
@@ -95,13 +99,20 @@ def marks_of(paths: Sequence[bytes], sizes: Sequence[int]) -> list[int]:
     """What stands for each file where one of several is chosen: a checksum of its name and, if it is small, its size.
 
     Not of its whole path: a directory that is renamed is the same to all that is below it. The size tells apart the
-    many files of a tree that have one name; a large file's is left out, so that it may grow where it is.
+    many files of a tree that have one name; a large file's is left out, so that it may grow where it is. Where a good
+    part of all files have both in common, which would leave nothing to choose by, it is the path after all.
     """
     checksum = zlib.crc32
-    return [
+    marks = [
         checksum(path[path.rfind(b"/") :], 0 if size >= LARGE else size)
         for path, size in zip(paths, sizes, strict=True)
     ]
+    least = max(_OFTEN, len(marks) // 16)
+    if often := {mark for mark, count in Counter(marks).items() if count > least}:
+        for index, mark in enumerate(marks):
+            if mark in often and sizes[index] < LARGE:
+                marks[index] = checksum(paths[index], sizes[index])
+    return marks
 
 
 def ends(sizes: Sequence[int], marks: Sequence[int]) -> list[int]:

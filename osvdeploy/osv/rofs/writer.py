@@ -70,9 +70,10 @@ def write_on_disk(
     """Write the tree into ``partition`` of the disk in the file ``fd``, each content at a place of its own choice, in
     no certain order; and say where all stands there (see :meth:`RofsLayout.on_disk`).
 
-    ``written`` is told how many bytes of the image are written, each time that it is some MiB more and at least ten
-    times a second, and may raise. ``workers`` says how many processes help; None is as many as are worth it. ``draft``:
-    what was written to ``fd`` already, for this very partition and outline.
+    ``written`` is told how many bytes of the outline's size are done, since they are written or equal to others, each
+    time that it is some MiB more and at least ten times a second, and may raise. ``workers`` says how many processes
+    help; None is as many as are worth it. ``draft``: what was written to ``fd`` already, for this very partition and
+    outline.
 
     Raises SourceChanged, OSError and what ``written`` raises; nobody writes then any more.
     """
@@ -88,8 +89,10 @@ def write_on_disk(
         # In the tree's order and not in that of places: it takes less to open files of one directory one after another.
         own = [number for number in left if type(files[number]) is Content]
         writing = _Writing(placed, fd, partition.start, written, own)
+        writing.count = sum(map(blocks, sizes)) * BLOCK_SIZE
+        writing.count -= sum([blocks(sizes[number]) for number in left]) * BLOCK_SIZE
         if draft is not None:
-            writing.count = draft.clean(fd, layout.firsts)
+            draft.clean(fd, layout.firsts, writing.going_on)
         crew.do(writing, _batches(placed, (number for number in left if type(files[number]) is HostFile)))
     return writing.layout, writing.rofs
 
@@ -143,21 +146,14 @@ class Draft:
         """Whether a file may well be equal to another, and is so large that it should not be written to be wiped."""
         return self.outline.sizes[number] in self._suspects
 
-    def clean(self, fd: int, firsts: Sequence[int]) -> int:
-        """Wipe what turned out to be equal to another file, and say how many bytes of the image are there then.
-
-        Raises OSError.
-        """
-        sizes, count = self.outline.sizes, 0
+    def clean(self, fd: int, firsts: Sequence[int], going_on: Callable[[], object] = lambda: None) -> None:
+        """Wipe what turned out to be equal to another file. Raises OSError and what ``going_on`` raises, which is
+        called each time."""
         for number, there in enumerate(self.there):
-            if not there:
-                continue
-            length = blocks(sizes[number]) * BLOCK_SIZE
-            if firsts[number] == number:
-                count += length
-            else:
-                pwrite_all(fd, bytes(length), self.partition.start + self.starts[number] * BLOCK_SIZE)
-        return count
+            if there and firsts[number] != number:
+                wiped = bytes(blocks(self.outline.sizes[number]) * BLOCK_SIZE)
+                pwrite_all(fd, wiped, self.partition.start + self.starts[number] * BLOCK_SIZE)
+                going_on()
 
 
 class _Copying:
@@ -227,6 +223,7 @@ class _Writing:
         """Write what is in this process already. All else is read by whoever writes it."""
         head = _write_head(self.layout, self._write)
         self.count += len(head)
+        self.going_on()
         yield
         self.rofs = _written(self.layout, head, self._order)
         for batch in _batches(self.layout, self._own):

@@ -181,7 +181,8 @@ def test_a_small_file_takes_one_put(world: World, store: GcsStore) -> None:
     """What fits into one part is no composition."""
     mark = world.mark
     store.put_file(world.ctx, "a", Made("a", 4 * MIB))
-    assert world.calls(mark) == ["objects.get", "objects.insert", "objects.get", "objects.list"]
+    *looks, put = world.calls(mark)
+    assert (sorted(looks), put) == (["objects.get", "objects.list"], "objects.insert")
 
 
 def test_parts_hold_what_a_disk_may_have() -> None:

@@ -386,3 +386,69 @@ def test_a_template_of_a_region_serves_groups_of_that_region_alone(fleet: Fleet)
     body = {"name": "g", "targetSize": 1, "instanceTemplate": template}
     refused(fleet.call("POST", "regions/us-east1/instanceGroupManagers", body), 400, "invalid", "another region")
     refused(fleet.call("DELETE", f"{REGION}/instanceTemplates/r"), 400, "resourceInUseByAnotherResource")
+
+
+def _rolled(fleet: Fleet, group: str) -> tuple[int, int]:
+    """The fewest machines that were at work, and the most there were, until the group was at rest."""
+    fewest, most = 99, 0
+    for _ in range(400):
+        members = fleet.members(group)
+        fewest = min(fewest, sum(each["currentAction"] == "NONE" for each in members))
+        most = max(most, sum(each["currentAction"] != "DELETING" for each in members))
+        if fleet.get(group)["status"]["isStable"]:
+            return fewest, most
+        fleet.wait(1)
+    raise AssertionError(fleet.members(group))
+
+
+@pytest.mark.parametrize(
+    ("policy", "bounds", "keeps_names"),
+    [
+        ({"maxSurge": {"fixed": 2}, "maxUnavailable": {"fixed": 0}}, (4, 6), False),
+        ({"maxSurge": {"fixed": 0}, "maxUnavailable": {"fixed": 1}}, (3, 4), False),
+        ({"maxSurge": {"percent": 25}, "maxUnavailable": {"percent": 50}}, (2, 5), False),
+        ({"replacementMethod": "RECREATE", "maxSurge": {"fixed": 0}, "maxUnavailable": {"fixed": 2}}, (2, 4), True),
+    ],
+)
+def test_a_group_rolls_within_its_policy(
+    fleet: Fleet, policy: dict[str, Any], bounds: tuple[int, int], keeps_names: bool
+) -> None:
+    """Never fewer machines at work nor more altogether than it says; at the end all are new."""
+    fleet.template("u")
+    group = fleet.group(size=4)
+    fleet.stable(group)
+    before = {each["name"] for each in fleet.members(group)}
+    change = {"updatePolicy": {"type": "PROACTIVE", **policy}, "instanceTemplate": "global/instanceTemplates/u"}
+    assert fleet.call("PATCH", group, change).ok
+    fewest, most = _rolled(fleet, group)
+    assert bounds[0] <= fewest and most <= bounds[1]
+    members = fleet.members(group)
+    assert {each["version"]["instanceTemplate"].rpartition("/")[2] for each in members} == {"u"}
+    assert len(members) == 4
+    assert ({each["name"] for each in members} == before) is keeps_names
+
+
+def test_a_second_version_has_as_many_as_it_is_told(fleet: Fleet) -> None:
+    """A canary, by a number or a share; the rest is the first one's."""
+    fleet.template("u")
+    both: list[dict[str, Any]] = [
+        {"name": "stable", "instanceTemplate": "global/instanceTemplates/t"},
+        {"name": "canary", "instanceTemplate": "global/instanceTemplates/u", "targetSize": {"percent": 25}},
+    ]
+    group = fleet.group(size=4, instanceTemplate=None, versions=both, updatePolicy={"type": "PROACTIVE"})
+    fleet.stable(group)
+
+    def counted() -> dict[str, int]:
+        names = [each["version"]["name"] for each in fleet.members(group)]
+        return {each: names.count(each) for each in sorted(set(names))}
+
+    assert counted() == {"canary": 1, "stable": 3}
+    assert fleet.get(group)["versions"][1]["targetSize"] == {"percent": 25, "calculated": 1}
+    both[1]["targetSize"] = {"fixed": 3}
+    fleet.done("PATCH", group, {"versions": both})
+    _rolled(fleet, group)
+    assert counted() == {"canary": 3, "stable": 1}
+    fleet.done("POST", f"{group}/resize?size=2")
+    _rolled(fleet, group)
+    assert counted() == {"canary": 2}
+    assert fleet.get(group)["status"]["versionTarget"]["isReached"]

@@ -1,0 +1,141 @@
+"""A rollout on Google dies before or after any of its changes; the next process runs the same command.
+
+As in test_deploy_crashes.py: from each such moment, kept as a kill -9 would leave it, another process goes on with
+nothing but the cloud and the ledger to go by. It has to wait the dead one's lease out, and shuts it out. What stands in
+the end is what the run without trouble left, and on the way no client has seen an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from osvdeploy.osv.image import RawImage
+from osvdeploy.rollout.model import Kind
+from osvdeploy.rollout.releases import Release
+from osvdeploy.sandbox.core import Moment
+from osvdeploy.sandbox.inprocess import Client
+from osvdeploy.sandbox.runners import GuestAnswer
+from osvdeploy.sandbox.wire import Call
+from tests.gcp_world import GcpWorld
+from tests.world import BAD, GOOD, Kept
+
+pytestmark = [pytest.mark.slow, pytest.mark.sandbox]
+
+STANDING = (
+    "compute.backendService",
+    "compute.healthCheck",
+    "compute.instanceGroupManager",
+    "compute.instanceTemplate",
+    "compute.image",
+)
+"""Kinds of what a service has, each told by its path."""
+
+
+class Project(GcpWorld):
+    """A project with a client that asks the service before every call of whoever works on it."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.customer = Client(self.sandbox, self.clock)
+        self.releases: dict[str, Release] = {}
+        self.raws: dict[str, RawImage] = {}
+        self.wrong: list[str] = []
+        self.points: list[tuple[str, Kept]] = []
+        self.network_rule = self.network.ask("GET", "global/forwardingRules/web")
+
+    def made(self, version: str, program: dict[str, object] | None = None) -> None:
+        self.releases[version] = self.build(version, program or dict(GOOD))
+        self.raws[version] = self.raw
+
+    def again(self, version: str) -> int:
+        self.raw = self.raws[version]
+        return self.deploy(self.releases[version]).exit_code
+
+    def go_back(self) -> int:
+        """Names its release where the one that died was over, not to go back twice."""
+        run = self.head.run
+        over = run is not None and run.kind is Kind.ROLLBACK and run.over
+        return self.rollback(self.releases["1.0.0"] if over else None).exit_code
+
+    def destroy(self) -> int:
+        if not self.head.destroyed:
+            here = self.process()
+            here.manager.destroy(here.ctx)
+        return 0
+
+    def watch(self, *, answers: bool, keep: bool) -> None:
+        """Ask as a client around each call; ``keep`` what is there around each change."""
+
+        def asked(moment: Moment, call: Call) -> None:
+            if answers and moment is Moment.BEFORE:
+                answer = self.customer.get(str(self.network_rule["IPAddress"]), 8000, "/")
+                if not isinstance(answer, GuestAnswer) or answer.status != 200:
+                    self.wrong.append(f"{call.operation}: {answer}")
+            if keep and "requestId" in call.params:
+                self.points.append((f"{moment} {call.operation}", self.kept()))
+
+        self.sandbox.hook = asked
+
+    def standing(self) -> dict[str, object]:
+        """What there is, and what the ledger says of it, as far as it is not about when and by whom."""
+        self.sandbox.hook = None
+        self.wait(600)
+        found: dict[str, object] = {kind: self.held().get(kind, []) for kind in STANDING}
+        head = self.head
+        return {
+            **found,
+            "url map": [
+                (rule["priority"], rule["routeAction"])
+                for matcher in self.network.ask("GET", "global/urlMaps/web").get("pathMatchers", [])
+                for rule in matcher["routeRules"]
+            ],
+            "serving": head.serving,
+            "slots": {slot: (record.release, record.group) for slot, record in head.slots.items()},
+            "served": [served.release for served in head.served],
+            "holds": {hold.release for hold in head.holds},
+            "unfinished": head.unfinished,
+        }
+
+
+@dataclass(frozen=True)
+class Scenario:
+    name: str
+    live: tuple[str, ...]
+    command: Callable[[Project], int]
+    exit_code: int = 0
+    program: object = None
+    answers: bool = True
+
+
+SCENARIOS = [
+    Scenario("first deploy", (), lambda each: each.again("new"), answers=False),
+    Scenario("blue-green", ("1.0.0",), lambda each: each.again("new")),
+    Scenario("release that answers 500", ("1.0.0",), lambda each: each.again("new"), 3, BAD),
+    Scenario("warm rollback", ("1.0.0", "1.1.0"), lambda each: each.go_back()),
+    Scenario("destroy", ("1.0.0", "1.1.0"), lambda each: each.destroy(), answers=False),
+]
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda each: each.name)
+def test_whoever_comes_next_ends_it_well(scenario: Scenario, tmp_path: Path) -> None:
+    """Wherever the first process died: the same end, and no client noticed."""
+    project = Project(tmp_path)
+    for version in scenario.live:
+        project.made(version)
+        assert project.again(version) == 0
+    project.made("new", scenario.program if isinstance(scenario.program, dict) else None)
+    project.watch(answers=scenario.answers, keep=True)
+    assert scenario.command(project) == scenario.exit_code
+    expected = project.standing()
+    assert len(project.points) >= 2 and project.wrong == []
+
+    for told, kept in project.points:
+        project.put_back(kept)
+        project.watch(answers=scenario.answers, keep=False)
+        code = scenario.command(project)
+        assert (code, project.wrong) == (scenario.exit_code, []), told
+        assert project.standing() == expected, told
