@@ -34,6 +34,7 @@ def test_the_story_ends_as_it_is_told(tmp_path: Path, cloud: str, switch: int) -
     steps = {step["step"]: step for step in json.loads(ran.stdout)["steps"]}
     assert steps["deploy 1.2.0 (bad)"]["outcome"] == "rolled back"
     assert steps["rollback (warm)"]["mutating"] == switch, "the switch, and what was left taken away"
+    assert "gate failed: boot log" in ran.stderr, "1.3.0 is given up for what it said"
     assert "and 0 failures" in ran.stderr and "Traceback" not in ran.stderr
 
 
@@ -44,8 +45,9 @@ def test_the_example_is_the_same_on_each_cloud(monkeypatch: pytest.MonkeyPatch) 
     for name in ("HELLO_SUBNET_A", "HELLO_SUBNET_B", "HELLO_LISTENER", "HELLO_LEDGER"):
         monkeypatch.setenv(name, f"/{name}")
     aws, gcp = (load(EXAMPLE / STAGES[cloud].spec, environ=os.environ).spec for cloud in ("aws", "gcp"))
-    for part in ("name", "version", "kernel", "image", "files"):
+    for part in ("name", "version", "kernel", "files"):
         assert getattr(aws, part) == getattr(gcp, part), part
+    assert aws.image.command == gcp.image.command
     there, here = aws.deploy["sandbox"], gcp.deploy["sandbox"]
     assert (there.cloud, here.cloud) == ("aws", "gcp")
     assert (there.strategy, there.capacity, there.port) == (here.strategy, here.capacity, here.port)
