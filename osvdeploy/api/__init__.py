@@ -60,6 +60,7 @@ from osvdeploy.api.services import (
     status,
     unhold,
 )
+from osvdeploy.api.verifying import Difference, Verified, VerifiedImage, verify
 from osvdeploy.api.wiring import Calls, connect, open_ledger, open_store, prober
 from osvdeploy.api.withdrawing import Withdrawal, Withdrawn, restore, withdraw
 
@@ -71,6 +72,7 @@ __all__ = [
     "Checked",
     "Converted",
     "Deployed",
+    "Difference",
     "History",
     "Holdings",
     "InspectedKernel",
@@ -81,6 +83,8 @@ __all__ = [
     "Service",
     "ServiceStatus",
     "SlotStatus",
+    "Verified",
+    "VerifiedImage",
     "Withdrawal",
     "Withdrawn",
     "add_kernel",
@@ -129,5 +133,6 @@ __all__ = [
     "stored_kernels",
     "unhold",
     "upgrade_lock",
+    "verify",
     "withdraw",
 ]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from osvdeploy.digests import Digest
 from osvdeploy.errors import UsageError
 
 if TYPE_CHECKING:
@@ -159,6 +160,25 @@ def settings_of(loaded: LoadedSpec, environment: str) -> Settings:
             bake=strategy.bake,
             keep_warm=strategy.keep_warm,
         ),
+    )
+
+
+def release_tags(loaded: LoadedSpec, environment: str, image: Digest, ledger: str) -> dict[str, str]:
+    """The tags of the release that an environment's own variables make of an image; ``ledger`` is "" where nothing is
+    rolled out."""
+    from osvdeploy.cloud import tags
+    from osvdeploy.rollout.releases import configuration_digest, release_digest, release_id
+
+    spec = loaded.spec
+    configuration = configuration_digest(tuple(spec.deploy[environment].env.items()), ())
+    digest = release_digest(image, configuration)
+    return tags.release_tags(
+        tags.service_tags(spec.name, f"{spec.name}/{environment}", ledger),
+        release=release_id(spec.name, spec.version, digest),
+        version=spec.version,
+        image=image,
+        configuration=configuration,
+        digest=digest,
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from osvdeploy.api import wiring
 from osvdeploy.api.building import sound_build
-from osvdeploy.api.declared import Service, environment_of, settings_of
+from osvdeploy.api.declared import Service, environment_of, release_tags, settings_of
 from osvdeploy.api.looking import place_of, place_on_google, require_rules
 from osvdeploy.build.uses import in_use
 from osvdeploy.cloud.interfaces import ReleaseId
@@ -91,7 +91,7 @@ def _publish_on_google(
     ctx: Context, loaded: LoadedSpec, name: str, wanted: DeployGcp, forced: Collection[str]
 ) -> PublishedImage:
     built = _build_for_google(ctx, loaded, wanted, forced)
-    release = _release_tags(loaded, name, built, "") if wanted.env else None
+    release = release_tags(loaded, name, built.image.digest, "") if wanted.env else None
     image, published = _archived(ctx, loaded, name, built, release)
     settings = loaded.spec.publish.gcp
     assert settings is not None, "the model asks for it"
@@ -138,25 +138,6 @@ def _archived(
     )
 
 
-def _release_tags(loaded: LoadedSpec, name: str, built: BuildResult, ledger: str) -> dict[str, str]:
-    """The tags of the release that an environment's own variables make of an image; without a ledger, where nothing is
-    rolled out."""
-    from osvdeploy.cloud import tags
-    from osvdeploy.rollout.releases import configuration_digest, release_digest, release_id
-
-    spec = loaded.spec
-    configuration = configuration_digest(tuple(spec.deploy[name].env.items()), ())
-    digest = release_digest(built.image.digest, configuration)
-    return tags.release_tags(
-        tags.service_tags(spec.name, f"{spec.name}/{name}", ledger),
-        release=release_id(spec.name, spec.version, digest),
-        version=spec.version,
-        image=built.image.digest,
-        configuration=configuration,
-        digest=digest,
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class Deployed:
     """A deploy from spec to traffic: the image published, the release made of it, and how it was rolled out."""
@@ -195,7 +176,7 @@ def deploy(
     else:
         ground = cloud = wiring.connect(ctx, settings.cloud, settings.region)
         built = sound_build(ctx, loaded, place_of(ctx, cloud, settings.machine_type), forced)
-    labels = _release_tags(loaded, name, built, settings.ledger)
+    labels = release_tags(loaded, name, built.image.digest, settings.ledger)
     release = Release(
         id=ReleaseId(labels[tags.RELEASE]),
         app=spec.name,

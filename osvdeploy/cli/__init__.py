@@ -28,6 +28,7 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "kernel": ("osvdeploy.cli.kernel", "kernel", "What a kernel is; the kernels kept here."),
     "cache": ("osvdeploy.cli.cache", "cache", "What builds keep on this machine; room again."),
     "publish": ("osvdeploy.cli.release", "publish", "Raw disk to cloud image (AMI, GCE image)."),
+    "verify": ("osvdeploy.cli.verify", "verify", "Read a published image back and compare."),
     "withdraw": ("osvdeploy.cli.withdraw", "withdraw", "Let image families lead past a version."),
     "deploy": ("osvdeploy.cli.release", "deploy", "Build and publish if needed, roll out, watch."),
     "status": ("osvdeploy.cli.release", "status", "What serves now."),

@@ -13,7 +13,7 @@ security group id or a network tag.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -127,6 +127,13 @@ class Snapshots(Protocol):
 
         Raises :class:`UploadGone` when that upload failed, expired or was deleted: the caller asks with the next
         attempt.
+        """
+
+    def read(self, ctx: Context, disk_id: str, indexes: Collection[int], got: Callable[[Block], None]) -> None:
+        """Hand every one of these blocks that a finished disk has, its ancestors' included, to ``got``: in any order,
+        in the caller's thread, each held to its checksum. A block that it does not have is left out.
+
+        Raises :class:`NotFound` without the disk, :class:`~osvdeploy.errors.Refused` for one that is not finished.
         """
 
     def delete(self, ctx: Context, disk_id: str) -> None: ...

@@ -12,7 +12,7 @@ from osvdeploy.cloud.tags import APP as APP_TAG
 from osvdeploy.cloud.tags import DIGEST as DIGEST_TAG
 from osvdeploy.cloud.tags import SCHEMA
 from osvdeploy.digests import sha256
-from osvdeploy.errors import CloudError, Refused, UploadGone
+from osvdeploy.errors import CloudError, NotFound, Refused, UploadGone
 from tests.contract.disks import DIGEST, Place, blocks, checksum, content, finish, image_request, request
 
 
@@ -215,3 +215,34 @@ def test_a_disk_under_an_image_stays(place: Place) -> None:
     with pytest.raises(Refused):
         place.snapshots.delete(place.ctx, disk.id)
     assert place.snapshots.find(place.ctx, "orders-1.0.0") is not None
+
+
+def test_a_finished_disk_is_read(place: Place) -> None:
+    """The blocks asked for come, inherited ones too, each with its checksum; one that is not there is left out."""
+    size = place.snapshots.block_size
+    below = {0: content(size, 0), 1: content(size, 1), 1500: content(size, 5)}
+    parent = place.upload(request(), below)
+    child = place.upload(
+        request(name="orders-1.0.0-1a2b3c4d", digest=sha256(b"r"), parent=parent), {0: content(size, 7)}
+    )
+    got: dict[int, bytes] = {}
+
+    def keep(block: Block) -> None:
+        assert hashlib.sha256(block.data).digest() == block.sha256
+        got[block.index] = block.data
+
+    place.snapshots.read(place.ctx, child.id, {0, 1500, 1501}, keep)
+    assert got == {0: content(size, 7), 1500: below[1500]}
+
+
+def test_what_cannot_be_read_is_told(place: Place) -> None:
+    """A disk that is gone is not found, and one that is not finished is refused."""
+    sink = place.snapshots.start(place.ctx, request())
+    with pytest.raises(Refused):
+        place.snapshots.read(place.ctx, sink.id, {0}, lambda block: None)
+    disk = place.upload(
+        request(name="orders-1.1.0", digest=sha256(b"1.1.0")), {0: content(place.snapshots.block_size, 0)}
+    )
+    place.snapshots.delete(place.ctx, disk.id)
+    with pytest.raises(NotFound):
+        place.snapshots.read(place.ctx, disk.id, {0}, lambda block: None)

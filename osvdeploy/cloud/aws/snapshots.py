@@ -1,15 +1,18 @@
 """Disks on AWS: EBS snapshots written block by block with the EBS direct APIs.
 
-Sources: EBS direct APIs reference (StartSnapshot, PutSnapshotBlock, CompleteSnapshot, their errors and reasons) and the
-EBS user guide's "Use EBS direct APIs" (idempotency, quotas, checksums).
+Sources: EBS direct APIs reference (StartSnapshot, PutSnapshotBlock, CompleteSnapshot, ListSnapshotBlocks,
+GetSnapshotBlock, their errors and reasons) and the EBS user guide's "Use EBS direct APIs" (idempotency, quotas,
+checksums).
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from osvdeploy.cloud.aws.errors import PERMISSION
@@ -41,6 +44,9 @@ BLOCK_SIZE = 512 * KIB
 WIDTH = 64
 """Blocks in flight. Against a sink on loopback boto3 reaches its own limit, about 650 blocks a second (the interpreter
 lock), with 8 at 5 ms of latency, 32 at 30 ms and 64 at 60 ms, and more in flight than needed cost no time."""
+
+PAGE = 10_000
+"""Blocks that one ListSnapshotBlocks tells of, its most."""
 
 UPLOAD_TIMEOUT = 60
 """Minutes without a new block after which EBS gives an upload up (its default; 10 to 4,320). Part of the token."""
@@ -99,11 +105,50 @@ class EbsSnapshots:
             raise
         return sink
 
+    def read(self, ctx: Context, disk_id: str, indexes: Collection[int], got: Callable[[Block], None]) -> None:
+        wanted = set(indexes)
+        for tokens in self._tokens(ctx, disk_id, wanted):
+            in_flight(ctx, tokens, partial(self._get, disk_id), got, width=WIDTH, name="ebs-get")
+
     def delete(self, ctx: Context, disk_id: str) -> None:
         delete(self._aws, ctx, disk_id)
 
     def owned(self, ctx: Context, tags: Tags) -> list[UploadedDisk]:
         return self._list(ctx, tags)
+
+    def _tokens(self, ctx: Context, disk_id: str, wanted: set[int]) -> Iterator[list[tuple[int, str]]]:
+        """Indexes and tokens of these blocks, a page at a time: a token is good for an hour."""
+        start = min(wanted, default=0)
+        while wanted:
+            with self._aws.calling(ctx, f"disk {disk_id}"):
+                listed = self._aws.ebs.list_snapshot_blocks(
+                    SnapshotId=disk_id, MaxResults=PAGE, StartingBlockIndex=start
+                )
+            blocks = [(block["BlockIndex"], block["BlockToken"]) for block in listed["Blocks"]]
+            yield [block for block in blocks if block[0] in wanted]
+            if "NextToken" not in listed or not blocks:
+                return
+            start = blocks[-1][0] + 1
+
+    def _get(self, disk_id: str, ctx: Context, block: tuple[int, str], stop: threading.Event) -> Block:
+        """Read one block, in a thread of its own, again and again while that may help and ``stop`` is not set."""
+        index, token = block
+
+        def attempt() -> Block:
+            with self._aws.calling(ctx, f"disk {disk_id}, block {index}", attempts=1):
+                answer = self._aws.ebs.get_snapshot_block(SnapshotId=disk_id, BlockIndex=index, BlockToken=token)
+                data = answer["BlockData"].read()
+            digest = hashlib.sha256(data).digest()
+            if base64.b64encode(digest).decode() != answer["Checksum"]:
+                raise Unavailable(f"disk {disk_id}: block {index} came with another checksum than it was sent with")
+            return Block(index, data, digest)
+
+        return retrying(
+            ctx,
+            attempt,
+            when=lambda error: isinstance(error, Unavailable) and not stop.is_set(),
+            seconds=PUT_PATIENCE,
+        )
 
     def _list(self, ctx: Context, tags: Tags, state: str | None = None) -> list[UploadedDisk]:
         filters = tag_filters(tags)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -50,7 +50,7 @@ class MemorySnapshots:
     """:class:`~osvdeploy.cloud.interfaces.Snapshots` in memory.
 
     Operations for ``faults``: ``snapshots.find``, ``.start``, ``.put`` (each block), ``.complete``, ``.abort``,
-    ``.delete``, ``.owned``.
+    ``.read`` (each block), ``.delete``, ``.owned``.
     """
 
     def __init__(self, faults: Faults | None = None, block_size: int = 512 * KIB) -> None:
@@ -93,6 +93,17 @@ class MemorySnapshots:
                 raise UploadGone(f"{request.name}: the upload {self._tokens[token]} was deleted")
             return _MemorySink(self, self._tokens[token])
 
+    def read(self, ctx: Context, disk_id: str, indexes: Collection[int], got: Callable[[Block], None]) -> None:
+        upload = self._uploads.get(disk_id)
+        if upload is None:
+            raise NotFound(f"{disk_id}: does not exist")
+        if not upload.finished:
+            raise Refused(f"{disk_id}: is not finished, and cannot be read")
+        for index, data in upload.blocks().items():
+            if index in indexes:
+                with self.faults.around("snapshots.read", disk_id, index):
+                    got(Block(index, data, hashlib.sha256(data).digest()))
+
     def delete(self, ctx: Context, disk_id: str) -> None:
         with self.faults.around("snapshots.delete", disk_id):
             self._remove(disk_id)
@@ -127,6 +138,10 @@ class MemorySnapshots:
     def written(self, disk_id: str) -> dict[int, bytes]:
         """What was put into this very disk. For tests."""
         return dict(self._uploads[disk_id].written)
+
+    def spoil(self, disk_id: str, index: int, data: bytes) -> None:
+        """Let a block of a finished disk hold other bytes. For tests."""
+        self._uploads[disk_id].written[index] = data
 
     def lose(self, disk_id: str) -> None:
         """Let an upload expire, or somebody delete it."""
