@@ -44,6 +44,7 @@ from osvdeploy.api.looking import (
     program_findings,
 )
 from osvdeploy.api.releasing import Deployed, PublishedImage, deploy, publish
+from osvdeploy.api.rolling import RolledOut, roll_out
 from osvdeploy.api.running import run
 from osvdeploy.api.services import (
     History,
@@ -80,6 +81,7 @@ __all__ = [
     "Looked",
     "Pruned",
     "PublishedImage",
+    "RolledOut",
     "Service",
     "ServiceStatus",
     "SlotStatus",
@@ -125,6 +127,7 @@ __all__ = [
     "prune_cache",
     "publish",
     "restore",
+    "roll_out",
     "rollback",
     "run",
     "service_of",

@@ -221,6 +221,13 @@ class ImageRegistry(Protocol):
     def find(self, ctx: Context, name: str) -> CloudImage | None:
         """The image of that name in our account. Raises :class:`NotOurs` when it does not carry our tags."""
 
+    def get(self, ctx: Context, image_id: str) -> CloudImage | None:
+        """The image of that id, once it can be used; None where there is none.
+
+        Raises :class:`NotOurs` when it does not carry our tags, :class:`~osvdeploy.errors.Refused` for what is no id
+        of an image here.
+        """
+
     def register(self, ctx: Context, request: ImageRequest) -> CloudImage:
         """Register and wait until usable. Same name and digest: the image that is there; same name and another
         digest: :class:`ImageNameTaken`."""

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from osvdeploy.cloud.interfaces import HealthRule, ReleaseId, Route
+from osvdeploy.cloud import tags
+from osvdeploy.cloud.interfaces import CloudImage, HealthRule, ReleaseId, Route
 from osvdeploy.cloud.tags import service_tags
 from osvdeploy.digests import Digest, digest_of, sha256
+from osvdeploy.errors import UsageError
 
 
 class StrategyKind(StrEnum):
@@ -90,6 +92,34 @@ class Release:
     @property
     def service(self) -> str:
         return service_name(self.app, self.settings.environment)
+
+
+def release_of(image: CloudImage, settings: Settings, *, created: datetime, by: str) -> Release:
+    """The release that an image in a cloud is, by its tags, deployed with these settings.
+
+    Raises :class:`~osvdeploy.errors.UsageError` for an image that is no release's: every environment's own variables,
+    and the name that the program answers with, are in its command line.
+    """
+    found = image.tags
+    missing = [
+        key for key in (tags.APP, tags.VERSION, tags.RELEASE, tags.IMAGE, tags.CONFIGURATION) if key not in found
+    ]
+    if missing:
+        raise UsageError(
+            f"{image.id} ({image.name}) is no release's image: it has no tag {missing[0]}",
+            hint="`osvdeploy deploy` makes one of a spec",
+        )
+    return Release(
+        id=ReleaseId(found[tags.RELEASE]),
+        app=found[tags.APP],
+        version=found[tags.VERSION],
+        image=Digest(found[tags.IMAGE]),
+        configuration=Digest(found[tags.CONFIGURATION]),
+        digest=image.digest,
+        created=created,
+        by=by,
+        settings=settings,
+    )
 
 
 def service_name(app: str, environment: str) -> str:

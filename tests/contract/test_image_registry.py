@@ -103,3 +103,11 @@ def test_owned_lists_what_carries_the_tags(place: Registry) -> None:
     place.put_foreign("somebody-elses")
     assert [owned.id for owned in place.images.owned(place.ctx, {APP_TAG: "orders"})] == [image.id]
     assert place.images.owned(place.ctx, {APP_TAG: "other"}) == []
+
+
+def test_an_image_is_found_by_its_id(place: Registry) -> None:
+    """The same image as by its name; once it is gone there is none."""
+    made = place.images.register(place.ctx, image_request(place.disk()))
+    assert place.images.get(place.ctx, made.id) == place.images.find(place.ctx, "orders-1.0.0")
+    place.images.deregister(place.ctx, made.id)
+    assert place.images.get(place.ctx, made.id) is None

@@ -57,6 +57,14 @@ class AmiRegistry:
             return self._available(ctx, name, image["ImageId"], image)
         return None
 
+    def get(self, ctx: Context, image_id: str) -> CloudImage | None:
+        found = self._by_id(ctx, image_id, image_id)
+        if found is None:
+            return None
+        if not is_ours(tag_dict(found.get("Tags", []))):
+            raise NotOurs(f"{image_id} is {found.get('Name', 'without a name')}, and something else made it")
+        return self._available(ctx, found.get("Name", image_id), image_id, found)
+
     def register(self, ctx: Context, request: ImageRequest) -> CloudImage:
         _check_name(request.name)
         try:

@@ -20,6 +20,7 @@ from typing import Any
 
 from osvdeploy.cloud.gcp.errors import AlreadyThere
 from osvdeploy.cloud.gcp.labels import labels_of, matching, tags_of
+from osvdeploy.cloud.gcp.scope import link_of
 from osvdeploy.cloud.gcp.session import Document, Gcp, request_id
 from osvdeploy.cloud.interfaces import CloudImage, ImageRequest, Tags
 from osvdeploy.cloud.tags import DIGEST, NAME, is_ours
@@ -70,6 +71,21 @@ class GceImages:
         """As the port says; an image that is just being made is waited for."""
         found = self._settled(ctx, name)
         return None if found is None else _image(found)
+
+    def get(self, ctx: Context, image_id: str) -> CloudImage | None:
+        """As the port says; an image that is just being made is waited for, one that came to nothing is none."""
+        link = link_of(image_id)
+        if not link.startswith(f"projects/{self._gcp.project}/global/images/") or link.count("/") != 4:
+            raise Refused(
+                f"{image_id!r} is no image of the project {self._gcp.project}",
+                hint=f"projects/{self._gcp.project}/global/images/NAME, or its selfLink",
+            )
+        found = self._wait(ctx, link.rpartition("/")[2], f"image {image_id}")
+        if found is None or found["status"] != "READY":
+            return None
+        if not is_ours(tags_of(found.get("labels", {}))):
+            raise NotOurs(f"{image_id}: something else made it")
+        return _image(found)
 
     def begin(self, ctx: Context, request: ImageRequest) -> None:
         document, what = self._document(request), f"image {request.name}"

@@ -51,6 +51,10 @@ class MemoryArchiveImages:
     def begin(self, ctx: Context, request: ImageRequest) -> None:
         """Nothing takes time here."""
 
+    def get(self, ctx: Context, image_id: str) -> CloudImage | None:
+        with self.faults.around("images.get", image_id):
+            return registry.by_id(self._images(), image_id)
+
     def register(self, ctx: Context, request: ImageRequest) -> CloudImage:
         with self.faults.around("images.register", request.name):
             there = registry.named(self._images(), request.name)

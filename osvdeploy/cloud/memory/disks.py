@@ -237,6 +237,10 @@ class MemoryImages:
         with self.faults.around("images.find", name):
             return registry.named(self._images.values(), name)
 
+    def get(self, ctx: Context, image_id: str) -> CloudImage | None:
+        with self.faults.around("images.get", image_id):
+            return registry.by_id(self._images.values(), image_id)
+
     def register(self, ctx: Context, request: ImageRequest) -> CloudImage:
         with self.faults.around("images.register", request.name):
             there = registry.named(self._images.values(), request.name)

@@ -21,6 +21,16 @@ def named(images: Iterable[CloudImage], name: str) -> CloudImage | None:
     return None
 
 
+def by_id(images: Iterable[CloudImage], image_id: str) -> CloudImage | None:
+    """The image of that id. Raises NotOurs for one that somebody else made."""
+    for image in images:
+        if image.id == image_id:
+            if not is_ours(image.tags):
+                raise NotOurs(f"{image_id}: something else made it")
+            return image
+    return None
+
+
 def same(there: CloudImage, request: ImageRequest) -> CloudImage:
     """The image that holds the name of what is asked for. Raises ImageNameTaken where it is another."""
     if there.digest != request.digest:

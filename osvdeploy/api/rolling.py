@@ -1,0 +1,49 @@
+"""A release whose image is in the cloud, brought into service: the end of every deploy, and all of one that builds
+nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from osvdeploy.api import wiring
+from osvdeploy.api.declared import Service
+from osvdeploy.context import Context
+from osvdeploy.errors import UsageError
+
+if TYPE_CHECKING:
+    from osvdeploy.rollout.manager import Rollout
+    from osvdeploy.rollout.releases import Release, Settings
+
+
+@dataclass(frozen=True, slots=True)
+class RolledOut:
+    """The release that was rolled out, and how that ended."""
+
+    release: Release
+    rollout: Rollout
+
+
+def roll_out(ctx: Context, settings: Settings, image_id: str, *, account: str = "") -> RolledOut:
+    """Bring the release of an image that is registered into service, under these settings. ``account`` is asked for on
+    Google alone: the project. Returns when the rollout has ended, well or not: look at ``rollout.outcome``.
+
+    Raises :class:`~osvdeploy.errors.UsageError` for an image that is not there or no release's, and what
+    :meth:`~osvdeploy.rollout.manager.RolloutManager.deploy` does, before anything is changed.
+    """
+    from osvdeploy.rollout.manager import RolloutManager
+    from osvdeploy.rollout.releases import release_of
+
+    ground = wiring.ground(ctx, settings.cloud, account, settings.region)
+    image = ground.images.get(ctx, image_id)
+    if image is None:
+        raise UsageError(
+            f"{image_id}: there is no such image in {ground.kind} {ground.region}", hint="publish it there first"
+        )
+    by = f"{ctx.process.user}@{ctx.process.host}"
+    release = release_of(image, settings, created=image.created or ctx.now(), by=by)
+    ledger = wiring.open_ledger(Service(release.app, settings.environment, settings.ledger))
+    manager = RolloutManager(ledger, ground, wiring.prober())
+    ledger.store.refuse_unwritable(ctx, ledger.service)
+    manager.preflight(ctx, release)
+    return RolledOut(release, manager.deploy(ctx, release))
