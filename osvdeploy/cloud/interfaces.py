@@ -397,8 +397,40 @@ class GroupState:
     tags: Tags = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """What changes a group's size without us: bounds, and rules that the place follows between them.
+
+    ``desired`` machines are what it is to have now. ``parts`` name for people what scales it: an autoscaler, a policy,
+    a scheduled action, a hook. ``paused``: nothing of it makes the group smaller now. ``rules`` are the place's own
+    documents, as JSON that the same place can give to another group; what they say of the group itself (its name, its
+    backend) is left open in them.
+    """
+
+    minimum: int
+    desired: int
+    maximum: int
+    parts: tuple[str, ...] = ()
+    paused: bool = False
+    rules: str = "{}"
+
+    @property
+    def fixed(self) -> bool:
+        """Whether the group is as :meth:`InstanceGroups.ensure` makes it: of one size, which nobody else changes."""
+        return not self.parts and not self.moves
+
+    @property
+    def moves(self) -> bool:
+        """Whether there are bounds between which the size may change."""
+        return self.minimum < self.maximum
+
+
 class InstanceGroups(Protocol):
-    """Groups of equal machines, one per release."""
+    """Groups of equal machines, one per release.
+
+    A group is made of one size. Whatever scales it is the user's, attached to it by whatever means; :meth:`scaling`
+    sees it, and :meth:`apply` gives the same to another group.
+    """
 
     def ensure(self, ctx: Context, request: GroupRequest) -> None:
         """Make the group, or bring an existing one of ours to ``capacity``. Returns without waiting for machines.
@@ -418,6 +450,26 @@ class InstanceGroups(Protocol):
         """Begin to take the group and its machines away; its template stays. Returns without waiting."""
 
     def owned(self, ctx: Context, tags: Tags) -> list[GroupState]: ...
+
+    def scaling(self, ctx: Context, name: str) -> Scaling | None:
+        """What scales the group, None without the group or while it is going."""
+
+    def pause(self, ctx: Context, name: str) -> None:
+        """Let nothing make the group smaller by itself; what the user has paused stays as it is, and so does every
+        rule. Where the place cannot stop one direction alone, nothing makes it larger either. Succeeds without the
+        group, and where nothing scales it."""
+
+    def resume(self, ctx: Context, name: str, scaling: Scaling) -> None:
+        """Undo :meth:`pause`: what was paused in ``scaling``, read before, stays so. Rules that were changed since are
+        left as they are. Succeeds without the group."""
+
+    def apply(self, ctx: Context, name: str, scaling: Scaling) -> None:
+        """Give a group the bounds (where there are any) and rules of another one, and take away what it has beyond
+        them; its size changes only where it is out of these bounds. A rule whose time is over is left out. Raises
+        :class:`NotFound` without the group."""
+
+    def follows(self, ctx: Context, name: str, scaling: Scaling) -> bool:
+        """Whether :meth:`apply` has nothing left to do."""
 
     def templates(self, ctx: Context, tags: Tags) -> list[str]:
         """Names of our templates with these tags."""

@@ -14,11 +14,14 @@ from datetime import datetime
 from osvdeploy.cloud.interfaces import GroupState, TargetHealth
 from osvdeploy.rollout.model import (
     Answer,
+    HandScalingOver,
     Kind,
     Limits,
     Observation,
     Outcome,
+    PauseScaling,
     RemoveGroup,
+    ResumeScaling,
     Run,
     SetWeights,
     Stage,
@@ -134,6 +137,8 @@ def _shift(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
             return Step(run)
         if seen.healthy < run.capacity and run.shifted is None:
             return Step(run.enter(Stage.BOOT, now, f"only {seen.healthy} of {run.capacity} are healthy any more"))
+        if (first := _before_shift(run, seen, limits, now)) is not None:
+            return first
         moved = replace(run, shifted=run.shifted or now, tally=Tally(since=run.tally.since))
         wait = _soon(run, limits, now)
         return Step(moved, SetWeights(wanted), wait, f"{run.steps[run.step].weight} % on slot {run.slot}")
@@ -157,6 +162,28 @@ def _shift(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
     if run.settings.health.version_header is None:
         told += " (no version header: the weaker proof)"
     return Step(run.judged("traffic", True, now, told).enter(Stage.BAKE, now, told))
+
+
+def _before_shift(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step | None:
+    """What is to be done about the stable group's scaling before traffic leaves it; None where nothing is.
+
+    A group that loses its load is made smaller just when it may have to take it back. A rollback pauses nothing: it
+    moves everything at once, is proved within a minute, and must not depend on one call more.
+    """
+    if run.shifted is not None or run.scaling is None or seen.scaling is None:
+        return None
+    if run.kind is Kind.DEPLOY and not seen.scaling.paused:
+        # What it is at the switch counts, and not what it was when the run began; it is saved before it is changed.
+        return Step(
+            replace(run, scaling=seen.scaling),
+            PauseScaling(),
+            _soon(run, limits, now),
+            f"{run.stable} to keep its size",
+        )
+    if seen.scaling.desired > run.capacity and not run.warm:
+        grown = replace(run, capacity=seen.scaling.desired)
+        return Step(grown.enter(Stage.PREPARE, now, f"{run.stable} has {grown.capacity} machines by now"))
+    return None
 
 
 def _settled(run: Run, health: Health, limits: Limits, now: datetime) -> bool:
@@ -219,7 +246,15 @@ def _revert(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
 
 def _clean_up(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
     late = _worked(run, now) > limits.clean_up
+    # Refusals are counted: what may not be scaled must not keep a rollout from its end. It stays owed, and the next
+    # one brings it.
+    given_up = late or run.tally.bad >= limits.bad_answers
     if run.verdict is Outcome.SUCCEEDED:
+        if run.scaling is not None and not run.scaled:
+            if not seen.follows and seen.candidate is not None and not given_up:
+                wait = _soon(run, limits, now)
+                return Step(run, HandScalingOver(), wait, f"{run.candidate} to be scaled as {run.stable} was")
+            run = replace(run, scaled=seen.follows)
         left = seen.left_behind
         keep = run.kind is Kind.DEPLOY and run.settings.strategy.keep_warm > 0
         if left is not None and not keep and (seen.weights is None or seen.weights.get(run.slot.other, 0) > 0):
@@ -231,10 +266,16 @@ def _clean_up(run: Run, seen: Observation, limits: Limits, now: datetime) -> Ste
     if run.stable is not None and seen.weights is not None and seen.weights.get(run.slot, 0) > 0:
         # Capacity that carries traffic is never taken away, whoever sent the traffic there.
         return Step(run.enter(Stage.REVERT, now, f"slot {run.slot} carries traffic"))
-    if seen.candidate is None or late:
+    paused = run.scaling is not None and not run.scaling.paused and seen.scaling is not None and seen.scaling.paused
+    if late or (seen.candidate is None and (given_up or not paused)):
+        run = replace(run, scaled=run.scaled or (run.scaling is not None and not paused))
         return Step(run.enter(Stage.DONE, now, "the candidate's capacity is gone" if not late else "took too long"))
-    action = None if seen.candidate.deleting else RemoveGroup(seen.candidate.name)
-    return Step(run, action, _soon(run, limits, now), f"the machines of {run.candidate} to be gone")
+    wait = _soon(run, limits, now)
+    if seen.candidate is not None and not seen.candidate.deleting:
+        return Step(run, RemoveGroup(seen.candidate.name), wait, f"the machines of {run.candidate} to be gone")
+    if paused and not given_up:
+        return Step(run, ResumeScaling(), wait, f"{run.stable} to be scaled as before")
+    return Step(run, None, wait, f"the machines of {run.candidate} to be gone")
 
 
 def _done(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:

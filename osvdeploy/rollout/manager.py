@@ -12,20 +12,33 @@ from dataclasses import dataclass, replace
 from typing import assert_never
 
 from osvdeploy.cloud import tags
-from osvdeploy.cloud.interfaces import CloudImage, Ground, GroupRequest, Prober, ReleaseId, Route, RouteState, Slot
+from osvdeploy.cloud.interfaces import (
+    CloudImage,
+    Ground,
+    GroupRequest,
+    Prober,
+    ReleaseId,
+    Route,
+    RouteState,
+    Scaling,
+    Slot,
+)
 from osvdeploy.context import Context
-from osvdeploy.errors import NotFound, NotOurs, Refused, ReleaseHeld, Unavailable, UsageError
-from osvdeploy.events import GateJudged, Note, StageEntered, Waiting
+from osvdeploy.errors import CloudError, NotFound, NotOurs, Refused, ReleaseHeld, Unavailable, UsageError
+from osvdeploy.events import GateJudged, Note, StageEntered, Waiting, Warned
 from osvdeploy.rollout import lease
 from osvdeploy.rollout.ledger import Head, HeldLedger, Hold, Ledger, Place, Served, SlotRecord
 from osvdeploy.rollout.machine import advance, fail
 from osvdeploy.rollout.model import (
     Action,
     GateRecord,
+    HandScalingOver,
     Kind,
     Limits,
     Outcome,
+    PauseScaling,
     RemoveGroup,
+    ResumeScaling,
     Run,
     SetWeights,
     Stage,
@@ -106,13 +119,17 @@ class RolloutManager:
                 return self._same_release(ctx, held, release, route)
             self.ledger.put_release(ctx, release)
             self._leave_old_route(ctx, held.head, route)
+            scaling = self._scaling(ctx, held.head)
+            capacity = self._capacity(ctx, held.head, release, scaling)
+            if capacity != release.settings.capacity:
+                ctx.report(Note(f"{capacity} machines, as many as {release.service} has now"))
             held.save(
                 ctx,
                 f"deploy {release.id}",
                 holds=tuple(hold for hold in held.head.holds if hold.release is None),
                 place=self._place(route, state),
                 destroyed=False,
-                run=self._begin(ctx, held.head, release, Kind.DEPLOY, release.settings.capacity),
+                run=self._begin(ctx, held.head, release, Kind.DEPLOY, capacity, scaling),
             )
             return _ended(held.head, self._drive(ctx, held, route))
 
@@ -157,7 +174,7 @@ class RolloutManager:
             groups = observer.groups(ctx)
             now_serving = groups.get(stable.group)
             capacity = max(now_serving.capacity if now_serving else 0, 1)
-            run = self._begin(ctx, held.head, target, Kind.ROLLBACK, capacity)
+            run = self._begin(ctx, held.head, target, Kind.ROLLBACK, capacity, self._scaling_if_told(ctx, held.head))
             standing = groups.get(run.group)
             warm = (
                 standing is not None
@@ -282,6 +299,15 @@ class RolloutManager:
                     self.cloud.groups.delete(ctx, name)
                 case SetWeights(weights):
                     self.cloud.router.set_weights(ctx, route, weights)
+                case PauseScaling():
+                    assert run.stable_group is not None
+                    self.cloud.groups.pause(ctx, run.stable_group)
+                case ResumeScaling():
+                    assert run.stable_group is not None and run.scaling is not None
+                    self.cloud.groups.resume(ctx, run.stable_group, run.scaling)
+                case HandScalingOver():
+                    assert run.scaling is not None
+                    self.cloud.groups.apply(ctx, run.group, run.scaling)
                 case _:
                     assert_never(action)
         except (Unavailable, NotFound) as error:
@@ -290,6 +316,8 @@ class RolloutManager:
             if run.verdict is not None:
                 # On the way back there is nothing better than to try again until the stage's limit decides.
                 ctx.report(Waiting("a refused change to be accepted", str(error)))
+                if isinstance(action, ResumeScaling | HandScalingOver):
+                    return replace(run, tally=replace(run.tally, bad=run.tally.bad + 1, last=str(error)))
                 return run
             failed = fail(run, ctx.now(), f"refused: {error}")
             return self._taken(ctx, held, self._observer(route), run, Step(failed))
@@ -402,6 +430,11 @@ class RolloutManager:
                 hint="machines are replaced by a new release: raise `version` in the spec",
             )
         self.ledger.put_release(ctx, release)
+        scaling = self._scaling(ctx, held.head)
+        if scaling is not None and scaling.moves:
+            told = f"{release.id} serves already, on {scaling.desired} machines"
+            told += f"; its own scaling says how many, between {scaling.minimum} and {scaling.maximum}"
+            return Rollout(Outcome.SUCCEEDED, held.head, None, told)
         group = self.cloud.groups.observe(ctx, stable.group)
         if group is not None and group.capacity == release.settings.capacity:
             return Rollout(Outcome.SUCCEEDED, held.head, None, f"{release.id} serves already")
@@ -428,7 +461,55 @@ class RolloutManager:
     def _observer(self, route: Route) -> Observer:
         return Observer(self.cloud, self.prober, route, self.limits)
 
-    def _begin(self, ctx: Context, head: Head, release: Release, kind: Kind, capacity: int) -> Run:
+    def _scaling(self, ctx: Context, head: Head) -> Scaling | None:
+        """What scales the stable group by itself, and its size. None where there is none.
+
+        What the run before owes it counts for what it has: a pause that was not taken back is nobody's wish, and what
+        should have been handed over to it is its own.
+        """
+        stable, run = head.stable, head.run
+        if stable is None:
+            return None
+        there = self.cloud.groups.scaling(ctx, stable.group)
+        if there is None or run is None or run.scaling is None or run.scaled:
+            return there
+        missing = run.verdict is Outcome.SUCCEEDED and run.group == stable.group and there.fixed
+        paused = run.stable_group == stable.group and there.paused and not run.scaling.paused
+        return replace(run.scaling, desired=there.desired) if missing or paused else there
+
+    def _scaling_if_told(self, ctx: Context, head: Head) -> Scaling | None:
+        """Likewise; a rollback does not depend on it."""
+        try:
+            return self._scaling(ctx, head)
+        except CloudError as error:
+            ctx.report(Warned(f"cannot see what scales the service, so it will not be kept: {error}", hint=error.hint))
+            return None
+
+    def _capacity(self, ctx: Context, head: Head, release: Release, scaling: Scaling | None) -> int:
+        """How many machines a deploy begins with.
+
+        As many as are declared, or as the stable group has, where it has more: it has them for a reason. Where it does
+        not scale by itself and the spec says another number than for the stable release, the spec wins; and no more
+        than its own scaling would leave are started.
+        """
+        declared, stable = release.settings.capacity, head.stable
+        if stable is None or scaling is None:
+            return declared
+        if scaling.moves:
+            return max(min(declared, scaling.maximum), scaling.desired)
+        before = self.ledger.release(ctx, stable.release)
+        changed = before is not None and before.settings.capacity != declared
+        return declared if changed else max(declared, scaling.desired)
+
+    def _begin(
+        self,
+        ctx: Context,
+        head: Head,
+        release: Release,
+        kind: Kind,
+        capacity: int,
+        scaling: Scaling | None = None,
+    ) -> Run:
         now = ctx.now()
         stable = head.stable
         strategy = release.settings.strategy
@@ -458,6 +539,7 @@ class RolloutManager:
             stage=Stage.PREPARE,
             entered=now,
             steps=steps,
+            scaling=None if scaling is None or scaling.fixed else scaling,
         )
 
     def _image(self, ctx: Context, release: Release) -> CloudImage:
@@ -590,6 +672,11 @@ def _ended(head: Head, run: Run) -> Rollout:
         told = f"{run.candidate} failed: {run.reason}; {run.stable} serves"
     else:
         told = f"{run.candidate} failed: {run.reason}"
+    if run.scaling is not None and not run.scaled:
+        what = "has not" if run.verdict is Outcome.SUCCEEDED else "may not have"
+        told += (
+            f"; what serves {what} the scaling of before ({', '.join(run.scaling.parts)}), the next deploy brings it"
+        )
     return Rollout(run.verdict, head, run, told)
 
 

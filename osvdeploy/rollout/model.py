@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
-from osvdeploy.cloud.interfaces import GroupState, ReleaseId, Slot, TargetHealth
+from osvdeploy.cloud.interfaces import GroupState, ReleaseId, Scaling, Slot, TargetHealth
 from osvdeploy.rollout.releases import Health, Settings, TrafficStep
 
 
@@ -108,6 +108,9 @@ class Run:
     ``warm``: the candidate's machines stood and had served when the run began. ``step`` indexes ``steps``.
     ``stable_health`` is how the stable release is asked, which may differ from how the candidate is.
     ``abort`` is set, with its reason, by whoever wants the run to end.
+
+    ``scaling`` is what scales the stable group by itself, as it was before anything of it was changed; None where
+    nothing does. ``scaled``: it is where it belongs, on the candidate after a success and else on stable as before.
     """
 
     id: str
@@ -136,6 +139,8 @@ class Run:
     approvals: tuple[Approval, ...] = ()
     stages: tuple[StageRecord, ...] = ()
     evidence: tuple[Evidence, ...] = ()
+    scaling: Scaling | None = None
+    scaled: bool = False
     tally: Tally = field(default=Tally(), compare=False)
 
     @property
@@ -178,7 +183,8 @@ class Observation:
     ``wired``: both backends and preview rules stand. ``weights`` None: the route's rule does not exist.
     ``occupant`` is another release's group that still stands in the candidate's slot, ``left_behind`` the group of
     the release that served before. ``boot_faults`` are fatal findings in the candidate's boot logs. ``targets``,
-    ``preview`` and ``live`` are None where nobody looked.
+    ``preview`` and ``live`` are None where nobody looked. So is ``scaling``, what scales the stable group now; it is
+    also None once that group is gone. ``follows``: the candidate has the run's scaling.
     """
 
     wired: bool
@@ -190,6 +196,8 @@ class Observation:
     boot_faults: tuple[str, ...] = ()
     preview: tuple[Answer, ...] | None = None
     live: tuple[Answer, ...] | None = None
+    scaling: Scaling | None = None
+    follows: bool = False
 
     @property
     def healthy(self) -> int:
@@ -218,7 +226,22 @@ class SetWeights:
     weights: Mapping[Slot, int]
 
 
-Action = WireSlots | StartCandidate | RemoveGroup | SetWeights
+@dataclass(frozen=True, slots=True)
+class PauseScaling:
+    """Let the stable group not get smaller by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeScaling:
+    """Let the stable group be scaled as before."""
+
+
+@dataclass(frozen=True, slots=True)
+class HandScalingOver:
+    """Give the candidate's group what scaled the stable one."""
+
+
+Action = WireSlots | StartCandidate | RemoveGroup | SetWeights | PauseScaling | ResumeScaling | HandScalingOver
 
 
 @dataclass(frozen=True, slots=True)

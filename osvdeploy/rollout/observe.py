@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from osvdeploy.cloud import tags
 from osvdeploy.cloud.interfaces import (
@@ -48,6 +48,19 @@ class Observer:
 
     def look(self, ctx: Context, run: Run) -> Observation:
         """What the run's stage needs. Raises a CloudError where the cloud does not answer."""
+        seen = self._look(ctx, run)
+        if run.scaling is None or run.scaled:
+            # A service that nobody scales pays nothing for those that somebody does.
+            return seen
+        succeeded = run.verdict is Outcome.SUCCEEDED
+        if run.stage is Stage.CLEAN_UP and succeeded and seen.candidate is not None:
+            return replace(seen, follows=self.cloud.groups.follows(ctx, run.group, run.scaling))
+        before = run.stage in (Stage.VERIFY, Stage.SHIFT) and run.shifted is None
+        if run.stable_group is not None and (before or (run.stage is Stage.CLEAN_UP and not succeeded)):
+            return replace(seen, scaling=self.cloud.groups.scaling(ctx, run.stable_group))
+        return seen
+
+    def _look(self, ctx: Context, run: Run) -> Observation:
         match run.stage:
             case Stage.PREPARE:
                 return self._prepare(ctx, run)

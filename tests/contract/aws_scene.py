@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
 
+from osvdeploy.cloud.aws import Aws
 from osvdeploy.cloud.aws.console import Ec2Console
 from osvdeploy.cloud.aws.groups import AutoScalingGroups
 from osvdeploy.cloud.aws.images import AmiRegistry
@@ -35,12 +38,60 @@ PROGRAMS: dict[Guest, bytes] = {
 }
 
 
+def scale_group(user: Aws, name: str, minimum: int, maximum: int) -> None:
+    """What a user may attach to a group: bounds, policies, a scheduled action, a hook, metrics."""
+    asg = user.autoscaling
+    group = asg.describe_auto_scaling_groups(AutoScalingGroupNames=[name])["AutoScalingGroups"][0]
+    asg.update_auto_scaling_group(
+        AutoScalingGroupName=name,
+        MinSize=minimum,
+        MaxSize=maximum,
+        DesiredCapacity=max(minimum, group["DesiredCapacity"]),
+        DefaultCooldown=120,
+        DefaultInstanceWarmup=30,
+    )
+    label = f"app/lb/50dc6c495c0c9188/{group['TargetGroupARNs'][0].rpartition(':')[2]}"
+    for policy, metric in (
+        ("cpu", {"PredefinedMetricType": "ASGAverageCPUUtilization"}),
+        ("requests", {"PredefinedMetricType": "ALBRequestCountPerTarget", "ResourceLabel": label}),
+    ):
+        tracking: Any = {"PredefinedMetricSpecification": metric, "TargetValue": 60.5, "DisableScaleIn": False}
+        asg.put_scaling_policy(
+            AutoScalingGroupName=name,
+            PolicyName=policy,
+            PolicyType="TargetTrackingScaling",
+            TargetTrackingConfiguration=tracking,
+        )
+    asg.put_scaling_policy(
+        AutoScalingGroupName=name,
+        PolicyName="queue",
+        PolicyType="StepScaling",
+        AdjustmentType="ChangeInCapacity",
+        StepAdjustments=[{"MetricIntervalLowerBound": 0.0, "ScalingAdjustment": 1}],
+    )
+    asg.put_scheduled_update_group_action(
+        AutoScalingGroupName=name,
+        ScheduledActionName="night",
+        Recurrence="0 3 * * *",
+        TimeZone="Europe/Berlin",
+        MinSize=minimum,
+    )
+    asg.put_lifecycle_hook(
+        AutoScalingGroupName=name,
+        LifecycleHookName="logs",
+        LifecycleTransition="autoscaling:EC2_INSTANCE_TERMINATING",
+        HeartbeatTimeout=60,
+        DefaultResult="CONTINUE",
+    )
+    asg.enable_metrics_collection(AutoScalingGroupName=name, Metrics=["GroupInServiceInstances"], Granularity="1Minute")
+
+
 def aws_scene() -> Scene:
     clock, events = VirtualClock(), Recorder()
     ctx = Context(clock=clock, reporter=events)
     sandbox = Sandbox(runner=InlineRunner())
     user = point_at(sandbox, clock)
-    ec2, elb = user.ec2, user.elbv2
+    ec2, elb, asg = user.ec2, user.elbv2, user.autoscaling
     cloud = Cloud(
         kind="aws",
         account=user.account(ctx),
@@ -108,12 +159,23 @@ def aws_scene() -> Scene:
         ec2.create_launch_template(
             LaunchTemplateName=name, LaunchTemplateData={"ImageId": theirs, "InstanceType": "t3.nano"}
         )
-        user.autoscaling.create_auto_scaling_group(
+        asg.create_auto_scaling_group(
             AutoScalingGroupName=name,
             LaunchTemplate={"LaunchTemplateName": name, "Version": "1"},
             MinSize=0,
             MaxSize=0,
             VPCZoneIdentifier=subnets[0],
+        )
+
+    def scale(name: str, minimum: int, maximum: int) -> None:
+        scale_group(user, name, minimum, maximum)
+
+    def unload(name: str) -> None:
+        asg.put_scheduled_update_group_action(
+            AutoScalingGroupName=name,
+            ScheduledActionName="unload",
+            StartTime=clock.now() + timedelta(seconds=60),
+            DesiredCapacity=0,
         )
 
     return Scene(
@@ -127,6 +189,8 @@ def aws_scene() -> Scene:
         image=image,
         plant_rule=plant_rule,
         plant_group=plant_group,
+        scale=scale,
+        unload=unload,
         mutations=lambda: sum(isinstance(event, CloudCall) and event.mutating for event in events.events),
         on_change=on_change,
     )

@@ -86,6 +86,32 @@ class Network:
         return found
 
 
+def scale_group(network: Network, area: str, name: str, minimum: int, maximum: int) -> None:
+    """What a user may attach to a group: an autoscaler, an update policy."""
+    network.make(
+        f"{area}/autoscalers",
+        name=f"scales-{name}",
+        target=f"projects/{PROJECT}/{area}/instanceGroupManagers/{name}",
+        autoscalingPolicy={
+            "minNumReplicas": minimum,
+            "maxNumReplicas": maximum,
+            "coolDownPeriodSec": 30,
+            "cpuUtilization": {"utilizationTarget": 0.6},
+            "customMetricUtilizations": [
+                {
+                    "metric": "custom.googleapis.com/queue",
+                    "filter": f'resource.labels.instance_group_name = "{name}"',
+                    "utilizationTarget": 12.5,
+                    "utilizationTargetType": "GAUGE",
+                }
+            ],
+            "scaleInControl": {"maxScaledInReplicas": {"fixed": 1}, "timeWindowSec": 600},
+        },
+    )
+    policy = {"type": "PROACTIVE", "minimalAction": "REPLACE", "maxSurge": {"fixed": 3}}
+    network.ask("PATCH", f"{area}/instanceGroupManagers/{name}", {"updatePolicy": policy})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GcpScene(Scene):
     """The scene, with the project behind it."""
@@ -150,6 +176,14 @@ def gcp_scene(scheme: str = "EXTERNAL_MANAGED", scope: str = "global") -> GcpSce
             targetSize=0,
         )
 
+    def scale(name: str, minimum: int, maximum: int) -> None:
+        scale_group(network, f"zones/{ZONE}", name, minimum, maximum)
+
+    def unload(name: str) -> None:
+        policy = network.ask("GET", f"zones/{ZONE}/autoscalers/scales-{name}")["autoscalingPolicy"]
+        fewest = {"maxNumReplicas": policy["minNumReplicas"]}
+        network.ask("PATCH", f"zones/{ZONE}/autoscalers?autoscaler=scales-{name}", {"autoscalingPolicy": fewest})
+
     return GcpScene(
         ctx=ctx,
         cloud=ground,
@@ -161,6 +195,8 @@ def gcp_scene(scheme: str = "EXTERNAL_MANAGED", scope: str = "global") -> GcpSce
         image=image,
         plant_rule=plant_rule,
         plant_group=plant_group,
+        scale=scale,
+        unload=unload,
         mutations=lambda: sum(isinstance(event, CloudCall) and event.mutating for event in events.events),
         on_change=on_change,
         keeps_dead=False,

@@ -84,6 +84,8 @@ def memory_scene(timing: Timing | None = None) -> MemoryScene:
         image=image,
         plant_rule=plant_rule,
         plant_group=place.plant_group,
+        scale=lambda group, minimum, maximum: place.scale(group, minimum, maximum, cpu="60 %", night="0 3 * * *"),
+        unload=lambda group: place.load(group, 0),
         mutations=lambda: len(place.mutations),
         on_change=on_change,
         place=place,

@@ -46,6 +46,9 @@ class Scene:
     so far that changed something. ``on_change(hook)`` has ``hook(operation, after)`` asked before and after each of
     those takes effect; what it raises comes out of the call. ``keeps_dead``: a machine that ended is told of, and can
     be read, beside the one in its place; ``unchecked`` is what a target is before its first check.
+
+    ``scale(group, minimum, maximum)`` attaches to a group what scales it, as a user would, with every kind of rule that
+    the place has; ``unload(group)`` lets its load go: what scales it makes it as small as it may, a minute later.
     """
 
     ctx: Context
@@ -58,6 +61,8 @@ class Scene:
     image: Callable[[ReleaseId, Guest], str]
     plant_rule: Callable[[int], None]
     plant_group: Callable[[str], None]
+    scale: Callable[[str, int, int], None]
+    unload: Callable[[str], None]
     mutations: Callable[[], int]
     on_change: Callable[[Callable[[str, bool], None] | None], None]
     keeps_dead: bool = True

@@ -73,6 +73,8 @@ def in_memory() -> Iterator[Served]:
             image=lambda release, guest: "image",
             plant_rule=lambda priority: None,
             plant_group=lambda name: None,
+            scale=lambda group, minimum, maximum: None,
+            unload=lambda group: None,
             mutations=lambda: 0,
             on_change=lambda hook: None,
         )

@@ -10,9 +10,10 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from osvdeploy.cloud.aws.scaling import GroupScaling, standing
 from osvdeploy.cloud.aws.session import Aws
 from osvdeploy.cloud.aws.snapshots import tag_dict, tag_filters, tag_list
-from osvdeploy.cloud.interfaces import GroupRequest, GroupState, Machine, MachineState, ReleaseId, Tags
+from osvdeploy.cloud.interfaces import GroupRequest, GroupState, Machine, MachineState, ReleaseId, Scaling, Tags
 from osvdeploy.cloud.tags import NAME, RELEASE, SCHEMA, is_ours
 from osvdeploy.context import Context
 from osvdeploy.errors import NotFound, NotOurs, Refused, Unavailable
@@ -42,6 +43,7 @@ class AutoScalingGroups:
     def __init__(self, aws: Aws) -> None:
         self._aws = aws
         self._created: dict[str, datetime] = {}
+        self._scaling = GroupScaling(aws)
 
     def ensure(self, ctx: Context, request: GroupRequest) -> None:
         group = self._find(ctx, request.name)
@@ -101,6 +103,33 @@ class AutoScalingGroups:
             found = [group for page in pages for group in page["AutoScalingGroups"]]
         return [_state(self._seen(group)) for group in found]
 
+    def scaling(self, ctx: Context, name: str) -> Scaling | None:
+        try:
+            return self._scaling.scaling(ctx, standing(self._find(ctx, name), name))
+        except NotFound:
+            return None
+
+    def pause(self, ctx: Context, name: str) -> None:
+        try:
+            self._scaling.pause(ctx, standing(self._find(ctx, name), name))
+        except NotFound:
+            pass
+
+    def resume(self, ctx: Context, name: str, scaling: Scaling) -> None:
+        try:
+            self._scaling.resume(ctx, standing(self._find(ctx, name), name), scaling)
+        except NotFound:
+            pass
+
+    def apply(self, ctx: Context, name: str, scaling: Scaling) -> None:
+        self._scaling.apply(ctx, standing(self._find(ctx, name), name), scaling)
+
+    def follows(self, ctx: Context, name: str, scaling: Scaling) -> bool:
+        try:
+            return self._scaling.follows(ctx, standing(self._find(ctx, name), name), scaling)
+        except NotFound:
+            return False
+
     def templates(self, ctx: Context, tags: Tags) -> list[str]:
         with self._aws.calling(ctx, "launch templates"):
             pages = self._aws.ec2.get_paginator("describe_launch_templates").paginate(Filters=tag_filters(tags))
@@ -141,7 +170,7 @@ class AutoScalingGroups:
                 self._aws.autoscaling.create_auto_scaling_group(
                     AutoScalingGroupName=name,
                     LaunchTemplate={"LaunchTemplateId": template["LaunchTemplateId"], "Version": VERSION},
-                    # One size: nothing but us scales it.
+                    # One size, until what scaled the group before is handed over to it.
                     MinSize=request.capacity,
                     MaxSize=request.capacity,
                     DesiredCapacity=request.capacity,

@@ -15,10 +15,11 @@ from __future__ import annotations
 from osvdeploy.cloud.gcp.backends import LONGEST_CHANGE, NAMED_PORT, Backends, in_use
 from osvdeploy.cloud.gcp.errors import AlreadyThere
 from osvdeploy.cloud.gcp.marks import BACKEND, marks_of, require_ours, written
+from osvdeploy.cloud.gcp.scaling import Autoscalers
 from osvdeploy.cloud.gcp.scope import address_of, area_of, link_of, machine_of
 from osvdeploy.cloud.gcp.session import Document, Gcp, request_id
 from osvdeploy.cloud.gcp.templates import Templates
-from osvdeploy.cloud.interfaces import GroupRequest, GroupState, Machine, MachineState, ReleaseId, Tags
+from osvdeploy.cloud.interfaces import GroupRequest, GroupState, Machine, MachineState, ReleaseId, Scaling, Tags
 from osvdeploy.cloud.tags import RELEASE, is_ours
 from osvdeploy.context import Context
 from osvdeploy.errors import NotFound, Refused, Unavailable
@@ -44,6 +45,7 @@ class ManagedGroups:
         self._area = f"projects/{gcp.project}/{area_of(place)}"
         self._backends = Backends(gcp)
         self._templates = Templates(gcp)
+        self._autoscalers = Autoscalers(gcp, self._area)
 
     def ensure(self, ctx: Context, request: GroupRequest) -> None:
         there = self._find(ctx, request.name)
@@ -55,6 +57,7 @@ class ManagedGroups:
         if there is None:
             self._create(ctx, request, self._templates.ensure(ctx, request), backend.port)
         elif there.get("targetSize") != request.capacity:
+            self._autoscalers.turn_off(ctx, there)
             token = request_id("resize", request.name, str(request.capacity), ctx.nonce())
             url = f"{self._url(request.name)}/resize?size={request.capacity}"
             what = f"instance group {request.name}"
@@ -82,6 +85,7 @@ class ManagedGroups:
         backend = self._backends.find(ctx, marks[BACKEND]) if BACKEND in marks else None
         if backend is not None and backend.group == self._link(name):
             self._backends.take_away(ctx, backend)
+        self._autoscalers.leave(ctx, found)
 
         def delete() -> None:
             # Another attempt is another request: Google would repeat the refusal of the first.
@@ -98,6 +102,35 @@ class ManagedGroups:
         found = [each for page in pages for each in page.get("items", [])]
         ours = [each for each in found if is_ours(held := marks_of(each)) and tags.items() <= held.items()]
         return [self._state(ctx, each) for each in ours]
+
+    def scaling(self, ctx: Context, name: str) -> Scaling | None:
+        found = self._standing(ctx, name)
+        return None if found is None else self._autoscalers.scaling(ctx, found)
+
+    def pause(self, ctx: Context, name: str) -> None:
+        found = self._standing(ctx, name)
+        if found is not None:
+            self._autoscalers.pause(ctx, found)
+
+    def resume(self, ctx: Context, name: str, scaling: Scaling) -> None:
+        found = self._standing(ctx, name)
+        if found is not None:
+            self._autoscalers.resume(ctx, found, scaling)
+
+    def apply(self, ctx: Context, name: str, scaling: Scaling) -> None:
+        found = self._standing(ctx, name)
+        if found is None:
+            raise NotFound(f"instance group {name}: does not exist (any more)")
+        self._autoscalers.apply(ctx, found, scaling)
+
+    def follows(self, ctx: Context, name: str, scaling: Scaling) -> bool:
+        there = self.scaling(ctx, name)
+        return there is not None and there.rules == scaling.rules
+
+    def _standing(self, ctx: Context, name: str) -> Document | None:
+        """The group, None where there is none or it is going."""
+        found = self._find(ctx, name)
+        return None if found is None or _going(found) else found
 
     def templates(self, ctx: Context, tags: Tags) -> list[str]:
         return self._templates.owned(ctx, tags)

@@ -30,7 +30,18 @@ from osvdeploy.cloud.memory.machines import MemoryMachineTypes
 from osvdeploy.cloud.memory.prober import MemoryProber
 from osvdeploy.cloud.memory.router import MemoryRouter
 from osvdeploy.cloud.memory.store import MemoryStore
-from osvdeploy.cloud.memory.world import Backend, Behaviour, Group, Listener, Rule, Template, Timing, World, alive
+from osvdeploy.cloud.memory.world import (
+    Backend,
+    Behaviour,
+    Group,
+    Listener,
+    Rule,
+    Scaler,
+    Template,
+    Timing,
+    World,
+    alive,
+)
 from osvdeploy.context import Clock
 
 __all__ = [
@@ -127,6 +138,26 @@ class MemoryCloud:
         """A group and a template of that name that somebody else made."""
         self.world.groups[name] = Group(name, ReleaseId("theirs"), "image-of-theirs", 0, "", tags or {})
         self.world.templates[name] = Template(name, "image-of-theirs", ReleaseId("theirs"), tags or {})
+
+    def scale(self, group: str, minimum: int, maximum: int, **rules: str) -> None:
+        """Attach to a group what scales it, as a user would: bounds, and ``rules`` of any name, in place of others."""
+        world = self.world
+        with world.lock:
+            now = world.settle()
+            scaled = world.groups[group]
+            scaled.scaler = Scaler(minimum, maximum, scaled.capacity, rules)
+            world.rescale(scaled, now)
+
+    def load(self, group: str, machines: int) -> None:
+        """Let a group's load ask for so many machines from now on; what scales it does the rest."""
+        world = self.world
+        with world.lock:
+            now = world.settle()
+            scaler = world.groups[group].scaler
+            if scaler is None:
+                raise ValueError(f"{group}: nothing scales it")
+            scaler.wanted = machines
+            world.rescale(world.groups[group], now)
 
     def set_weights(self, service: str, weights: dict[Slot, int]) -> None:
         """Change a service's weights behind everybody's back."""

@@ -15,6 +15,7 @@ _READS = frozenset(
         "owned",
         "observe",
         "machines",
+        "scaling",
         "templates",
         "health",
         "read",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 from osvdeploy.cloud import tags as labels
-from osvdeploy.cloud.interfaces import GroupRequest, GroupState, Machine, Tags
-from osvdeploy.cloud.memory.world import Group, Instance, Template, World, carries
+from osvdeploy.cloud.interfaces import GroupRequest, GroupState, Machine, Scaling, Tags
+from osvdeploy.cloud.memory.world import Group, Instance, Scaler, Template, World, carries
 from osvdeploy.context import Context
 from osvdeploy.errors import NotFound, NotOurs, Refused, Unavailable
 
@@ -90,6 +92,53 @@ class MemoryGroups:
             world.settle()
             return [_state(group) for group in world.groups.values() if carries(group.tags, tags)]
 
+    def scaling(self, ctx: Context, name: str) -> Scaling | None:
+        world = self._world
+        with world.calls.around("groups.scaling", name), world.lock:
+            world.settle()
+            group = world.groups.get(name)
+            return None if group is None or group.deleting else _scaling(group)
+
+    def pause(self, ctx: Context, name: str) -> None:
+        self._set_paused(name, paused=True)
+
+    def resume(self, ctx: Context, name: str, scaling: Scaling) -> None:
+        self._set_paused(name, paused=scaling.paused)
+
+    def apply(self, ctx: Context, name: str, scaling: Scaling) -> None:
+        world = self._world
+        with world.calls.around("groups.scaling", name), world.lock:
+            now = world.settle()
+            group = world.groups.get(name)
+            if group is None or group.deleting:
+                raise NotFound(f"group {name} does not exist")
+            if _is(group, scaling):
+                return
+        with world.calls.around("groups.apply_scaling", name), world.lock:
+            wanted = group.scaler.wanted if group.scaler is not None else group.capacity
+            rules: dict[str, str] = json.loads(scaling.rules)
+            low, high = (scaling.minimum, scaling.maximum) if scaling.moves else (group.capacity, group.capacity)
+            group.scaler = Scaler(low, high, wanted, rules, scaling.paused)
+            world.rescale(group, now)
+
+    def follows(self, ctx: Context, name: str, scaling: Scaling) -> bool:
+        world = self._world
+        with world.calls.around("groups.scaling", name), world.lock:
+            world.settle()
+            group = world.groups.get(name)
+            return group is not None and _is(group, scaling)
+
+    def _set_paused(self, name: str, *, paused: bool) -> None:
+        world = self._world
+        with world.lock:
+            group = world.groups.get(name)
+            scaler = group.scaler if group is not None else None
+        if group is None or scaler is None or scaler.paused == paused:
+            return
+        with world.calls.around("groups.pause_scaling" if paused else "groups.resume_scaling", name), world.lock:
+            scaler.paused = paused
+            world.rescale(group, world.settle())
+
     def templates(self, ctx: Context, tags: Tags) -> list[str]:
         world = self._world
         with world.calls.around("groups.templates"), world.lock:
@@ -111,6 +160,21 @@ def _refuse_foreign(request: GroupRequest, what: str, there: Group | Template | 
         raise NotOurs(f"{what} {request.name}: exists, and something else made it")
     if there.release != request.release:
         raise Refused(f"{what} {request.name}: is {there.release}'s, not {request.release}'s")
+
+
+def _scaling(group: Group) -> Scaling:
+    scaler = group.scaler
+    if scaler is None:
+        return Scaling(group.capacity, group.capacity, group.capacity)
+    rules = json.dumps(dict(scaler.rules), sort_keys=True)
+    return Scaling(scaler.minimum, group.capacity, scaler.maximum, tuple(sorted(scaler.rules)), scaler.paused, rules)
+
+
+def _is(group: Group, scaling: Scaling) -> bool:
+    """Whether a group has this scaling, whatever its size."""
+    there = _scaling(group)
+    bounds = (there.minimum, there.maximum) == (scaling.minimum, scaling.maximum) or not scaling.moves
+    return bounds and (there.rules, there.paused) == (scaling.rules, scaling.paused)
 
 
 def _machine(machine: Instance) -> Machine:

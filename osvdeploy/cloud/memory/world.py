@@ -147,6 +147,18 @@ class Template:
 
 
 @dataclass(slots=True, eq=False)
+class Scaler:
+    """What changes a group's size by itself. ``wanted`` is how many machines the load asks for; ``rules`` have a name
+    and what they say. While it is paused the group grows and does not shrink."""
+
+    minimum: int
+    maximum: int
+    wanted: int
+    rules: Mapping[str, str]
+    paused: bool = False
+
+
+@dataclass(slots=True, eq=False)
 class Group:
     name: str
     release: ReleaseId
@@ -158,6 +170,7 @@ class Group:
     troubles: list[str] = field(default_factory=list)
     deleting: bool = False
     retry: float = 5.0
+    scaler: Scaler | None = None
 
     @property
     def alive(self) -> list[Instance]:
@@ -223,6 +236,15 @@ class World:
         for _ in range(group.capacity - len(kept)):
             if not self._launch(group, now):
                 break
+
+    def rescale(self, group: Group, now: float) -> None:
+        """Let what scales a group bring it to the size that its load asks for."""
+        scaler = group.scaler
+        if scaler is None:
+            return
+        size = min(max(scaler.wanted, scaler.minimum), scaler.maximum)
+        group.capacity = max(size, group.capacity) if scaler.paused else size
+        self.fill(group, now)
 
     def _launch(self, group: Group, now: float) -> bool:
         fault = self.behaviour(group.release).launch_fails

@@ -32,8 +32,12 @@ from osvdeploy.sandbox.services.scope import Doc, Scope
 BODY: Final = (
     "name description target autoscalingPolicy.minNumReplicas autoscalingPolicy.maxNumReplicas autoscalingPolicy.mode "
     "autoscalingPolicy.coolDownPeriodSec autoscalingPolicy.cpuUtilization "
-    "autoscalingPolicy.loadBalancingUtilization autoscalingPolicy.stabilizationPeriodSec"
+    "autoscalingPolicy.loadBalancingUtilization autoscalingPolicy.customMetricUtilizations "
+    "autoscalingPolicy.scaleInControl autoscalingPolicy.stabilizationPeriodSec"
 )
+
+_SIGNALS: Final = ("cpuUtilization", "loadBalancingUtilization", "customMetricUtilizations")
+"""What a policy follows; without any it is the processors, at 60 %."""
 
 _MODES: Final = {"ON": "ON", "OFF": "OFF", "ONLY_SCALE_OUT": "ONLY_SCALE_OUT", "ONLY_UP": "ONLY_SCALE_OUT"}
 
@@ -63,7 +67,8 @@ def _policy(given: Wire) -> Doc:
     if "maxNumReplicas" not in given:
         raise missing("autoscalingPolicy.maxNumReplicas")
     mode = _MODES[given.get("mode") or "ON"]
-    policy = {"minNumReplicas": 2, "coolDownPeriodSec": 60, **given, "mode": mode}
+    signals = {} if any(given.get(each) for each in _SIGNALS) else {"cpuUtilization": {"utilizationTarget": 0.6}}
+    policy = {"minNumReplicas": 2, "coolDownPeriodSec": 60, **given, **signals, "mode": mode}
     low, high = policy["minNumReplicas"], policy["maxNumReplicas"]
     if not 0 <= low <= high or high < 1:
         told = "It must be at least 1, and minNumReplicas between 0 and it."

@@ -13,7 +13,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from osvdeploy.sandbox.errors import NotSimulated
+from osvdeploy.sandbox.errors import ApiError, NotSimulated
 from osvdeploy.sandbox.google.compute import geography, managing, policies
 from osvdeploy.sandbox.google.compute.lists import page_of
 from osvdeploy.sandbox.google.compute.managing import look_soon, members_of
@@ -274,7 +274,13 @@ def set_template(scope: Scope, params: Wire) -> Doc:
 
 @once(_PREFIX + "resize")
 def resize(scope: Scope, params: Wire) -> Doc:
+    """Of a group in a zone an autoscaler takes it back; of one in a region Google refuses it, as users report."""
     document = found(scope, params, MANAGER, ready=True)
+    autoscaler = managing.autoscaler_of(scope, its_path(MANAGER, document))
+    if "region" in params and autoscaler is not None and autoscaler["resource"]["autoscalingPolicy"]["mode"] != "OFF":
+        told = "Resizing of autoscaled regional managed instance groups is not allowed. If you want to manually adjust "
+        told += "target size remove the autoscaler or set autoscaling policy mode to OFF."
+        raise ApiError("conditionNotMet", told, 412)
     document["resource"]["targetSize"] = _size(params, params["size"])
     return _changed(scope, params, "resize", document)
 

@@ -6,7 +6,7 @@ documented nowhere; these are the sandbox's own. Messages and causes follow the 
 issues in Amazon EC2 Auto Scaling".
 
 The sandbox's own limits, each refused as not simulated: launch templates alone, subnets alone, health checks of types
-EC2 and ELB, no lifecycle hooks, warm pools, instance refresh, scaling policies or mixed instances.
+EC2 and ELB, no warm pools, instance refresh or mixed instances. What scales a group is in :mod:`.scaling`.
 """
 
 from __future__ import annotations
@@ -39,6 +39,9 @@ NAME_LIMIT = 255
 
 GROUP, MEMBER, ACTIVITY = "autoscaling.group", "autoscaling.member", "autoscaling.activity"
 """Kinds of documents in the store."""
+
+POLICY, ACTION, HOOK = "autoscaling.policy", "autoscaling.scheduled-action", "autoscaling.hook"
+"""Kinds of what scales a group and goes with it: ``arn`` is the group's, ``key`` the document's own."""
 
 PROCESSES = (
     "Launch",
@@ -93,7 +96,7 @@ def create_auto_scaling_group(scope: Scope, params: Wire) -> Doc:
     _refuse_unsimulated(params)
     low, high = params["MinSize"], params["MaxSize"]
     desired = params.get("DesiredCapacity", low)
-    _check_sizes(low, high, desired)
+    check_sizes(low, high, desired)
     template = _template(scope, params.get("LaunchTemplate"))
     subnets, zones = _subnets(scope, params.get("VPCZoneIdentifier"), params.get("AvailabilityZones"))
     _check_target_groups(scope, params.get("TargetGroupARNs") or [])
@@ -124,15 +127,25 @@ def create_auto_scaling_group(scope: Scope, params: Wire) -> Doc:
         "NewInstancesProtectedFromScaleIn": False,
         "ServiceLinkedRoleARN": params.get("ServiceLinkedRoleARN") or f"arn:aws:iam::{scope.account}:{role}",
         "tags": tags,
-        "cause": _cause(
+        "cause": because(
             scope, f"a user request created an AutoScalingGroup changing the desired capacity from 0 to {desired}"
         ),
         "failures": 0,
         "watch": 0,
     }
+    _set_warmup(group, params)
     scope.put(GROUP, name, group)
-    _look_soon(scope, group)
+    look_soon(scope, group)
     return {}
+
+
+def _set_warmup(group: Doc, params: Wire) -> None:
+    """-1 takes the default away, as if there had never been one."""
+    warmup = params.get("DefaultInstanceWarmup")
+    if warmup is not None and warmup >= 0:
+        group["DefaultInstanceWarmup"] = warmup
+    elif warmup is not None:
+        group.pop("DefaultInstanceWarmup", None)
 
 
 def _refuse_unsimulated(params: Wire) -> None:
@@ -141,7 +154,7 @@ def _refuse_unsimulated(params: Wire) -> None:
             raise NotSimulated(f"{field} of Auto Scaling groups")
 
 
-def _check_sizes(low: int, high: int, desired: int) -> None:
+def check_sizes(low: int, high: int, desired: int) -> None:
     if low < 0 or high < 0:
         raise invalid("Min and max bounds must not be negative")
     if low > high:
@@ -210,17 +223,16 @@ def _termination_policies(given: Sequence[str] | None) -> list[str]:
 
 
 def update_auto_scaling_group(scope: Scope, params: Wire) -> Doc:
-    group = _changeable(scope, params["AutoScalingGroupName"])
+    group = changeable(scope, params["AutoScalingGroupName"])
     _refuse_unsimulated(params)
     low, high = params.get("MinSize", group["MinSize"]), params.get("MaxSize", group["MaxSize"])
     if "DesiredCapacity" in params:
         desired = params["DesiredCapacity"]
-        _check_sizes(low, high, desired)
+        check_sizes(low, high, desired)
     else:
         if low > high:
             raise invalid(f"Max bound, {high}, must be greater than or equal to min bound, {low}")
         desired = min(max(group["DesiredCapacity"], low), high)
-    before = group["DesiredCapacity"]
     if params.get("LaunchTemplate"):
         group["LaunchTemplate"] = _template(scope, params["LaunchTemplate"])
     if params.get("VPCZoneIdentifier") or params.get("AvailabilityZones"):
@@ -233,19 +245,26 @@ def update_auto_scaling_group(scope: Scope, params: Wire) -> Doc:
     for field in ("DefaultCooldown", "HealthCheckGracePeriod", "ServiceLinkedRoleARN"):
         if field in params:
             group[field] = params[field]
-    group |= {"MinSize": low, "MaxSize": high, "DesiredCapacity": desired, "failures": 0}
-    if desired != before:
-        group["cause"] = _cause(
-            scope,
-            f"a user request update of AutoScalingGroup constraints to min: {low}, max: {high}, desired: {desired} "
-            f"changing the desired capacity from {before} to {desired}",
-        )
-    _look_soon(scope, group)
+    _set_warmup(group, params)
+    resize(scope, group, low, high, desired, "a user request update")
     return {}
 
 
+def resize(scope: Scope, group: Doc, low: int, high: int, desired: int, why: str) -> None:
+    """Give a group other bounds and another size, and let it see to that."""
+    before = group["DesiredCapacity"]
+    group |= {"MinSize": low, "MaxSize": high, "DesiredCapacity": desired, "failures": 0}
+    if desired != before:
+        group["cause"] = because(
+            scope,
+            f"{why} of AutoScalingGroup constraints to min: {low}, max: {high}, desired: {desired} "
+            f"changing the desired capacity from {before} to {desired}",
+        )
+    look_soon(scope, group)
+
+
 def set_desired_capacity(scope: Scope, params: Wire) -> Doc:
-    group = _changeable(scope, params["AutoScalingGroupName"])
+    group = changeable(scope, params["AutoScalingGroupName"])
     if params.get("HonorCooldown"):
         raise NotSimulated("waiting for a cooldown")
     wanted, before = params["DesiredCapacity"], group["DesiredCapacity"]
@@ -259,12 +278,12 @@ def set_desired_capacity(scope: Scope, params: Wire) -> Doc:
         )
     group |= {"DesiredCapacity": wanted, "failures": 0}
     if wanted != before:
-        group["cause"] = _cause(
+        group["cause"] = because(
             scope,
             "a user request explicitly set group desired capacity changing the desired capacity "
             f"from {before} to {wanted}",
         )
-    _look_soon(scope, group)
+    look_soon(scope, group)
     return {}
 
 
@@ -275,7 +294,7 @@ def describe_auto_scaling_groups(scope: Scope, params: Wire) -> Doc:
         found = [group for group in found if _has_tag(group, condition)]
     members = params.get("IncludeInstances", True)
     shown = [_shown_group(scope, group, members=members is not False) for group in found]
-    return _page(params, "AutoScalingGroups", shown)
+    return page(params, "AutoScalingGroups", shown)
 
 
 def _has_tag(group: Doc, condition: Wire) -> bool:
@@ -306,7 +325,7 @@ def _shown_member(member: Doc) -> Doc:
 def delete_auto_scaling_group(scope: Scope, params: Wire) -> Doc:
     """With ForceDelete its instances are ended at once, without draining; the group stays until they are gone."""
     name = params["AutoScalingGroupName"]
-    group = _group(scope, name)
+    group = group_of(scope, name)
     if "Status" in group:
         return {}
     members = _members(scope, group)
@@ -322,41 +341,41 @@ def delete_auto_scaling_group(scope: Scope, params: Wire) -> Doc:
             "still in the group.",
         )
     group |= {"Status": "Delete in progress", "MinSize": 0, "DesiredCapacity": 0}
-    cause = _cause(scope, "a user request force-deleted the AutoScalingGroup")
+    cause = because(scope, "a user request force-deleted the AutoScalingGroup")
     for member in members:
         if member["LifecycleState"] != "Terminating":
             _begin_end(scope, group, member, cause, drain=False)
         elif not member.get("ending"):
             _end(scope, member)
-    _look_soon(scope, group)
+    look_soon(scope, group)
     return {}
 
 
 def attach_load_balancer_target_groups(scope: Scope, params: Wire) -> Doc:
-    group = _changeable(scope, params["AutoScalingGroupName"])
+    group = changeable(scope, params["AutoScalingGroupName"])
     _check_target_groups(scope, params["TargetGroupARNs"])
     group["TargetGroupARNs"] = list(dict.fromkeys([*group["TargetGroupARNs"], *params["TargetGroupARNs"]]))
     for member in _members(scope, group):
         if member["LifecycleState"] == "InService":
             _add_to_balancers(scope, group, member)
-    _look_soon(scope, group)
+    look_soon(scope, group)
     return {}
 
 
 def detach_load_balancer_target_groups(scope: Scope, params: Wire) -> Doc:
-    group = _changeable(scope, params["AutoScalingGroupName"])
+    group = changeable(scope, params["AutoScalingGroupName"])
     unknown = set(params["TargetGroupARNs"]) - set(group["TargetGroupARNs"])
     if unknown:
         raise invalid("Trying to remove Target Groups that are not part of the group")
     group["TargetGroupARNs"] = [arn for arn in group["TargetGroupARNs"] if arn not in params["TargetGroupARNs"]]
     for member in _members(scope, group):
         _take_from_balancers(scope, params["TargetGroupARNs"], member["InstanceId"])
-    _look_soon(scope, group)
+    look_soon(scope, group)
     return {}
 
 
 def describe_load_balancer_target_groups(scope: Scope, params: Wire) -> Doc:
-    group = _group(scope, params["AutoScalingGroupName"])
+    group = group_of(scope, params["AutoScalingGroupName"])
     members = [member["InstanceId"] for member in _members(scope, group) if member["LifecycleState"] == "InService"]
     shown = []
     for arn in group["TargetGroupARNs"]:
@@ -365,28 +384,28 @@ def describe_load_balancer_target_groups(scope: Scope, params: Wire) -> Doc:
         ]
         state = "Adding" if len(states) < len(members) else "InService" if TargetState.HEALTHY in states else "Added"
         shown.append({"LoadBalancerTargetGroupARN": arn, "State": state})
-    return _page(params, "LoadBalancerTargetGroups", shown)
+    return page(params, "LoadBalancerTargetGroups", shown)
 
 
 # -------------------------------------------------------------------------------------------- processes, instances
 
 
 def suspend_processes(scope: Scope, params: Wire) -> Doc:
-    group = _changeable(scope, params["AutoScalingGroupName"])
-    suspended = {process["ProcessName"] for process in group["SuspendedProcesses"]} | _processes(params)
+    group = changeable(scope, params["AutoScalingGroupName"])
+    already = {process["ProcessName"] for process in group["SuspendedProcesses"]} | _processes(params)
     reason = f"User suspended at {_stamp(scope.now)}"
     group["SuspendedProcesses"] = [
-        {"ProcessName": name, "SuspensionReason": reason} for name in PROCESSES if name in suspended
+        {"ProcessName": name, "SuspensionReason": reason} for name in PROCESSES if name in already
     ]
     scope.put(GROUP, group["AutoScalingGroupName"], group)
     return {}
 
 
 def resume_processes(scope: Scope, params: Wire) -> Doc:
-    group = _changeable(scope, params["AutoScalingGroupName"])
+    group = changeable(scope, params["AutoScalingGroupName"])
     resumed = _processes(params)
     group["SuspendedProcesses"] = [each for each in group["SuspendedProcesses"] if each["ProcessName"] not in resumed]
-    _look_soon(scope, group)
+    look_soon(scope, group)
     return {}
 
 
@@ -397,7 +416,7 @@ def _processes(params: Wire) -> set[str]:
     return named
 
 
-def _suspended(group: Doc, process: str) -> bool:
+def suspended(group: Doc, process: str) -> bool:
     return any(each["ProcessName"] == process for each in group["SuspendedProcesses"])
 
 
@@ -407,7 +426,7 @@ def describe_auto_scaling_instances(scope: Scope, params: Wire) -> Doc:
     shown = [{key: value for key, value in member.items() if key[0].isupper()} for member in found]
     for each in shown:
         each["HealthStatus"] = each["HealthStatus"].upper()
-    return _page(params, "AutoScalingInstances", shown)
+    return page(params, "AutoScalingInstances", shown)
 
 
 def terminate_instance_in_auto_scaling_group(scope: Scope, params: Wire) -> Doc:
@@ -416,7 +435,7 @@ def terminate_instance_in_auto_scaling_group(scope: Scope, params: Wire) -> Doc:
     member = scope.get(MEMBER, params.get("InstanceId") or "")
     if member is None:
         raise invalid(f"Instance Id not found - No managed instance found for instance ID: {params.get('InstanceId')}")
-    group = _changeable(scope, member["AutoScalingGroupName"])
+    group = changeable(scope, member["AutoScalingGroupName"])
     decrement = params["ShouldDecrementDesiredCapacity"]
     if member["LifecycleState"] == "Terminating":
         raise ApiError("ScalingActivityInProgress", f"Instance {member['InstanceId']} is already terminating")
@@ -431,9 +450,9 @@ def terminate_instance_in_auto_scaling_group(scope: Scope, params: Wire) -> Doc:
             )
         group["DesiredCapacity"] = desired - 1
         said += f", shrinking the capacity from {desired} to {desired - 1}"
-    cause = _cause(scope, f"instance {member['InstanceId']} was taken out of service in response to {said}")
+    cause = because(scope, f"instance {member['InstanceId']} was taken out of service in response to {said}")
     activity = _begin_end(scope, group, member, cause, drain=True)
-    _look_soon(scope, group)
+    look_soon(scope, group)
     return {"Activity": _shown_activity(group, activity)}
 
 
@@ -442,7 +461,7 @@ def terminate_instance_in_auto_scaling_group(scope: Scope, params: Wire) -> Doc:
 
 def create_or_update_tags(scope: Scope, params: Wire) -> Doc:
     for tag in params["Tags"]:
-        group = _changeable(scope, _tag_group(tag))
+        group = changeable(scope, _tag_group(tag))
         group["tags"] = group["tags"] | _tags([tag], group["AutoScalingGroupName"])
         if len(group["tags"]) > TAGS_PER_GROUP:
             raise ApiError("LimitExceeded", f"The maximum number of tags is {TAGS_PER_GROUP}")
@@ -452,7 +471,7 @@ def create_or_update_tags(scope: Scope, params: Wire) -> Doc:
 
 def delete_tags(scope: Scope, params: Wire) -> Doc:
     for tag in params["Tags"]:
-        group = _changeable(scope, _tag_group(tag))
+        group = changeable(scope, _tag_group(tag))
         group["tags"].pop(tag["Key"], None)
         scope.put(GROUP, group["AutoScalingGroupName"], group)
     return {}
@@ -474,7 +493,7 @@ def describe_tags(scope: Scope, params: Wire) -> Doc:
                 "auto-scaling-group key value propagate-at-launch"
             )
         shown = [tag for tag in shown if field(tag) in (condition.get("Values") or [])]
-    return _page(params, "Tags", shown)
+    return page(params, "Tags", shown)
 
 
 def _tag_group(tag: Wire) -> str:
@@ -515,7 +534,7 @@ def describe_scaling_activities(scope: Scope, params: Wire) -> Doc:
         raise NotSimulated("filters of scaling activities")
     wanted, deleted = params.get("ActivityIds") or [], bool(params.get("IncludeDeletedGroups"))
     if name and scope.get(GROUP, name) is None and not deleted:
-        raise _no_group(name)
+        raise no_group(name)
     groups = {group["AutoScalingGroupARN"]: group for group in scope.all(GROUP)}
     shown = []
     for activity in reversed(scope.all(ACTIVITY)):
@@ -526,7 +545,7 @@ def describe_scaling_activities(scope: Scope, params: Wire) -> Doc:
             continue
         if datetime.fromisoformat(activity["StartTime"]) >= scope.now - ACTIVITIES_KEPT:
             shown.append(_shown_activity(group, activity))
-    return _page(params, "Activities", shown, default=100)
+    return page(params, "Activities", shown, default=100)
 
 
 def _shown_activity(group: Doc | None, activity: Doc) -> Doc:
@@ -567,14 +586,14 @@ def _stamp(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _cause(scope: Scope, what: str) -> str:
+def because(scope: Scope, what: str) -> str:
     return f"At {_stamp(scope.now)} {what}."
 
 
 # ----------------------------------------------------------------------------------------- what a group does by itself
 
 
-def _look_soon(scope: Scope, group: Doc, seconds: float = FIRST_LOOK) -> None:
+def look_soon(scope: Scope, group: Doc, seconds: float = FIRST_LOOK) -> None:
     """Keep the group and look at it in ``seconds``; a look that was due before is superseded."""
     group["watch"] += 1
     scope.put(GROUP, group["AutoScalingGroupName"], group)
@@ -591,14 +610,18 @@ def look(scope: Scope, payload: Wire) -> None:
         _follow(scope, group, member)
     if "Status" in group:
         if _members(scope, group):
-            _look_soon(scope, group, WATCH_BUSY)
+            look_soon(scope, group, WATCH_BUSY)
         else:
             scope.delete(GROUP, payload["group"])
+            for kind in (POLICY, ACTION, HOOK):
+                for each in scope.all(kind):
+                    if each["arn"] == group["AutoScalingGroupARN"]:
+                        scope.delete(kind, each["key"])
         return
     _replace_unhealthy(scope, group)
     pause = _scale(scope, group)
     busy = any(member["LifecycleState"] != "InService" for member in _members(scope, group))
-    _look_soon(scope, group, pause or (WATCH_BUSY if busy else WATCH_IDLE))
+    look_soon(scope, group, pause or (WATCH_BUSY if busy else WATCH_IDLE))
 
 
 def _follow(scope: Scope, group: Doc, member: Doc) -> None:
@@ -628,7 +651,7 @@ def _follow(scope: Scope, group: Doc, member: Doc) -> None:
                 }
                 scope.put(ACTIVITY, activity["ActivityId"], activity | failed)
             _fall_ill(scope, member)
-        case "InService" if not _suspended(group, "HealthCheck") and _is_ill(scope, group, member, state):
+        case "InService" if not suspended(group, "HealthCheck") and _is_ill(scope, group, member, state):
             _fall_ill(scope, member)
         case "Terminating":
             if not member.get("ending") and not _draining(scope, member):
@@ -673,7 +696,7 @@ def _fall_ill(scope: Scope, member: Doc) -> None:
 
 
 def _replace_unhealthy(scope: Scope, group: Doc) -> None:
-    if _suspended(group, "ReplaceUnhealthy") or _suspended(group, "Terminate"):
+    if suspended(group, "ReplaceUnhealthy") or suspended(group, "Terminate"):
         return
     for member in _members(scope, group):
         if member["HealthStatus"] != "Unhealthy" or member["LifecycleState"] == "Terminating":
@@ -685,7 +708,7 @@ def _replace_unhealthy(scope: Scope, group: Doc) -> None:
             if ended
             else "ELB system health check failure"
         )
-        cause = _cause(scope, f"an instance was taken out of service in response to an {check}")
+        cause = because(scope, f"an instance was taken out of service in response to an {check}")
         _begin_end(scope, group, member, cause, drain=not ended)
 
 
@@ -693,12 +716,12 @@ def _scale(scope: Scope, group: Doc) -> float | None:
     """Bring the group to its desired capacity. Seconds until another try where a launch failed."""
     members = [member for member in _members(scope, group) if member["LifecycleState"] in ("Pending", "InService")]
     counted, desired = len(members), group["DesiredCapacity"]
-    if counted < desired and not _suspended(group, "Launch"):
+    if counted < desired and not suspended(group, "Launch"):
         for number in range(counted, desired):
             cause = (
                 group["cause"]
                 + "  "
-                + _cause(
+                + because(
                     scope,
                     "an instance was started in response to a difference between desired and actual capacity, "
                     f"increasing the capacity from {number} to {number + 1}",
@@ -708,20 +731,20 @@ def _scale(scope: Scope, group: Doc) -> float | None:
                 group["failures"] += 1
                 return float(min(RETRY_FIRST * 2 ** (group["failures"] - 1), RETRY_LAST))
         group["failures"] = 0
-    if counted > desired and not _suspended(group, "Terminate"):
+    if counted > desired and not suspended(group, "Terminate"):
         for number in range(counted, desired, -1):
             member = _victim(members)
             members.remove(member)
             cause = (
                 group["cause"]
                 + "  "
-                + _cause(
+                + because(
                     scope,
                     "an instance was taken out of service in response to a difference between desired and actual "
                     f"capacity, shrinking the capacity from {number} to {number - 1}",
                 )
             )
-            cause += "  " + _cause(scope, f"instance {member['InstanceId']} was selected for termination")
+            cause += "  " + because(scope, f"instance {member['InstanceId']} was selected for termination")
             _begin_end(scope, group, member, cause.strip(), drain=True)
     return None
 
@@ -815,7 +838,7 @@ def _end(scope: Scope, member: Doc) -> None:
 
 
 def _add_to_balancers(scope: Scope, group: Doc, member: Doc) -> None:
-    if _suspended(group, "AddToLoadBalancer"):
+    if suspended(group, "AddToLoadBalancer"):
         return
     for arn in group["TargetGroupARNs"]:
         target_group = scope.get(elbv2.GROUP, arn)
@@ -832,19 +855,19 @@ def _take_from_balancers(scope: Scope, arns: Sequence[str], instance: str) -> fl
 # --------------------------------------------------------------------------------------------------------- look-ups
 
 
-def _group(scope: Scope, name: str) -> Doc:
+def group_of(scope: Scope, name: str) -> Doc:
     group = scope.get(GROUP, name)
     if group is None:
-        raise _no_group(name)
+        raise no_group(name)
     return group
 
 
-def _no_group(name: str) -> ApiError:
+def no_group(name: str) -> ApiError:
     return invalid(f"AutoScalingGroup name not found - AutoScalingGroup '{name}' not found")
 
 
-def _changeable(scope: Scope, name: str) -> Doc:
-    group = _group(scope, name)
+def changeable(scope: Scope, name: str) -> Doc:
+    group = group_of(scope, name)
     if "Status" in group:
         raise ApiError("ScalingActivityInProgress", f"AutoScalingGroup '{name}' - pending delete already in progress")
     return group
@@ -858,7 +881,7 @@ def _keep(scope: Scope, member: Doc) -> None:
     scope.put(MEMBER, member["InstanceId"], member)
 
 
-def _page(params: Wire, name: str, items: list[Doc], default: int = RECORDS_DEFAULT) -> Doc:
+def page(params: Wire, name: str, items: list[Doc], default: int = RECORDS_DEFAULT) -> Doc:
     size = params.get("MaxRecords") or default
     if not 1 <= size <= RECORDS_LIMIT:
         raise invalid(f"The number of records, {size}, must be in the range 1 to {RECORDS_LIMIT}")
@@ -894,7 +917,8 @@ EVENTS: Mapping[str, EventHandler] = {"autoscaling.graced": graced, "autoscaling
 
 _ONLY_AT_FIRST = {"InstanceId", "LoadBalancerNames", "LifecycleHookSpecificationList", "TrafficSources", "Operator"}
 _CHANGEABLE = (
-    "AutoScalingGroupName LaunchTemplate MinSize MaxSize DesiredCapacity DefaultCooldown AvailabilityZones "
+    "AutoScalingGroupName LaunchTemplate MinSize MaxSize DesiredCapacity DefaultCooldown DefaultInstanceWarmup "
+    "AvailabilityZones "
     "VPCZoneIdentifier HealthCheckType HealthCheckGracePeriod TerminationPolicies ServiceLinkedRoleARN "
 ) + " ".join(field for field in _NOT_SIMULATED if field not in _ONLY_AT_FIRST)
 

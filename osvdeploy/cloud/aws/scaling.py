@@ -1,0 +1,276 @@
+"""What scales an Auto Scaling group: bounds, policies, scheduled actions; and what is carried over with them: lifecycle
+hooks, the metrics that it collects.
+
+All of it belongs to one group and goes with it, so the group that comes is given the same. A policy or hook that names
+its group or its target group (requests per target do) names the new one's from then on. AWS cannot stop a group from
+shrinking alone: while it is paused it keeps its size.
+
+Sources: Auto Scaling API reference (PutScalingPolicy, PutScheduledUpdateGroupAction, PutLifecycleHook,
+EnableMetricsCollection, SuspendProcesses); guide, "Suspend and resume processes". What is not carried over: other
+suspended processes (they are somebody's at work on that one group), notifications, warm pools.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from osvdeploy.cloud import rules
+from osvdeploy.cloud.aws.session import Aws
+from osvdeploy.cloud.interfaces import Scaling
+from osvdeploy.context import Context
+from osvdeploy.errors import NotFound
+from osvdeploy.events import Warned
+
+if TYPE_CHECKING:
+    from mypy_boto3_autoscaling.type_defs import AutoScalingGroupTypeDef
+
+PAUSED = ("AlarmNotification", "AZRebalance", "ScheduledActions")
+"""Processes that are suspended while a group is paused: those that change its size or move its instances unasked."""
+
+_POLICY = (
+    "PolicyName",
+    "PolicyType",
+    "AdjustmentType",
+    "MinAdjustmentMagnitude",
+    "ScalingAdjustment",
+    "Cooldown",
+    "MetricAggregationType",
+    "StepAdjustments",
+    "EstimatedInstanceWarmup",
+    "TargetTrackingConfiguration",
+    "Enabled",
+    "PredictiveScalingConfiguration",
+)
+_ACTION = (
+    "ScheduledActionName",
+    "StartTime",
+    "EndTime",
+    "Recurrence",
+    "MinSize",
+    "MaxSize",
+    "DesiredCapacity",
+    "TimeZone",
+)
+_HOOK = (
+    "LifecycleHookName",
+    "LifecycleTransition",
+    "RoleARN",
+    "NotificationTargetARN",
+    "NotificationMetadata",
+    "HeartbeatTimeout",
+    "DefaultResult",
+)
+_BY_ALARM = ("SimpleScaling", "StepScaling")
+"""Kinds of policies that alarms of the user's start; all others have alarms of their own."""
+
+_NONE = -1
+"""Takes a group's default warm-up away; a default cooldown there is always."""
+
+Rule = dict[str, Any]
+"""A policy, an action or a hook: the parameters of the call that makes it, times in ISO 8601."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What is carried over, each kind by name. ``settings`` are the group's own parameters, ``suspended`` those of
+    :data:`PAUSED`."""
+
+    settings: Mapping[str, int]
+    policies: Mapping[str, Rule]
+    actions: Mapping[str, Rule]
+    hooks: Mapping[str, Rule]
+    metrics: Sequence[str]
+    suspended: Sequence[str]
+
+    def text(self, own: Mapping[str, str]) -> str:
+        kinds = {"policies": self.policies, "actions": self.actions, "hooks": self.hooks, "settings": self.settings}
+        return rules.written({**kinds, "metrics": self.metrics, "suspended": self.suspended}, own)
+
+    @classmethod
+    def read(cls, text: str, own: Mapping[str, str]) -> Rules:
+        found = rules.read(text, own)
+        return cls(
+            settings=found.get("settings", {}),
+            policies=found.get("policies", {}),
+            actions=found.get("actions", {}),
+            hooks=found.get("hooks", {}),
+            metrics=found.get("metrics", []),
+            suspended=found.get("suspended", []),
+        )
+
+    def still_due(self, now: datetime) -> Rules:
+        """Without the scheduled actions whose time is over: AWS takes none that begins in the past."""
+        due = {}
+        for name, action in self.actions.items():
+            starts, ends = (_time(action.get(key)) for key in ("StartTime", "EndTime"))
+            over = (starts is not None and starts <= now and "Recurrence" not in action) or (
+                ends is not None and ends <= now
+            )
+            if not over:
+                # When a recurring one began is of no matter any more, and AWS tells its next time in that place.
+                began = "Recurrence" in action
+                due[name] = {key: each for key, each in action.items() if key != "StartTime" or not began}
+        return Rules(self.settings, self.policies, due, self.hooks, self.metrics, self.suspended)
+
+    @property
+    def paused(self) -> bool:
+        """Whether nothing changes the size: neither policies nor scheduled actions, or theirs are suspended."""
+        return (not self.policies or "AlarmNotification" in self.suspended) and (
+            not self.actions or "ScheduledActions" in self.suspended
+        )
+
+
+class GroupScaling:
+    """What scales Auto Scaling groups. Not a port: a part of the groups."""
+
+    def __init__(self, aws: Aws) -> None:
+        self._aws = aws
+
+    def scaling(self, ctx: Context, group: AutoScalingGroupTypeDef) -> Scaling:
+        """What scales a group, as it is read. Raises :class:`~osvdeploy.errors.NotFound` where it is gone since."""
+        found = self._rules(ctx, group)
+        parts = [f"policy {name}" for name in found.policies]
+        parts += [f"scheduled action {name}" for name in found.actions]
+        parts += [f"hook {name}" for name in found.hooks]
+        return Scaling(
+            group["MinSize"],
+            group["DesiredCapacity"],
+            group["MaxSize"],
+            (*parts, *(("metrics",) if found.metrics else ())),
+            found.paused,
+            found.text(_own(group)),
+        )
+
+    def pause(self, ctx: Context, group: AutoScalingGroupTypeDef) -> None:
+        if not self._rules(ctx, group).paused:
+            self._suspend(ctx, group, [name for name in PAUSED if name not in _suspended(group)])
+
+    def resume(self, ctx: Context, group: AutoScalingGroupTypeDef, scaling: Scaling) -> None:
+        before = Rules.read(scaling.rules, _own(group)).suspended
+        if not scaling.paused:
+            self._resume(ctx, group, [name for name in _suspended(group) if name not in before])
+
+    def follows(self, ctx: Context, group: AutoScalingGroupTypeDef, scaling: Scaling) -> bool:
+        bounds = (scaling.minimum, scaling.maximum) == (group["MinSize"], group["MaxSize"]) or not scaling.moves
+        wanted = Rules.read(scaling.rules, _own(group)).still_due(ctx.now())
+        return bounds and self._rules(ctx, group).still_due(ctx.now()) == wanted
+
+    def apply(self, ctx: Context, group: AutoScalingGroupTypeDef, scaling: Scaling) -> None:
+        name, there = group["AutoScalingGroupName"], self._rules(ctx, group).still_due(ctx.now())
+        wanted = Rules.read(scaling.rules, _own(group)).still_due(ctx.now())
+        self._suspend(ctx, group, [each for each in wanted.suspended if each not in there.suspended])
+        bounds = {"MinSize": scaling.minimum, "MaxSize": scaling.maximum} if scaling.moves else {}
+        has = {"MinSize": group["MinSize"], "MaxSize": group["MaxSize"], **there.settings}
+        settings = {**dict.fromkeys(there.settings, _NONE), **wanted.settings, **bounds}
+        changed: dict[str, Any] = {key: size for key, size in settings.items() if has.get(key) != size}
+        client = self._aws.autoscaling
+        with self._aws.calling(ctx, f"Auto Scaling group {name}"):
+            if changed:
+                client.update_auto_scaling_group(AutoScalingGroupName=name, **changed)
+            for hook in _beyond(there.hooks, wanted.hooks):
+                client.delete_lifecycle_hook(AutoScalingGroupName=name, LifecycleHookName=hook)
+            for _, rule in _lacking(there.hooks, wanted.hooks):
+                client.put_lifecycle_hook(AutoScalingGroupName=name, **rule)
+            for policy in _beyond(there.policies, wanted.policies):
+                client.delete_policy(AutoScalingGroupName=name, PolicyName=policy)
+            for policy, rule in _lacking(there.policies, wanted.policies):
+                arn = client.put_scaling_policy(AutoScalingGroupName=name, **rule)["PolicyARN"]
+                if rule.get("PolicyType", _BY_ALARM[0]) in _BY_ALARM:
+                    ctx.report(
+                        Warned(
+                            f"scaling policy {policy} of {name}: the alarms that start it name the policy of the group "
+                            "before",
+                            hint=f"let them start {arn} too, or use a target tracking policy, which has its own alarms",
+                        )
+                    )
+            for action in _beyond(there.actions, wanted.actions):
+                client.delete_scheduled_action(AutoScalingGroupName=name, ScheduledActionName=action)
+            for _, rule in _lacking(there.actions, wanted.actions):
+                times = {key: time for key in ("StartTime", "EndTime") if (time := _time(rule.get(key))) is not None}
+                client.put_scheduled_update_group_action(AutoScalingGroupName=name, **{**rule, **times})
+            if more := [each for each in wanted.metrics if each not in there.metrics]:
+                client.enable_metrics_collection(AutoScalingGroupName=name, Metrics=more, Granularity="1Minute")
+            if less := [each for each in there.metrics if each not in wanted.metrics]:
+                client.disable_metrics_collection(AutoScalingGroupName=name, Metrics=less)
+        self._resume(ctx, group, [each for each in there.suspended if each not in wanted.suspended])
+
+    # --------------------------------------------------------------------------------------------------------- calls
+
+    def _rules(self, ctx: Context, group: AutoScalingGroupTypeDef) -> Rules:
+        name, client = group["AutoScalingGroupName"], self._aws.autoscaling
+        with self._aws.calling(ctx, f"Auto Scaling group {name}"):
+            pages = client.get_paginator("describe_policies").paginate(AutoScalingGroupName=name)
+            policies: list[Any] = [each for page in pages for each in page["ScalingPolicies"]]
+            later = client.get_paginator("describe_scheduled_actions").paginate(AutoScalingGroupName=name)
+            actions: list[Any] = [each for page in later for each in page["ScheduledUpdateGroupActions"]]
+            hooks: list[Any] = list(client.describe_lifecycle_hooks(AutoScalingGroupName=name)["LifecycleHooks"])
+        settings = {"DefaultCooldown": group["DefaultCooldown"]}
+        if "DefaultInstanceWarmup" in group:
+            settings["DefaultInstanceWarmup"] = group["DefaultInstanceWarmup"]
+        return Rules(
+            settings,
+            _named(policies, _POLICY),
+            _named(actions, _ACTION),
+            _named(hooks, _HOOK),
+            sorted(each.get("Metric", "") for each in group.get("EnabledMetrics", [])),
+            _suspended(group),
+        )
+
+    def _suspend(self, ctx: Context, group: AutoScalingGroupTypeDef, processes: list[str]) -> None:
+        name = group["AutoScalingGroupName"]
+        if processes:
+            with self._aws.calling(ctx, f"Auto Scaling group {name}"):
+                self._aws.autoscaling.suspend_processes(AutoScalingGroupName=name, ScalingProcesses=processes)
+
+    def _resume(self, ctx: Context, group: AutoScalingGroupTypeDef, processes: list[str]) -> None:
+        name = group["AutoScalingGroupName"]
+        if processes:
+            with self._aws.calling(ctx, f"Auto Scaling group {name}"):
+                self._aws.autoscaling.resume_processes(AutoScalingGroupName=name, ScalingProcesses=processes)
+
+
+def standing(group: AutoScalingGroupTypeDef | None, name: str) -> AutoScalingGroupTypeDef:
+    """A group that is there to stay. Raises :class:`~osvdeploy.errors.NotFound` for any other."""
+    if group is None or "Status" in group:
+        raise NotFound(f"Auto Scaling group {name}: does not exist (any more)")
+    return group
+
+
+def _named(found: Sequence[Mapping[str, Any]], fields: tuple[str, ...]) -> dict[str, Rule]:
+    """Rules by name, of each what the call takes that makes it; the name is the first of ``fields``."""
+    made: dict[str, Rule] = {}
+    for each in found:
+        rule = {key: each[key] for key in fields if each.get(key) not in (None, [], "", {})}
+        made[rule[fields[0]]] = {
+            key: value.isoformat() if isinstance(value, datetime) else value for key, value in rule.items()
+        }
+    return dict(sorted(made.items()))
+
+
+def _beyond(there: Mapping[str, Rule], wanted: Mapping[str, Rule]) -> list[str]:
+    """What is to go: what nobody wants, and what is to be made anew, since a put leaves what it does not name."""
+    return [name for name, rule in there.items() if wanted.get(name) != rule]
+
+
+def _lacking(there: Mapping[str, Rule], wanted: Mapping[str, Rule]) -> list[tuple[str, Rule]]:
+    return [(name, rule) for name, rule in wanted.items() if there.get(name) != rule]
+
+
+def _suspended(group: AutoScalingGroupTypeDef) -> list[str]:
+    found = {each.get("ProcessName", "") for each in group.get("SuspendedProcesses", [])}
+    return [name for name in PAUSED if name in found]
+
+
+def _own(group: AutoScalingGroupTypeDef) -> dict[str, str]:
+    """What a rule may say of its own group: the name, and the target group as metrics name it."""
+    own = {"$(group)": group["AutoScalingGroupName"]}
+    if group.get("TargetGroupARNs"):
+        own["$(target-group)"] = group["TargetGroupARNs"][0].rpartition(":")[2]
+    return own
+
+
+def _time(text: object) -> datetime | None:
+    return datetime.fromisoformat(text) if isinstance(text, str) else None
