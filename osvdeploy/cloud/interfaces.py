@@ -402,9 +402,9 @@ class Scaling:
     """What changes a group's size without us: bounds, and rules that the place follows between them.
 
     ``desired`` machines are what it is to have now. ``parts`` name for people what scales it: an autoscaler, a policy,
-    a scheduled action, a hook. ``paused``: nothing of it makes the group smaller now. ``rules`` are the place's own
-    documents, as JSON that the same place can give to another group; what they say of the group itself (its name, its
-    backend) is left open in them.
+    a scheduled action, a hook. ``paused``: nothing makes the group smaller by itself now, or nothing could.
+    ``rules`` are the place's own documents, as JSON that the same place can give to another group; what they say of the
+    group itself (its name, its backend) is left open in them.
     """
 
     minimum: int

@@ -474,7 +474,8 @@ class RolloutManager:
         if there is None or run is None or run.scaling is None or run.scaled:
             return there
         missing = run.verdict is Outcome.SUCCEEDED and run.group == stable.group and there.fixed
-        paused = run.stable_group == stable.group and there.paused and not run.scaling.paused
+        left = run.stable_group == stable.group and there.paused and not there.fixed
+        paused = left and not run.scaling.paused
         return replace(run.scaling, desired=there.desired) if missing or paused else there
 
     def _scaling_if_told(self, ctx: Context, head: Head) -> Scaling | None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from osvdeploy.cloud.aws import Aws
 from osvdeploy.cloud.aws.console import Ec2Console
 from osvdeploy.cloud.aws.groups import AutoScalingGroups
 from osvdeploy.cloud.aws.images import AmiRegistry
@@ -29,6 +28,9 @@ from tests.contract.scenes import APP, Guest, Scene
 from tests.sandbox.volumes import declared, volume
 from tests.world import SandboxProber
 
+if TYPE_CHECKING:
+    from mypy_boto3_autoscaling import AutoScalingClient
+
 PROGRAMS: dict[Guest, bytes] = {
     Guest.SERVES: declared(after=1, headers={"x-release": "$OSVDEPLOY_RELEASE"}, answers={"*": 200}),
     Guest.HANGS: declared(boot="hang"),
@@ -38,9 +40,8 @@ PROGRAMS: dict[Guest, bytes] = {
 }
 
 
-def scale_group(user: Aws, name: str, minimum: int, maximum: int) -> None:
+def scale_group(asg: AutoScalingClient, name: str, minimum: int, maximum: int) -> None:
     """What a user may attach to a group: bounds, policies, a scheduled action, a hook, metrics."""
-    asg = user.autoscaling
     group = asg.describe_auto_scaling_groups(AutoScalingGroupNames=[name])["AutoScalingGroups"][0]
     asg.update_auto_scaling_group(
         AutoScalingGroupName=name,
@@ -168,7 +169,7 @@ def aws_scene() -> Scene:
         )
 
     def scale(name: str, minimum: int, maximum: int) -> None:
-        scale_group(user, name, minimum, maximum)
+        scale_group(asg, name, minimum, maximum)
 
     def unload(name: str) -> None:
         asg.put_scheduled_update_group_action(

@@ -27,7 +27,7 @@ def test_a_group_is_made_of_one_size(scene: Scene) -> None:
     """Nothing scales what was just made, and there is nothing to pause."""
     made = scene.stand(Slot.BLUE, "hello-1", capacity=2)
     found = scaling_of(scene, made.name)
-    assert found.fixed and (found.minimum, found.desired, found.maximum) == (2, 2, 2)
+    assert found.fixed and found.paused and (found.minimum, found.desired, found.maximum) == (2, 2, 2)
     before = scene.mutations()
     scene.cloud.groups.pause(scene.ctx, made.name)
     scene.cloud.groups.resume(scene.ctx, made.name, found)

@@ -30,6 +30,7 @@ from osvdeploy.sandbox.inprocess import Client
 from osvdeploy.sandbox.runners import GuestAnswer
 from osvdeploy.sandbox.wire import Call
 from tests.aws_world import REGION, AwsWorld, Process
+from tests.contract.aws_scene import scale_group
 from tests.world import ABORTING, BAD, GOOD, Kept, SandboxProber
 
 pytestmark = pytest.mark.slow
@@ -174,6 +175,12 @@ class Account(AwsWorld):
                     weighed |= {pair["TargetGroupArn"] for pair in pairs if pair.get("Weight", 1) > 0}
         return weighed
 
+    def scaling(self) -> dict[str, object]:
+        """Of each group, by its name: bounds, size, what is suspended, what is collected."""
+        documents = [self.document("autoscaling.group", name) for name in self.held().get("autoscaling.group", ())]
+        fields = ("MinSize", "MaxSize", "DesiredCapacity", "DefaultCooldown", "SuspendedProcesses", "EnabledMetrics")
+        return {str(each["AutoScalingGroupName"]): [_undated(each[field]) for field in fields] for each in documents}
+
     def recorded(self) -> dict[str, object]:
         """What the ledger says, as far as it is not about when and by whom."""
         head = self.head
@@ -189,6 +196,11 @@ class Account(AwsWorld):
         }
 
 
+def _undated(value: object) -> object:
+    """Without when and why a process was suspended."""
+    return [each.get("ProcessName", each) for each in value] if isinstance(value, list) else value
+
+
 def _name(key: str, document: Mapping[str, object]) -> str:
     """What a thing is called where it has a name: ids differ from run to run."""
     tags = document.get("tags", document.get("Tags", {}))
@@ -196,7 +208,14 @@ def _name(key: str, document: Mapping[str, object]) -> str:
         tags = {tag["Key"]: tag["Value"] for tag in tags}
     name = tags.get("Name") if isinstance(tags, Mapping) else None
     name = name.get("Value") if isinstance(name, Mapping) else name
+    rules = [str(document[field]) for field in _RULES if field in document]
+    if rules:
+        return f"{document['AutoScalingGroupName']}/{rules[0]}"
     return str(name or document.get("LaunchTemplateName") or key)
+
+
+_RULES = ("PolicyName", "ScheduledActionName", "LifecycleHookName")
+"""What names what scales a group."""
 
 
 # ----------------------------------------------------------------------------------------------------- scenarios
@@ -221,6 +240,20 @@ def _prepared(*live: str, new: str | None = None, program: Mapping[str, object] 
         account.put_into_service(*live)
         if new is not None:
             account.made(new, program)
+
+    return prepare
+
+
+def _scaled(new: str, program: Mapping[str, object] = GOOD) -> Callable[[Account], None]:
+    """1.0.0 serves, and is scaled by itself with all that there is."""
+
+    def prepare(account: Account) -> None:
+        account.put_into_service("1.0.0")
+        stable = account.head.stable
+        assert stable is not None
+        scale_group(account.session.client("autoscaling"), stable.group, 1, 6)
+        account.wait(30)
+        account.made(new, program)
 
     return prepare
 
@@ -265,6 +298,16 @@ SCENARIOS = [
     Scenario(
         "release that breaks",
         _prepared("1.0.0", new="1.1.0", program=BREAKING),
+        lambda each: each.again("1.1.0"),
+        _BOTH,
+        "1.0.0",
+        fails=True,
+        breaks=True,
+    ),
+    Scenario("blue-green, scaled", _scaled("1.1.0"), lambda each: each.again("1.1.0"), _BOTH, "1.1.0"),
+    Scenario(
+        "release that breaks, scaled",
+        _scaled("1.1.0", BREAKING),
         lambda each: each.again("1.1.0"),
         _BOTH,
         "1.0.0",
@@ -464,7 +507,7 @@ def finished(account: Account, scenario: Scenario) -> dict[str, object]:
     held = account.held()
     assert set(held.get("autoscaling.group", ())) == groups, f"the ledger has {groups}"
     assert len(held.get("instance", ())) == account.settings.capacity * len(groups)
-    return {**account.holdings(), **account.recorded()}
+    return {**account.holdings(), **account.recorded(), "scaling": account.scaling()}
 
 
 def _arn(account: Account, slot: str) -> str:

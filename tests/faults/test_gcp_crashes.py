@@ -20,6 +20,7 @@ from osvdeploy.sandbox.core import Moment
 from osvdeploy.sandbox.inprocess import Client
 from osvdeploy.sandbox.runners import GuestAnswer
 from osvdeploy.sandbox.wire import Call
+from tests.contract.gcp_scene import ZONE, scale_group
 from tests.gcp_world import GcpWorld
 from tests.world import BAD, GOOD, Kept
 
@@ -29,6 +30,7 @@ STANDING = (
     "compute.backendService",
     "compute.healthCheck",
     "compute.instanceGroupManager",
+    "compute.autoscaler",
     "compute.instanceTemplate",
     "compute.image",
 )
@@ -80,6 +82,21 @@ class Project(GcpWorld):
 
         self.sandbox.hook = asked
 
+    def scale(self) -> None:
+        """Attach to the group that serves what scales it, as a user would."""
+        stable = self.head.stable
+        assert stable is not None
+        scale_group(self.network, f"zones/{ZONE}", stable.group, 1, 6)
+
+    def scaling(self) -> dict[str, object]:
+        """Of each group, by its name: its size, how it replaces machines, and the policy of its autoscaler."""
+        groups = self.network.ask("GET", f"zones/{ZONE}/instanceGroupManagers").get("items", [])
+        scalers = self.network.ask("GET", f"zones/{ZONE}/autoscalers").get("items", [])
+        policies = {each["target"]: each["autoscalingPolicy"] for each in scalers}
+        return {
+            each["name"]: (each["targetSize"], each["updatePolicy"], policies.get(each["selfLink"])) for each in groups
+        }
+
     def standing(self) -> dict[str, object]:
         """What there is, and what the ledger says of it, as far as it is not about when and by whom."""
         self.sandbox.hook = None
@@ -88,6 +105,7 @@ class Project(GcpWorld):
         head = self.head
         return {
             **found,
+            "scaling": self.scaling(),
             "url map": [
                 (rule["priority"], rule["routeAction"])
                 for matcher in self.network.ask("GET", "global/urlMaps/web").get("pathMatchers", [])
@@ -109,11 +127,13 @@ class Scenario:
     exit_code: int = 0
     program: object = None
     answers: bool = True
+    scaled: bool = False
 
 
 SCENARIOS = [
     Scenario("first deploy", (), lambda each: each.again("new"), answers=False),
     Scenario("blue-green", ("1.0.0",), lambda each: each.again("new")),
+    Scenario("blue-green, scaled", ("1.0.0",), lambda each: each.again("new"), scaled=True),
     Scenario("release that answers 500", ("1.0.0",), lambda each: each.again("new"), 3, BAD),
     Scenario("warm rollback", ("1.0.0", "1.1.0"), lambda each: each.go_back()),
     Scenario("destroy", ("1.0.0", "1.1.0"), lambda each: each.destroy(), answers=False),
@@ -127,6 +147,8 @@ def test_whoever_comes_next_ends_it_well(scenario: Scenario, tmp_path: Path) -> 
     for version in scenario.live:
         project.made(version)
         assert project.again(version) == 0
+    if scenario.scaled:
+        project.scale()
     project.made("new", scenario.program if isinstance(scenario.program, dict) else None)
     project.watch(answers=scenario.answers, keep=True)
     assert scenario.command(project) == scenario.exit_code

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
+from osvdeploy.cloud.interfaces import Scaling
 from osvdeploy.cloud.memory import Call, Moment
 from osvdeploy.rollout.model import Kind, Outcome
 from tests.rollout.service import Service
@@ -69,6 +70,11 @@ class Scenario:
     again: Callable[[Service], object]
     serving: str
     running: frozenset[str]
+    scaling: Scaling | None = None
+    """What scales the release that serves in the end."""
+
+
+SCALING = Scaling(1, 2, 6, ("cpu", "night"), rules='{"cpu": "60 %", "night": "0 3 * * *"}')
 
 
 def _failing() -> Service:
@@ -96,6 +102,32 @@ def _three() -> Service:
     return service
 
 
+def _scaled(service: Service) -> Service:
+    """What serves is scaled by itself."""
+    service.scale("1.0.0", 1, 6)
+    return service
+
+
+def _breaking() -> Service:
+    """A release that is a good one until it has had traffic for a while."""
+    service = _scaled(_baking())
+    service.publish("1.1.0")
+    service.cloud.behave(service.id("1.1.0"), sick_after=30.0)
+    return service
+
+
+def _baking() -> Service:
+    service = Service(strategy=replace(Service().settings.strategy, bake=60.0))
+    service.deploy("1.0.0")
+    return service
+
+
+def _scaled_twice() -> Service:
+    service = _scaled(_prepared())
+    _deploy(service)
+    return service
+
+
 def _deploy(service: Service) -> object:
     return service.manager().deploy(service.context(), service.release("1.1.0"))
 
@@ -116,6 +148,25 @@ SCENARIOS = [
     Scenario("rollback", _two, _back_unless_over, _back_unless_over, "1.0.0", frozenset({"1.0.0"})),
     Scenario("warm rollback", _two, _back_to_first, _back_to_first, "1.0.0", frozenset({"1.0.0"})),
     Scenario("cold rollback", _three, _back_to_first, _back_to_first, "1.0.0", frozenset({"1.0.0"})),
+    Scenario(
+        "deploy with scaling",
+        lambda: _scaled(_prepared()),
+        _deploy,
+        _deploy,
+        "1.1.0",
+        frozenset({"1.0.0", "1.1.0"}),
+        SCALING,
+    ),
+    Scenario("release that breaks, with scaling", _breaking, _deploy, _deploy, "1.0.0", frozenset({"1.0.0"}), SCALING),
+    Scenario(
+        "warm rollback with scaling",
+        _scaled_twice,
+        _back_to_first,
+        _back_to_first,
+        "1.0.0",
+        frozenset({"1.0.0"}),
+        SCALING,
+    ),
 ]
 
 
@@ -152,6 +203,9 @@ def test_dying_at_any_call_converges(scenario: Scenario, moment: Moment) -> None
         head = service.head
         assert head.lease is None and head.unfinished is None, said
         assert head.stable is not None and head.stable.release == service.id(scenario.serving), said
+        if scenario.scaling is not None:
+            assert service.scaling(scenario.serving) == scenario.scaling, said
+            assert head.run is not None and head.run.scaled, said
 
 
 @pytest.mark.parametrize("moment", list(Moment))

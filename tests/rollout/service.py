@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 
-from osvdeploy.cloud.interfaces import Block, ImageRequest, ReleaseId, UploadRequest
+from osvdeploy.cloud.interfaces import Block, ImageRequest, ReleaseId, Scaling, UploadRequest
 from osvdeploy.cloud.memory import MemoryCloud
 from osvdeploy.cloud.tags import release_tags, service_tags
 from osvdeploy.context import Context, ProcessIdentity, VirtualClock
 from osvdeploy.events import Recorder
 from osvdeploy.rollout.ledger import Head, Ledger
 from osvdeploy.rollout.manager import Rollout, RolloutManager
-from osvdeploy.rollout.releases import Release
+from osvdeploy.rollout.releases import Release, group_name
 from tests.rollout.made import NOW, SETTINGS
 from tests.rollout.made import release as made_release
 
@@ -73,6 +73,18 @@ class Service:
         else:
             disk = upload.finished
         self.cloud.images.register(ctx, ImageRequest(release.id, release.digest, disk, tags))
+
+    def group(self, version: str) -> str:
+        """The name of the release's group."""
+        release = self.release(version)
+        return group_name(release.service, release)
+
+    def scale(self, version: str, minimum: int, maximum: int) -> None:
+        """Attach to the release's group what scales it, as a user would."""
+        self.cloud.scale(self.group(version), minimum, maximum, cpu="60 %", night="0 3 * * *")
+
+    def scaling(self, version: str) -> Scaling | None:
+        return self.cloud.cloud.groups.scaling(self.context(), self.group(version))
 
     def deploy(self, version: str) -> Rollout:
         self.publish(version)

@@ -8,15 +8,18 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from osvdeploy.cloud.interfaces import Slot
+from osvdeploy.cloud.interfaces import Scaling, Slot
 from osvdeploy.rollout.machine import advance
 from osvdeploy.rollout.model import (
     Answer,
+    HandScalingOver,
     Kind,
     Limits,
     Observation,
     Outcome,
+    PauseScaling,
     RemoveGroup,
+    ResumeScaling,
     Run,
     SetWeights,
     Stage,
@@ -288,6 +291,70 @@ def test_the_first_release_with_a_version_header_is_no_failure() -> None:
     assert proved.run.stage is Stage.CLEAN_UP or proved.run.over
 
 
+SCALED = Scaling(2, 2, 6, ("policy cpu",), rules='{"cpu":60}')
+PAUSED = replace(SCALED, paused=True)
+
+
+def test_the_stable_group_is_paused_right_before_it_loses_traffic() -> None:
+    """As it is by then, saved in the same step; only when it shows that it keeps its size are weights moved."""
+    ready = run(stage=Stage.SHIFT, scaling=SCALED)
+    grown = replace(SCALED, maximum=9)
+    before = step(ready, seen(targets=targets(2), scaling=grown))
+    assert before.action == PauseScaling() and before.run.scaling == grown and before.run.shifted is None
+    moved = step(before.run, seen(targets=targets(2), scaling=replace(grown, paused=True)))
+    assert moved.action == SetWeights(SHIFTED) and moved.run.scaling == grown
+
+
+def test_a_stable_group_that_grew_meanwhile_asks_for_as_many_machines() -> None:
+    """Traffic moves to no fewer than serve it."""
+    decided = step(run(stage=Stage.SHIFT, scaling=SCALED), seen(targets=targets(2), scaling=replace(PAUSED, desired=5)))
+    assert decided.run.stage is Stage.PREPARE and decided.run.capacity == 5
+    assert step(decided.run, seen(candidate=group(run().group, NEW))).action == StartCandidate()
+
+
+def test_a_warm_rollback_moves_traffic_before_anything_else() -> None:
+    """Whatever scales the release that it leaves."""
+    back = run(stage=Stage.SHIFT, kind=Kind.ROLLBACK, warm=True, scaling=SCALED)
+    assert step(back, seen(targets=targets(2), scaling=replace(SCALED, desired=5))).action == SetWeights(SHIFTED)
+
+
+def test_scaling_is_handed_over_after_success_before_anything_is_taken_away() -> None:
+    """Until the candidate shows it."""
+    done = run(stage=Stage.CLEAN_UP, verdict=Outcome.SUCCEEDED, kind=Kind.ROLLBACK, scaling=SCALED)
+    look = seen(weights=SHIFTED, candidate=group(run().group, NEW), left_behind=group(run().stable_group or "", OLD))
+    first = step(done, look)
+    assert first.action == HandScalingOver() and not first.run.scaled
+    second = step(first.run, replace(look, follows=True))
+    assert second.action == RemoveGroup(run().stable_group or "") and second.run.scaled
+
+
+def test_what_may_not_be_scaled_keeps_no_rollout_from_its_end() -> None:
+    """After some refusals it is left, and stays owed."""
+    refused = run(stage=Stage.CLEAN_UP, verdict=Outcome.SUCCEEDED, scaling=SCALED, tally=Tally(since=NOW, bad=3))
+    look = seen(weights=SHIFTED, candidate=group(run().group, NEW))
+    decided = step(refused, look)
+    assert decided.run.over and not decided.run.scaled
+
+
+def test_a_failed_deploy_leaves_the_stable_group_scaled_as_before() -> None:
+    """The candidate goes first; the run is not over before both are seen."""
+    failed = run(stage=Stage.CLEAN_UP, verdict=Outcome.ROLLED_BACK, scaling=SCALED)
+    look = seen(candidate=group(run().group, NEW), scaling=PAUSED)
+    assert step(failed, look).action == RemoveGroup(run().group)
+    gone = replace(look, candidate=None)
+    assert step(failed, gone).action == ResumeScaling()
+    ended = step(failed, replace(gone, scaling=SCALED))
+    assert ended.run.over and ended.run.scaled
+
+
+def test_what_the_user_paused_is_not_resumed() -> None:
+    """Neither after a failure, nor is it paused before a shift."""
+    failed = run(stage=Stage.CLEAN_UP, verdict=Outcome.ROLLED_BACK, scaling=PAUSED)
+    assert step(failed, seen(scaling=PAUSED)).run.over
+    ready = run(stage=Stage.SHIFT, scaling=PAUSED)
+    assert step(ready, seen(targets=targets(2), scaling=PAUSED)).action == SetWeights(SHIFTED)
+
+
 some_answers = st.lists(
     st.builds(Answer, well=st.booleans(), release=st.sampled_from([NEW, OLD, None]), told=st.just("an answer")),
     max_size=12,
@@ -307,6 +374,8 @@ observations = st.builds(
     boot_faults=st.sampled_from([(), ("Aborted",)]),
     preview=st.one_of(st.none(), some_answers),
     live=st.one_of(st.none(), some_answers),
+    scaling=st.one_of(st.none(), st.sampled_from([SCALED, PAUSED, replace(SCALED, desired=3)])),
+    follows=st.booleans(),
 )
 runs = st.builds(
     run,
@@ -316,6 +385,7 @@ runs = st.builds(
     abort=st.sampled_from([None, "asked"]),
     warm=st.booleans(),
     shifted=st.sampled_from([None, NOW]),
+    scaling=st.sampled_from([None, SCALED, PAUSED]),
     steps=st.sampled_from([(TrafficStep(100),), (TrafficStep(5, 60), TrafficStep(100))]),
 ).map(lambda made: replace(made, verdict=Outcome.ROLLED_BACK) if made.stage in (Stage.REVERT, Stage.CLEAN_UP) else made)
 
@@ -337,11 +407,30 @@ def test_whatever_is_seen_capacity_that_carries_traffic_is_never_taken_away(
                 assert decided.run.verdict is Outcome.SUCCEEDED
         if isinstance(decided.action, SetWeights):
             assert sum(decided.action.weights.values()) == 100
+        _assert_scaling_is_kept(made, look, decided)
         if decided.run.over:
             assert decided.run.verdict is not None
             return
         assert decided.action is not None or decided.wait > 0 or decided.run != made or look_lacks(decided.run, look)
         made = decided.run
+
+
+def _assert_scaling_is_kept(made: Run, look: Observation, decided: Step) -> None:
+    """Nothing is done about scaling where there is none; a deploy pauses before it takes traffic away, and then alone;
+    what a user paused is never resumed, and the record says so at each moment."""
+    now = decided.run
+    match decided.action:
+        case PauseScaling():
+            assert now.kind is Kind.DEPLOY and now.shifted is None and now.verdict is None
+            assert now.scaling == look.scaling and now.scaling is not None and not now.scaling.paused
+        case ResumeScaling():
+            assert now.verdict not in (None, Outcome.SUCCEEDED) and now.scaling is not None and not now.scaling.paused
+        case HandScalingOver():
+            assert now.verdict is Outcome.SUCCEEDED and now.scaling is not None and not now.scaled
+        case SetWeights() if made.shifted is None and made.scaling is not None and look.scaling is not None:
+            assert look.scaling.paused or now.kind is Kind.ROLLBACK or now.verdict is not None
+    if made.scaling is None:
+        assert now.scaling is None and not isinstance(decided.action, PauseScaling | ResumeScaling | HandScalingOver)
 
 
 def look_lacks(of: Run, look: Observation) -> bool:

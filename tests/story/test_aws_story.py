@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from osvdeploy.cloud.interfaces import Slot
 from osvdeploy.rollout.model import Outcome
+from osvdeploy.rollout.releases import Release, group_name
+from osvdeploy.sandbox.core import Moment
+from osvdeploy.sandbox.wire import Call
 from tests.aws_world import AwsWorld
-from tests.world import ABORTING, BAD
+from tests.contract.aws_scene import scale_group
+from tests.rollout.made import SETTINGS
+from tests.world import ABORTING, BAD, GOOD
 
 pytestmark = pytest.mark.slow
 
@@ -66,6 +74,80 @@ def test_blue_green_and_back(world: AwsWorld) -> None:
     world.wait(600)
     held = world.held()
     assert set(held) <= {"image", "snapshot"}, held
+
+
+def rules(world: AwsWorld, release: Release) -> dict[str, Any]:
+    """What scales the release's group, as AWS tells it, but for what names it and its own ARNs."""
+    asg, name = world.session.client("autoscaling"), group_name(release.service, release)
+    [group] = asg.describe_auto_scaling_groups(AutoScalingGroupNames=[name])["AutoScalingGroups"]
+    policies = asg.describe_policies(AutoScalingGroupName=name)["ScalingPolicies"]
+    actions = asg.describe_scheduled_actions(AutoScalingGroupName=name)["ScheduledUpdateGroupActions"]
+    hooks = asg.describe_lifecycle_hooks(AutoScalingGroupName=name)["LifecycleHooks"]
+    own = ("AutoScalingGroupName", "PolicyARN", "Alarms", "ScheduledActionARN")
+    [requests] = [each for each in policies if each["PolicyName"] == "requests"]
+    metric = requests["TargetTrackingConfiguration"]["PredefinedMetricSpecification"]
+    assert metric.pop("ResourceLabel").endswith(group["TargetGroupARNs"][0].rpartition(":")[2])
+    return {
+        "sizes": [group[field] for field in ("MinSize", "DesiredCapacity", "MaxSize", "DefaultCooldown")],
+        "suspended": sorted(each["ProcessName"] for each in group["SuspendedProcesses"]),
+        "metrics": group["EnabledMetrics"],
+        "rules": sorted(
+            ({key: value for key, value in each.items() if key not in own} for each in (*policies, *actions, *hooks)),
+            key=str,
+        ),
+    }
+
+
+PAUSED = ["AZRebalance", "AlarmNotification", "ScheduledActions"]
+
+
+def test_a_service_that_scales_keeps_its_scaling(tmp_path: Path) -> None:
+    """From release to release, with its size of the moment; a bad one leaves the stable group with exactly what it had,
+    and while traffic is away nothing makes that group smaller."""
+    world = AwsWorld(tmp_path, strategy=replace(SETTINGS.strategy, bake=60.0))
+    first = world.build("1.0.0")
+    assert world.deploy(first).outcome is Outcome.SUCCEEDED
+    asg, name = world.session.client("autoscaling"), group_name(first.service, first)
+    scale_group(asg, name, 1, 6)
+    asg.set_desired_capacity(AutoScalingGroupName=name, DesiredCapacity=3)
+    world.wait(60)
+    before = rules(world, first)
+    assert before["sizes"] == [1, 3, 6, 120] and before["suspended"] == [] and len(before["rules"]) == 5
+
+    second = world.build("1.1.0")
+    outcome = world.deploy(second)
+    assert outcome.outcome is Outcome.SUCCEEDED and outcome.run is not None and outcome.run.capacity == 3
+    assert rules(world, second) == before
+    assert rules(world, first) == {**before, "suspended": PAUSED}
+
+    # A load of the night comes just when traffic has left: the group keeps its machines.
+    shifted: list[str] = []
+
+    def night(moment: Moment, call: Call) -> None:
+        if call.operation == "ModifyRule" and moment is Moment.AFTER and not shifted:
+            shifted.append(call.operation)
+            asg.put_scheduled_update_group_action(
+                AutoScalingGroupName=group_name(second.service, second),
+                ScheduledActionName="now",
+                StartTime=world.clock.now() + timedelta(seconds=5),
+                DesiredCapacity=1,
+            )
+
+    breaking = world.build("1.2.0", {**GOOD, "phases": [{"after": 40, "answers": {"*": 500}}]})
+    world.sandbox.hook = night
+    outcome = world.deploy(breaking)
+    world.sandbox.hook = None
+    assert outcome.exit_code == 3 and shifted and outcome.run is not None and outcome.run.shifted is not None
+    assert rules(world, second) == before
+    assert serving(world) == second.id
+
+    calls = len(world.calls())
+    assert world.rollback(first).outcome is Outcome.SUCCEEDED
+    assert rules(world, first) == before
+    changes = [
+        call for call in world.calls(calls) if not call.partition(".")[2].startswith(("Describe", "Get", "List"))
+    ]
+    assert "autoscaling.SuspendProcesses" not in changes
 
 
 def test_a_rollout_s_record_names_the_place(world: AwsWorld) -> None:

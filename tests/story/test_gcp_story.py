@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from osvdeploy.cloud.gcp.scope import area_of
 from osvdeploy.cloud.gcp.urlmap import RELEASE_HEADER
 from osvdeploy.cloud.interfaces import Slot
 from osvdeploy.context import Context
 from osvdeploy.errors import LeaseLost
 from osvdeploy.rollout.model import Outcome
+from osvdeploy.rollout.releases import Release, group_name
+from osvdeploy.sandbox.core import Moment
 from osvdeploy.sandbox.faults import Fault, FaultKind
+from osvdeploy.sandbox.wire import Call
 from tests.contract.gcp_place import PROJECT
-from tests.contract.gcp_scene import REGION, URL_MAP, ZONE
+from tests.contract.gcp_scene import REGION, URL_MAP, ZONE, scale_group
 from tests.gcp_world import GcpWorld
-from tests.world import ABORTING, BAD
+from tests.world import ABORTING, BAD, GOOD
 
 pytestmark = [pytest.mark.slow, pytest.mark.sandbox]
 
@@ -102,6 +108,64 @@ def test_machines_may_be_spread_over_a_region(tmp_path: Path) -> None:
     assert serving(world) == second.id
     assert world.rollback().outcome is Outcome.SUCCEEDED
     assert serving(world) == first.id
+
+
+def scaling(world: GcpWorld, area: str, release: Release) -> dict[str, Any]:
+    """What scales the release's group, as Google tells it."""
+    name = group_name(release.service, release)
+    group = world.network.ask("GET", f"{area}/instanceGroupManagers/{name}")
+    scaler = str(group["status"]["autoscaler"]).rpartition("/")[2]
+    policy = world.network.ask("GET", f"{area}/autoscalers/{scaler}")["autoscalingPolicy"]
+    assert name in policy["customMetricUtilizations"][0].pop("filter")
+    return {"size": group["targetSize"], "update": group["updatePolicy"]["type"], "policy": policy}
+
+
+@pytest.mark.parametrize("place", [ZONE, REGION])
+def test_a_service_that_scales_keeps_its_scaling(tmp_path: Path, place: str) -> None:
+    """From release to release, with its size of the moment; a bad one leaves the stable group with exactly what it had,
+    and while traffic is away its autoscaler may only add machines."""
+    world = GcpWorld(tmp_path, place)
+    world.settings = replace(world.settings, strategy=replace(world.settings.strategy, bake=60.0))
+    area = area_of(place)
+    first = world.build("1.0.0")
+    assert world.deploy(first).outcome is Outcome.SUCCEEDED
+    scale_group(world.network, area, group_name(first.service, first), 3, 6)
+    before = scaling(world, area, first)
+    assert (before["size"], before["update"], before["policy"]["mode"]) == (3, "PROACTIVE", "ON")
+
+    second = world.build("1.1.0")
+    outcome = world.deploy(second)
+    assert outcome.outcome is Outcome.SUCCEEDED and outcome.run is not None and outcome.run.capacity == 3
+    assert scaling(world, area, second) == before
+    warm = scaling(world, area, first)
+    assert warm == {**before, "policy": {**before["policy"], "mode": "ONLY_SCALE_OUT"}}
+
+    modes: list[str] = []
+
+    def seen(moment: Moment, call: Call) -> None:
+        if call.operation.lower().endswith("urlmaps.patch") and moment is Moment.BEFORE:
+            documents = world.sandbox.store.begin().all("", "compute.autoscaler")
+            modes.extend(
+                each["resource"]["autoscalingPolicy"]["mode"]
+                for each in documents
+                if each["resource"]["target"].endswith(group_name(second.service, second))
+            )
+
+    breaking = world.build("1.2.0", {**GOOD, "phases": [{"after": 60, "answers": {"*": 500}}]})
+    world.sandbox.hook = seen
+    outcome = world.deploy(breaking)
+    world.sandbox.hook = None
+    assert outcome.exit_code == 3 and outcome.run is not None and outcome.run.shifted is not None
+    assert modes[-2:] == ["ONLY_SCALE_OUT", "ONLY_SCALE_OUT"]
+    assert scaling(world, area, second) == before
+    assert serving(world) == second.id
+
+    assert world.rollback(first).outcome is Outcome.SUCCEEDED
+    assert scaling(world, area, first) == before
+    here = world.process()
+    here.manager.destroy(here.ctx)
+    world.wait(600)
+    assert "compute.autoscaler" not in world.held()
 
 
 def test_a_rollout_s_record_names_the_place(world: GcpWorld) -> None:

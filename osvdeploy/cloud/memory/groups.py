@@ -115,6 +115,9 @@ class MemoryGroups:
             if _is(group, scaling):
                 return
         with world.calls.around("groups.apply_scaling", name), world.lock:
+            if scaling.fixed:
+                group.scaler = None
+                return
             wanted = group.scaler.wanted if group.scaler is not None else group.capacity
             rules: dict[str, str] = json.loads(scaling.rules)
             low, high = (scaling.minimum, scaling.maximum) if scaling.moves else (group.capacity, group.capacity)
@@ -165,7 +168,7 @@ def _refuse_foreign(request: GroupRequest, what: str, there: Group | Template | 
 def _scaling(group: Group) -> Scaling:
     scaler = group.scaler
     if scaler is None:
-        return Scaling(group.capacity, group.capacity, group.capacity)
+        return Scaling(group.capacity, group.capacity, group.capacity, paused=True)
     rules = json.dumps(dict(scaler.rules), sort_keys=True)
     return Scaling(scaler.minimum, group.capacity, scaler.maximum, tuple(sorted(scaler.rules)), scaler.paused, rules)
 
@@ -173,6 +176,8 @@ def _scaling(group: Group) -> Scaling:
 def _is(group: Group, scaling: Scaling) -> bool:
     """Whether a group has this scaling, whatever its size."""
     there = _scaling(group)
+    if scaling.fixed:
+        return there.fixed
     bounds = (there.minimum, there.maximum) == (scaling.minimum, scaling.maximum) or not scaling.moves
     return bounds and (there.rules, there.paused) == (scaling.rules, scaling.paused)
 

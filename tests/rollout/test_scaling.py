@@ -1,0 +1,220 @@
+"""A service that scales by itself keeps doing so from release to release, and never at a rollout's cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from osvdeploy.cloud.interfaces import Scaling
+from osvdeploy.cloud.memory import Call, Moment
+from osvdeploy.errors import Refused
+from osvdeploy.events import Warned
+from osvdeploy.rollout.model import Outcome
+from osvdeploy.rollout.releases import TrafficStep
+from tests.rollout.service import Service
+
+
+@pytest.fixture
+def service() -> Service:
+    """1.0.0 serves on four machines, between two and six, as its load asks for."""
+    service = Service(strategy=replace(Service().settings.strategy, bake=60.0))
+    assert service.deploy("1.0.0").outcome is Outcome.SUCCEEDED
+    service.scale("1.0.0", 2, 6)
+    service.cloud.load(service.group("1.0.0"), 4)
+    service.clock.advance(30)
+    return service
+
+
+def known(found: Scaling | None) -> Scaling:
+    assert found is not None
+    return found
+
+
+def at_first_shift(service: Service, then: Callable[[], None]) -> None:
+    """Do something once the rule's weights have moved for the first time."""
+    moved: list[Call] = []
+
+    def asked(call: Call, moment: Moment) -> None:
+        if call.operation == "router.modify_rule" and moment is Moment.AFTER and not moved:
+            moved.append(call)
+            then()
+
+    service.cloud.on_call(asked)
+
+
+def breaks_after_shift(service: Service, version: str) -> None:
+    """A release that is a good one until it has traffic; stable's load goes meanwhile."""
+
+    def broken() -> None:
+        service.cloud.load(service.group("1.0.0"), 0)
+        service.cloud.behave(service.id(version), answers=(500,))
+
+    at_first_shift(service, broken)
+
+
+def test_the_next_release_is_scaled_as_the_one_before(service: Service) -> None:
+    """It begins with as many machines as serve at the switch, and has bounds and rules afterwards; what is left warm
+    keeps its size, whatever its load."""
+    before = known(service.scaling("1.0.0"))
+    at_first_shift(service, lambda: service.cloud.load(service.group("1.0.0"), 0))
+    outcome = service.deploy("1.1.0")
+    assert outcome.outcome is Outcome.SUCCEEDED and outcome.run is not None
+    assert outcome.run.capacity == 4 and outcome.run.scaling == before and outcome.run.scaled
+    found = known(service.scaling("1.1.0"))
+    assert found == before and not found.paused
+    warm = known(service.scaling("1.0.0"))
+    assert warm.paused and warm.desired == 4
+
+
+def test_a_bad_release_leaves_scaling_as_it_was(service: Service) -> None:
+    """To the letter; and while traffic was away nothing was taken from the group that it came back to."""
+    before = known(service.scaling("1.0.0"))
+    breaks_after_shift(service, "1.1.0")
+    sizes = []
+    load = service.cloud.load
+
+    def loaded(group: str, machines: int) -> None:
+        load(group, machines)
+        sizes.append(service.cloud.world.groups[group].capacity)
+
+    service.cloud.load = loaded  # type: ignore[method-assign]  # to see what the load's going does at that moment
+    outcome = service.deploy("1.1.0")
+    service.cloud.on_call(None)
+    assert outcome.outcome is Outcome.ROLLED_BACK and sizes == [4]
+    # From here on its load counts again, and there was none.
+    assert replace(known(service.scaling("1.0.0")), desired=4) == before
+    assert known(service.scaling("1.0.0")).desired == 2
+
+
+def test_a_release_that_never_boots_touches_nothing(service: Service) -> None:
+    """Scaling is paused for a shift alone."""
+    service.cloud.behave(service.id("1.1.0"), never_healthy=True)
+    calls = len(service.cloud.mutations)
+    assert service.deploy("1.1.0").outcome is Outcome.ROLLED_BACK
+    assert not [call for call in service.cloud.mutations[calls:] if "scaling" in call.operation]
+
+
+def test_a_load_that_grows_meanwhile_is_followed(service: Service) -> None:
+    """The candidate gets as many machines as stable has right before the switch."""
+    grown: list[Call] = []
+
+    def asked(call: Call, moment: Moment) -> None:
+        if call.operation == "groups.create_group" and moment is Moment.AFTER and not grown:
+            grown.append(call)
+            service.cloud.load(service.group("1.0.0"), 6)
+
+    service.cloud.on_call(asked)
+    outcome = service.deploy("1.1.0")
+    assert outcome.outcome is Outcome.SUCCEEDED and outcome.run is not None and outcome.run.capacity == 6
+
+
+def test_a_warm_rollback_is_one_call_until_traffic_has_moved(service: Service) -> None:
+    """What it needs of scaling comes after that: the release that is back is scaled as the one that it left."""
+    assert service.deploy("1.1.0").outcome is Outcome.SUCCEEDED
+    service.scale("1.1.0", 3, 8)
+    before = known(service.scaling("1.1.0"))
+    calls = len(service.cloud.mutations)
+    outcome = service.rollback()
+    assert outcome.outcome is Outcome.SUCCEEDED and outcome.run is not None and outcome.run.warm
+    made = [call.operation for call in service.cloud.mutations[calls:] if not call.operation.startswith("store.")]
+    assert made[0] == "router.modify_rule" and "groups.apply_scaling" in made
+    assert known(service.scaling("1.0.0")) == before
+
+
+def test_a_rollback_to_fewer_machines_than_serve_gets_capacity_first(service: Service) -> None:
+    """What stood warm is brought to the size of today."""
+    assert service.deploy("1.1.0").outcome is Outcome.SUCCEEDED
+    service.cloud.load(service.group("1.1.0"), 6)
+    service.clock.advance(30)
+    at_first_shift(service, lambda: service.cloud.load(service.group("1.0.0"), 6))
+    outcome = service.rollback()
+    assert outcome.outcome is Outcome.SUCCEEDED and outcome.run is not None
+    assert not outcome.run.warm and outcome.run.capacity == 6
+    assert known(service.scaling("1.0.0")).desired == 6
+
+
+def test_steps_of_weights_pause_once(service: Service) -> None:
+    """However many steps a canary has."""
+    steps = (TrafficStep(10, 30.0), TrafficStep(50, 30.0), TrafficStep(100))
+    service.settings = replace(service.settings, strategy=replace(service.settings.strategy, steps=steps))
+    calls = len(service.cloud.mutations)
+    assert service.deploy("1.1.0").outcome is Outcome.SUCCEEDED
+    made = [call.operation for call in service.cloud.mutations[calls:]]
+    assert made.count("groups.pause_scaling") == 1 and made.count("groups.apply_scaling") == 1
+    assert made.count("groups.resume_scaling") == 0
+
+
+def test_a_service_that_nobody_scales_pays_nothing(service: Service) -> None:
+    """No change more, and no read while a rollout is under way."""
+    plain = Service()
+    plain.deploy("1.0.0")
+    calls = len(plain.cloud.calls)
+    assert plain.deploy("1.1.0").outcome is Outcome.SUCCEEDED
+    asked = [call.operation for call in plain.cloud.calls[calls:] if "scaling" in call.operation]
+    assert asked == ["groups.scaling"]
+
+
+def test_what_could_not_be_handed_over_is_owed_to_the_next_release(service: Service) -> None:
+    """The release serves, says what it lacks, and the next one has it."""
+    before = known(service.scaling("1.0.0"))
+    service.cloud.faults.fail("groups.apply_scaling", Refused("not allowed"), times=3)
+    outcome = service.deploy("1.1.0")
+    assert outcome.outcome is Outcome.SUCCEEDED and "cpu, night" in outcome.told
+    assert known(service.scaling("1.1.0")).fixed
+    assert service.deploy("1.2.0").outcome is Outcome.SUCCEEDED
+    found = known(service.scaling("1.2.0"))
+    assert (found.rules, found.minimum, found.maximum) == (before.rules, 2, 6)
+
+
+def test_a_pause_that_could_not_be_taken_back_is_nobody_s_wish(service: Service) -> None:
+    """The next deploy does not take it for the user's."""
+    before = known(service.scaling("1.0.0"))
+    breaks_after_shift(service, "1.1.0")
+    service.cloud.faults.fail("groups.resume_scaling", Refused("not allowed"), times=3)
+    outcome = service.deploy("1.1.0")
+    service.cloud.on_call(None)
+    assert outcome.outcome is Outcome.ROLLED_BACK and "cpu, night" in outcome.told
+    assert known(service.scaling("1.0.0")).paused
+    assert service.deploy("1.2.0").outcome is Outcome.SUCCEEDED
+    found = known(service.scaling("1.2.0"))
+    assert not found.paused and found.rules == before.rules
+
+
+def test_a_rollback_does_without_knowing_what_scales(service: Service) -> None:
+    """Traffic comes back all the same, and it is said."""
+    assert service.deploy("1.1.0").outcome is Outcome.SUCCEEDED
+    service.cloud.faults.fail("groups.scaling", Refused("not allowed"))
+    told = len(service.recorder.events)
+    assert service.rollback().outcome is Outcome.SUCCEEDED
+    assert any(isinstance(event, Warned) and "not allowed" in event.text for event in service.recorder.events[told:])
+
+
+def test_the_same_release_again_leaves_its_size_to_what_scales_it(service: Service) -> None:
+    """Another capacity in the spec is no reason to make it another size."""
+    service.settings = replace(service.settings, capacity=3)
+    outcome = service.deploy("1.0.0")
+    assert outcome.outcome is Outcome.SUCCEEDED and "between 2 and 6" in outcome.told
+    assert known(service.scaling("1.0.0")).desired == 4
+
+
+@pytest.mark.parametrize(
+    ("declared", "by_hand", "expected"), [(2, 2, 2), (2, 5, 5), (3, 5, 3), (3, 2, 3)], ids=lambda each: str(each)
+)
+def test_without_scaling_the_spec_s_change_wins(declared: int, by_hand: int, expected: int) -> None:
+    """Else a group that somebody made larger by hand is followed by one as large."""
+    service = Service()
+    service.deploy("1.0.0")
+    group = service.cloud.world.groups[service.group("1.0.0")]
+    group.capacity = by_hand
+    service.settings = replace(service.settings, capacity=declared)
+    outcome = service.deploy("1.1.0")
+    assert outcome.run is not None and outcome.run.capacity == expected
+
+
+def test_no_more_are_started_than_its_scaling_would_leave(service: Service) -> None:
+    """A declared capacity above the maximum counts as the maximum."""
+    service.settings = replace(service.settings, capacity=9)
+    outcome = service.deploy("1.1.0")
+    assert outcome.run is not None and outcome.run.capacity == 6
