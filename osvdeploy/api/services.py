@@ -13,7 +13,16 @@ from osvdeploy.errors import CloudError, Refused, UsageError
 from osvdeploy.events import Note, Warned
 
 if TYPE_CHECKING:
-    from osvdeploy.cloud.interfaces import Cloud, CloudImage, Ground, ReleaseId, Slot, TargetHealth, UploadedDisk
+    from osvdeploy.cloud.interfaces import (
+        Cloud,
+        CloudImage,
+        Ground,
+        ReleaseId,
+        Scaling,
+        Slot,
+        TargetHealth,
+        UploadedDisk,
+    )
     from osvdeploy.rollout.ledger import Head, Ledger
     from osvdeploy.rollout.manager import Rollout
     from osvdeploy.rollout.model import Run
@@ -23,7 +32,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SlotStatus:
-    """One slot now: what the ledger says stands there, and what the cloud shows (None where nobody looked)."""
+    """One slot now: what the ledger says stands there, and what the cloud shows (None where nobody looked). ``scaling``
+    is None too where nothing scales the group by itself."""
 
     slot: Slot
     release: ReleaseId | None
@@ -32,6 +42,7 @@ class SlotStatus:
     weight: int | None
     capacity: int | None
     targets: tuple[TargetHealth, ...] | None
+    scaling: Scaling | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +70,7 @@ def status(ctx: Context, service: Service, *, look: bool = True) -> ServiceStatu
     weights: Mapping[Slot, int] = {}
     targets: dict[Slot, tuple[TargetHealth, ...]] = {}
     capacity: dict[str, int] = {}
+    scaling: dict[str, Scaling] = {}
     trouble: str | None = None
     if look and place is not None and not head.destroyed:
         try:
@@ -68,13 +80,17 @@ def status(ctx: Context, service: Service, *, look: bool = True) -> ServiceStatu
             targets = {slot: cloud.router.health(ctx, place.route, slot) for slot in state.backends}
             owned = cloud.groups.owned(ctx, {tags.SERVICE: head.service})
             capacity = {group.name: group.capacity for group in owned if not group.deleting}
+            for name in capacity:
+                found = cloud.groups.scaling(ctx, name)
+                if found is not None and not found.fixed:
+                    scaling[name] = found
         except CloudError as error:
             trouble = str(error)
     return ServiceStatus(
         service=head.service,
         ledger=service.ledger,
         head=head,
-        slots=tuple(_slot_status(head, slot, weights, targets, capacity) for slot in Slot),
+        slots=tuple(_slot_status(head, slot, weights, targets, capacity, scaling) for slot in Slot),
         base_url=place.base_url if place is not None and not head.destroyed else None,
         cloud_error=trouble,
     )
@@ -86,6 +102,7 @@ def _slot_status(
     weights: Mapping[Slot, int],
     targets: Mapping[Slot, tuple[TargetHealth, ...]],
     capacity: Mapping[str, int],
+    scaling: Mapping[str, Scaling],
 ) -> SlotStatus:
     record, run = head.slots.get(slot), head.unfinished
     release, group = (record.release, record.group) if record else (None, None)
@@ -100,6 +117,7 @@ def _slot_status(
         weight=weights.get(slot),
         capacity=capacity.get(group) if group else None,
         targets=targets.get(slot),
+        scaling=scaling.get(group) if group else None,
     )
 
 

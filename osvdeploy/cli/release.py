@@ -14,7 +14,7 @@ from osvdeploy.context import Context
 
 if TYPE_CHECKING:
     from osvdeploy.api import Calls, ServiceStatus
-    from osvdeploy.cloud.interfaces import CloudImage
+    from osvdeploy.cloud.interfaces import CloudImage, Scaling, Slot
     from osvdeploy.rollout.manager import Rollout
     from osvdeploy.rollout.model import Run
 
@@ -141,6 +141,7 @@ def status(
                 "warm_until": slot.warm_until,
                 "weight": slot.weight,
                 "capacity": slot.capacity,
+                "scaling": _scaling(slot.scaling),
                 "targets": None
                 if slot.targets is None
                 else [{"machine": each.machine, "state": each.state, "reason": each.reason} for each in slot.targets],
@@ -409,6 +410,9 @@ def _run(run: Run) -> dict[str, Any]:
         "reason": run.reason,
         "by": run.by,
         "warm": run.warm,
+        "capacity": run.capacity,
+        "scaling": _scaling(run.scaling),
+        "scaled": run.scaled,
         "started": run.started,
         "ended": run.ended,
         "stages": [
@@ -417,6 +421,24 @@ def _run(run: Run) -> dict[str, Any]:
         "gates": [{"gate": each.gate, "passed": each.passed, "at": each.at, "seen": each.seen} for each in run.gates],
         "evidence": [{"source": each.source, "text": each.text} for each in run.evidence],
     }
+
+
+def _scaling(scaling: Scaling | None) -> dict[str, Any] | None:
+    if scaling is None:
+        return None
+    return {
+        "minimum": scaling.minimum,
+        "desired": scaling.desired,
+        "maximum": scaling.maximum,
+        "paused": scaling.paused,
+        "by": list(scaling.parts),
+    }
+
+
+def _scaling_text(slot: Slot, scaling: Scaling) -> str:
+    bounds = f", {scaling.minimum} to {scaling.maximum} machines" if scaling.moves else ""
+    by = f" ({', '.join(scaling.parts)})" if scaling.parts else ""
+    return f"{slot} scales by itself{bounds}{by}" + ("; paused: it does not get smaller" if scaling.paused else "")
 
 
 def _calls(calls: Calls) -> dict[str, int]:
@@ -439,6 +461,7 @@ def _status_text(found: ServiceStatus) -> str:
         weight = "-" if slot.weight is None else f"{slot.weight} %"
         rows.append((slot.slot, state, slot.release or "-", weight, machines))
     lines.append(table(("SLOT", "STATE", "RELEASE", "WEIGHT", "MACHINES"), rows))
+    lines += [_scaling_text(slot.slot, slot.scaling) for slot in found.slots if slot.scaling is not None]
     if head.unfinished is not None:
         run = head.unfinished
         lines.append(

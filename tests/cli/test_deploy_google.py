@@ -80,6 +80,17 @@ def make_balancer(google: Google, scheme: str = "EXTERNAL_MANAGED") -> str:
     return f"http://{rule['IPAddress']}:8000/"
 
 
+def scale(google: Google) -> None:
+    """Attach an autoscaler to the one group that there is."""
+    zone = "/compute/v1/projects/acme-prod/zones/europe-west1-b"
+    [group] = google.get(f"{zone}/instanceGroupManagers")["items"]
+    policy = {"minNumReplicas": 1, "maxNumReplicas": 2}
+    document = {"name": "theirs", "target": group["selfLink"], "autoscalingPolicy": policy}
+    answer = requests.post(f"{google.shell.url}{zone}/autoscalers", json=document, timeout=10)
+    assert answer.ok, answer.text
+    requests.post(f"{answer.json()['selfLink']}/wait", timeout=10)
+
+
 def test_a_service_goes_live_and_back_and_away(google: Google) -> None:
     """deploy, status, a second release, rollback, gc, destroy: each by what the ledger says alone, but for deploys."""
     google.make_bucket()
@@ -92,6 +103,7 @@ def test_a_service_goes_live_and_back_and_away(google: Google) -> None:
     assert ran.code == 0, ran.stderr
     first = serving()
     assert first is not None and first.startswith("app-1.0.0-")
+    scale(google)
     ran = google.run("deploy", "--set", "version=1.1.0", *FORCED)
     assert ran.code == 0, ran.stderr
     assert (serving() or "").startswith("app-1.1.0-")
@@ -99,6 +111,14 @@ def test_a_service_goes_live_and_back_and_away(google: Google) -> None:
     elsewhere = ("app/europe", "--ledger", str(google.folder / "ledger"))
     status = google.run("status", *elsewhere, "--json").document
     assert {slot["weight"] for slot in status["slots"]} == {0, 100}, status
+    scaling = {slot["serving"]: slot["scaling"] for slot in status["slots"]}
+    bounds = {"minimum": 1, "desired": 1, "maximum": 2}
+    now = scaling[True]
+    assert {name: now[name] for name in bounds} == bounds and not now["paused"] and now["by"][0].endswith(", ON")
+    assert scaling[False] == {**bounds, "paused": True, "by": ["autoscaler theirs, ONLY_SCALE_OUT"]}
+    assert status["run"]["scaled"] and status["run"]["scaling"]["by"] == ["autoscaler theirs, ON"]
+    told = google.run("status", *elsewhere).stdout
+    assert "green scales by itself, 1 to 2 machines" in told and "paused: it does not get smaller" in told
     ran = google.run("rollback", *elsewhere)
     assert ran.code == 0, ran.stderr
     assert serving() == first

@@ -87,6 +87,13 @@ def scale_group(asg: AutoScalingClient, name: str, minimum: int, maximum: int) -
     asg.enable_metrics_collection(AutoScalingGroupName=name, Metrics=["GroupInServiceInstances"], Granularity="1Minute")
 
 
+def asg_of(scene: Scene) -> AutoScalingClient:
+    """Another client of the account that a scene of AWS has."""
+    groups = scene.cloud.groups
+    assert isinstance(groups, AutoScalingGroups)
+    return groups._aws.autoscaling
+
+
 def aws_scene() -> Scene:
     clock, events = VirtualClock(), Recorder()
     ctx = Context(clock=clock, reporter=events)

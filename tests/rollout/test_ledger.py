@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from osvdeploy.cloud.interfaces import Slot
+from osvdeploy.cloud.interfaces import Scaling, Slot
 from osvdeploy.cloud.local.store import DirectoryStore
 from osvdeploy.context import Context, VirtualClock
 from osvdeploy.errors import LedgerError, LedgerTooNew
@@ -52,6 +52,8 @@ def test_a_head_reads_back_as_it_was_written(ledger: Ledger, ctx: Context) -> No
             verdict=Outcome.ROLLED_BACK,
             gates=(GateRecord("preview probe", False, NOW, "500", Stage.VERIFY),),
             evidence=(Evidence("console of i-1", "Aborted\n[backtrace]\n\x07é"),),
+            scaling=Scaling(1, 3, 6, ("policy cpu",), rules='{"policies":{"cpu":{"TargetValue":60.5}}}'),
+            scaled=True,
         ),
         slots={Slot.BLUE: SlotRecord(release("1.0.0").id, "osvd-x-1", NOW, warm_until=NOW)},
         serving=Slot.BLUE,
@@ -60,6 +62,19 @@ def test_a_head_reads_back_as_it_was_written(ledger: Ledger, ctx: Context) -> No
     )
     ledger.write(ctx, full)
     assert ledger.head(ctx) == full
+
+
+def test_a_document_from_before_runs_knew_of_scaling_is_read(ledger: Ledger, ctx: Context, tmp_path: Path) -> None:
+    """As one of a service that nothing scales."""
+    ledger.write(ctx, head(run=run()))
+    [path] = (tmp_path / "hello/production/head").glob("*.json")
+    document = json.loads(path.read_text())
+    for field in ("scaling", "scaled"):
+        del document["head"]["run"][field]
+    path.write_text(json.dumps(document))
+    found = ledger.head(ctx)
+    assert found is not None and found.run is not None
+    assert found.run.scaling is None and not found.run.scaled
 
 
 def test_a_number_is_written_once(ledger: Ledger, ctx: Context) -> None:

@@ -49,7 +49,7 @@ def check_shape(shape: Any, value: Any, place: str) -> None:
             for index, part in enumerate(value):
                 check_shape(shape.member, part, f"{place}[{index}]")
         case kind:
-            kinds = {"string": str, "integer": int, "boolean": bool, "timestamp": datetime}
+            kinds = {"string": str, "integer": int, "boolean": bool, "timestamp": datetime, "double": float}
             assert isinstance(value, kinds[kind]), f"{place}: {value!r} is no {kind}"
             enum = getattr(shape, "enum", ())
             assert not enum or value in enum, f"{place}: {value!r} is none of {enum}"

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from osvdeploy.cloud import rules
@@ -245,7 +245,8 @@ def _named(found: Sequence[Mapping[str, Any]], fields: tuple[str, ...]) -> dict[
     for each in found:
         rule = {key: each[key] for key in fields if each.get(key) not in (None, [], "", {})}
         made[rule[fields[0]]] = {
-            key: value.isoformat() if isinstance(value, datetime) else value for key, value in rule.items()
+            key: value.astimezone(UTC).isoformat() if isinstance(value, datetime) else value
+            for key, value in rule.items()
         }
     return dict(sorted(made.items()))
 

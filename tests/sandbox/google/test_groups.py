@@ -298,6 +298,19 @@ def test_an_autoscaler_keeps_a_group_within_its_bounds(fleet: Fleet) -> None:
     fleet.done("DELETE", group)
 
 
+def test_a_regional_group_is_not_resized_while_an_autoscaler_may_change_it(fleet: Fleet) -> None:
+    """In the words that users report; with the mode OFF it is. Without a signal the processors are followed."""
+    group = fleet.group(size=1, place=REGION)
+    body = {"name": "a", "target": group, "autoscalingPolicy": {"minNumReplicas": 1, "maxNumReplicas": 3}}
+    fleet.done("POST", f"{REGION}/autoscalers", body)
+    policy = fleet.get(f"{REGION}/autoscalers/a")["autoscalingPolicy"]
+    assert policy["cpuUtilization"] == {"utilizationTarget": 0.6}
+    refused(fleet.call("POST", f"{group}/resize?size=2"), 412, "conditionNotMet", "mode to OFF")
+    fleet.done("PATCH", f"{REGION}/autoscalers?autoscaler=a", {"autoscalingPolicy": {"mode": "OFF"}})
+    fleet.done("POST", f"{group}/resize?size=2")
+    assert fleet.stable(group)["targetSize"] == 2
+
+
 def test_lists_are_filtered_and_in_pages(fleet: Fleet) -> None:
     """Of groups, and of what a group has."""
     for name in ("a", "b", "c"):
