@@ -246,9 +246,8 @@ def _revert(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
 
 def _clean_up(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
     late = _worked(run, now) > limits.clean_up
-    # Refusals are counted: what may not be scaled must not keep a rollout from its end. It stays owed, and the next
-    # one brings it.
-    given_up = late or run.tally.bad >= limits.bad_answers
+    # What may not be scaled, or never looks as it should, must not keep a rollout from its end.
+    given_up = _worked(run, now) > limits.scaling or run.tally.bad >= limits.bad_answers
     if run.verdict is Outcome.SUCCEEDED:
         if run.scaling is not None and not run.scaled:
             if not seen.follows and seen.candidate is not None and not given_up:

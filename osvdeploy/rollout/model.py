@@ -264,6 +264,8 @@ class Limits:
     shift: float = 300.0
     revert: float = 300.0
     clean_up: float = 900.0
+    scaling: float = 300.0
+    """How long it is tried to hand scaling over, or to resume it; what is not there by then stays owed."""
     unwell: float = 15.0
     silence: float = 900.0
     """How long a cloud that does not answer is asked again before the command ends; the run can be gone on with."""

@@ -459,7 +459,9 @@ class Deploy(_Table):
     instance_type: Annotated[str, _matches(r"[a-z0-9-]+\.[a-z0-9-]+", 'an instance type such as "t3.small"')] = Field(
         default="t3.nano", description="The machines' type."
     )
-    capacity: Annotated[Whole, Field(ge=1, le=1000)] = Field(default=2, description="How many machines.")
+    capacity: Annotated[Whole, Field(ge=1, le=1000)] = Field(
+        default=2, description="How many machines a release begins with."
+    )
     subnets: Annotated[list[Text], Field(min_length=1)] = Field(
         description="Where machines stand; two zones or more outlive one."
     )
@@ -541,7 +543,9 @@ class DeployGcp(_Table):
         description="The URL map of the balancer. osvdeploy makes and owns three rules in it. Left out: images are "
         "made for this environment, and nothing is rolled out.",
     )
-    capacity: Annotated[Whole, Field(ge=1, le=1000)] = Field(default=2, description="How many machines.")
+    capacity: Annotated[Whole, Field(ge=1, le=1000)] = Field(
+        default=2, description="How many machines a release begins with."
+    )
     subnetwork: (
         Annotated[
             str,

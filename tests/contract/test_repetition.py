@@ -75,3 +75,25 @@ def test_a_service_is_made_and_removed_by_processes_that_die(scene: Scene) -> No
     state = cloud.router.observe(ctx, route)
     assert (dict(state.backends), state.weights, dict(state.rules)) == ({}, None, {})
     assert cloud.groups.templates(ctx, {}) == []
+
+
+def test_scaling_is_handed_over_by_processes_that_die(scene: Scene) -> None:
+    """However often and wherever: the one group is paused, the other is scaled as the first was, and nothing is there
+    twice."""
+    blue, green = scene.stand(Slot.BLUE, "hello-1"), scene.stand(Slot.GREEN, "hello-2")
+    scene.scale(blue.name, 1, 4)
+    groups, wanted = scene.cloud.groups, scene.cloud.groups.scaling(scene.ctx, blue.name)
+    assert wanted is not None
+
+    def hand_over() -> None:
+        groups.pause(scene.ctx, blue.name)
+        groups.apply(scene.ctx, green.name, wanted)
+
+    assert dying(scene, hand_over) >= 4
+    found, left = groups.scaling(scene.ctx, green.name), groups.scaling(scene.ctx, blue.name)
+    assert groups.follows(scene.ctx, green.name, wanted)
+    assert found is not None and (found.rules, len(found.parts)) == (wanted.rules, len(wanted.parts))
+    assert left is not None and left.paused
+
+    assert dying(scene, lambda: groups.resume(scene.ctx, blue.name, wanted)) >= 2
+    assert groups.scaling(scene.ctx, blue.name) == wanted

@@ -329,10 +329,12 @@ def test_scaling_is_handed_over_after_success_before_anything_is_taken_away() ->
 
 
 def test_what_may_not_be_scaled_keeps_no_rollout_from_its_end() -> None:
-    """After some refusals it is left, and stays owed."""
+    """After some refusals, or some minutes, it is left, and stays owed."""
     refused = run(stage=Stage.CLEAN_UP, verdict=Outcome.SUCCEEDED, scaling=SCALED, tally=Tally(since=NOW, bad=3))
     look = seen(weights=SHIFTED, candidate=group(run().group, NEW))
     decided = step(refused, look)
+    assert decided.run.over and not decided.run.scaled
+    decided = step(replace(refused, tally=Tally(since=NOW)), look, 301)
     assert decided.run.over and not decided.run.scaled
 
 
