@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
 from osvdeploy.cloud.interfaces import ObjectSource, StoredObject
@@ -36,6 +37,26 @@ def cut(pieces: Iterable[bytes], size: Callable[[int], int]) -> Iterator[bytes]:
             held += len(view)
     if held:
         yield b"".join(gathered)
+
+
+class Ahead(Iterator[bytes]):
+    """Parts, of which some are made before anybody takes them: what they are made of takes time, and so does the look
+    whether they are wanted."""
+
+    def __init__(self, parts: Iterator[bytes]) -> None:
+        self._parts = parts
+        self._made: deque[bytes] = deque()
+
+    def make(self, most: int, until: Callable[[], bool]) -> None:
+        """Make some, up to ``most`` that nobody has taken."""
+        while len(self._made) < most and not until():
+            made = next(self._parts, None)
+            if made is None:
+                break
+            self._made.append(made)
+
+    def __next__(self) -> bytes:
+        return self._made.popleft() if self._made else next(self._parts)
 
 
 def agreed(address: str, there: StoredObject, source: ObjectSource) -> StoredObject:
