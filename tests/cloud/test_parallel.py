@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 
 from osvdeploy.cloud.parallel import beside
-from osvdeploy.cloud.parts import Ahead
+from osvdeploy.cloud.parts import MOST_AHEAD, Ahead
 from osvdeploy.context import Context
 from osvdeploy.errors import Refused, Unavailable
 from osvdeploy.events import Note, Recorder
@@ -58,10 +59,35 @@ def test_the_first_item_s_failure_is_told() -> None:
 
 
 def test_parts_that_were_made_ahead_are_taken_in_their_order() -> None:
-    """As many as are wanted, and none behind the last."""
-    parts = Ahead(iter([b"1", b"2", b"3"]))
-    parts.make(2, until=lambda: False)
-    assert next(parts) == b"1"
-    parts.make(9, until=lambda: True)
-    parts.make(9, until=lambda: False)
-    assert list(parts) == [b"2", b"3"]
+    """A few at most, and none behind the last."""
+    made: list[int] = []
+
+    def parts() -> Iterator[bytes]:
+        for number in range(MOST_AHEAD + 2):
+            made.append(number)
+            yield b"%d" % number
+
+    ahead = Ahead(parts())
+    ahead.make(until=lambda: len(made) == 2)
+    assert (made, next(ahead)) == ([0, 1], b"0")
+    ahead.make(until=lambda: False)
+    assert len(made) == MOST_AHEAD + 1
+    assert next(ahead) == b"1"
+    ahead.make(until=lambda: False)
+    ahead.make(until=lambda: False)
+    assert list(ahead) == [b"%d" % number for number in range(2, MOST_AHEAD + 2)]
+
+
+def test_what_fails_ahead_is_told_behind_what_was_made() -> None:
+    """To whoever takes the part that could not be made."""
+
+    def parts() -> Iterator[bytes]:
+        yield b"1"
+        raise Refused("damaged")
+
+    ahead = Ahead(parts())
+    ahead.make(until=lambda: False)
+    ahead.make(until=lambda: False)
+    assert next(ahead) == b"1"
+    with pytest.raises(Refused, match="damaged"):
+        next(ahead)

@@ -197,7 +197,7 @@ class GcsStore:
             return {each["name"]: each for each in self._listed(ctx, under)}
 
         with beside(ctx, ("object", "parts"), ask, name="gcs-look") as looks:
-            parts.make(WIDTH, until=lambda: looks.over)
+            parts.make(until=lambda: looks.over)
         there, stored = looks.answers
         return there, stored
 
