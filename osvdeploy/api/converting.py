@@ -10,9 +10,11 @@ from osvdeploy.api.declared import load_spec
 from osvdeploy.build.uses import in_use
 from osvdeploy.context import Context
 from osvdeploy.errors import UsageError
+from osvdeploy.events import Warned
 from osvdeploy.publish.converting import Converted, Tools, convert_disk, require_deflater, target_format
 
 if TYPE_CHECKING:
+    from osvdeploy.publish.convert import Target
     from osvdeploy.spec import LoadedSpec
 
 
@@ -50,16 +52,41 @@ def convert(
     tools = Tools(
         part=lambda place: part_of(place, nonce=ctx.nonce()), foreign=lambda opened: read_by_qemu(ctx, opened)
     )
-    named = _file_of(ctx, source)
+    loaded = _spec_behind(source)
+    if loaded is None:
+        assert isinstance(source, Path | str)
+        named = Path(source)
+    else:
+        _refuse_shared(loaded, kind)
+        image = build(ctx, loaded).image
+        if image.share is not None:
+            _warn_of_share(ctx, loaded, image.share)
+        named = image.path
     if path is not None and path.exists() and path.samefile(named):
         raise UsageError(f"{path}: source and target are one file", hint="name another target")
     return convert_disk(ctx, named, target, kind, tools, expected)
 
 
-def _file_of(ctx: Context, source: Path | str | LoadedSpec) -> Path:
+def _spec_behind(source: Path | str | LoadedSpec) -> LoadedSpec | None:
     if isinstance(source, Path | str):
         spec = spec_of(source)
-        if spec is None:
-            return Path(source)
-        source = load_spec(spec)
-    return build(ctx, source).image.path
+        return None if spec is None else load_spec(spec)
+    return source
+
+
+def _refuse_shared(loaded: LoadedSpec, kind: Target) -> None:
+    """Virtio-fs is given by QEMU and its like, which take raw disks and qcow2. Who takes the others has none."""
+    if loaded.spec.image.fs == "virtiofs" and kind.value not in ("raw", "qcow2"):
+        raise UsageError(
+            f"{loaded.path}: image.fs = virtiofs: its files are beside the disk, and who takes {kind} has no virtio-fs",
+            hint='choose another file system: fs = "rofs"',
+        )
+
+
+def _warn_of_share(ctx: Context, loaded: LoadedSpec, share: Path) -> None:
+    ctx.report(
+        Warned(
+            f"{loaded.path}: image.fs = virtiofs: the disk has the kernel alone; its files are in {share}",
+            hint="give that directory to the machine by virtiofsd, or build with another file system",
+        )
+    )
