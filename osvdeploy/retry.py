@@ -49,3 +49,13 @@ def retrying(
         reraise=True,
     )
     return loop(call)
+
+
+def until_next_look(waited: float) -> float:
+    """Seconds until one looks again at what a cloud does by itself, having waited for ``waited`` seconds so far.
+
+    Its end is seen within 0.8 s for the first eight minutes, in 600 looks; later within a 600th of the time that it
+    takes, so that an hour costs no more than 1,800. EC2 gives each account 20 such calls a second, and lets 100 gather
+    (Amazon EC2 API reference, "Request throttling", of Describe* actions).
+    """
+    return max(min(max(0.3, waited / 5), 0.8), waited / 600)

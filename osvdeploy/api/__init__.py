@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from osvdeploy.api.building import build, pinned, pinned_programs, upgrade_lock
 from osvdeploy.api.caching import CacheContents, Pruned, cache_contents, prune_cache
-from osvdeploy.api.converting import Converted, convert
+from osvdeploy.api.converting import convert
 from osvdeploy.api.declared import (
     LEDGER_VARIABLE,
     Service,
@@ -64,6 +64,7 @@ from osvdeploy.api.services import (
 from osvdeploy.api.verifying import Difference, Verified, VerifiedImage, verify
 from osvdeploy.api.wiring import Calls, connect, open_ledger, open_store, prober
 from osvdeploy.api.withdrawing import Withdrawal, Withdrawn, restore, withdraw
+from osvdeploy.publish.converting import Converted
 
 __all__ = [
     "LEDGER_VARIABLE",

@@ -115,13 +115,19 @@ def upgrade_lock(ctx: Context, loaded: LoadedSpec) -> KernelPin | TreePin:
     return builder.upgrade_lock(ctx, image_inputs(loaded), BuildCache.of_user())
 
 
+def spec_of(image: Path | str) -> Path | None:
+    """The osv.toml that an image is named by as commands name it, be it by its folder; None for a file of its own."""
+    path = Path(image)
+    if (path / "osv.toml").is_file():
+        return path / "osv.toml"
+    return path if path.suffix == ".toml" else None
+
+
 def image_path(ctx: Context, image: Path | str) -> Path:
     """The file of an image as commands name it: itself, or of an osv.toml (or its folder) the built image, which is
     built where it is not; to be called, and used, within :func:`~osvdeploy.build.uses.in_use`."""
-    path = Path(image)
-    if (path / "osv.toml").is_file():
-        path = path / "osv.toml"
-    return build(ctx, load_spec(path)).image.path if path.suffix == ".toml" else path
+    spec = spec_of(image)
+    return Path(image) if spec is None else build(ctx, load_spec(spec)).image.path
 
 
 def pinned(loaded: LoadedSpec) -> KernelPin | TreePin | None:

@@ -15,8 +15,7 @@ with the last. What a killed run left goes when the same is published again, or 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass
 
 from osvdeploy.cloud.interfaces import (
     ArchivePlace,
@@ -31,14 +30,15 @@ from osvdeploy.cloud.parts import is_refusal
 from osvdeploy.cloud.tags import DIGEST, STORE, image_tags
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest, digest_of
-from osvdeploy.errors import DiskInvalid, ImageNameTaken, NotFound, OsvDeployError
+from osvdeploy.errors import DiskInvalid, ImageNameTaken, OsvDeployError
 from osvdeploy.events import Note
 from osvdeploy.osv.cmdline import BootCommand
 from osvdeploy.osv.disk import FileAccess, release_block
 from osvdeploy.osv.image import RawImage
-from osvdeploy.publish.archive import HEAD_SIZE, Archive, Sum, trailer
+from osvdeploy.publish.archive import HEAD_SIZE
 from osvdeploy.publish.blocks import needed
 from osvdeploy.publish.importing import folder_of
+from osvdeploy.publish.joining import ArchiveKeys, Joiner
 from osvdeploy.publish.publisher import Published
 from osvdeploy.publish.undo import Undo, trying
 from osvdeploy.sizes import GIB
@@ -51,8 +51,8 @@ LEFT_OVER = 86400.0
 
 _LATER = "publishing the app again removes it"
 
-MOST_TIMES = 5
-"""Times that one run sees the body, or a part, taken away by another before the archive is joined."""
+WIDTH = 8
+"""Deletions in flight."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,88 +160,55 @@ def _begin(ctx: Context, bench: _Bench, wanted: _Wanted, undo: Undo) -> None:
     place.images.begin(ctx, bench.request(wanted))
 
 
-@dataclass(slots=True)
-class _Body:
-    """An archive's body, as :class:`~osvdeploy.cloud.interfaces.ObjectSource`; ``sum`` once all of it was made."""
-
-    made: Archive
-    digest: Digest
-    size: int | None = None
-    sum: Sum | None = None
-
-    def pieces(self) -> Iterator[bytes]:
-        body = self.made.body()
-        yield from body
-        self.sum = body.sum
-
-
-@dataclass(slots=True)
 class _Bench:
     """Where the archives of one build are put together."""
 
-    raw: RawImage
-    app: str
-    place: ArchivePlace
-    _sum: Sum | None = field(default=None, repr=False)
-
-    @property
-    def folder(self) -> str:
-        return f"{folder_of(self.app)}{self.raw.digest}.{VERSION}/"
+    def __init__(self, raw: RawImage, app: str, place: ArchivePlace) -> None:
+        self.raw = raw
+        self.app = app
+        self.place = place
+        self.folder = f"{folder_of(app)}{raw.digest}.{VERSION}/"
+        self._body = f"{self.folder}body"
+        self._disk = FileAccess(raw.path)
+        self._joiner = Joiner(
+            place.store, self._disk, raw.read, self._body, digest_of({"archive": VERSION, "body": raw.digest})
+        )
 
     def request(self, wanted: _Wanted) -> ImageRequest:
         """What the place is asked for."""
-        *_, key = self._own(wanted)
-        location = f"{self.place.store.address}/{key}"
+        location = f"{self.place.store.address}/{self._keys(wanted).archive}"
         disk = UploadedDisk(location, wanted.name, wanted.digest, self.raw.size // GIB, wanted.tags)
         description = f"{wanted.name}, OSv unikernel, {wanted.digest[:12]}"
         return ImageRequest(wanted.name, wanted.digest, disk, wanted.tags, description)
 
     def archive(self, ctx: Context, wanted: _Wanted) -> None:
         """Put an image's archive into the store, if it is not there."""
-        store = self.place.store
-        *_, key = self._own(wanted)
-        for number in range(1, MOST_TIMES + 1):
-            try:
-                if store.find(ctx, key) is None:
-                    self._join(ctx, wanted)
-                break
-            except NotFound:
-                # Another process has cleared up behind its own image.
-                if number == MOST_TIMES:
-                    raise
-
-    def _join(self, ctx: Context, wanted: _Wanted) -> None:
-        store = self.place.store
-        disk = FileAccess(self.raw.path)
-        made = Archive(disk, self.raw.read)
-        body = _Body(made, digest_of({"archive": VERSION, "body": self.raw.digest}))
-        stored = store.put_file(ctx, f"{self.folder}body", body)
-        # One that was there before was not made here: what it sums up to is known by reading the disk again.
-        self._sum = body.sum or self._sum or made.body().summed()
-        ctx.report(Note(f"the disk of {wanted.name} is in {store.address}: {stored.size} bytes"))
-        block = None if wanted.boot is None else release_block(disk.pread(0, HEAD_SIZE), wanted.boot)
-        head, total = made.head(block)
-        first, last, key = self._own(wanted)
-        ends = ((first, head), (last, trailer(total + self._sum)))
-        in_flight(ctx, ends, lambda own, end, _: store.put_if_absent(own, *end), lambda _: None, width=2, name="ends")
+        block = None if wanted.boot is None else release_block(self._disk.pread(0, HEAD_SIZE), wanted.boot)
         digest = digest_of({"archive": VERSION, "disk": wanted.digest})
-        store.join(ctx, key, [first, f"{self.folder}body", last], digest)
+        self._joiner.join(ctx, self._keys(wanted), digest, block)
 
-    def _own(self, wanted: _Wanted) -> list[str]:
-        """Keys of what is one image's alone; the archive is the last."""
-        return [f"{self.folder}{wanted.name}.{kind}" for kind in ("head", "trailer", "tar.gz")]
+    def _keys(self, wanted: _Wanted) -> ArchiveKeys:
+        """Of what is one image's alone."""
+        own = f"{self.folder}{wanted.name}"
+        return ArchiveKeys(f"{own}.head", f"{own}.trailer", f"{own}.tar.gz")
 
     def clear(self, ctx: Context, images: list[_Wanted]) -> None:
         """Take away what belongs to these images; the body, unless another image is being made of it; and what is a day
         old."""
-        store, body = self.place.store, f"{self.folder}body"
-        mine = {key for wanted in images for key in self._own(wanted)}
+        store = self.place.store
+        mine = {key for wanted in images for key in astuple(self._keys(wanted))}
         here = list(store.keys(ctx, self.folder))
-        for key in mine.intersection(here):
-            store.delete(ctx, key)
+        in_flight(
+            ctx,
+            sorted(mine.intersection(here)),
+            lambda own, key, _: store.delete(own, key),
+            lambda _: None,
+            width=WIDTH,
+            name="clear",
+        )
         # Looked at anew: of two processes that clear up at once, the later one sees nothing but the body.
-        if here and list(store.keys(ctx, self.folder)) == [body]:
-            store.delete(ctx, body)
+        if here and list(store.keys(ctx, self.folder)) == [self._body]:
+            store.delete(ctx, self._body)
         for upload in store.unfinished(ctx, folder_of(self.app)):
             if (ctx.now() - upload.begun).total_seconds() > LEFT_OVER:
                 store.abort(ctx, upload)

@@ -33,6 +33,9 @@ from osvdeploy.rollout.model import (
 from osvdeploy.rollout.releases import Health
 from osvdeploy.sizes import format_duration
 
+SECOND = 0.8
+"""Seconds between looks, so that with its own time a look sees within a second."""
+
 
 def advance(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
     """Decide one step of a rollout.
@@ -102,7 +105,7 @@ def _boot(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
             return Step(run.judged("healthy targets", True, now, told).enter(Stage.VERIFY, now, told))
         run = replace(run, tally=replace(run.tally, ready_since=since))
         left = health.min_ready - _between(since, now)
-        wait = min(limits.poll, max(left, 0.05))
+        wait = min(limits.poll, SECOND, max(left, 0.05))
         return Step(run, None, wait, f"{standing}; to stay so for {format_duration(health.min_ready)}")
     run = replace(run, tally=replace(run.tally, ready_since=None))
     if _worked(run, now) > health.boot_timeout:
@@ -121,7 +124,9 @@ def _verify(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
     if run.tally.bad >= 3 * limits.bad_answers or _worked(run, now) > limits.verify + limits.spread:
         reason = f"preview probe of slot {run.slot}: {run.tally.last}"
         return Step(fail(run.judged("preview probe", False, now, reason), now, reason))
-    return Step(run, None, limits.poll, f"{run.candidate} to answer in slot {run.slot}; last: {run.tally.last}")
+    return Step(
+        run, None, _soon(run, limits, now), f"{run.candidate} to answer in slot {run.slot}; last: {run.tally.last}"
+    )
 
 
 def _shift(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
@@ -361,8 +366,10 @@ def _weights(seen: Observation) -> str:
 
 
 def _soon(run: Run, limits: Limits, now: datetime) -> float:
-    """Looks often at first, when most boots end, and less and less: a balancer's API is throttled by the account."""
-    return min(limits.poll, max(limits.quick_poll, _worked(run, now) / 5))
+    """Looks often at first, within a second in the first minute, when most boots end, and then less and less: a
+    balancer's API is throttled by the account."""
+    worked = _worked(run, now)
+    return min(limits.poll, max(limits.quick_poll, min(worked / 5, SECOND), worked / 75))
 
 
 def _worked(run: Run, now: datetime) -> float:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,12 @@ from google.cloud import storage
 
 from osvdeploy.cloud.gcp.objects import GcsStore
 from osvdeploy.cloud.gcp.session import Gcp
-from osvdeploy.cloud.parallel import in_flight
 from osvdeploy.context import Context, SystemClock
 from osvdeploy.digests import sha256
 from osvdeploy.osv.disk import FileAccess
 from osvdeploy.osv.image import Extent
 from osvdeploy.publish.archive import Archive, trailer
+from osvdeploy.publish.joining import ArchiveKeys, Joiner
 from osvdeploy.sandbox.google.inprocess import Delivery, connect
 from osvdeploy.sizes import GIB
 from tests.benchmarks.test_convert import DATA, programs
@@ -42,21 +42,6 @@ def disk(tmp_path: Path) -> Path:
         file.write(bytes(510) + b"\x55\xaa" + programs()[512:])
         file.truncate(GIB)
     return tmp_path / "disk.raw"
-
-
-class Body:
-    """An archive's body, as :class:`~osvdeploy.cloud.interfaces.ObjectSource`."""
-
-    size: int | None = None
-
-    def __init__(self, made: Archive, name: str) -> None:
-        self.digest = sha256(name.encode())
-        self._made = made
-        self.body = made.body()
-
-    def pieces(self) -> Iterator[bytes]:
-        self.body = self._made.body()
-        return iter(self.body)
 
 
 def best(ways: dict[str, Callable[[str], None]]) -> dict[str, float]:
@@ -130,15 +115,9 @@ def test_a_disk_in_a_bucket_against_googles_own_upload(disk: Path) -> None:
     client = storage.Client(PROJECT, nobody, _http=slow(session))
 
     def ours(name: str) -> None:
-        ctx, made = Context(), Archive(FileAccess(disk), [Extent(0, DATA)])
-        body = Body(made, name)
-        store.put_file(ctx, f"{name}/body", body)
-        head, total = made.head()
-        assert body.body.sum is not None
-        ends = ((f"{name}/head", head), (f"{name}/trailer", trailer(total + body.body.sum)))
-        in_flight(ctx, ends, lambda own, end, _: store.put_if_absent(own, *end), lambda _: None, width=2, name="ends")
-        parts = [f"{name}/head", f"{name}/body", f"{name}/trailer"]
-        store.join(ctx, f"{name}/disk.tar.gz", parts, body.digest)
+        digest = sha256(name.encode())
+        joiner = Joiner(store, FileAccess(disk), [Extent(0, DATA)], f"{name}/body", digest)
+        joiner.join(Context(), ArchiveKeys(f"{name}/head", f"{name}/trailer", f"{name}/disk.tar.gz"), digest)
 
     def theirs(name: str) -> None:
         subprocess.run(["tar", "-cSzf", "theirs.tar.gz", disk.name], cwd=disk.parent, check=True)

@@ -612,6 +612,32 @@ def test_a_virtiofs_is_not_published(example: Path) -> None:
         api.publish(Context(), loaded)
 
 
+@pytest.mark.parametrize("name", ["disk.tar.gz", "disk.vmdk", "disk.vhd"])
+def test_a_virtiofs_is_not_converted_for_who_cannot_give_it(example: Path, tmp_path: Path, name: str) -> None:
+    """Formats of places without virtio-fs are refused, named by the spec's folder too, before anything is built."""
+    loaded = api.load_spec(example, sets=["image.fs=virtiofs"])
+    with pytest.raises(UsageError, match="virtiofs"):
+        api.convert(Context(), loaded, tmp_path / name)
+    example.write_text(example.read_text().replace('fs = "zfs"', 'fs = "virtiofs"'))
+    with pytest.raises(UsageError, match="virtiofs"):
+        api.convert(Context(), example.parent, tmp_path / name)
+    assert not (tmp_path / name).exists()
+
+
+def test_a_converted_virtiofs_tells_where_its_files_are(example: Path, tmp_path: Path) -> None:
+    """In a format for QEMU, which may be given them; of another file system nothing is told."""
+    recorder = Recorder()
+    loaded = api.load_spec(example, sets=["image.fs=virtiofs"])
+    api.convert(Context(reporter=recorder), loaded, tmp_path / "disk.qcow2")
+    share = api.build(Context(), loaded).image.share
+    assert share is not None
+    [warned] = [each for each in recorder.events if isinstance(each, Warned) and "virtiofs" in each.text]
+    assert str(share) in warned.text
+    recorder.events.clear()
+    api.convert(Context(reporter=recorder), api.load_spec(example), tmp_path / "zfs.qcow2")
+    assert not [each for each in recorder.events if isinstance(each, Warned) and "virtiofs" in each.text]
+
+
 def _only(directory: Path, *names: str) -> Path:
     directory.mkdir()
     for name in names:

@@ -49,10 +49,10 @@ def permissions(bucket: str) -> dict[str, Any]:
 class AwsSandbox:
     """A new account, and clients that reach it."""
 
-    def __init__(self, clock: Clock | None = None) -> None:
+    def __init__(self, clock: Clock | None = None, speed: float = 1.0) -> None:
         self.clock = clock or VirtualClock()
         self.ctx = Context(clock=self.clock)
-        self.sandbox = Sandbox(runner=InlineRunner())
+        self.sandbox = Sandbox(runner=InlineRunner(), speed=speed)
 
     def aws(self) -> Aws:
         """The product's clients. They are the same ones for all accounts, and reach the one that was asked last."""

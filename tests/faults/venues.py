@@ -101,7 +101,8 @@ class AwsVenue:
     block_size = 512 * KIB
 
     def __init__(self) -> None:
-        self._account = AwsSandbox()
+        # So fast that an import is waited for in few calls.
+        self._account = AwsSandbox(speed=25.0)
         self._account.set_up_imports("acme-images")
         self.ctx = self._account.ctx
         self.calls = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from osvdeploy.cloud.gcp.images import GceImages
-from osvdeploy.cloud.interfaces import ArchivePlace, ReleaseId
+from osvdeploy.cloud.interfaces import ArchivePlace, ReleaseId, StoredObject
 from osvdeploy.cloud.memory import MemoryArchiveImages, MemoryStore
 from osvdeploy.cloud.tags import IMAGE, RELEASE, release_tags, service_tags
 from osvdeploy.context import Context, VirtualClock
-from osvdeploy.digests import sha256
+from osvdeploy.digests import Digest, sha256
 from osvdeploy.errors import DiskInvalid, ImageNameTaken, NotOurs, Refused
 from osvdeploy.events import CloudCall, Recorder
 from osvdeploy.osv.cmdline import BootCommand, encode
@@ -213,6 +213,24 @@ def test_another_image_that_is_on_its_way_keeps_the_body(site: Site, raw: RawIma
     assert site.left() == [f"{folder}body", f"{folder}orders-1.0.1.head"]
     site.ctx.sleep(timedelta(hours=25).total_seconds())
     publish(site, raw)
+    assert site.left() == []
+
+
+def test_a_body_that_is_taken_away_is_sent_again(site: Site, raw: RawImage) -> None:
+    """As by another process that clears up behind its own image, when this one was about to join."""
+    store, taken = site.place.store, list[str]()
+    join = store.join
+
+    def late(ctx: Context, key: str, parts: Sequence[str], digest: Digest) -> StoredObject:
+        if len(taken) < 2:
+            taken.append(key)
+            store.delete(ctx, parts[1])
+        return join(ctx, key, parts, digest)
+
+    store.join = late  # type: ignore[method-assign]
+    assert publish(site, raw, order(raw)) == [False, False]
+    assert len(taken) == 2
+    assert encode(RELEASED) in site.disk(order(raw).id)[0]
     assert site.left() == []
 
 

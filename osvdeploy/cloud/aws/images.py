@@ -17,7 +17,7 @@ from osvdeploy.context import Context
 from osvdeploy.digests import Digest
 from osvdeploy.errors import CloudError, ImageNameTaken, NotFound, NotOurs, Refused, Unavailable
 from osvdeploy.events import Waiting
-from osvdeploy.retry import retrying
+from osvdeploy.retry import retrying, until_next_look
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import FilterTypeDef, ImageTypeDef
@@ -131,8 +131,8 @@ class AmiRegistry:
         return image
 
     def _available(self, ctx: Context, name: str, image_id: str, image: ImageTypeDef | None = None) -> CloudImage:
-        """Wait until machines can be started from it: at once, after 0.3 s, then more and more slowly."""
-        began, pause = ctx.monotonic(), 0.3
+        """Wait until machines can be started from it: its end is seen within a second."""
+        began = ctx.monotonic()
         while True:
             image = image or self._by_id(ctx, name, image_id)
             state = image["State"] if image is not None else "not visible yet"
@@ -150,8 +150,7 @@ class AmiRegistry:
                     f"image {name}: {image_id} is still {state}", hint="run the same command again: it goes on"
                 )
             ctx.report(Waiting(f"image {name}", f"{image_id} is {state}"))
-            ctx.sleep(pause)
-            pause = min(5.0, pause * 1.6)
+            ctx.sleep(until_next_look(waited))
             image = None
 
     def _by_id(self, ctx: Context, name: str, image_id: str) -> ImageTypeDef | None:

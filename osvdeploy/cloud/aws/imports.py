@@ -23,6 +23,7 @@ from osvdeploy.context import Context
 from osvdeploy.digests import digest_of
 from osvdeploy.errors import NotFound, Refused, Unavailable, Unready, UploadGone
 from osvdeploy.events import Waiting
+from osvdeploy.retry import until_next_look
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import ImportSnapshotTaskTypeDef, SnapshotTypeDef
@@ -34,7 +35,6 @@ SERVICE = "vmie.amazonaws.com"
 LONGEST_WAIT = 7200.0
 """Seconds. Imports take from two minutes to an hour, and the next run waits on."""
 
-FIRST_PAUSE, LONGEST_PAUSE = 2.0, 15.0
 MOST_ATTEMPTS = 20
 """Tokens of dead imports that one run walks past."""
 
@@ -115,7 +115,7 @@ class SnapshotImports:
         raise UploadGone(f"disk {request.name}: {MOST_ATTEMPTS} imports of it are dead")
 
     def finish(self, ctx: Context, request: ImportRequest, running: str) -> UploadedDisk:
-        began, pause = ctx.monotonic(), FIRST_PAUSE
+        began = ctx.monotonic()
         while True:
             task = self._look(ctx, running, missing=ctx.monotonic() - began < NOT_YET)
             if task.dead:
@@ -136,8 +136,7 @@ class SnapshotImports:
                 )
             seen = " ".join(filter(None, (task.state or "not visible yet", task.message, task.progress)))
             ctx.report(Waiting(f"disk {request.name}", f"{running} is {seen}"))
-            ctx.sleep(pause)
-            pause = min(LONGEST_PAUSE, pause * 1.5)
+            ctx.sleep(until_next_look(ctx.monotonic() - began))
 
     def reading(self, ctx: Context) -> set[str]:
         return {f"s3://{task.bucket}/{task.key}" for task in self._all(ctx) if task.state == "active"}

@@ -25,8 +25,8 @@ from osvdeploy.cloud.aws.bucket import Bucket
 from osvdeploy.cloud.aws.multipart import DIGEST, Upload, abort, base64_of, date_of, part_size
 from osvdeploy.cloud.aws.session import ATTEMPTS, Aws
 from osvdeploy.cloud.interfaces import ObjectSource, StoredObject, UnfinishedObject
-from osvdeploy.cloud.parallel import in_flight
-from osvdeploy.cloud.parts import agreed, cut, is_refusal
+from osvdeploy.cloud.parallel import beside
+from osvdeploy.cloud.parts import Ahead, agreed, cut, is_refusal
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest
 from osvdeploy.errors import NotFound, OsvDeployError, Refused, Unavailable, UploadGone
@@ -152,10 +152,10 @@ class S3Store:
     # ------------------------------------------------------------------------------------------------ large objects
 
     def put_file(self, ctx: Context, key: str, source: ObjectSource) -> StoredObject:
-        there, uploads = self._look(ctx, key)
+        parts = Ahead(cut(source.pieces(), part_size))
+        there, uploads = self._look(ctx, key, parts)
         if there is not None:
             return agreed(self.address, there, source)
-        parts = cut(source.pieces(), part_size)
         first, second = next(parts, b""), next(parts, None)
         if second is None:
             made = self._put_whole(ctx, key, source, first)
@@ -168,17 +168,20 @@ class S3Store:
             raise Unavailable(f"{self.address}/{key}: was deleted while it was put", hint="run the same command again")
         return agreed(self.address, stored, source)
 
-    def _look(self, ctx: Context, key: str) -> tuple[StoredObject | None, list[UnfinishedObject]]:
-        """The object, and what uploads of it are under way or were left: both questions at once."""
-        name, found = self.bucket.of_key(key), dict[str, Any]()
+    def _look(self, ctx: Context, key: str, parts: Ahead) -> tuple[StoredObject | None, list[UnfinishedObject]]:
+        """The object, and what uploads of it are under way or were left: both questions at once, and parts are made
+        meanwhile."""
+        name = self.bucket.of_key(key)
 
-        def ask(ctx: Context, what: str, stop: threading.Event) -> tuple[str, Any]:
+        def ask(ctx: Context, what: str, stop: threading.Event) -> Any:
             if what == "object":
-                return what, self.find(ctx, key)
-            return what, [each for each in self.unfinished(ctx, key) if self.bucket.under(each.key) == name]
+                return self.find(ctx, key)
+            return [each for each in self.unfinished(ctx, key) if self.bucket.under(each.key) == name]
 
-        in_flight(ctx, ("object", "uploads"), ask, lambda answer: found.update([answer]), width=2, name="s3-look")
-        return found["object"], found["uploads"]
+        with beside(ctx, ("object", "uploads"), ask, name="s3-look") as looks:
+            parts.make(until=lambda: looks.over)
+        there, uploads = looks.answers
+        return there, uploads
 
     def _put_whole(self, ctx: Context, key: str, source: ObjectSource, content: bytes) -> StoredObject | None:
         """The object, None where one was there before."""
@@ -212,12 +215,12 @@ class S3Store:
                 return upload.complete(ctx)
             except UploadGone:
                 # Completed by another process, then the object is there; or aborted.
-                there, uploads = self._look(ctx, key)
+                parts = Ahead(cut(source.pieces(), part_size))
+                there, uploads = self._look(ctx, key, parts)
                 if there is not None:
                     return None
                 if number == MOST_UPLOADS:
                     raise
-                parts = cut(source.pieces(), part_size)
             except OsvDeployError as error:
                 if upload.id and is_refusal(error):
                     upload.abort(ctx)

@@ -33,7 +33,7 @@ from osvdeploy.errors import (
     UploadGone,
 )
 from osvdeploy.events import Waiting
-from osvdeploy.retry import retrying
+from osvdeploy.retry import retrying, until_next_look
 from osvdeploy.sizes import KIB
 
 if TYPE_CHECKING:
@@ -251,17 +251,16 @@ class _EbsSink:
         return block.index
 
     def _await(self, ctx: Context) -> UploadedDisk:
-        """Wait until the snapshot is usable: after 0.3 s, then more and more slowly."""
-        began, pause = ctx.monotonic(), 0.3
+        """Wait until the snapshot is usable: that is seen within a second."""
+        began = ctx.monotonic()
         while self._finished is None:
             if ctx.monotonic() - began > LONGEST_WAIT:
                 raise Unavailable(
                     f"disk {self._name}: {self._id} is still not completed",
                     hint="run the same command again: it goes on",
                 )
-            ctx.sleep(pause)
+            ctx.sleep(until_next_look(ctx.monotonic() - began))
             state = self.look(ctx)
-            pause = min(5.0, pause * 1.6)
             if self._finished is None:
                 ctx.report(Waiting(f"disk {self._name}", f"{self._id} is {state or 'not visible yet'}"))
         return self._finished

@@ -28,6 +28,7 @@ from osvdeploy.context import Context
 from osvdeploy.digests import Digest, digest_of, sha256
 from osvdeploy.errors import CloudError, ImageNameTaken, NotFound, NotOurs, Refused, Unavailable
 from osvdeploy.events import Waiting
+from osvdeploy.retry import until_next_look
 
 ARCHITECTURES = {"x86_64": "X86_64"}
 
@@ -35,7 +36,6 @@ LONGEST_NAME = 63
 LONGEST_WAIT = 1800.0
 """Seconds for one image. Most take half a minute; Google goes on by itself, and the next run waits on."""
 
-FIRST_PAUSE, LONGEST_PAUSE = 1.0, 10.0
 MOST_ATTEMPTS = 20
 """Insertions that came to nothing which one run walks past."""
 
@@ -256,7 +256,7 @@ class GceImages:
 
     def _wait(self, ctx: Context, called: str, what: str) -> Document | None:
         """The image, when nothing happens to it any more: it is READY, or FAILED. None where there is none."""
-        began, pause = ctx.monotonic(), FIRST_PAUSE
+        began = ctx.monotonic()
         while True:
             try:
                 found = self._gcp.get(ctx, self._url(called), what)
@@ -270,8 +270,7 @@ class GceImages:
                     f"{what}: it is still {status}", hint="it goes on by itself; run the same command again"
                 )
             ctx.report(Waiting(what, f"it is {status}"))
-            ctx.sleep(pause)
-            pause = min(LONGEST_PAUSE, pause * 1.5)
+            ctx.sleep(until_next_look(ctx.monotonic() - began))
 
 
 def _same(found: Document, request: ImageRequest) -> CloudImage:

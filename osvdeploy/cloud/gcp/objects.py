@@ -28,8 +28,8 @@ from osvdeploy.cloud.gcp.errors import Stale
 from osvdeploy.cloud.gcp.session import Document, Gcp
 from osvdeploy.cloud.interfaces import ObjectSource, StoredObject, UnfinishedObject
 from osvdeploy.cloud.keys import BucketPlace, check_key
-from osvdeploy.cloud.parallel import in_flight
-from osvdeploy.cloud.parts import agreed, cut, is_refusal
+from osvdeploy.cloud.parallel import beside, in_flight
+from osvdeploy.cloud.parts import Ahead, agreed, cut, is_refusal
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest
 from osvdeploy.errors import (
@@ -159,41 +159,47 @@ class GcsStore:
 
     def put_file(self, ctx: Context, key: str, source: ObjectSource) -> StoredObject:
         under = self._parts_of(key, source.digest)
-        there, stored = self._look(ctx, key, under)
+        parts = Ahead(cut(source.pieces(), part_size))
+        there, stored = self._look(ctx, key, under, parts)
         left = bool(stored)
         for _ in range(MOST_UPLOADS):
             if there is not None:
                 break
-            parts = cut(source.pieces(), part_size)
             first, second = next(parts, b""), next(parts, None)
             try:
                 if second is None:
                     there = self._put_whole(ctx, key, source, first)
                 else:
-                    left = True
-                    there = self._put_parts(ctx, key, source, chain((first, second), parts), stored)
+                    there, all_gone = self._put_parts(ctx, key, source, chain((first, second), parts), stored)
+                    left = left or not all_gone
             except (Stale, NotFound):
                 # Another put it first, or took our parts away.
-                there, stored = self._look(ctx, key, under)
+                left = True
+                parts = Ahead(cut(source.pieces(), part_size))
+                there, stored = self._look(ctx, key, under, parts)
         if left:
-            # What an earlier run left, what became the object, or was made in vain.
+            # What an earlier run left, became a part of the object by way of another, or was made in vain.
             self._sweep(ctx, under)
         if there is None:
             told = "it, or a part of it, was deleted again and again while it was put"
             raise Unavailable(f"{self._place.about(key)}: {told}", hint="run the same command again")
         return agreed(self._place.address, there, source)
 
-    def _look(self, ctx: Context, key: str, under: str) -> tuple[StoredObject | None, dict[str, Document]]:
-        """The object, and what there is of its parts by their names: both in the time of one answer."""
-        found: dict[str, Any] = {}
+    def _look(
+        self, ctx: Context, key: str, under: str, parts: Ahead
+    ) -> tuple[StoredObject | None, dict[str, Document]]:
+        """The object, and what there is of its parts by their names: both in the time of one answer, in which parts are
+        made."""
 
-        def ask(ctx: Context, what: str, stop: threading.Event) -> tuple[str, Any]:
+        def ask(ctx: Context, what: str, stop: threading.Event) -> Any:
             if what == "object":
-                return what, self.find(ctx, key)
-            return what, {each["name"]: each for each in self._listed(ctx, under)}
+                return self.find(ctx, key)
+            return {each["name"]: each for each in self._listed(ctx, under)}
 
-        in_flight(ctx, ("object", "parts"), ask, lambda answer: found.update([answer]), width=2, name="gcs-look")
-        return found["object"], found["parts"]
+        with beside(ctx, ("object", "parts"), ask, name="gcs-look") as looks:
+            parts.make(until=lambda: looks.over)
+        there, stored = looks.answers
+        return there, stored
 
     def _put_whole(self, ctx: Context, key: str, source: ObjectSource, content: bytes) -> StoredObject:
         made = self._insert(ctx, self._place.of_key(key), content, {DIGEST: source.digest}, PART_SECONDS)
@@ -202,12 +208,13 @@ class GcsStore:
 
     def _put_parts(
         self, ctx: Context, key: str, source: ObjectSource, parts: Iterator[bytes], stored: Mapping[str, Document]
-    ) -> StoredObject:
+    ) -> tuple[StoredObject, bool]:
+        """The object, and whether all of its parts went when it was made."""
         under = self._parts_of(key, source.digest)
         upload = _Upload(self, key, under, stored)
         try:
             upload.send(ctx, parts, source.size)
-            return upload.compose(ctx, source.digest)
+            return upload.compose(ctx, source.digest), upload.in_one
         except (Stale, NotFound):
             raise
         except OsvDeployError as error:
@@ -216,33 +223,23 @@ class GcsStore:
             raise
 
     def join(self, ctx: Context, key: str, parts: Sequence[str], digest: Digest) -> StoredObject:
-        found: dict[str, Document | None] = {}
-
-        def ask(ctx: Context, key: str, stop: threading.Event) -> tuple[str, Document | None]:
-            return key, self._object(ctx, self._place.of_key(key))
-
-        in_flight(ctx, (key, *parts), ask, lambda answer: found.update([answer]), width=WIDTH, name="gcs-look")
-        held = found[key]
-        there = None if held is None else _stored(key, held)
+        sources = [_Part(self._place.of_key(each)) for each in parts]
+        try:
+            return _stored(key, self._compose(ctx, self._place.of_key(key), sources, {DIGEST: digest}))
+        except (Stale, NotFound) as error:
+            # It is there: made before, by another, or by an attempt whose answer was lost. Or a part is missing.
+            there = self.find(ctx, key)
+            if there is None and isinstance(error, NotFound):
+                missing = next((each for each in parts if self.find(ctx, each) is None), None)
+                if missing is None:
+                    raise
+                raise NotFound(f"{self._place.about(missing)}: there is no such object") from None
         if there is None:
-            sources = [self._part(each, found[each]) for each in parts]
-            try:
-                made = _Upload(self, key, "", {})._compose(ctx, self._place.of_key(key), sources, {DIGEST: digest})
-                there = _stored(key, made)
-            except Stale:
-                # Another process was quicker, or put a part anew.
-                there = self.find(ctx, key)
-        if there is None:
-            told = "a part of it was put anew while it was made"
+            told = "it was deleted while it was made"
             raise Unavailable(f"{self._place.about(key)}: {told}", hint="run the same command again")
         if there.digest != digest:
             raise ObjectTaken(self._place.about(key), held=there.digest, ours=digest)
         return there
-
-    def _part(self, key: str, found: Document | None) -> _Part:
-        if found is None:
-            raise NotFound(f"{self._place.about(key)}: there is no such object")
-        return _Part(found["name"], int(found["size"]), str(found["generation"]))
 
     def unfinished(self, ctx: Context, prefix: str) -> list[UnfinishedObject]:
         found: dict[str, UnfinishedObject] = {}
@@ -327,6 +324,30 @@ class GcsStore:
             self._refuse_missing_bucket(error)
             raise
 
+    def _compose(
+        self, ctx: Context, name: str, parts: Sequence[_Part], labels: Mapping[str, str], *, consume: bool = False
+    ) -> Document:
+        """Make an object of others, which go with that where it is to ``consume`` them. Raises Stale where there is
+        one, NotFound without a part or the bucket."""
+        document = {
+            "sourceObjects": [part.as_source() for part in parts],
+            "destination": {"contentType": "application/octet-stream", "metadata": dict(labels)},
+            **({"deleteSourceObjects": True} if consume else {}),
+        }
+        try:
+            return self._gcp.send(
+                ctx,
+                "POST",
+                f"{self._url(name)}/compose",
+                f"gs://{self._place.name}/{name}",
+                query={"ifGenerationMatch": "0"},
+                body=json.dumps(document).encode(),
+                seconds=PART_SECONDS,
+            ).json()
+        except NotFound as error:
+            self._refuse_missing_bucket(error)
+            raise
+
     def _delete(self, ctx: Context, name: str) -> None:
         try:
             self._gcp.send(ctx, "DELETE", self._url(name), f"gs://{self._place.name}/{name}")
@@ -349,11 +370,18 @@ class GcsStore:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A part as it stands in the bucket."""
+    """A part as it stands in the bucket: any one of that name, where no ``generation`` is given."""
 
     name: str
-    size: int
-    generation: str
+    size: int = 0
+    generation: str | None = None
+
+    def as_source(self) -> Document:
+        """As a composition is told of it."""
+        if self.generation is None:
+            return {"name": self.name}
+        held = {"ifGenerationMatch": self.generation}
+        return {"name": self.name, "generation": self.generation, "objectPreconditions": held}
 
 
 class _Upload:
@@ -415,52 +443,49 @@ class _Upload:
                 ) from None
             return found
 
+    @property
+    def in_one(self) -> bool:
+        """Whether all parts go into one composition."""
+        return len(self._parts) <= SOURCES
+
     def compose(self, ctx: Context, digest: Digest) -> StoredObject:
-        """Make the object of the parts; of more than 32 by way of others. Raises Stale where it is there."""
-        level = [self._parts[number] for number in sorted(self._parts)]
-        made = 0
+        """Make the object of the parts; of more than 32 by way of others. Raises Stale where it is there.
+
+        What it is made of goes with that, in one call for all and for good: to delete it afterwards would be a call for
+        each, and a bucket keeps, and bills, for a week what is deleted ("Compose objects", deleteSourceObjects). Parts
+        that only became part of another stay until the object is there: a run that is killed between goes on with them.
+        """
+        level, made = [self._parts[number] for number in sorted(self._parts)], 0
         while len(level) > SOURCES:
-            joined = []
-            for first in range(0, len(level), SOURCES):
-                made += 1
-                name = self._store._place.under(f"{self._under}joined-{made:06}")
-                joined.append(self._join(ctx, name, level[first : first + SOURCES]))
-            level = joined
-        found = self._compose(ctx, self._store._place.of_key(self._key), level, {DIGEST: digest})
+            level = self._joined(ctx, level, made)
+            made += len(level)
+        store = self._store
+        found = store._compose(ctx, store._place.of_key(self._key), level, {DIGEST: digest}, consume=True)
         if found.get("crc32c") != (expected := _text(self._sum)):
             raise Refused(
-                f"{self._store._place.about(self._key)}: Google holds {found.get('crc32c')}, but {expected} was sent",
+                f"{store._place.about(self._key)}: Google holds {found.get('crc32c')}, but {expected} was sent",
                 hint="delete this object, and run the same command again",
             )
         return _stored(self._key, found)
 
-    def _join(self, ctx: Context, name: str, parts: Sequence[_Part]) -> _Part:
-        self._store._delete(ctx, name)  # an earlier run's, of parts that may have been others
-        found = self._compose(ctx, name, parts, {})
-        return _Part(name, int(found["size"]), str(found["generation"]))
+    def _joined(self, ctx: Context, parts: Sequence[_Part], made: int) -> list[_Part]:
+        """Each 32 of these as one; ``made`` were made so before."""
+        groups = [parts[first : first + SOURCES] for first in range(0, len(parts), SOURCES)]
+        found: dict[int, _Part] = {}
 
-    def _compose(self, ctx: Context, name: str, parts: Sequence[_Part], labels: Mapping[str, str]) -> Document:
-        sources = [
-            {
-                "name": part.name,
-                "generation": part.generation,
-                "objectPreconditions": {"ifGenerationMatch": part.generation},
-            }
-            for part in parts
-        ]
-        document = {
-            "sourceObjects": sources,
-            "destination": {"contentType": "application/octet-stream", "metadata": dict(labels)},
-        }
-        return self._store._gcp.send(
-            ctx,
-            "POST",
-            f"{self._store._url(name)}/compose",
-            f"gs://{self._store._place.name}/{name}",
-            query={"ifGenerationMatch": "0"},
-            body=json.dumps(document).encode(),
-            seconds=PART_SECONDS,
-        ).json()
+        def keep(joined: tuple[int, _Part]) -> None:
+            found.update([joined])
+
+        in_flight(ctx, enumerate(groups, made + 1), self._join, keep, width=WIDTH, name="gcs-join")
+        return [found[number] for number in sorted(found)]
+
+    def _join(self, ctx: Context, group: tuple[int, Sequence[_Part]], stop: threading.Event) -> tuple[int, _Part]:
+        number, parts = group
+        name = self._store._place.under(f"{self._under}joined-{number:06}")
+        if name in self._stored:
+            self._store._delete(ctx, name)  # an earlier run's, of parts that may have been others
+        found = self._store._compose(ctx, name, parts, {})
+        return number, _Part(name, int(found["size"]), str(found["generation"]))
 
 
 def checksum(content: bytes) -> str:

@@ -123,6 +123,8 @@ def test_a_call_that_goes_wrong_once_is_survived(
     world: World, store: GcsStore, operation: str, kind: FaultKind
 ) -> None:
     """Lost on the way there or back, throttled or left hanging: the object is whole, and nothing is left over."""
+    under = f"releases/.parts/a/{Made('a', 9 * MIB).digest[:16]}"
+    world.store("gs://acme")._insert(world.ctx, f"{under}/000009", b"left by an earlier run", {})
     world.faults.add(Fault(operation, kind))
     made = store.put_file(world.ctx, "a", Made("a", 9 * MIB))
     assert store.get(world.ctx, "a") == Made("a", 9 * MIB).content
@@ -183,6 +185,25 @@ def test_a_small_file_takes_one_put(world: World, store: GcsStore) -> None:
     store.put_file(world.ctx, "a", Made("a", 4 * MIB))
     *looks, put = world.calls(mark)
     assert (sorted(looks), put) == (["objects.get", "objects.list"], "objects.insert")
+
+
+def test_parts_go_with_the_object_that_is_made_of_them(world: World, store: GcsStore) -> None:
+    """In one call for all: nothing is listed or deleted afterwards."""
+    mark = world.mark
+    store.put_file(world.ctx, "a", Made("a", LARGE))
+    assert world.calls(mark)[2:] == ["objects.insert"] * 5 + ["objects.compose"]
+    assert store.unfinished(world.ctx, "") == []
+
+
+def test_parts_that_stay_are_taken_away(world: World, store: GcsStore) -> None:
+    """Those of an earlier run that the object is not made of."""
+    under = f"releases/.parts/a/{Made('a', LARGE).digest[:16]}"
+    for name in ("000009", "joined-000001"):
+        world.store("gs://acme")._insert(world.ctx, f"{under}/{name}", b"left by an earlier run", {})
+    mark = world.mark
+    store.put_file(world.ctx, "a", Made("a", LARGE))
+    assert world.calls(mark)[-3:] == ["objects.list", "objects.delete", "objects.delete"]
+    assert store.unfinished(world.ctx, "") == []
 
 
 def test_parts_hold_what_a_disk_may_have() -> None:

@@ -346,6 +346,20 @@ def test_objects_are_composed(project: Project) -> None:
     assert project.ask("GET", project.url("a")).json()["componentCount"] == 6
 
 
+def test_what_an_object_is_composed_of_may_go_with_that(project: Project) -> None:
+    """Where the composition says so, and where it was made."""
+    for name in ("1", "2"):
+        project.made(name, name.encode())
+    both = {"sourceObjects": [{"name": "1"}, {"name": "2"}], "deleteSourceObjects": True}
+    project.made("there", b"")
+    url = f"{project.url('there')}/compose?ifGenerationMatch=0"
+    refused(project.ask("POST", url, both), 412, "conditionNotMet")
+    assert project.read("1").content == b"1"
+    assert project.ask("POST", f"{project.url('a')}/compose", both).ok
+    assert [each["name"] for each in project.ask("GET", OBJECTS).json()["items"]] == ["a", "there"]
+    assert project.read("a").content == b"12"
+
+
 def test_a_composition_is_refused_for_what_it_is_of(project: Project) -> None:
     """Nothing, too much, what is not there, what is another by now."""
     made = project.made("1", b"one")

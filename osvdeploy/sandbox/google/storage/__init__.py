@@ -52,7 +52,7 @@ _SIMULATED: Mapping[str, tuple[Operation, str]] = {
     "objects.compose": (
         objects.compose,
         "destinationBucket destinationObject ifGenerationMatch ifMetagenerationMatch body.kind body.sourceObjects "
-        + _below("body.destination", _DESCRIPTION),
+        "body.deleteSourceObjects " + _below("body.destination", _DESCRIPTION),
     ),
     "objects.delete": (objects.delete, _OBJECT),
     "objects.get": (objects.get, f"{_OBJECT} projection alt headers.range headers.if-match headers.if-none-match"),

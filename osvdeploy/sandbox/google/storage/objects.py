@@ -64,7 +64,7 @@ def make(
     """Put an object, if what ``asked`` makes a condition of holds; its resource. ``claims`` are CRC-32C and MD5 as they
     were told; ``components`` counts those of a composite object, of which Google knows no MD5."""
     there = scope.get(objects_of(bucket), name)
-    sums = Sums.of(scope.blobs.get(blob) for blob, _ in parts)
+    sums = Sums.of((scope.blobs.get(blob) for blob, _ in parts), composed=components is not None)
     for crc32c, md5 in claims:
         sums.refuse_others(crc32c, md5)
     conditions.hold(asked, None if there is None else there["resource"])
@@ -270,6 +270,9 @@ def compose(scope: Scope, params: Wire) -> Doc:
     if len(sources) > SOURCES:
         told = f"The number of source components provided ({len(sources)}) exceeds the maximum ({SOURCES})"
         raise ApiError("invalid", told)
+    consumed = bool(body.get("deleteSourceObjects"))
+    if consumed and name in [source.get("name") for source in sources]:
+        raise NotSimulated("a composition that deletes what it replaces")
     parts: list[Part] = []
     components = 0
     for source in sources:
@@ -278,6 +281,9 @@ def compose(scope: Scope, params: Wire) -> Doc:
         components += there["resource"].get("componentCount", 1)
     claims = [(destination.get("crc32c"), None)]
     resource = make(scope, bucket, name, describe(destination), parts, params, claims=claims, components=components)
+    if consumed:
+        for source in sources:
+            scope.delete(objects_of(bucket), source["name"])
     return shown(params, resource)
 
 

@@ -15,18 +15,19 @@ from osvdeploy.sandbox.google.storage.conditions import Wire
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """Both in base64, CRC-32C in big-endian order."""
+    """Both in base64, CRC-32C in big-endian order; no MD5 of what was composed, which Google does not read for it."""
 
     crc32c: str
-    md5: str
+    md5: str | None
 
     @classmethod
-    def of(cls, pieces: Iterable[bytes]) -> Sums:
+    def of(cls, pieces: Iterable[bytes], *, composed: bool) -> Sums:
         crc, md5 = 0, hashlib.md5()
         for piece in pieces:
             crc = google_crc32c.extend(crc, piece)
-            md5.update(piece)
-        return cls(_base64(crc.to_bytes(4, "big")), _base64(md5.digest()))
+            if not composed:
+                md5.update(piece)
+        return cls(_base64(crc.to_bytes(4, "big")), None if composed else _base64(md5.digest()))
 
     def refuse_others(self, crc32c: str | None, md5: str | None) -> None:
         """Raise ApiError where what a client said is not so."""
