@@ -17,21 +17,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from osvdeploy.cloud.gcp import urlmap
-from osvdeploy.cloud.gcp.backends import Backend, Backends, backend_name, write
-from osvdeploy.cloud.gcp.scope import address_of, link_of, machine_of, url_map_of
+from osvdeploy.cloud.gcp.backends import SCHEMES, Backend, Backends, backend_name, lease_lost, write
+from osvdeploy.cloud.gcp.scope import address_of, base_url, link_of, port_of, url_map_of
 from osvdeploy.cloud.gcp.session import Document, Gcp
 from osvdeploy.cloud.interfaces import Route, RouteState, Slot, TargetHealth
 from osvdeploy.cloud.weights import require
 from osvdeploy.context import Context
-from osvdeploy.errors import LeaseLost, NotFound, UsageError
-
-SCHEMES = ("EXTERNAL_MANAGED", "INTERNAL_MANAGED")
-"""Kinds of balancers that have weights."""
+from osvdeploy.errors import NotFound, UsageError
 
 _PROXIES = {"http": "targetHttpProxies", "https": "targetHttpsProxies"}
 """By scheme. A URL map that both lead to answers the same on both, and needs no certificate on the first."""
-
-_STATES = {"HEALTHY": "healthy", "UNHEALTHY": "unhealthy"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +79,10 @@ class UrlMapRouter:
         standing = self._standing(ctx, route)
         rule = standing.rules.get(None)
         names = {"route" if place is None else f"preview-{place}": each for place, each in standing.rules.items()}
-        address = entry.addresses[0]
-        host = f"[{address}]" if ":" in address else address
         return RouteState(
             backends={slot: backend.link for slot, backend in standing.wired.items()},
             weights=None if rule is None else _weights(standing, rule, route),
-            base_url=f"{entry.scheme}://{host}:{entry.port}",
+            base_url=base_url(entry.scheme, entry.addresses[0], entry.port),
             addresses=entry.addresses,
             rules={name: urlmap.rule_name(standing.found, route, each) for name, each in names.items()},
         )
@@ -111,19 +104,7 @@ class UrlMapRouter:
 
     def health(self, ctx: Context, route: Route, slot: Slot) -> tuple[TargetHealth, ...]:
         scope, _ = url_map_of(route.listener)
-        backend = self._backends.of_slot(ctx, route, scope, slot)
-        if backend is None or backend.group is None:
-            return ()
-        what, body = f"backend service {backend.link}", {"group": address_of(self._gcp, backend.group)}
-        try:
-            found = self._gcp.ask(ctx, f"{self._address(backend)}/getHealth", what, body)
-        except NotFound:
-            return ()  # the group has gone since
-        return tuple(
-            TargetHealth(machine_of(each["instance"]), state, "" if state == "healthy" else _reason(route))
-            for each in found.get("healthStatus", [])
-            if (state := _STATES.get(each.get("healthState", ""), "initial"))
-        )
+        return self._backends.health(ctx, route, scope, slot)
 
     def set_weights(self, ctx: Context, route: Route, weights: Mapping[Slot, int]) -> None:
         require(route, weights)
@@ -166,10 +147,7 @@ class UrlMapRouter:
         there = urlmap.epoch_of(rules)
         ours = self._epochs.get(route.service, there)
         if ours < there:
-            raise LeaseLost(
-                f"{route.service}: another process took the lease over, and has changed {route.listener} since",
-                hint="see `osvdeploy status`; what was begun is in the ledger and the new holder goes on with it",
-            )
+            raise lease_lost(route)
         return ours
 
     def _write(self, ctx: Context, route: Route, standing: _Standing, changes: Document) -> None:
@@ -220,8 +198,8 @@ class UrlMapRouter:
                 )
             if leading:
                 # One port for all: the lowest, which is the well-known one where there are several.
-                port = min(_port(rule) for rule in leading)
-                addresses = sorted({str(rule["IPAddress"]) for rule in leading if _port(rule) == port})
+                port = min(port_of(rule) for rule in leading)
+                addresses = sorted({str(rule["IPAddress"]) for rule in leading if port_of(rule) == port})
                 return _Entry(scheme, tuple(addresses), port, kinds.pop())
         raise UsageError(
             f"URL map {name}: no forwarding rule leads to it, so that no client does",
@@ -245,11 +223,3 @@ def _leads(rule: Document, route: Route, slot: Slot, backend: Backend) -> bool:
 def _weights(standing: _Standing, rule: Document, route: Route) -> dict[Slot, int]:
     by_name = {link.rpartition("/")[2]: weight for link, (weight, _) in urlmap.sent(rule).items()}
     return {slot: by_name.get(backend_name(route, slot), 0) for slot in Slot}
-
-
-def _port(rule: Document) -> int:
-    return int(str(rule.get("portRange") or "80").partition("-")[0])
-
-
-def _reason(route: Route) -> str:
-    return f"Google gets no 200 from {route.health.path} at port {route.port}"

@@ -30,7 +30,7 @@ from osvdeploy.cloud.memory.machines import MemoryMachineTypes
 from osvdeploy.cloud.memory.prober import MemoryProber
 from osvdeploy.cloud.memory.router import MemoryRouter
 from osvdeploy.cloud.memory.store import MemoryStore
-from osvdeploy.cloud.memory.world import Backend, Behaviour, Group, Listener, Rule, Template, Timing, World, alive
+from osvdeploy.cloud.memory.world import Backend, Behaviour, Group, Rule, Template, Timing, World, alive
 from osvdeploy.context import Clock
 
 __all__ = [
@@ -56,7 +56,8 @@ __all__ = [
 
 
 class MemoryCloud:
-    """One world with its adapters. A listener named ``listener-1`` is there from the beginning.
+    """One world with its adapters. A listener named ``listener-1`` is there from the beginning, and so is one that is a
+    pointer, ``pointer-1``.
 
     ``faults`` makes single calls fail; :meth:`on_call` sees each before and after its effect.
     """
@@ -72,6 +73,7 @@ class MemoryCloud:
         self.world.image_exists = self.images.exists
         self.prober = MemoryProber(self.world)
         self.add_listener("listener-1")
+        self.add_listener("pointer-1", pointer=True)
 
     @property
     def cloud(self) -> Cloud:
@@ -106,12 +108,10 @@ class MemoryCloud:
         """Ask ``hook`` before and after every call. What it raises comes out of the call; None takes it away."""
         self.faults.hook = hook
 
-    def add_listener(self, name: str) -> None:
-        """A balancer with a listener, reached at one address per entry of :attr:`Timing.propagation`."""
-        number = len(self.world.listeners) + 1
-        nodes = range(1, len(self.world.timing.propagation) + 1)
-        addresses = tuple(f"192.0.2.{10 * number + node}" for node in nodes)
-        self.world.listeners[name] = Listener(name, f"{name}.balancer.test", 80, addresses)
+    def add_listener(self, name: str, *, pointer: bool = False) -> None:
+        """A balancer with a listener, reached at one address per entry of :attr:`Timing.propagation`; or one that sends
+        all traffic to one slot."""
+        self.world.open_listener(name, pointer=pointer)
 
     def remove_listener(self, name: str) -> None:
         del self.world.listeners[name]
