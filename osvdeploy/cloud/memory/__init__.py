@@ -131,7 +131,7 @@ class MemoryCloud:
     def set_weights(self, service: str, weights: dict[Slot, int]) -> None:
         """Change a service's weights behind everybody's back."""
         for rule in self.world.rules.values():
-            if rule.tags.get(labels.SERVICE) == service and rule.header is None and rule.weights is not None:
+            if rule.tags.get(labels.SERVICE) == service and not rule.preview and rule.weights is not None:
                 changed = {name: weights[self.world.backends[name].slot] for name in rule.weights}
                 rule.history.append((self.world.settle(), changed))
 
@@ -163,7 +163,7 @@ class MemoryCloud:
             return {
                 target.machine.release
                 for rule in world.rules.values()
-                if rule.header is None
+                if not rule.preview
                 for name, weight in (rule.weights or {}).items()
                 if weight > 0 and name in world.backends
                 for target in world.backends[name].targets.values()

@@ -179,7 +179,8 @@ class MemoryRouter:
         world = self._world
         if self._rule(route, listener, priority) is not None:
             raise Refused(f"priority {priority} of {listener}: in use")
-        rule = Rule(f"rule-{world.number()}", listener, priority, route.host, route.path, header, route.tags)
+        preview = (listener, priority) != (route.listener, route.priority)
+        rule = Rule(f"rule-{world.number()}", listener, priority, route.host, route.path, header, route.tags, preview)
         rule.history.append((world.settle(), weights))
         world.rules[rule.id] = rule
 

@@ -85,8 +85,8 @@ class Backend:
 
 @dataclass(slots=True, eq=False)
 class Rule:
-    """A rule on a listener. ``header`` is a name and a value; ``history`` is when which weights were set, by backend
-    id, None once the rule was deleted."""
+    """A rule on a listener. ``header`` is a name and a value; ``preview``: it leads to a slot, and is not what moves;
+    ``history`` is when which weights were set, by backend id, None once the rule was deleted."""
 
     id: str
     listener: str
@@ -95,6 +95,7 @@ class Rule:
     path: str | None
     header: tuple[str, str] | None
     tags: Mapping[str, str]
+    preview: bool = False
     history: list[tuple[float, Mapping[str, int] | None]] = field(default_factory=list)
     turns: dict[int, dict[str, int]] = field(default_factory=dict)
 
