@@ -21,7 +21,7 @@ from osvdeploy.cloud.gcp.session import Document, Gcp, request_id
 from osvdeploy.cloud.interfaces import HealthRule, ReleaseId, Route, Slot, TargetHealth
 from osvdeploy.cloud.tags import RELEASE, SLOT
 from osvdeploy.context import Context
-from osvdeploy.errors import CloudError, LeaseLost, NotFound, Unavailable
+from osvdeploy.errors import CloudError, NotFound, Unavailable
 from osvdeploy.retry import retrying
 
 SCHEMES = ("EXTERNAL_MANAGED", "INTERNAL_MANAGED")
@@ -237,14 +237,6 @@ def in_use(error: BaseException) -> bool:
     return isinstance(error, CloudError) and error.code in (
         "resourceInUseByAnotherResource",
         "RESOURCE_IN_USE_BY_ANOTHER_RESOURCE",
-    )
-
-
-def lease_lost(route: Route) -> LeaseLost:
-    """Of whoever finds a later epoch at what it wants to change."""
-    return LeaseLost(
-        f"{route.service}: another process took the lease over, and has changed {route.listener} since",
-        hint="see `osvdeploy status`; what was begun is in the ledger and the new holder goes on with it",
     )
 
 

@@ -23,7 +23,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from osvdeploy.cloud.gcp.backends import RENAME, SCHEMES, Backend, Backends, backend_name, lease_lost, write
+from osvdeploy.cloud.gcp.backends import RENAME, SCHEMES, Backend, Backends, backend_name, write
+from osvdeploy.cloud.gcp.fence import Epochs
 from osvdeploy.cloud.gcp.labels import labels_of, tags_of
 from osvdeploy.cloud.gcp.marks import EPOCH, require_ours, short, written
 from osvdeploy.cloud.gcp.scope import address_of, base_url, forwarding_rule_of, last, link_of, port_of
@@ -99,10 +100,10 @@ class PointerRouter:
     def __init__(self, gcp: Gcp) -> None:
         self._gcp = gcp
         self._backends = Backends(gcp)
-        self._epochs: dict[str, int] = {}
+        self._epochs = Epochs()
 
     def hold(self, route: Route, epoch: int) -> None:
-        self._epochs[route.service] = epoch
+        self._epochs.hold(route, epoch)
 
     def take_over(self, ctx: Context, route: Route, epoch: int) -> None:
         self.hold(route, epoch)
@@ -132,7 +133,7 @@ class PointerRouter:
         standing = self._standing(ctx, route)
         if not standing.taken:
             # First of all: from then on no other service takes it, and where it led is known.
-            mine = {**short(route.tags), SCHEMA: SCHEMA_VERSION, EPOCH: str(self._epochs.get(route.service, 0))}
+            mine = {**short(route.tags), SCHEMA: SCHEMA_VERSION, EPOCH: str(self._epoch(route, standing))}
             led = {} if standing.leads_to is not None else {BEFORE: last(standing.target)}
             self._label(ctx, route, standing, {**standing.tags, **mine, **led})
         else:
@@ -235,15 +236,8 @@ class PointerRouter:
             return None
 
     def _epoch(self, route: Route, standing: _Standing) -> int:
-        """The epoch to write under: ours, or without one what is there.
-
-        Raises :class:`~osvdeploy.errors.LeaseLost` where a later one was at work here.
-        """
-        there = _epoch_of(standing)
-        ours = self._epochs.get(route.service, there)
-        if ours < there:
-            raise lease_lost(route)
-        return ours
+        """The epoch to write under. Raises :class:`~osvdeploy.errors.LeaseLost` where a later one was at work here."""
+        return self._epochs.of(route, _epoch_of(standing))
 
     # ------------------------------------------------------------------------------------------------------- changing
 

@@ -17,7 +17,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from osvdeploy.cloud.gcp import urlmap
-from osvdeploy.cloud.gcp.backends import SCHEMES, Backend, Backends, backend_name, lease_lost, write
+from osvdeploy.cloud.gcp.backends import SCHEMES, Backend, Backends, backend_name, write
+from osvdeploy.cloud.gcp.fence import Epochs
 from osvdeploy.cloud.gcp.scope import address_of, base_url, link_of, port_of, url_map_of
 from osvdeploy.cloud.gcp.session import Document, Gcp
 from osvdeploy.cloud.interfaces import Route, RouteState, Slot, TargetHealth
@@ -59,10 +60,10 @@ class UrlMapRouter:
         self._gcp = gcp
         self._backends = Backends(gcp)
         self._entries: dict[str, _Entry] = {}
-        self._epochs: dict[str, int] = {}
+        self._epochs = Epochs()
 
     def hold(self, route: Route, epoch: int) -> None:
-        self._epochs[route.service] = epoch
+        self._epochs.hold(route, epoch)
 
     def take_over(self, ctx: Context, route: Route, epoch: int) -> None:
         self.hold(route, epoch)
@@ -140,15 +141,8 @@ class UrlMapRouter:
         return address_of(self._gcp, backend.link)
 
     def _epoch(self, route: Route, rules: Mapping[Slot | None, Document]) -> int:
-        """The epoch to write under: ours, or without one what is there.
-
-        Raises :class:`~osvdeploy.errors.LeaseLost` where a later one was at work here.
-        """
-        there = urlmap.epoch_of(rules)
-        ours = self._epochs.get(route.service, there)
-        if ours < there:
-            raise lease_lost(route)
-        return ours
+        """The epoch to write under. Raises :class:`~osvdeploy.errors.LeaseLost` where a later one was at work here."""
+        return self._epochs.of(route, urlmap.epoch_of(rules))
 
     def _write(self, ctx: Context, route: Route, standing: _Standing, changes: Document) -> None:
         document = {**changes, "fingerprint": standing.found["fingerprint"]}
