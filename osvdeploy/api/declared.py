@@ -128,7 +128,7 @@ def settings_of(loaded: LoadedSpec, environment: str) -> Settings:
 
     loaded.require(environment)
     wanted = loaded.spec.deploy[environment]
-    if wanted.cloud == "gcp" and wanted.url_map is None and wanted.forwarding_rule is None:
+    if wanted.cloud == "gcp" and not wanted.rolled_out:
         raise UsageError(
             f"[deploy.{environment}] has no url-map and no forwarding-rule, so that nothing is rolled out there",
             hint=f"name one of a balancer; or make its image alone: `osvdeploy publish --env {environment}`",

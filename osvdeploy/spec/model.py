@@ -591,13 +591,18 @@ class DeployGcp(_Table):
         """The zone or region."""
         return self.zone or self.region or ""
 
+    @property
+    def rolled_out(self) -> bool:
+        """Whether it names a way in, and is not there for images alone."""
+        return self.url_map is not None or self.forwarding_rule is not None
+
     @model_validator(mode="after")
     def _check(self) -> DeployGcp:
         if self.zone is None and self.region is None:
             raise ValueError("needs zone or region")
         if self.zone is not None and self.region is not None:
             raise Inside([("region", "is one too many: there is zone")])
-        if self.url_map is None and self.forwarding_rule is None:
+        if not self.rolled_out:
             idle = [key for key in _ROLLED_OUT if key in self.model_fields_set]
             if idle:
                 told = "needs url-map or forwarding-rule: without, nothing is rolled out"
