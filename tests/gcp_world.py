@@ -15,30 +15,40 @@ from osvdeploy.publish.archiving import ReleaseOrder, publish_archived
 from osvdeploy.rollout.manager import Rollout, RolloutManager
 from osvdeploy.rollout.releases import Release
 from tests.contract.gcp_place import PROJECT, GcpSandbox
-from tests.contract.gcp_scene import URL_MAP, ZONE, Network
+from tests.contract.gcp_scene import URL_MAP, ZONE, Network, Pointer, Project
 from tests.rollout.made import NOW, SETTINGS
 from tests.world import World
 
 
 class GcpWorld(World):
-    """The world on Google. Machines do not power off when they abort: what they said could not be read then."""
+    """The world on Google. Machines do not power off when they abort: what they said could not be read then.
 
-    def __init__(self, folder: Path, place: str = ZONE) -> None:
+    With ``pointer`` the way in is a forwarding rule, and not a URL map.
+    """
+
+    network: Project
+
+    def __init__(self, folder: Path, place: str = ZONE, *, pointer: bool = False) -> None:
         clock = VirtualClock(NOW)
         self.account = GcpSandbox(clock)
-        self.network = Network(self.account)
         settings = replace(
             SETTINGS,
             cloud="gcp",
             region=place,
-            listener=URL_MAP,
             networks=(),
             firewalls=("hello",),
             machine_type="e2-small",
-            path="/*",
-            # The program names no release: the balancer does.
-            health=replace(SETTINGS.health, version_header=RELEASE_HEADER, boot_timeout=300.0),
+            health=replace(SETTINGS.health, boot_timeout=300.0),
         )
+        if pointer:
+            # Nobody but the program names the release.
+            self.network = Pointer(self.account)
+            settings = replace(settings, listener=self.network.rule, path=None, priority=0, preview_header="")
+        else:
+            self.network = Network(self.account)
+            # The program names no release: the balancer does.
+            health = replace(settings.health, version_header=RELEASE_HEADER)
+            settings = replace(settings, listener=URL_MAP, path="/*", health=health)
         super().__init__(folder, self.account.sandbox, clock, settings)
 
     def deploy(self, release: Release) -> Rollout:

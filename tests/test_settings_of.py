@@ -60,3 +60,22 @@ def test_without_a_url_map_nothing_is_rolled_out(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"\[deploy.europe\] has no url-map") as raised:
         api.service_of(loaded, "europe")
     assert "osvdeploy publish --env europe" in (raised.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("name", "listener"),
+    [
+        ("web", "regions/europe-west1/forwardingRules/web"),
+        ("regions/us-east1/forwardingRules/web", "regions/us-east1/forwardingRules/web"),
+        ("global/forwardingRules/web", "global/forwardingRules/web"),
+    ],
+)
+def test_a_forwarding_rule_is_of_the_machines_region_or_named_whole(tmp_path: Path, name: str, listener: str) -> None:
+    """It has no host, path, priority or preview header; and nothing but the program can name the release."""
+    url_map = 'url-map = "web"\nroute = { path = "/*", priority = 100 }\n'
+    text = (SMALL + GOOGLE + ROLLED_OUT).replace(url_map, f'forwarding-rule = "{name}"\n')
+    found = settings(tmp_path, text=text)
+    assert found.listener == f"projects/acme-prod/{listener}"
+    assert (found.host, found.path, found.priority, found.preview_header) == (None, None, 0, "")
+    assert found.health.version_header is None
+    assert settings(tmp_path, 'health = { version-header = "x-mine" }\n', text).health.version_header == "x-mine"

@@ -122,20 +122,20 @@ def service_of(loaded: LoadedSpec, environment: str | None) -> Service:
 def settings_of(loaded: LoadedSpec, environment: str) -> Settings:
     """One environment's settings, resolved. A ledger directory is relative to the spec.
 
-    Raises :class:`~osvdeploy.errors.UsageError` for one on Google that has no URL map.
+    Raises :class:`~osvdeploy.errors.UsageError` for one on Google that has neither URL map nor forwarding rule.
     """
     from osvdeploy.rollout.releases import Settings, Strategy, StrategyKind, TrafficStep
 
     loaded.require(environment)
     wanted = loaded.spec.deploy[environment]
-    if wanted.cloud == "gcp" and wanted.url_map is None:
+    if wanted.cloud == "gcp" and not wanted.rolled_out:
         raise UsageError(
-            f"[deploy.{environment}] has no url-map, so that nothing is rolled out there",
-            hint=f"name the URL map of a balancer; or make its image alone: `osvdeploy publish --env {environment}`",
+            f"[deploy.{environment}] has no url-map and no forwarding-rule, so that nothing is rolled out there",
+            hint=f"name one of a balancer; or make its image alone: `osvdeploy publish --env {environment}`",
         )
     place = _on_google(loaded, wanted) if wanted.cloud == "gcp" else _on_aws(wanted)
     route, ledger, strategy = wanted.route, wanted.ledger, wanted.strategy
-    assert route is not None and ledger is not None and wanted.port is not None, "the model asks for them"
+    assert ledger is not None and wanted.port is not None, "the model asks for them"
     if "://" not in ledger:
         ledger = str((loaded.base / Path(ledger).expanduser()).resolve())
     return Settings(
@@ -148,10 +148,11 @@ def settings_of(loaded: LoadedSpec, environment: str) -> Settings:
         networks=place.networks,
         firewalls=place.firewalls,
         listener=place.listener,
-        host=route.host,
-        path=route.path,
-        priority=route.priority,
-        preview_header=wanted.preview.header,
+        # Without a route the way in is a pointer, which has none of these.
+        host=route.host if route is not None else None,
+        path=route.path if route is not None else None,
+        priority=route.priority if route is not None else 0,
+        preview_header=wanted.preview.header if route is not None else "",
         port=wanted.port,
         health=place.health,
         strategy=Strategy(
@@ -207,12 +208,17 @@ def _on_google(loaded: LoadedSpec, wanted: DeployGcp) -> _Place:
     from osvdeploy.cloud.gcp.urlmap import RELEASE_HEADER
 
     settings = loaded.spec.publish.gcp
-    assert settings is not None and wanted.url_map is not None, "the model asks for it"
-    project = f"projects/{settings.project}"
-    listener = wanted.url_map if "/" in wanted.url_map else f"global/urlMaps/{wanted.url_map}"
+    assert settings is not None, "the model asks for it"
+    project, region = f"projects/{settings.project}", wanted.region or wanted.place.rpartition("-")[0]
+    # A balancer that knows no HTTP adds nothing to an answer.
+    added: str | None = None
+    if wanted.url_map is not None:
+        listener, added = _whole(wanted.url_map, "global/urlMaps"), RELEASE_HEADER
+    else:
+        assert wanted.forwarding_rule is not None, "the caller has looked"
+        listener = _whole(wanted.forwarding_rule, f"regions/{region}/forwardingRules")
     networks: tuple[str, ...] = ()
     if wanted.subnetwork is not None:
-        region = wanted.region or wanted.place.rpartition("-")[0]
         own = f"{project}/regions/{region}/subnetworks/{wanted.subnetwork}"
         networks = (wanted.subnetwork if "/" in wanted.subnetwork else own,)
     return _Place(
@@ -221,8 +227,13 @@ def _on_google(loaded: LoadedSpec, wanted: DeployGcp) -> _Place:
         tuple(wanted.network_tags),
         f"{project}/{listener}",
         # Where the program names no release, the balancer does.
-        _health(wanted.health, wanted.health.version_header or RELEASE_HEADER),
+        _health(wanted.health, wanted.health.version_header or added),
     )
+
+
+def _whole(name: str, collection: str) -> str:
+    """The path within its project of what is named plainly, or by that path already."""
+    return name if "/" in name else f"{collection}/{name}"
 
 
 def _health(declared: DeclaredHealth, version_header: str | None) -> Health:

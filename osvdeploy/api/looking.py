@@ -11,7 +11,7 @@ from osvdeploy.build.uses import in_use
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest
 from osvdeploy.errors import UsageError
-from osvdeploy.events import Warned
+from osvdeploy.events import Note, Warned
 
 if TYPE_CHECKING:
     from osvdeploy.build.plan import ImageInputs
@@ -273,6 +273,13 @@ def check(ctx: Context, loaded: LoadedSpec, *, forced: Collection[str] = (), str
         pinned = held_pin(inputs.base / LOCK_NAME, looked.kernel, source=inputs.prebuilt) is not None
     for environment, problems in loaded.unset.items():
         ctx.report(Warned(f"[deploy.{environment}] cannot be used now: {problems[0]}"))
+    for environment, declared in loaded.spec.deploy.items():
+        if declared.cloud == "gcp" and declared.forwarding_rule is not None:
+            from osvdeploy.rollout.releases import about_pointer
+
+            listener = f"forwarding rule {declared.forwarding_rule}"
+            told = about_pointer(listener, named=declared.health.version_header is not None)
+            ctx.report(Note(f"[deploy.{environment}]: {told}"))
     sizes = [entry.size for _, entry in tree.files()]
     return Checked(
         app=inputs.app,

@@ -103,7 +103,7 @@ def _families(loaded: LoadedSpec) -> list[str]:
     if settings is None or settings.family is None:
         return []
     environments = [
-        name for name, each in loaded.spec.deploy.items() if each.cloud == "gcp" and (each.env or each.url_map)
+        name for name, each in loaded.spec.deploy.items() if each.cloud == "gcp" and (each.env or each.rolled_out)
     ]
     return [settings.family, *(f"{settings.family}-{name}" for name in environments)]
 

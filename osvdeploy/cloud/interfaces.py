@@ -498,6 +498,7 @@ class Route:
     Requests that match ``host`` and ``path`` on ``listener`` go to the slots by weight. The route's rule stands at
     ``priority``, the two preview rules at ``priority`` - 2 (blue) and - 1 (green): a request with the header
     ``preview_header`` set to a slot's name reaches that slot, whatever its weight.
+    Where the listener is a pointer, all that comes to it is the route's: ``priority`` is 0 and ``preview_header`` "".
     ``key`` is short and unique to the service: names of backends derive from it.
     """
 
@@ -520,6 +521,10 @@ class RouteState:
     ``backends`` has the slots that are wired up whole: backend and preview rule. ``weights`` is None while the
     route's own rule does not exist. ``base_url`` is where a client enters (scheme, address, port), ``addresses`` the
     entry points to probe one by one. ``rules`` are for the record.
+
+    Not ``weighted``, it is a pointer: all of its traffic goes to one slot or to the other, or, while ``weights`` is
+    None, to what the user let it lead to. It takes no preview header either: ``previews`` tells where each slot that is
+    wired up is asked, as ``base_url`` does.
     """
 
     backends: Mapping[Slot, str]
@@ -527,6 +532,8 @@ class RouteState:
     base_url: str
     addresses: tuple[str, ...]
     rules: Mapping[str, str] = field(default_factory=dict)
+    weighted: bool = True
+    previews: Mapping[Slot, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -543,30 +550,33 @@ class TrafficRouter(Protocol):
 
     def observe(self, ctx: Context, route: Route) -> RouteState:
         """What is there. Raises :class:`NotFound` without the listener, :class:`NotOurs` when a rule that is not ours
-        holds one of the three priorities, or a backend of ours carries another service's tags."""
+        holds one of the three priorities, a backend of ours carries another service's tags, or a pointer leads to
+        machines that are not ours."""
 
     def ensure_slots(self, ctx: Context, route: Route) -> None:
-        """Make both backends and both preview rules. The route's own rule is not touched."""
+        """Make both backends and both preview rules. The route's own rule is not touched, and a pointer leads where it
+        led."""
 
     def health(self, ctx: Context, route: Route, slot: Slot) -> tuple[TargetHealth, ...]:
         """Each machine registered with the slot's backend."""
 
     def set_weights(self, ctx: Context, route: Route, weights: Mapping[Slot, int]) -> None:
-        """Make the route's rule send by these weights (0-100 each): one mutating call, all or nothing."""
+        """Make the route's rule send by these weights (0-100 each): one mutating call, all or nothing. Raises
+        :class:`Refused` for a pointer and others than 0 and 100."""
 
     def remove(self, ctx: Context, route: Route) -> None:
-        """Take the three rules and both backends away."""
+        """Take the three rules and both backends away; a pointer leads where it led before."""
 
 
 class Fence(Protocol):
     """Shuts out whoever changed a route before, where the place knows versions of its rules.
 
-    ``epoch`` is that of the lease whose holder we are. From either call on, this object's writes to the route carry it,
-    and raise :class:`~osvdeploy.errors.LeaseLost` once a higher one has been written.
+    ``epoch`` is that of the lease whose holder we are. From either call on, this object's writes to the route carry it
+    as far as they can, and raise :class:`~osvdeploy.errors.LeaseLost` once a higher one has been written.
     """
 
     def hold(self, route: Route, epoch: int) -> None:
-        """Write under this epoch from now on; the first change of the route shuts out those before."""
+        """Write under this epoch from now on; the first change of the route that carries it shuts out those before."""
 
     def take_over(self, ctx: Context, route: Route, epoch: int) -> None:
         """Likewise, and at once: of whoever held it before, nobody knows that it has stopped."""

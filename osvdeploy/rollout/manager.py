@@ -49,7 +49,7 @@ from osvdeploy.rollout.model import (
     WireSlots,
 )
 from osvdeploy.rollout.observe import Observer
-from osvdeploy.rollout.releases import Release, StrategyKind, TrafficStep, group_name, route_of
+from osvdeploy.rollout.releases import Release, StrategyKind, TrafficStep, about_pointer, group_name, route_of
 
 _SERVED_KEPT = 50
 
@@ -75,7 +75,9 @@ class RolloutManager:
         self.ledger = ledger
         self.cloud = cloud
         self.prober = prober
-        self.limits = replace(limits or Limits(), spread=cloud.spread)
+        limits = limits or Limits()
+        # Time alone proves nothing before a change can be in force everywhere.
+        self.limits = replace(limits, spread=cloud.spread, settle=max(limits.settle, cloud.spread))
 
     # ------------------------------------------------------------------------------------------------ use cases
 
@@ -87,7 +89,10 @@ class RolloutManager:
         head = self.ledger.head(ctx)
         route = route_of(release)
         state = self.cloud.router.observe(ctx, route)
+        _refuse_shares(release, state)
         self._refuse_unknown_service(ctx, head, route, state)
+        if not state.weighted:
+            ctx.report(Note(about_pointer(route.listener, named=release.settings.health.version_header is not None)))
         if head is None:
             return
         lease.refuse_if_alive(ctx, self.ledger, head)
@@ -112,6 +117,7 @@ class RolloutManager:
             _refuse_held(held.head, release.id)
             self._refuse_moved_route(held.head, route)
             state = self.cloud.router.observe(ctx, route)
+            _refuse_shares(release, state)
             self._refuse_unknown_service(ctx, held.head, route, state)
             _refuse_drift(held.head, state)
             stable = held.head.stable
@@ -690,6 +696,17 @@ def _refuse_held(head: Head, release: ReleaseId) -> None:
                 f"{head.service}: {what} is held since {hold.at:%Y-%m-%d %H:%M} UTC by {hold.by}: {hold.why}",
                 hint=f"{other}take the hold away with `osvdeploy unhold`",
             )
+
+
+def _refuse_shares(release: Release, state: RouteState) -> None:
+    """Traffic moves to a pointer's slot in one step or not at all."""
+    shares = [step.weight for step in release.settings.strategy.steps if step.weight != 100]
+    if shares and not state.weighted:
+        raise UsageError(
+            f"{release.id}: its strategy gives the new release {shares[0]} % first, but {release.settings.listener} "
+            "has no weights",
+            hint="leave the steps out, or name a way in that has weights",
+        )
 
 
 def _refuse_drift(head: Head, state: RouteState) -> None:

@@ -213,6 +213,11 @@ class Observer:
     def _preview(self, ctx: Context, run: Run, state: RouteState, times: int | None = None) -> tuple[Answer, ...]:
         headers = {self.route.preview_header: run.slot.value}
         count = times if times is not None else self.limits.preview_answers
+        if not state.weighted:
+            own = state.previews.get(run.slot)
+            if own is None:
+                return (Answer(False, None, f"slot {run.slot} has no address of its own (yet)"),)
+            state, headers = replace(state, base_url=own, addresses=()), {}
         return tuple(self._ask(ctx, run, state, headers) for _ in range(count))
 
     def _live(self, ctx: Context, run: Run, state: RouteState) -> tuple[Answer, ...]:

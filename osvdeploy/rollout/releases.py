@@ -170,3 +170,14 @@ def route_of(release: Release) -> Route:
         path=settings.path,
         tags=service_tags(release.app, release.service, settings.ledger),
     )
+
+
+def about_pointer(listener: str, *, named: bool) -> str:
+    """What whoever deploys over a pointer should know. ``named``: the program names its release in its answers."""
+    told = (
+        f"{listener} has no weights and no preview: all traffic moves in one step, and before it does, the idle slot "
+        "is checked and asked at an address of its own"
+    )
+    if named:
+        return told
+    return f"{told}; without health.version-header, that it has moved is proved by time and good answers alone"

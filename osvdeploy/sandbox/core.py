@@ -480,6 +480,8 @@ class Sandbox:
             if isinstance(answer, GuestAnswer):
                 return replace(answer, headers=dict(decision.answer.applied(tuple(answer.headers.items()))))
             decision = decision.failed(in_time=answer is not NoAnswer.TIMEOUT)
+        if isinstance(decision, dataplane.Hangup):
+            return NoAnswer.BROKEN
         headers = {"Content-Type": decision.content_type}
         if decision.location is not None:
             headers["Location"] = decision.location

@@ -204,6 +204,11 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class Hangup:
+    """The balancer closes the connection without a word: one that passes bytes on knows of no HTTP."""
+
+
+@dataclass(frozen=True, slots=True)
 class Headers:
     """What a balancer changes about headers on their way: ``(name, value, whether it takes the place of others)``."""
 
@@ -220,21 +225,22 @@ class Headers:
 @dataclass(frozen=True, slots=True)
 class SendTo:
     """The request goes to this target of this group. ``refused`` and ``silent`` are what is answered where the target
-    takes no connection, or gives no answer."""
+    takes no connection, or gives no answer; ``plain``: nothing tells the target of its client."""
 
     group: str
     target: Target
     request: Headers = Headers()
     answer: Headers = Headers()
-    refused: Answer | None = None
-    silent: Answer | None = None
+    refused: Answer | Hangup | None = None
+    silent: Answer | Hangup | None = None
+    plain: bool = False
 
-    def failed(self, *, in_time: bool) -> Answer:
-        """The balancer's own answer in place of the target's."""
+    def failed(self, *, in_time: bool) -> Answer | Hangup:
+        """What the balancer does by itself in place of the target's answer."""
         return (self.refused or bad_gateway()) if in_time else (self.silent or gateway_timeout())
 
 
-Decision = Answer | SendTo
+Decision = Answer | SendTo | Hangup
 
 Targets = Callable[[str], Sequence[Target]] | Mapping[str, Sequence[Target]]
 """A target group's name, ARN or path -> its targets now. A deleted group has none."""

@@ -18,6 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from osvdeploy.sandbox.dataplane import (
     Answer,
     Decision,
+    Hangup,
     HttpRequest,
     SendTo,
     View,
@@ -187,6 +188,8 @@ class _Connection(BaseHTTPRequestHandler):
                     self._answer(answer)
                 case SendTo() as sent:
                     self._forward(sent)
+                case Hangup():
+                    self.close_connection = True
         except _BodyInvalid:
             self.send_error(400, "Bad Request")
 
@@ -230,7 +233,10 @@ class _Connection(BaseHTTPRequestHandler):
         finally:
             upstream.close()
 
-    def _fail(self, answer: Answer) -> None:
+    def _fail(self, answer: Answer | Hangup) -> None:
+        if isinstance(answer, Hangup):
+            self.close_connection = True
+            return
         # Part of the request's body may be unread: what follows on this connection could not be told from it.
         if self.headers.get("Content-Length", "0") != "0" or self.headers.get("Transfer-Encoding"):
             self.close_connection = True
@@ -240,12 +246,14 @@ class _Connection(BaseHTTPRequestHandler):
         upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
         named = {name.strip().lower() for name in self.headers.get("Connection", "").split(",")}
         for name, value in sent.request.applied(self.headers.items()):
-            if name.lower() not in _HOP_BY_HOP | named and not name.lower().startswith("x-forwarded-"):
+            told = not sent.plain and name.lower().startswith("x-forwarded-")
+            if name.lower() not in _HOP_BY_HOP | named and not told:
                 upstream.putheader(name, value)
-        before = self.headers.get("X-Forwarded-For")
-        upstream.putheader("X-Forwarded-For", f"{before}, {self._client}" if before else self._client)
-        upstream.putheader("X-Forwarded-Proto", "http")
-        upstream.putheader("X-Forwarded-Port", str(self.server.server_port))
+        if not sent.plain:
+            before = self.headers.get("X-Forwarded-For")
+            upstream.putheader("X-Forwarded-For", f"{before}, {self._client}" if before else self._client)
+            upstream.putheader("X-Forwarded-Proto", "http")
+            upstream.putheader("X-Forwarded-Port", str(self.server.server_port))
         chunked = self._chunked
         if chunked:
             upstream.putheader("Transfer-Encoding", "chunked")

@@ -29,6 +29,7 @@ _LATER: Final[dict[tuple[str, ...], str]] = {
     ("deploy", "*", "zone"): _GCP,
     ("deploy", "*", "machine-type"): _GCP,
     ("deploy", "*", "url-map"): _GCP,
+    ("deploy", "*", "forwarding-rule"): _GCP,
     ("deploy", "*", "subnetwork"): _GCP,
     ("deploy", "*", "network-tags"): _GCP,
     ("deploy", "*", "memory"): "this version deploys to clouds alone",

@@ -512,8 +512,8 @@ class GceRoute(Route):
 
 
 class DeployGcp(_Table):
-    """One environment on Google: what its machines are, and how they get their traffic. Without a URL map it is one to
-    make images for, and is not rolled out."""
+    """One environment on Google: what its machines are, and how they get their traffic. Without a URL map or a
+    forwarding rule it is one to make images for, and is not rolled out."""
 
     cloud: Literal["gcp"] = Field(description="Where.")
     zone: Annotated[str, _matches(r"[a-z]+-[a-z]+[0-9]+-[a-z]", 'a zone such as "europe-west1-b"')] | None = Field(
@@ -540,8 +540,22 @@ class DeployGcp(_Table):
         | None
     ) = Field(
         default=None,
-        description="The URL map of the balancer. osvdeploy makes and owns three rules in it. Left out: images are "
-        "made for this environment, and nothing is rolled out.",
+        description="The URL map of the balancer. osvdeploy makes and owns three rules in it. Left out, and "
+        "forwarding-rule too: images are made for this environment, and nothing is rolled out.",
+    )
+    forwarding_rule: (
+        Annotated[
+            str,
+            _matches(
+                rf"(?:(?:global|regions/[a-z]+-[a-z]+[0-9]+)/forwardingRules/)?{_GCE_PLAIN}",
+                'the name of a forwarding rule, or "regions/REGION/forwardingRules/NAME"',
+            ),
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="In place of a URL map: a forwarding rule that leads to a target TCP proxy. It has no weights and "
+        "no preview: all of its traffic moves at once. A plain name is one of the machines' region.",
     )
     capacity: Annotated[Whole, Field(ge=1, le=1000)] = Field(
         default=2, description="How many machines a release begins with."
@@ -581,22 +595,44 @@ class DeployGcp(_Table):
         """The zone or region."""
         return self.zone or self.region or ""
 
+    @property
+    def rolled_out(self) -> bool:
+        """Whether it names a way in, and is not there for images alone."""
+        return self.url_map is not None or self.forwarding_rule is not None
+
     @model_validator(mode="after")
     def _check(self) -> DeployGcp:
         if self.zone is None and self.region is None:
             raise ValueError("needs zone or region")
         if self.zone is not None and self.region is not None:
             raise Inside([("region", "is one too many: there is zone")])
-        if self.url_map is None:
+        if not self.rolled_out:
             idle = [key for key in _ROLLED_OUT if key in self.model_fields_set]
             if idle:
-                raise Inside([(_kebab(key), "needs url-map: without, nothing is rolled out") for key in idle])
-        else:
-            missing = [key for key in ("route", "port", "ledger") if getattr(self, key) is None]
-            if missing:
-                raise Inside([("url-map", f"needs {' and '.join(missing)} beside it")])
+                told = "needs url-map or forwarding-rule: without, nothing is rolled out"
+                raise Inside([(_kebab(key), told) for key in idle])
+            return self
+        if self.url_map is not None and self.forwarding_rule is not None:
+            raise Inside([("forwarding-rule", "is one too many: there is url-map")])
+        way, needed = "url-map", ["route", "port", "ledger"]
+        if self.forwarding_rule is not None:
+            way, needed = "forwarding-rule", ["port", "ledger"]
+            without = [key for key in _NO_POINTER if key in self.model_fields_set]
+            if without:
+                raise Inside([(key, _NO_POINTER[key]) for key in without])
+        missing = [key for key in needed if getattr(self, key) is None]
+        if missing:
+            raise Inside([(way, f"needs {' and '.join(missing)} beside it")])
         return self
 
+
+_NO_POINTER = {
+    "route": "a forwarding rule knows no host, path or priority, and all that comes to it is this service's; leave it "
+    "out, or name a url-map",
+    "preview": "a forwarding rule has no preview, and the idle slot an address of its own; leave it out, or name a "
+    "url-map",
+}
+"""What means nothing beside a forwarding rule."""
 
 _ROLLED_OUT = (
     "capacity", "subnetwork", "network_tags", "route", "preview", "port", "ledger", "health", "strategy",

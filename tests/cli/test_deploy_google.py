@@ -53,31 +53,32 @@ def google(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hello: bytes) -> Ite
     runner.close()
 
 
+def make(google: Google, place: str, collection: str, **document: object) -> None:
+    """Make something, and wait until it is."""
+    answer = requests.post(f"{google.shell.url}/compute/v1/{place}/{collection}", json=document, timeout=10)
+    assert answer.ok, answer.text
+    operation = answer.json()
+    while operation["status"] != "DONE":
+        operation = requests.post(f"{operation['selfLink']}/wait", timeout=10).json()
+
+
 def make_balancer(google: Google, scheme: str = "EXTERNAL_MANAGED") -> str:
     """A balancer that answers nothing yet. Where a client enters."""
     made = "projects/acme-prod/global"
-    root = f"{google.shell.url}/compute/v1/{made}"
-
-    def make(collection: str, **document: object) -> None:
-        answer = requests.post(f"{root}/{collection}", json=document, timeout=10)
-        assert answer.ok, answer.text
-        operation = answer.json()
-        while operation["status"] != "DONE":
-            operation = requests.post(f"{operation['selfLink']}/wait", timeout=10).json()
-
-    make("healthChecks", name="nobody", type="HTTP", httpHealthCheck={"port": 80})
+    make(google, made, "healthChecks", name="nobody", type="HTTP", httpHealthCheck={"port": 80})
     make(
+        google,
+        made,
         "backendServices",
         name="nobody",
         loadBalancingScheme=scheme,
         healthChecks=[f"{made}/healthChecks/nobody"],
     )
-    make("urlMaps", name="web", defaultService=f"{made}/backendServices/nobody")
-    make("targetHttpProxies", name="web", urlMap=f"{made}/urlMaps/web")
+    make(google, made, "urlMaps", name="web", defaultService=f"{made}/backendServices/nobody")
+    make(google, made, "targetHttpProxies", name="web", urlMap=f"{made}/urlMaps/web")
     target = f"{made}/targetHttpProxies/web"
-    make("forwardingRules", name="web", target=target, loadBalancingScheme=scheme, portRange="8000")
-    rule = requests.get(f"{root}/forwardingRules/web", timeout=10).json()
-    return f"http://{rule['IPAddress']}:8000/"
+    make(google, made, "forwardingRules", name="web", target=target, loadBalancingScheme=scheme, portRange="8000")
+    return f"http://{google.get(f'/compute/v1/{made}/forwardingRules/web')['IPAddress']}:8000/"
 
 
 def scale(google: Google) -> None:
@@ -91,16 +92,16 @@ def scale(google: Google) -> None:
     requests.post(f"{answer.json()['selfLink']}/wait", timeout=10)
 
 
-def test_a_service_goes_live_and_back_and_away(google: Google) -> None:
-    """deploy, status, a second release, rollback, gc, destroy: each by what the ledger says alone, but for deploys."""
-    google.make_bucket()
-    url = make_balancer(google)
+def goes_to_and_fro(google: Google, url: str, header: str, at_first: str = "") -> tuple[str, ...]:
+    """Two releases and back to the first, as answers tell by a header; ``at_first`` the first deploy tells something
+    before it makes machines. What names the service to commands that are given no spec."""
 
     def serving() -> str | None:
-        return requests.get(url, timeout=10).headers.get("x-osvdeploy-release")
+        return requests.get(url, timeout=10).headers.get(header)
 
     ran = google.run("deploy", *FORCED)
     assert ran.code == 0, ran.stderr
+    assert 0 <= ran.stderr.find(at_first) < ran.stderr.index("boot"), ran.stderr
     first = serving()
     assert first is not None and first.startswith("app-1.0.0-")
     scale(google)
@@ -122,6 +123,15 @@ def test_a_service_goes_live_and_back_and_away(google: Google) -> None:
     ran = google.run("rollback", *elsewhere)
     assert ran.code == 0, ran.stderr
     assert serving() == first
+    return elsewhere
+
+
+def test_a_service_goes_live_and_back_and_away(google: Google) -> None:
+    """deploy, status, a second release, rollback, gc, destroy: each by what the ledger says alone, but for deploys."""
+    google.make_bucket()
+    url = make_balancer(google)
+
+    elsewhere = goes_to_and_fro(google, url, "x-osvdeploy-release")
     ran = google.run("gc", *elsewhere, "--keep", "1", "--json")
     assert ran.code == 0, ran.stderr
     ran = google.run("destroy", *elsewhere, "--yes")
@@ -131,6 +141,49 @@ def test_a_service_goes_live_and_back_and_away(google: Google) -> None:
     assert [each["name"] for each in left] == ["nobody"]
     assert "items" not in google.get(f"{project}/zones/europe-west1-b/instanceGroupManagers")
     assert "items" not in google.get(f"{project}/global/instanceTemplates")
+
+
+REGION = "projects/acme-prod/regions/europe-west1"
+
+POINTER = (
+    GOOGLE.replace('url-map = "web"', 'forwarding-rule = "web"')
+    .replace('route = { path = "/*", priority = 100 }\n', "")
+    .replace("health = { ", 'health = { version-header = "x-release", ')
+)
+
+
+def make_proxied(google: Google) -> str:
+    """A forwarding rule that leads to a proxy of TCP, and that to nobody. Where a client enters."""
+    made = REGION
+    make(google, made, "healthChecks", name="nobody", type="TCP", tcpHealthCheck={"port": 80})
+    kind = {"loadBalancingScheme": "EXTERNAL_MANAGED"}
+    checks = [f"{made}/healthChecks/nobody"]
+    make(google, made, "backendServices", name="nobody", protocol="TCP", healthChecks=checks, **kind)
+    make(google, made, "targetTcpProxies", name="nobody", service=f"{made}/backendServices/nobody")
+    target = f"{made}/targetTcpProxies/nobody"
+    make(google, made, "forwardingRules", name="web", target=target, portRange="8000", **kind)
+    return f"http://{google.get(f'/compute/v1/{made}/forwardingRules/web')['IPAddress']}:8000/"
+
+
+def test_a_service_goes_live_behind_a_forwarding_rule_and_away(google: Google) -> None:
+    """What it has not is said at the start, by check too; in the end the rule leads where it led before."""
+    spec = google.folder / "osv.toml"
+    spec.write_text(spec.read_text().replace(GOOGLE, POINTER))
+    google.make_bucket()
+    refused(google.run("deploy", *FORCED), 1, "forwardingRules/web' was not found")
+    url = make_proxied(google)
+
+    ran = google.run("check", *FORCED)
+    assert "[deploy.europe]: forwarding rule web has no weights and no preview" in ran.stderr, ran
+    elsewhere = goes_to_and_fro(
+        google, url, "x-release", "has no weights and no preview: all traffic moves in one step"
+    )
+    ran = google.run("destroy", *elsewhere, "--yes")
+    assert ran.code == 0, ran.stderr
+    [rule] = google.get(f"/compute/v1/{REGION}/forwardingRules")["items"]
+    assert rule["target"].endswith("/targetTcpProxies/nobody") and not rule.get("labels")
+    with pytest.raises(requests.ConnectionError):
+        requests.get(url, timeout=10)
 
 
 def test_what_is_amiss_is_told_before_anything_is_made(google: Google) -> None:

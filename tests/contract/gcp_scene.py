@@ -47,12 +47,30 @@ def archive_of(disk: Volume) -> bytes:
     return head + rest + trailer(total + body.sum)
 
 
-class Network:
-    """What a user has before the first deploy: a balancer that answers nothing yet, made as any client would."""
+class Project:
+    """A user's project, asked as any client would."""
 
-    def __init__(self, place: GcpSandbox, scheme: str = "EXTERNAL_MANAGED", scope: str = "global") -> None:
+    def __init__(self, place: GcpSandbox) -> None:
         self._place = place
         self._session = place.session()
+
+    def make(self, collection: str, **document: Any) -> None:
+        self.ask("POST", collection, document)
+
+    def ask(self, verb: str, path: str, document: Any = None) -> dict[str, Any]:
+        """One call that must work; a change is through when it is answered."""
+        answer = self._session.request(verb, f"{COMPUTE}/compute/v1/projects/{PROJECT}/{path}", json=document)
+        assert answer.ok, answer.text
+        self._place.ctx.sleep(0 if verb == "GET" else 60)
+        found: dict[str, Any] = answer.json()
+        return found
+
+
+class Network(Project):
+    """What a user has before the first deploy: a balancer that answers nothing yet."""
+
+    def __init__(self, place: GcpSandbox, scheme: str = "EXTERNAL_MANAGED", scope: str = "global") -> None:
+        super().__init__(place)
         made = f"projects/{PROJECT}/{scope}"
         self.url_map = f"{made}/urlMaps/web"
         self.make(f"{scope}/healthChecks", name="nobody", type="HTTP", httpHealthCheck={"port": 80})
@@ -74,16 +92,43 @@ class Network:
             IPProtocol="TCP",
         )
 
-    def make(self, collection: str, **document: Any) -> None:
-        self.ask("POST", collection, document)
 
-    def ask(self, verb: str, path: str, document: Any = None) -> dict[str, Any]:
-        """One call that must work; a change is through when it is answered."""
-        answer = self._session.request(verb, f"{COMPUTE}/compute/v1/projects/{PROJECT}/{path}", json=document)
-        assert answer.ok, answer.text
-        self._place.ctx.sleep(0 if verb == "GET" else 60)
-        found: dict[str, Any] = answer.json()
-        return found
+class Pointer(Project):
+    """Likewise a proxy network load balancer, whose rule leads to nobody."""
+
+    def __init__(self, place: GcpSandbox, scheme: str = "EXTERNAL_MANAGED", scope: str = f"regions/{REGION}") -> None:
+        super().__init__(place)
+        self.scope = scope
+        made = f"projects/{PROJECT}/{scope}"
+        self.rule = f"{made}/forwardingRules/web"
+        self.make(f"{scope}/healthChecks", name="nobody", type="TCP", tcpHealthCheck={"port": 80})
+        self.lead_to("nobody", scheme)
+        self.make(
+            f"{scope}/forwardingRules",
+            name="web",
+            target=f"{made}/targetTcpProxies/nobody",
+            loadBalancingScheme=scheme,
+            portRange="8000",
+            IPProtocol="TCP",
+            labels={"team": "payments"},
+        )
+
+    def lead_to(self, name: str, scheme: str = "EXTERNAL_MANAGED", *groups: str) -> None:
+        """A proxy of that name, and what stands behind it."""
+        made = f"projects/{PROJECT}/{self.scope}"
+        self.make(
+            f"{self.scope}/backendServices",
+            name=name,
+            loadBalancingScheme=scheme,
+            protocol="TCP",
+            healthChecks=[f"{made}/healthChecks/nobody"],
+            backends=[{"group": f"projects/{PROJECT}/{group}"} for group in groups],
+        )
+        self.make(f"{self.scope}/targetTcpProxies", name=name, service=f"{made}/backendServices/{name}")
+
+    def shown(self) -> dict[str, Any]:
+        """The user's forwarding rule."""
+        return self.ask("GET", f"{self.scope}/forwardingRules/web")
 
 
 def scale_group(network: Network, area: str, name: str, minimum: int, maximum: int) -> None:
@@ -117,12 +162,48 @@ class GcpScene(Scene):
     """The scene, with the project behind it."""
 
     place: GcpSandbox
-    network: Network
+    network: Project
 
 
 def gcp_scene(scheme: str = "EXTERNAL_MANAGED", scope: str = "global") -> GcpScene:
     place = GcpSandbox()
     network = Network(place, scheme, scope)
+
+    def plant_rule(priority: int) -> None:
+        found = network.ask("GET", "global/urlMaps/web")
+        rule = {
+            "priority": priority,
+            "matchRules": [{"prefixMatch": "/theirs/"}],
+            "service": f"projects/{PROJECT}/global/backendServices/nobody",
+        }
+        matcher = {"name": "theirs", "defaultService": found["defaultService"], "routeRules": [rule]}
+        document = {
+            "fingerprint": found["fingerprint"],
+            "hostRules": [{"hosts": ["*"], "pathMatcher": "theirs"}],
+            "pathMatchers": [matcher],
+        }
+        network.ask("PATCH", "global/urlMaps/web", document)
+
+    return _scene(place, network, network.url_map, plant_rule)
+
+
+def pointer_scene(scheme: str = "EXTERNAL_MANAGED", scope: str = f"regions/{REGION}") -> GcpScene:
+    place = GcpSandbox()
+    network = Pointer(place, scheme, scope)
+
+    def plant_rule(priority: int) -> None:
+        scene.plant_group("theirs")
+        network.lead_to("theirs", scheme, f"zones/{ZONE}/instanceGroups/theirs")
+        target = {"target": f"projects/{PROJECT}/{scope}/targetTcpProxies/theirs"}
+        network.ask("POST", f"{scope}/forwardingRules/web/setTarget", target)
+
+    scene = _scene(place, network, network.rule, plant_rule, pointer=True)
+    return scene
+
+
+def _scene(
+    place: GcpSandbox, network: Project, listener: str, plant_rule: Callable[[int], None], *, pointer: bool = False
+) -> GcpScene:
     events = Recorder()
     ctx = Context(clock=place.clock, reporter=events)
     ground = gcp.ground(place.gcp(), ZONE)
@@ -143,21 +224,6 @@ def gcp_scene(scheme: str = "EXTERNAL_MANAGED", scope: str = "global") -> GcpSce
                 hook(call.operation, moment is Moment.AFTER)
 
         place.sandbox.hook = asked
-
-    def plant_rule(priority: int) -> None:
-        found = network.ask("GET", "global/urlMaps/web")
-        rule = {
-            "priority": priority,
-            "matchRules": [{"prefixMatch": "/theirs/"}],
-            "service": f"projects/{PROJECT}/global/backendServices/nobody",
-        }
-        matcher = {"name": "theirs", "defaultService": found["defaultService"], "routeRules": [rule]}
-        document = {
-            "fingerprint": found["fingerprint"],
-            "hostRules": [{"hosts": ["*"], "pathMatcher": "theirs"}],
-            "pathMatchers": [matcher],
-        }
-        network.ask("PATCH", "global/urlMaps/web", document)
 
     def plant_group(name: str) -> None:
         theirs = image(ReleaseId("theirs"), Guest.SERVES)
@@ -188,7 +254,7 @@ def gcp_scene(scheme: str = "EXTERNAL_MANAGED", scope: str = "global") -> GcpSce
         ctx=ctx,
         cloud=ground,
         prober=SandboxProber(place.sandbox, place.clock),
-        listener=network.url_map,
+        listener=listener,
         networks=(),
         firewalls=("guests",),
         machine_type="e2-small",
@@ -201,6 +267,7 @@ def gcp_scene(scheme: str = "EXTERNAL_MANAGED", scope: str = "global") -> GcpSce
         on_change=on_change,
         keeps_dead=False,
         unchecked="unhealthy",
+        pointer=pointer,
         place=place,
         network=network,
     )

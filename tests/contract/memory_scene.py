@@ -45,11 +45,12 @@ class MemoryScene(Scene):
     place: MemoryCloud
 
 
-def memory_scene(timing: Timing | None = None) -> MemoryScene:
+def memory_scene(timing: Timing | None = None, *, pointer: bool = False) -> MemoryScene:
     clock = VirtualClock()
     ctx = Context(clock=clock)
     place = MemoryCloud(clock, timing)
     cloud = place.cloud
+    listener = "pointer-1" if pointer else "listener-1"
 
     def image(release: ReleaseId, guest: Guest) -> str:
         digest = sha256(release.encode())
@@ -71,13 +72,13 @@ def memory_scene(timing: Timing | None = None) -> MemoryScene:
         place.on_call(asked)
 
     def plant_rule(priority: int) -> None:
-        place.plant_rule(priority)
+        place.plant_rule(priority, listener)
 
     return MemoryScene(
         ctx=ctx,
         cloud=cloud,
         prober=place.prober,
-        listener="listener-1",
+        listener=listener,
         networks=("net-1", "net-2"),
         firewalls=("wall-1",),
         machine_type="small",
@@ -88,5 +89,6 @@ def memory_scene(timing: Timing | None = None) -> MemoryScene:
         unload=lambda group: place.load(group, 0),
         mutations=lambda: len(place.mutations),
         on_change=on_change,
+        pointer=pointer,
         place=place,
     )

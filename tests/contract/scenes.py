@@ -45,7 +45,8 @@ class Scene:
     ``plant_rule(priority)`` and ``plant_group(name)`` make what is somebody else's; ``mutations()`` counts the calls
     so far that changed something. ``on_change(hook)`` has ``hook(operation, after)`` asked before and after each of
     those takes effect; what it raises comes out of the call. ``keeps_dead``: a machine that ended is told of, and can
-    be read, beside the one in its place; ``unchecked`` is what a target is before its first check.
+    be read, beside the one in its place; ``unchecked`` is what a target is before its first check. ``pointer``: the
+    listener sends all of its traffic to one slot; ``plant_rule`` then lets it lead to machines of somebody else's.
 
     ``scale(group, minimum, maximum)`` attaches to a group what scales it, as a user would, with every kind of rule that
     the place has; ``unload(group)`` lets its load go: what scales it makes it as small as it may, a minute later.
@@ -67,16 +68,17 @@ class Scene:
     on_change: Callable[[Callable[[str, bool], None] | None], None]
     keeps_dead: bool = True
     unchecked: str = "initial"
+    pointer: bool = False
 
     def route(self, **changes: object) -> Route:
         made = Route(
             key="0123456789",
             service=SERVICE,
             listener=self.listener,
-            priority=100,
+            priority=0 if self.pointer else 100,
             port=8080,
             health=HealthRule(path="/healthz", interval=5.0, timeout=2.0),
-            preview_header="x-preview",
+            preview_header="" if self.pointer else "x-preview",
             tags=SERVICE_TAGS,
         )
         return replace(made, **changes)  # type: ignore[arg-type]  # the caller names fields
@@ -146,6 +148,13 @@ class Scene:
             for address in state.addresses
             for _ in range(count)
         }
+
+    def previewed(self, slot: Slot) -> ProbeAnswer:
+        """What a slot answers, with traffic or without: by a header, or at an address of its own."""
+        state = self.cloud.router.observe(self.ctx, self.route())
+        if state.weighted:
+            return self._ask(state, {"x-preview": slot.value}, None)
+        return self.prober.probe(self.ctx, ProbeRequest(f"{state.previews[slot]}/"))
 
     def _ask(self, state: RouteState, headers: Mapping[str, str], address: str | None) -> ProbeAnswer:
         request = ProbeRequest(f"{state.base_url}/", headers, address=address or state.addresses[0])

@@ -1,4 +1,8 @@
-"""What every implementation of TrafficRouter promises, and every Prober that asks through it."""
+"""What every implementation of TrafficRouter promises, and every Prober that asks through it.
+
+``way`` is every way in; ``scene`` those with rules and weights. A ``pointer`` has neither: all that comes to it is one
+service's, so there are no shares, no other rules beside its own, no hosts and paths, no second service.
+"""
 
 from __future__ import annotations
 
@@ -10,36 +14,36 @@ from osvdeploy.errors import NotFound, NotOurs, Refused
 from tests.contract.scenes import Guest, Scene
 
 
-def test_a_route_begins_with_nothing(scene: Scene) -> None:
+def test_a_route_begins_with_nothing(way: Scene) -> None:
     """Looking makes nothing, and tells where a client will enter."""
     for _ in range(2):
-        state = scene.cloud.router.observe(scene.ctx, scene.route())
+        state = way.cloud.router.observe(way.ctx, way.route())
         assert (dict(state.backends), state.weights, dict(state.rules)) == ({}, None, {})
         assert state.base_url.startswith("http://")
         assert state.addresses
-    assert scene.health(Slot.BLUE) == ()
+    assert way.health(Slot.BLUE) == ()
 
 
-def test_an_unknown_listener_is_not_found(scene: Scene) -> None:
+def test_an_unknown_listener_is_not_found(way: Scene) -> None:
     """Whatever is asked of a listener that does not exist."""
-    gone = scene.listener[:-1] + ("0" if scene.listener[-1] != "0" else "1")
-    route = scene.route(listener=gone)
+    gone = way.listener[:-1] + ("0" if way.listener[-1] != "0" else "1")
+    route = way.route(listener=gone)
     with pytest.raises(NotFound):
-        scene.cloud.router.observe(scene.ctx, route)
+        way.cloud.router.observe(way.ctx, route)
     with pytest.raises(NotFound):
-        scene.cloud.router.ensure_slots(scene.ctx, route)
+        way.cloud.router.ensure_slots(way.ctx, route)
 
 
-def test_slots_are_made_once(scene: Scene) -> None:
+def test_slots_are_made_once(way: Scene) -> None:
     """Both backends and both preview rules; the route's own rule is not made; a second call adds nothing."""
-    scene.cloud.router.ensure_slots(scene.ctx, scene.route())
-    state = scene.cloud.router.observe(scene.ctx, scene.route())
+    way.cloud.router.ensure_slots(way.ctx, way.route())
+    state = way.cloud.router.observe(way.ctx, way.route())
     assert set(state.backends) == set(Slot)
     assert len(set(state.backends.values())) == 2
     assert len(set(state.rules.values())) == 2
     assert state.weights is None
-    scene.cloud.router.ensure_slots(scene.ctx, scene.route())
-    assert scene.cloud.router.observe(scene.ctx, scene.route()) == state
+    way.cloud.router.ensure_slots(way.ctx, way.route())
+    assert way.cloud.router.observe(way.ctx, way.route()) == state
 
 
 def test_weights_read_back_as_set(scene: Scene) -> None:
@@ -55,13 +59,13 @@ def test_weights_read_back_as_set(scene: Scene) -> None:
     assert len(rules) == 1
 
 
-def test_setting_weights_is_one_change(scene: Scene) -> None:
+def test_setting_weights_is_one_change(way: Scene) -> None:
     """One mutating call moves traffic: the first time, and every time."""
-    scene.cloud.router.ensure_slots(scene.ctx, scene.route())
+    way.cloud.router.ensure_slots(way.ctx, way.route())
     for blue, green in ((100, 0), (0, 100)):
-        before = scene.mutations()
-        scene.weights(blue, green)
-        assert scene.mutations() == before + 1
+        before = way.mutations()
+        way.weights(blue, green)
+        assert way.mutations() == before + 1
 
 
 @pytest.mark.parametrize("weights", [{Slot.BLUE: 101, Slot.GREEN: 0}, {Slot.BLUE: -1, Slot.GREEN: 0}, {Slot.BLUE: 100}])
@@ -99,18 +103,18 @@ def another(scene: Scene, **changes: object) -> Route:
     return scene.route(service="other/production", tags=labels, **changes)
 
 
-def test_another_services_rule_is_refused(scene: Scene) -> None:
+def test_another_services_rule_is_refused(way: Scene) -> None:
     """Ours by its tags, but another service's: as foreign as any."""
-    scene.cloud.router.ensure_slots(scene.ctx, scene.route())
+    way.cloud.router.ensure_slots(way.ctx, way.route())
     with pytest.raises(NotOurs, match="hello/production"):
-        scene.cloud.router.observe(scene.ctx, another(scene, key="9876543210"))
+        way.cloud.router.observe(way.ctx, another(way, key="9876543210"))
 
 
-def test_another_services_backend_is_refused(scene: Scene) -> None:
+def test_another_services_backend_is_refused(way: Scene) -> None:
     """Two services whose keys collide do not share machines."""
-    scene.cloud.router.ensure_slots(scene.ctx, scene.route())
+    way.cloud.router.ensure_slots(way.ctx, way.route())
     with pytest.raises(NotOurs, match="hello/production"):
-        scene.cloud.router.observe(scene.ctx, another(scene, priority=200))
+        way.cloud.router.observe(way.ctx, another(way, priority=200))
 
 
 def test_two_services_share_a_listener(scene: Scene) -> None:
@@ -125,26 +129,26 @@ def test_two_services_share_a_listener(scene: Scene) -> None:
     assert scene.cloud.router.observe(scene.ctx, scene.route()) == ours
 
 
-def test_targets_become_healthy(scene: Scene) -> None:
+def test_targets_become_healthy(way: Scene) -> None:
     """A machine is registered, is checked though its slot has no weight yet, and becomes healthy."""
-    scene.stand(Slot.GREEN, "hello-1", capacity=1)
+    way.stand(Slot.GREEN, "hello-1", capacity=1)
     seen: set[str] = set()
 
     def healthy() -> bool:
-        seen.update(target.state for target in scene.health(Slot.GREEN))
+        seen.update(target.state for target in way.health(Slot.GREEN))
         return "healthy" in seen
 
-    scene.until(healthy)
-    assert seen == {scene.unchecked, "healthy"}
-    assert scene.health(Slot.BLUE) == ()
+    way.until(healthy)
+    assert seen == {way.unchecked, "healthy"}
+    assert way.health(Slot.BLUE) == ()
 
 
 @pytest.mark.parametrize("guest", [Guest.HANGS, Guest.SICK])
-def test_a_sick_machine_is_said_to_be(scene: Scene, guest: Guest) -> None:
+def test_a_sick_machine_is_said_to_be(way: Scene, guest: Guest) -> None:
     """A machine that does not answer, or answers 500, becomes unhealthy, with a reason."""
-    scene.stand(Slot.GREEN, "hello-1", guest, capacity=1)
-    scene.until(lambda: [target.state for target in scene.health(Slot.GREEN)] == ["unhealthy"])
-    (target,) = scene.health(Slot.GREEN)
+    way.stand(Slot.GREEN, "hello-1", guest, capacity=1)
+    way.until(lambda: [target.state for target in way.health(Slot.GREEN)] == ["unhealthy"])
+    (target,) = way.health(Slot.GREEN)
     assert target.reason
 
 
@@ -161,19 +165,20 @@ def test_traffic_follows_the_weights(scene: Scene) -> None:
     scene.until(lambda: scene.answering(30) == {"hello-1", "hello-2"})
 
 
-def test_the_preview_reaches_an_idle_slot(scene: Scene) -> None:
-    """With the header a request reaches the slot it names, whatever the weights and before there are any."""
-    scene.stand(Slot.BLUE, "hello-1")
-    scene.stand(Slot.GREEN, "hello-2")
-    scene.until(lambda: scene.healthy(Slot.BLUE) == scene.healthy(Slot.GREEN) == 2)
+def test_the_preview_reaches_an_idle_slot(way: Scene) -> None:
+    """With the header a request reaches the slot it names, whatever the weights and before there are any; where there
+    is none, a slot has an address of its own."""
+    way.stand(Slot.BLUE, "hello-1")
+    way.stand(Slot.GREEN, "hello-2")
+    way.until(lambda: way.healthy(Slot.BLUE) == way.healthy(Slot.GREEN) == 2)
 
-    def previewed(slot: str) -> str | None:
-        return scene.ask({"x-preview": slot}).headers.get("x-release")
+    def previewed(slot: Slot) -> str | None:
+        return way.previewed(slot).headers.get("x-release")
 
-    scene.until(lambda: (previewed("blue"), previewed("green")) == ("hello-1", "hello-2"))
-    scene.weights(100, 0)
-    scene.until(lambda: scene.answering() == {"hello-1"})
-    assert previewed("green") == "hello-2"
+    way.until(lambda: (previewed(Slot.BLUE), previewed(Slot.GREEN)) == ("hello-1", "hello-2"))
+    way.weights(100, 0)
+    way.until(lambda: way.answering() == {"hello-1"})
+    assert previewed(Slot.GREEN) == "hello-2"
 
 
 def test_a_host_and_a_path_narrow_a_route(scene: Scene) -> None:
@@ -199,15 +204,78 @@ def test_a_host_and_a_path_narrow_a_route(scene: Scene) -> None:
     assert not reached("other.example", "/api/x", **{"x-preview": "blue"})
 
 
-def test_removing_leaves_nothing(scene: Scene) -> None:
+def test_removing_leaves_nothing(way: Scene) -> None:
     """Rules and backends go, repeatedly; the listener answers as if the route had never been."""
-    router = scene.cloud.router
-    nobody = scene.ask().status
-    scene.stand(Slot.BLUE, "hello-1", capacity=1)
-    scene.weights(100, 0)
-    scene.until(lambda: scene.answering() == {"hello-1"})
+    router = way.cloud.router
+    nobody = way.ask().status
+    way.stand(Slot.BLUE, "hello-1", capacity=1)
+    way.weights(100, 0)
+    way.until(lambda: way.answering() == {"hello-1"})
     for _ in range(2):
-        router.remove(scene.ctx, scene.route())
-        state = router.observe(scene.ctx, scene.route())
+        router.remove(way.ctx, way.route())
+        state = router.observe(way.ctx, way.route())
         assert (dict(state.backends), state.weights, dict(state.rules)) == ({}, None, {})
-    scene.until(lambda: scene.ask().status == nobody)
+    way.until(lambda: way.ask().status == nobody)
+
+
+def test_a_pointer_is_known_as_one(pointer: Scene) -> None:
+    """It says so before anything is made, and where each slot is asked once it is wired."""
+    router = pointer.cloud.router
+    state = router.observe(pointer.ctx, pointer.route())
+    assert (state.weighted, dict(state.previews)) == (False, {})
+    router.ensure_slots(pointer.ctx, pointer.route())
+    state = router.observe(pointer.ctx, pointer.route())
+    assert set(state.previews) == set(Slot)
+    assert len({*state.previews.values(), state.base_url}) == 3
+
+
+def test_a_pointer_leads_to_one_slot(pointer: Scene) -> None:
+    """It reads back as all or nothing; shares are refused, and change nothing."""
+    pointer.cloud.router.ensure_slots(pointer.ctx, pointer.route())
+    for blue, green in ((100, 0), (0, 100), (100, 0)):
+        pointer.weights(blue, green)
+        state = pointer.cloud.router.observe(pointer.ctx, pointer.route())
+        assert state.weights == {Slot.BLUE: blue, Slot.GREEN: green}
+        assert set(state.rules) == {"route", "preview-blue", "preview-green"}
+    for shares in ((95, 5), (50, 50), (100, 100), (0, 0)):
+        with pytest.raises(Refused, match="no weights"):
+            pointer.weights(*shares)
+    state = pointer.cloud.router.observe(pointer.ctx, pointer.route())
+    assert state.weights == {Slot.BLUE: 100, Slot.GREEN: 0}
+
+
+def test_traffic_follows_a_pointer(pointer: Scene) -> None:
+    """After a switch, within bounded time, nobody else answers; and on the way nobody is without an answer."""
+    pointer.stand(Slot.BLUE, "hello-1")
+    pointer.stand(Slot.GREEN, "hello-2")
+    pointer.until(lambda: pointer.healthy(Slot.BLUE) == pointer.healthy(Slot.GREEN) == 2)
+    pointer.weights(100, 0)
+    pointer.until(lambda: pointer.answering() == {"hello-1"})
+    for blue, green, serving in ((0, 100, "hello-2"), (100, 0, "hello-1")):
+        pointer.weights(blue, green)
+        seen: set[str] = set()
+
+        def moved(serving: str = serving, seen: set[str] = seen) -> bool:
+            answering = pointer.answering()
+            seen.update(answering)
+            return answering == {serving}
+
+        pointer.until(moved)
+        assert "" not in seen
+
+
+def test_a_pointer_at_somebody_elses_machines_is_refused(pointer: Scene) -> None:
+    """Before anything is made: nobody's traffic is taken away unasked."""
+    pointer.plant_rule(0)
+    router, route = pointer.cloud.router, pointer.route()
+    before = pointer.mutations()
+    with pytest.raises(NotOurs) as raised:
+        router.observe(pointer.ctx, route)
+    assert raised.value.hint
+    with pytest.raises(NotOurs):
+        router.ensure_slots(pointer.ctx, route)
+    with pytest.raises(NotOurs):
+        router.set_weights(pointer.ctx, route, {Slot.BLUE: 100, Slot.GREEN: 0})
+    with pytest.raises(NotOurs):
+        router.remove(pointer.ctx, route)
+    assert pointer.mutations() == before

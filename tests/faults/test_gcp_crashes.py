@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ from osvdeploy.sandbox.core import Moment
 from osvdeploy.sandbox.inprocess import Client
 from osvdeploy.sandbox.runners import GuestAnswer
 from osvdeploy.sandbox.wire import Call
-from tests.contract.gcp_scene import ZONE, scale_group
+from tests.contract.gcp_scene import REGION, ZONE, scale_group
 from tests.gcp_world import GcpWorld
 from tests.world import BAD, GOOD, Kept
 
@@ -28,6 +29,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.sandbox]
 
 STANDING = (
     "compute.backendService",
+    "compute.forwardingRule",
+    "compute.targetTcpProxy",
     "compute.healthCheck",
     "compute.instanceGroupManager",
     "compute.autoscaler",
@@ -40,14 +43,15 @@ STANDING = (
 class Project(GcpWorld):
     """A project with a client that asks the service before every call of whoever works on it."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path, *, pointer: bool = False) -> None:
+        super().__init__(folder, pointer=pointer)
         self.customer = Client(self.sandbox, self.clock)
         self.releases: dict[str, Release] = {}
         self.raws: dict[str, RawImage] = {}
         self.wrong: list[str] = []
         self.points: list[tuple[str, Kept]] = []
-        self.network_rule = self.network.ask("GET", "global/forwardingRules/web")
+        self.pointer = pointer
+        self.entry = self.shown()
 
     def made(self, version: str, program: dict[str, object] | None = None) -> None:
         self.releases[version] = self.build(version, program or dict(GOOD))
@@ -74,7 +78,7 @@ class Project(GcpWorld):
 
         def asked(moment: Moment, call: Call) -> None:
             if answers and moment is Moment.BEFORE:
-                answer = self.customer.get(str(self.network_rule["IPAddress"]), 8000, "/")
+                answer = self.customer.get(str(self.entry["IPAddress"]), 8000, "/")
                 if not isinstance(answer, GuestAnswer) or answer.status != 200:
                     self.wrong.append(f"{call.operation}: {answer}")
             if keep and "requestId" in call.params:
@@ -97,6 +101,19 @@ class Project(GcpWorld):
             each["name"]: (each["targetSize"], each["updatePolicy"], policies.get(each["selfLink"])) for each in groups
         }
 
+    def shown(self) -> dict[str, Any]:
+        """The user's forwarding rule."""
+        where = f"regions/{REGION}" if self.pointer else "global"
+        return self.network.ask("GET", f"{where}/forwardingRules/web")
+
+    def leading(self) -> object:
+        """Where traffic is led, by a URL map's rules or by the forwarding rule itself. Epochs differ with each run."""
+        if self.pointer:
+            rule = self.shown()
+            return rule["target"], {name: rule["labels"][name] for name in rule["labels"] if "epoch" not in name}
+        matchers = self.network.ask("GET", "global/urlMaps/web").get("pathMatchers", [])
+        return [(rule["priority"], rule["routeAction"]) for matcher in matchers for rule in matcher["routeRules"]]
+
     def standing(self) -> dict[str, object]:
         """What there is, and what the ledger says of it, as far as it is not about when and by whom."""
         self.sandbox.hook = None
@@ -106,11 +123,7 @@ class Project(GcpWorld):
         return {
             **found,
             "scaling": self.scaling(),
-            "url map": [
-                (rule["priority"], rule["routeAction"])
-                for matcher in self.network.ask("GET", "global/urlMaps/web").get("pathMatchers", [])
-                for rule in matcher["routeRules"]
-            ],
+            "leading": self.leading(),
             "serving": head.serving,
             "slots": {slot: (record.release, record.group) for slot, record in head.slots.items()},
             "served": [served.release for served in head.served],
@@ -128,6 +141,7 @@ class Scenario:
     program: object = None
     answers: bool = True
     scaled: bool = False
+    pointer: bool = False
 
 
 SCENARIOS = [
@@ -137,13 +151,17 @@ SCENARIOS = [
     Scenario("release that answers 500", ("1.0.0",), lambda each: each.again("new"), 3, BAD),
     Scenario("warm rollback", ("1.0.0", "1.1.0"), lambda each: each.go_back()),
     Scenario("destroy", ("1.0.0", "1.1.0"), lambda each: each.destroy(), answers=False),
+    Scenario("pointer: first deploy", (), lambda each: each.again("new"), answers=False, pointer=True),
+    Scenario("pointer: blue-green", ("1.0.0",), lambda each: each.again("new"), pointer=True),
+    Scenario("pointer: warm rollback", ("1.0.0", "1.1.0"), lambda each: each.go_back(), pointer=True),
+    Scenario("pointer: destroy", ("1.0.0", "1.1.0"), lambda each: each.destroy(), answers=False, pointer=True),
 ]
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda each: each.name)
 def test_whoever_comes_next_ends_it_well(scenario: Scenario, tmp_path: Path) -> None:
     """Wherever the first process died: the same end, and no client noticed."""
-    project = Project(tmp_path)
+    project = Project(tmp_path, pointer=scenario.pointer)
     for version in scenario.live:
         project.made(version)
         assert project.again(version) == 0

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from osvdeploy.sandbox.dataplane import Answer, SendTo
+from osvdeploy.sandbox.dataplane import Answer, Hangup, SendTo
 from osvdeploy.sandbox.errors import ApiError
 from osvdeploy.sandbox.services import elbv2
 from osvdeploy.sandbox.services.scope import Doc
@@ -36,7 +36,11 @@ class Site:
     def served_by(self, path: str = "/", **headers: str) -> set[str]:
         """Who gets requests: target ids, or the balancer's own status codes."""
         decisions = [self.world.decide(self.listener, path, number / 20, **headers) for number in range(20)]
-        return {each.target.id if isinstance(each, SendTo) else str(each.status) for each in decisions}
+        told = set()
+        for each in decisions:
+            assert not isinstance(each, Hangup)
+            told.add(each.target.id if isinstance(each, SendTo) else str(each.status))
+        return told
 
 
 def forward(*groups: tuple[str, int]) -> list[Doc]:

@@ -16,6 +16,7 @@ from osvdeploy.sandbox.dataplane import (
     Decision,
     Endpoint,
     Forward,
+    Hangup,
     Headers,
     HttpRequest,
     Listener,
@@ -266,3 +267,18 @@ def test_headers_change_on_their_way(balancer: Balancer, client: http.client.HTT
         assert (response.headers.get_all("X-Release"), response.headers["X-More"]) == (["front"], "1")
         assert response.headers["Server"] is None
     assert get(client) == (503, b"no")
+
+
+def test_bytes_pass_without_a_word_of_the_client(balancer: Balancer, client: http.client.HTTPConnection) -> None:
+    """What a balancer of HTTP tells its targets, one of TCP does not; and where it has none, it hangs up."""
+    with program("app-1") as target:
+        balancer.decision = SendTo("g", target, plain=True)
+        assert get(client) == (200, b"None")
+        client.request("GET", "/", headers={"X-Forwarded-For": "the client's own"})
+        assert client.getresponse().read() == b"the client's own"
+        for ended, path in ((SendTo("g", target, refused=Hangup(), plain=True), "/silent"), (Hangup(), "/")):
+            balancer.decision = ended
+            client.request("GET", path)
+            with pytest.raises(http.client.RemoteDisconnected):
+                client.getresponse()
+            client.close()

@@ -15,7 +15,7 @@ def test_the_examples_are_a_spec() -> None:
     """The blocks of the page, one after the other, are one osv.toml."""
     spec = read("\n".join(re.findall(r"```toml\n(.*?)```", PAGE, re.S)), environ={"HELLO_LISTENER": "arn:aws:x"})
 
-    assert list(spec.deploy) == ["production", "europe", "google"]
+    assert list(spec.deploy) == ["production", "europe", "google", "tcp"]
     assert spec.image.boot_options() == (("power-off-on-abort", None), ("mount-fs", "ramfs,none,/scratch"))
 
 

@@ -148,6 +148,39 @@ def test_what_is_wrong_on_google_is_named_with_its_line(was: str, is_now: str, t
     assert any(each.startswith(told) for each in found), found
 
 
+POINTER = ROLLED_OUT.replace('url-map = "web"\nroute = { path = "/*", priority = 100 }\n', 'forwarding-rule = "web"\n')
+
+
+def test_an_environment_on_google_is_rolled_out_behind_a_forwarding_rule() -> None:
+    """In place of a URL map; it needs no route, and the preview's header is nobody's."""
+    europe = read(SMALL + GOOGLE + POINTER).deploy["europe"]
+
+    assert isinstance(europe, DeployGcp)
+    assert (europe.forwarding_rule, europe.url_map, europe.route, europe.port) == ("web", None, None, 8080)
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ('url-map = "web"', "deploy.europe.forwarding-rule: is one too many: there is url-map"),
+        ('route = { path = "/*", priority = 9 }', "deploy.europe.route: a forwarding rule knows no host, path or prio"),
+        ('preview = { header = "x-me" }', "deploy.europe.preview: a forwarding rule has no preview"),
+        ('strategy = { steps = [{ weight = 5 }] }', "deploy.europe.strategy.steps: is not supported"),
+    ],
+)  # fmt: skip
+def test_what_a_forwarding_rule_has_not_is_refused(more: str, told: str) -> None:
+    """With what it is for: it knows one service, and one slot at a time."""
+    found = problems(SMALL + GOOGLE + POINTER + more + "\n")
+    assert any(told in each for each in found), found
+
+
+@pytest.mark.parametrize("without", ["port = 8080\n", 'ledger = "releases"\n'])
+def test_a_forwarding_rule_needs_port_and_ledger(without: str) -> None:
+    """As a URL map does."""
+    [told] = problems(SMALL + GOOGLE + POINTER.replace(without, ""))
+    assert "deploy.europe.forwarding-rule: needs" in told
+
+
 def test_an_environment_on_google_needs_a_project_and_a_bucket() -> None:
     """Before anything is built."""
     [told] = problems(SMALL + GOOGLE[GOOGLE.index("[deploy") :])

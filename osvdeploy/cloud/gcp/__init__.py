@@ -1,4 +1,5 @@
-"""The ports on Google: Cloud Storage, images, managed instance groups, application load balancers.
+"""The ports on Google: Cloud Storage, images, managed instance groups, application and proxy network load
+balancers.
 
 google-auth and requests are imported when the first request is made.
 """
@@ -8,8 +9,8 @@ from __future__ import annotations
 from osvdeploy.cloud.gcp.console import SerialPort
 from osvdeploy.cloud.gcp.groups import ManagedGroups
 from osvdeploy.cloud.gcp.images import GceImages
-from osvdeploy.cloud.gcp.router import UrlMapRouter
 from osvdeploy.cloud.gcp.session import Gcp
+from osvdeploy.cloud.gcp.ways import GceRouter
 from osvdeploy.cloud.interfaces import Ground
 
 SPREAD = 120.0
@@ -20,7 +21,7 @@ __all__ = ["Gcp", "ground"]
 
 def ground(gcp: Gcp, place: str) -> Ground:
     """What a rollout stands on in a zone or region of a project. Nothing is asked before it is used."""
-    router = UrlMapRouter(gcp)
+    router = GceRouter(gcp)
     return Ground(
         kind="gcp",
         account=gcp.project,

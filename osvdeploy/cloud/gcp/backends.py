@@ -16,13 +16,16 @@ from dataclasses import dataclass
 
 from osvdeploy.cloud.gcp.errors import AlreadyThere, Stale
 from osvdeploy.cloud.gcp.marks import PORT, marks_of, require_ours, written
-from osvdeploy.cloud.gcp.scope import address_of, link_of
+from osvdeploy.cloud.gcp.scope import address_of, link_of, machine_of
 from osvdeploy.cloud.gcp.session import Document, Gcp, request_id
-from osvdeploy.cloud.interfaces import HealthRule, ReleaseId, Route, Slot
+from osvdeploy.cloud.interfaces import HealthRule, ReleaseId, Route, Slot, TargetHealth
 from osvdeploy.cloud.tags import RELEASE, SLOT
 from osvdeploy.context import Context
 from osvdeploy.errors import CloudError, NotFound, Unavailable
 from osvdeploy.retry import retrying
+
+SCHEMES = ("EXTERNAL_MANAGED", "INTERNAL_MANAGED")
+"""Kinds of balancers that are served: all but the classic one, which has no weights."""
 
 NAMED_PORT = "http"
 """What the machines' port is called: a backend service names it, a group says which it is."""
@@ -36,7 +39,9 @@ LONGEST_CHANGE = 120.0
 USED_FOR = 60.0
 """Seconds for which something may count as used by what was deleted before it."""
 
-_RENAME = "rename or remove that one"
+RENAME = "rename or remove that one"
+
+_STATES = {"HEALTHY": "healthy", "UNHEALTHY": "unhealthy"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +73,7 @@ class Backends:
         found = self.find(ctx, f"{scope}/backendServices/{backend_name(route, slot)}")
         if found is not None:
             what = f"backend service {found.link}"
-            require_ours(found.document, what, service=route.service, hint=_RENAME)
+            require_ours(found.document, what, service=route.service, hint=RENAME)
         return found
 
     def find(self, ctx: Context, link: str) -> Backend | None:
@@ -80,7 +85,9 @@ class Backends:
         release = marks_of(found).get(RELEASE)
         return Backend(link, found, groups[0] if groups else None, ReleaseId(release) if release else None)
 
-    def ensure(self, ctx: Context, route: Route, scope: str, slot: Slot, scheme: str) -> Backend:
+    def ensure(
+        self, ctx: Context, route: Route, scope: str, slot: Slot, scheme: str, protocol: str = "HTTP"
+    ) -> Backend:
         """Make a slot's backend service, or bring the one that is there to the route's port."""
         check = self._ensure_check(ctx, route, scope)
         there = self.of_slot(ctx, route, scope, slot)
@@ -91,12 +98,12 @@ class Backends:
                 "name": name,
                 "description": written(tags),
                 "loadBalancingScheme": scheme,
-                "protocol": "HTTP",
+                "protocol": protocol,
                 "portName": NAMED_PORT,
                 "healthChecks": [address_of(self._gcp, check)],
                 "connectionDraining": {"drainingTimeoutSec": DRAINING},
             }
-            self._insert(ctx, f"{scope}/backendServices", document, f"backend service {name}")
+            self.insert_part(ctx, f"{scope}/backendServices", document, f"backend service {name}")
             made = self.of_slot(ctx, route, scope, slot)
             if made is None:
                 raise Unavailable(f"backend service {name}: is not visible yet", hint="run the same command again")
@@ -127,7 +134,23 @@ class Backends:
         self.write(ctx, backend, {"description": written(tags), "backends": []})
 
     def delete(self, ctx: Context, backend: Backend) -> None:
-        self._delete(ctx, backend.link, str(backend.document["id"]), f"backend service {backend.link}")
+        self.delete_part(ctx, backend.link, str(backend.document["id"]), f"backend service {backend.link}")
+
+    def health(self, ctx: Context, route: Route, scope: str, slot: Slot) -> tuple[TargetHealth, ...]:
+        """Each machine behind a slot's backend service, as the balancer's checks find it."""
+        backend = self.of_slot(ctx, route, scope, slot)
+        if backend is None or backend.group is None:
+            return ()
+        what, body = f"backend service {backend.link}", {"group": address_of(self._gcp, backend.group)}
+        try:
+            found = self._gcp.ask(ctx, f"{address_of(self._gcp, backend.link)}/getHealth", what, body)
+        except NotFound:
+            return ()  # the group has gone since
+        return tuple(
+            TargetHealth(machine_of(each["instance"]), state, "" if state == "healthy" else _reason(route))
+            for each in found.get("healthStatus", [])
+            if (state := _STATES.get(each.get("healthState", ""), "initial"))
+        )
 
     # ------------------------------------------------------------------------------------------------ health checks
 
@@ -138,28 +161,29 @@ class Backends:
             found = self._gcp.get(ctx, address_of(self._gcp, link), f"health check {link}")
         except NotFound:
             return None
-        require_ours(found, f"health check {link}", service=route.service, hint=_RENAME)
+        require_ours(found, f"health check {link}", service=route.service, hint=RENAME)
         return found
 
     def delete_check(self, ctx: Context, route: Route, scope: str) -> None:
         found = self.check_of(ctx, route, scope)
         if found is not None:
             link = _check_link(route, scope)
-            self._delete(ctx, link, str(found["id"]), f"health check {link}")
+            self.delete_part(ctx, link, str(found["id"]), f"health check {link}")
 
     def _ensure_check(self, ctx: Context, route: Route, scope: str) -> str:
         link, wanted = _check_link(route, scope), _checking(route.health, route.port)
         there = self.check_of(ctx, route, scope)
         if there is None:
             document = {"name": link.rpartition("/")[2], "description": written(route.tags), **wanted}
-            self._insert(ctx, f"{scope}/healthChecks", document, f"health check {link}")
+            self.insert_part(ctx, f"{scope}/healthChecks", document, f"health check {link}")
         elif not _holds(there, wanted):
             write(self._gcp, ctx, link, wanted, f"health check {link}")
         return link
 
     # ------------------------------------------------------------------------------------------------------ changing
 
-    def _insert(self, ctx: Context, collection: str, document: Document, what: str) -> None:
+    def insert_part(self, ctx: Context, collection: str, document: Document, what: str) -> None:
+        """Make a part of a balancer, once for its name. Whose the one is that is there then, the caller looks at."""
         # The name makes it once; the id is one call's, so that what was deleted since is not taken for the answer.
         token = request_id(collection, str(document["name"]), ctx.nonce())
         url = address_of(self._gcp, collection)
@@ -168,7 +192,9 @@ class Backends:
         except AlreadyThere:
             pass  # another process, or an earlier run whose answer was lost: whose it is, is looked at next
 
-    def _delete(self, ctx: Context, link: str, number: str, what: str) -> None:
+    def delete_part(self, ctx: Context, link: str, number: str, what: str) -> None:
+        """Delete a part of a balancer, once nothing uses it any more. ``number`` is its id."""
+
         def delete() -> None:
             # Another attempt is another request: Google would repeat the refusal of the first.
             token = request_id("delete", link, number, ctx.nonce())
@@ -181,9 +207,19 @@ class Backends:
             pass
 
 
-def write(gcp: Gcp, ctx: Context, link: str, document: Mapping[str, object], what: str, method: str = "PATCH") -> None:
-    """Change a balancer's part. Raises :class:`~osvdeploy.errors.Unavailable` where it is not as it was read."""
-    token = request_id(method, link, ctx.nonce())
+def write(
+    gcp: Gcp,
+    ctx: Context,
+    link: str,
+    document: Mapping[str, object],
+    what: str,
+    method: str = "PATCH",
+    *,
+    identified: bool = True,
+) -> None:
+    """Change a balancer's part. Raises :class:`~osvdeploy.errors.Unavailable` where it is not as it was read. Not
+    ``identified``: the method knows no request ids."""
+    token = request_id(method, link, ctx.nonce()) if identified else None
     url = address_of(gcp, link)
     try:
         gcp.perform(ctx, method, url, what, dict(document), request_id=token, seconds=LONGEST_CHANGE)
@@ -202,6 +238,10 @@ def in_use(error: BaseException) -> bool:
         "resourceInUseByAnotherResource",
         "RESOURCE_IN_USE_BY_ANOTHER_RESOURCE",
     )
+
+
+def _reason(route: Route) -> str:
+    return f"Google gets no 200 from {route.health.path} at port {route.port}"
 
 
 def _check_link(route: Route, scope: str) -> str:

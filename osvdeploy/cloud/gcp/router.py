@@ -17,21 +17,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from osvdeploy.cloud.gcp import urlmap
-from osvdeploy.cloud.gcp.backends import Backend, Backends, backend_name, write
-from osvdeploy.cloud.gcp.scope import address_of, link_of, machine_of, url_map_of
+from osvdeploy.cloud.gcp.backends import SCHEMES, Backend, Backends, backend_name, write
+from osvdeploy.cloud.gcp.fence import Epochs
+from osvdeploy.cloud.gcp.scope import address_of, base_url, link_of, port_of, url_map_of
 from osvdeploy.cloud.gcp.session import Document, Gcp
 from osvdeploy.cloud.interfaces import Route, RouteState, Slot, TargetHealth
 from osvdeploy.cloud.weights import require
 from osvdeploy.context import Context
-from osvdeploy.errors import LeaseLost, NotFound, UsageError
-
-SCHEMES = ("EXTERNAL_MANAGED", "INTERNAL_MANAGED")
-"""Kinds of balancers that have weights."""
+from osvdeploy.errors import NotFound, UsageError
 
 _PROXIES = {"http": "targetHttpProxies", "https": "targetHttpsProxies"}
 """By scheme. A URL map that both lead to answers the same on both, and needs no certificate on the first."""
-
-_STATES = {"HEALTHY": "healthy", "UNHEALTHY": "unhealthy"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +60,10 @@ class UrlMapRouter:
         self._gcp = gcp
         self._backends = Backends(gcp)
         self._entries: dict[str, _Entry] = {}
-        self._epochs: dict[str, int] = {}
+        self._epochs = Epochs()
 
     def hold(self, route: Route, epoch: int) -> None:
-        self._epochs[route.service] = epoch
+        self._epochs.hold(route, epoch)
 
     def take_over(self, ctx: Context, route: Route, epoch: int) -> None:
         self.hold(route, epoch)
@@ -84,12 +80,10 @@ class UrlMapRouter:
         standing = self._standing(ctx, route)
         rule = standing.rules.get(None)
         names = {"route" if place is None else f"preview-{place}": each for place, each in standing.rules.items()}
-        address = entry.addresses[0]
-        host = f"[{address}]" if ":" in address else address
         return RouteState(
             backends={slot: backend.link for slot, backend in standing.wired.items()},
             weights=None if rule is None else _weights(standing, rule, route),
-            base_url=f"{entry.scheme}://{host}:{entry.port}",
+            base_url=base_url(entry.scheme, entry.addresses[0], entry.port),
             addresses=entry.addresses,
             rules={name: urlmap.rule_name(standing.found, route, each) for name, each in names.items()},
         )
@@ -111,19 +105,7 @@ class UrlMapRouter:
 
     def health(self, ctx: Context, route: Route, slot: Slot) -> tuple[TargetHealth, ...]:
         scope, _ = url_map_of(route.listener)
-        backend = self._backends.of_slot(ctx, route, scope, slot)
-        if backend is None or backend.group is None:
-            return ()
-        what, body = f"backend service {backend.link}", {"group": address_of(self._gcp, backend.group)}
-        try:
-            found = self._gcp.ask(ctx, f"{self._address(backend)}/getHealth", what, body)
-        except NotFound:
-            return ()  # the group has gone since
-        return tuple(
-            TargetHealth(machine_of(each["instance"]), state, "" if state == "healthy" else _reason(route))
-            for each in found.get("healthStatus", [])
-            if (state := _STATES.get(each.get("healthState", ""), "initial"))
-        )
+        return self._backends.health(ctx, route, scope, slot)
 
     def set_weights(self, ctx: Context, route: Route, weights: Mapping[Slot, int]) -> None:
         require(route, weights)
@@ -159,18 +141,8 @@ class UrlMapRouter:
         return address_of(self._gcp, backend.link)
 
     def _epoch(self, route: Route, rules: Mapping[Slot | None, Document]) -> int:
-        """The epoch to write under: ours, or without one what is there.
-
-        Raises :class:`~osvdeploy.errors.LeaseLost` where a later one was at work here.
-        """
-        there = urlmap.epoch_of(rules)
-        ours = self._epochs.get(route.service, there)
-        if ours < there:
-            raise LeaseLost(
-                f"{route.service}: another process took the lease over, and has changed {route.listener} since",
-                hint="see `osvdeploy status`; what was begun is in the ledger and the new holder goes on with it",
-            )
-        return ours
+        """The epoch to write under. Raises :class:`~osvdeploy.errors.LeaseLost` where a later one was at work here."""
+        return self._epochs.of(route, urlmap.epoch_of(rules))
 
     def _write(self, ctx: Context, route: Route, standing: _Standing, changes: Document) -> None:
         document = {**changes, "fingerprint": standing.found["fingerprint"]}
@@ -220,8 +192,8 @@ class UrlMapRouter:
                 )
             if leading:
                 # One port for all: the lowest, which is the well-known one where there are several.
-                port = min(_port(rule) for rule in leading)
-                addresses = sorted({str(rule["IPAddress"]) for rule in leading if _port(rule) == port})
+                port = min(port_of(rule) for rule in leading)
+                addresses = sorted({str(rule["IPAddress"]) for rule in leading if port_of(rule) == port})
                 return _Entry(scheme, tuple(addresses), port, kinds.pop())
         raise UsageError(
             f"URL map {name}: no forwarding rule leads to it, so that no client does",
@@ -245,11 +217,3 @@ def _leads(rule: Document, route: Route, slot: Slot, backend: Backend) -> bool:
 def _weights(standing: _Standing, rule: Document, route: Route) -> dict[Slot, int]:
     by_name = {link.rpartition("/")[2]: weight for link, (weight, _) in urlmap.sent(rule).items()}
     return {slot: by_name.get(backend_name(route, slot), 0) for slot in Slot}
-
-
-def _port(rule: Document) -> int:
-    return int(str(rule.get("portRange") or "80").partition("-")[0])
-
-
-def _reason(route: Route) -> str:
-    return f"Google gets no 200 from {route.health.path} at port {route.port}"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from osvdeploy.cloud.gcp.session import Gcp
+from osvdeploy.cloud.gcp.session import Document, Gcp
 from osvdeploy.errors import UsageError
 
 ZONE = r"[a-z]+-[a-z]+[0-9]+-[a-z]"
@@ -15,6 +15,9 @@ REGION = r"[a-z]+-[a-z]+[0-9]+"
 NAME = r"[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?"
 PROJECT = r"(?:[a-z0-9.-]+:)?[a-z0-9-]+"
 
+_FORWARDING_RULE = re.compile(
+    rf"(?P<scope>projects/{PROJECT}/(?:global|regions/{REGION}))/forwardingRules/(?P<name>{NAME})"
+)
 _URL_MAP = re.compile(rf"(?P<scope>projects/{PROJECT}/(?:global|regions/{REGION}))/urlMaps/(?P<name>{NAME})")
 
 
@@ -56,3 +59,20 @@ def url_map_of(listener: str) -> tuple[str, str]:
             "`gcloud compute url-maps list` lists those that there are",
         )
     return found["scope"], found["name"]
+
+
+def forwarding_rule_of(listener: str) -> tuple[str, str] | None:
+    """Where a forwarding rule is, and its name; None for what is none."""
+    found = _FORWARDING_RULE.fullmatch(listener)
+    return None if found is None else (found["scope"], found["name"])
+
+
+def port_of(rule: Document) -> int:
+    """The first port of a forwarding rule's."""
+    return int(str(rule.get("portRange") or "80").partition("-")[0])
+
+
+def base_url(scheme: str, address: str, port: int) -> str:
+    """Where a client enters that has an address and a port."""
+    host = f"[{address}]" if ":" in address else address
+    return f"{scheme}://{host}:{port}"

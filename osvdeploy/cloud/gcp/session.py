@@ -126,12 +126,20 @@ class Gcp:
             asked["pageToken"] = token
 
     def change(
-        self, ctx: Context, method: str, url: str, what: str, document: Document | None = None, *, request_id: str
+        self,
+        ctx: Context,
+        method: str,
+        url: str,
+        what: str,
+        document: Document | None = None,
+        *,
+        request_id: str | None,
     ) -> Document:
         """Ask Compute Engine for a change; the operation that it is. ``request_id`` is a UUID: the same one twice is
-        one change."""
+        one change; None where the method knows none."""
         body = None if document is None else json.dumps(document).encode()
-        return self.send(ctx, method, url, what, query={"requestId": request_id}, body=body).json()
+        query = {} if request_id is None else {"requestId": request_id}
+        return self.send(ctx, method, url, what, query=query, body=body).json()
 
     def perform(
         self,
@@ -141,7 +149,7 @@ class Gcp:
         what: str,
         document: Document | None = None,
         *,
-        request_id: str,
+        request_id: str | None,
         seconds: float | None = None,
     ) -> Document:
         """Ask for a change and wait for its end, as :meth:`change` and :meth:`finish` do."""

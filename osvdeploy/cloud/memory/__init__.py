@@ -34,7 +34,6 @@ from osvdeploy.cloud.memory.world import (
     Backend,
     Behaviour,
     Group,
-    Listener,
     Rule,
     Scaler,
     Template,
@@ -67,7 +66,8 @@ __all__ = [
 
 
 class MemoryCloud:
-    """One world with its adapters. A listener named ``listener-1`` is there from the beginning.
+    """One world with its adapters. A listener named ``listener-1`` is there from the beginning, and so is one that is a
+    pointer, ``pointer-1``.
 
     ``faults`` makes single calls fail; :meth:`on_call` sees each before and after its effect.
     """
@@ -83,6 +83,7 @@ class MemoryCloud:
         self.world.image_exists = self.images.exists
         self.prober = MemoryProber(self.world)
         self.add_listener("listener-1")
+        self.add_listener("pointer-1", pointer=True)
 
     @property
     def cloud(self) -> Cloud:
@@ -117,12 +118,10 @@ class MemoryCloud:
         """Ask ``hook`` before and after every call. What it raises comes out of the call; None takes it away."""
         self.faults.hook = hook
 
-    def add_listener(self, name: str) -> None:
-        """A balancer with a listener, reached at one address per entry of :attr:`Timing.propagation`."""
-        number = len(self.world.listeners) + 1
-        nodes = range(1, len(self.world.timing.propagation) + 1)
-        addresses = tuple(f"192.0.2.{10 * number + node}" for node in nodes)
-        self.world.listeners[name] = Listener(name, f"{name}.balancer.test", 80, addresses)
+    def add_listener(self, name: str, *, pointer: bool = False) -> None:
+        """A balancer with a listener, reached at one address per entry of :attr:`Timing.propagation`; or one that sends
+        all traffic to one slot."""
+        self.world.open_listener(name, pointer=pointer)
 
     def remove_listener(self, name: str) -> None:
         del self.world.listeners[name]
@@ -162,7 +161,7 @@ class MemoryCloud:
     def set_weights(self, service: str, weights: dict[Slot, int]) -> None:
         """Change a service's weights behind everybody's back."""
         for rule in self.world.rules.values():
-            if rule.tags.get(labels.SERVICE) == service and rule.header is None and rule.weights is not None:
+            if rule.tags.get(labels.SERVICE) == service and not rule.preview and rule.weights is not None:
                 changed = {name: weights[self.world.backends[name].slot] for name in rule.weights}
                 rule.history.append((self.world.settle(), changed))
 
@@ -194,7 +193,7 @@ class MemoryCloud:
             return {
                 target.machine.release
                 for rule in world.rules.values()
-                if rule.header is None
+                if not rule.preview
                 for name, weight in (rule.weights or {}).items()
                 if weight > 0 and name in world.backends
                 for target in world.backends[name].targets.values()

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from osvdeploy.cloud import tags as labels
 from osvdeploy.cloud.interfaces import Route, RouteState, Slot, TargetHealth
-from osvdeploy.cloud.memory.world import Backend, Rule, World
-from osvdeploy.cloud.weights import require
+from osvdeploy.cloud.memory.world import Backend, Listener, Rule, World
+from osvdeploy.cloud.weights import require, require_one
 from osvdeploy.context import Context
 from osvdeploy.errors import NotFound, NotOurs, Refused
 
@@ -25,13 +25,13 @@ class MemoryRouter:
         world = self._world
         with world.calls.around("router.observe", route.service), world.lock:
             world.settle()
-            listener = world.listener(route.listener)
+            listener = self._listener(route)
             backends = {
                 slot: backend.id
                 for slot in Slot
                 if (backend := self._backend(route, slot)) is not None and self._preview(route, slot) is not None
             }
-            rule = self._rule(route, route.priority)
+            rule = self._rule(route, route.listener, route.priority)
             weights = None
             if rule is not None and rule.weights is not None:
                 weights = {slot: rule.weights.get(_backend_id(route, slot), 0) for slot in Slot}
@@ -42,16 +42,25 @@ class MemoryRouter:
                 base_url=f"http://{listener.host}:{listener.port}",
                 addresses=listener.addresses,
                 rules={name: each.id for name, each in standing.items() if each is not None},
+                weighted=not listener.pointer,
+                previews={
+                    slot: f"http://{own.host}:{own.port}"
+                    for slot, backend in backends.items()
+                    if listener.pointer and (own := world.listeners.get(backend)) is not None
+                },
             )
 
     def ensure_slots(self, ctx: Context, route: Route) -> None:
         world = self._world
         with world.lock:
-            world.listener(route.listener)
+            pointer = self._listener(route).pointer
             missing = [slot for slot in Slot if self._backend(route, slot) is None]
             unruled = [slot for slot in Slot if self._preview(route, slot) is None]
             # Looked at before anything is made: what is not ours is found here.
-            self._rule(route, route.priority)
+            self._rule(route, route.listener, route.priority)
+        if pointer and route.listener not in world.taken:
+            with world.calls.around("router.take_pointer", route.listener, route.service), world.lock:
+                world.taken[route.listener] = route.service
         for slot in missing:
             with world.calls.around("router.create_backend", route.service, slot), world.lock:
                 name = _backend_id(route, slot)
@@ -59,9 +68,12 @@ class MemoryRouter:
                     name, slot, route.port, route.health, {**route.tags, labels.SLOT: slot.value}
                 )
         for slot in unruled:
-            priority = route.priority + PREVIEW_PRIORITY[slot]
+            name, priority = self._preview_place(route, slot)
             with world.calls.around("router.create_rule", priority, slot), world.lock:
-                self._create(route, priority, (route.preview_header, slot.value), {_backend_id(route, slot): 1})
+                if pointer:
+                    world.open_listener(name)
+                header = None if pointer else (route.preview_header, slot.value)
+                self._create(route, name, priority, header, {_backend_id(route, slot): 1})
 
     def health(self, ctx: Context, route: Route, slot: Slot) -> tuple[TargetHealth, ...]:
         world = self._world
@@ -79,8 +91,9 @@ class MemoryRouter:
         require(route, weights)
         wanted = {_backend_id(route, slot): weights[slot] for slot in Slot}
         with world.lock:
-            world.listener(route.listener)
-            rule = self._rule(route, route.priority)
+            if self._listener(route).pointer:
+                require_one(route, weights)
+            rule = self._rule(route, route.listener, route.priority)
         told = ", ".join(f"{slot}={weights[slot]}" for slot in Slot)
         operation = "router.modify_rule" if rule else "router.create_rule"
         with world.calls.around(operation, route.priority, told), world.lock:
@@ -89,7 +102,7 @@ class MemoryRouter:
             if lost is not None:
                 raise NotFound(f"{route.service}: backend {lost} does not exist")
             if rule is None:
-                self._create(route, route.priority, None, wanted)
+                self._create(route, route.listener, route.priority, None, wanted)
             elif rule.id not in world.rules:
                 raise NotFound(f"{route.service}: rule {rule.id} does not exist")
             else:
@@ -99,8 +112,9 @@ class MemoryRouter:
         world = self._world
         with world.lock:
             # Found before anything is taken away: what is not ours is refused here.
-            places = (route.priority, *(route.priority + PREVIEW_PRIORITY[slot] for slot in Slot))
-            rules = [rule for priority in places if (rule := self._rule(route, priority)) is not None]
+            self._refuse_taken(route)
+            places = ((route.listener, route.priority), *(self._preview_place(route, slot) for slot in Slot))
+            rules = [rule for place in places if (rule := self._rule(route, *place)) is not None]
             backends = [backend for slot in Slot if (backend := self._backend(route, slot)) is not None]
         for rule in rules:
             with world.calls.around("router.delete_rule", rule.id), world.lock:
@@ -113,6 +127,22 @@ class MemoryRouter:
                     raise Refused(f"backend {backend.id}: a rule still uses it")
                 world.backends.pop(backend.id, None)
 
+        if route.listener in world.taken:
+            with world.calls.around("router.give_pointer_back", route.listener), world.lock:
+                del world.taken[route.listener]
+                for slot in Slot:
+                    world.listeners.pop(_backend_id(route, slot), None)
+
+    def _listener(self, route: Route) -> Listener:
+        """The route's. Raises NotFound without it, NotOurs where it is a pointer that another service has."""
+        self._refuse_taken(route)
+        return self._world.listener(route.listener)
+
+    def _refuse_taken(self, route: Route) -> None:
+        owner = self._world.taken.get(route.listener, route.service)
+        if owner != route.service:
+            raise NotOurs(f"{route.listener}: belongs to {owner}, not to {route.service}", hint="name another one")
+
     def _backend(self, route: Route, slot: Slot) -> Backend | None:
         backend = self._world.backends.get(_backend_id(route, slot))
         if backend is not None and backend.tags.get(labels.SERVICE) != route.tags.get(labels.SERVICE):
@@ -121,26 +151,36 @@ class MemoryRouter:
         return backend
 
     def _preview(self, route: Route, slot: Slot) -> Rule | None:
-        return self._rule(route, route.priority + PREVIEW_PRIORITY[slot])
+        return self._rule(route, *self._preview_place(route, slot))
 
-    def _rule(self, route: Route, priority: int) -> Rule | None:
+    def _preview_place(self, route: Route, slot: Slot) -> tuple[str, int]:
+        """On which listener a slot is previewed, and by the rule of which priority: a pointer's has one of its own."""
+        listener = self._world.listeners.get(route.listener)
+        if listener is not None and listener.pointer:
+            return _backend_id(route, slot), 0
+        return route.listener, route.priority + PREVIEW_PRIORITY[slot]
+
+    def _rule(self, route: Route, listener: str, priority: int) -> Rule | None:
         for rule in self._world.rules.values():
-            if (rule.listener, rule.priority) != (route.listener, priority):
+            if (rule.listener, rule.priority) != (listener, priority):
                 continue
             if rule.tags.get(labels.SERVICE) != route.tags.get(labels.SERVICE):
                 owner = rule.tags.get(labels.SERVICE, "something else")
                 raise NotOurs(
-                    f"rule {rule.id} at priority {priority} of {route.listener}: belongs to {owner}",
+                    f"rule {rule.id} at priority {priority} of {listener}: belongs to {owner}",
                     hint=f"remove it, or choose a `route.priority` with {priority} and its neighbours free",
                 )
             return rule
         return None
 
-    def _create(self, route: Route, priority: int, header: tuple[str, str] | None, weights: Mapping[str, int]) -> None:
+    def _create(
+        self, route: Route, listener: str, priority: int, header: tuple[str, str] | None, weights: Mapping[str, int]
+    ) -> None:
         world = self._world
-        if self._rule(route, priority) is not None:
-            raise Refused(f"priority {priority} of {route.listener}: in use")
-        rule = Rule(f"rule-{world.number()}", route.listener, priority, route.host, route.path, header, route.tags)
+        if self._rule(route, listener, priority) is not None:
+            raise Refused(f"priority {priority} of {listener}: in use")
+        preview = (listener, priority) != (route.listener, route.priority)
+        rule = Rule(f"rule-{world.number()}", listener, priority, route.host, route.path, header, route.tags, preview)
         rule.history.append((world.settle(), weights))
         world.rules[rule.id] = rule
 

@@ -85,8 +85,8 @@ class Backend:
 
 @dataclass(slots=True, eq=False)
 class Rule:
-    """A rule on a listener. ``header`` is a name and a value; ``history`` is when which weights were set, by backend
-    id, None once the rule was deleted."""
+    """A rule on a listener. ``header`` is a name and a value; ``preview``: it leads to a slot, and is not what moves;
+    ``history`` is when which weights were set, by backend id, None once the rule was deleted."""
 
     id: str
     listener: str
@@ -95,6 +95,7 @@ class Rule:
     path: str | None
     header: tuple[str, str] | None
     tags: Mapping[str, str]
+    preview: bool = False
     history: list[tuple[float, Mapping[str, int] | None]] = field(default_factory=list)
     turns: dict[int, dict[str, int]] = field(default_factory=dict)
 
@@ -110,12 +111,14 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """Where traffic enters: a balancer with one address per entry point."""
+    """Where traffic enters: a balancer with one address per entry point. A ``pointer`` sends all of it to one
+    backend."""
 
     id: str
     host: str
     port: int
     addresses: tuple[str, ...]
+    pointer: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -195,6 +198,8 @@ class World:
         self.behaviours: dict[str, Behaviour] = {}
         self.turns: dict[str, int] = {}
         self.listeners: dict[str, Listener] = {}
+        self.taken: dict[str, str] = {}
+        """Pointers that have been taken into use, and by which service."""
         self.backends: dict[str, Backend] = {}
         self.rules: dict[str, Rule] = {}
         self.deleted_rules: list[Rule] = []
@@ -203,6 +208,7 @@ class World:
         self.instances: dict[str, Instance] = {}
         self._due: list[tuple[float, int, Callable[[float], None]]] = []
         self._numbers = 0
+        self._opened = 0
 
     # ------------------------------------------------------------------------------------------------------- time
 
@@ -373,6 +379,14 @@ class World:
     def used(self, backend: Backend) -> bool:
         """Whether a rule sends to it: what no rule uses is not checked, and a cloud says so."""
         return any(backend.id in (rule.weights or {}) for rule in self.rules.values())
+
+    def open_listener(self, name: str, *, pointer: bool = False) -> None:
+        """A balancer that is reached at one address per entry of :attr:`Timing.propagation`."""
+        self._opened += 1
+        number = self._opened
+        nodes = range(1, len(self.timing.propagation) + 1)
+        addresses = tuple(f"192.0.2.{10 * number + node}" for node in nodes)
+        self.listeners[name] = Listener(name, f"{name}.balancer.test", 80, addresses, pointer)
 
     def listener(self, name: str) -> Listener:
         """Raises :class:`~osvdeploy.errors.NotFound`."""

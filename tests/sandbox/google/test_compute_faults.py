@@ -131,6 +131,13 @@ def story(fleet: Fleet, at: str, front: str) -> Iterator[Step]:
         f"{rules}.setLabels", f"{front}/forwardingRules/r/setLabels", {"labels": {"a": "b"}, "labelFingerprint": held}
     )
     yield Step(f"{rules}.delete", f"{front}/forwardingRules/r")
+    tcp, tcp_proxy = f"{front}/backendServices/tcp", f"{front}/targetTcpProxies/t"
+    fleet.done("POST", f"{front}/backendServices", backend | {"name": "tcp", "protocol": "TCP"})
+    yield Step(f"{own('targetTcpProxies')}.insert", f"{front}/targetTcpProxies", {"name": "t", "service": tcp})
+    if front == "global":
+        yield Step("targetTcpProxies.setBackendService", f"{tcp_proxy}/setBackendService", {"service": tcp})
+    yield Step(f"{own('targetTcpProxies')}.delete", tcp_proxy)
+    fleet.done("DELETE", tcp)
     for kind, path in (
         ("targetHttpProxies", proxy),
         ("urlMaps", url_map),

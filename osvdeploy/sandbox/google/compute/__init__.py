@@ -1,4 +1,4 @@
-"""Compute Engine: images, machines in managed groups, and HTTP balancers; the operations that change them.
+"""Compute Engine: images, machines in managed groups, balancers of HTTP and TCP; the operations that change them.
 
 Sources: Compute Engine API reference (each method; ``requestId``), "Manually import boot disks" (the archive),
 "Create, delete, and deprecate custom images" and "Image families best practices", "Organize resources using labels",
@@ -30,7 +30,7 @@ Documents, all in no region:
 ``compute.probe``
     By the paths of a backend service and an instance: its health, as the checks found it.
 ``compute.in-force``
-    By a forwarding rule's path: the URL map and the services by which requests go now.
+    By a forwarding rule's path: the URL map, or the service, and the services by which requests go now.
 """
 
 from collections.abc import Mapping
@@ -64,6 +64,7 @@ from osvdeploy.sandbox.google.compute.resources import (
     PROXY,
     RULE,
     SERVICE,
+    TCP_PROXY,
     TEMPLATE,
     TLS_PROXY,
     URL_MAP,
@@ -186,6 +187,13 @@ _PROXIES: Mapping[str, tuple[Operation, str]] = {
     "setUrlMap": (fronts.set_url_map, "targetHttpProxy requestId body.urlMap"),
 }
 
+_REGION_TCP_PROXIES: Mapping[str, tuple[Operation, str]] = {
+    **_read(TCP_PROXY),
+    "insert": (fronts.insert_tcp_proxy, f"requestId {_body('name description service proxyHeader')}"),
+    "delete": (resources.deleter(TCP_PROXY, fronts.refuse_tcp_proxy_deletion), "targetTcpProxy requestId"),
+}
+"""One of a region leads to the service that it was made with, for good."""
+
 _RULES: Mapping[str, tuple[Operation, str]] = {
     **_read(RULE),
     "insert": (fronts.insert_rule, f"requestId {_body(fronts.RULE_BODY)}"),
@@ -227,6 +235,7 @@ _COLLECTIONS: Mapping[str, Mapping[str, tuple[Operation, str]]] = {
     "regionOperations": _OPERATIONS,
     "regionTargetHttpProxies": _PROXIES,
     "regionTargetHttpsProxies": {"list": _read(TLS_PROXY)["list"]},
+    "regionTargetTcpProxies": _REGION_TCP_PROXIES,
     "regionUrlMaps": _URL_MAPS,
     "regions": {"get": (geography.get_region, "region"), "list": (geography.list_regions, _LIST)},
     "targetHttpProxies": {
@@ -234,6 +243,10 @@ _COLLECTIONS: Mapping[str, Mapping[str, tuple[Operation, str]]] = {
         "patch": (fronts.patch_proxy, f"targetHttpProxy requestId {_body('fingerprint urlMap')}"),
     },
     "targetHttpsProxies": {"list": _read(TLS_PROXY)["list"]},
+    "targetTcpProxies": {
+        **_REGION_TCP_PROXIES,
+        "setBackendService": (fronts.set_backend_service, f"targetTcpProxy requestId {_body('service')}"),
+    },
     "urlMaps": _URL_MAPS,
     "zoneOperations": _OPERATIONS,
     "zones": {"get": (geography.get_zone, "zone"), "list": (geography.list_zones, _LIST)},

@@ -4,8 +4,8 @@ Sources: Compute Engine API reference (BackendService, Backend, getHealth), "Bac
 headers". A service is checked only while a forwarding rule leads to it, by any weight: until then getHealth has nothing
 to tell.
 
-The sandbox's own limits, each refused as not simulated: HTTP alone, managed instance groups alone, no session affinity,
-CDN, IAP or other policies; machines are drawn evenly, whatever a group's rates.
+The sandbox's own limits, each refused as not simulated: HTTP, and TCP behind a proxy; managed instance groups alone, no
+session affinity, CDN, IAP or other policies; machines are drawn evenly, whatever a group's rates.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from osvdeploy.sandbox.google.compute.resources import (
     INSTANCE,
     MANAGER,
     SERVICE,
+    TCP_PROXY,
     URL_MAP,
     begun,
     changers,
@@ -64,6 +65,12 @@ BODY: Final = (
     f"{_BACKEND}.maxUtilization {_BACKEND}.maxRate {_BACKEND}.maxRatePerInstance"
 )
 
+HTTP: Final = "HTTP"
+TCP: Final = "TCP"
+
+_MODES: Final = {HTTP: ("UTILIZATION", "RATE"), TCP: ("UTILIZATION", "CONNECTION")}
+"""Balancing modes by protocol."""
+
 _GLOBAL_SCHEMES = ("EXTERNAL", "EXTERNAL_MANAGED", "INTERNAL_MANAGED")
 _REGIONAL_SCHEMES = ("EXTERNAL_MANAGED", "INTERNAL_MANAGED")
 
@@ -76,8 +83,12 @@ def _completed(scope: Scope, params: Wire, body: Wire) -> Doc:
     scheme = body.get("loadBalancingScheme", "EXTERNAL")
     if scheme not in (_REGIONAL_SCHEMES if "region" in params else _GLOBAL_SCHEMES):
         raise NotSimulated(f"backend services of the scheme {scheme} there")
-    if (protocol := body.get("protocol", "HTTP")) != "HTTP":
+    if (protocol := body.get("protocol", HTTP)) not in _MODES:
         raise NotSimulated(f"backend services of the protocol {protocol}")
+    if protocol == TCP and scheme == "EXTERNAL":
+        raise NotSimulated("classic balancers of TCP")
+    if protocol == TCP and body.get("customResponseHeaders"):
+        raise invalid("customResponseHeaders", "", "They are not supported for protocol TCP.")
     if body.get("sessionAffinity", "NONE") != "NONE":
         raise NotSimulated("session affinity")
     if body.get("enableCDN"):
@@ -101,10 +112,10 @@ def _completed(scope: Scope, params: Wire, body: Wire) -> Doc:
         "enableCDN": False,
         **kept,
         "loadBalancingScheme": scheme,
-        "protocol": "HTTP",
+        "protocol": protocol,
         "connectionDraining": {"drainingTimeoutSec": draining},
         "healthChecks": _health_checks(scope, params, body),
-        "backends": _backends(scope, params, body.get("backends") or []),
+        "backends": _backends(scope, params, body.get("backends") or [], protocol),
     }
 
 
@@ -121,7 +132,7 @@ def _health_checks(scope: Scope, params: Wire, body: Wire) -> list[str]:
     return [link(path)]
 
 
-def _backends(scope: Scope, params: Wire, given: Sequence[Doc]) -> list[Doc]:
+def _backends(scope: Scope, params: Wire, given: Sequence[Doc], protocol: str) -> list[Doc]:
     found_ = []
     for number, each in enumerate(given):
         field = f"backends[{number}]"
@@ -131,8 +142,10 @@ def _backends(scope: Scope, params: Wire, given: Sequence[Doc]) -> list[Doc]:
             if params["region"] not in (place, geography.region_of(place)):
                 raise invalid(f"{field}.group", each["group"], "The group is in another region.")
         mode = each.get("balancingMode", "UTILIZATION")
-        if mode not in ("UTILIZATION", "RATE"):
-            raise invalid(f"{field}.balancingMode", mode, "Balancing mode is not supported for protocol HTTP.")
+        if mode not in _MODES[protocol]:
+            raise invalid(f"{field}.balancingMode", mode, f"Balancing mode is not supported for protocol {protocol}.")
+        if mode == "CONNECTION":
+            raise NotSimulated("backends that are full by a number of connections")
         if mode == "RATE" and not ("maxRate" in each or "maxRatePerInstance" in each):
             raise invalid(f"{field}.maxRate", "", "One of maxRate and maxRatePerInstance must be specified.")
         scaler = each.get("capacityScaler", 1.0)
@@ -174,6 +187,8 @@ def _change(scope: Scope, params: Wire, verb: str) -> Doc:
         raise invalid("name", given["name"], "The name cannot be changed.")
     if given.get("loadBalancingScheme", "EXTERNAL") != resource["loadBalancingScheme"]:
         raise invalid("loadBalancingScheme", given.get("loadBalancingScheme"), "The scheme cannot be changed.")
+    if given.get("protocol", HTTP) != resource["protocol"]:
+        raise NotSimulated("changing a backend service's protocol")
     own = {name: resource[name] for name in ("kind", "id", "creationTimestamp", "name")}
     links = {name: completed(params, given.get(name) or []) for name in ("backends", "healthChecks")}
     settings = {name: value for name, value in given.items() if name not in own}
@@ -190,6 +205,9 @@ def refuse_deletion(scope: Scope, path: str, document: Doc) -> None:
     for url_map in scope.all(URL_MAP.store):
         if path in fronts.services_in(url_map["resource"]):
             raise in_use(SERVICE, path, URL_MAP, its_path(URL_MAP, url_map))
+    for proxy in scope.all(TCP_PROXY.store):
+        if path_of(proxy["resource"]["service"]) == path:
+            raise in_use(SERVICE, path, TCP_PROXY, its_path(TCP_PROXY, proxy))
 
 
 # --------------------------------------------------------------------------------------------------------------- health

@@ -1,12 +1,14 @@
-"""Target HTTP proxies and forwarding rules: the front of a balancer, and what of it is in force.
+"""Target proxies, of HTTP and of TCP, and forwarding rules: the front of a balancer, and what of it is in force.
 
 What a call changes is configured when its operation ends, and in force :data:`SPREADS` seconds after it was asked for:
 until then the data plane goes by what was before. Google names no figure: users see seconds to minutes.
 
-Sources: Compute Engine API reference (TargetHttpProxy, ForwardingRule), "Forwarding rules overview" (ports).
+Sources: Compute Engine API reference (TargetHttpProxy, TargetTcpProxy, ForwardingRule; setTarget: "of the same type as
+the old target"), "Forwarding rules overview" (ports).
 
-The sandbox's own limits, each refused as not simulated: HTTP proxies alone, ports from 1024 up (they are opened on
-loopback), addresses that are reserved or chosen.
+The sandbox's own limits, each refused as not simulated: HTTP and TCP proxies alone, rules that lead to a backend
+service themselves (packets are passed through), ports from 1024 up (they are opened on loopback), addresses that are
+reserved or chosen.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ from osvdeploy.sandbox.google.compute.resources import (
     PROXY,
     RULE,
     SERVICE,
+    TCP_PROXY,
     URL_MAP,
+    Kind,
     begun,
     checked_labels,
     fingerprint,
@@ -88,7 +92,7 @@ def _proxy_fingerprint(document: Doc) -> str:
 def _set_url_map(scope: Scope, params: Wire, verb: str, document: Doc) -> Doc:
     document["resource"]["urlMap"] = _url_map(scope, params, params.get("body") or {})
     for rule in _rules_of(scope, its_path(PROXY, document)):
-        _check_scheme(scope, document, rule["resource"]["loadBalancingScheme"], "urlMap")
+        _check_scheme(scope, PROXY, document, rule["resource"]["loadBalancingScheme"], "urlMap")
     scope.put(PROXY.store, its_path(PROXY, document), document)
     spread(scope)
     return begun(scope, params, PROXY, verb, document)
@@ -109,6 +113,45 @@ def patch_proxy(scope: Scope, params: Wire) -> Doc:
 def refuse_proxy_deletion(scope: Scope, path: str, document: Doc) -> None:
     for rule in _rules_of(scope, path):
         raise in_use(PROXY, path, RULE, its_path(RULE, rule))
+
+
+@once("insert")
+def insert_tcp_proxy(scope: Scope, params: Wire) -> Doc:
+    geography.check_place(params)
+    body = params.get("body") or {}
+    name = named(body)
+    if body.get("proxyHeader", "NONE") != "NONE":
+        raise NotSimulated("PROXY headers of target proxies")
+    described = {"description": body["description"]} if "description" in body else {}
+    fields = {"name": name, **described, "service": _tcp_service(scope, params, body), "proxyHeader": "NONE"}
+    return begun(scope, params, TCP_PROXY, "insert", made(scope, params, TCP_PROXY, fields))
+
+
+def _tcp_service(scope: Scope, params: Wire, body: Wire) -> str:
+    if "service" not in body:
+        raise missing("service")
+    path, document = referred(scope, params, body["service"], SERVICE, "service")
+    if document["place"] != place_of(params):
+        raise invalid("service", body["service"], "The backend service is in another place.")
+    if document["resource"]["protocol"] != "TCP":
+        raise invalid("service", body["service"], "The protocol of the backend service must be TCP.")
+    return link(path)
+
+
+@once("setBackendService")
+def set_backend_service(scope: Scope, params: Wire) -> Doc:
+    document = found(scope, params, TCP_PROXY, ready=True)
+    document["resource"]["service"] = _tcp_service(scope, params, params.get("body") or {})
+    for rule in _rules_of(scope, its_path(TCP_PROXY, document)):
+        _check_scheme(scope, TCP_PROXY, document, rule["resource"]["loadBalancingScheme"], "service")
+    scope.put(TCP_PROXY.store, its_path(TCP_PROXY, document), document)
+    spread(scope)
+    return begun(scope, params, TCP_PROXY, "setBackendService", document)
+
+
+def refuse_tcp_proxy_deletion(scope: Scope, path: str, document: Doc) -> None:
+    for rule in _rules_of(scope, path):
+        raise in_use(TCP_PROXY, path, RULE, its_path(RULE, rule))
 
 
 def _rules_of(scope: Scope, proxy: str) -> list[Doc]:
@@ -164,31 +207,39 @@ def _port(body: Wire) -> int:
 def _target(scope: Scope, params: Wire, body: Wire, scheme: str) -> str:
     if not body.get("target"):
         raise missing("target")
-    if not re.search(r"/targetHttpProxies/[^/]+$", body["target"]):
-        raise NotSimulated(f"forwarding rules to {body['target']}")
-    path, proxy = referred(scope, params, body["target"], PROXY, "target")
+    kind = _kind_of(body["target"])
+    path, proxy = referred(scope, params, body["target"], kind, "target")
     if proxy["place"] != place_of(params):
         raise invalid("target", body["target"], "The target is in another place.")
-    _check_scheme(scope, proxy, scheme, "target")
+    _check_scheme(scope, kind, proxy, scheme, "target")
     return link(path)
 
 
-def _check_scheme(scope: Scope, proxy: Doc, scheme: str, field: str) -> None:
+def _kind_of(target: str) -> Kind:
+    """Of which kind a proxy is, by its link."""
+    for kind in (PROXY, TCP_PROXY):
+        if re.search(rf"/{kind.plural}/[^/]+$", target):
+            return kind
+    raise NotSimulated(f"forwarding rules to {target}")
+
+
+def _check_scheme(scope: Scope, kind: Kind, proxy: Doc, scheme: str, field: str) -> None:
     """A rule and the services that it leads to are of one scheme."""
-    url_map = scope.get(URL_MAP.store, path_of(proxy["resource"]["urlMap"]))
-    assert url_map is not None, "a URL map that a proxy has cannot be deleted"
-    for path in services_in(url_map["resource"]):
+    for path in _services_of(*_behind(scope, proxy)):
         service = scope.get(SERVICE.store, path)
         if service is not None and service["resource"]["loadBalancingScheme"] != scheme:
             told = f"The load balancing scheme {scheme} is not that of the backend service '{path}'."
-            raise invalid(field, its_path(PROXY, proxy), told)
+            raise invalid(field, its_path(kind, proxy), told)
 
 
 @once("setTarget")
 def set_target(scope: Scope, params: Wire) -> Doc:
     document = found(scope, params, RULE, ready=True)
     scheme = document["resource"]["loadBalancingScheme"]
-    document["resource"]["target"] = _target(scope, params, params.get("body") or {}, scheme)
+    before, target = document["resource"]["target"], _target(scope, params, params.get("body") or {}, scheme)
+    if _kind_of(target) != _kind_of(before):
+        raise invalid("target", path_of(target), "It must be of the same type as the old target.")
+    document["resource"]["target"] = target
     scope.put(RULE.store, its_path(RULE, document), document)
     spread(scope)
     return begun(scope, params, RULE, "setTarget", document)
@@ -229,24 +280,38 @@ def services_led_to(scope: Scope) -> set[str]:
     """The paths of all services that a forwarding rule leads to."""
     found_: set[str] = set()
     for rule in scope.all(RULE.store):
-        url_map = _map_of(scope, rule)
-        found_ |= services_in(url_map)
+        found_ |= _services_of(*_led(scope, rule))
     return found_
 
 
-def _map_of(scope: Scope, rule: Doc) -> Doc:
-    proxy = scope.get(PROXY.store, path_of(rule["resource"]["target"]))
-    url_map = None if proxy is None else scope.get(URL_MAP.store, path_of(proxy["resource"]["urlMap"]))
-    return {} if url_map is None else dict(url_map["resource"])
+def _led(scope: Scope, rule: Doc) -> tuple[Doc, str | None]:
+    """Where a rule leads: to what :func:`_behind` its proxy is."""
+    target = rule["resource"]["target"]
+    proxy = scope.get(_kind_of(target).store, path_of(target))
+    return ({}, None) if proxy is None else _behind(scope, proxy)
+
+
+def _behind(scope: Scope, proxy: Doc) -> tuple[Doc, str | None]:
+    """A proxy's URL map, or the path of its one backend service."""
+    resource = proxy["resource"]
+    if "service" in resource:
+        return {}, path_of(resource["service"])
+    url_map = scope.get(URL_MAP.store, path_of(resource["urlMap"]))
+    return ({} if url_map is None else dict(url_map["resource"])), None
+
+
+def _services_of(url_map: Doc, service: str | None) -> set[str]:
+    return services_in(url_map) if service is None else {service}
 
 
 def spread(scope: Scope) -> None:
     """What was changed is on its way to the data plane: of each rule for which something did, all that it has now."""
     for rule in scope.all(RULE.store):
-        path, url_map = its_path(RULE, rule), _map_of(scope, rule)
-        services = {each: scope.get(SERVICE.store, each) for each in sorted(services_in(url_map))}
+        path, (url_map, service) = its_path(RULE, rule), _led(scope, rule)
+        services = {each: scope.get(SERVICE.store, each) for each in sorted(_services_of(url_map, service))}
         state = {
             "map": url_map,
+            "service": service,
             "services": {
                 each: {name: kept["resource"].get(name) for name in ("backends", "portName", "customResponseHeaders")}
                 for each, kept in services.items()

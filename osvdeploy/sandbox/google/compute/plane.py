@@ -6,7 +6,7 @@ from osvdeploy.sandbox.dataplane import Endpoint, Target, View
 from osvdeploy.sandbox.google.compute import backends, fronts
 from osvdeploy.sandbox.google.compute.operations import Wire
 from osvdeploy.sandbox.google.compute.resources import RULE
-from osvdeploy.sandbox.google.compute.routing import UrlMapFront
+from osvdeploy.sandbox.google.compute.routing import TcpFront, UrlMapFront
 from osvdeploy.sandbox.services.scope import Scope
 
 
@@ -24,7 +24,12 @@ def view(scope: Scope) -> View:
         resource, services = rule["resource"], document["services"]
         headers = {path: _headers(settings) for path, settings in services.items()}
         port = int(resource["portRange"].partition("-")[0])
-        front = UrlMapFront(port, document["map"], resource["loadBalancingScheme"], headers, document["rule"])
+        front: UrlMapFront | TcpFront
+        # Stores of before there were others hold rules of URL maps alone.
+        if document.get("service") is not None:
+            front = TcpFront(port, document["service"], document["rule"])
+        else:
+            front = UrlMapFront(port, document["map"], resource["loadBalancingScheme"], headers, document["rule"])
         endpoints[document["rule"]] = Endpoint(resource["IPAddress"], front)
         for path, settings in services.items():
             targets[front.group(path)] = backends.targets(scope, path, settings)

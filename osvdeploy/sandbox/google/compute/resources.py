@@ -76,6 +76,7 @@ PROXY: Final = Kind("targetHttpProxy", "targetHttpProxies")
 TLS_PROXY: Final = Kind("targetHttpsProxy", "targetHttpsProxies")
 """There are none: they can be looked for, and not made."""
 
+TCP_PROXY: Final = Kind("targetTcpProxy", "targetTcpProxies")
 RULE: Final = Kind("forwardingRule", "forwardingRules")
 FIREWALL: Final = Kind("firewall", "firewalls")
 

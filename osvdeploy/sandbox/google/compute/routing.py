@@ -1,8 +1,13 @@
-"""What an Application Load Balancer of Google's does with one request, by its URL map. Pure.
+"""What a load balancer of Google's does with one request: an application one by its URL map, a proxy of TCP by its one
+backend service. Pure.
 
 Sources: "URL maps overview" and "URL map" in the API reference: hosts (exact before wildcards, longest first), path
 rules (longest first), route rules (lowest priority first), which headerAction is applied before which; "Troubleshoot
-external Application Load Balancers" (503 ``no healthy upstream``, 502 of the classic one).
+external Application Load Balancers" (503 ``no healthy upstream``, 502 of the classic one); "External proxy Network Load
+Balancer overview" (connections are ended at the proxy and begun anew to a healthy machine).
+
+The sandbox's own limit: what passes through a proxy of TCP must be HTTP, and each request is sent as a connection of
+its own would be.
 """
 
 from __future__ import annotations
@@ -12,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from osvdeploy.sandbox.dataplane import Answer, Decision, Headers, HttpRequest, SendTo, Targets, TargetState
+from osvdeploy.sandbox.dataplane import Answer, Decision, Hangup, Headers, HttpRequest, SendTo, Targets, TargetState
 from osvdeploy.sandbox.google.compute.resources import path_of
 
 Wire = Mapping[str, Any]
@@ -36,6 +41,30 @@ _CLASSIC_ERROR = _page(
     "<html><head><title>502 Server Error</title></head><body><h1>Error: Server Error</h1></body></html>",
     "text/html; charset=UTF-8",
 )
+
+
+@dataclass(frozen=True, slots=True)
+class TcpFront:
+    """A forwarding rule as it is in force, whose proxy passes bytes on to one backend service."""
+
+    port: int
+    service: str
+    path: str = ""
+    """The forwarding rule's own."""
+
+    def group(self, service: str) -> str:
+        """What the targets of a service are called that this rule leads to."""
+        return f"{self.path} {service}"
+
+    def decide(self, request: HttpRequest, targets: Targets, draw: float) -> Decision:
+        """A healthy machine, else the end of the connection. Nothing of what passes is changed."""
+        group = self.group(self.service)
+        there = targets(group) if callable(targets) else targets.get(group, ())
+        healthy = [each for each in there if each.state is TargetState.HEALTHY]
+        if not healthy:
+            return Hangup()
+        chosen = healthy[min(int(draw * len(healthy)), len(healthy) - 1)]
+        return SendTo(self.service, chosen, refused=Hangup(), silent=Hangup(), plain=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,6 +112,8 @@ def _checked(scope: Scope, params: Wire, body: Wire) -> Doc:
         place = f"regions/{params['region']}" if "region" in params else "global"
         if document["place"] != place:
             raise invalid(field, text, "The backend service is in another place than the URL map.")
+        if (protocol := document["resource"]["protocol"]) == "TCP":
+            raise invalid(field, text, f"A URL map cannot lead to a backend service of the protocol {protocol}.")
         schemes.add(document["resource"]["loadBalancingScheme"])
         return link(path)
 
