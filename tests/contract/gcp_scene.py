@@ -131,7 +131,7 @@ class Pointer(Project):
         return self.ask("GET", f"{self.scope}/forwardingRules/web")
 
 
-def scale_group(network: Network, area: str, name: str, minimum: int, maximum: int) -> None:
+def scale_group(network: Project, area: str, name: str, minimum: int, maximum: int) -> None:
     """What a user may attach to a group: an autoscaler, an update policy."""
     network.make(
         f"{area}/autoscalers",
