@@ -172,10 +172,16 @@ class Qcow2:
                 yield Run(at, stop - at, None)
                 at = stop
                 continue
+            last = -(-(stop % reach or reach) // cluster_size)
             pending: Run | None = None
             while at < stop:
                 index, skip = divmod(at % reach, cluster_size)
                 run = self._run(table[index], at, skip, min(cluster_size - skip, stop - at))
+                if not run.packed:
+                    # Most disks are long holes and long pieces: there only their entries are looked at.
+                    same = _alike(table, index, 0 if run.stored is None else cluster_size, last)
+                    length = min(run.length + (same - 1) * cluster_size, stop - at)
+                    run = Run(at, length, run.stored)
                 at += run.length
                 if pending is None:
                     pending = run
@@ -329,6 +335,14 @@ def _adjacent(before: Run, after: Run) -> bool:
     if before.stored is None or after.stored is None:
         return before.stored is after.stored
     return before.stored + before.length == after.stored
+
+
+def _alike(table: array[int], first: int, step: int, end: int) -> int:
+    """How many entries, from ``first`` on and before ``end``, rise by ``step``: one at least."""
+    at, wanted = first + 1, table[first] + step
+    while at < end and table[at] == wanted:
+        at, wanted = at + 1, wanted + step
+    return at - first
 
 
 def _numbers(content: bytes) -> array[int]:
