@@ -565,7 +565,8 @@ class TrafficRouter(Protocol):
         :class:`Refused` for a pointer and others than 0 and 100."""
 
     def remove(self, ctx: Context, route: Route) -> None:
-        """Take the three rules and both backends away; a pointer leads where it led before."""
+        """Take the three rules and both backends away; a pointer leads where it led before, or stays where somebody
+        let it lead since."""
 
 
 class Fence(Protocol):

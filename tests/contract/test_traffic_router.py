@@ -276,6 +276,6 @@ def test_a_pointer_at_somebody_elses_machines_is_refused(pointer: Scene) -> None
         router.ensure_slots(pointer.ctx, route)
     with pytest.raises(NotOurs):
         router.set_weights(pointer.ctx, route, {Slot.BLUE: 100, Slot.GREEN: 0})
-    with pytest.raises(NotOurs):
-        router.remove(pointer.ctx, route)
+    # Nothing of ours is there to be taken away.
+    router.remove(pointer.ctx, route)
     assert pointer.mutations() == before

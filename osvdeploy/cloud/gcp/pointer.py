@@ -79,7 +79,7 @@ class _Standing:
 
     @property
     def target(self) -> str:
-        return link_of(self.rule["target"])
+        return link_of(self.rule.get("target", ""))
 
     @property
     def leads_to(self) -> Slot | None:
@@ -108,7 +108,7 @@ class PointerRouter:
     def take_over(self, ctx: Context, route: Route, epoch: int) -> None:
         self.hold(route, epoch)
         try:
-            standing = self._standing(ctx, route)
+            standing = self._looked(ctx, route)
         except NotFound:
             return  # nothing is there that anybody could change
         if standing.taken and self._epoch(route, standing) > _epoch_of(standing):
@@ -156,14 +156,16 @@ class PointerRouter:
         self._point(ctx, route, link_of(proxy["selfLink"]))
 
     def remove(self, ctx: Context, route: Route) -> None:
-        ways: Mapping[Slot, _Way]
+        standing: _Standing | None = None
         try:
-            standing = self._standing(ctx, route)
+            standing = self._looked(ctx, route)
+            ways = standing.ways
         except NotFound:
             ways = self._ways(ctx, route)  # the user's rule is gone; what was ours is not
-        else:
-            ways = standing.ways
-            self._give_back(ctx, route, standing)
+        if standing is not None:
+            self._epoch(route, standing)
+            if standing.leads_to is not None:
+                self._point(ctx, route, self._before(ctx, route, standing))
         for way in ways.values():
             if way.rule is not None:
                 self._delete(ctx, way.rule, "forwarding rule")
@@ -174,14 +176,34 @@ class PointerRouter:
             if way.backend is not None:
                 self._backends.delete(ctx, way.backend)
         self._backends.delete_check(ctx, route, _scope(route))
+        if standing is not None and standing.taken:
+            # Last of all: whoever goes on after a crash knows by them whose the rule is.
+            self._label(ctx, route, standing, {})
 
     # -------------------------------------------------------------------------------------------------------- looking
 
     def _standing(self, ctx: Context, route: Route) -> _Standing:
-        """What is there now. Raises NotFound without the rule, UsageError for one of another kind, NotOurs where
-        something is another's."""
+        """What is there now, fit to be led to a slot. Raises as :meth:`_looked` does, UsageError for a rule of another
+        kind, and NotOurs for one that leads to somebody else."""
+        standing = self._looked(ctx, route, fit=True)
+        if standing.leads_to is not None:
+            return standing
+        if standing.taken and last(standing.target) != standing.tags.get(BEFORE):
+            raise NotOurs(
+                f"forwarding rule {route.listener}: leads to {standing.target} by now, which is none of ours",
+                hint=f"let it lead to {backend_name(route, Slot.BLUE)} or {backend_name(route, Slot.GREEN)} again, "
+                "whichever serves, with `gcloud compute forwarding-rules set-target`",
+            )
+        if SERVICE not in standing.tags:
+            self._refuse_in_use(ctx, route, standing)
+        return standing
+
+    def _looked(self, ctx: Context, route: Route, *, fit: bool = False) -> _Standing:
+        """What is there now. Raises NotFound without the rule, NotOurs where something is another service's; and where
+        the rule must be ``fit`` to be led to a slot, UsageError."""
         rule = self._gcp.get(ctx, address_of(self._gcp, route.listener), f"forwarding rule {route.listener}")
-        _require_proxied(route, rule)
+        if fit:
+            _require_proxied(route, rule)
         tags = tags_of(rule.get("labels") or {})
         owner = tags.get(SERVICE)
         if owner is not None and owner != route.service:
@@ -189,18 +211,7 @@ class PointerRouter:
                 f"forwarding rule {route.listener}: belongs to {owner}, not to {route.service}",
                 hint="a forwarding rule leads to one service: name another one",
             )
-        standing = _Standing(rule, tags, self._ways(ctx, route))
-        if standing.leads_to is not None:
-            return standing
-        if standing.taken and last(standing.target) != tags.get(BEFORE):
-            raise NotOurs(
-                f"forwarding rule {route.listener}: leads to {standing.target} by now, which is none of ours",
-                hint=f"let it lead to {backend_name(route, Slot.BLUE)} or {backend_name(route, Slot.GREEN)} again, "
-                "whichever serves, with `gcloud compute forwarding-rules set-target`",
-            )
-        if owner is None:
-            self._refuse_in_use(ctx, route, standing)
-        return standing
+        return _Standing(rule, tags, self._ways(ctx, route))
 
     def _refuse_in_use(self, ctx: Context, route: Route, standing: _Standing) -> None:
         """Raise NotOurs where machines stand behind a rule that nobody has declared to be this service's."""
@@ -269,21 +280,22 @@ class PointerRouter:
         }
         self._backends.insert_part(ctx, f"{scope}/forwardingRules", document, f"forwarding rule {rule}")
 
-    def _give_back(self, ctx: Context, route: Route, standing: _Standing) -> None:
-        """Let the user's rule lead where it led before, and be the user's alone."""
-        self._epoch(route, standing)
-        if standing.leads_to is not None:
-            before = f"{_scope(route)}/{_PROXIES}/{standing.tags.get(BEFORE, '')}"
-            if BEFORE not in standing.tags or self._find(ctx, before, "target proxy") is None:
-                raise Refused(
-                    f"forwarding rule {route.listener}: where it led before, to {last(before) or 'what?'}, is no proxy "
-                    "any more, and it must lead somewhere",
-                    hint="let it lead to another target TCP proxy, with `gcloud compute forwarding-rules set-target`, "
-                    "or delete it; then run the same command again",
-                )
-            self._point(ctx, route, before)
-        if standing.taken:
-            self._label(ctx, route, standing, {})
+    def _before(self, ctx: Context, route: Route, standing: _Standing) -> str:
+        """The proxy that the user's rule led to before. Raises Refused where there is none to lead it to again."""
+        name = standing.tags.get(BEFORE)
+        before = f"{_scope(route)}/{_PROXIES}/{name}"
+        if name is None or self._find(ctx, before, "target proxy") is None:
+            told = (
+                "where it led before is not known"
+                if name is None
+                else f"the proxy {name}, where it led before, is gone"
+            )
+            raise Refused(
+                f"forwarding rule {route.listener}: {told}, and a rule must lead somewhere",
+                hint="let it lead to another target TCP proxy, with `gcloud compute forwarding-rules set-target`, or "
+                "delete it; then run the same command again",
+            )
+        return before
 
     def _point(self, ctx: Context, route: Route, proxy: str) -> None:
         document = {"target": address_of(self._gcp, proxy)}

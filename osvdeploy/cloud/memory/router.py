@@ -113,6 +113,9 @@ class MemoryRouter:
         with world.lock:
             # Found before anything is taken away: what is not ours is refused here.
             self._refuse_taken(route)
+            listener = world.listeners.get(route.listener)
+            if listener is not None and listener.pointer and route.listener not in world.taken:
+                return  # nothing of ours is there, wherever it leads
             places = ((route.listener, route.priority), *(self._preview_place(route, slot) for slot in Slot))
             rules = [rule for place in places if (rule := self._rule(route, *place)) is not None]
             backends = [backend for slot in Slot if (backend := self._backend(route, slot)) is not None]

@@ -44,6 +44,14 @@ def leads_to(scene: GcpScene) -> str:
     return str(shown(scene)["target"]).rpartition("/")[2]
 
 
+def move(scene: GcpScene, name: str) -> None:
+    """Let the user's rule lead to a new proxy, as a person would."""
+    assert isinstance(scene.network, Pointer)
+    scene.network.lead_to(name)
+    target = {"target": f"projects/{PROJECT}/{HERE}/targetTcpProxies/{name}"}
+    scene.network.ask("POST", f"{HERE}/forwardingRules/web/setTarget", target)
+
+
 def scripted(scene: GcpScene, **rule: Any) -> PointerRouter:
     """The router of a project whose forwarding rule is this one: of kinds that are not simulated."""
     made = {"IPAddress": "203.0.113.7", "portRange": "80-80", "loadBalancingScheme": "EXTERNAL_MANAGED", **rule}
@@ -133,19 +141,24 @@ def test_a_rule_leads_in_the_end_where_it_led_before(scene: GcpScene) -> None:
         assert left["name"] in ("web", "nobody")
 
 
-def test_a_rule_whose_old_proxy_is_gone_is_not_guessed_at(scene: GcpScene) -> None:
+@pytest.mark.parametrize("cure", ["delete", "move"])
+def test_a_rule_whose_old_proxy_is_gone_is_not_guessed_at(scene: GcpScene, cure: str) -> None:
     """Whoever removes the service says where it leads then; nothing is taken away before."""
     router, route = scene.cloud.router, scene.route()
     router.ensure_slots(scene.ctx, route)
     router.set_weights(scene.ctx, route, BLUE)
     scene.network.ask("DELETE", f"{HERE}/targetTcpProxies/nobody")
-    with pytest.raises(Refused, match="where it led before, to nobody, is no proxy any more") as raised:
+    with pytest.raises(Refused, match="the proxy nobody, where it led before, is gone") as raised:
         router.remove(scene.ctx, route)
     assert "set-target" in (raised.value.hint or "")
     assert set(router.observe(scene.ctx, route).backends) == set(Slot)
-    scene.network.ask("DELETE", f"{HERE}/forwardingRules/web")
+    if cure == "delete":
+        scene.network.ask("DELETE", f"{HERE}/forwardingRules/web")
+    else:
+        move(scene, "elsewhere")
     router.remove(scene.ctx, route)
-    assert "items" not in scene.network.ask("GET", f"{HERE}/targetTcpProxies")
+    left = scene.network.ask("GET", f"{HERE}/targetTcpProxies").get("items", [])
+    assert [each["name"] for each in left] == ([] if cure == "delete" else ["elsewhere"])
 
 
 def test_machines_behind_a_rule_are_declared_by_a_label(scene: GcpScene) -> None:
@@ -163,24 +176,27 @@ def test_machines_behind_a_rule_are_declared_by_a_label(scene: GcpScene) -> None
     assert router.observe(scene.ctx, route).weights is None
     router.ensure_slots(scene.ctx, route)
     router.set_weights(scene.ctx, route, BLUE)
-    router.remove(scene.ctx, route)
-    assert leads_to(scene) == "theirs"
+    for _ in range(2):
+        router.remove(scene.ctx, route)
+        assert leads_to(scene) == "theirs" and not shown(scene)["labels"]
 
 
 def test_a_rule_that_somebody_moved_is_left_alone(scene: GcpScene) -> None:
-    """Where it leads by now is told, and where it should."""
+    """Where it leads by now is told, and where it should; whoever removes the service takes away the rest."""
     router, route = scene.cloud.router, scene.route()
     router.ensure_slots(scene.ctx, route)
     router.set_weights(scene.ctx, route, BLUE)
-    assert isinstance(scene.network, Pointer)
-    scene.network.lead_to("elsewhere")
-    target = {"target": f"projects/{PROJECT}/{HERE}/targetTcpProxies/elsewhere"}
-    scene.network.ask("POST", f"{HERE}/forwardingRules/web/setTarget", target)
-    calls: list[Callable[[Context, Route], object]] = [router.observe, router.ensure_slots, router.remove]
+    move(scene, "elsewhere")
+    calls: list[Callable[[Context, Route], object]] = [router.observe, router.ensure_slots]
     for call in calls:
         with pytest.raises(NotOurs, match="elsewhere by now, which is none of ours"):
             call(scene.ctx, route)
-    assert leads_to(scene) == "elsewhere"
+    with pytest.raises(NotOurs):
+        router.set_weights(scene.ctx, route, GREEN)
+    another(scene).take_over(scene.ctx, route, 7)
+    assert shown(scene)["labels"]["osvdeploy-epoch"] == "7"
+    router.remove(scene.ctx, route)
+    assert leads_to(scene) == "elsewhere" and shown(scene)["labels"] == {"team": "payments"}
 
 
 def test_a_part_that_leads_elsewhere_is_told(scene: GcpScene) -> None:
