@@ -1,0 +1,88 @@
+"""``pulumi-resource-osvdeploy``: the process that Pulumi's engine starts.
+
+The port goes out first, since that is what the engine waits for: the socket listens, and what is slow to import comes
+while the engine connects. The process ends when the engine is gone, on SIGINT and on SIGTERM, and lets what runs come
+to a safe end first.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import FrameType
+from typing import Final
+
+THREADS: Final = 64
+"""Calls at once. The engine runs 4 operations for each core unless it is told otherwise."""
+
+RESERVE: Final = 16
+"""Threads more, so that a Cancel does not wait behind what it is to end."""
+
+MESSAGE: Final = 400 * 1024 * 1024
+"""Bytes of a message: what the engine allows too. A large stack's values exceed gRPC's own 4 MiB."""
+
+ENDING: Final = 4.0
+"""Seconds that calls may take to come to a safe end: the engine kills after 5."""
+
+
+def main() -> None:
+    """Serve until the engine is done with us."""
+    # Only here: Python starts in less time than this takes.
+    import grpc
+
+    server = grpc.server(
+        ThreadPoolExecutor(THREADS + RESERVE, thread_name_prefix="call"),
+        options=[("grpc.max_receive_message_length", MESSAGE), ("grpc.max_send_message_length", MESSAGE)],
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    print(port, flush=True)
+    end = threading.Event()
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        end.set()
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+    address = engine_address(sys.argv[1:])
+
+    from pulumi.runtime.proto import provider_pb2_grpc
+
+    from osvdeploy.provider.engine import Engine, on_parent_gone
+    from osvdeploy.provider.registry import FUNCTIONS, RESOURCES
+    from osvdeploy.provider.server import Provider
+
+    engine = Engine(address)
+    provider = Provider(RESOURCES, FUNCTIONS, engine)
+    provider_pb2_grpc.add_ResourceProviderServicer_to_server(provider, server)
+    server.start()
+    if address is not None:
+        # One that waits to be attached to (PULUMI_DEBUG_PROVIDERS) outlives the engines that come and go.
+        engine.on_gone(end.set)
+        on_parent_gone(end.set)
+    end.wait()
+    provider.cancel()
+    provider.wait(ENDING)
+    server.stop(grace=0.5).wait()
+    # A call that does not come to an end must not keep the process; what it did is found by the next run.
+    sys.stdout.flush()
+    os._exit(0)
+
+
+def engine_address(arguments: Sequence[str]) -> str | None:
+    """The engine's address: the last argument that is no option. What else the engine says is for its own tools."""
+    plain = []
+    following = iter(arguments)
+    for each in following:
+        if each in ("--tracing", "-tracing"):
+            next(following, None)
+        elif not each.startswith("-"):
+            plain.append(each)
+    return plain[-1] if plain else None
+
+
+if __name__ == "__main__":
+    main()

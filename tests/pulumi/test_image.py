@@ -1,0 +1,161 @@
+"""Image and getImage, through the real process."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from osvdeploy.provider.values import UNKNOWN, Secret, Value, has_secrets
+from tests.cli.projects import SPEC
+from tests.osv.images import LZLOADER, loader_image
+from tests.pulumi.lifecycle import lives_a_whole_life
+from tests.pulumi.process import Failed, ProviderProcess, running
+
+pytestmark = pytest.mark.slow
+
+IMAGE = "osvdeploy:index:Image"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A program's folder with an app in it."""
+    folder = tmp_path / "program"
+    (folder / "app").mkdir(parents=True)
+    (folder / "app" / "loader.img").write_bytes(loader_image(payload=LZLOADER))
+    (folder / "app" / "osv.toml").write_text(SPEC)
+    (folder / "app" / "app").write_bytes(b"a program")
+    return folder
+
+
+@pytest.fixture
+def provider(folder: Path, tmp_path: Path) -> Iterator[ProviderProcess]:
+    with running(folder, {"OSVDEPLOY_CACHE": str(tmp_path / "cache")}) as provider:
+        yield provider
+
+
+def inline(**image: Value) -> dict[str, Value]:
+    return {
+        "spec": {
+            "name": "app",
+            "version": "1.0.0",
+            "kernel": {"file": "loader.img"},
+            "image": {"command": ["/app"], **image},
+            "files": [{"from": "app", "to": "/app"}],
+        },
+        "directory": "app",
+    }
+
+
+def test_life(provider: ProviderProcess) -> None:
+    """An Image lives a whole life, and imports by its osv.toml."""
+    lives_a_whole_life(provider, IMAGE, {"file": "app"}, {"file": "app", "set": {"image.env.LOG": "debug"}})
+
+
+def test_life_inline(provider: ProviderProcess) -> None:
+    """So does one whose spec the program gives, but for the import."""
+    lives_a_whole_life(provider, IMAGE, inline(), inline(env={"PORT": "80"}, boot={"verbose": True}), imported=False)
+
+
+def test_preview_says_the_digest_where_it_is_known(provider: ProviderProcess) -> None:
+    """Before the first build nobody knows the digest; afterwards a preview says it."""
+    inputs, _ = provider.check(IMAGE, {"file": "app"})
+    _, foreseen = provider.create(IMAGE, inputs, preview=True)
+    assert (foreseen["digest"], foreseen["name"], foreseen["version"]) == (UNKNOWN, "app", "1.0.0")
+    _, outputs = provider.create(IMAGE, inputs)
+    _, foreseen = provider.create(IMAGE, inputs, preview=True)
+    assert foreseen == outputs
+
+
+def test_a_changed_source_is_an_update(provider: ProviderProcess, folder: Path) -> None:
+    """Another byte in a file of the image is another plan: an update in place, to another digest."""
+    inputs, _ = provider.check(IMAGE, {"file": "app"})
+    id, outputs = provider.create(IMAGE, inputs)
+    (folder / "app" / "app").write_bytes(b"another program")
+    news, _ = provider.check(IMAGE, {"file": "app"}, inputs)
+    diff = provider.diff(IMAGE, id, outputs, inputs, news)
+    assert (diff.changes, diff.detailed, diff.replaces) == ("DIFF_SOME", {"plan": "UPDATE"}, [])
+    assert provider.update(IMAGE, id, outputs, inputs, news)["digest"] != outputs["digest"]
+
+
+def test_a_missing_disk_is_no_drift(provider: ProviderProcess, tmp_path: Path) -> None:
+    """A disk that is not on this machine changes nothing: it is the same image wherever it is built."""
+    inputs, _ = provider.check(IMAGE, {"file": "app"})
+    id, outputs = provider.create(IMAGE, inputs)
+    shutil.rmtree(tmp_path / "cache" / "images")
+    _, read, _ = provider.read(IMAGE, id, outputs, inputs)
+    assert read == outputs
+    again, _ = provider.check(IMAGE, {"file": "app"}, inputs)
+    assert provider.diff(IMAGE, id, read, inputs, again).changes == "DIFF_NONE"
+
+
+def test_sources_that_are_not_there_yet(provider: ProviderProcess, folder: Path) -> None:
+    """A file that another resource will make is no failure of a preview; the real creation says which is missing."""
+    (folder / "app" / "app").unlink()
+    inputs, failures = provider.check(IMAGE, {"file": "app"})
+    assert failures == []
+    _, foreseen = provider.create(IMAGE, inputs, preview=True)
+    assert foreseen["digest"] is UNKNOWN
+    with pytest.raises(Failed) as caught:
+        provider.create(IMAGE, inputs)
+    assert "from = 'app': no such file or directory" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("given", "path", "reason"),
+    [
+        ({}, "file", "is needed"),
+        ({"file": "app", "spec": {}}, "spec", "is one too many"),
+        ({"file": "app", "directory": "app"}, "directory", "goes with `spec`"),
+        ({"file": "nowhere.toml"}, "file", "cannot be read"),
+        ({"file": "app", "set": {"image.colour": "red"}}, 'set["image.colour"]', "unknown key"),
+        ({"file": "app", "fiel": "app"}, "fiel", "did you mean file?"),
+        ({"file": 3.0}, "file", "is no text"),
+        ({"spec": {"name": "app"}}, "spec.version", "is missing"),
+        ({"spec": "app"}, "spec", "is no object"),
+    ],
+)
+def test_failures_name_their_property(
+    provider: ProviderProcess, given: dict[str, Value], path: str, reason: str
+) -> None:
+    """What is wrong is told at the property that it is about."""
+    _, failures = provider.check(IMAGE, given)
+    assert any(where == path and reason in told for where, told in failures), failures
+
+
+def test_unknown_inputs(provider: ProviderProcess) -> None:
+    """In a preview an input may be unknown: nothing is judged, and nothing is known of the image."""
+    inputs, failures = provider.check(IMAGE, {"file": "app", "set": {"version": UNKNOWN}})
+    assert failures == []
+    _, foreseen = provider.create(IMAGE, inputs, preview=True)
+    assert foreseen["digest"] is UNKNOWN
+    assert foreseen["set"] == {"version": UNKNOWN}
+
+
+def test_secrets_stay_secret(provider: ProviderProcess) -> None:
+    """A secret in the spec is one in every answer, also where an output is made of it."""
+    given = inline(env={"TOKEN": Secret("hunter2-of-mine")})
+    inputs, _ = provider.check(IMAGE, given)
+    _, outputs = provider.create(IMAGE, inputs)
+    for answer in (inputs, outputs):
+        spec = answer["spec"]
+        assert has_secrets(spec)
+        assert "hunter2" not in str(answer)
+    disk = outputs["disk"]
+    assert isinstance(disk, dict)
+    assert isinstance(disk["recipe"], Secret)
+    assert isinstance(outputs["digest"], str)
+
+
+def test_get_image(provider: ProviderProcess) -> None:
+    """getImage tells what an osv.toml would build, and of the image once it is built."""
+    answer, failures = provider.invoke("osvdeploy:index:getImage", {"file": "app"})
+    assert failures == []
+    assert (answer["built"], answer.get("digest")) == (False, None)
+    inputs, _ = provider.check(IMAGE, {"file": "app"})
+    _, outputs = provider.create(IMAGE, inputs)
+    answer, _ = provider.invoke("osvdeploy:index:getImage", {"file": "app"})
+    assert (answer["built"], answer["digest"], answer["path"]) == (True, outputs["digest"], outputs["path"])
+    assert answer["plan"] == inputs["plan"]
