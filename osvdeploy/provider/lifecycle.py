@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from osvdeploy.errors import OsvDeployError
+from osvdeploy.errors import UsageError
 from osvdeploy.provider.base import Call, Function, Resource, Seen, State, Unfinished, Verdict
 from osvdeploy.provider.declare import properties
 from osvdeploy.provider.diffing import changes
@@ -26,10 +26,8 @@ _SHORTEST = 4
 """Characters of a secret that is looked for in what is said."""
 
 
-class InputsInvalid(OsvDeployError):
+class InputsInvalid(UsageError):
     """Inputs that no check let through: of a function, or of a resource that was not checked."""
-
-    exit_code = 2
 
     def __init__(self, failures: Sequence[Failure]) -> None:
         super().__init__("\n".join(f"{each.path}: {each.reason}" if each.path else each.reason for each in failures))

@@ -11,10 +11,16 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
+
+if TYPE_CHECKING:
+    from osvdeploy.provider.base import Function, Resource
+
+    Resources: TypeAlias = Mapping[str, Resource[Any, Any]]
+    Functions: TypeAlias = Mapping[str, Function[Any, Any]]
 
 THREADS: Final = 64
 """Calls at once. The engine runs 4 operations for each core unless it is told otherwise."""
@@ -30,7 +36,18 @@ ENDING: Final = 4.0
 
 
 def main() -> None:
-    """Serve until the engine is done with us."""
+    """Serve all resources and functions until the engine is done with us. Ends the process."""
+
+    def registered() -> tuple[Resources, Functions]:
+        from osvdeploy.provider.registry import FUNCTIONS, RESOURCES
+
+        return RESOURCES, FUNCTIONS
+
+    serve(registered)
+
+
+def serve(registered: Callable[[], tuple[Resources, Functions]]) -> NoReturn:
+    """Serve what is registered, which is asked for once the port is out."""
     # Only here: Python starts in less time than this takes.
     import grpc
 
@@ -52,11 +69,10 @@ def main() -> None:
     from pulumi.runtime.proto import provider_pb2_grpc
 
     from osvdeploy.provider.engine import Engine, on_parent_gone
-    from osvdeploy.provider.registry import FUNCTIONS, RESOURCES
     from osvdeploy.provider.server import Provider
 
     engine = Engine(address)
-    provider = Provider(RESOURCES, FUNCTIONS, engine)
+    provider = Provider(*registered(), engine)
     provider_pb2_grpc.add_ResourceProviderServicer_to_server(provider, server)
     server.start()
     if address is not None:

@@ -80,11 +80,7 @@ def schema() -> dict[str, Any]:
             "inputProperties": {name: _property(each, types, as_input=True) for name, each in given.items()},
             "requiredInputs": [name for name, each in given.items() if each.required],
             "properties": {name: _property(each, types) for name, each in [*inputs.items(), *outputs.items()]},
-            "required": [
-                name
-                for name, each in [*inputs.items(), *outputs.items()]
-                if not each.optional and not _may_be_missing(each)
-            ],
+            "required": [name for name, each in [*inputs.items(), *outputs.items()] if not _may_be_missing(each)],
         }
     for token, function in FUNCTIONS.items():
         document["functions"][token] = {
@@ -101,7 +97,8 @@ def printed(document: Mapping[str, Any]) -> str:
 
 
 def _may_be_missing(each: Property) -> bool:
-    return not each.required and not each.has_default
+    """Whether an answer may be without it: what was left out, and what is empty and was not given."""
+    return each.optional or not (each.required or each.default)
 
 
 def _object(declaring: type, types: dict[str, Any], *, as_input: bool = False) -> dict[str, Any]:

@@ -209,7 +209,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
             for warning in verdict.warnings if planned else ():
                 call.warn(warning)
             response = _diff_response(_visible(verdict.changes, request.ignoreChanges), stables)
-            response.deleteBeforeReplace = verdict.delete_before_replace
+            response.deleteBeforeReplace = verdict.delete_before_replace and bool(response.replaces)
             return response
 
     def Create(self, request: provider_pb2.CreateRequest, context: grpc.ServicerContext) -> provider_pb2.CreateResponse:
