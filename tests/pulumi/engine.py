@@ -276,9 +276,7 @@ class _Run(engine_pb2_grpc.EngineServicer, resource_pb2_grpc.ResourceMonitorServ
     ) -> resource_pb2.SupportsFeatureResponse:
         return resource_pb2.SupportsFeatureResponse(hasSupport=request.id in _FEATURES)
 
-    def GetDeploymentInfo(
-        self, request: empty_pb2.Empty, context: grpc.ServicerContext
-    ) -> resource_pb2.GetDeploymentInfoResponse:
+    def GetDeploymentInfo(self, request: empty_pb2.Empty, context: grpc.ServicerContext) -> resource_pb2.DeploymentInfo:
         context.abort(grpc.StatusCode.UNIMPLEMENTED, "an engine of before that")
 
     def SignalAndWaitForShutdown(self, request: empty_pb2.Empty, context: grpc.ServicerContext) -> empty_pb2.Empty:
@@ -370,6 +368,8 @@ class _Run(engine_pb2_grpc.EngineServicer, resource_pb2_grpc.ResourceMonitorServ
         self, request: resource_pb2.RegisterResourceRequest, urn: str, news: Properties, old: Record | None
     ) -> Record:
         news = {name: json.dumps(value) if isinstance(value, dict | list) else value for name, value in news.items()}
+        if request.version:
+            news["version"] = request.version
         id = old.id if old is not None else str(uuid.uuid4())
         record = Record(urn, request.type, True, id, inputs=_json(news), outputs=_json(news))
         self._connect(f"{urn}::{id}", request.type.removeprefix(PROVIDERS), news)

@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from osvdeploy.provider.values import UNKNOWN, Secret, Value, has_secrets
-from tests.cli.projects import SPEC
-from tests.osv.images import LZLOADER, loader_image
 from tests.pulumi.lifecycle import lives_a_whole_life
 from tests.pulumi.process import Failed, ProviderProcess, running
+from tests.pulumi.projects import app_folder
 
 pytestmark = pytest.mark.slow
 
@@ -22,12 +21,7 @@ IMAGE = "osvdeploy:index:Image"
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A program's folder with an app in it."""
-    folder = tmp_path / "program"
-    (folder / "app").mkdir(parents=True)
-    (folder / "app" / "loader.img").write_bytes(loader_image(payload=LZLOADER))
-    (folder / "app" / "osv.toml").write_text(SPEC)
-    (folder / "app" / "app").write_bytes(b"a program")
-    return folder
+    return app_folder(tmp_path)
 
 
 @pytest.fixture

@@ -8,37 +8,17 @@ from pathlib import Path
 import pytest
 
 from osvdeploy.provider.values import UNKNOWN, Secret
-from tests.cli.projects import SPEC
-from tests.osv.images import LZLOADER, loader_image
 from tests.pulumi.engine import MiniStack
 from tests.pulumi.process import SCRIPT
+from tests.pulumi.projects import PROGRAM, app_folder
 
 pytestmark = pytest.mark.slow
-
-PROGRAM = """
-import pulumi
-import pulumi_osvdeploy as osvdeploy
-
-config = pulumi.Config()
-image = osvdeploy.Image(
-    "app",
-    file="app",
-    set={"version": config.get("version") or "1.0.0"},
-)
-pulumi.export("digest", image.digest)
-pulumi.export("version", image.version)
-pulumi.export("where", image.disk.path)
-"""
 
 
 @pytest.fixture
 def stack(tmp_path: Path) -> MiniStack:
     """A project with an app and a program that builds it."""
-    folder = tmp_path / "program"
-    (folder / "app").mkdir(parents=True)
-    (folder / "app" / "loader.img").write_bytes(loader_image(payload=LZLOADER))
-    (folder / "app" / "osv.toml").write_text(SPEC)
-    (folder / "app" / "app").write_bytes(b"a program")
+    folder = app_folder(tmp_path)
     (folder / "__main__.py").write_text(PROGRAM)
     return MiniStack(folder, {"osvdeploy": [SCRIPT]}, environ={"OSVDEPLOY_CACHE": str(tmp_path / "cache")})
 
