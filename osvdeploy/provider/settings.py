@@ -48,6 +48,7 @@ class Settings:
 def environment(settings: Settings) -> Mapping[str, str | None]:
     """The environment variables that the settings mean; None for those that would win over them."""
     from osvdeploy.api import LEDGER_VARIABLE
+    from osvdeploy.cloud.aws.session import ROLE_VARIABLE
 
     endpoints = settings.endpoints or Endpoints()
     given: dict[str, str | None] = {}
@@ -64,7 +65,7 @@ def environment(settings: Settings) -> Mapping[str, str | None]:
         "AWS_PROFILE",
         against=("AWS_DEFAULT_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
     )
-    put(settings.role, "OSVDEPLOY_AWS_ROLE")
+    put(settings.role, ROLE_VARIABLE)
     put(settings.project, "GOOGLE_CLOUD_PROJECT")
     put(endpoints.aws, "AWS_ENDPOINT_URL")
     put(endpoints.compute, "OSVDEPLOY_GCP_COMPUTE_ENDPOINT")
