@@ -100,9 +100,9 @@ class Engine:
             channel.close()
 
 
-def on_parent_gone(gone: Callable[[], None]) -> None:
-    """Call ``gone`` once, from another thread, when the process that started us has ended, however it did."""
-    parent = os.getppid()
+def on_parent_gone(parent: int, gone: Callable[[], None]) -> None:
+    """Call ``gone`` once, from another thread, when the process that started us has ended, however it did. ``parent``
+    is that process, as it was when we began: it may have ended since."""
     try:
         watched = os.pidfd_open(parent)
     except (AttributeError, OSError):

@@ -48,6 +48,7 @@ def main() -> None:
 
 def serve(registered: Callable[[], tuple[Resources, Functions]]) -> NoReturn:
     """Serve what is registered, which is asked for once the port is out."""
+    parent = os.getppid()
     # Only here: Python starts in less time than this takes.
     import grpc
 
@@ -78,7 +79,7 @@ def serve(registered: Callable[[], tuple[Resources, Functions]]) -> NoReturn:
     if address is not None:
         # One that waits to be attached to (PULUMI_DEBUG_PROVIDERS) outlives the engines that come and go.
         engine.on_gone(end.set)
-        on_parent_gone(end.set)
+        on_parent_gone(parent, end.set)
     end.wait()
     provider.cancel()
     provider.wait(ENDING)

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import shutil
+import typing
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from osvdeploy.provider import spec
+from osvdeploy.provider.declare import EnumOf, ListOf, ObjectOf, properties
 from osvdeploy.provider.values import UNKNOWN, Secret, Value, has_secrets
+from osvdeploy.spec import model
 from tests.pulumi.lifecycle import lives_a_whole_life
 from tests.pulumi.process import Failed, ProviderProcess, running
 from tests.pulumi.projects import app_folder
@@ -101,14 +107,16 @@ def test_sources_that_are_not_there_yet(provider: ProviderProcess, folder: Path)
     ("given", "path", "reason"),
     [
         ({}, "file", "is needed"),
-        ({"file": "app", "spec": {}}, "spec", "is one too many"),
+        (inline() | {"file": "app"}, "spec", "is one too many"),
         ({"file": "app", "directory": "app"}, "directory", "goes with `spec`"),
         ({"file": "nowhere.toml"}, "file", "cannot be read"),
         ({"file": "app", "set": {"image.colour": "red"}}, 'set["image.colour"]', "unknown key"),
         ({"file": "app", "fiel": "app"}, "fiel", "did you mean file?"),
         ({"file": 3.0}, "file", "is no text"),
-        ({"spec": {"name": "app"}}, "spec.version", "is missing"),
+        ({"spec": {"name": "app"}}, "spec.version", "is required"),
         ({"spec": "app"}, "spec", "is no object"),
+        ({"file": "app", "formats": ["qcow2"]}, "folder", "is needed"),
+        ({"file": "app", "formats": ["iso"]}, "formats[0]", "is none of qcow2, vmdk"),
     ],
 )
 def test_failures_name_their_property(
@@ -134,8 +142,7 @@ def test_secrets_stay_secret(provider: ProviderProcess) -> None:
     inputs, _ = provider.check(IMAGE, given)
     _, outputs = provider.create(IMAGE, inputs)
     for answer in (inputs, outputs):
-        spec = answer["spec"]
-        assert has_secrets(spec)
+        assert has_secrets(answer["spec"])
         assert "hunter2" not in str(answer)
     disk = outputs["disk"]
     assert isinstance(disk, dict)
@@ -153,3 +160,65 @@ def test_get_image(provider: ProviderProcess) -> None:
     answer, _ = provider.invoke("osvdeploy:index:getImage", {"file": "app"})
     assert (answer["built"], answer["digest"], answer["path"]) == (True, outputs["digest"], outputs["path"])
     assert answer["plan"] == inputs["plan"]
+
+
+def test_model_and_declaration() -> None:
+    """A program may say of a spec what osv.toml may say of an image: names, needs, choices and words."""
+    _agree(spec.Spec, model.Spec)
+
+
+def _agree(declaring: type, table: Any) -> None:
+    given = properties(declaring)
+    fields = {each.alias or name: each for name, each in table.model_fields.items()}
+    if declaring is spec.Spec:
+        # Where it runs is for other resources.
+        assert set(fields) - set(given) == {"publish", "deploy", "retention"}
+    else:
+        assert set(fields) == set(given)
+    for name, each in given.items():
+        told = fields[name]
+        words = (told.description or "").replace("relative to this file", "relative to the spec")
+        assert (each.description, each.required) == (words, told.is_required()), name
+        parts = [told.annotation, *typing.get_args(told.annotation)]
+        if isinstance(each.kind, EnumOf):
+            choices = next(part for part in parts if typing.get_origin(part) is typing.Literal)
+            assert [choice.value for choice in each.kind.type] == list(typing.get_args(choices)), name
+        kind = each.kind.item if isinstance(each.kind, ListOf) else each.kind
+        if isinstance(kind, ObjectOf):
+            inner = next(part for part in parts if hasattr(part, "model_fields"))
+            _agree(kind.type, inner)
+
+
+def test_formats(provider: ProviderProcess, folder: Path) -> None:
+    """An Image is written in other formats too, anew with each version; they go with it, and the old ones before."""
+    given: dict[str, Value] = {"file": "app", "formats": ["qcow2", "gce"], "folder": "disks"}
+    inputs, _ = provider.check(IMAGE, given)
+    id, outputs = provider.create(IMAGE, inputs)
+    assert outputs["files"] == {"qcow2": "disks/app-1.0.0.qcow2", "gce": "disks/app-1.0.0.tar.gz"}
+    assert (folder / "disks" / "app-1.0.0.qcow2").read_bytes()[:4] == b"QFI\xfb"
+    news, _ = provider.check(IMAGE, {**given, "set": {"version": "1.1.0"}}, inputs)
+    updated = provider.update(IMAGE, id, outputs, inputs, news)
+    names = {"app-1.1.0.qcow2", "app-1.1.0.tar.gz"}
+    assert {each.name for each in (folder / "disks").iterdir()} == names
+    for _ in range(2):
+        provider.delete(IMAGE, id, updated, news)
+    assert list((folder / "disks").iterdir()) == []
+
+
+def test_thirty_images_at_once(provider: ProviderProcess, folder: Path) -> None:
+    """Thirty images are built at once, each its own."""
+    base = inline()["spec"]
+    assert isinstance(base, dict)
+    given: list[dict[str, Value]] = [
+        {"spec": {**base, "name": f"app-{number}", "image": {"command": ["/app", str(number)]}}, "directory": "app"}
+        for number in range(30)
+    ]
+
+    def build(each: dict[str, Value]) -> dict[str, Value]:
+        inputs, failures = provider.check(IMAGE, each)
+        assert failures == []
+        return provider.create(IMAGE, inputs)[1]
+
+    with ThreadPoolExecutor(30) as threads:
+        made = list(threads.map(build, given))
+    assert len({str(each["digest"]) for each in made}) == 30

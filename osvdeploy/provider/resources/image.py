@@ -1,15 +1,16 @@
 """`osvdeploy:index:Image`: a raw disk, built on this machine; and `getImage`.
 
-An image is named by what is in it. So nothing is ever replaced, nothing is deleted (the cache is not a program's own,
-and cleans up by itself), and a disk that is not on this machine is no drift: it is built again by whoever needs it.
+An image is named by what is in it. So nothing is ever replaced, the disk is not deleted (the cache is not a program's
+own), and a disk that is not on this machine is no drift: it is built again by whoever needs it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from osvdeploy.errors import (
     BuildError,
@@ -26,6 +27,7 @@ from osvdeploy.provider.declare import declared, prop
 from osvdeploy.provider.diffing import Change
 from osvdeploy.provider.disks import Disk, Recipe
 from osvdeploy.provider.parsing import Failure, joined
+from osvdeploy.provider.spec import Spec, document
 from osvdeploy.provider.values import is_known
 
 if TYPE_CHECKING:
@@ -34,6 +36,19 @@ if TYPE_CHECKING:
 
 NOT_THERE_YET = (FileTreeInvalid, KernelInvalid, ProgramInvalid, TreeInvalid, BuildError)
 """What a build raises of sources that another resource of the program may still be about to make."""
+
+
+class ImageFormat(StrEnum):
+    """A format of disks."""
+
+    QCOW2 = "qcow2"
+    VMDK = "vmdk"
+    VHD = "vhd"
+    GCE = "gce"
+
+
+_ENDINGS = {ImageFormat.GCE: "tar.gz"}
+"""Of files in a format, where it is not the format's own name."""
 
 
 @declared
@@ -47,10 +62,16 @@ class ImageInputs:
         'Single values in place of those that the spec has, by their path: `{"version": "1.4.0"}`.',
         default_factory=dict,
     )
-    spec: Any = prop("The spec itself, with the keys of an osv.toml.", default=None)
+    spec: Spec | None = prop("The spec itself, by the names that an osv.toml has.", default=None)
     directory: str | None = prop(
         "With `spec`: the folder that its paths are relative to, and where osv.lock is; left out, the program's.",
         default=None,
+    )
+    formats: tuple[ImageFormat, ...] = prop(
+        "What else the disk is written as, into `folder`: for other clouds and hypervisors.", default_factory=tuple
+    )
+    folder: str | None = prop(
+        "With `formats`: the folder that they are written to, relative to the program's.", default=None
     )
     plan: str | None = prop(
         "Names all that the image's bytes depend on: its files' contents, the kernel, the command line.",
@@ -60,7 +81,7 @@ class ImageInputs:
 
     @property
     def recipe(self) -> Recipe:
-        return Recipe(self.file, self.spec, self.directory, tuple(f"{key}={text}" for key, text in self.set_.items()))
+        return _recipe(self.file, self.spec, self.directory, self.set_)
 
 
 @declared
@@ -73,6 +94,7 @@ class ImageOutputs:
     name: str = prop("The app, as the spec names it.")
     version: str = prop("The app's version, as the spec has it.")
     kernel: str = prop("The kernel's sha256.")
+    files: Mapping[str, str] = prop("What else the disk was written as, by format.")
     disk: Disk = prop(
         "The disk for the resources of the clouds, which build it again where it is not on their machine."
     )
@@ -124,11 +146,11 @@ class Image(Resource[ImageInputs, ImageOutputs]):
         except NOT_THERE_YET as error:
             call.info(f"what it is built from is not all there yet, so its digest is not known: {error.message}")
             return named
-        return named if image is None else _outputs(wanted.recipe, loaded, image)
+        return named if image is None else _outputs(wanted, loaded, image)
 
     def create(self, call: Call, wanted: ImageInputs) -> Created[ImageOutputs]:
         loaded = wanted.recipe.load()
-        return Created(wanted.file or loaded.spec.name, _built(call, wanted.recipe, loaded))
+        return Created(wanted.file or loaded.spec.name, _built(call, wanted, loaded))
 
     def read(
         self, call: Call, id: str, before: State[ImageInputs, ImageOutputs] | None
@@ -140,14 +162,16 @@ class Image(Resource[ImageInputs, ImageOutputs]):
             return None
         given = ImageInputs(file=id)
         loaded = given.recipe.load()
-        outputs = _built(call, given.recipe, loaded)
+        outputs = _built(call, given, loaded)
         return Seen(outputs, replace(given, plan=_foresee(call, loaded)[0]))
 
     def update(self, call: Call, before: State[ImageInputs, ImageOutputs], wanted: ImageInputs) -> ImageOutputs:
-        return _built(call, wanted.recipe, wanted.recipe.load())
+        outputs = _built(call, wanted, wanted.recipe.load())
+        _remove(before, kept=outputs.files.values())
+        return outputs
 
     def delete(self, call: Call, before: State[ImageInputs, ImageOutputs]) -> None:
-        pass
+        _remove(before)
 
 
 @declared
@@ -156,7 +180,7 @@ class GetImageInputs:
 
     file: str | None = prop("The osv.toml, or its folder. Either this or `spec`.", default=None)
     set_: Mapping[str, str] = prop("Single values in place of those that the spec has.", default_factory=dict)
-    spec: Any = prop("The spec itself, with the keys of an osv.toml.", default=None)
+    spec: Spec | None = prop("The spec itself, by the names that an osv.toml has.", default=None)
     directory: str | None = prop("With `spec`: the folder that its paths are relative to.", default=None)
 
 
@@ -181,8 +205,7 @@ class GetImage(Function[GetImageInputs, GetImageOutputs]):
     OUTPUTS = GetImageOutputs
 
     def invoke(self, call: Call, asked: GetImageInputs) -> GetImageOutputs:
-        recipe = ImageInputs(asked.file, asked.set_, asked.spec, asked.directory).recipe
-        loaded = recipe.load()
+        loaded = _recipe(asked.file, asked.spec, asked.directory, asked.set_).load()
         plan, image = _foresee(call, loaded)
         known = GetImageOutputs(plan, loaded.spec.name, loaded.spec.version, image is not None)
         return known if image is None else replace(known, digest=image.digest, path=str(image.path), size=image.size)
@@ -195,8 +218,10 @@ def _misplaced(wanted: ImageInputs) -> Sequence[Failure]:
         return [Failure("spec", "is one too many: there is `file`")]
     if wanted.directory is not None and wanted.spec is None:
         return [Failure("directory", "goes with `spec`; the paths in an osv.toml are relative to its own folder")]
-    if wanted.spec is not None and is_known(wanted.spec) and not isinstance(wanted.spec, Mapping):
-        return [Failure("spec", "is no object with the keys of an osv.toml")]
+    if wanted.formats and wanted.folder is None:
+        return [Failure("folder", "is needed with `formats`: where they are written to")]
+    if len(set(wanted.formats)) < len(wanted.formats):
+        return [Failure("formats", "has one more than once")]
     return []
 
 
@@ -224,14 +249,28 @@ def _foresee(call: Call, loaded: LoadedSpec) -> tuple[str, RawImage | None]:
     return foreseen.plan, foreseen.image
 
 
-def _built(call: Call, recipe: Recipe, loaded: LoadedSpec) -> ImageOutputs:
+def _recipe(file: str | None, spec: Spec | None, directory: str | None, sets: Mapping[str, str]) -> Recipe:
+    given = None if spec is None else document(spec)
+    return Recipe(file, given, directory, tuple(f"{key}={text}" for key, text in sets.items()))
+
+
+def _built(call: Call, wanted: ImageInputs, loaded: LoadedSpec) -> ImageOutputs:
     from osvdeploy import api
+    from osvdeploy.build.uses import in_use
 
-    return _outputs(recipe, loaded, api.build(call.ctx, loaded).image)
+    with in_use():
+        image = api.build(call.ctx, loaded).image
+        outputs = _outputs(wanted, loaded, image)
+        for kind, target in outputs.files.items():
+            Path(target).parent.mkdir(parents=True, exist_ok=True)
+            api.convert(call.ctx, image.path, Path(target), wanted=kind, expected="raw", force=True)
+    return outputs
 
 
-def _outputs(recipe: Recipe, loaded: LoadedSpec, image: RawImage) -> ImageOutputs:
+def _outputs(wanted: ImageInputs, loaded: LoadedSpec, image: RawImage) -> ImageOutputs:
     name, version, path = loaded.spec.name, loaded.spec.version, str(image.path)
+    recipe = wanted.recipe.written()
+    folder = Path(wanted.folder or ".")
     return ImageOutputs(
         digest=image.digest,
         path=path,
@@ -239,5 +278,16 @@ def _outputs(recipe: Recipe, loaded: LoadedSpec, image: RawImage) -> ImageOutput
         name=name,
         version=version,
         kernel=image.kernel,
-        disk=Disk(digest=image.digest, path=path, name=name, version=version, recipe=recipe.written()),
+        files={each.value: str(folder / f"{name}-{version}.{_ENDINGS.get(each, each)}") for each in wanted.formats},
+        disk=Disk(digest=image.digest, path=path, name=name, version=version, recipe=recipe),
     )
+
+
+def _remove(before: State[ImageInputs, ImageOutputs], kept: Collection[str] = ()) -> None:
+    """Take away what an image was written as; the disk itself is the cache's."""
+    if is_known(before.outputs.files):
+        for each in set(before.outputs.files.values()) - set(kept):
+            try:
+                Path(each).unlink(missing_ok=True)
+            except OSError as error:
+                raise BuildError(f"{each}: cannot be removed: {error.strerror}") from None

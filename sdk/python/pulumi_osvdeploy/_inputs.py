@@ -13,10 +13,35 @@ if sys.version_info >= (3, 11):
 else:
     from typing_extensions import NotRequired, TypedDict, TypeAlias
 from . import _utilities
+from ._enums import *
 
 __all__ = [
     'EndpointsArgs',
     'EndpointsArgsDict',
+    'Spec',
+    'SpecDict',
+    'SpecArgs',
+    'SpecArgsDict',
+    'SpecFile',
+    'SpecFileDict',
+    'SpecFileArgs',
+    'SpecFileArgsDict',
+    'SpecImage',
+    'SpecImageDict',
+    'SpecImageArgs',
+    'SpecImageArgsDict',
+    'SpecKernel',
+    'SpecKernelDict',
+    'SpecKernelArgs',
+    'SpecKernelArgsDict',
+    'SpecPackages',
+    'SpecPackagesDict',
+    'SpecPackagesArgs',
+    'SpecPackagesArgsDict',
+    'SpecProgram',
+    'SpecProgramDict',
+    'SpecProgramArgs',
+    'SpecProgramArgsDict',
 ]
 
 class EndpointsArgsDict(TypedDict):
@@ -91,5 +116,1397 @@ class EndpointsArgs:
     @storage.setter
     def storage(self, value: pulumi.Input[Optional[_builtins.str]]):
         pulumi.set(self, "storage", value)
+
+
+class SpecDict(TypedDict):
+    """
+    What an osv.toml says of an image. Paths in it are relative to the Image's `directory`.
+    """
+    image: 'SpecImageDict'
+    """
+    What is booted.
+    """
+    kernel: 'SpecKernelDict'
+    """
+    Where the kernel comes from.
+    """
+    name: _builtins.str
+    """
+    The app.
+    """
+    version: _builtins.str
+    """
+    Its version; never reused for other bytes.
+    """
+    files: NotRequired[Sequence['SpecFileDict']]
+    """
+    Files of this host that go into the image.
+    """
+    programs: NotRequired[Sequence['SpecProgramDict']]
+    """
+    Programs of this host, each with all that it needs to run.
+    """
+    waive: NotRequired[Mapping[str, _builtins.str]]
+    """
+    Rules of `osvdeploy check` that do not refuse this image, each with the reason.
+    """
+
+@pulumi.input_type
+class Spec:
+    def __init__(__self__, *,
+                 image: 'SpecImage',
+                 kernel: 'SpecKernel',
+                 name: _builtins.str,
+                 version: _builtins.str,
+                 files: Optional[Sequence['SpecFile']] = None,
+                 programs: Optional[Sequence['SpecProgram']] = None,
+                 waive: Optional[Mapping[str, _builtins.str]] = None):
+        """
+        What an osv.toml says of an image. Paths in it are relative to the Image's `directory`.
+
+        :param 'SpecImage' image: What is booted.
+        :param 'SpecKernel' kernel: Where the kernel comes from.
+        :param _builtins.str name: The app.
+        :param _builtins.str version: Its version; never reused for other bytes.
+        :param Sequence['SpecFile'] files: Files of this host that go into the image.
+        :param Sequence['SpecProgram'] programs: Programs of this host, each with all that it needs to run.
+        :param Mapping[str, _builtins.str] waive: Rules of `osvdeploy check` that do not refuse this image, each with the reason.
+        """
+        pulumi.set(__self__, "image", image)
+        pulumi.set(__self__, "kernel", kernel)
+        pulumi.set(__self__, "name", name)
+        pulumi.set(__self__, "version", version)
+        if files is not None:
+            pulumi.set(__self__, "files", files)
+        if programs is not None:
+            pulumi.set(__self__, "programs", programs)
+        if waive is not None:
+            pulumi.set(__self__, "waive", waive)
+
+    @_builtins.property
+    @pulumi.getter
+    def image(self) -> 'SpecImage':
+        """
+        What is booted.
+        """
+        return pulumi.get(self, "image")
+
+    @image.setter
+    def image(self, value: 'SpecImage'):
+        pulumi.set(self, "image", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def kernel(self) -> 'SpecKernel':
+        """
+        Where the kernel comes from.
+        """
+        return pulumi.get(self, "kernel")
+
+    @kernel.setter
+    def kernel(self, value: 'SpecKernel'):
+        pulumi.set(self, "kernel", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def name(self) -> _builtins.str:
+        """
+        The app.
+        """
+        return pulumi.get(self, "name")
+
+    @name.setter
+    def name(self, value: _builtins.str):
+        pulumi.set(self, "name", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def version(self) -> _builtins.str:
+        """
+        Its version; never reused for other bytes.
+        """
+        return pulumi.get(self, "version")
+
+    @version.setter
+    def version(self, value: _builtins.str):
+        pulumi.set(self, "version", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def files(self) -> Optional[Sequence['SpecFile']]:
+        """
+        Files of this host that go into the image.
+        """
+        return pulumi.get(self, "files")
+
+    @files.setter
+    def files(self, value: Optional[Sequence['SpecFile']]):
+        pulumi.set(self, "files", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def programs(self) -> Optional[Sequence['SpecProgram']]:
+        """
+        Programs of this host, each with all that it needs to run.
+        """
+        return pulumi.get(self, "programs")
+
+    @programs.setter
+    def programs(self, value: Optional[Sequence['SpecProgram']]):
+        pulumi.set(self, "programs", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def waive(self) -> Optional[Mapping[str, _builtins.str]]:
+        """
+        Rules of `osvdeploy check` that do not refuse this image, each with the reason.
+        """
+        return pulumi.get(self, "waive")
+
+    @waive.setter
+    def waive(self, value: Optional[Mapping[str, _builtins.str]]):
+        pulumi.set(self, "waive", value)
+
+
+class SpecArgsDict(TypedDict):
+    """
+    What an osv.toml says of an image. Paths in it are relative to the Image's `directory`.
+    """
+    image: pulumi.Input['SpecImageArgsDict']
+    """
+    What is booted.
+    """
+    kernel: pulumi.Input['SpecKernelArgsDict']
+    """
+    Where the kernel comes from.
+    """
+    name: pulumi.Input[_builtins.str]
+    """
+    The app.
+    """
+    version: pulumi.Input[_builtins.str]
+    """
+    Its version; never reused for other bytes.
+    """
+    files: NotRequired[pulumi.Input[Optional[Sequence[pulumi.Input['SpecFileArgsDict']]]]]
+    """
+    Files of this host that go into the image.
+    """
+    programs: NotRequired[pulumi.Input[Optional[Sequence[pulumi.Input['SpecProgramArgsDict']]]]]
+    """
+    Programs of this host, each with all that it needs to run.
+    """
+    waive: NotRequired[pulumi.Input[Optional[Mapping[str, pulumi.Input[_builtins.str]]]]]
+    """
+    Rules of `osvdeploy check` that do not refuse this image, each with the reason.
+    """
+
+@pulumi.input_type
+class SpecArgs:
+    def __init__(__self__, *,
+                 image: pulumi.Input['SpecImageArgs'],
+                 kernel: pulumi.Input['SpecKernelArgs'],
+                 name: pulumi.Input[_builtins.str],
+                 version: pulumi.Input[_builtins.str],
+                 files: pulumi.Input[Optional[Sequence[pulumi.Input['SpecFileArgs']]]] = None,
+                 programs: pulumi.Input[Optional[Sequence[pulumi.Input['SpecProgramArgs']]]] = None,
+                 waive: pulumi.Input[Optional[Mapping[str, pulumi.Input[_builtins.str]]]] = None):
+        """
+        What an osv.toml says of an image. Paths in it are relative to the Image's `directory`.
+
+        :param pulumi.Input['SpecImageArgs'] image: What is booted.
+        :param pulumi.Input['SpecKernelArgs'] kernel: Where the kernel comes from.
+        :param pulumi.Input[_builtins.str] name: The app.
+        :param pulumi.Input[_builtins.str] version: Its version; never reused for other bytes.
+        :param pulumi.Input[Sequence[pulumi.Input['SpecFileArgs']]] files: Files of this host that go into the image.
+        :param pulumi.Input[Sequence[pulumi.Input['SpecProgramArgs']]] programs: Programs of this host, each with all that it needs to run.
+        :param pulumi.Input[Mapping[str, pulumi.Input[_builtins.str]]] waive: Rules of `osvdeploy check` that do not refuse this image, each with the reason.
+        """
+        pulumi.set(__self__, "image", image)
+        pulumi.set(__self__, "kernel", kernel)
+        pulumi.set(__self__, "name", name)
+        pulumi.set(__self__, "version", version)
+        if files is not None:
+            pulumi.set(__self__, "files", files)
+        if programs is not None:
+            pulumi.set(__self__, "programs", programs)
+        if waive is not None:
+            pulumi.set(__self__, "waive", waive)
+
+    @_builtins.property
+    @pulumi.getter
+    def image(self) -> pulumi.Input['SpecImageArgs']:
+        """
+        What is booted.
+        """
+        return pulumi.get(self, "image")
+
+    @image.setter
+    def image(self, value: pulumi.Input['SpecImageArgs']):
+        pulumi.set(self, "image", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def kernel(self) -> pulumi.Input['SpecKernelArgs']:
+        """
+        Where the kernel comes from.
+        """
+        return pulumi.get(self, "kernel")
+
+    @kernel.setter
+    def kernel(self, value: pulumi.Input['SpecKernelArgs']):
+        pulumi.set(self, "kernel", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def name(self) -> pulumi.Input[_builtins.str]:
+        """
+        The app.
+        """
+        return pulumi.get(self, "name")
+
+    @name.setter
+    def name(self, value: pulumi.Input[_builtins.str]):
+        pulumi.set(self, "name", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def version(self) -> pulumi.Input[_builtins.str]:
+        """
+        Its version; never reused for other bytes.
+        """
+        return pulumi.get(self, "version")
+
+    @version.setter
+    def version(self, value: pulumi.Input[_builtins.str]):
+        pulumi.set(self, "version", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def files(self) -> pulumi.Input[Optional[Sequence[pulumi.Input['SpecFileArgs']]]]:
+        """
+        Files of this host that go into the image.
+        """
+        return pulumi.get(self, "files")
+
+    @files.setter
+    def files(self, value: pulumi.Input[Optional[Sequence[pulumi.Input['SpecFileArgs']]]]):
+        pulumi.set(self, "files", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def programs(self) -> pulumi.Input[Optional[Sequence[pulumi.Input['SpecProgramArgs']]]]:
+        """
+        Programs of this host, each with all that it needs to run.
+        """
+        return pulumi.get(self, "programs")
+
+    @programs.setter
+    def programs(self, value: pulumi.Input[Optional[Sequence[pulumi.Input['SpecProgramArgs']]]]):
+        pulumi.set(self, "programs", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def waive(self) -> pulumi.Input[Optional[Mapping[str, pulumi.Input[_builtins.str]]]]:
+        """
+        Rules of `osvdeploy check` that do not refuse this image, each with the reason.
+        """
+        return pulumi.get(self, "waive")
+
+    @waive.setter
+    def waive(self, value: pulumi.Input[Optional[Mapping[str, pulumi.Input[_builtins.str]]]]):
+        pulumi.set(self, "waive", value)
+
+
+class SpecFileDict(TypedDict):
+    """
+    Files of this host that go into the image.
+    """
+    from_: _builtins.str
+    """
+    A file, a directory or a pattern, relative to the spec.
+    """
+    to: _builtins.str
+    """
+    The path in the guest; ending in / it is a directory to put things into.
+    """
+    exclude: NotRequired[Sequence[_builtins.str]]
+    """
+    Patterns of what to leave out.
+    """
+
+@pulumi.input_type
+class SpecFile:
+    def __init__(__self__, *,
+                 from_: _builtins.str,
+                 to: _builtins.str,
+                 exclude: Optional[Sequence[_builtins.str]] = None):
+        """
+        Files of this host that go into the image.
+
+        :param _builtins.str from_: A file, a directory or a pattern, relative to the spec.
+        :param _builtins.str to: The path in the guest; ending in / it is a directory to put things into.
+        :param Sequence[_builtins.str] exclude: Patterns of what to leave out.
+        """
+        pulumi.set(__self__, "from_", from_)
+        pulumi.set(__self__, "to", to)
+        if exclude is not None:
+            pulumi.set(__self__, "exclude", exclude)
+
+    @_builtins.property
+    @pulumi.getter(name="from")
+    def from_(self) -> _builtins.str:
+        """
+        A file, a directory or a pattern, relative to the spec.
+        """
+        return pulumi.get(self, "from_")
+
+    @from_.setter
+    def from_(self, value: _builtins.str):
+        pulumi.set(self, "from_", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def to(self) -> _builtins.str:
+        """
+        The path in the guest; ending in / it is a directory to put things into.
+        """
+        return pulumi.get(self, "to")
+
+    @to.setter
+    def to(self, value: _builtins.str):
+        pulumi.set(self, "to", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def exclude(self) -> Optional[Sequence[_builtins.str]]:
+        """
+        Patterns of what to leave out.
+        """
+        return pulumi.get(self, "exclude")
+
+    @exclude.setter
+    def exclude(self, value: Optional[Sequence[_builtins.str]]):
+        pulumi.set(self, "exclude", value)
+
+
+class SpecFileArgsDict(TypedDict):
+    """
+    Files of this host that go into the image.
+    """
+    from_: pulumi.Input[_builtins.str]
+    """
+    A file, a directory or a pattern, relative to the spec.
+    """
+    to: pulumi.Input[_builtins.str]
+    """
+    The path in the guest; ending in / it is a directory to put things into.
+    """
+    exclude: NotRequired[pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]]
+    """
+    Patterns of what to leave out.
+    """
+
+@pulumi.input_type
+class SpecFileArgs:
+    def __init__(__self__, *,
+                 from_: pulumi.Input[_builtins.str],
+                 to: pulumi.Input[_builtins.str],
+                 exclude: pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]] = None):
+        """
+        Files of this host that go into the image.
+
+        :param pulumi.Input[_builtins.str] from_: A file, a directory or a pattern, relative to the spec.
+        :param pulumi.Input[_builtins.str] to: The path in the guest; ending in / it is a directory to put things into.
+        :param pulumi.Input[Sequence[pulumi.Input[_builtins.str]]] exclude: Patterns of what to leave out.
+        """
+        pulumi.set(__self__, "from_", from_)
+        pulumi.set(__self__, "to", to)
+        if exclude is not None:
+            pulumi.set(__self__, "exclude", exclude)
+
+    @_builtins.property
+    @pulumi.getter(name="from")
+    def from_(self) -> pulumi.Input[_builtins.str]:
+        """
+        A file, a directory or a pattern, relative to the spec.
+        """
+        return pulumi.get(self, "from_")
+
+    @from_.setter
+    def from_(self, value: pulumi.Input[_builtins.str]):
+        pulumi.set(self, "from_", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def to(self) -> pulumi.Input[_builtins.str]:
+        """
+        The path in the guest; ending in / it is a directory to put things into.
+        """
+        return pulumi.get(self, "to")
+
+    @to.setter
+    def to(self, value: pulumi.Input[_builtins.str]):
+        pulumi.set(self, "to", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def exclude(self) -> pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]:
+        """
+        Patterns of what to leave out.
+        """
+        return pulumi.get(self, "exclude")
+
+    @exclude.setter
+    def exclude(self, value: pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]):
+        pulumi.set(self, "exclude", value)
+
+
+class SpecImageDict(TypedDict):
+    """
+    What is booted.
+    """
+    command: Sequence[_builtins.str]
+    """
+    The program and its arguments, as words.
+    """
+    arch: NotRequired['Architecture']
+    """
+    The machine's architecture.
+    """
+    boot: NotRequired[Mapping[str, Any]]
+    """
+    OSv's boot options by their own names: true for a flag, an array for one that repeats.
+    """
+    env: NotRequired[Mapping[str, _builtins.str]]
+    """
+    Environment variables of the program.
+    """
+    fs: NotRequired['FileSystem']
+    """
+    The root file system; all but rofs need kernel.tree.
+    """
+    modules: NotRequired[Sequence[_builtins.str]]
+    """
+    OSv's own modules and apps, of kernel.tree; what they need comes with them.
+    """
+    size: NotRequired[_builtins.str]
+    """
+    The disk, whole GiB, such as "1GiB"; left out: the smallest that holds it.
+    """
+
+@pulumi.input_type
+class SpecImage:
+    def __init__(__self__, *,
+                 command: Sequence[_builtins.str],
+                 arch: Optional['Architecture'] = None,
+                 boot: Optional[Mapping[str, Any]] = None,
+                 env: Optional[Mapping[str, _builtins.str]] = None,
+                 fs: Optional['FileSystem'] = None,
+                 modules: Optional[Sequence[_builtins.str]] = None,
+                 size: Optional[_builtins.str] = None):
+        """
+        What is booted.
+
+        :param Sequence[_builtins.str] command: The program and its arguments, as words.
+        :param 'Architecture' arch: The machine's architecture.
+        :param Mapping[str, Any] boot: OSv's boot options by their own names: true for a flag, an array for one that repeats.
+        :param Mapping[str, _builtins.str] env: Environment variables of the program.
+        :param 'FileSystem' fs: The root file system; all but rofs need kernel.tree.
+        :param Sequence[_builtins.str] modules: OSv's own modules and apps, of kernel.tree; what they need comes with them.
+        :param _builtins.str size: The disk, whole GiB, such as "1GiB"; left out: the smallest that holds it.
+        """
+        pulumi.set(__self__, "command", command)
+        if arch is not None:
+            pulumi.set(__self__, "arch", arch)
+        if boot is not None:
+            pulumi.set(__self__, "boot", boot)
+        if env is not None:
+            pulumi.set(__self__, "env", env)
+        if fs is not None:
+            pulumi.set(__self__, "fs", fs)
+        if modules is not None:
+            pulumi.set(__self__, "modules", modules)
+        if size is not None:
+            pulumi.set(__self__, "size", size)
+
+    @_builtins.property
+    @pulumi.getter
+    def command(self) -> Sequence[_builtins.str]:
+        """
+        The program and its arguments, as words.
+        """
+        return pulumi.get(self, "command")
+
+    @command.setter
+    def command(self, value: Sequence[_builtins.str]):
+        pulumi.set(self, "command", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def arch(self) -> Optional['Architecture']:
+        """
+        The machine's architecture.
+        """
+        return pulumi.get(self, "arch")
+
+    @arch.setter
+    def arch(self, value: Optional['Architecture']):
+        pulumi.set(self, "arch", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def boot(self) -> Optional[Mapping[str, Any]]:
+        """
+        OSv's boot options by their own names: true for a flag, an array for one that repeats.
+        """
+        return pulumi.get(self, "boot")
+
+    @boot.setter
+    def boot(self, value: Optional[Mapping[str, Any]]):
+        pulumi.set(self, "boot", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def env(self) -> Optional[Mapping[str, _builtins.str]]:
+        """
+        Environment variables of the program.
+        """
+        return pulumi.get(self, "env")
+
+    @env.setter
+    def env(self, value: Optional[Mapping[str, _builtins.str]]):
+        pulumi.set(self, "env", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def fs(self) -> Optional['FileSystem']:
+        """
+        The root file system; all but rofs need kernel.tree.
+        """
+        return pulumi.get(self, "fs")
+
+    @fs.setter
+    def fs(self, value: Optional['FileSystem']):
+        pulumi.set(self, "fs", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def modules(self) -> Optional[Sequence[_builtins.str]]:
+        """
+        OSv's own modules and apps, of kernel.tree; what they need comes with them.
+        """
+        return pulumi.get(self, "modules")
+
+    @modules.setter
+    def modules(self, value: Optional[Sequence[_builtins.str]]):
+        pulumi.set(self, "modules", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def size(self) -> Optional[_builtins.str]:
+        """
+        The disk, whole GiB, such as "1GiB"; left out: the smallest that holds it.
+        """
+        return pulumi.get(self, "size")
+
+    @size.setter
+    def size(self, value: Optional[_builtins.str]):
+        pulumi.set(self, "size", value)
+
+
+class SpecImageArgsDict(TypedDict):
+    """
+    What is booted.
+    """
+    command: pulumi.Input[Sequence[pulumi.Input[_builtins.str]]]
+    """
+    The program and its arguments, as words.
+    """
+    arch: NotRequired[pulumi.Input[Optional['Architecture']]]
+    """
+    The machine's architecture.
+    """
+    boot: NotRequired[pulumi.Input[Optional[Mapping[str, Any]]]]
+    """
+    OSv's boot options by their own names: true for a flag, an array for one that repeats.
+    """
+    env: NotRequired[pulumi.Input[Optional[Mapping[str, pulumi.Input[_builtins.str]]]]]
+    """
+    Environment variables of the program.
+    """
+    fs: NotRequired[pulumi.Input[Optional['FileSystem']]]
+    """
+    The root file system; all but rofs need kernel.tree.
+    """
+    modules: NotRequired[pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]]
+    """
+    OSv's own modules and apps, of kernel.tree; what they need comes with them.
+    """
+    size: NotRequired[pulumi.Input[Optional[_builtins.str]]]
+    """
+    The disk, whole GiB, such as "1GiB"; left out: the smallest that holds it.
+    """
+
+@pulumi.input_type
+class SpecImageArgs:
+    def __init__(__self__, *,
+                 command: pulumi.Input[Sequence[pulumi.Input[_builtins.str]]],
+                 arch: pulumi.Input[Optional['Architecture']] = None,
+                 boot: pulumi.Input[Optional[Mapping[str, Any]]] = None,
+                 env: pulumi.Input[Optional[Mapping[str, pulumi.Input[_builtins.str]]]] = None,
+                 fs: pulumi.Input[Optional['FileSystem']] = None,
+                 modules: pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]] = None,
+                 size: pulumi.Input[Optional[_builtins.str]] = None):
+        """
+        What is booted.
+
+        :param pulumi.Input[Sequence[pulumi.Input[_builtins.str]]] command: The program and its arguments, as words.
+        :param pulumi.Input['Architecture'] arch: The machine's architecture.
+        :param pulumi.Input[Mapping[str, Any]] boot: OSv's boot options by their own names: true for a flag, an array for one that repeats.
+        :param pulumi.Input[Mapping[str, pulumi.Input[_builtins.str]]] env: Environment variables of the program.
+        :param pulumi.Input['FileSystem'] fs: The root file system; all but rofs need kernel.tree.
+        :param pulumi.Input[Sequence[pulumi.Input[_builtins.str]]] modules: OSv's own modules and apps, of kernel.tree; what they need comes with them.
+        :param pulumi.Input[_builtins.str] size: The disk, whole GiB, such as "1GiB"; left out: the smallest that holds it.
+        """
+        pulumi.set(__self__, "command", command)
+        if arch is not None:
+            pulumi.set(__self__, "arch", arch)
+        if boot is not None:
+            pulumi.set(__self__, "boot", boot)
+        if env is not None:
+            pulumi.set(__self__, "env", env)
+        if fs is not None:
+            pulumi.set(__self__, "fs", fs)
+        if modules is not None:
+            pulumi.set(__self__, "modules", modules)
+        if size is not None:
+            pulumi.set(__self__, "size", size)
+
+    @_builtins.property
+    @pulumi.getter
+    def command(self) -> pulumi.Input[Sequence[pulumi.Input[_builtins.str]]]:
+        """
+        The program and its arguments, as words.
+        """
+        return pulumi.get(self, "command")
+
+    @command.setter
+    def command(self, value: pulumi.Input[Sequence[pulumi.Input[_builtins.str]]]):
+        pulumi.set(self, "command", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def arch(self) -> pulumi.Input[Optional['Architecture']]:
+        """
+        The machine's architecture.
+        """
+        return pulumi.get(self, "arch")
+
+    @arch.setter
+    def arch(self, value: pulumi.Input[Optional['Architecture']]):
+        pulumi.set(self, "arch", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def boot(self) -> pulumi.Input[Optional[Mapping[str, Any]]]:
+        """
+        OSv's boot options by their own names: true for a flag, an array for one that repeats.
+        """
+        return pulumi.get(self, "boot")
+
+    @boot.setter
+    def boot(self, value: pulumi.Input[Optional[Mapping[str, Any]]]):
+        pulumi.set(self, "boot", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def env(self) -> pulumi.Input[Optional[Mapping[str, pulumi.Input[_builtins.str]]]]:
+        """
+        Environment variables of the program.
+        """
+        return pulumi.get(self, "env")
+
+    @env.setter
+    def env(self, value: pulumi.Input[Optional[Mapping[str, pulumi.Input[_builtins.str]]]]):
+        pulumi.set(self, "env", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def fs(self) -> pulumi.Input[Optional['FileSystem']]:
+        """
+        The root file system; all but rofs need kernel.tree.
+        """
+        return pulumi.get(self, "fs")
+
+    @fs.setter
+    def fs(self, value: pulumi.Input[Optional['FileSystem']]):
+        pulumi.set(self, "fs", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def modules(self) -> pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]:
+        """
+        OSv's own modules and apps, of kernel.tree; what they need comes with them.
+        """
+        return pulumi.get(self, "modules")
+
+    @modules.setter
+    def modules(self, value: pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]):
+        pulumi.set(self, "modules", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def size(self) -> pulumi.Input[Optional[_builtins.str]]:
+        """
+        The disk, whole GiB, such as "1GiB"; left out: the smallest that holds it.
+        """
+        return pulumi.get(self, "size")
+
+    @size.setter
+    def size(self, value: pulumi.Input[Optional[_builtins.str]]):
+        pulumi.set(self, "size", value)
+
+
+class SpecKernelDict(TypedDict):
+    """
+    Where the kernel comes from: one of file, release, url and tree. What it is is pinned in osv.lock.
+    """
+    file: NotRequired[_builtins.str]
+    """
+    A loader.img, relative to the spec.
+    """
+    jobs: NotRequired[_builtins.int]
+    """
+    Compilers at once in the tree; left out: as many as there is room for.
+    """
+    options: NotRequired[Mapping[str, Any]]
+    """
+    The tree's own options: mode, conf_..., variables of modules.
+    """
+    release: NotRequired[_builtins.str]
+    """
+    A release of OSv, by its tag.
+    """
+    tree: NotRequired[_builtins.str]
+    """
+    An OSv source tree to build with. Its commit is pinned in osv.lock.
+    """
+    url: NotRequired[_builtins.str]
+    """
+    The address of a loader.img, plain or gzip.
+    """
+    variant: NotRequired['KernelVariant']
+    """
+    Which of the release's kernels; left out: loader, which has everything but ZFS.
+    """
+
+@pulumi.input_type
+class SpecKernel:
+    def __init__(__self__, *,
+                 file: Optional[_builtins.str] = None,
+                 jobs: Optional[_builtins.int] = None,
+                 options: Optional[Mapping[str, Any]] = None,
+                 release: Optional[_builtins.str] = None,
+                 tree: Optional[_builtins.str] = None,
+                 url: Optional[_builtins.str] = None,
+                 variant: Optional['KernelVariant'] = None):
+        """
+        Where the kernel comes from: one of file, release, url and tree. What it is is pinned in osv.lock.
+
+        :param _builtins.str file: A loader.img, relative to the spec.
+        :param _builtins.int jobs: Compilers at once in the tree; left out: as many as there is room for.
+        :param Mapping[str, Any] options: The tree's own options: mode, conf_..., variables of modules.
+        :param _builtins.str release: A release of OSv, by its tag.
+        :param _builtins.str tree: An OSv source tree to build with. Its commit is pinned in osv.lock.
+        :param _builtins.str url: The address of a loader.img, plain or gzip.
+        :param 'KernelVariant' variant: Which of the release's kernels; left out: loader, which has everything but ZFS.
+        """
+        if file is not None:
+            pulumi.set(__self__, "file", file)
+        if jobs is not None:
+            pulumi.set(__self__, "jobs", jobs)
+        if options is not None:
+            pulumi.set(__self__, "options", options)
+        if release is not None:
+            pulumi.set(__self__, "release", release)
+        if tree is not None:
+            pulumi.set(__self__, "tree", tree)
+        if url is not None:
+            pulumi.set(__self__, "url", url)
+        if variant is not None:
+            pulumi.set(__self__, "variant", variant)
+
+    @_builtins.property
+    @pulumi.getter
+    def file(self) -> Optional[_builtins.str]:
+        """
+        A loader.img, relative to the spec.
+        """
+        return pulumi.get(self, "file")
+
+    @file.setter
+    def file(self, value: Optional[_builtins.str]):
+        pulumi.set(self, "file", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def jobs(self) -> Optional[_builtins.int]:
+        """
+        Compilers at once in the tree; left out: as many as there is room for.
+        """
+        return pulumi.get(self, "jobs")
+
+    @jobs.setter
+    def jobs(self, value: Optional[_builtins.int]):
+        pulumi.set(self, "jobs", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def options(self) -> Optional[Mapping[str, Any]]:
+        """
+        The tree's own options: mode, conf_..., variables of modules.
+        """
+        return pulumi.get(self, "options")
+
+    @options.setter
+    def options(self, value: Optional[Mapping[str, Any]]):
+        pulumi.set(self, "options", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def release(self) -> Optional[_builtins.str]:
+        """
+        A release of OSv, by its tag.
+        """
+        return pulumi.get(self, "release")
+
+    @release.setter
+    def release(self, value: Optional[_builtins.str]):
+        pulumi.set(self, "release", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def tree(self) -> Optional[_builtins.str]:
+        """
+        An OSv source tree to build with. Its commit is pinned in osv.lock.
+        """
+        return pulumi.get(self, "tree")
+
+    @tree.setter
+    def tree(self, value: Optional[_builtins.str]):
+        pulumi.set(self, "tree", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def url(self) -> Optional[_builtins.str]:
+        """
+        The address of a loader.img, plain or gzip.
+        """
+        return pulumi.get(self, "url")
+
+    @url.setter
+    def url(self, value: Optional[_builtins.str]):
+        pulumi.set(self, "url", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def variant(self) -> Optional['KernelVariant']:
+        """
+        Which of the release's kernels; left out: loader, which has everything but ZFS.
+        """
+        return pulumi.get(self, "variant")
+
+    @variant.setter
+    def variant(self, value: Optional['KernelVariant']):
+        pulumi.set(self, "variant", value)
+
+
+class SpecKernelArgsDict(TypedDict):
+    """
+    Where the kernel comes from: one of file, release, url and tree. What it is is pinned in osv.lock.
+    """
+    file: NotRequired[pulumi.Input[Optional[_builtins.str]]]
+    """
+    A loader.img, relative to the spec.
+    """
+    jobs: NotRequired[pulumi.Input[Optional[_builtins.int]]]
+    """
+    Compilers at once in the tree; left out: as many as there is room for.
+    """
+    options: NotRequired[pulumi.Input[Optional[Mapping[str, Any]]]]
+    """
+    The tree's own options: mode, conf_..., variables of modules.
+    """
+    release: NotRequired[pulumi.Input[Optional[_builtins.str]]]
+    """
+    A release of OSv, by its tag.
+    """
+    tree: NotRequired[pulumi.Input[Optional[_builtins.str]]]
+    """
+    An OSv source tree to build with. Its commit is pinned in osv.lock.
+    """
+    url: NotRequired[pulumi.Input[Optional[_builtins.str]]]
+    """
+    The address of a loader.img, plain or gzip.
+    """
+    variant: NotRequired[pulumi.Input[Optional['KernelVariant']]]
+    """
+    Which of the release's kernels; left out: loader, which has everything but ZFS.
+    """
+
+@pulumi.input_type
+class SpecKernelArgs:
+    def __init__(__self__, *,
+                 file: pulumi.Input[Optional[_builtins.str]] = None,
+                 jobs: pulumi.Input[Optional[_builtins.int]] = None,
+                 options: pulumi.Input[Optional[Mapping[str, Any]]] = None,
+                 release: pulumi.Input[Optional[_builtins.str]] = None,
+                 tree: pulumi.Input[Optional[_builtins.str]] = None,
+                 url: pulumi.Input[Optional[_builtins.str]] = None,
+                 variant: pulumi.Input[Optional['KernelVariant']] = None):
+        """
+        Where the kernel comes from: one of file, release, url and tree. What it is is pinned in osv.lock.
+
+        :param pulumi.Input[_builtins.str] file: A loader.img, relative to the spec.
+        :param pulumi.Input[_builtins.int] jobs: Compilers at once in the tree; left out: as many as there is room for.
+        :param pulumi.Input[Mapping[str, Any]] options: The tree's own options: mode, conf_..., variables of modules.
+        :param pulumi.Input[_builtins.str] release: A release of OSv, by its tag.
+        :param pulumi.Input[_builtins.str] tree: An OSv source tree to build with. Its commit is pinned in osv.lock.
+        :param pulumi.Input[_builtins.str] url: The address of a loader.img, plain or gzip.
+        :param pulumi.Input['KernelVariant'] variant: Which of the release's kernels; left out: loader, which has everything but ZFS.
+        """
+        if file is not None:
+            pulumi.set(__self__, "file", file)
+        if jobs is not None:
+            pulumi.set(__self__, "jobs", jobs)
+        if options is not None:
+            pulumi.set(__self__, "options", options)
+        if release is not None:
+            pulumi.set(__self__, "release", release)
+        if tree is not None:
+            pulumi.set(__self__, "tree", tree)
+        if url is not None:
+            pulumi.set(__self__, "url", url)
+        if variant is not None:
+            pulumi.set(__self__, "variant", variant)
+
+    @_builtins.property
+    @pulumi.getter
+    def file(self) -> pulumi.Input[Optional[_builtins.str]]:
+        """
+        A loader.img, relative to the spec.
+        """
+        return pulumi.get(self, "file")
+
+    @file.setter
+    def file(self, value: pulumi.Input[Optional[_builtins.str]]):
+        pulumi.set(self, "file", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def jobs(self) -> pulumi.Input[Optional[_builtins.int]]:
+        """
+        Compilers at once in the tree; left out: as many as there is room for.
+        """
+        return pulumi.get(self, "jobs")
+
+    @jobs.setter
+    def jobs(self, value: pulumi.Input[Optional[_builtins.int]]):
+        pulumi.set(self, "jobs", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def options(self) -> pulumi.Input[Optional[Mapping[str, Any]]]:
+        """
+        The tree's own options: mode, conf_..., variables of modules.
+        """
+        return pulumi.get(self, "options")
+
+    @options.setter
+    def options(self, value: pulumi.Input[Optional[Mapping[str, Any]]]):
+        pulumi.set(self, "options", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def release(self) -> pulumi.Input[Optional[_builtins.str]]:
+        """
+        A release of OSv, by its tag.
+        """
+        return pulumi.get(self, "release")
+
+    @release.setter
+    def release(self, value: pulumi.Input[Optional[_builtins.str]]):
+        pulumi.set(self, "release", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def tree(self) -> pulumi.Input[Optional[_builtins.str]]:
+        """
+        An OSv source tree to build with. Its commit is pinned in osv.lock.
+        """
+        return pulumi.get(self, "tree")
+
+    @tree.setter
+    def tree(self, value: pulumi.Input[Optional[_builtins.str]]):
+        pulumi.set(self, "tree", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def url(self) -> pulumi.Input[Optional[_builtins.str]]:
+        """
+        The address of a loader.img, plain or gzip.
+        """
+        return pulumi.get(self, "url")
+
+    @url.setter
+    def url(self, value: pulumi.Input[Optional[_builtins.str]]):
+        pulumi.set(self, "url", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def variant(self) -> pulumi.Input[Optional['KernelVariant']]:
+        """
+        Which of the release's kernels; left out: loader, which has everything but ZFS.
+        """
+        return pulumi.get(self, "variant")
+
+    @variant.setter
+    def variant(self, value: pulumi.Input[Optional['KernelVariant']]):
+        pulumi.set(self, "variant", value)
+
+
+class SpecPackagesDict(TypedDict):
+    """
+    What a language's interpreter is to find beside its standard library: one of three.
+    """
+    host: NotRequired[_builtins.bool]
+    """
+    What is installed for this interpreter on the host.
+    """
+    requirements: NotRequired[_builtins.str]
+    """
+    A requirements file, relative to the spec; the interpreter's own pip installs it, from wheels.
+    """
+    venv: NotRequired[_builtins.str]
+    """
+    A virtual environment, relative to the spec; its packages come as they are.
+    """
+
+@pulumi.input_type
+class SpecPackages:
+    def __init__(__self__, *,
+                 host: Optional[_builtins.bool] = None,
+                 requirements: Optional[_builtins.str] = None,
+                 venv: Optional[_builtins.str] = None):
+        """
+        What a language's interpreter is to find beside its standard library: one of three.
+
+        :param _builtins.bool host: What is installed for this interpreter on the host.
+        :param _builtins.str requirements: A requirements file, relative to the spec; the interpreter's own pip installs it, from wheels.
+        :param _builtins.str venv: A virtual environment, relative to the spec; its packages come as they are.
+        """
+        if host is not None:
+            pulumi.set(__self__, "host", host)
+        if requirements is not None:
+            pulumi.set(__self__, "requirements", requirements)
+        if venv is not None:
+            pulumi.set(__self__, "venv", venv)
+
+    @_builtins.property
+    @pulumi.getter
+    def host(self) -> Optional[_builtins.bool]:
+        """
+        What is installed for this interpreter on the host.
+        """
+        return pulumi.get(self, "host")
+
+    @host.setter
+    def host(self, value: Optional[_builtins.bool]):
+        pulumi.set(self, "host", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def requirements(self) -> Optional[_builtins.str]:
+        """
+        A requirements file, relative to the spec; the interpreter's own pip installs it, from wheels.
+        """
+        return pulumi.get(self, "requirements")
+
+    @requirements.setter
+    def requirements(self, value: Optional[_builtins.str]):
+        pulumi.set(self, "requirements", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def venv(self) -> Optional[_builtins.str]:
+        """
+        A virtual environment, relative to the spec; its packages come as they are.
+        """
+        return pulumi.get(self, "venv")
+
+    @venv.setter
+    def venv(self, value: Optional[_builtins.str]):
+        pulumi.set(self, "venv", value)
+
+
+class SpecPackagesArgsDict(TypedDict):
+    """
+    What a language's interpreter is to find beside its standard library: one of three.
+    """
+    host: NotRequired[pulumi.Input[Optional[_builtins.bool]]]
+    """
+    What is installed for this interpreter on the host.
+    """
+    requirements: NotRequired[pulumi.Input[Optional[_builtins.str]]]
+    """
+    A requirements file, relative to the spec; the interpreter's own pip installs it, from wheels.
+    """
+    venv: NotRequired[pulumi.Input[Optional[_builtins.str]]]
+    """
+    A virtual environment, relative to the spec; its packages come as they are.
+    """
+
+@pulumi.input_type
+class SpecPackagesArgs:
+    def __init__(__self__, *,
+                 host: pulumi.Input[Optional[_builtins.bool]] = None,
+                 requirements: pulumi.Input[Optional[_builtins.str]] = None,
+                 venv: pulumi.Input[Optional[_builtins.str]] = None):
+        """
+        What a language's interpreter is to find beside its standard library: one of three.
+
+        :param pulumi.Input[_builtins.bool] host: What is installed for this interpreter on the host.
+        :param pulumi.Input[_builtins.str] requirements: A requirements file, relative to the spec; the interpreter's own pip installs it, from wheels.
+        :param pulumi.Input[_builtins.str] venv: A virtual environment, relative to the spec; its packages come as they are.
+        """
+        if host is not None:
+            pulumi.set(__self__, "host", host)
+        if requirements is not None:
+            pulumi.set(__self__, "requirements", requirements)
+        if venv is not None:
+            pulumi.set(__self__, "venv", venv)
+
+    @_builtins.property
+    @pulumi.getter
+    def host(self) -> pulumi.Input[Optional[_builtins.bool]]:
+        """
+        What is installed for this interpreter on the host.
+        """
+        return pulumi.get(self, "host")
+
+    @host.setter
+    def host(self, value: pulumi.Input[Optional[_builtins.bool]]):
+        pulumi.set(self, "host", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def requirements(self) -> pulumi.Input[Optional[_builtins.str]]:
+        """
+        A requirements file, relative to the spec; the interpreter's own pip installs it, from wheels.
+        """
+        return pulumi.get(self, "requirements")
+
+    @requirements.setter
+    def requirements(self, value: pulumi.Input[Optional[_builtins.str]]):
+        pulumi.set(self, "requirements", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def venv(self) -> pulumi.Input[Optional[_builtins.str]]:
+        """
+        A virtual environment, relative to the spec; its packages come as they are.
+        """
+        return pulumi.get(self, "venv")
+
+    @venv.setter
+    def venv(self, value: pulumi.Input[Optional[_builtins.str]]):
+        pulumi.set(self, "venv", value)
+
+
+class SpecProgramDict(TypedDict):
+    """
+    A program of this host with all that it needs to run.
+    """
+    path: _builtins.str
+    """
+    An absolute path, a name on PATH, or a path relative to the spec, which then needs `to`.
+    """
+    packages: NotRequired['SpecPackagesDict']
+    """
+    Packages of an interpreter; left out, its standard library alone.
+    """
+    root: NotRequired[_builtins.str]
+    """
+    A root file system, relative to the spec, to take it from; left out, this host's.
+    """
+    to: NotRequired[_builtins.str]
+    """
+    Its path in the guest; left out, the same as on the host.
+    """
+
+@pulumi.input_type
+class SpecProgram:
+    def __init__(__self__, *,
+                 path: _builtins.str,
+                 packages: Optional['SpecPackages'] = None,
+                 root: Optional[_builtins.str] = None,
+                 to: Optional[_builtins.str] = None):
+        """
+        A program of this host with all that it needs to run.
+
+        :param _builtins.str path: An absolute path, a name on PATH, or a path relative to the spec, which then needs `to`.
+        :param 'SpecPackages' packages: Packages of an interpreter; left out, its standard library alone.
+        :param _builtins.str root: A root file system, relative to the spec, to take it from; left out, this host's.
+        :param _builtins.str to: Its path in the guest; left out, the same as on the host.
+        """
+        pulumi.set(__self__, "path", path)
+        if packages is not None:
+            pulumi.set(__self__, "packages", packages)
+        if root is not None:
+            pulumi.set(__self__, "root", root)
+        if to is not None:
+            pulumi.set(__self__, "to", to)
+
+    @_builtins.property
+    @pulumi.getter
+    def path(self) -> _builtins.str:
+        """
+        An absolute path, a name on PATH, or a path relative to the spec, which then needs `to`.
+        """
+        return pulumi.get(self, "path")
+
+    @path.setter
+    def path(self, value: _builtins.str):
+        pulumi.set(self, "path", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def packages(self) -> Optional['SpecPackages']:
+        """
+        Packages of an interpreter; left out, its standard library alone.
+        """
+        return pulumi.get(self, "packages")
+
+    @packages.setter
+    def packages(self, value: Optional['SpecPackages']):
+        pulumi.set(self, "packages", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def root(self) -> Optional[_builtins.str]:
+        """
+        A root file system, relative to the spec, to take it from; left out, this host's.
+        """
+        return pulumi.get(self, "root")
+
+    @root.setter
+    def root(self, value: Optional[_builtins.str]):
+        pulumi.set(self, "root", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def to(self) -> Optional[_builtins.str]:
+        """
+        Its path in the guest; left out, the same as on the host.
+        """
+        return pulumi.get(self, "to")
+
+    @to.setter
+    def to(self, value: Optional[_builtins.str]):
+        pulumi.set(self, "to", value)
+
+
+class SpecProgramArgsDict(TypedDict):
+    """
+    A program of this host with all that it needs to run.
+    """
+    path: pulumi.Input[_builtins.str]
+    """
+    An absolute path, a name on PATH, or a path relative to the spec, which then needs `to`.
+    """
+    packages: NotRequired[pulumi.Input[Optional['SpecPackagesArgsDict']]]
+    """
+    Packages of an interpreter; left out, its standard library alone.
+    """
+    root: NotRequired[pulumi.Input[Optional[_builtins.str]]]
+    """
+    A root file system, relative to the spec, to take it from; left out, this host's.
+    """
+    to: NotRequired[pulumi.Input[Optional[_builtins.str]]]
+    """
+    Its path in the guest; left out, the same as on the host.
+    """
+
+@pulumi.input_type
+class SpecProgramArgs:
+    def __init__(__self__, *,
+                 path: pulumi.Input[_builtins.str],
+                 packages: pulumi.Input[Optional['SpecPackagesArgs']] = None,
+                 root: pulumi.Input[Optional[_builtins.str]] = None,
+                 to: pulumi.Input[Optional[_builtins.str]] = None):
+        """
+        A program of this host with all that it needs to run.
+
+        :param pulumi.Input[_builtins.str] path: An absolute path, a name on PATH, or a path relative to the spec, which then needs `to`.
+        :param pulumi.Input['SpecPackagesArgs'] packages: Packages of an interpreter; left out, its standard library alone.
+        :param pulumi.Input[_builtins.str] root: A root file system, relative to the spec, to take it from; left out, this host's.
+        :param pulumi.Input[_builtins.str] to: Its path in the guest; left out, the same as on the host.
+        """
+        pulumi.set(__self__, "path", path)
+        if packages is not None:
+            pulumi.set(__self__, "packages", packages)
+        if root is not None:
+            pulumi.set(__self__, "root", root)
+        if to is not None:
+            pulumi.set(__self__, "to", to)
+
+    @_builtins.property
+    @pulumi.getter
+    def path(self) -> pulumi.Input[_builtins.str]:
+        """
+        An absolute path, a name on PATH, or a path relative to the spec, which then needs `to`.
+        """
+        return pulumi.get(self, "path")
+
+    @path.setter
+    def path(self, value: pulumi.Input[_builtins.str]):
+        pulumi.set(self, "path", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def packages(self) -> pulumi.Input[Optional['SpecPackagesArgs']]:
+        """
+        Packages of an interpreter; left out, its standard library alone.
+        """
+        return pulumi.get(self, "packages")
+
+    @packages.setter
+    def packages(self, value: pulumi.Input[Optional['SpecPackagesArgs']]):
+        pulumi.set(self, "packages", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def root(self) -> pulumi.Input[Optional[_builtins.str]]:
+        """
+        A root file system, relative to the spec, to take it from; left out, this host's.
+        """
+        return pulumi.get(self, "root")
+
+    @root.setter
+    def root(self, value: pulumi.Input[Optional[_builtins.str]]):
+        pulumi.set(self, "root", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def to(self) -> pulumi.Input[Optional[_builtins.str]]:
+        """
+        Its path in the guest; left out, the same as on the host.
+        """
+        return pulumi.get(self, "to")
+
+    @to.setter
+    def to(self, value: pulumi.Input[Optional[_builtins.str]]):
+        pulumi.set(self, "to", value)
 
 

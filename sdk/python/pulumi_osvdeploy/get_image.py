@@ -13,6 +13,8 @@ if sys.version_info >= (3, 11):
 else:
     from typing_extensions import NotRequired, TypedDict, TypeAlias
 from . import _utilities
+from ._enums import *
+from ._inputs import *
 
 __all__ = [
     'GetImageResult',
@@ -121,7 +123,7 @@ class AwaitableGetImageResult(GetImageResult):
 def get_image(directory: Optional[_builtins.str] = None,
               file: Optional[_builtins.str] = None,
               set: Optional[Mapping[str, _builtins.str]] = None,
-              spec: Optional[Any] = None,
+              spec: Optional[Union['Spec', 'SpecDict']] = None,
               opts: Optional[pulumi.InvokeOptions] = None) -> AwaitableGetImageResult:
     """
     What an osv.toml would build now, and the image where it is built on this machine. Builds nothing.
@@ -129,7 +131,7 @@ def get_image(directory: Optional[_builtins.str] = None,
     :param _builtins.str directory: With `spec`: the folder that its paths are relative to.
     :param _builtins.str file: The osv.toml, or its folder. Either this or `spec`.
     :param Mapping[str, _builtins.str] set: Single values in place of those that the spec has.
-    :param Any spec: The spec itself, with the keys of an osv.toml.
+    :param Union['Spec', 'SpecDict'] spec: The spec itself, by the names that an osv.toml has.
     """
     __args__ = dict()
     __args__['directory'] = directory
@@ -150,7 +152,7 @@ def get_image(directory: Optional[_builtins.str] = None,
 def get_image_output(directory: pulumi.Input[Optional[Optional[_builtins.str]]] = None,
                      file: pulumi.Input[Optional[Optional[_builtins.str]]] = None,
                      set: pulumi.Input[Optional[Optional[Mapping[str, _builtins.str]]]] = None,
-                     spec: pulumi.Input[Optional[Optional[Any]]] = None,
+                     spec: pulumi.Input[Optional[Optional[Union['Spec', 'SpecDict']]]] = None,
                      opts: Optional[Union[pulumi.InvokeOptions, pulumi.InvokeOutputOptions]] = None) -> pulumi.Output[GetImageResult]:
     """
     What an osv.toml would build now, and the image where it is built on this machine. Builds nothing.
@@ -158,7 +160,7 @@ def get_image_output(directory: pulumi.Input[Optional[Optional[_builtins.str]]] 
     :param _builtins.str directory: With `spec`: the folder that its paths are relative to.
     :param _builtins.str file: The osv.toml, or its folder. Either this or `spec`.
     :param Mapping[str, _builtins.str] set: Single values in place of those that the spec has.
-    :param Any spec: The spec itself, with the keys of an osv.toml.
+    :param Union['Spec', 'SpecDict'] spec: The spec itself, by the names that an osv.toml has.
     """
     __args__ = dict()
     __args__['directory'] = directory

@@ -14,6 +14,8 @@ else:
     from typing_extensions import NotRequired, TypedDict, TypeAlias
 from . import _utilities
 from . import outputs
+from ._enums import *
+from ._inputs import *
 
 __all__ = ['ImageArgs', 'Image']
 
@@ -22,20 +24,28 @@ class ImageArgs:
     def __init__(__self__, *,
                  directory: pulumi.Input[Optional[_builtins.str]] = None,
                  file: pulumi.Input[Optional[_builtins.str]] = None,
+                 folder: pulumi.Input[Optional[_builtins.str]] = None,
+                 formats: pulumi.Input[Optional[Sequence[pulumi.Input['ImageFormat']]]] = None,
                  set: pulumi.Input[Optional[Mapping[str, pulumi.Input[_builtins.str]]]] = None,
-                 spec: Optional[Any] = None):
+                 spec: pulumi.Input[Optional['SpecArgs']] = None):
         """
         The set of arguments for constructing a Image resource.
 
         :param pulumi.Input[_builtins.str] directory: With `spec`: the folder that its paths are relative to, and where osv.lock is; left out, the program's.
         :param pulumi.Input[_builtins.str] file: The osv.toml, or its folder, relative to the program's folder. Either this or `spec`.
+        :param pulumi.Input[_builtins.str] folder: With `formats`: the folder that they are written to, relative to the program's.
+        :param pulumi.Input[Sequence[pulumi.Input['ImageFormat']]] formats: What else the disk is written as, into `folder`: for other clouds and hypervisors.
         :param pulumi.Input[Mapping[str, pulumi.Input[_builtins.str]]] set: Single values in place of those that the spec has, by their path: `{"version": "1.4.0"}`.
-        :param Any spec: The spec itself, with the keys of an osv.toml.
+        :param pulumi.Input['SpecArgs'] spec: The spec itself, by the names that an osv.toml has.
         """
         if directory is not None:
             pulumi.set(__self__, "directory", directory)
         if file is not None:
             pulumi.set(__self__, "file", file)
+        if folder is not None:
+            pulumi.set(__self__, "folder", folder)
+        if formats is not None:
+            pulumi.set(__self__, "formats", formats)
         if set is not None:
             pulumi.set(__self__, "set", set)
         if spec is not None:
@@ -67,6 +77,30 @@ class ImageArgs:
 
     @_builtins.property
     @pulumi.getter
+    def folder(self) -> pulumi.Input[Optional[_builtins.str]]:
+        """
+        With `formats`: the folder that they are written to, relative to the program's.
+        """
+        return pulumi.get(self, "folder")
+
+    @folder.setter
+    def folder(self, value: pulumi.Input[Optional[_builtins.str]]):
+        pulumi.set(self, "folder", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def formats(self) -> pulumi.Input[Optional[Sequence[pulumi.Input['ImageFormat']]]]:
+        """
+        What else the disk is written as, into `folder`: for other clouds and hypervisors.
+        """
+        return pulumi.get(self, "formats")
+
+    @formats.setter
+    def formats(self, value: pulumi.Input[Optional[Sequence[pulumi.Input['ImageFormat']]]]):
+        pulumi.set(self, "formats", value)
+
+    @_builtins.property
+    @pulumi.getter
     def set(self) -> pulumi.Input[Optional[Mapping[str, pulumi.Input[_builtins.str]]]]:
         """
         Single values in place of those that the spec has, by their path: `{"version": "1.4.0"}`.
@@ -79,14 +113,14 @@ class ImageArgs:
 
     @_builtins.property
     @pulumi.getter
-    def spec(self) -> Optional[Any]:
+    def spec(self) -> pulumi.Input[Optional['SpecArgs']]:
         """
-        The spec itself, with the keys of an osv.toml.
+        The spec itself, by the names that an osv.toml has.
         """
         return pulumi.get(self, "spec")
 
     @spec.setter
-    def spec(self, value: Optional[Any]):
+    def spec(self, value: pulumi.Input[Optional['SpecArgs']]):
         pulumi.set(self, "spec", value)
 
 
@@ -98,8 +132,10 @@ class Image(pulumi.CustomResource):
                  opts: Optional[pulumi.ResourceOptions] = None,
                  directory: pulumi.Input[Optional[_builtins.str]] = None,
                  file: pulumi.Input[Optional[_builtins.str]] = None,
+                 folder: pulumi.Input[Optional[_builtins.str]] = None,
+                 formats: pulumi.Input[Optional[Sequence[pulumi.Input['ImageFormat']]]] = None,
                  set: pulumi.Input[Optional[Mapping[str, pulumi.Input[_builtins.str]]]] = None,
-                 spec: Optional[Any] = None,
+                 spec: pulumi.Input[Optional[Union['SpecArgs', 'SpecArgsDict']]] = None,
                  __props__=None):
         """
         An OSv image: a program, its files and a kernel on one raw disk, the same bytes on every machine. It is built when it is created, and again when anything that it is built from changes.
@@ -108,8 +144,10 @@ class Image(pulumi.CustomResource):
         :param pulumi.ResourceOptions opts: Options for the resource.
         :param pulumi.Input[_builtins.str] directory: With `spec`: the folder that its paths are relative to, and where osv.lock is; left out, the program's.
         :param pulumi.Input[_builtins.str] file: The osv.toml, or its folder, relative to the program's folder. Either this or `spec`.
+        :param pulumi.Input[_builtins.str] folder: With `formats`: the folder that they are written to, relative to the program's.
+        :param pulumi.Input[Sequence[pulumi.Input['ImageFormat']]] formats: What else the disk is written as, into `folder`: for other clouds and hypervisors.
         :param pulumi.Input[Mapping[str, pulumi.Input[_builtins.str]]] set: Single values in place of those that the spec has, by their path: `{"version": "1.4.0"}`.
-        :param Any spec: The spec itself, with the keys of an osv.toml.
+        :param pulumi.Input[Union['SpecArgs', 'SpecArgsDict']] spec: The spec itself, by the names that an osv.toml has.
         """
         ...
     @overload
@@ -137,8 +175,10 @@ class Image(pulumi.CustomResource):
                  opts: Optional[pulumi.ResourceOptions] = None,
                  directory: pulumi.Input[Optional[_builtins.str]] = None,
                  file: pulumi.Input[Optional[_builtins.str]] = None,
+                 folder: pulumi.Input[Optional[_builtins.str]] = None,
+                 formats: pulumi.Input[Optional[Sequence[pulumi.Input['ImageFormat']]]] = None,
                  set: pulumi.Input[Optional[Mapping[str, pulumi.Input[_builtins.str]]]] = None,
-                 spec: Optional[Any] = None,
+                 spec: pulumi.Input[Optional[Union['SpecArgs', 'SpecArgsDict']]] = None,
                  __props__=None):
         opts = pulumi.ResourceOptions.merge(_utilities.get_resource_opts_defaults(), opts)
         if not isinstance(opts, pulumi.ResourceOptions):
@@ -150,10 +190,13 @@ class Image(pulumi.CustomResource):
 
             __props__.__dict__["directory"] = directory
             __props__.__dict__["file"] = file
+            __props__.__dict__["folder"] = folder
+            __props__.__dict__["formats"] = formats
             __props__.__dict__["set"] = set
             __props__.__dict__["spec"] = spec
             __props__.__dict__["digest"] = None
             __props__.__dict__["disk"] = None
+            __props__.__dict__["files"] = None
             __props__.__dict__["kernel"] = None
             __props__.__dict__["name"] = None
             __props__.__dict__["path"] = None
@@ -186,6 +229,9 @@ class Image(pulumi.CustomResource):
         __props__.__dict__["directory"] = None
         __props__.__dict__["disk"] = None
         __props__.__dict__["file"] = None
+        __props__.__dict__["files"] = None
+        __props__.__dict__["folder"] = None
+        __props__.__dict__["formats"] = None
         __props__.__dict__["kernel"] = None
         __props__.__dict__["name"] = None
         __props__.__dict__["path"] = None
@@ -227,6 +273,30 @@ class Image(pulumi.CustomResource):
         The osv.toml, or its folder, relative to the program's folder. Either this or `spec`.
         """
         return pulumi.get(self, "file")
+
+    @_builtins.property
+    @pulumi.getter
+    def files(self) -> pulumi.Output[Mapping[str, _builtins.str]]:
+        """
+        What else the disk was written as, by format.
+        """
+        return pulumi.get(self, "files")
+
+    @_builtins.property
+    @pulumi.getter
+    def folder(self) -> pulumi.Output[Optional[_builtins.str]]:
+        """
+        With `formats`: the folder that they are written to, relative to the program's.
+        """
+        return pulumi.get(self, "folder")
+
+    @_builtins.property
+    @pulumi.getter
+    def formats(self) -> pulumi.Output[Optional[Sequence['ImageFormat']]]:
+        """
+        What else the disk is written as, into `folder`: for other clouds and hypervisors.
+        """
+        return pulumi.get(self, "formats")
 
     @_builtins.property
     @pulumi.getter
@@ -278,9 +348,9 @@ class Image(pulumi.CustomResource):
 
     @_builtins.property
     @pulumi.getter
-    def spec(self) -> pulumi.Output[Optional[Any]]:
+    def spec(self) -> pulumi.Output[Optional['outputs.Spec']]:
         """
-        The spec itself, with the keys of an osv.toml.
+        The spec itself, by the names that an osv.toml has.
         """
         return pulumi.get(self, "spec")
 

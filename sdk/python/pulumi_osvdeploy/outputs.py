@@ -13,10 +13,18 @@ if sys.version_info >= (3, 11):
 else:
     from typing_extensions import NotRequired, TypedDict, TypeAlias
 from . import _utilities
+from . import outputs
+from ._enums import *
 
 __all__ = [
     'Disk',
     'Endpoints',
+    'Spec',
+    'SpecFile',
+    'SpecImage',
+    'SpecKernel',
+    'SpecPackages',
+    'SpecProgram',
 ]
 
 @pulumi.output_type
@@ -132,5 +140,458 @@ class Endpoints(dict):
         Of Google Cloud Storage.
         """
         return pulumi.get(self, "storage")
+
+
+@pulumi.output_type
+class Spec(dict):
+    """
+    What an osv.toml says of an image. Paths in it are relative to the Image's `directory`.
+    """
+    def __init__(__self__, *,
+                 image: 'outputs.SpecImage',
+                 kernel: 'outputs.SpecKernel',
+                 name: _builtins.str,
+                 version: _builtins.str,
+                 files: Optional[Sequence['outputs.SpecFile']] = None,
+                 programs: Optional[Sequence['outputs.SpecProgram']] = None,
+                 waive: Optional[Mapping[str, _builtins.str]] = None):
+        """
+        What an osv.toml says of an image. Paths in it are relative to the Image's `directory`.
+
+        :param 'SpecImage' image: What is booted.
+        :param 'SpecKernel' kernel: Where the kernel comes from.
+        :param _builtins.str name: The app.
+        :param _builtins.str version: Its version; never reused for other bytes.
+        :param Sequence['SpecFile'] files: Files of this host that go into the image.
+        :param Sequence['SpecProgram'] programs: Programs of this host, each with all that it needs to run.
+        :param Mapping[str, _builtins.str] waive: Rules of `osvdeploy check` that do not refuse this image, each with the reason.
+        """
+        pulumi.set(__self__, "image", image)
+        pulumi.set(__self__, "kernel", kernel)
+        pulumi.set(__self__, "name", name)
+        pulumi.set(__self__, "version", version)
+        if files is not None:
+            pulumi.set(__self__, "files", files)
+        if programs is not None:
+            pulumi.set(__self__, "programs", programs)
+        if waive is not None:
+            pulumi.set(__self__, "waive", waive)
+
+    @_builtins.property
+    @pulumi.getter
+    def image(self) -> 'outputs.SpecImage':
+        """
+        What is booted.
+        """
+        return pulumi.get(self, "image")
+
+    @_builtins.property
+    @pulumi.getter
+    def kernel(self) -> 'outputs.SpecKernel':
+        """
+        Where the kernel comes from.
+        """
+        return pulumi.get(self, "kernel")
+
+    @_builtins.property
+    @pulumi.getter
+    def name(self) -> _builtins.str:
+        """
+        The app.
+        """
+        return pulumi.get(self, "name")
+
+    @_builtins.property
+    @pulumi.getter
+    def version(self) -> _builtins.str:
+        """
+        Its version; never reused for other bytes.
+        """
+        return pulumi.get(self, "version")
+
+    @_builtins.property
+    @pulumi.getter
+    def files(self) -> Optional[Sequence['outputs.SpecFile']]:
+        """
+        Files of this host that go into the image.
+        """
+        return pulumi.get(self, "files")
+
+    @_builtins.property
+    @pulumi.getter
+    def programs(self) -> Optional[Sequence['outputs.SpecProgram']]:
+        """
+        Programs of this host, each with all that it needs to run.
+        """
+        return pulumi.get(self, "programs")
+
+    @_builtins.property
+    @pulumi.getter
+    def waive(self) -> Optional[Mapping[str, _builtins.str]]:
+        """
+        Rules of `osvdeploy check` that do not refuse this image, each with the reason.
+        """
+        return pulumi.get(self, "waive")
+
+
+@pulumi.output_type
+class SpecFile(dict):
+    """
+    Files of this host that go into the image.
+    """
+    @staticmethod
+    def __key_warning(key: str):
+        suggest = None
+        if key == "from":
+            suggest = "from_"
+
+        if suggest:
+            pulumi.log.warn(f"Key '{key}' not found in SpecFile. Access the value via the '{suggest}' property getter instead.")
+
+    def __getitem__(self, key: str) -> Any:
+        SpecFile.__key_warning(key)
+        return super().__getitem__(key)
+
+    def get(self, key: str, default = None) -> Any:
+        SpecFile.__key_warning(key)
+        return super().get(key, default)
+
+    def __init__(__self__, *,
+                 from_: _builtins.str,
+                 to: _builtins.str,
+                 exclude: Optional[Sequence[_builtins.str]] = None):
+        """
+        Files of this host that go into the image.
+
+        :param _builtins.str from_: A file, a directory or a pattern, relative to the spec.
+        :param _builtins.str to: The path in the guest; ending in / it is a directory to put things into.
+        :param Sequence[_builtins.str] exclude: Patterns of what to leave out.
+        """
+        pulumi.set(__self__, "from_", from_)
+        pulumi.set(__self__, "to", to)
+        if exclude is not None:
+            pulumi.set(__self__, "exclude", exclude)
+
+    @_builtins.property
+    @pulumi.getter(name="from")
+    def from_(self) -> _builtins.str:
+        """
+        A file, a directory or a pattern, relative to the spec.
+        """
+        return pulumi.get(self, "from_")
+
+    @_builtins.property
+    @pulumi.getter
+    def to(self) -> _builtins.str:
+        """
+        The path in the guest; ending in / it is a directory to put things into.
+        """
+        return pulumi.get(self, "to")
+
+    @_builtins.property
+    @pulumi.getter
+    def exclude(self) -> Optional[Sequence[_builtins.str]]:
+        """
+        Patterns of what to leave out.
+        """
+        return pulumi.get(self, "exclude")
+
+
+@pulumi.output_type
+class SpecImage(dict):
+    """
+    What is booted.
+    """
+    def __init__(__self__, *,
+                 command: Sequence[_builtins.str],
+                 arch: Optional['Architecture'] = None,
+                 boot: Optional[Mapping[str, Any]] = None,
+                 env: Optional[Mapping[str, _builtins.str]] = None,
+                 fs: Optional['FileSystem'] = None,
+                 modules: Optional[Sequence[_builtins.str]] = None,
+                 size: Optional[_builtins.str] = None):
+        """
+        What is booted.
+
+        :param Sequence[_builtins.str] command: The program and its arguments, as words.
+        :param 'Architecture' arch: The machine's architecture.
+        :param Mapping[str, Any] boot: OSv's boot options by their own names: true for a flag, an array for one that repeats.
+        :param Mapping[str, _builtins.str] env: Environment variables of the program.
+        :param 'FileSystem' fs: The root file system; all but rofs need kernel.tree.
+        :param Sequence[_builtins.str] modules: OSv's own modules and apps, of kernel.tree; what they need comes with them.
+        :param _builtins.str size: The disk, whole GiB, such as "1GiB"; left out: the smallest that holds it.
+        """
+        pulumi.set(__self__, "command", command)
+        if arch is not None:
+            pulumi.set(__self__, "arch", arch)
+        if boot is not None:
+            pulumi.set(__self__, "boot", boot)
+        if env is not None:
+            pulumi.set(__self__, "env", env)
+        if fs is not None:
+            pulumi.set(__self__, "fs", fs)
+        if modules is not None:
+            pulumi.set(__self__, "modules", modules)
+        if size is not None:
+            pulumi.set(__self__, "size", size)
+
+    @_builtins.property
+    @pulumi.getter
+    def command(self) -> Sequence[_builtins.str]:
+        """
+        The program and its arguments, as words.
+        """
+        return pulumi.get(self, "command")
+
+    @_builtins.property
+    @pulumi.getter
+    def arch(self) -> Optional['Architecture']:
+        """
+        The machine's architecture.
+        """
+        return pulumi.get(self, "arch")
+
+    @_builtins.property
+    @pulumi.getter
+    def boot(self) -> Optional[Mapping[str, Any]]:
+        """
+        OSv's boot options by their own names: true for a flag, an array for one that repeats.
+        """
+        return pulumi.get(self, "boot")
+
+    @_builtins.property
+    @pulumi.getter
+    def env(self) -> Optional[Mapping[str, _builtins.str]]:
+        """
+        Environment variables of the program.
+        """
+        return pulumi.get(self, "env")
+
+    @_builtins.property
+    @pulumi.getter
+    def fs(self) -> Optional['FileSystem']:
+        """
+        The root file system; all but rofs need kernel.tree.
+        """
+        return pulumi.get(self, "fs")
+
+    @_builtins.property
+    @pulumi.getter
+    def modules(self) -> Optional[Sequence[_builtins.str]]:
+        """
+        OSv's own modules and apps, of kernel.tree; what they need comes with them.
+        """
+        return pulumi.get(self, "modules")
+
+    @_builtins.property
+    @pulumi.getter
+    def size(self) -> Optional[_builtins.str]:
+        """
+        The disk, whole GiB, such as "1GiB"; left out: the smallest that holds it.
+        """
+        return pulumi.get(self, "size")
+
+
+@pulumi.output_type
+class SpecKernel(dict):
+    """
+    Where the kernel comes from: one of file, release, url and tree. What it is is pinned in osv.lock.
+    """
+    def __init__(__self__, *,
+                 file: Optional[_builtins.str] = None,
+                 jobs: Optional[_builtins.int] = None,
+                 options: Optional[Mapping[str, Any]] = None,
+                 release: Optional[_builtins.str] = None,
+                 tree: Optional[_builtins.str] = None,
+                 url: Optional[_builtins.str] = None,
+                 variant: Optional['KernelVariant'] = None):
+        """
+        Where the kernel comes from: one of file, release, url and tree. What it is is pinned in osv.lock.
+
+        :param _builtins.str file: A loader.img, relative to the spec.
+        :param _builtins.int jobs: Compilers at once in the tree; left out: as many as there is room for.
+        :param Mapping[str, Any] options: The tree's own options: mode, conf_..., variables of modules.
+        :param _builtins.str release: A release of OSv, by its tag.
+        :param _builtins.str tree: An OSv source tree to build with. Its commit is pinned in osv.lock.
+        :param _builtins.str url: The address of a loader.img, plain or gzip.
+        :param 'KernelVariant' variant: Which of the release's kernels; left out: loader, which has everything but ZFS.
+        """
+        if file is not None:
+            pulumi.set(__self__, "file", file)
+        if jobs is not None:
+            pulumi.set(__self__, "jobs", jobs)
+        if options is not None:
+            pulumi.set(__self__, "options", options)
+        if release is not None:
+            pulumi.set(__self__, "release", release)
+        if tree is not None:
+            pulumi.set(__self__, "tree", tree)
+        if url is not None:
+            pulumi.set(__self__, "url", url)
+        if variant is not None:
+            pulumi.set(__self__, "variant", variant)
+
+    @_builtins.property
+    @pulumi.getter
+    def file(self) -> Optional[_builtins.str]:
+        """
+        A loader.img, relative to the spec.
+        """
+        return pulumi.get(self, "file")
+
+    @_builtins.property
+    @pulumi.getter
+    def jobs(self) -> Optional[_builtins.int]:
+        """
+        Compilers at once in the tree; left out: as many as there is room for.
+        """
+        return pulumi.get(self, "jobs")
+
+    @_builtins.property
+    @pulumi.getter
+    def options(self) -> Optional[Mapping[str, Any]]:
+        """
+        The tree's own options: mode, conf_..., variables of modules.
+        """
+        return pulumi.get(self, "options")
+
+    @_builtins.property
+    @pulumi.getter
+    def release(self) -> Optional[_builtins.str]:
+        """
+        A release of OSv, by its tag.
+        """
+        return pulumi.get(self, "release")
+
+    @_builtins.property
+    @pulumi.getter
+    def tree(self) -> Optional[_builtins.str]:
+        """
+        An OSv source tree to build with. Its commit is pinned in osv.lock.
+        """
+        return pulumi.get(self, "tree")
+
+    @_builtins.property
+    @pulumi.getter
+    def url(self) -> Optional[_builtins.str]:
+        """
+        The address of a loader.img, plain or gzip.
+        """
+        return pulumi.get(self, "url")
+
+    @_builtins.property
+    @pulumi.getter
+    def variant(self) -> Optional['KernelVariant']:
+        """
+        Which of the release's kernels; left out: loader, which has everything but ZFS.
+        """
+        return pulumi.get(self, "variant")
+
+
+@pulumi.output_type
+class SpecPackages(dict):
+    """
+    What a language's interpreter is to find beside its standard library: one of three.
+    """
+    def __init__(__self__, *,
+                 host: Optional[_builtins.bool] = None,
+                 requirements: Optional[_builtins.str] = None,
+                 venv: Optional[_builtins.str] = None):
+        """
+        What a language's interpreter is to find beside its standard library: one of three.
+
+        :param _builtins.bool host: What is installed for this interpreter on the host.
+        :param _builtins.str requirements: A requirements file, relative to the spec; the interpreter's own pip installs it, from wheels.
+        :param _builtins.str venv: A virtual environment, relative to the spec; its packages come as they are.
+        """
+        if host is not None:
+            pulumi.set(__self__, "host", host)
+        if requirements is not None:
+            pulumi.set(__self__, "requirements", requirements)
+        if venv is not None:
+            pulumi.set(__self__, "venv", venv)
+
+    @_builtins.property
+    @pulumi.getter
+    def host(self) -> Optional[_builtins.bool]:
+        """
+        What is installed for this interpreter on the host.
+        """
+        return pulumi.get(self, "host")
+
+    @_builtins.property
+    @pulumi.getter
+    def requirements(self) -> Optional[_builtins.str]:
+        """
+        A requirements file, relative to the spec; the interpreter's own pip installs it, from wheels.
+        """
+        return pulumi.get(self, "requirements")
+
+    @_builtins.property
+    @pulumi.getter
+    def venv(self) -> Optional[_builtins.str]:
+        """
+        A virtual environment, relative to the spec; its packages come as they are.
+        """
+        return pulumi.get(self, "venv")
+
+
+@pulumi.output_type
+class SpecProgram(dict):
+    """
+    A program of this host with all that it needs to run.
+    """
+    def __init__(__self__, *,
+                 path: _builtins.str,
+                 packages: Optional['outputs.SpecPackages'] = None,
+                 root: Optional[_builtins.str] = None,
+                 to: Optional[_builtins.str] = None):
+        """
+        A program of this host with all that it needs to run.
+
+        :param _builtins.str path: An absolute path, a name on PATH, or a path relative to the spec, which then needs `to`.
+        :param 'SpecPackages' packages: Packages of an interpreter; left out, its standard library alone.
+        :param _builtins.str root: A root file system, relative to the spec, to take it from; left out, this host's.
+        :param _builtins.str to: Its path in the guest; left out, the same as on the host.
+        """
+        pulumi.set(__self__, "path", path)
+        if packages is not None:
+            pulumi.set(__self__, "packages", packages)
+        if root is not None:
+            pulumi.set(__self__, "root", root)
+        if to is not None:
+            pulumi.set(__self__, "to", to)
+
+    @_builtins.property
+    @pulumi.getter
+    def path(self) -> _builtins.str:
+        """
+        An absolute path, a name on PATH, or a path relative to the spec, which then needs `to`.
+        """
+        return pulumi.get(self, "path")
+
+    @_builtins.property
+    @pulumi.getter
+    def packages(self) -> Optional['outputs.SpecPackages']:
+        """
+        Packages of an interpreter; left out, its standard library alone.
+        """
+        return pulumi.get(self, "packages")
+
+    @_builtins.property
+    @pulumi.getter
+    def root(self) -> Optional[_builtins.str]:
+        """
+        A root file system, relative to the spec, to take it from; left out, this host's.
+        """
+        return pulumi.get(self, "root")
+
+    @_builtins.property
+    @pulumi.getter
+    def to(self) -> Optional[_builtins.str]:
+        """
+        Its path in the guest; left out, the same as on the host.
+        """
+        return pulumi.get(self, "to")
 
 
