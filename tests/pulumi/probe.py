@@ -111,10 +111,9 @@ class Probe(Resource[ProbeInputs, ProbeOutputs]):
     ) -> Seen[ProbeInputs, ProbeOutputs] | None:
         if before is None:
             return None if id == "gone" else Seen(ProbeOutputs("HI", ""), ProbeInputs("hi", name="n", mark="ih"))
-        self._wait(call, before.inputs)
         if before.inputs.text == "drift":
             return Seen(before.outputs, replace(before.inputs, tags={"seen": "another"}))
-        return Seen(before.outputs, problems=["half of it"] if before.inputs.halfway else ())
+        return Seen(before.outputs, problems=["half of it"] if before.actual.halfway else ())
 
     def update(self, call: Call, before: State[ProbeInputs, ProbeOutputs], wanted: ProbeInputs) -> ProbeOutputs:
         return self._do(call, wanted, before.id)
