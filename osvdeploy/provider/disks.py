@@ -76,6 +76,8 @@ def disk_here(ctx: Context, disk: Disk) -> RawImage:
     """
     from osvdeploy import api
 
+    if kept := _kept(disk):
+        return kept
     image = api.build(ctx, Recipe.of(disk.recipe).load()).image
     if image.digest != disk.digest:
         raise BuildError(
@@ -84,3 +86,16 @@ def disk_here(ctx: Context, disk: Disk) -> RawImage:
             hint="run `pulumi up` with the Image's own resource, so that it is told of what it is now",
         )
     return image
+
+
+def _kept(disk: Disk) -> RawImage | None:
+    """The disk where it was built, if it still is what it was: its sources may be others by now."""
+    from osvdeploy.build.cache import BuildCache
+    from osvdeploy.digests import Digest
+
+    # CACHE/images/PLAN/disk.raw
+    path = Path(disk.path)
+    if len(path.parents) < 3:
+        return None
+    image = BuildCache(path.parents[2]).find(Digest(path.parent.name))
+    return image if image is not None and image.digest == disk.digest else None

@@ -80,14 +80,11 @@ def echoed(given: Properties, inputs: object) -> dict[str, Value]:
 # -------------------------------------------------------------------------------------------------------------- diff
 
 
-def diff(
-    resource: AnyResource, id: str, olds: Properties, old_inputs: Properties | None, news: Properties
-) -> tuple[Verdict, Sequence[str]]:
-    """What is to change, and the outputs that stay as they are through an update. Pure."""
+def diff(resource: AnyResource, id: str, olds: Properties, old_inputs: Properties | None, news: Properties) -> Verdict:
+    """What is to change. Pure."""
     before = recorded(resource, id, olds, old_inputs)
     wanted = lenient(resource.INPUTS, news)
-    verdict = resource.judge(before, wanted, changes(before.actual, wanted))
-    return verdict, ()
+    return resource.judge(before, wanted, changes(before.actual, wanted))
 
 
 def recorded(resource: AnyResource, id: str, olds: Properties, old_inputs: Properties | None) -> State[Any, Any]:

@@ -23,11 +23,9 @@ if TYPE_CHECKING:
     Resources: TypeAlias = Mapping[str, Resource[Any, Any]]
     Functions: TypeAlias = Mapping[str, Function[Any, Any]]
 
-THREADS: Final = 64
-"""Calls at once. The engine runs 4 operations for each core unless it is told otherwise."""
-
-RESERVE: Final = 16
-"""Threads more, so that a Cancel does not wait behind what it is to end."""
+THREADS: Final = 512
+"""Calls at once; a thread is made when there is a call for it. More than the engine has under way (4 for each core,
+unless it is told otherwise): a Cancel must not wait behind what it is to end."""
 
 MESSAGE: Final = 400 * 1024 * 1024
 """Bytes of a message: what the engine allows too. A large stack's values exceed gRPC's own 4 MiB."""
@@ -58,7 +56,7 @@ def serve(registered: Callable[[], tuple[Resources, Functions]]) -> NoReturn:
         sys.exit(1)
 
     server = grpc.server(
-        ThreadPoolExecutor(THREADS + RESERVE, thread_name_prefix="call"),
+        ThreadPoolExecutor(THREADS, thread_name_prefix="call"),
         options=[("grpc.max_receive_message_length", MESSAGE), ("grpc.max_send_message_length", MESSAGE)],
     )
     port = server.add_insecure_port("127.0.0.1:0")

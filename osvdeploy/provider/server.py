@@ -202,13 +202,13 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         olds, news, old_inputs = self._decoded(context, request.olds, request.news, request.old_inputs)
         with self._call(context, request.urn, {**olds, **news}) as (resource, call, _):
             recorded = old_inputs if request.HasField("old_inputs") else None
-            verdict, stables = lifecycle.diff(resource, request.id, olds, recorded, news)
+            verdict = lifecycle.diff(resource, request.id, olds, recorded, news)
             with self._lock:
                 # A refresh asks too, before the program has said what it wants: then a warning may be out of date.
                 planned = request.urn in self._checked
             for warning in verdict.warnings if planned else ():
                 call.warn(warning)
-            response = _diff_response(_visible(verdict.changes, request.ignoreChanges), stables)
+            response = _diff_response(_visible(verdict.changes, request.ignoreChanges))
             response.deleteBeforeReplace = verdict.delete_before_replace and bool(response.replaces)
             return response
 
@@ -345,7 +345,8 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
             if self._cancelled:
                 token.cancel()
         # Called when the call is over, however: then nothing listens to the token any more.
-        context.add_callback(token.cancel)
+        if not context.add_callback(token.cancel):
+            token.cancel()  # it was over before it began
         try:
             with self._answering(context, clean):
                 if operation is not None:
@@ -404,14 +405,13 @@ def _failures(failures: Sequence[Failure]) -> list[provider_pb2.CheckFailure]:
     return [provider_pb2.CheckFailure(property=each.path, reason=each.reason) for each in failures]
 
 
-def _diff_response(found: Sequence[Change], stables: Sequence[str] = ()) -> provider_pb2.DiffResponse:
+def _diff_response(found: Sequence[Change]) -> provider_pb2.DiffResponse:
     """The same said three times, since each is read by someone."""
     changed = list(dict.fromkeys(each.property for each in found))
     return provider_pb2.DiffResponse(
         changes=provider_pb2.DiffResponse.DIFF_SOME if found else provider_pb2.DiffResponse.DIFF_NONE,
         diffs=changed,
         replaces=list(dict.fromkeys(each.property for each in found if each.replaces)),
-        stables=stables,
         detailedDiff={
             each.path: provider_pb2.PropertyDiff(kind=_DIFFS[each.kind, each.replaces], inputDiff=each.of_inputs)
             for each in found

@@ -32,7 +32,7 @@ def test_no_changes(path: Path) -> None:
     record = json.loads(path.read_text())
     resource = RESOURCES[record["token"]]
     inputs, outputs = properties_in(record["inputs"]), properties_in(record["outputs"])
-    verdict, _ = lifecycle.diff(resource, record["id"], outputs, inputs, inputs)
+    verdict = lifecycle.diff(resource, record["id"], outputs, inputs, inputs)
     assert list(verdict.changes) == []
     state = lifecycle.recorded(resource, record["id"], outputs, inputs)
     assert is_known(state.inputs)

@@ -507,3 +507,13 @@ def test_prints_its_port_alone(tmp_path: Path) -> None:
     assert "ZeroDivisionError: with [secret]" in told
     assert PASSWORD not in told
     provider.process.stdout.close()
+
+
+def test_without_the_extra(tmp_path: Path) -> None:
+    """Where the extra is not installed, the command says how to."""
+    (tmp_path / "grpc.py").write_text("raise ModuleNotFoundError('No module named grpc', name='grpc')")
+    ended = subprocess.run(
+        [SCRIPT], env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert ended.returncode == 1
+    assert ended.stderr == "the Pulumi provider needs grpc: pip install 'osvdeploy[pulumi]'\n"
