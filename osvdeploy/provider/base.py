@@ -15,6 +15,7 @@ from enum import Enum
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
 from osvdeploy.context import Context
+from osvdeploy.events import Event, Warned
 from osvdeploy.provider.diffing import Change
 from osvdeploy.provider.parsing import Failure
 from osvdeploy.provider.settings import Settings
@@ -88,9 +89,15 @@ class Call:
     info: Callable[[str], None] = _nobody
     warn: Callable[[str], None] = _nobody
 
-    def reporting_to(self, reporter: Callable[[Any], None]) -> Call:
-        """The same with events that go elsewhere."""
-        return replace(self, ctx=self.ctx.reporting_to(reporter))
+    def without_warnings(self) -> Call:
+        """The same for looking at what is then done in another call: that warns, and once is enough."""
+        report = self.ctx.report
+
+        def told(event: Event) -> None:
+            if not isinstance(event, Warned):
+                report(event)
+
+        return replace(self, ctx=self.ctx.reporting_to(told))
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,6 @@ from osvdeploy.errors import (
     SpecError,
     TreeInvalid,
 )
-from osvdeploy.events import silent
 from osvdeploy.provider.base import Call, Checked, Created, Function, Resource, Seen, State, Verdict, all_unknown
 from osvdeploy.provider.declare import declared, prop
 from osvdeploy.provider.diffing import Change
@@ -112,13 +111,12 @@ class Image(Resource[ImageInputs, ImageOutputs]):
         failures = list(_misplaced(wanted))
         if failures or not is_known(replace(wanted, plan=None)):
             return Checked(replace(wanted, plan=None), failures)
-        quiet = call.reporting_to(silent)
         try:
             loaded = wanted.recipe.load()
         except SpecError as error:
             return Checked(wanted, _failures(wanted, error))
         try:
-            return Checked(replace(wanted, plan=_foresee(quiet, loaded)[0]))
+            return Checked(replace(wanted, plan=_foresee(call.without_warnings(), loaded)[0]))
         except NOT_THERE_YET:
             # In a preview, what makes the sources may not have run; whoever builds says what is missing.
             return Checked(replace(wanted, plan=None))
@@ -142,7 +140,7 @@ class Image(Resource[ImageInputs, ImageOutputs]):
         loaded = wanted.recipe.load()
         named = replace(unknown, name=loaded.spec.name, version=loaded.spec.version)
         try:
-            _, image = _foresee(call.reporting_to(silent), loaded)
+            _, image = _foresee(call.without_warnings(), loaded)
         except NOT_THERE_YET as error:
             call.info(f"what it is built from is not all there yet, so its digest is not known: {error.message}")
             return named
