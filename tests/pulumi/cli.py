@@ -17,9 +17,7 @@ import pytest
 from tests.pulumi.process import SCRIPT
 
 PULUMI = shutil.which("pulumi")
-needs_pulumi = pytest.mark.skipif(
-    PULUMI is None, reason="pulumi is not on PATH: Pulumi's own command is not in a registry"
-)
+needs_pulumi = pytest.mark.skipif(PULUMI is None, reason="pulumi is not on PATH (it is in no package registry)")
 
 
 @dataclass(frozen=True)

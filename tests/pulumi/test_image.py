@@ -36,6 +36,14 @@ def provider(folder: Path, tmp_path: Path) -> Iterator[ProviderProcess]:
         yield provider
 
 
+@pytest.fixture(scope="module")
+def looking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProviderProcess]:
+    """One for tests that build nothing."""
+    home = tmp_path_factory.mktemp("looking")
+    with running(app_folder(home), {"OSVDEPLOY_CACHE": str(home / "cache")}) as provider:
+        yield provider
+
+
 def inline(**image: Value) -> dict[str, Value]:
     return {
         "spec": {
@@ -120,18 +128,18 @@ def test_sources_that_are_not_there_yet(provider: ProviderProcess, folder: Path)
     ],
 )
 def test_failures_name_their_property(
-    provider: ProviderProcess, given: dict[str, Value], path: str, reason: str
+    looking: ProviderProcess, given: dict[str, Value], path: str, reason: str
 ) -> None:
     """What is wrong is told at the property that it is about."""
-    _, failures = provider.check(IMAGE, given)
+    _, failures = looking.check(IMAGE, given)
     assert any(where == path and reason in told for where, told in failures), failures
 
 
-def test_unknown_inputs(provider: ProviderProcess) -> None:
+def test_unknown_inputs(looking: ProviderProcess) -> None:
     """In a preview an input may be unknown: nothing is judged, and nothing is known of the image."""
-    inputs, failures = provider.check(IMAGE, {"file": "app", "set": {"version": UNKNOWN}})
+    inputs, failures = looking.check(IMAGE, {"file": "app", "set": {"version": UNKNOWN}})
     assert failures == []
-    _, foreseen = provider.create(IMAGE, inputs, preview=True)
+    _, foreseen = looking.create(IMAGE, inputs, preview=True)
     assert foreseen["digest"] is UNKNOWN
     assert foreseen["set"] == {"version": UNKNOWN}
 
