@@ -6,7 +6,6 @@ deadline is the program's `customTimeouts`. No answer, message or line has a sec
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 import time
@@ -31,7 +30,7 @@ from osvdeploy.provider.engine import Engine, Row, Severity
 from osvdeploy.provider.failures import DETAILS, code_of, told, unfinished_status
 from osvdeploy.provider.parsing import Failure, Parser
 from osvdeploy.provider.schema import schema_text
-from osvdeploy.provider.settings import Settings, environment
+from osvdeploy.provider.settings import Applied, Settings
 from osvdeploy.provider.values import Properties, Value, is_known
 from osvdeploy.version import __version__
 
@@ -66,6 +65,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         self._resources, self._functions = resources, functions
         self._engine = engine
         self._settings = Settings()
+        self._applied = Applied()
         self._running: set[CancelToken] = set()
         self._cancelled = False
         self._checked: set[str] = set()
@@ -169,12 +169,8 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
             with self._lock:
                 self._cancelled = False
                 self._settings = settings
-            if is_known(settings):
-                for name, value in environment(settings).items():
-                    if value is None:
-                        os.environ.pop(name, None)
-                    else:
-                        os.environ[name] = value
+                if is_known(settings):
+                    self._applied.apply(settings)
             return provider_pb2.ConfigureResponse(
                 acceptSecrets=True,
                 supportsPreview=True,

@@ -7,7 +7,9 @@ own for each provider that a program has. Nothing of the environment is ever ans
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from osvdeploy.provider.declare import Nested, declared, prop
@@ -74,3 +76,25 @@ def environment(settings: Settings) -> Mapping[str, str | None]:
     if settings.cache_directory is not None:
         put(str(Path(settings.cache_directory).expanduser().absolute()), "OSVDEPLOY_CACHE")
     return given
+
+
+@dataclass(slots=True)
+class Applied:
+    """The configuration that is in force in this process's environment; a new one first takes the old one back."""
+
+    _before: dict[str, str | None] = field(default_factory=dict)
+
+    def apply(self, settings: Settings) -> None:
+        """Let the environment say what the settings do."""
+        _set(self._before)
+        changes = environment(settings)
+        self._before = {name: os.environ.get(name) for name in changes}
+        _set(changes)
+
+
+def _set(variables: Mapping[str, str | None]) -> None:
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ from osvdeploy.provider.base import Naming, NamingMode
 from osvdeploy.provider.declare import camel, declared, prop, properties
 from osvdeploy.provider.diffing import changes
 from osvdeploy.provider.parsing import Parser, formatted, wrapped_as
-from osvdeploy.provider.settings import Endpoints, Settings, environment
+from osvdeploy.provider.settings import Applied, Endpoints, Settings, environment
 from osvdeploy.provider.values import UNKNOWN, Secret, Value, has_secrets, is_known, revealed
 from tests.pulumi.probe import Colour, Part, ProbeInputs
 from tests.pulumi.test_codec import values
@@ -131,3 +132,19 @@ def test_environment_of_settings() -> None:
         "AWS_SESSION_TOKEN": None, "OSVDEPLOY_AWS_ROLE": "arn", "AWS_ENDPOINT_URL": "http://a",
         "STORAGE_EMULATOR_HOST": "http://s",
     }  # fmt: skip
+
+
+def test_settings_are_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is configured anew has the environment that it began with, but for what is configured now."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "theirs")
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    for name in ("AWS_DEFAULT_PROFILE", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "GOOGLE_CLOUD_PROJECT"):
+        monkeypatch.delenv(name, raising=False)
+    applied = Applied()
+    before = dict(os.environ)
+    applied.apply(Settings(profile="mine"))
+    assert (os.environ["AWS_PROFILE"], os.environ.get("AWS_ACCESS_KEY_ID")) == ("mine", None)
+    applied.apply(Settings(project="p"))
+    assert dict(os.environ) == {**before, "GOOGLE_CLOUD_PROJECT": "p"}
+    applied.apply(Settings())
+    assert dict(os.environ) == before
