@@ -11,7 +11,6 @@ import importlib.util
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
@@ -48,6 +47,17 @@ def main() -> None:
 def serve(registered: Callable[[], tuple[Resources, Functions]]) -> NoReturn:
     """Serve what is registered, which is asked for once the port is out."""
     parent = os.getppid()
+    # A pipe and no Event: a signal's handler runs in the thread that waits, maybe while that holds the Event's lock.
+    ended, ending = os.pipe()
+
+    def end() -> None:
+        os.write(ending, b"\0")
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        end()
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
     try:
         # Only here: Python starts in less time than this takes.
         import grpc
@@ -61,13 +71,6 @@ def serve(registered: Callable[[], tuple[Resources, Functions]]) -> NoReturn:
     )
     port = server.add_insecure_port("127.0.0.1:0")
     print(port, flush=True)
-    end = threading.Event()
-
-    def stop(signum: int, frame: FrameType | None) -> None:
-        end.set()
-
-    signal.signal(signal.SIGINT, stop)
-    signal.signal(signal.SIGTERM, stop)
     address = engine_address(sys.argv[1:])
 
     _without_sdk()
@@ -82,9 +85,9 @@ def serve(registered: Callable[[], tuple[Resources, Functions]]) -> NoReturn:
     server.start()
     if address is not None:
         # One that waits to be attached to (PULUMI_DEBUG_PROVIDERS) outlives the engines that come and go.
-        engine.on_gone(end.set)
-        on_parent_gone(parent, end.set)
-    end.wait()
+        engine.on_gone(end)
+        on_parent_gone(parent, end)
+    os.read(ended, 1)
     provider.cancel()
     provider.wait(ENDING)
     server.stop(grace=0.5).wait()

@@ -445,6 +445,19 @@ def test_signals(own: ProviderProcess, how: signal.Signals) -> None:
     assert own.output() == ""
 
 
+def test_a_signal_at_any_moment(tmp_path: Path) -> None:
+    """A signal ends the process well whenever it comes, from the port line on."""
+    for number in range(12):
+        provider = start(tmp_path, ENVIRON, command=COMMAND)
+        if number % 3:
+            provider.ask("Handshake", provider_pb2.ProviderHandshakeRequest())
+        if number % 3 == 2:
+            provider.cancel()
+        assert provider.end() == 0
+        assert provider.process.stdout is not None
+        provider.process.stdout.close()
+
+
 def test_a_call_that_hears_nothing(own: ProviderProcess) -> None:
     """A call that does not come to an end does not keep the process longer than the engine waits."""
     under_way(own, deaf=True)
