@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from osvdeploy.api import wiring
 from osvdeploy.api.declared import Service
 from osvdeploy.context import Context
-from osvdeploy.errors import CloudError, Refused, UsageError
+from osvdeploy.errors import CloudError, NotOurs, Refused, UsageError
 from osvdeploy.events import Note, Warned
 
 if TYPE_CHECKING:
     from osvdeploy.cloud.interfaces import (
-        Cloud,
         CloudImage,
         Ground,
         ReleaseId,
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
         TargetHealth,
         UploadedDisk,
     )
-    from osvdeploy.rollout.ledger import Head, Ledger
+    from osvdeploy.rollout.ledger import Head, HeldLedger, Ledger
     from osvdeploy.rollout.manager import Rollout
     from osvdeploy.rollout.model import Run
     from osvdeploy.rollout.releases import Release
@@ -225,13 +226,20 @@ def destroy(ctx: Context, service: Service) -> Head:
     return wiring.manager(ctx, service, head).destroy(ctx)
 
 
-def gc(ctx: Context, service: Service, *, keep: int = 10, dry_run: bool = False, bucket: str | None = None) -> Garbage:
+def gc(
+    ctx: Context,
+    service: Service,
+    *,
+    keep: int = 10,
+    dry_run: bool = False,
+    buckets: Mapping[str, str] | None = None,
+) -> Garbage:
     """Find, and unless ``dry_run`` remove, what no release of the service needs. Returns what was found.
 
-    Disks that passed through a bucket name it, and what was left there of the app's is looked for; ``bucket`` is one
-    more to look into. Looks once more under the lease, so that nothing a deploy has just begun to need is taken.
+    Images and disks that passed through a bucket name it, and what was left there of the app's is looked for;
+    ``buckets`` has one more to look into, by cloud. Looks once more under the lease, so that nothing a deploy has just
+    begun to need is taken. Raises the first :class:`~osvdeploy.errors.Refused` once all else is gone.
     """
-    from osvdeploy.cloud.interfaces import Cloud
     from osvdeploy.rollout import lease
 
     head = wiring.head(ctx, service)
@@ -239,6 +247,7 @@ def gc(ctx: Context, service: Service, *, keep: int = 10, dry_run: bool = False,
         raise UsageError(f"{service.name}: was never deployed")
     cloud = wiring.ground(ctx, head.place.cloud, head.place.account, head.place.region)
     ledger = wiring.open_ledger(service)
+    bucket = (buckets or {}).get(head.place.cloud)
     if dry_run:
         return _find_garbage(ctx, ledger, cloud, head, keep, bucket)
     with lease.held(ctx, ledger, "gc") as held:
@@ -248,56 +257,89 @@ def gc(ctx: Context, service: Service, *, keep: int = 10, dry_run: bool = False,
         if slots != held.head.slots:
             # First: a group that no slot names is found again, a slot whose group is gone is not.
             held.save(ctx, "gc", slots=slots)
-        for group, why in garbage.groups:
-            ctx.report(Note(f"removing group {group}: {why}"))
-            cloud.groups.delete(ctx, group)
-        for template, why in garbage.templates:
-            ctx.report(Note(f"removing template {template}: {why}"))
-            cloud.groups.delete_template(ctx, template)
-        for image, why in garbage.images:
-            ctx.report(Note(f"removing image {image.name} ({image.id}): {why}"))
-            cloud.images.deregister(ctx, image.id)
-            held.renew(ctx)
-        if isinstance(cloud, Cloud):
-            for disk, why in garbage.disks:
-                ctx.report(Note(f"removing disk {disk.name} ({disk.id}): {why}"))
-                cloud.snapshots.delete(ctx, disk.id)
-                held.renew(ctx)
-        for address, stored, why in garbage.objects:
-            ctx.report(Note(f"removing {address}/{stored.key}: {why}"))
-            wiring.open_store(address).delete(ctx, stored.key)
-            held.renew(ctx)
-        for address, upload, why in garbage.uploads:
-            ctx.report(Note(f"removing what was sent of {address}/{upload.key}: {why}"))
-            wiring.open_store(address).abort(ctx, upload)
-            held.renew(ctx)
+        return _sweep(ctx, held, cloud, garbage)
+
+
+def _sweep(ctx: Context, held: HeldLedger, cloud: Ground, garbage: Garbage) -> Garbage:
+    """Remove what was found; what is gone then. What is refused is told, and hinders nothing else.
+
+    Raises the first refusal, once everything else is gone.
+    """
+    from osvdeploy.cloud.interfaces import Cloud
+
+    refused: list[CloudError] = []
+
+    def removed(thing: str, why: str, remove: Callable[[], None]) -> None:
+        ctx.report(Note(f"removing {thing}: {why}"))
+        try:
+            remove()
+        except (Refused, NotOurs) as error:
+            ctx.report(Warned(f"could not remove {thing}: {error}", hint=error.hint))
+            refused.append(error)
+        held.renew(ctx)
+
+    for group, why in garbage.groups:
+        removed(f"group {group}", why, partial(cloud.groups.delete, ctx, group))
+    for template, why in garbage.templates:
+        removed(f"template {template}", why, partial(cloud.groups.delete_template, ctx, template))
+    for image, why in garbage.images:
+        removed(f"image {image.name} ({image.id})", why, partial(cloud.images.deregister, ctx, image.id))
+    if isinstance(cloud, Cloud):
+        for disk, why in garbage.disks:
+            removed(f"disk {disk.name} ({disk.id})", why, partial(cloud.snapshots.delete, ctx, disk.id))
+    for address, stored, why in garbage.objects:
+        removed(f"{address}/{stored.key}", why, partial(wiring.open_store(address).delete, ctx, stored.key))
+    for address, upload, why in garbage.uploads:
+        told = f"what was sent of {address}/{upload.key}"
+        removed(told, why, partial(wiring.open_store(address).abort, ctx, upload))
+    if refused:
+        raise refused[0]
     return garbage
 
 
 def _on_its_way(
-    ctx: Context, cloud: Cloud, app: str, things: Sequence[CloudImage | UploadedDisk], bucket: str | None
+    ctx: Context, cloud: Ground, app: str, things: Sequence[CloudImage | UploadedDisk], bucket: str | None
 ) -> list[OnItsWay]:
     """What is left of the app's disks in the stores that they passed through."""
     from osvdeploy.cloud import tags
-    from osvdeploy.publish.importing import folder_of
+    from osvdeploy.cloud.interfaces import Cloud, CloudImage
+    from osvdeploy.publish.archiving import in_use
+    from osvdeploy.publish.importing import folder_of, passing
     from osvdeploy.rollout.retention import OnItsWay
 
     addresses = {thing.tags[tags.STORE] for thing in things if tags.STORE in thing.tags}
     if bucket is not None:
-        addresses.add(wiring.image_store(bucket))
-    if not addresses or cloud.imports is None:
+        addresses.add(wiring.image_store(cloud.kind, bucket))
+    imports = cloud.imports if isinstance(cloud, Cloud) else None
+    if not addresses or (isinstance(cloud, Cloud) and imports is None):
         return []
-    reading, folder, found = cloud.imports.reading(ctx), folder_of(app), []
+    folder, found = folder_of(app), []
+    reading = set(imports.reading(ctx)) if imports is not None else set()
+    images = [thing for thing in things if isinstance(thing, CloudImage)]
     for address in sorted(addresses):
         store = wiring.open_store(address)
         try:
-            stored = [store.find(ctx, key) for key in store.keys(ctx, folder)]
-            uploads = store.unfinished(ctx, folder)
+            # A ledger, or whatever else, may have keys that begin likewise.
+            keys = [key for key in store.keys(ctx, folder) if passing(app, key)]
+            stored = [each for key in keys if (each := store.find(ctx, key)) is not None]
+            uploads = [each for each in store.unfinished(ctx, folder) if passing(app, each.key)]
         except Refused as error:
             # A bucket of old: the rest is cleaned all the same.
             ctx.report(Warned(f"cannot look for what was left in {address}: {error}", hint=error.hint))
             continue
-        found.append(OnItsWay(address, [each for each in stored if each is not None], uploads, reading))
+        if imports is None:
+            reading |= {f"{address}/{key}" for key in in_use(images, stored, uploads, ctx.now())}
+        found.append(OnItsWay(address, stored, uploads, reading))
+    return found
+
+
+def _destroyed_at(ctx: Context, ledger: Ledger) -> datetime | None:
+    """When the service was destroyed: what is written after that, by us as well, says so too."""
+    found: datetime | None = None
+    for head in ledger.heads(ctx):
+        if not head.destroyed:
+            break
+        found = head.written
     return found
 
 
@@ -326,5 +368,6 @@ def _find_garbage(
         images=images,
         disks=disks,
         carrying=[slot for slot, weight in weights.items() if weight > 0],
-        stores=_on_its_way(ctx, cloud, ledger.app, [*images, *disks], bucket) if isinstance(cloud, Cloud) else [],
+        stores=_on_its_way(ctx, cloud, ledger.app, [*images, *disks], bucket),
+        destroyed=_destroyed_at(ctx, ledger) if head.destroyed else None,
     )

@@ -72,7 +72,7 @@ def google_images(publish: PublishGcp) -> ArchivePlace:
 
     gcp = Gcp(publish.project)
     images = GceImages(gcp, storage_location=publish.storage_location)
-    store = GcsStore(f"gs://{publish.bucket}/{IMAGES}", gcp)
+    store = GcsStore(image_store("gcp", publish.bucket), gcp)
     return ArchivePlace("gcp", publish.project, publish.storage_location or "global", images, images, store)
 
 
@@ -113,9 +113,9 @@ IMAGES = "osvdeploy"
 """What the keys of disks on their way begin with, in the bucket that they pass through."""
 
 
-def image_store(bucket: str) -> str:
-    """The address in a bucket that disks on their way have."""
-    return f"s3://{bucket}/{IMAGES}"
+def image_store(cloud: str, bucket: str) -> str:
+    """The address in a bucket of a cloud's that disks on their way have."""
+    return f"{'gs' if cloud == 'gcp' else 's3'}://{bucket}/{IMAGES}"
 
 
 def through_store(cloud: Cloud, bucket: str | None) -> ThroughStore | None:
@@ -126,7 +126,7 @@ def through_store(cloud: Cloud, bucket: str | None) -> ThroughStore | None:
 
     if cloud.imports is None:
         raise UsageError(f"{cloud.kind} makes no disks of objects", hint="leave `via` and `bucket` out")
-    return ThroughStore(open_store(image_store(bucket)), cloud.imports)
+    return ThroughStore(open_store(image_store(cloud.kind, bucket)), cloud.imports)
 
 
 def open_ledger(service: Service) -> Ledger:

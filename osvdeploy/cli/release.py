@@ -11,10 +11,11 @@ import click
 from osvdeploy.cli.options import ServiceChoice, force_option, service_options, spec_options
 from osvdeploy.cli.output import Result, command
 from osvdeploy.context import Context
+from osvdeploy.sizes import format_size
 
 if TYPE_CHECKING:
     from osvdeploy.api import Calls, ServiceStatus
-    from osvdeploy.cloud.interfaces import CloudImage, Scaling, Slot
+    from osvdeploy.cloud.interfaces import CloudImage, Scaling, Slot, StoredObject, UnfinishedObject
     from osvdeploy.rollout.manager import Rollout
     from osvdeploy.rollout.model import Run
 
@@ -331,32 +332,45 @@ def gc(
     spec = api.load_spec(choice.spec_file, sets=choice.sets).spec if choice.spec_file.exists() else None
     if keep is None:
         keep = spec.retention.releases if spec is not None else 10
-    aws = spec.publish.aws if spec is not None and spec.name == chosen.app else None
-    found = api.gc(ctx, chosen, keep=keep, dry_run=dry_run, bucket=aws.bucket if aws is not None else None)
+    ways = spec.publish if spec is not None and spec.name == chosen.app else None
+    named = {"aws": ways.aws and ways.aws.bucket, "gcp": ways.gcp and ways.gcp.bucket} if ways is not None else {}
+    buckets = {cloud: bucket for cloud, bucket in named.items() if bucket}
+    found = api.gc(ctx, chosen, keep=keep, dry_run=dry_run, buckets=buckets)
     document = {
         "service": chosen.name,
         "dry_run": dry_run,
         "groups": [{"name": name, "why": why} for name, why in found.groups],
         "templates": [{"name": name, "why": why} for name, why in found.templates],
-        "images": [{"id": image.id, "name": image.name, "why": why} for image, why in found.images],
+        "images": [{"id": each.id, "name": each.name, "bytes": each.size, "why": why} for each, why in found.images],
         "disks": [{"id": disk.id, "name": disk.name, "why": why} for disk, why in found.disks],
-        "objects": [{"store": store, "key": each.key, "why": why} for store, each, why in found.objects],
-        "uploads": [{"store": store, "key": each.key, "why": why} for store, each, why in found.uploads],
+        "objects": [_left(*each) for each in found.objects],
+        "uploads": [_left(*each) for each in found.uploads],
+        "bytes": found.size,
     }
     done = "would go" if dry_run else "gone"
     text = (
         f"{chosen.name}: {len(found.groups)} groups, {len(found.templates)} templates, {len(found.images)} images, "
         f"{len(found.disks)} disks, {len(found.objects)} objects, {len(found.uploads)} unfinished uploads {done}"
     )
+    if found.size:
+        text += f", {format_size(found.size)}"
     if dry_run:
         # Done for good, each is told as it goes.
         named = [*found.groups, *found.templates]
-        named += [(f"{image.name} ({image.id})", why) for image, why in found.images]
+        named += [(f"{image.name} ({image.id}){_sized(image.size)}", why) for image, why in found.images]
         named += [(f"{disk.name} ({disk.id})", why) for disk, why in found.disks]
-        named += [(f"{store}/{each.key}", why) for store, each, why in found.objects]
-        named += [(f"{store}/{upload.key}", why) for store, upload, why in found.uploads]
+        named += [(f"{store}/{each.key}{_sized(each.size)}", why) for store, each, why in found.objects]
+        named += [(f"{store}/{upload.key}{_sized(upload.size)}", why) for store, upload, why in found.uploads]
         text = "\n".join([text, *(f"  {name}: {why}" for name, why in named)])
     return Result(text, document)
+
+
+def _left(store: str, each: StoredObject | UnfinishedObject, why: str) -> dict[str, Any]:
+    return {"store": store, "key": each.key, "bytes": each.size, "why": why}
+
+
+def _sized(size: int | None) -> str:
+    return "" if size is None else f", {format_size(size)}"
 
 
 # ------------------------------------------------------------------------------------------------------------ texts

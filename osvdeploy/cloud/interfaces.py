@@ -190,7 +190,8 @@ class DiskImports(Protocol):
 @dataclass(frozen=True, slots=True)
 class CloudImage:
     """Something machines can be started from (an AMI, a GCE image). ``disk`` is None where it is a copy and stands on
-    none."""
+    none. ``ready`` is False while it is being made, and where that came to nothing; ``size`` is what is kept of it in
+    bytes, None where the place does not tell."""
 
     id: str
     name: str
@@ -198,6 +199,8 @@ class CloudImage:
     disk: str | None
     tags: Tags = field(default_factory=dict)
     created: datetime | None = None
+    ready: bool = True
+    size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -653,11 +656,12 @@ class StoredObject:
 @dataclass(frozen=True, slots=True)
 class UnfinishedObject:
     """What an upload left behind, or has under way, at ``key``; ``begun`` then, or touched last. ``id`` is the
-    store's."""
+    store's; ``size`` is what there is of it in bytes, None where the store does not tell."""
 
     key: str
     id: str
     begun: datetime
+    size: int | None = None
 
 
 class ObjectStore(Protocol):

@@ -128,8 +128,11 @@ class GceImages:
     def deregister(self, ctx: Context, image_id: str) -> None:
         name = image_id.rpartition("/")[2]
         found = self._wait(ctx, name, f"image {name}")
-        if found is not None:
-            self._delete(ctx, found)
+        if found is None:
+            return
+        if not is_ours(tags_of(found.get("labels", {}))):
+            raise NotOurs(f"image {name}: something else made it", hint="it is left as it is")
+        self._delete(ctx, found)
 
     def owned(self, ctx: Context, tags: Tags) -> list[CloudImage]:
         query = {"filter": matching(tags)}
@@ -282,7 +285,7 @@ def _same(found: Document, request: ImageRequest) -> CloudImage:
 
 def _image(found: dict[str, Any]) -> CloudImage:
     tags = tags_of(found.get("labels", {}))
-    created = found.get("creationTimestamp")
+    created, size = found.get("creationTimestamp"), found.get("archiveSizeBytes")
     return CloudImage(
         id=found["selfLink"].partition("/compute/v1/")[2],
         name=tags.get(NAME, found["name"]),
@@ -290,4 +293,6 @@ def _image(found: dict[str, Any]) -> CloudImage:
         disk=None,
         tags=tags,
         created=datetime.fromisoformat(created) if created else None,
+        ready=found.get("status") == "READY",
+        size=None if size is None else int(size),
     )
