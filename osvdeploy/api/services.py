@@ -147,15 +147,16 @@ def history(ctx: Context, service: Service, *, limit: int = 20) -> History:
     return History(service.name, tuple(reversed(ledger.releases(ctx))), tuple(runs.values()), serving)
 
 
-def rollback(ctx: Context, service: Service, *, to: str | None = None) -> Rollout:
-    """Bring the release before the present one back, or ``to``: a release id or a version.
+def rollback(ctx: Context, service: Service, *, to: str | None = None, take_over: bool = False) -> Rollout:
+    """Bring the release before the present one back, or ``to``: a release id or a version. ``take_over``: outrank what
+    a later lease than the ledger knows of has left in the cloud.
 
     Raises :class:`~osvdeploy.errors.UsageError` for a release nobody knows, before anything moves.
     """
     head = wiring.head(ctx, service)
     ledger = wiring.open_ledger(service)
     target = find_release(ctx, ledger, to) if to is not None else None
-    return wiring.manager(ctx, service, head).rollback(ctx, target)
+    return wiring.manager(ctx, service, head, take_over=take_over).rollback(ctx, target)
 
 
 def find_release(ctx: Context, ledger: Ledger, name: str) -> Release:
@@ -220,10 +221,11 @@ def holdings(ctx: Context, service: Service) -> Holdings:
     )
 
 
-def destroy(ctx: Context, service: Service) -> Head:
-    """Take everything of a service away: machines, templates, rules, backends. Images stay for ``gc``."""
+def destroy(ctx: Context, service: Service, *, take_over: bool = False) -> Head:
+    """Take everything of a service away: machines, templates, rules, backends. Images stay for ``gc``. ``take_over`` as
+    for :func:`rollback`."""
     head = wiring.head(ctx, service)
-    return wiring.manager(ctx, service, head).destroy(ctx)
+    return wiring.manager(ctx, service, head, take_over=take_over).destroy(ctx)
 
 
 def gc(
@@ -238,9 +240,10 @@ def gc(
 
     Images and disks that passed through a bucket name it, and what was left there of the app's is looked for;
     ``buckets`` has one more to look into, by cloud. Looks once more under the lease, so that nothing a deploy has just
-    begun to need is taken. Raises the first :class:`~osvdeploy.errors.Refused` once all else is gone.
+    begun to need is taken. First, image families follow what serves, where an earlier command could not see to that.
+    Raises the first :class:`~osvdeploy.errors.Refused` once all else is gone.
     """
-    from osvdeploy.rollout import lease
+    from osvdeploy.rollout import families, lease
 
     head = wiring.head(ctx, service)
     if head.place is None:
@@ -251,6 +254,7 @@ def gc(
     if dry_run:
         return _find_garbage(ctx, ledger, cloud, head, keep, bucket)
     with lease.held(ctx, ledger, "gc") as held:
+        families.follow(ctx, cloud, held)
         garbage = _find_garbage(ctx, ledger, cloud, held.head, keep, bucket)
         gone = {name for name, _ in garbage.groups}
         slots = {slot: record for slot, record in held.head.slots.items() if record.group not in gone}

@@ -151,10 +151,11 @@ def head(ctx: Context, service: Service) -> Head:
     return head
 
 
-def manager(ctx: Context, service: Service, head: Head) -> RolloutManager:
+def manager(ctx: Context, service: Service, head: Head, *, take_over: bool = False) -> RolloutManager:
     from osvdeploy.rollout.manager import RolloutManager
 
     if head.place is None:
         raise UsageError(f"{service.name}: was never deployed")
     place = head.place
-    return RolloutManager(open_ledger(service), ground(ctx, place.cloud, place.account, place.region), prober())
+    here = ground(ctx, place.cloud, place.account, place.region)
+    return RolloutManager(open_ledger(service), here, prober(), take_over=take_over)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from osvdeploy.cli.options import ServiceChoice, force_option, service_options, spec_options
+from osvdeploy.cli.options import ServiceChoice, force_option, service_options, spec_options, take_over_option
 from osvdeploy.cli.output import Result, command
 from osvdeploy.context import Context
 from osvdeploy.sizes import format_size
@@ -64,9 +64,15 @@ def _image(image: CloudImage) -> dict[str, Any]:
 @click.command(short_help="Build and publish if needed, roll out, watch.")
 @spec_options
 @force_option
+@take_over_option
 @command
 def deploy(
-    ctx: Context, spec_file: Path, environment: str | None, sets: tuple[str, ...], forced: tuple[str, ...]
+    ctx: Context,
+    spec_file: Path,
+    environment: str | None,
+    sets: tuple[str, ...],
+    forced: tuple[str, ...],
+    take_over: bool,
 ) -> Result:
     """Bring the spec's image into service by blue-green, and go back by itself if it is bad.
 
@@ -79,7 +85,8 @@ def deploy(
     from osvdeploy import api
 
     calls = api.Calls()
-    deployed = api.deploy(calls.listening(ctx), api.load_spec(spec_file, sets=sets), environment, forced=forced)
+    loaded = api.load_spec(spec_file, sets=sets)
+    deployed = api.deploy(calls.listening(ctx), loaded, environment, forced=forced, take_over=take_over)
     document = {
         "release": deployed.release.id,
         "image": {"id": deployed.published.image.id, "digest": deployed.release.image},
@@ -92,11 +99,13 @@ def deploy(
 @click.command(short_help="Bring an earlier release back.")
 @service_options
 @click.option("--to", metavar="VERSION", help="A version or release id; left out: the release before the present one.")
+@take_over_option
 @command
 def rollback(
     ctx: Context,
     choice: ServiceChoice,
     to: str | None,
+    take_over: bool,
 ) -> Result:
     """Move traffic back to an earlier release: at once where its machines still stand, else they are started first.
 
@@ -107,7 +116,7 @@ def rollback(
 
     calls = api.Calls()
     chosen = choice.service()
-    outcome = api.rollback(calls.listening(ctx), chosen, to=to)
+    outcome = api.rollback(calls.listening(ctx), chosen, to=to, take_over=take_over)
     return Result(_told(outcome), {**_rollout(outcome), "calls": _calls(calls)}, outcome.exit_code)
 
 
@@ -263,12 +272,14 @@ def unhold(
 @service_options
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Say what would be taken away, and do nothing.")
+@take_over_option
 @command
 def destroy(
     ctx: Context,
     choice: ServiceChoice,
     yes: bool,
     dry_run: bool,
+    take_over: bool,
 ) -> Result:
     """Take a service's machines, templates, rules and backends away. Images stay for `osvdeploy gc`, history stays.
 
@@ -303,7 +314,7 @@ def destroy(
         click.echo(f"this takes away {told}", err=True)
         if not click.confirm("go on?", err=True):
             raise UsageError("nothing was taken away")
-    api.destroy(ctx, chosen)
+    api.destroy(ctx, chosen, take_over=take_over)
     return Result(f"{chosen.name}: destroyed", {**document, "destroyed": True})
 
 
@@ -333,8 +344,11 @@ def gc(
     if keep is None:
         keep = spec.retention.releases if spec is not None else 10
     ways = spec.publish if spec is not None and spec.name == chosen.app else None
-    named = {"aws": ways.aws and ways.aws.bucket, "gcp": ways.gcp and ways.gcp.bucket} if ways is not None else {}
-    buckets = {cloud: bucket for cloud, bucket in named.items() if bucket}
+    buckets: dict[str, str] = {}
+    if ways is not None and ways.aws is not None and ways.aws.bucket is not None:
+        buckets["aws"] = ways.aws.bucket
+    if ways is not None and ways.gcp is not None:
+        buckets["gcp"] = ways.gcp.bucket
     found = api.gc(ctx, chosen, keep=keep, dry_run=dry_run, buckets=buckets)
     document = {
         "service": chosen.name,

@@ -576,7 +576,7 @@ class Fence(Protocol):
     """Shuts out whoever changed a route before, where the place knows versions of its rules.
 
     ``epoch`` is that of the lease whose holder we are. From either call on, this object's writes to the route carry it
-    as far as they can, and raise :class:`~osvdeploy.errors.LeaseLost` once a higher one has been written.
+    as far as they can, and raise :class:`~osvdeploy.errors.Outranked` once a higher one has been written.
     """
 
     def hold(self, route: Route, epoch: int) -> None:
@@ -737,6 +737,8 @@ class Ground:
     groups: InstanceGroups
     router: TrafficRouter
     console: Console
+    families: ImageFamilies | None = None
+    """None where machines are started from images alone."""
     fence: Fence | None = None
     """None where rules have no versions, and a change that is late cannot be told from one that is not."""
     spread: float = 0.0

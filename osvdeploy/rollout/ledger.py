@@ -95,6 +95,8 @@ class Head:
     ``n`` numbers heads from 1; ``epoch`` rises with each change of holder; ``nonce`` tells who wrote it, should the
     answer to a put be lost. ``serving`` is the slot that traffic goes to, ``run`` the rollout under way or the last
     one. ``served`` lists, oldest first, the releases that served, at most 50. ``why`` is what this document records.
+    ``family_due``: the image family is yet to be led to what serves; ``given_up`` are releases whose images are yet to
+    be withdrawn.
     """
 
     service: str
@@ -112,6 +114,8 @@ class Head:
     pins: tuple[ReleaseId, ...] = ()
     place: Place | None = None
     destroyed: bool = False
+    family_due: bool = False
+    given_up: tuple[ReleaseId, ...] = ()
 
     @property
     def stable(self) -> SlotRecord | None:
