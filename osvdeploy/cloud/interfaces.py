@@ -248,6 +248,10 @@ class ArchiveImages(ImageRegistry, Protocol):
     def begin(self, ctx: Context, request: ImageRequest) -> None:
         """Ask for an image and do not wait: several are made at once. :meth:`register` then waits for it."""
 
+    def users(self, ctx: Context, images: Sequence[CloudImage]) -> list[str]:
+        """What starts machines from these images, in words: groups, whoever made them, and what others keep to make
+        groups of. What keeps no more than our own record of a release is none."""
+
 
 class ImageFamilies(Protocol):
     """Names that lead to the newest image which may be used."""

@@ -72,7 +72,7 @@ def test_a_family_leads_to_what_serves(service: OfFamilies) -> None:
     service.publish("1.1.0")
     assert service.led == "1.0.0"
     assert service.deploy("1.1.0").outcome is Outcome.SUCCEEDED
-    assert (service.led, service.withdrawn()) == ("1.1.0", {})
+    assert service.led == "1.1.0" and not service.withdrawn()
 
 
 def test_a_release_that_failed_is_withdrawn(service: OfFamilies) -> None:
@@ -87,7 +87,7 @@ def test_a_release_that_failed_is_withdrawn(service: OfFamilies) -> None:
     assert (service.led, service.withdrawn()) == ("1.0.0", {"1.1.0": "deprecated"})
     service.cloud.behave(service.id("1.1.0"), answers=(200,))
     assert service.deploy("1.1.0").outcome is Outcome.SUCCEEDED
-    assert (service.led, service.withdrawn()) == ("1.1.0", {})
+    assert service.led == "1.1.0" and not service.withdrawn()
 
 
 def test_a_rollback_takes_the_family_along(service: OfFamilies) -> None:
@@ -115,7 +115,7 @@ def test_a_deploy_that_is_given_up_is_withdrawn(service: OfFamilies) -> None:
 
     begin("1.1.0")
     assert service.deploy("1.2.0").outcome is Outcome.SUCCEEDED
-    assert (service.led, service.withdrawn()) == ("1.2.0", {})
+    assert service.led == "1.2.0" and not service.withdrawn()
     begin("1.3.0")
     assert service.rollback().outcome is Outcome.SUCCEEDED
     assert (service.led, service.withdrawn()) == ("1.2.0", {"1.3.0": "deprecated"})

@@ -306,7 +306,7 @@ def named(method: str, url: str) -> tuple[str, str]:
     if path[:2] != ["compute", "v1"]:
         return "storage", _storage_operation(method, path)
     words = path[2:]
-    scope = ""
+    scope, all_of = "", words[2:3] == ["aggregated"]
     while words and words[0] in _COLLECTIONS:
         scope = words[0] if words[0] != "projects" else scope
         words = words[1:] if words[0] in ("global", "aggregated") else words[2:]
@@ -314,7 +314,9 @@ def named(method: str, url: str) -> tuple[str, str]:
     if kind == "operations":
         kind = f"{ {'zones': 'zone', 'regions': 'region'}.get(scope, 'global') }Operations"
     verb = words[2] if len(words) > 2 else ""
-    if not verb:
+    if all_of:
+        verb = "aggregatedList"
+    elif not verb:
         one = len(words) > 1
         verb = {"GET": "get" if one else "list", "POST": "insert", "PATCH": "patch", "PUT": "update"}.get(
             method, method.lower()
