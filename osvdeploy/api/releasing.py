@@ -178,7 +178,8 @@ def deploy(
     cloud: Cloud | None = None
     if wanted.cloud == "gcp":
         assert spec.publish.gcp is not None, "the model asks for it"
-        ground = wiring.ground(ctx, wanted.cloud, spec.publish.gcp.project, settings.region)
+        google = spec.publish.gcp
+        ground = wiring.ground(ctx, wanted.cloud, google.project, settings.region, google.compute_endpoint)
         built = _build_for_google(ctx, loaded, wanted, forced)
     else:
         ground = cloud = wiring.connect(ctx, settings.cloud, settings.region)

@@ -75,7 +75,7 @@ def status(ctx: Context, service: Service, *, look: bool = True) -> ServiceStatu
     trouble: str | None = None
     if look and place is not None and not head.destroyed:
         try:
-            cloud = wiring.ground(ctx, place.cloud, place.account, place.region)
+            cloud = wiring.ground_of(ctx, place)
             state = cloud.router.observe(ctx, place.route)
             weights = state.weights or {}
             targets = {slot: cloud.router.health(ctx, place.route, slot) for slot in state.backends}
@@ -210,7 +210,7 @@ def holdings(ctx: Context, service: Service) -> Holdings:
     head = wiring.head(ctx, service)
     if head.place is None or head.destroyed:
         raise UsageError(f"{service.name}: nothing is deployed", hint="`osvdeploy history` tells what was")
-    cloud = wiring.ground(ctx, head.place.cloud, head.place.account, head.place.region)
+    cloud = wiring.ground_of(ctx, head.place)
     state = cloud.router.observe(ctx, head.place.route)
     return Holdings(
         groups=tuple(group.name for group in cloud.groups.owned(ctx, {tags.SERVICE: head.service})),
@@ -248,7 +248,7 @@ def gc(
     head = wiring.head(ctx, service)
     if head.place is None:
         raise UsageError(f"{service.name}: was never deployed")
-    cloud = wiring.ground(ctx, head.place.cloud, head.place.account, head.place.region)
+    cloud = wiring.ground_of(ctx, head.place)
     ledger = wiring.open_ledger(service)
     bucket = (buckets or {}).get(head.place.cloud)
     if dry_run:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from osvdeploy.cloud.gcp.machines import GceMachineTypes
     from osvdeploy.cloud.interfaces import ArchivePlace, Cloud, Ground, ObjectStore, Prober
     from osvdeploy.publish.importing import ThroughStore
-    from osvdeploy.rollout.ledger import Head, Ledger
+    from osvdeploy.rollout.ledger import Head, Ledger, Place
     from osvdeploy.rollout.manager import RolloutManager
     from osvdeploy.spec.model import PublishGcp
 
@@ -51,8 +51,9 @@ def connect(ctx: Context, cloud: str, region: str) -> Cloud:
     raise UsageError(f"cloud {cloud!r} is not supported by this version", hint='use cloud = "aws" or "gcp"')
 
 
-def ground(ctx: Context, cloud: str, account: str, region: str) -> Ground:
-    """What a rollout stands on in a place. ``account`` is asked for on Google alone: the project.
+def ground(ctx: Context, cloud: str, account: str, region: str, endpoint: str | None = None) -> Ground:
+    """What a rollout stands on in a place. ``account`` is asked for on Google alone: the project; so is ``endpoint``,
+    the address of Compute Engine that a spec names.
 
     Raises as :func:`connect` does.
     """
@@ -60,7 +61,12 @@ def ground(ctx: Context, cloud: str, account: str, region: str) -> Ground:
         return connect(ctx, cloud, region)
     from osvdeploy.cloud import gcp
 
-    return gcp.ground(gcp.Gcp(account), region)
+    return gcp.ground(gcp.Gcp(account, declared=endpoint), region)
+
+
+def ground_of(ctx: Context, place: Place) -> Ground:
+    """That of a place which a ledger tells of."""
+    return ground(ctx, place.cloud, place.account, place.region, place.endpoint)
 
 
 def google_images(publish: PublishGcp) -> ArchivePlace:
@@ -70,7 +76,7 @@ def google_images(publish: PublishGcp) -> ArchivePlace:
     from osvdeploy.cloud.gcp.session import Gcp
     from osvdeploy.cloud.interfaces import ArchivePlace
 
-    gcp = Gcp(publish.project)
+    gcp = Gcp(publish.project, declared=publish.compute_endpoint)
     images = GceImages(gcp, storage_location=publish.storage_location)
     store = GcsStore(image_store("gcp", publish.bucket), gcp)
     return ArchivePlace("gcp", publish.project, publish.storage_location or "global", images, images, store)
@@ -81,7 +87,7 @@ def google_machines(publish: PublishGcp, place: str) -> GceMachineTypes:
     from osvdeploy.cloud.gcp.machines import GceMachineTypes
     from osvdeploy.cloud.gcp.session import Gcp
 
-    return GceMachineTypes(Gcp(publish.project), place)
+    return GceMachineTypes(Gcp(publish.project, declared=publish.compute_endpoint), place)
 
 
 def open_store(address: str) -> ObjectStore:
@@ -157,5 +163,5 @@ def manager(ctx: Context, service: Service, head: Head, *, take_over: bool = Fal
     if head.place is None:
         raise UsageError(f"{service.name}: was never deployed")
     place = head.place
-    here = ground(ctx, place.cloud, place.account, place.region)
+    here = ground_of(ctx, place)
     return RolloutManager(open_ledger(service), here, prober(), take_over=take_over)

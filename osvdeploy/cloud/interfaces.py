@@ -747,6 +747,8 @@ class Ground:
     """None where rules have no versions, and a change that is late cannot be told from one that is not."""
     spread: float = 0.0
     """Seconds that a change of a route may take to be in force at every entry point."""
+    endpoint: str | None = None
+    """The address of the place's API that the spec names, None for the place's own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -77,7 +77,8 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the service runs, resolved: ``status``, ``rollback`` and ``destroy`` need nothing but this document."""
+    """Where the service runs, resolved: ``status``, ``rollback`` and ``destroy`` need nothing but this document.
+    ``endpoint`` is the address of the cloud's API that the spec named."""
 
     cloud: str
     account: str
@@ -86,6 +87,7 @@ class Place:
     base_url: str
     rules: Mapping[str, str] = field(default_factory=dict)
     backends: Mapping[Slot, str] = field(default_factory=dict)
+    endpoint: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -635,6 +635,7 @@ class RolloutManager:
             base_url=state.base_url,
             rules=state.rules,
             backends=state.backends,
+            endpoint=self.cloud.endpoint,
         )
 
     def _refuse_moved_route(self, head: Head, route: Route) -> None:

@@ -33,4 +33,5 @@ def ground(gcp: Gcp, place: str) -> Ground:
         console=SerialPort(gcp),
         fence=router,
         spread=SPREAD,
+        endpoint=gcp.declared,
     )
