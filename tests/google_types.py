@@ -48,28 +48,33 @@ class Judge:
 
     def hold(self, verb: str, url: str, body: bytes | str | None) -> None:
         """Raise :class:`Unfit` unless Google's client could have sent this. Not asked about Cloud Storage."""
-        from google.protobuf import json_format
-
         split = urlsplit(url)
-        if not split.path.startswith("/compute/"):
-            return
-        for method in _candidates(split.path):
-            matched = method.path.fullmatch(split.path)
-            if matched is None or method.verb != verb.lower():
-                continue
-            told: dict[str, Any] = {name: unquote(value) for name, value in matched.groupdict().items()}
-            told |= {name: _value(value) for name, value in parse_qsl(split.query, keep_blank_values=True)}
-            if body:
-                if method.body is None:
-                    raise Unfit(f"{method.name} takes no body")
-                told[method.body] = json.loads(body)
-            try:
-                json_format.ParseDict(told, method.request.pb()())
-            except json_format.ParseError as error:
-                raise Unfit(f"{method.name}: {error}") from error
-            self.seen[method.name] = self.seen.get(method.name, 0) + 1
-            return
-        raise Unfit(f"{verb} {split.path}: no method of google-cloud-compute")
+        if split.path.startswith("/compute/"):
+            name = _judged(verb.lower(), split.path, split.query, body or None)
+            self.seen[name] = self.seen.get(name, 0) + 1
+
+
+@functools.lru_cache(maxsize=4096)
+def _judged(verb: str, path: str, query: str, body: bytes | str | None) -> str:
+    """The method that a request is of."""
+    from google.protobuf import json_format
+
+    for method in _candidates(path):
+        matched = method.path.fullmatch(path)
+        if matched is None or method.verb != verb:
+            continue
+        told: dict[str, Any] = {name: unquote(value) for name, value in matched.groupdict().items()}
+        told |= {name: _value(value) for name, value in parse_qsl(query, keep_blank_values=True)}
+        if body:
+            if method.body is None:
+                raise Unfit(f"{method.name} takes no body")
+            told[method.body] = json.loads(body)
+        try:
+            json_format.ParseDict(told, method.request.pb()())
+        except json_format.ParseError as error:
+            raise Unfit(f"{method.name}: {error}") from error
+        return method.name
+    raise Unfit(f"{verb} {path}: no method of google-cloud-compute")
 
 
 class Judged(BaseAdapter):

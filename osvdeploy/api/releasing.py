@@ -125,7 +125,7 @@ def _archived(
             boot=with_environment(built.image.boot, variables),
             tags={key: value for key, value in release.items() if value},
             # Of what is rolled out, the rollout lets the family lead to what serves.
-            family=family_of(loaded, name) if getattr(spec.deploy[name], "url_map", None) is None else None,
+            family=family_of(loaded, name) if not getattr(spec.deploy[name], "rolled_out", True) else None,
         )
     return publish_archived(
         ctx,

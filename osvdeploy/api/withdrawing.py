@@ -87,7 +87,7 @@ def _refuse_used(
     serving: list[str] = []
     used: list[str] = []
     for environment, wanted in loaded.spec.deploy.items():
-        if wanted.cloud == "gcp" and wanted.url_map is not None and releases:
+        if wanted.cloud == "gcp" and wanted.rolled_out and releases:
             now, maybe = _uses(ctx, service_of(loaded, environment), releases)
             serving += now
             used += maybe
