@@ -116,6 +116,7 @@ def _archived(
 
     spec, settings = loaded.spec, loaded.spec.publish.gcp
     assert settings is not None, "the model asks for it"
+    wanted = spec.deploy[name]
     order = None
     if release is not None:
         variables = {**spec.deploy[name].env, RELEASE_VARIABLE: release[tags.RELEASE]}
@@ -125,7 +126,8 @@ def _archived(
             boot=with_environment(built.image.boot, variables),
             tags={key: value for key, value in release.items() if value},
             # Of what is rolled out, the rollout lets the family lead to what serves.
-            family=family_of(loaded, name) if not getattr(spec.deploy[name], "rolled_out", True) else None,
+            # Of what is rolled out, the rollout lets the family lead to what serves.
+            family=None if wanted.cloud == "gcp" and wanted.rolled_out else family_of(loaded, name),
         )
     return publish_archived(
         ctx,

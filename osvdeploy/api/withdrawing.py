@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from osvdeploy.api import wiring
-from osvdeploy.api.declared import Service, service_of
+from osvdeploy.api.declared import Service, family_of, service_of
 from osvdeploy.context import Context
 from osvdeploy.errors import UsageError
 from osvdeploy.events import Note
@@ -160,7 +160,8 @@ def _families(loaded: LoadedSpec) -> list[str]:
     environments = [
         name for name, each in loaded.spec.deploy.items() if each.cloud == "gcp" and (each.env or each.rolled_out)
     ]
-    return [settings.family, *(f"{settings.family}-{name}" for name in environments)]
+    own = (family_of(loaded, name) for name in environments)
+    return [settings.family, *(family for family in own if family is not None)]
 
 
 def _led(ctx: Context, loaded: LoadedSpec, place: ArchivePlace) -> dict[str, CloudImage | None]:
