@@ -34,9 +34,11 @@
     │   ├── NotOurs                           exists, but something else made it
     │   └── NotSimulated                      the sandbox does not know this call
     ├── LedgerError                       1
-    │   └── LedgerTooNew
+    │   ├── LedgerTooNew
+    │   └── LedgerBehind                      the cloud knows of later leases than the ledger
     ├── LeaseHeld                         4
     ├── LeaseLost                         4
+    │   └── Outranked                         told by the cloud: a later lease was at work there
     ├── ReleaseHeld                       2   a hold refuses this release
     ├── RolloutFailed                     1   no stable release was there to go back to
     ├── RolledBack                        3   the candidate failed; stable serves
@@ -281,6 +283,11 @@ class LedgerTooNew(LedgerError):
     """A newer osvdeploy wrote this ledger; this one must not touch it."""
 
 
+class LedgerBehind(LedgerError):
+    """The cloud was changed under a later lease than this ledger has ever given: it is another one than the service's,
+    or one that was lost or put back."""
+
+
 class LeaseHeld(OsvDeployError):
     """Another process is rolling this service out."""
 
@@ -291,6 +298,16 @@ class LeaseLost(OsvDeployError):
     """Another process took the lease over; this one has stopped and touched nothing since."""
 
     exit_code = 4
+
+
+class Outranked(LeaseLost):
+    """A later lease has changed what was to be changed. ``epoch`` is that lease's, ``ledger`` the address of the ledger
+    that it is of, None where nothing tells."""
+
+    def __init__(self, message: str, *, epoch: int, ledger: str | None, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.epoch = epoch
+        self.ledger = ledger
 
 
 class ReleaseHeld(OsvDeployError):

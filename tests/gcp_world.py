@@ -5,15 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pytest
+
+from osvdeploy.api import services, wiring
+from osvdeploy.api.declared import Service
 from osvdeploy.cloud import gcp, tags
 from osvdeploy.cloud.gcp.images import GceImages
 from osvdeploy.cloud.gcp.urlmap import RELEASE_HEADER
-from osvdeploy.cloud.interfaces import ArchivePlace, Ground
+from osvdeploy.cloud.interfaces import ArchivePlace, Ground, ObjectStore
+from osvdeploy.cloud.local.store import DirectoryStore
 from osvdeploy.context import Context, VirtualClock
 from osvdeploy.osv.cmdline import RELEASE_VARIABLE, with_environment
 from osvdeploy.publish.archiving import ReleaseOrder, publish_archived
 from osvdeploy.rollout.manager import Rollout, RolloutManager
 from osvdeploy.rollout.releases import Release
+from osvdeploy.rollout.retention import Garbage
 from tests.contract.gcp_place import PROJECT, GcpSandbox
 from tests.contract.gcp_scene import URL_MAP, ZONE, Network, Pointer, Project
 from tests.rollout.made import NOW, SETTINGS
@@ -53,10 +59,16 @@ class GcpWorld(World):
 
     def deploy(self, release: Release) -> Rollout:
         """publish and deploy, as ``osvdeploy deploy`` does, from what build() made last."""
+        self.publish(release)
+        here = self.process()
+        return here.manager.deploy(here.ctx, release)
+
+    def publish(self, release: Release, ledger: str | None = None) -> str:
+        """The release's image, from what build() made last; its name. Without a ledger, as published alone."""
         here = self.process()
         images = GceImages(self.account.gcp())
         labels = tags.release_tags(
-            tags.service_tags("hello", release.service, self.settings.ledger),
+            tags.service_tags("hello", release.service, self.settings.ledger if ledger is None else ledger),
             release=release.id,
             version=release.version,
             image=release.image,
@@ -74,15 +86,28 @@ class GcpWorld(World):
                 id=release.id,
                 digest=release.digest,
                 boot=with_environment(self.raw.boot, {RELEASE_VARIABLE: release.id}),
-                tags=labels,
+                tags={key: value for key, value in labels.items() if value},
                 family=None,
             ),
         )
-        return here.manager.deploy(here.ctx, release)
+        return release.id
 
     def rollback(self, to: Release | None = None) -> Rollout:
         here = self.process()
         return here.manager.rollback(here.ctx, to)
+
+    def gc(self, keep: int = 10, *, dry_run: bool = False) -> Garbage:
+        """``osvdeploy gc``, with a spec beside it that names the bucket."""
+        here = self.process()
+        service = Service("hello", "production", str(self.folder / "ledger"))
+
+        def opened(address: str) -> ObjectStore:
+            return self.account.store(address) if "://" in address else DirectoryStore(Path(address))
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(wiring, "ground", lambda *_: here.ground)
+            patched.setattr(wiring, "open_store", opened)
+            return services.gc(here.ctx, service, keep=keep, dry_run=dry_run, buckets={"gcp": "acme"})
 
     def process(self) -> Process:
         """A new process: another identity, its own clients."""

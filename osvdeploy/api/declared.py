@@ -169,6 +169,7 @@ def settings_of(loaded: LoadedSpec, environment: str) -> Settings:
             bake=strategy.bake,
             keep_warm=strategy.keep_warm,
         ),
+        family=family_of(loaded, environment) if wanted.cloud == "gcp" else None,
     )
 
 
@@ -189,6 +190,12 @@ def release_tags(loaded: LoadedSpec, environment: str, image: Digest, ledger: st
         configuration=configuration,
         digest=digest,
     )
+
+
+def family_of(loaded: LoadedSpec, environment: str) -> str | None:
+    """The image family of an environment on Google, None where the spec names none."""
+    settings = loaded.spec.publish.gcp
+    return f"{settings.family}-{environment}" if settings is not None and settings.family is not None else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from osvdeploy.api import wiring
 from osvdeploy.api.building import sound_build
-from osvdeploy.api.declared import Service, environment_of, release_tags, settings_of
+from osvdeploy.api.declared import Service, environment_of, family_of, release_tags, settings_of
 from osvdeploy.api.looking import place_of, place_on_google, require_rules
 from osvdeploy.build.uses import in_use
 from osvdeploy.cloud.interfaces import ReleaseId
@@ -116,6 +116,7 @@ def _archived(
 
     spec, settings = loaded.spec, loaded.spec.publish.gcp
     assert settings is not None, "the model asks for it"
+    wanted = spec.deploy[name]
     order = None
     if release is not None:
         variables = {**spec.deploy[name].env, RELEASE_VARIABLE: release[tags.RELEASE]}
@@ -124,7 +125,9 @@ def _archived(
             digest=Digest(release[tags.DIGEST]),
             boot=with_environment(built.image.boot, variables),
             tags={key: value for key, value in release.items() if value},
-            family=None if settings.family is None else f"{settings.family}-{name}",
+            # Of what is rolled out, the rollout lets the family lead to what serves.
+            # Of what is rolled out, the rollout lets the family lead to what serves.
+            family=None if wanted.cloud == "gcp" and wanted.rolled_out else family_of(loaded, name),
         )
     return publish_archived(
         ctx,
@@ -149,14 +152,20 @@ class Deployed:
 
 @in_use()
 def deploy(
-    ctx: Context, loaded: LoadedSpec, environment: str | None = None, *, forced: Collection[str] = ()
+    ctx: Context,
+    loaded: LoadedSpec,
+    environment: str | None = None,
+    *,
+    forced: Collection[str] = (),
+    take_over: bool = False,
 ) -> Deployed:
     """Build and publish if needed, then roll out. Returns when the rollout has ended, well or not: look at
     ``rollout.outcome``.
 
     What would be refused later is looked for first: a machine type that the cloud does not have, an image that would
     not boot on it, a ledger that cannot be written, a lease that is held, a rule that is not ours, a held release.
-    ``forced`` are rules of the checks to override. Raises :class:`~osvdeploy.errors.CheckFailed`.
+    ``forced`` are rules of the checks to override. ``take_over``: outrank what a later lease than the ledger knows of
+    has left in the cloud. Raises :class:`~osvdeploy.errors.CheckFailed`.
     """
     from osvdeploy.cloud import tags
     from osvdeploy.rollout.manager import RolloutManager
@@ -171,7 +180,8 @@ def deploy(
     cloud: Cloud | None = None
     if wanted.cloud == "gcp":
         assert spec.publish.gcp is not None, "the model asks for it"
-        ground = wiring.ground(ctx, wanted.cloud, spec.publish.gcp.project, settings.region)
+        google = spec.publish.gcp
+        ground = wiring.ground(ctx, wanted.cloud, google.project, settings.region, google.compute_endpoint)
         built = _build_for_google(ctx, loaded, wanted, forced)
     else:
         ground = cloud = wiring.connect(ctx, settings.cloud, settings.region)
@@ -189,7 +199,7 @@ def deploy(
         settings=settings,
     )
     ledger = wiring.open_ledger(service)
-    manager = RolloutManager(ledger, ground, wiring.prober())
+    manager = RolloutManager(ledger, ground, wiring.prober(), take_over=take_over)
     ledger.store.refuse_unwritable(ctx, ledger.service)
     manager.preflight(ctx, release)
     if cloud is None:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from osvdeploy.api import wiring
 from osvdeploy.api.declared import Service
 from osvdeploy.context import Context
-from osvdeploy.errors import CloudError, Refused, UsageError
+from osvdeploy.errors import CloudError, NotOurs, Refused, UsageError
 from osvdeploy.events import Note, Warned
 
 if TYPE_CHECKING:
     from osvdeploy.cloud.interfaces import (
-        Cloud,
         CloudImage,
         Ground,
         ReleaseId,
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
         TargetHealth,
         UploadedDisk,
     )
-    from osvdeploy.rollout.ledger import Head, Ledger
+    from osvdeploy.rollout.ledger import Head, HeldLedger, Ledger
     from osvdeploy.rollout.manager import Rollout
     from osvdeploy.rollout.model import Run
     from osvdeploy.rollout.releases import Release
@@ -74,7 +75,7 @@ def status(ctx: Context, service: Service, *, look: bool = True) -> ServiceStatu
     trouble: str | None = None
     if look and place is not None and not head.destroyed:
         try:
-            cloud = wiring.ground(ctx, place.cloud, place.account, place.region)
+            cloud = wiring.ground_of(ctx, place)
             state = cloud.router.observe(ctx, place.route)
             weights = state.weights or {}
             targets = {slot: cloud.router.health(ctx, place.route, slot) for slot in state.backends}
@@ -146,15 +147,16 @@ def history(ctx: Context, service: Service, *, limit: int = 20) -> History:
     return History(service.name, tuple(reversed(ledger.releases(ctx))), tuple(runs.values()), serving)
 
 
-def rollback(ctx: Context, service: Service, *, to: str | None = None) -> Rollout:
-    """Bring the release before the present one back, or ``to``: a release id or a version.
+def rollback(ctx: Context, service: Service, *, to: str | None = None, take_over: bool = False) -> Rollout:
+    """Bring the release before the present one back, or ``to``: a release id or a version. ``take_over``: outrank what
+    a later lease than the ledger knows of has left in the cloud.
 
     Raises :class:`~osvdeploy.errors.UsageError` for a release nobody knows, before anything moves.
     """
     head = wiring.head(ctx, service)
     ledger = wiring.open_ledger(service)
     target = find_release(ctx, ledger, to) if to is not None else None
-    return wiring.manager(ctx, service, head).rollback(ctx, target)
+    return wiring.manager(ctx, service, head, take_over=take_over).rollback(ctx, target)
 
 
 def find_release(ctx: Context, ledger: Ledger, name: str) -> Release:
@@ -208,7 +210,7 @@ def holdings(ctx: Context, service: Service) -> Holdings:
     head = wiring.head(ctx, service)
     if head.place is None or head.destroyed:
         raise UsageError(f"{service.name}: nothing is deployed", hint="`osvdeploy history` tells what was")
-    cloud = wiring.ground(ctx, head.place.cloud, head.place.account, head.place.region)
+    cloud = wiring.ground_of(ctx, head.place)
     state = cloud.router.observe(ctx, head.place.route)
     return Holdings(
         groups=tuple(group.name for group in cloud.groups.owned(ctx, {tags.SERVICE: head.service})),
@@ -219,85 +221,129 @@ def holdings(ctx: Context, service: Service) -> Holdings:
     )
 
 
-def destroy(ctx: Context, service: Service) -> Head:
-    """Take everything of a service away: machines, templates, rules, backends. Images stay for ``gc``."""
+def destroy(ctx: Context, service: Service, *, take_over: bool = False) -> Head:
+    """Take everything of a service away: machines, templates, rules, backends. Images stay for ``gc``. ``take_over`` as
+    for :func:`rollback`."""
     head = wiring.head(ctx, service)
-    return wiring.manager(ctx, service, head).destroy(ctx)
+    return wiring.manager(ctx, service, head, take_over=take_over).destroy(ctx)
 
 
-def gc(ctx: Context, service: Service, *, keep: int = 10, dry_run: bool = False, bucket: str | None = None) -> Garbage:
+def gc(
+    ctx: Context,
+    service: Service,
+    *,
+    keep: int = 10,
+    dry_run: bool = False,
+    buckets: Mapping[str, str] | None = None,
+) -> Garbage:
     """Find, and unless ``dry_run`` remove, what no release of the service needs. Returns what was found.
 
-    Disks that passed through a bucket name it, and what was left there of the app's is looked for; ``bucket`` is one
-    more to look into. Looks once more under the lease, so that nothing a deploy has just begun to need is taken.
+    Images and disks that passed through a bucket name it, and what was left there of the app's is looked for;
+    ``buckets`` has one more to look into, by cloud. Looks once more under the lease, so that nothing a deploy has just
+    begun to need is taken. First, image families follow what serves, where an earlier command could not see to that.
+    Raises the first :class:`~osvdeploy.errors.Refused` once all else is gone.
     """
-    from osvdeploy.cloud.interfaces import Cloud
-    from osvdeploy.rollout import lease
+    from osvdeploy.rollout import families, lease
 
     head = wiring.head(ctx, service)
     if head.place is None:
         raise UsageError(f"{service.name}: was never deployed")
-    cloud = wiring.ground(ctx, head.place.cloud, head.place.account, head.place.region)
+    cloud = wiring.ground_of(ctx, head.place)
     ledger = wiring.open_ledger(service)
+    bucket = (buckets or {}).get(head.place.cloud)
     if dry_run:
         return _find_garbage(ctx, ledger, cloud, head, keep, bucket)
     with lease.held(ctx, ledger, "gc") as held:
+        families.follow(ctx, cloud, held)
         garbage = _find_garbage(ctx, ledger, cloud, held.head, keep, bucket)
         gone = {name for name, _ in garbage.groups}
         slots = {slot: record for slot, record in held.head.slots.items() if record.group not in gone}
         if slots != held.head.slots:
             # First: a group that no slot names is found again, a slot whose group is gone is not.
             held.save(ctx, "gc", slots=slots)
-        for group, why in garbage.groups:
-            ctx.report(Note(f"removing group {group}: {why}"))
-            cloud.groups.delete(ctx, group)
-        for template, why in garbage.templates:
-            ctx.report(Note(f"removing template {template}: {why}"))
-            cloud.groups.delete_template(ctx, template)
-        for image, why in garbage.images:
-            ctx.report(Note(f"removing image {image.name} ({image.id}): {why}"))
-            cloud.images.deregister(ctx, image.id)
-            held.renew(ctx)
-        if isinstance(cloud, Cloud):
-            for disk, why in garbage.disks:
-                ctx.report(Note(f"removing disk {disk.name} ({disk.id}): {why}"))
-                cloud.snapshots.delete(ctx, disk.id)
-                held.renew(ctx)
-        for address, stored, why in garbage.objects:
-            ctx.report(Note(f"removing {address}/{stored.key}: {why}"))
-            wiring.open_store(address).delete(ctx, stored.key)
-            held.renew(ctx)
-        for address, upload, why in garbage.uploads:
-            ctx.report(Note(f"removing what was sent of {address}/{upload.key}: {why}"))
-            wiring.open_store(address).abort(ctx, upload)
-            held.renew(ctx)
+        return _sweep(ctx, held, cloud, garbage)
+
+
+def _sweep(ctx: Context, held: HeldLedger, cloud: Ground, garbage: Garbage) -> Garbage:
+    """Remove what was found; what is gone then. What is refused is told, and hinders nothing else.
+
+    Raises the first refusal, once everything else is gone.
+    """
+    from osvdeploy.cloud.interfaces import Cloud
+
+    refused: list[CloudError] = []
+
+    def removed(thing: str, why: str, remove: Callable[[], None]) -> None:
+        ctx.report(Note(f"removing {thing}: {why}"))
+        try:
+            remove()
+        except (Refused, NotOurs) as error:
+            ctx.report(Warned(f"could not remove {thing}: {error}", hint=error.hint))
+            refused.append(error)
+        held.renew(ctx)
+
+    for group, why in garbage.groups:
+        removed(f"group {group}", why, partial(cloud.groups.delete, ctx, group))
+    for template, why in garbage.templates:
+        removed(f"template {template}", why, partial(cloud.groups.delete_template, ctx, template))
+    for image, why in garbage.images:
+        removed(f"image {image.name} ({image.id})", why, partial(cloud.images.deregister, ctx, image.id))
+    if isinstance(cloud, Cloud):
+        for disk, why in garbage.disks:
+            removed(f"disk {disk.name} ({disk.id})", why, partial(cloud.snapshots.delete, ctx, disk.id))
+    for address, stored, why in garbage.objects:
+        removed(f"{address}/{stored.key}", why, partial(wiring.open_store(address).delete, ctx, stored.key))
+    for address, upload, why in garbage.uploads:
+        told = f"what was sent of {address}/{upload.key}"
+        removed(told, why, partial(wiring.open_store(address).abort, ctx, upload))
+    if refused:
+        raise refused[0]
     return garbage
 
 
 def _on_its_way(
-    ctx: Context, cloud: Cloud, app: str, things: Sequence[CloudImage | UploadedDisk], bucket: str | None
+    ctx: Context, cloud: Ground, app: str, things: Sequence[CloudImage | UploadedDisk], bucket: str | None
 ) -> list[OnItsWay]:
     """What is left of the app's disks in the stores that they passed through."""
     from osvdeploy.cloud import tags
-    from osvdeploy.publish.importing import folder_of
+    from osvdeploy.cloud.interfaces import Cloud, CloudImage
+    from osvdeploy.publish.archiving import in_use
+    from osvdeploy.publish.importing import folder_of, passing
     from osvdeploy.rollout.retention import OnItsWay
 
     addresses = {thing.tags[tags.STORE] for thing in things if tags.STORE in thing.tags}
     if bucket is not None:
-        addresses.add(wiring.image_store(bucket))
-    if not addresses or cloud.imports is None:
+        addresses.add(wiring.image_store(cloud.kind, bucket))
+    imports = cloud.imports if isinstance(cloud, Cloud) else None
+    if not addresses or (isinstance(cloud, Cloud) and imports is None):
         return []
-    reading, folder, found = cloud.imports.reading(ctx), folder_of(app), []
+    folder, found = folder_of(app), []
+    reading = set(imports.reading(ctx)) if imports is not None else set()
+    images = [thing for thing in things if isinstance(thing, CloudImage)]
     for address in sorted(addresses):
         store = wiring.open_store(address)
         try:
-            stored = [store.find(ctx, key) for key in store.keys(ctx, folder)]
-            uploads = store.unfinished(ctx, folder)
+            # A ledger, or whatever else, may have keys that begin likewise.
+            keys = [key for key in store.keys(ctx, folder) if passing(app, key)]
+            stored = [each for key in keys if (each := store.find(ctx, key)) is not None]
+            uploads = [each for each in store.unfinished(ctx, folder) if passing(app, each.key)]
         except Refused as error:
             # A bucket of old: the rest is cleaned all the same.
             ctx.report(Warned(f"cannot look for what was left in {address}: {error}", hint=error.hint))
             continue
-        found.append(OnItsWay(address, [each for each in stored if each is not None], uploads, reading))
+        if imports is None:
+            reading |= {f"{address}/{key}" for key in in_use(images, stored, uploads, ctx.now())}
+        found.append(OnItsWay(address, stored, uploads, reading))
+    return found
+
+
+def _destroyed_at(ctx: Context, ledger: Ledger) -> datetime | None:
+    """When the service was destroyed: what is written after that, by us as well, says so too."""
+    found: datetime | None = None
+    for head in ledger.heads(ctx):
+        if not head.destroyed:
+            break
+        found = head.written
     return found
 
 
@@ -326,5 +372,6 @@ def _find_garbage(
         images=images,
         disks=disks,
         carrying=[slot for slot, weight in weights.items() if weight > 0],
-        stores=_on_its_way(ctx, cloud, ledger.app, [*images, *disks], bucket) if isinstance(cloud, Cloud) else [],
+        stores=_on_its_way(ctx, cloud, ledger.app, [*images, *disks], bucket),
+        destroyed=_destroyed_at(ctx, ledger) if head.destroyed else None,
     )

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from osvdeploy.cloud.gcp.machines import GceMachineTypes
     from osvdeploy.cloud.interfaces import ArchivePlace, Cloud, Ground, ObjectStore, Prober
     from osvdeploy.publish.importing import ThroughStore
-    from osvdeploy.rollout.ledger import Head, Ledger
+    from osvdeploy.rollout.ledger import Head, Ledger, Place
     from osvdeploy.rollout.manager import RolloutManager
     from osvdeploy.spec.model import PublishGcp
 
@@ -51,8 +51,9 @@ def connect(ctx: Context, cloud: str, region: str) -> Cloud:
     raise UsageError(f"cloud {cloud!r} is not supported by this version", hint='use cloud = "aws" or "gcp"')
 
 
-def ground(ctx: Context, cloud: str, account: str, region: str) -> Ground:
-    """What a rollout stands on in a place. ``account`` is asked for on Google alone: the project.
+def ground(ctx: Context, cloud: str, account: str, region: str, endpoint: str | None = None) -> Ground:
+    """What a rollout stands on in a place. ``account`` is asked for on Google alone: the project; so is ``endpoint``,
+    the address of Compute Engine that a spec names.
 
     Raises as :func:`connect` does.
     """
@@ -60,7 +61,12 @@ def ground(ctx: Context, cloud: str, account: str, region: str) -> Ground:
         return connect(ctx, cloud, region)
     from osvdeploy.cloud import gcp
 
-    return gcp.ground(gcp.Gcp(account), region)
+    return gcp.ground(gcp.Gcp(account, declared=endpoint), region)
+
+
+def ground_of(ctx: Context, place: Place) -> Ground:
+    """That of a place which a ledger tells of."""
+    return ground(ctx, place.cloud, place.account, place.region, place.endpoint)
 
 
 def google_images(publish: PublishGcp) -> ArchivePlace:
@@ -70,9 +76,9 @@ def google_images(publish: PublishGcp) -> ArchivePlace:
     from osvdeploy.cloud.gcp.session import Gcp
     from osvdeploy.cloud.interfaces import ArchivePlace
 
-    gcp = Gcp(publish.project)
+    gcp = Gcp(publish.project, declared=publish.compute_endpoint)
     images = GceImages(gcp, storage_location=publish.storage_location)
-    store = GcsStore(f"gs://{publish.bucket}/{IMAGES}", gcp)
+    store = GcsStore(image_store("gcp", publish.bucket), gcp)
     return ArchivePlace("gcp", publish.project, publish.storage_location or "global", images, images, store)
 
 
@@ -81,7 +87,7 @@ def google_machines(publish: PublishGcp, place: str) -> GceMachineTypes:
     from osvdeploy.cloud.gcp.machines import GceMachineTypes
     from osvdeploy.cloud.gcp.session import Gcp
 
-    return GceMachineTypes(Gcp(publish.project), place)
+    return GceMachineTypes(Gcp(publish.project, declared=publish.compute_endpoint), place)
 
 
 def open_store(address: str) -> ObjectStore:
@@ -113,9 +119,9 @@ IMAGES = "osvdeploy"
 """What the keys of disks on their way begin with, in the bucket that they pass through."""
 
 
-def image_store(bucket: str) -> str:
-    """The address in a bucket that disks on their way have."""
-    return f"s3://{bucket}/{IMAGES}"
+def image_store(cloud: str, bucket: str) -> str:
+    """The address in a bucket of a cloud's that disks on their way have."""
+    return f"{'gs' if cloud == 'gcp' else 's3'}://{bucket}/{IMAGES}"
 
 
 def through_store(cloud: Cloud, bucket: str | None) -> ThroughStore | None:
@@ -126,7 +132,7 @@ def through_store(cloud: Cloud, bucket: str | None) -> ThroughStore | None:
 
     if cloud.imports is None:
         raise UsageError(f"{cloud.kind} makes no disks of objects", hint="leave `via` and `bucket` out")
-    return ThroughStore(open_store(image_store(bucket)), cloud.imports)
+    return ThroughStore(open_store(image_store(cloud.kind, bucket)), cloud.imports)
 
 
 def open_ledger(service: Service) -> Ledger:
@@ -151,10 +157,11 @@ def head(ctx: Context, service: Service) -> Head:
     return head
 
 
-def manager(ctx: Context, service: Service, head: Head) -> RolloutManager:
+def manager(ctx: Context, service: Service, head: Head, *, take_over: bool = False) -> RolloutManager:
     from osvdeploy.rollout.manager import RolloutManager
 
     if head.place is None:
         raise UsageError(f"{service.name}: was never deployed")
     place = head.place
-    return RolloutManager(open_ledger(service), ground(ctx, place.cloud, place.account, place.region), prober())
+    here = ground_of(ctx, place)
+    return RolloutManager(open_ledger(service), here, prober(), take_over=take_over)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from osvdeploy.api import wiring
+from osvdeploy.api.declared import Service, family_of, service_of
 from osvdeploy.context import Context
 from osvdeploy.errors import UsageError
 from osvdeploy.events import Note
@@ -38,13 +39,24 @@ class Withdrawn:
     families: Mapping[str, CloudImage | None]
 
 
-def withdraw(ctx: Context, loaded: LoadedSpec, version: str, how: Withdrawal = Withdrawal.DEPRECATED) -> Withdrawn:
+def withdraw(
+    ctx: Context,
+    loaded: LoadedSpec,
+    version: str,
+    how: Withdrawal = Withdrawal.DEPRECATED,
+    *,
+    force: bool = False,
+) -> Withdrawn:
     """Let no image family lead to any image of a version: the app's, and those of its environments.
 
-    Raises :class:`~osvdeploy.errors.UsageError`, before anything is changed, for a version that is not there, and where
-    a family would lead to nothing.
+    Raises :class:`~osvdeploy.errors.UsageError`, before anything is changed, for a version that is not there, where a
+    family would lead to nothing, and where machines could not be started any more that may have to be: the ledgers
+    that the spec names are asked what serves and is warm, the place what starts machines from the images. ``force``
+    lets all of it pass but what serves, or is being rolled out.
     """
     place, images = _images_of(ctx, loaded, version)
+    if how is not Withdrawal.DEPRECATED:
+        _refuse_used(ctx, loaded, version, place, images, force=force)
     ids = {image.id for image in images}
     leading: dict[str, CloudImage] = {}
     for family in _families(loaded):
@@ -64,6 +76,49 @@ def withdraw(ctx: Context, loaded: LoadedSpec, version: str, how: Withdrawal = W
         else:
             place.families.withdraw(ctx, image, leading.get(image.id), obsolete=how is Withdrawal.OBSOLETE)
     return Withdrawn(tuple(images), _led(ctx, loaded, place))
+
+
+def _refuse_used(
+    ctx: Context, loaded: LoadedSpec, version: str, place: ArchivePlace, images: Sequence[CloudImage], *, force: bool
+) -> None:
+    from osvdeploy.cloud import tags
+
+    releases = {image.tags[tags.RELEASE] for image in images if tags.RELEASE in image.tags}
+    serving: list[str] = []
+    used: list[str] = []
+    for environment, wanted in loaded.spec.deploy.items():
+        if wanted.cloud == "gcp" and wanted.rolled_out and releases:
+            now, maybe = _uses(ctx, service_of(loaded, environment), releases)
+            serving += now
+            used += maybe
+    what = f"{loaded.spec.name} {version}"
+    if serving:
+        raise UsageError(
+            f"{what}: is in use: {'; '.join(serving)}",
+            hint="bring another release into service first: `osvdeploy rollback`, or a deploy",
+        )
+    if force:
+        return
+    used += place.images.users(ctx, images)
+    if used:
+        raise UsageError(f"{what}: is in use: {'; '.join(used)}", hint="--force withdraws it all the same")
+
+
+def _uses(ctx: Context, service: Service, releases: Collection[str]) -> tuple[list[str], list[str]]:
+    """What a service does with releases, in words: what has traffic or is about to, and what may be gone back to."""
+    head = wiring.open_ledger(service).head(ctx)
+    if head is None or head.destroyed:
+        return [], []
+    stable, run = head.stable, head.unfinished
+    serving = [f"{service.name}: {stable.release} serves"] if stable is not None and stable.release in releases else []
+    if run is not None and run.candidate in releases:
+        serving.append(f"{service.name}: {run.candidate} is being rolled out")
+    warm = [
+        f"{service.name}: {record.release} is warm until {record.warm_until:%Y-%m-%d %H:%M} UTC"
+        for record in head.slots.values()
+        if record.warm_until is not None and record.warm_until > ctx.now() and record.release in releases
+    ]
+    return serving, warm + [f"{service.name}: {pin} is pinned" for pin in head.pins if pin in releases]
 
 
 def restore(ctx: Context, loaded: LoadedSpec, version: str) -> Withdrawn:
@@ -105,7 +160,8 @@ def _families(loaded: LoadedSpec) -> list[str]:
     environments = [
         name for name, each in loaded.spec.deploy.items() if each.cloud == "gcp" and (each.env or each.rolled_out)
     ]
-    return [settings.family, *(f"{settings.family}-{name}" for name in environments)]
+    own = (family_of(loaded, name) for name in environments)
+    return [settings.family, *(family for family in own if family is not None)]
 
 
 def _led(ctx: Context, loaded: LoadedSpec, place: ArchivePlace) -> dict[str, CloudImage | None]:

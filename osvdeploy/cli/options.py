@@ -38,6 +38,11 @@ force_option = click.option(
     metavar="RULE",
     help="Let what this rule finds pass, this once; repeatable. `check --rules` lists them.",
 )
+take_over_option = click.option(
+    "--take-over",
+    is_flag=True,
+    help="Outrank a later lease's marks in the cloud: the ledger was lost or put back, and no other is in use.",
+)
 strict_option = click.option("--strict", is_flag=True, help="Refuse warnings too.")
 
 

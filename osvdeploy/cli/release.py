@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from osvdeploy.cli.options import ServiceChoice, force_option, service_options, spec_options
+from osvdeploy.cli.options import ServiceChoice, force_option, service_options, spec_options, take_over_option
 from osvdeploy.cli.output import Result, command
 from osvdeploy.context import Context
+from osvdeploy.sizes import format_size
 
 if TYPE_CHECKING:
     from osvdeploy.api import Calls, ServiceStatus
-    from osvdeploy.cloud.interfaces import CloudImage, Scaling, Slot
+    from osvdeploy.cloud.interfaces import CloudImage, Scaling, Slot, StoredObject, UnfinishedObject
     from osvdeploy.rollout.manager import Rollout
     from osvdeploy.rollout.model import Run
 
@@ -63,9 +64,15 @@ def _image(image: CloudImage) -> dict[str, Any]:
 @click.command(short_help="Build and publish if needed, roll out, watch.")
 @spec_options
 @force_option
+@take_over_option
 @command
 def deploy(
-    ctx: Context, spec_file: Path, environment: str | None, sets: tuple[str, ...], forced: tuple[str, ...]
+    ctx: Context,
+    spec_file: Path,
+    environment: str | None,
+    sets: tuple[str, ...],
+    forced: tuple[str, ...],
+    take_over: bool,
 ) -> Result:
     """Bring the spec's image into service by blue-green, and go back by itself if it is bad.
 
@@ -78,7 +85,8 @@ def deploy(
     from osvdeploy import api
 
     calls = api.Calls()
-    deployed = api.deploy(calls.listening(ctx), api.load_spec(spec_file, sets=sets), environment, forced=forced)
+    loaded = api.load_spec(spec_file, sets=sets)
+    deployed = api.deploy(calls.listening(ctx), loaded, environment, forced=forced, take_over=take_over)
     document = {
         "release": deployed.release.id,
         "image": {"id": deployed.published.image.id, "digest": deployed.release.image},
@@ -91,11 +99,13 @@ def deploy(
 @click.command(short_help="Bring an earlier release back.")
 @service_options
 @click.option("--to", metavar="VERSION", help="A version or release id; left out: the release before the present one.")
+@take_over_option
 @command
 def rollback(
     ctx: Context,
     choice: ServiceChoice,
     to: str | None,
+    take_over: bool,
 ) -> Result:
     """Move traffic back to an earlier release: at once where its machines still stand, else they are started first.
 
@@ -106,7 +116,7 @@ def rollback(
 
     calls = api.Calls()
     chosen = choice.service()
-    outcome = api.rollback(calls.listening(ctx), chosen, to=to)
+    outcome = api.rollback(calls.listening(ctx), chosen, to=to, take_over=take_over)
     return Result(_told(outcome), {**_rollout(outcome), "calls": _calls(calls)}, outcome.exit_code)
 
 
@@ -262,12 +272,14 @@ def unhold(
 @service_options
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Say what would be taken away, and do nothing.")
+@take_over_option
 @command
 def destroy(
     ctx: Context,
     choice: ServiceChoice,
     yes: bool,
     dry_run: bool,
+    take_over: bool,
 ) -> Result:
     """Take a service's machines, templates, rules and backends away. Images stay for `osvdeploy gc`, history stays.
 
@@ -302,7 +314,7 @@ def destroy(
         click.echo(f"this takes away {told}", err=True)
         if not click.confirm("go on?", err=True):
             raise UsageError("nothing was taken away")
-    api.destroy(ctx, chosen)
+    api.destroy(ctx, chosen, take_over=take_over)
     return Result(f"{chosen.name}: destroyed", {**document, "destroyed": True})
 
 
@@ -331,32 +343,48 @@ def gc(
     spec = api.load_spec(choice.spec_file, sets=choice.sets).spec if choice.spec_file.exists() else None
     if keep is None:
         keep = spec.retention.releases if spec is not None else 10
-    aws = spec.publish.aws if spec is not None and spec.name == chosen.app else None
-    found = api.gc(ctx, chosen, keep=keep, dry_run=dry_run, bucket=aws.bucket if aws is not None else None)
+    ways = spec.publish if spec is not None and spec.name == chosen.app else None
+    buckets: dict[str, str] = {}
+    if ways is not None and ways.aws is not None and ways.aws.bucket is not None:
+        buckets["aws"] = ways.aws.bucket
+    if ways is not None and ways.gcp is not None:
+        buckets["gcp"] = ways.gcp.bucket
+    found = api.gc(ctx, chosen, keep=keep, dry_run=dry_run, buckets=buckets)
     document = {
         "service": chosen.name,
         "dry_run": dry_run,
         "groups": [{"name": name, "why": why} for name, why in found.groups],
         "templates": [{"name": name, "why": why} for name, why in found.templates],
-        "images": [{"id": image.id, "name": image.name, "why": why} for image, why in found.images],
+        "images": [{"id": each.id, "name": each.name, "bytes": each.size, "why": why} for each, why in found.images],
         "disks": [{"id": disk.id, "name": disk.name, "why": why} for disk, why in found.disks],
-        "objects": [{"store": store, "key": each.key, "why": why} for store, each, why in found.objects],
-        "uploads": [{"store": store, "key": each.key, "why": why} for store, each, why in found.uploads],
+        "objects": [_left(*each) for each in found.objects],
+        "uploads": [_left(*each) for each in found.uploads],
+        "bytes": found.size,
     }
     done = "would go" if dry_run else "gone"
     text = (
         f"{chosen.name}: {len(found.groups)} groups, {len(found.templates)} templates, {len(found.images)} images, "
         f"{len(found.disks)} disks, {len(found.objects)} objects, {len(found.uploads)} unfinished uploads {done}"
     )
+    if found.size:
+        text += f", {format_size(found.size)}"
     if dry_run:
         # Done for good, each is told as it goes.
         named = [*found.groups, *found.templates]
-        named += [(f"{image.name} ({image.id})", why) for image, why in found.images]
+        named += [(f"{image.name} ({image.id}){_sized(image.size)}", why) for image, why in found.images]
         named += [(f"{disk.name} ({disk.id})", why) for disk, why in found.disks]
-        named += [(f"{store}/{each.key}", why) for store, each, why in found.objects]
-        named += [(f"{store}/{upload.key}", why) for store, upload, why in found.uploads]
+        named += [(f"{store}/{each.key}{_sized(each.size)}", why) for store, each, why in found.objects]
+        named += [(f"{store}/{upload.key}{_sized(upload.size)}", why) for store, upload, why in found.uploads]
         text = "\n".join([text, *(f"  {name}: {why}" for name, why in named)])
     return Result(text, document)
+
+
+def _left(store: str, each: StoredObject | UnfinishedObject, why: str) -> dict[str, Any]:
+    return {"store": store, "key": each.key, "bytes": each.size, "why": why}
+
+
+def _sized(size: int | None) -> str:
+    return "" if size is None else f", {format_size(size)}"
 
 
 # ------------------------------------------------------------------------------------------------------------ texts

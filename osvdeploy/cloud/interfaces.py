@@ -190,7 +190,8 @@ class DiskImports(Protocol):
 @dataclass(frozen=True, slots=True)
 class CloudImage:
     """Something machines can be started from (an AMI, a GCE image). ``disk`` is None where it is a copy and stands on
-    none."""
+    none. ``ready`` is False while it is being made, and where that came to nothing; ``size`` is what is kept of it in
+    bytes, None where the place does not tell."""
 
     id: str
     name: str
@@ -198,6 +199,8 @@ class CloudImage:
     disk: str | None
     tags: Tags = field(default_factory=dict)
     created: datetime | None = None
+    ready: bool = True
+    size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +247,10 @@ class ArchiveImages(ImageRegistry, Protocol):
 
     def begin(self, ctx: Context, request: ImageRequest) -> None:
         """Ask for an image and do not wait: several are made at once. :meth:`register` then waits for it."""
+
+    def users(self, ctx: Context, images: Sequence[CloudImage]) -> list[str]:
+        """What starts machines from these images, in words: groups, whoever made them, and what others keep to make
+        groups of. What keeps no more than our own record of a release is none."""
 
 
 class ImageFamilies(Protocol):
@@ -573,7 +580,7 @@ class Fence(Protocol):
     """Shuts out whoever changed a route before, where the place knows versions of its rules.
 
     ``epoch`` is that of the lease whose holder we are. From either call on, this object's writes to the route carry it
-    as far as they can, and raise :class:`~osvdeploy.errors.LeaseLost` once a higher one has been written.
+    as far as they can, and raise :class:`~osvdeploy.errors.Outranked` once a higher one has been written.
     """
 
     def hold(self, route: Route, epoch: int) -> None:
@@ -653,11 +660,12 @@ class StoredObject:
 @dataclass(frozen=True, slots=True)
 class UnfinishedObject:
     """What an upload left behind, or has under way, at ``key``; ``begun`` then, or touched last. ``id`` is the
-    store's."""
+    store's; ``size`` is what there is of it in bytes, None where the store does not tell."""
 
     key: str
     id: str
     begun: datetime
+    size: int | None = None
 
 
 class ObjectStore(Protocol):
@@ -733,10 +741,14 @@ class Ground:
     groups: InstanceGroups
     router: TrafficRouter
     console: Console
+    families: ImageFamilies | None = None
+    """None where machines are started from images alone."""
     fence: Fence | None = None
     """None where rules have no versions, and a change that is late cannot be told from one that is not."""
     spread: float = 0.0
     """Seconds that a change of a route may take to be in force at every entry point."""
+    endpoint: str | None = None
+    """The address of the place's API that the spec names, None for the place's own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

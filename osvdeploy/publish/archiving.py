@@ -10,24 +10,29 @@ machine: what was begun is found by the image's name, by the objects' keys, by t
     disks/APP/IMAGE.1/NAME.tar.gz            joined of the three
 
 They are in the store only while images are made of them: what belongs to one goes when all of a run are ready, the body
-with the last. What a killed run left goes when the same is published again, or anything of the app a day later.
+with the last. What a killed run left goes when the same is published again, or anything of the app a day later, or by
+`gc`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import astuple, dataclass
+from datetime import datetime
 
 from osvdeploy.cloud.interfaces import (
     ArchivePlace,
     CloudImage,
     ImageRequest,
     ReleaseId,
+    StoredObject,
     Tags,
+    UnfinishedObject,
     UploadedDisk,
 )
 from osvdeploy.cloud.parallel import in_flight
 from osvdeploy.cloud.parts import is_refusal
-from osvdeploy.cloud.tags import DIGEST, STORE, image_tags
+from osvdeploy.cloud.tags import DIGEST, IMAGE, STORE, image_tags
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest, digest_of
 from osvdeploy.errors import DiskInvalid, ImageNameTaken, OsvDeployError
@@ -37,7 +42,7 @@ from osvdeploy.osv.disk import FileAccess, release_block
 from osvdeploy.osv.image import RawImage
 from osvdeploy.publish.archive import HEAD_SIZE
 from osvdeploy.publish.blocks import needed
-from osvdeploy.publish.importing import folder_of
+from osvdeploy.publish.importing import folder_of, passing
 from osvdeploy.publish.joining import ArchiveKeys, Joiner
 from osvdeploy.publish.publisher import Published
 from osvdeploy.publish.undo import Undo, trying
@@ -49,7 +54,11 @@ VERSION = 1
 LEFT_OVER = 86400.0
 """Seconds after which an object is nobody's any more: imports take minutes."""
 
-_LATER = "publishing the app again removes it"
+UNDER_WAY = 3600.0
+"""Seconds without anything new after which nobody is at work on a build's archives: an image takes half an hour at
+most."""
+
+_LATER = "`osvdeploy gc`, or publishing the app again, removes it"
 
 WIDTH = 8
 """Deletions in flight."""
@@ -108,6 +117,30 @@ def publish_archived(
         raise
     trying(ctx, f"what was left in {place.store.address}", lambda: bench.clear(ctx, wanted), _LATER)
     return made[0], made[1] if release is not None else None
+
+
+def in_use(
+    images: Iterable[CloudImage], objects: Iterable[StoredObject], uploads: Iterable[UnfinishedObject], now: datetime
+) -> set[str]:
+    """Keys of the objects that somebody may need now: a run joins an archive of objects that may be older than itself.
+
+    Those are all of a build of which an image is being made, or of which something came within the last hour.
+    """
+    found = list(objects)
+    busy = {
+        image.tags.get(IMAGE, "")
+        for image in images
+        # One that came to nothing stays as it is, and reads nothing.
+        if not image.ready and (image.created is None or (now - image.created).total_seconds() < LEFT_OVER)
+    }
+    busy |= {_build_of(each.key) for each in found if (now - each.created).total_seconds() < UNDER_WAY}
+    busy |= {_build_of(each.key) for each in uploads if (now - each.begun).total_seconds() < UNDER_WAY}
+    return {each.key for each in found if _build_of(each.key) in busy}
+
+
+def _build_of(key: str) -> str:
+    """The image digest that a key is under."""
+    return key.split("/")[2].partition(".")[0]
 
 
 # ---------------------------------------------------------------------------------------------------------- verbs
@@ -210,9 +243,9 @@ class _Bench:
         if here and list(store.keys(ctx, self.folder)) == [self._body]:
             store.delete(ctx, self._body)
         for upload in store.unfinished(ctx, folder_of(self.app)):
-            if (ctx.now() - upload.begun).total_seconds() > LEFT_OVER:
+            if passing(self.app, upload.key) and (ctx.now() - upload.begun).total_seconds() > LEFT_OVER:
                 store.abort(ctx, upload)
         for key in store.keys(ctx, folder_of(self.app)):
-            found = store.find(ctx, key)
+            found = store.find(ctx, key) if passing(self.app, key) else None
             if found is not None and (ctx.now() - found.created).total_seconds() > LEFT_OVER:
                 store.delete(ctx, key)

@@ -6,6 +6,7 @@ key, by the import, by the disk's name, so nothing is remembered here.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -35,6 +36,11 @@ class ThroughStore:
 def folder_of(app: str) -> str:
     """What the keys of an app's disks begin with."""
     return f"{FOLDER}/{app}/"
+
+
+def passing(app: str, key: str) -> bool:
+    """Whether a key is one that a disk of the app's has on its way: others may keep what is theirs beside them."""
+    return re.fullmatch(rf"{re.escape(folder_of(app))}[0-9a-f]{{64}}(?:\.vmdk|\.[0-9]+/.+)", key) is not None
 
 
 def key_of(app: str, image: Digest) -> str:

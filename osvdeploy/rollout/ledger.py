@@ -77,7 +77,8 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the service runs, resolved: ``status``, ``rollback`` and ``destroy`` need nothing but this document."""
+    """Where the service runs, resolved: ``status``, ``rollback`` and ``destroy`` need nothing but this document.
+    ``endpoint`` is the address of the cloud's API that the spec named."""
 
     cloud: str
     account: str
@@ -86,6 +87,7 @@ class Place:
     base_url: str
     rules: Mapping[str, str] = field(default_factory=dict)
     backends: Mapping[Slot, str] = field(default_factory=dict)
+    endpoint: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,8 @@ class Head:
     ``n`` numbers heads from 1; ``epoch`` rises with each change of holder; ``nonce`` tells who wrote it, should the
     answer to a put be lost. ``serving`` is the slot that traffic goes to, ``run`` the rollout under way or the last
     one. ``served`` lists, oldest first, the releases that served, at most 50. ``why`` is what this document records.
+    ``family_due``: the image family is yet to be led to what serves; ``given_up`` are releases whose images are yet to
+    be withdrawn.
     """
 
     service: str
@@ -112,6 +116,8 @@ class Head:
     pins: tuple[ReleaseId, ...] = ()
     place: Place | None = None
     destroyed: bool = False
+    family_due: bool = False
+    given_up: tuple[ReleaseId, ...] = ()
 
     @property
     def stable(self) -> SlotRecord | None:

@@ -7,7 +7,7 @@ whoever finds an unfinished run goes on with it, knowing nothing but the ledger 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import assert_never
 
@@ -24,9 +24,19 @@ from osvdeploy.cloud.interfaces import (
     Slot,
 )
 from osvdeploy.context import Context
-from osvdeploy.errors import CloudError, NotFound, NotOurs, Refused, ReleaseHeld, Unavailable, UsageError
+from osvdeploy.errors import (
+    CloudError,
+    LedgerBehind,
+    NotFound,
+    NotOurs,
+    Outranked,
+    Refused,
+    ReleaseHeld,
+    Unavailable,
+    UsageError,
+)
 from osvdeploy.events import GateJudged, Note, StageEntered, Waiting, Warned
-from osvdeploy.rollout import lease
+from osvdeploy.rollout import families, lease
 from osvdeploy.rollout.ledger import Head, HeldLedger, Hold, Ledger, Place, Served, SlotRecord
 from osvdeploy.rollout.machine import advance, fail
 from osvdeploy.rollout.model import (
@@ -71,7 +81,17 @@ class Rollout:
 class RolloutManager:
     """Deploys, rolls back and destroys one service. Not for use from two threads at once."""
 
-    def __init__(self, ledger: Ledger, cloud: Ground, prober: Prober, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        cloud: Ground,
+        prober: Prober,
+        limits: Limits | None = None,
+        *,
+        take_over: bool = False,
+    ) -> None:
+        """``take_over``: outrank what a later lease than the ledger knows of has left in the cloud."""
+        self.take_over = take_over
         self.ledger = ledger
         self.cloud = cloud
         self.prober = prober
@@ -111,33 +131,36 @@ class RolloutManager:
         route = route_of(release)
         self._image(ctx, release)
         with lease.held(ctx, self.ledger, f"deploy {release.id}") as held:
-            ended = self._settle(ctx, held, release.id, f"superseded by {release.id}")
-            if ended is not None and ended.candidate == release.id and ended.kind is Kind.DEPLOY:
-                return _ended(held.head, ended)
-            _refuse_held(held.head, release.id)
-            self._refuse_moved_route(held.head, route)
-            state = self.cloud.router.observe(ctx, route)
-            _refuse_shares(release, state)
-            self._refuse_unknown_service(ctx, held.head, route, state)
-            _refuse_drift(held.head, state)
-            stable = held.head.stable
-            if stable is not None and stable.release == release.id:
-                return self._same_release(ctx, held, release, route)
-            self.ledger.put_release(ctx, release)
-            self._leave_old_route(ctx, held.head, route)
-            scaling = self._scaling(ctx, held.head)
-            capacity = self._capacity(ctx, held.head, release, scaling)
-            if capacity != release.settings.capacity:
-                ctx.report(Note(f"{capacity} machines, as many as {release.service} has now"))
-            held.save(
-                ctx,
-                f"deploy {release.id}",
-                holds=tuple(hold for hold in held.head.holds if hold.release is None),
-                place=self._place(route, state),
-                destroyed=False,
-                run=self._begin(ctx, held.head, release, Kind.DEPLOY, capacity, scaling),
-            )
-            return _ended(held.head, self._drive(ctx, held, route))
+            return self._followed(ctx, held, self._deploy(ctx, held, release, route))
+
+    def _deploy(self, ctx: Context, held: HeldLedger, release: Release, route: Route) -> Rollout:
+        ended = self._settle(ctx, held, release.id, f"superseded by {release.id}")
+        if ended is not None and ended.candidate == release.id and ended.kind is Kind.DEPLOY:
+            return _ended(held.head, ended)
+        _refuse_held(held.head, release.id)
+        self._refuse_moved_route(held.head, route)
+        state = self.cloud.router.observe(ctx, route)
+        _refuse_shares(release, state)
+        self._refuse_unknown_service(ctx, held.head, route, state)
+        _refuse_drift(held.head, state)
+        stable = held.head.stable
+        if stable is not None and stable.release == release.id:
+            return self._same_release(ctx, held, release, route)
+        self.ledger.put_release(ctx, release)
+        self._leave_old_route(ctx, held.head, route)
+        scaling = self._scaling(ctx, held.head)
+        capacity = self._capacity(ctx, held.head, release, scaling)
+        if capacity != release.settings.capacity:
+            ctx.report(Note(f"{capacity} machines, as many as {release.service} has now"))
+        held.save(
+            ctx,
+            f"deploy {release.id}",
+            holds=tuple(hold for hold in held.head.holds if hold.release is None),
+            place=self._place(route, state),
+            destroyed=False,
+            run=self._begin(ctx, held.head, release, Kind.DEPLOY, capacity, scaling),
+        )
+        return _ended(held.head, self._drive(ctx, held, route))
 
     def rollback(self, ctx: Context, to: Release | None = None) -> Rollout:
         """Bring an earlier release back: ``to``, or the one that served before the present one.
@@ -146,50 +169,53 @@ class RolloutManager:
         another release than the stable one.
         """
         with lease.held(ctx, self.ledger, f"rollback to {to.id if to else 'the release before'}") as held:
-            route = self._route(held.head)
-            unfinished = held.head.unfinished
-            goes_on = (
-                unfinished is not None
-                and unfinished.kind is Kind.ROLLBACK
-                and (to is None or to.id == unfinished.candidate)
-            )
-            wanted = unfinished.candidate if goes_on and unfinished is not None else None
-            ended = self._settle(ctx, held, wanted, "a rollback was asked for")
-            if goes_on and ended is not None:
-                return _ended(held.head, ended)
-            if (again := self._revert_again(ctx, held, route)) is not None:
-                return again
-            if ended is not None and ended.verdict in (Outcome.ABORTED, Outcome.ROLLED_BACK):
-                self._hold(ctx, held, ended.candidate, "a rollback left it")
-                stable = held.head.stable
-                if stable is not None and (to is None or to.id == stable.release):
-                    return Rollout(
-                        Outcome.SUCCEEDED, held.head, ended, f"{ended.candidate} was given up; {stable.release} serves"
-                    )
+            return self._followed(ctx, held, self._rollback(ctx, held, to))
+
+    def _rollback(self, ctx: Context, held: HeldLedger, to: Release | None) -> Rollout:
+        route = self._route(held.head)
+        unfinished = held.head.unfinished
+        goes_on = (
+            unfinished is not None
+            and unfinished.kind is Kind.ROLLBACK
+            and (to is None or to.id == unfinished.candidate)
+        )
+        wanted = unfinished.candidate if goes_on and unfinished is not None else None
+        ended = self._settle(ctx, held, wanted, "a rollback was asked for")
+        if goes_on and ended is not None:
+            return _ended(held.head, ended)
+        if (again := self._revert_again(ctx, held, route)) is not None:
+            return again
+        if ended is not None and ended.verdict in (Outcome.ABORTED, Outcome.ROLLED_BACK):
+            self._hold(ctx, held, ended.candidate, "a rollback left it", given_up=True)
             stable = held.head.stable
-            if stable is None:
-                raise UsageError(f"{self.ledger.service}: nothing serves, so there is nothing to go back from")
-            target = to if to is not None else self._release_before(ctx, held.head)
-            if target.id == stable.release:
-                return Rollout(Outcome.SUCCEEDED, held.head, None, f"{target.id} serves already")
-            # Before anything moves: can it be gone back to at all?
-            self._image(ctx, target)
-            state = self.cloud.router.observe(ctx, route)
-            _refuse_drift(held.head, state)
-            observer = self._observer(route)
-            groups = observer.groups(ctx)
-            now_serving = groups.get(stable.group)
-            capacity = max(now_serving.capacity if now_serving else 0, 1)
-            run = self._begin(ctx, held.head, target, Kind.ROLLBACK, capacity, self._scaling_if_told(ctx, held.head))
-            standing = groups.get(run.group)
-            warm = (
-                standing is not None
-                and not standing.deleting
-                and standing.capacity >= capacity
-                and standing.tags.get(tags.SLOT) == run.slot
-            )
-            held.save(ctx, f"rollback to {target.id}", run=replace(run, warm=warm))
-            return _ended(held.head, self._drive(ctx, held, route))
+            if stable is not None and (to is None or to.id == stable.release):
+                return Rollout(
+                    Outcome.SUCCEEDED, held.head, ended, f"{ended.candidate} was given up; {stable.release} serves"
+                )
+        stable = held.head.stable
+        if stable is None:
+            raise UsageError(f"{self.ledger.service}: nothing serves, so there is nothing to go back from")
+        target = to if to is not None else self._release_before(ctx, held.head)
+        if target.id == stable.release:
+            return Rollout(Outcome.SUCCEEDED, held.head, None, f"{target.id} serves already")
+        # Before anything moves: can it be gone back to at all?
+        self._image(ctx, target)
+        state = self.cloud.router.observe(ctx, route)
+        _refuse_drift(held.head, state)
+        observer = self._observer(route)
+        groups = observer.groups(ctx)
+        now_serving = groups.get(stable.group)
+        capacity = max(now_serving.capacity if now_serving else 0, 1)
+        run = self._begin(ctx, held.head, target, Kind.ROLLBACK, capacity, self._scaling_if_told(ctx, held.head))
+        standing = groups.get(run.group)
+        warm = (
+            standing is not None
+            and not standing.deleting
+            and standing.capacity >= capacity
+            and standing.tags.get(tags.SLOT) == run.slot
+        )
+        held.save(ctx, f"rollback to {target.id}", run=replace(run, warm=warm))
+        return _ended(held.head, self._drive(ctx, held, route))
 
     def destroy(self, ctx: Context) -> Head:
         """Take everything of the service away: machines, templates, rules, backends. The ledger keeps its history."""
@@ -215,7 +241,7 @@ class RolloutManager:
                 held.renew(ctx)
                 ctx.report(Waiting("machines to be gone", f"{len(groups)} groups left"))
                 ctx.sleep(self.limits.poll)
-            self.cloud.router.remove(ctx, route)
+            self._outranking(ctx, held, route, lambda: self.cloud.router.remove(ctx, route))
             ctx.report(Note("rules and backends are gone"))
             for name in self.cloud.groups.templates(ctx, {tags.SERVICE: self.ledger.service}):
                 self.cloud.groups.delete_template(ctx, name)
@@ -297,14 +323,14 @@ class RolloutManager:
         try:
             match action:
                 case WireSlots():
-                    self.cloud.router.ensure_slots(ctx, route)
+                    self._outranking(ctx, held, route, lambda: self.cloud.router.ensure_slots(ctx, route))
                 case StartCandidate():
                     self._start(ctx, held, route, run)
                 case RemoveGroup(name):
                     self._forget(ctx, held, name)
                     self.cloud.groups.delete(ctx, name)
                 case SetWeights(weights):
-                    self.cloud.router.set_weights(ctx, route, weights)
+                    self._outranking(ctx, held, route, lambda: self.cloud.router.set_weights(ctx, route, weights))
                 case PauseScaling():
                     assert run.stable_group is not None
                     self.cloud.groups.pause(ctx, run.stable_group)
@@ -351,7 +377,7 @@ class RolloutManager:
         ended = self._drive(ctx, held, route)
         if ended.verdict is Outcome.ROLLBACK_FAILED:
             return _ended(held.head, ended)
-        self._hold(ctx, held, ended.candidate, "a rollback left it")
+        self._hold(ctx, held, ended.candidate, "a rollback left it", given_up=True)
         return Rollout(Outcome.SUCCEEDED, held.head, ended, f"traffic is back; {ended.stable} serves")
 
     def _leave_old_route(self, ctx: Context, head: Head, route: Route) -> None:
@@ -459,10 +485,37 @@ class RolloutManager:
         if fence is None:
             return
         if held.taken_over:
-            fence.take_over(ctx, route, held.head.epoch)
+            self._outranking(ctx, held, route, lambda: fence.take_over(ctx, route, held.head.epoch))
             held.taken_over = False
         else:
             fence.hold(route, held.head.epoch)
+
+    def _outranking(self, ctx: Context, held: HeldLedger, route: Route, change: Callable[[], None]) -> None:
+        """Change a route, where the mark of a later lease on it may be one that nobody holds any more.
+
+        A ledger gives out epochs in order, and ours is the newest lease in it. So a later one is another ledger's, or
+        was given before this one was lost or put back. Where it is of this very ledger, whoever held it finds our head
+        before its next step, and its mark is outranked. Raises :class:`~osvdeploy.errors.LedgerBehind` where that
+        cannot be known, :class:`~osvdeploy.errors.LeaseLost` where another process has the lease now.
+        """
+        try:
+            change()
+        except Outranked as outranked:
+            held.confirm(ctx)
+            fence, ours = self.cloud.fence, self.ledger.store.address
+            same = outranked.ledger == ours == route.tags.get(tags.LEDGER)
+            if fence is None or not (same or self.take_over):
+                raise _behind(self.ledger, held.head, route, outranked) from outranked
+            ctx.report(
+                Warned(
+                    f"{self.ledger.service}: {route.listener} bears the mark of lease {outranked.epoch}, and the "
+                    f"ledger {ours} has come to {held.head.epoch} only: it was lost or put back",
+                    hint=f"leases go on from {outranked.epoch + 1}",
+                )
+            )
+            held.save(ctx, f"outrank lease {outranked.epoch}", epoch=outranked.epoch + 1)
+            fence.hold(route, held.head.epoch)
+            change()
 
     def _observer(self, route: Route) -> Observer:
         return Observer(self.cloud, self.prober, route, self.limits)
@@ -582,6 +635,7 @@ class RolloutManager:
             base_url=state.base_url,
             rules=state.rules,
             backends=state.backends,
+            endpoint=self.cloud.endpoint,
         )
 
     def _refuse_moved_route(self, head: Head, route: Route) -> None:
@@ -613,10 +667,30 @@ class RolloutManager:
             hint="name one with --to; `osvdeploy history` lists them",
         )
 
-    def _hold(self, ctx: Context, held: HeldLedger, release: ReleaseId | None, why: str) -> Head:
+    def _hold(
+        self, ctx: Context, held: HeldLedger, release: ReleaseId | None, why: str, *, given_up: bool = False
+    ) -> Head:
         kept = tuple(hold for hold in held.head.holds if hold.release != release)
         told = release or "every release"
-        return held.save(ctx, f"hold {told}", holds=(*kept, Hold(release, why, ctx.process.user, ctx.now())))
+        changes: dict[str, object] = {"holds": (*kept, Hold(release, why, ctx.process.user, ctx.now()))}
+        if given_up and release is not None and held.head.run is not None:
+            changes |= _giving_up(held.head, held.head.run, release)
+        return held.save(ctx, f"hold {told}", **changes)
+
+    def _followed(self, ctx: Context, held: HeldLedger, ended: Rollout) -> Rollout:
+        """The same end, once image families follow it."""
+        families.follow(ctx, self.cloud, held)
+        return replace(ended, head=held.head)
+
+
+def _behind(ledger: Ledger, head: Head, route: Route, outranked: Outranked) -> LedgerBehind:
+    theirs = f" of the ledger {outranked.ledger}" if outranked.ledger is not None else ""
+    return LedgerBehind(
+        f"{ledger.service}: {route.listener} was changed under lease {outranked.epoch}{theirs}, and this ledger, "
+        f"{ledger.store.address}, has come to {head.epoch} only: it is not the one that the service is deployed with, "
+        "or it was lost or put back",
+        hint="name the service's own ledger; or, where no other is in use, run the same command with --take-over",
+    )
 
 
 def _tell(ctx: Context, run: Run, passed: Sequence[StageRecord], gates: Sequence[GateRecord]) -> None:
@@ -644,6 +718,9 @@ def _consequences(ctx: Context, head: Head, run: Run) -> Mapping[str, object]:
             served = tuple(entry for entry in head.served if entry.release != run.candidate)
             changes["served"] = (*served, Served(run.candidate, now))[-_SERVED_KEPT:]
             slots[run.slot] = SlotRecord(run.candidate, run.group, now)
+            if run.settings.family is not None:
+                changes["family_due"] = True
+                changes["given_up"] = tuple(each for each in head.given_up if each != run.candidate)
         old = slots.get(run.slot.other)
         if old is not None:
             if run.kind is Kind.DEPLOY and run.settings.strategy.keep_warm > 0:
@@ -656,15 +733,27 @@ def _consequences(ctx: Context, head: Head, run: Run) -> Mapping[str, object]:
             others = tuple(hold for hold in head.holds if hold.release not in (run.candidate, run.stable))
             left = Hold(run.stable, "a rollback left it", run.by.partition("@")[0], now)
             changes["holds"] = (*others, left)
+            changes |= _giving_up(head, run, run.stable)
         return {**changes, "slots": slots, "serving": run.slot}
     if run.over and run.verdict is Outcome.ROLLBACK_FAILED and run.shifted is not None:
         # Its machines stand, and may carry traffic.
         return {"slots": {**slots, run.slot: SlotRecord(run.candidate, run.group, run.started)}}
+    ended: dict[str, object] = {}
+    if run.over and run.verdict is Outcome.ROLLED_BACK:
+        ended |= _giving_up(head, run, run.candidate)
     if run.over and any(record.stage is Stage.BOOT for record in run.stages):
         # From boot on the slot was the candidate's, whose machines are gone now.
         slots.pop(run.slot, None)
-        return {"slots": slots}
-    return {}
+        ended["slots"] = slots
+    return ended
+
+
+def _giving_up(head: Head, run: Run, release: ReleaseId) -> dict[str, object]:
+    """A release is no good: its image is to be withdrawn, where families are led at all."""
+    if run.settings.family is None:
+        return {}
+    others = (each for each in head.given_up if each not in (release, run.candidate))
+    return {"given_up": (*others, release)}
 
 
 def _ended(head: Head, run: Run) -> Rollout:

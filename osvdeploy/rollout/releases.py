@@ -55,7 +55,10 @@ class Strategy:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """One environment of a spec, resolved: everything a deploy needs beside the image. No cloud ids of ours."""
+    """One environment of a spec, resolved: everything a deploy needs beside the image. No cloud ids of ours.
+
+    ``family`` is the image family that is to lead to what serves.
+    """
 
     environment: str
     cloud: str
@@ -73,6 +76,7 @@ class Settings:
     port: int
     health: Health
     strategy: Strategy
+    family: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

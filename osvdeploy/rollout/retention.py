@@ -1,7 +1,8 @@
 """What no release needs any more: decided from the ledger and the cloud's own tags, purely; swept by the caller.
 
 An image of the app (without a release) is shared by every environment, whose ledgers may lie elsewhere. So it is kept
-as long as any release's image in the account is made of it, and left alone when it was never deployed from here.
+as long as any release's image in the account is made of it, and left alone when it was never deployed from here. So is
+an environment's own image that was published and never rolled out: machines are started from it by others.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from osvdeploy.rollout.releases import Release
 @dataclass(frozen=True, slots=True)
 class OnItsWay:
     """What an object store holds of disks that pass through it. ``address`` is the store's; ``reading`` are the
-    locations (address, slash, key) that imports are reading now."""
+    locations (address, slash, key) that somebody is reading now, or may be about to."""
 
     address: str
     objects: Sequence[StoredObject]
@@ -46,6 +47,13 @@ class Garbage:
     disks: tuple[tuple[UploadedDisk, str], ...]
     objects: tuple[tuple[str, StoredObject, str], ...] = ()
     uploads: tuple[tuple[str, UnfinishedObject, str], ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Bytes that are known to go: those of disks are not."""
+        images = sum(image.size or 0 for image, _ in self.images)
+        objects = sum(stored.size for _, stored, _ in self.objects)
+        return images + objects + sum(upload.size or 0 for _, upload, _ in self.uploads)
 
     @property
     def empty(self) -> bool:
@@ -83,13 +91,15 @@ def find_garbage(
     disks: Sequence[UploadedDisk],
     carrying: Collection[Slot] = (),
     stores: Sequence[OnItsWay] = (),
+    destroyed: datetime | None = None,
 ) -> Garbage:
     """What of the service's (and the app's) things nobody needs.
 
     ``carrying`` are the slots with a weight above 0: what stands there is never garbage, whatever the ledger says.
 
     ``groups`` and ``templates`` are the service's own; ``template_of`` pairs template names with releases; ``images``
-    and ``disks`` are the app's, of every environment; so is what ``stores`` hold.
+    and ``disks`` are the app's, of every environment; so is what ``stores`` hold. ``destroyed`` is when the service
+    was, where it is: what was made since then may be of a deploy that brings it back.
     """
     needed = needed_releases(head, keep, now)
     service = head.service
@@ -102,15 +112,18 @@ def find_garbage(
     keep_templates = {name for name, release in template_of if release in needed or release in standing}
     dead_templates = [(name, "its release is not needed") for name in templates if name not in keep_templates]
 
-    deployed = {release.image for release in releases}
+    deployed, known = {release.image for release in releases}, {release.id for release in releases}
+    ended = (destroyed or head.written) if head.destroyed else None
 
     def in_vain(thing: CloudImage | UploadedDisk, bases: Collection[str]) -> str:
         """Why nobody needs an image, or the disk of one; "" where somebody does, or may."""
         release = thing.tags.get(tags.RELEASE)
-        if not head.destroyed and _young(thing, now):
+        if _young(thing, now) and not _before(thing, ended):
             return ""
         if release is not None:
-            ours = thing.tags.get(tags.SERVICE) == service
+            # Without a ledger it was published alone.
+            rolled_out = tags.LEDGER in thing.tags or release in known
+            ours = thing.tags.get(tags.SERVICE) == service and rolled_out
             return f"release {release} is not needed" if ours and release not in needed else ""
         return f"no release is made of {thing.name}" if thing.digest in deployed and thing.digest not in bases else ""
 
@@ -138,7 +151,7 @@ def find_garbage(
         tuple(dead_images),
         tuple(dead_disks),
         objects=tuple(
-            (store.address, each, "no import is reading it")
+            (store.address, each, "nobody is reading it")
             for store in stores
             for each in store.objects
             if f"{store.address}/{each.key}" not in store.reading and _age(each.created, now) > _YOUNG
@@ -162,6 +175,10 @@ def _age(since: datetime, now: datetime) -> float:
 
 def _young(thing: CloudImage | UploadedDisk, now: datetime) -> bool:
     return thing.created is not None and _age(thing.created, now) < _YOUNG
+
+
+def _before(thing: CloudImage | UploadedDisk, ended: datetime | None) -> bool:
+    return ended is not None and thing.created is not None and thing.created <= ended
 
 
 _UPLOAD_DAY = 24 * 3600.0

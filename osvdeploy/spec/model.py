@@ -355,6 +355,19 @@ class PublishGcp(_Table):
     storage_location: (
         Annotated[str, _matches(r"us|eu|asia|[a-z]+-[a-z]+[0-9]+", 'a region, or "us", "eu", "asia"')] | None
     ) = Field(default=None, description="Where images are kept; left out, the nearest multi-region to the bucket.")
+    compute_endpoint: (
+        Annotated[
+            str,
+            _matches(
+                r"https?://[A-Za-z0-9.-]+(?::[0-9]{1,5})?",
+                'an address such as "https://compute.europe-west1.rep.googleapis.com"',
+            ),
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="Compute Engine's address; OSVDEPLOY_GCP_COMPUTE_ENDPOINT comes before it. Left out, Google's own.",
+    )
 
 
 class Publish(_Table):

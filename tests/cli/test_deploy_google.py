@@ -120,6 +120,9 @@ def goes_to_and_fro(google: Google, url: str, header: str, at_first: str = "") -
     assert status["run"]["scaled"] and status["run"]["scaling"]["by"] == ["autoscaler theirs, ON"]
     told = google.run("status", *elsewhere).stdout
     assert "green scales by itself, 1 to 2 machines" in told and "paused: it does not get smaller" in told
+    for flag in ("--obsolete", "--delete"):
+        refused(google.run("withdraw", "1.1.0", flag, "--force"), 2, "1.1.0", "serves", hint="osvdeploy rollback")
+        refused(google.run("withdraw", "1.0.0", flag), 2, "is warm until", "(1 machines)", hint="--force")
     ran = google.run("rollback", *elsewhere)
     assert ran.code == 0, ran.stderr
     assert serving() == first
@@ -134,6 +137,7 @@ def test_a_service_goes_live_and_back_and_away(google: Google) -> None:
     elsewhere = goes_to_and_fro(google, url, "x-osvdeploy-release")
     ran = google.run("gc", *elsewhere, "--keep", "1", "--json")
     assert ran.code == 0, ran.stderr
+    assert ran.document["bytes"] == 0 and ran.document["images"] == []
     ran = google.run("destroy", *elsewhere, "--yes")
     assert ran.code == 0, ran.stderr
     project = "/compute/v1/projects/acme-prod"
@@ -141,6 +145,11 @@ def test_a_service_goes_live_and_back_and_away(google: Google) -> None:
     assert [each["name"] for each in left] == ["nobody"]
     assert "items" not in google.get(f"{project}/zones/europe-west1-b/instanceGroupManagers")
     assert "items" not in google.get(f"{project}/global/instanceTemplates")
+    told = google.run("gc", *elsewhere, "--dry-run")
+    assert told.code == 0 and "4 images" in told.stdout and "KiB" in told.stdout, told.stdout
+    gone = google.run("gc", *elsewhere, "--json").document
+    assert gone["bytes"] == sum(each["bytes"] for each in gone["images"]) > 0
+    assert google.images() == []
 
 
 REGION = "projects/acme-prod/regions/europe-west1"

@@ -136,6 +136,19 @@ def test_check_judges_the_types_of_google(google: Google) -> None:
     assert not any(subject == "n2-standard-2" for _, subject in found)
 
 
+def test_the_spec_names_compute_engines_address(google: Google, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment's comes before it; what is no address is told."""
+    google.make_bucket()
+    elsewhere = f"publish.gcp.compute-endpoint={google.shell.url}"
+    monkeypatch.delenv("OSVDEPLOY_GCP_COMPUTE_ENDPOINT")
+    ran = google.run("publish", "--env", "plain", "--set", elsewhere, *FORCED)
+    assert (ran.code, google.images()) == (0, ["app-1-0-0"]), ran.stderr
+    monkeypatch.setenv("OSVDEPLOY_GCP_COMPUTE_ENDPOINT", google.shell.url)
+    nowhere = "publish.gcp.compute-endpoint=http://127.0.0.1:1"
+    assert google.run("publish", "--env", "plain", "--set", nowhere, *FORCED).code == 0
+    refused(google.run("check", "--set", "publish.gcp.compute-endpoint=compute"), 2, "compute-endpoint", hint=None)
+
+
 # ---------------------------------------------------------------------------------------------------------- withdraw
 
 

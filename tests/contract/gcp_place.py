@@ -8,12 +8,17 @@ from osvdeploy.cloud.gcp.objects import GcsStore
 from osvdeploy.cloud.gcp.session import Gcp
 from osvdeploy.context import Clock, Context, VirtualClock
 from osvdeploy.sandbox.core import Sandbox
-from osvdeploy.sandbox.google.inprocess import connect
+from osvdeploy.sandbox.google.inprocess import Delivery, connect
 from osvdeploy.sandbox.runners.inline import InlineRunner
+from tests.google_types import Judge, Judged
 
 PROJECT = "sandbox"
 STORAGE = "https://storage.googleapis.com"
 COMPUTE = "https://compute.googleapis.com"
+
+
+judge: Judge | None = None
+"""What every request of our client is held to; the suite sets it for tests marked ``sandbox``."""
 
 
 class GcpSandbox:
@@ -30,7 +35,10 @@ class GcpSandbox:
         return connect(self.sandbox, self.clock)
 
     def gcp(self) -> Gcp:
-        return Gcp(PROJECT, compute=COMPUTE, storage=STORAGE, session=self.session())
+        session = self.session()
+        if judge is not None:
+            session.mount("https://", Judged(Delivery(self.sandbox, self.clock), judge))
+        return Gcp(PROJECT, compute=COMPUTE, storage=STORAGE, session=session)
 
     def store(self, address: str = "gs://acme") -> GcsStore:
         return GcsStore(address, self.gcp())

@@ -8,12 +8,13 @@ the end is what the run without trouble left, and on the way no client has seen 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from osvdeploy.digests import sha256
 from osvdeploy.osv.image import RawImage
 from osvdeploy.rollout.model import Kind
 from osvdeploy.rollout.releases import Release
@@ -45,6 +46,7 @@ class Project(GcpWorld):
 
     def __init__(self, folder: Path, *, pointer: bool = False) -> None:
         super().__init__(folder, pointer=pointer)
+        self.settings = replace(self.settings, family="hello-production")
         self.customer = Client(self.sandbox, self.clock)
         self.releases: dict[str, Release] = {}
         self.raws: dict[str, RawImage] = {}
@@ -67,6 +69,25 @@ class Project(GcpWorld):
         over = run is not None and run.kind is Kind.ROLLBACK and run.over
         return self.rollback(self.releases["1.0.0"] if over else None).exit_code
 
+    def abandoned(self) -> None:
+        """What was warm is cold, what was new is old, and a publishing that was killed has left objects and parts."""
+        store, ctx = self.account.store("gs://acme/osvdeploy"), self.process().ctx
+        under = f"disks/hello/{sha256(b'killed')}.1"
+        for name in (f"{under}/body", f"{under}/hello.head", f".parts/{under}/other/0123456789abcdef/000001"):
+            self.account.session().post(
+                "https://storage.googleapis.com/upload/storage/v1/b/acme/o",
+                params={"uploadType": "media", "name": f"osvdeploy/{name}"},
+                data=b"left",
+            ).raise_for_status()
+        assert len(list(store.keys(ctx, under))) == 2
+        here = self.process()
+        here.manager.destroy(here.ctx)
+        self.wait(25 * 3600)
+
+    def sweep(self) -> int:
+        self.gc(keep=1)
+        return 0
+
     def destroy(self) -> int:
         if not self.head.destroyed:
             here = self.process()
@@ -81,7 +102,7 @@ class Project(GcpWorld):
                 answer = self.customer.get(str(self.entry["IPAddress"]), 8000, "/")
                 if not isinstance(answer, GuestAnswer) or answer.status != 200:
                     self.wrong.append(f"{call.operation}: {answer}")
-            if keep and "requestId" in call.params:
+            if keep and ("requestId" in call.params or call.operation == "objects.delete"):
                 self.points.append((f"{moment} {call.operation}", self.kept()))
 
         self.sandbox.hook = asked
@@ -120,15 +141,22 @@ class Project(GcpWorld):
         self.wait(600)
         found: dict[str, object] = {kind: self.held().get(kind, []) for kind in STANDING}
         head = self.head
+        families = [
+            (each["name"], each.get("family"), each.get("deprecated", {}).get("state"))
+            for each in self.network.ask("GET", "global/images").get("items", [])
+        ]
         return {
             **found,
             "scaling": self.scaling(),
             "leading": self.leading(),
+            "families": families,
+            "bucket": self.held().get("storage.object/acme", []),
             "serving": head.serving,
             "slots": {slot: (record.release, record.group) for slot, record in head.slots.items()},
             "served": [served.release for served in head.served],
             "holds": {hold.release for hold in head.holds},
             "unfinished": head.unfinished,
+            "due": (head.family_due, head.given_up),
         }
 
 
@@ -142,6 +170,7 @@ class Scenario:
     answers: bool = True
     scaled: bool = False
     pointer: bool = False
+    before: Callable[[Project], None] | None = None
 
 
 SCENARIOS = [
@@ -150,6 +179,7 @@ SCENARIOS = [
     Scenario("blue-green, scaled", ("1.0.0",), lambda each: each.again("new"), scaled=True),
     Scenario("release that answers 500", ("1.0.0",), lambda each: each.again("new"), 3, BAD),
     Scenario("warm rollback", ("1.0.0", "1.1.0"), lambda each: each.go_back()),
+    Scenario("gc", ("1.0.0", "1.1.0"), lambda each: each.sweep(), answers=False, before=Project.abandoned),
     Scenario("destroy", ("1.0.0", "1.1.0"), lambda each: each.destroy(), answers=False),
     Scenario("pointer: first deploy", (), lambda each: each.again("new"), answers=False, pointer=True),
     Scenario("pointer: blue-green", ("1.0.0",), lambda each: each.again("new"), pointer=True),
@@ -167,6 +197,8 @@ def test_whoever_comes_next_ends_it_well(scenario: Scenario, tmp_path: Path) -> 
         assert project.again(version) == 0
     if scenario.scaled:
         project.scale()
+    if scenario.before is not None:
+        scenario.before(project)
     project.made("new", scenario.program if isinstance(scenario.program, dict) else None)
     project.watch(answers=scenario.answers, keep=True)
     assert scenario.command(project) == scenario.exit_code

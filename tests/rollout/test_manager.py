@@ -478,6 +478,15 @@ def test_gates_are_told_before_the_stage_they_open(service: Service) -> None:
     assert told[:7] == ["prepare", "boot", "healthy targets", "verify", "preview probe", "shift", "traffic"]
 
 
+def test_where_the_places_api_is_asked_is_kept() -> None:
+    """For commands that are given no spec."""
+    service = Service()
+    ground = replace(service.cloud.cloud, endpoint="http://127.0.0.1:1")
+    service.publish("1.0.0")
+    RolloutManager(service.ledger, ground, service.cloud.prober).deploy(service.context(), service.release("1.0.0"))
+    assert service.head.place is not None and service.head.place.endpoint == "http://127.0.0.1:1"
+
+
 class Fenced:
     """A fence that tells what it was asked for."""
 

@@ -13,6 +13,7 @@ from osvdeploy.cloud.aws.objects import S3Store
 from osvdeploy.cloud.gcp.objects import GcsStore
 from osvdeploy.cloud.gcp.session import Gcp
 from osvdeploy.cloud.interfaces import ObjectStore
+from osvdeploy.digests import sha256
 from osvdeploy.errors import Interrupted
 from osvdeploy.events import Warned
 from osvdeploy.rollout.ledger import Ledger
@@ -86,7 +87,8 @@ def test_blue_green_and_back_by_a_ledger_in_a_bucket(
 
 
 def test_gc_takes_what_was_left_in_a_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The app's own objects and uploads, where its images say they came through, or where the spec does."""
+    """The app's own objects and uploads, where its images say they came through, or where the spec does. What lies
+    beside them, as a ledger may, is another's."""
     world = BucketWorld(tmp_path)
     assert world.deploy(world.build("1.0.0")).outcome is Outcome.SUCCEEDED
     here = world.process()
@@ -97,7 +99,10 @@ def test_gc_takes_what_was_left_in_a_bucket(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(wiring, "open_store", opened)
     monkeypatch.setattr(wiring, "connect", lambda *_: here.cloud)
     store = opened("s3://acme/osvdeploy")
-    for key in ("disks/hello/old.vmdk", "disks/orders/old.vmdk"):
+    old, half = (f"{sha256(name)}.vmdk" for name in (b"old", b"half"))
+    others = [f"disks/hello/{name}" for name in ("head/000000000001.json", "old.vmdk")]
+    others.append(f"disks/orders/{old}")
+    for key in (f"disks/hello/{old}", *others):
         store.put_if_absent(here.ctx, key, b"disk")
 
     def stop(at: int) -> None:
@@ -105,20 +110,20 @@ def test_gc_takes_what_was_left_in_a_bucket(tmp_path: Path, monkeypatch: pytest.
             raise Interrupted("killed")
 
     with pytest.raises(Interrupted):
-        store.put_file(here.ctx, "disks/hello/half.vmdk", Made("half", 12 << 20, before=stop))
+        store.put_file(here.ctx, f"disks/hello/{half}", Made("half", 12 << 20, before=stop))
     service = Service("hello", "production", "s3://acme/releases")
     # Its images came block by block: no bucket is theirs.
     assert services.gc(here.ctx, service, dry_run=True).empty
     world.wait(2 * 3600)
-    found = services.gc(here.ctx, service, bucket="acme", dry_run=True)
-    assert [each.key for _, each, _ in found.objects] == ["disks/hello/old.vmdk"]
+    found = services.gc(here.ctx, service, buckets={"aws": "acme"}, dry_run=True)
+    assert [each.key for _, each, _ in found.objects] == [f"disks/hello/{old}"]
     assert found.uploads == ()
     world.wait(24 * 3600)
-    found = services.gc(here.ctx, service, bucket="acme")
-    assert [each.key for _, each, _ in found.uploads] == ["disks/hello/half.vmdk"]
-    assert list(store.keys(here.ctx, "")) == ["disks/orders/old.vmdk"]
+    found = services.gc(here.ctx, service, buckets={"aws": "acme"})
+    assert [each.key for _, each, _ in found.uploads] == [f"disks/hello/{half}"]
+    assert list(store.keys(here.ctx, "")) == others
     assert store.unfinished(here.ctx, "") == []
     # A bucket that is gone is told of, and ends nothing.
     told = len(world.recorder.events)
-    assert services.gc(here.ctx, service, bucket="acme-of-old", dry_run=True).objects == ()
+    assert services.gc(here.ctx, service, buckets={"aws": "acme-of-old"}, dry_run=True).objects == ()
     assert any("acme-of-old" in event.text for event in world.recorder.events[told:] if isinstance(event, Warned))

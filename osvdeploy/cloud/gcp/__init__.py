@@ -21,15 +21,17 @@ __all__ = ["Gcp", "ground"]
 
 def ground(gcp: Gcp, place: str) -> Ground:
     """What a rollout stands on in a zone or region of a project. Nothing is asked before it is used."""
-    router = GceRouter(gcp)
+    router, images = GceRouter(gcp), GceImages(gcp)
     return Ground(
         kind="gcp",
         account=gcp.project,
         region=place,
-        images=GceImages(gcp),
+        images=images,
+        families=images,
         groups=ManagedGroups(gcp, place),
         router=router,
         console=SerialPort(gcp),
         fence=router,
         spread=SPREAD,
+        endpoint=gcp.declared,
     )

@@ -15,12 +15,14 @@ families best practices", "Resource naming convention".
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
 from osvdeploy.cloud.gcp.errors import AlreadyThere
 from osvdeploy.cloud.gcp.labels import labels_of, matching, tags_of
-from osvdeploy.cloud.gcp.scope import link_of
+from osvdeploy.cloud.gcp.marks import marks_of
+from osvdeploy.cloud.gcp.scope import area_of, last, link_of
 from osvdeploy.cloud.gcp.session import Document, Gcp, request_id
 from osvdeploy.cloud.interfaces import CloudImage, ImageRequest, Tags
 from osvdeploy.cloud.tags import DIGEST, NAME, is_ours
@@ -128,14 +130,42 @@ class GceImages:
     def deregister(self, ctx: Context, image_id: str) -> None:
         name = image_id.rpartition("/")[2]
         found = self._wait(ctx, name, f"image {name}")
-        if found is not None:
-            self._delete(ctx, found)
+        if found is None:
+            return
+        if not is_ours(tags_of(found.get("labels", {}))):
+            raise NotOurs(f"image {name}: something else made it", hint="it is left as it is")
+        self._delete(ctx, found)
 
     def owned(self, ctx: Context, tags: Tags) -> list[CloudImage]:
         query = {"filter": matching(tags)}
         found = [each for page in self._gcp.pages(ctx, self._images, "images", query) for each in page.get("items", [])]
         # A filter may find more than it should; it is not held to be the last word.
         return [image for each in found if tags.items() <= (image := _image(each)).tags.items()]
+
+    def users(self, ctx: Context, images: Sequence[CloudImage]) -> list[str]:
+        names = {image.id: image.name for image in images}
+        made: dict[str, tuple[str, Document]] = {}
+        for template in self._everywhere(ctx, "instanceTemplates"):
+            disks = template.get("properties", {}).get("disks", [])
+            sources = [link_of(each.get("initializeParams", {}).get("sourceImage", "")) for each in disks]
+            found = next((names[source] for source in sources if source in names), None)
+            if found is not None:
+                made[link_of(template["selfLink"])] = found, template
+        told, standing = [], set[str]()
+        for group in self._everywhere(ctx, "instanceGroupManagers") if made else ():
+            links = {link_of(each) for each in _templates_of(group)}
+            for link in sorted(links & made.keys()):
+                standing.add(link)
+                place, size = area_of(last(group.get("zone") or group["region"])), group.get("targetSize", 0)
+                told.append(f"instance group {group['name']} in {place} ({size} machines) has {made[link][0]}")
+        others = [link for link, (_, each) in made.items() if not is_ours(marks_of(each)) and link not in standing]
+        return told + [f"instance template {last(link)}, which others made, has {made[link][0]}" for link in others]
+
+    def _everywhere(self, ctx: Context, plural: str) -> Iterator[Document]:
+        """Resources of one kind in every zone and region of the project."""
+        for page in self._gcp.pages(ctx, f"{self._gcp.project_path}/aggregated/{plural}", plural):
+            for place in page.get("items", {}).values():
+                yield from place.get(plural, [])
 
     # ----------------------------------------------------------------------------------------------------- a family
 
@@ -273,6 +303,12 @@ class GceImages:
             ctx.sleep(until_next_look(ctx.monotonic() - began))
 
 
+def _templates_of(group: Document) -> list[str]:
+    """The templates that a group makes machines by."""
+    versions = [each.get("instanceTemplate", "") for each in group.get("versions", [])]
+    return [each for each in (group.get("instanceTemplate", ""), *versions) if each]
+
+
 def _same(found: Document, request: ImageRequest) -> CloudImage:
     image = _image(found)
     if image.digest != request.digest:
@@ -282,7 +318,7 @@ def _same(found: Document, request: ImageRequest) -> CloudImage:
 
 def _image(found: dict[str, Any]) -> CloudImage:
     tags = tags_of(found.get("labels", {}))
-    created = found.get("creationTimestamp")
+    created, size = found.get("creationTimestamp"), found.get("archiveSizeBytes")
     return CloudImage(
         id=found["selfLink"].partition("/compute/v1/")[2],
         name=tags.get(NAME, found["name"]),
@@ -290,4 +326,6 @@ def _image(found: dict[str, Any]) -> CloudImage:
         disk=None,
         tags=tags,
         created=datetime.fromisoformat(created) if created else None,
+        ready=found.get("status") == "READY",
+        size=None if size is None else int(size),
     )

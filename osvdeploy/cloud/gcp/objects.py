@@ -246,10 +246,11 @@ class GcsStore:
         for each in self._listed(ctx, PARTS + prefix):
             under = self._place.key_of(each["name"]).rpartition("/")[0]
             key = under.removeprefix(PARTS).rpartition("/")[0]
-            touched = _time(each["timeCreated"])
+            touched, size = _time(each["timeCreated"]), int(each["size"])
             known = found.get(under)
-            if known is None or known.begun < touched:
-                found[under] = UnfinishedObject(key, under, touched)
+            if known is not None:
+                touched, size = max(touched, known.begun), size + (known.size or 0)
+            found[under] = UnfinishedObject(key, under, touched, size)
         return list(found.values())
 
     def abort(self, ctx: Context, upload: UnfinishedObject) -> None:

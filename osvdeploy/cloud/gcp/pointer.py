@@ -247,8 +247,9 @@ class PointerRouter:
             return None
 
     def _epoch(self, route: Route, standing: _Standing) -> int:
-        """The epoch to write under. Raises :class:`~osvdeploy.errors.LeaseLost` where a later one was at work here."""
-        return self._epochs.of(route, _epoch_of(standing))
+        """The epoch to write under. Raises :class:`~osvdeploy.errors.Outranked` where a later one was at work here."""
+        backends = [way.backend.document for way in standing.ways.values() if way.backend is not None]
+        return self._epochs.of(route, _epoch_of(standing), backends)
 
     # ------------------------------------------------------------------------------------------------------- changing
 

@@ -71,7 +71,7 @@ class UrlMapRouter:
             standing = self._standing(ctx, route)
         except NotFound:
             return  # nothing is there that anybody could change
-        if self._epoch(route, standing.rules) > urlmap.epoch_of(standing.rules) and standing.rules:
+        if self._epoch(route, standing) > urlmap.epoch_of(standing.rules) and standing.rules:
             rules = {place: urlmap.under(rule, epoch) for place, rule in standing.rules.items()}
             self._write(ctx, route, standing, urlmap.with_rules(standing.found, route, rules))
 
@@ -96,7 +96,7 @@ class UrlMapRouter:
             return
         scope, _ = url_map_of(route.listener)
         backends = {slot: self._backends.ensure(ctx, route, scope, slot, entry.kind) for slot in missing}
-        epoch = self._epoch(route, standing.rules)
+        epoch = self._epoch(route, standing)
         rules: dict[Slot | None, Document] = {
             slot: urlmap.rule_of(route, slot, [(self._address(backend), 100, backend.release)], epoch)
             for slot, backend in backends.items()
@@ -116,7 +116,7 @@ class UrlMapRouter:
             if backend is None:
                 raise NotFound(f"backend service {backend_name(route, slot)}: does not exist (yet)")
             sends.append((self._address(backend), weights[slot], backend.release))
-        rule = urlmap.rule_of(route, None, sends, self._epoch(route, standing.rules))
+        rule = urlmap.rule_of(route, None, sends, self._epoch(route, standing))
         self._write(ctx, route, standing, urlmap.with_rules(standing.found, route, {None: rule}))
 
     def remove(self, ctx: Context, route: Route) -> None:
@@ -127,7 +127,7 @@ class UrlMapRouter:
             # The URL map is gone, and its rules with it; the backend services are not.
             backends = {slot: self._backends.of_slot(ctx, route, scope, slot) for slot in Slot}
             standing = _Standing({}, {}, {slot: each for slot, each in backends.items() if each is not None}, {})
-        self._epoch(route, standing.rules)
+        self._epoch(route, standing)
         left = urlmap.without_rules(standing.found, route)
         if left is not None:
             self._write(ctx, route, standing, left)
@@ -140,9 +140,10 @@ class UrlMapRouter:
     def _address(self, backend: Backend) -> str:
         return address_of(self._gcp, backend.link)
 
-    def _epoch(self, route: Route, rules: Mapping[Slot | None, Document]) -> int:
-        """The epoch to write under. Raises :class:`~osvdeploy.errors.LeaseLost` where a later one was at work here."""
-        return self._epochs.of(route, urlmap.epoch_of(rules))
+    def _epoch(self, route: Route, standing: _Standing) -> int:
+        """The epoch to write under. Raises :class:`~osvdeploy.errors.Outranked` where a later one was at work here."""
+        backends = [backend.document for backend in standing.backends.values()]
+        return self._epochs.of(route, urlmap.epoch_of(standing.rules), backends)
 
     def _write(self, ctx: Context, route: Route, standing: _Standing, changes: Document) -> None:
         document = {**changes, "fingerprint": standing.found["fingerprint"]}

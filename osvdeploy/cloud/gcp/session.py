@@ -1,7 +1,7 @@
 """Google's APIs over HTTP: each call reported, repeated and translated in one way.
 
 A thin client of ours and not google-cloud-compute, which takes 1.6 s to import, polls operations at Google's own
-address whatever endpoint is set, sends no request ids, and repeats neither 429 nor 500. Its types check our requests in
+address whatever endpoint is set, sends no request ids, and repeats neither 429 nor 500. Its types judge our requests in
 the tests. google-auth finds and refreshes credentials.
 
 An adapter writes::
@@ -83,18 +83,22 @@ class Gcp:
         *,
         compute: str | None = None,
         storage: str | None = None,
+        declared: str | None = None,
         session: requests.Session | None = None,
     ) -> None:
-        """``compute`` and ``storage`` are base addresses; without one the environment's, else Google's own. ``session``
-        is a prepared one, credentials and all (tests deliver its requests in process).
+        """``compute`` and ``storage`` are base addresses; without one the environment's, else Google's own.
+        ``declared`` is Compute Engine's, where the environment has none. ``session`` is a prepared one, credentials and
+        all (tests deliver its requests in process).
 
         Raises :class:`~osvdeploy.errors.UsageError` for an address that is none.
         """
         self.project = project
-        self.compute = _base(compute or os.environ.get(COMPUTE_VARIABLE) or COMPUTE)
+        self.declared = declared
+        self.compute = _base(compute or os.environ.get(COMPUTE_VARIABLE) or declared or COMPUTE)
         self.storage = _base(storage or os.environ.get(STORAGE_VARIABLE) or STORAGE)
         self._given = session
-        self._session: requests.Session | None = session
+        self._sessions: dict[bool, requests.Session] = {}
+        """By whether they show credentials."""
         self._making = threading.Lock()
 
     @property
@@ -227,7 +231,7 @@ class Gcp:
         began = ctx.monotonic()
         failed: str | None = None
         try:
-            answer = self._http().request(
+            answer = self._http(url).request(
                 method,
                 url,
                 params=dict(query),
@@ -253,13 +257,16 @@ class Gcp:
             reading = method == "GET" or operation.endswith(_READING)
             ctx.report(CloudCall(service, operation, not reading, ctx.monotonic() - began, failed))
 
-    def _http(self) -> requests.Session:
+    def _http(self, url: str) -> requests.Session:
+        if self._given is not None:
+            return self._given
+        google = _is_google(url)
         with self._making:
-            if self._session is None:
-                self._session = self._make()
-            return self._session
+            if google not in self._sessions:
+                self._sessions[google] = self._make(credentials=google)
+            return self._sessions[google]
 
-    def _make(self) -> requests.Session:
+    def _make(self, *, credentials: bool) -> requests.Session:
         try:
             import google.auth
             import requests
@@ -268,17 +275,17 @@ class Gcp:
             raise UsageError(f"Google Cloud needs {error.name}", hint="pip install 'osvdeploy[gcp]'") from None
         session: requests.Session
         pool = requests.adapters.HTTPAdapter(pool_maxsize=CONNECTIONS)
-        if self.compute != COMPUTE or self.storage != STORAGE:
-            # Another endpoint is a sandbox, an emulator or a proxy: none of them is shown an account's token.
+        if not credentials:
+            # Another's address is a sandbox, an emulator or a proxy: none of them is shown an account's token.
             session = requests.Session()
         else:
             try:
                 # It warns, on standard error, of a gcloud user's own credentials: they name no project for quotas.
                 with warnings.catch_warnings(action="ignore"):
-                    credentials, _ = google.auth.default(scopes=[SCOPE])
+                    found, _ = google.auth.default(scopes=[SCOPE])
             except Exception as error:
                 raise translate(error) from error
-            session = AuthorizedSession(credentials, max_refresh_attempts=1)  # type: ignore[no-untyped-call]  # google-auth has no annotations
+            session = AuthorizedSession(found, max_refresh_attempts=1)  # type: ignore[no-untyped-call]  # google-auth has no annotations
         session.mount("https://", pool)
         session.mount("http://", pool)
         session.headers["user-agent"] = f"osvdeploy/{__version__}"
@@ -306,7 +313,7 @@ def named(method: str, url: str) -> tuple[str, str]:
     if path[:2] != ["compute", "v1"]:
         return "storage", _storage_operation(method, path)
     words = path[2:]
-    scope = ""
+    scope, all_of = "", words[2:3] == ["aggregated"]
     while words and words[0] in _COLLECTIONS:
         scope = words[0] if words[0] != "projects" else scope
         words = words[1:] if words[0] in ("global", "aggregated") else words[2:]
@@ -314,7 +321,9 @@ def named(method: str, url: str) -> tuple[str, str]:
     if kind == "operations":
         kind = f"{ {'zones': 'zone', 'regions': 'region'}.get(scope, 'global') }Operations"
     verb = words[2] if len(words) > 2 else ""
-    if not verb:
+    if all_of:
+        verb = "aggregatedList"
+    elif not verb:
         one = len(words) > 1
         verb = {"GET": "get" if one else "list", "POST": "insert", "PATCH": "patch", "PUT": "update"}.get(
             method, method.lower()
@@ -340,6 +349,12 @@ def _base(address: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.netloc:
         raise UsageError(f"{address!r} is no address of an API", hint="write it whole: http://127.0.0.1:4566")
     return address
+
+
+def _is_google(url: str) -> bool:
+    """Whether an address is Google's own, over TLS: the one that all use, a region's (REP), a private one (PSC)."""
+    parts = urlsplit(url)
+    return parts.scheme == "https" and (parts.hostname or "").endswith(".googleapis.com")
 
 
 def _from_client(error: Exception) -> bool:

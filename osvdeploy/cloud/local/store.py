@@ -158,8 +158,9 @@ class DirectoryStore:
                 key = target.relative_to(self._root).as_posix()
                 if not key.startswith(prefix) or _DIGEST.fullmatch(path.name) is None or _is_same(path, target):
                     continue
-                begun = datetime.fromtimestamp(path.stat().st_mtime, UTC)
-                found.append(UnfinishedObject(key, path.name, begun))
+                status = path.stat()
+                begun = datetime.fromtimestamp(status.st_mtime, UTC)
+                found.append(UnfinishedObject(key, path.name, begun, status.st_size))
         return found
 
     def abort(self, ctx: Context, upload: UnfinishedObject) -> None:

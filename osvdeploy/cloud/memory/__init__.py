@@ -80,6 +80,7 @@ class MemoryCloud:
         self.images = MemoryImages(self.snapshots, self.faults)
         self.imports = MemoryImports(self.store, self.snapshots, self.faults)
         self.archives = MemoryArchiveImages(self.store, self.faults)
+        self.archives.groups = lambda: [(name, group.image) for name, group in self.world.groups.items()]
         self.world.image_exists = self.images.exists
         self.prober = MemoryProber(self.world)
         self.add_listener("listener-1")

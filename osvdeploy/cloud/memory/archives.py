@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from osvdeploy.cloud.interfaces import ArchivePlace, CloudImage, ImageRequest, Tags
@@ -26,7 +27,7 @@ class MemoryArchiveImages:
     """:class:`~osvdeploy.cloud.interfaces.ArchiveImages` and :class:`~osvdeploy.cloud.interfaces.ImageFamilies`.
 
     Operations for ``faults``: ``images.find``, ``.register``, ``.deregister``, ``.owned``, ``.current``,
-    ``.members``, ``.offer``, ``.withdraw``, ``.restore``.
+    ``.members``, ``.offer``, ``.withdraw``, ``.restore``, ``.users``.
     """
 
     def __init__(self, store: MemoryStore, faults: Faults | None = None) -> None:
@@ -34,6 +35,8 @@ class MemoryArchiveImages:
         self._store = store
         self._kept: dict[str, _Kept] = {}
         self._made = 0
+        self.groups: Callable[[], Iterable[tuple[str, str]]] = tuple
+        """Names of groups, each with the id of the image that it starts machines from."""
 
     @property
     def place(self) -> ArchivePlace:
@@ -54,6 +57,11 @@ class MemoryArchiveImages:
     def get(self, ctx: Context, image_id: str) -> CloudImage | None:
         with self.faults.around("images.get", image_id):
             return registry.by_id(self._images(), image_id)
+
+    def users(self, ctx: Context, images: Sequence[CloudImage]) -> list[str]:
+        with self.faults.around("images.users"):
+            names = {image.id: image.name for image in images}
+            return [f"group {group} has {names[image]}" for group, image in self.groups() if image in names]
 
     def register(self, ctx: Context, request: ImageRequest) -> CloudImage:
         with self.faults.around("images.register", request.name):

@@ -145,7 +145,7 @@ class MemoryStore:
     def unfinished(self, ctx: Context, prefix: str) -> list[UnfinishedObject]:
         with self.calls.around("store.uploads", prefix), self._lock:
             return [
-                UnfinishedObject(upload.key, upload.id, upload.begun)
+                UnfinishedObject(upload.key, upload.id, upload.begun, sum(map(len, upload.parts.values())))
                 for upload in self._uploads.values()
                 if upload.key.startswith(prefix)
             ]

@@ -12,6 +12,7 @@ import google.auth.exceptions
 import pytest
 import requests
 from google.auth._cloud_sdk import CLOUD_SDK_CLIENT_ID
+from google.auth.transport.requests import AuthorizedSession
 from google.oauth2.credentials import Credentials
 
 from osvdeploy import errors
@@ -148,10 +149,29 @@ def test_an_endpoint_that_is_no_address_is_told(monkeypatch: pytest.MonkeyPatch,
 def test_another_endpoint_is_shown_no_credentials(ctx: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are not even looked for."""
     monkeypatch.setattr("google.auth.default", lambda **_: pytest.fail("looked for credentials"))
-    session = Gcp(storage="http://127.0.0.1:1")._make()
-    assert type(session) is requests.Session
+    for url in ("http://127.0.0.1:1/a", "https://googleapis.com.example/a", "http://compute.googleapis.com/a"):
+        assert type(Gcp()._http(url)) is requests.Session
     with pytest.raises(errors.Unavailable, match="no answer from Google"):
         Gcp(storage="http://127.0.0.1:1").get(ctx, "http://127.0.0.1:1/storage/v1/b/acme/o/a", "x")
+
+
+def test_each_address_is_shown_what_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An emulator of one service leaves the other its credentials, and Google's other addresses are Google's too."""
+    monkeypatch.setattr("google.auth.default", lambda **_: (Credentials("secret"), None))  # type: ignore[no-untyped-call]  # google-auth has no annotations
+    gcp = Gcp(compute="http://127.0.0.1:1")
+    assert type(gcp._http(f"{gcp.compute}/compute/v1/a")) is requests.Session
+    assert isinstance(gcp._http(f"{gcp.storage}/storage/v1/b"), AuthorizedSession)
+    for name in ("compute.europe-west1.rep", "compute-mine.p"):
+        assert isinstance(gcp._http(f"https://{name}.googleapis.com/compute/v1/a"), AuthorizedSession)
+
+
+def test_the_environments_endpoint_comes_before_the_specs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And Google's own behind both."""
+    monkeypatch.delenv("OSVDEPLOY_GCP_COMPUTE_ENDPOINT", raising=False)
+    assert Gcp().compute == "https://compute.googleapis.com"
+    assert Gcp(declared="http://a:1/").compute == "http://a:1"
+    monkeypatch.setenv("OSVDEPLOY_GCP_COMPUTE_ENDPOINT", "http://b:2")
+    assert Gcp(declared="http://a:1").compute == Gcp().compute == "http://b:2"
 
 
 def test_missing_credentials_are_told_with_a_cure(ctx: Context, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,7 +193,7 @@ def test_google_itself_is_shown_a_token(ctx: Context, monkeypatch: pytest.Monkey
     monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
     monkeypatch.setattr("google.auth.default", lambda **_: (Credentials("secret"), None))  # type: ignore[no-untyped-call]  # google-auth has no annotations
     script, gcp = Script([OK]), Gcp()
-    script.serve(gcp._http())
+    script.serve(gcp._http(gcp.storage))
     assert gcp.get(ctx, f"{gcp.storage}/storage/v1/b/acme/o/a", "x") == {"name": "a"}
     headers = script.asked[0].headers
     assert headers["authorization"] == "Bearer secret"
@@ -188,7 +208,7 @@ def test_looking_for_credentials_says_nothing(tmp_path: Path) -> None:
     found.write_text(json.dumps(kept))
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("GOOGLE_", "STORAGE_"))}
     environ |= {"GOOGLE_APPLICATION_CREDENTIALS": str(found), "HOME": str(tmp_path), "PATH": ""}
-    program = "from osvdeploy.cloud.gcp.session import Gcp; Gcp()._make()"
+    program = "from osvdeploy.cloud.gcp.session import Gcp; Gcp()._make(credentials=True)"
     ran = subprocess.run([sys.executable, "-c", program], env=environ, capture_output=True, text=True, check=True)
     assert ran.stderr == ""
 

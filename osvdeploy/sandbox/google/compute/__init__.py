@@ -259,6 +259,11 @@ _SIMULATED: Mapping[str, tuple[Operation, str]] = {
         for collection, methods in _COLLECTIONS.items()
         for name, (operation, known) in methods.items()
     },
+    "instanceGroupManagers.aggregatedList": (
+        resources.aggregator(MANAGER, groups.shown),
+        "maxResults pageToken",
+    ),
+    "instanceTemplates.aggregatedList": (resources.aggregator(TEMPLATE), "maxResults pageToken"),
     "images.delete": (images.delete, "image requestId"),
     "images.deprecate": (
         images.deprecate,

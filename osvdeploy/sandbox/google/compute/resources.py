@@ -25,6 +25,7 @@ from osvdeploy.sandbox.errors import ApiError, NotSimulated
 from osvdeploy.sandbox.google.compute import operations
 from osvdeploy.sandbox.google.compute.lists import page_of
 from osvdeploy.sandbox.google.compute.operations import Wire, begin, digest, key, number, place_of, repeated, time
+from osvdeploy.sandbox.google.storage.pages import page
 from osvdeploy.sandbox.google.wire import BASE
 from osvdeploy.sandbox.services.scope import Doc, Operation, Scope
 
@@ -205,6 +206,25 @@ def lister(kind: Kind, show: Show = plain) -> Operation:
         whole = [shown(scope, params, kind, each, show) for each in mine]
         base = f"{params[BASE]}/compute/v1/projects/{here[0]}/{here[1]}/{kind.plural}"
         return page_of(f"compute#{kind.singular}List", base, whole, params, dict)
+
+    return list_all
+
+
+def aggregator(kind: Kind, show: Show = plain) -> Operation:
+    """Lists a kind in all of a project's places at once. Places that have none are left out."""
+
+    def list_all(scope: Scope, params: Wire) -> Doc:
+        project = params["project"]
+        mine = [each for each in scope.all(kind.store) if each["project"] == project]
+        lines = {f"{each['place']}/{each['resource']['name']}": each for each in mine}
+        on_page, token = page(sorted(lines), params)
+        items: Doc = {}
+        for line in on_page:
+            place = items.setdefault(lines[line]["place"], {kind.plural: []})
+            place[kind.plural].append(shown(scope, params, kind, lines[line], show))
+        path = f"projects/{project}/aggregated/{kind.plural}"
+        base = f"{params[BASE]}/compute/v1/{path}"
+        return {"kind": f"compute#{kind.singular}AggregatedList", "id": path, "items": items, "selfLink": base, **token}
 
     return list_all
 
