@@ -359,7 +359,11 @@ def _find_garbage(
     weights: Mapping[Slot, int] = {}
     if head.place is not None and not head.destroyed:
         weights = cloud.router.observe(ctx, head.place.route).weights or {}
+    templates = cloud.groups.templates(ctx, {tags.SERVICE: head.service})
     images = cloud.images.owned(ctx, {tags.APP: ledger.app})
+    retired = {
+        image.tags[tags.RELEASE] for image in images if tags.RETIRED in image.tags and tags.RELEASE in image.tags
+    }
     disks = cloud.snapshots.owned(ctx, {tags.APP: ledger.app}) if isinstance(cloud, Cloud) else []
     return find_garbage(
         head,
@@ -367,11 +371,16 @@ def _find_garbage(
         keep,
         ctx.now(),
         groups=cloud.groups.owned(ctx, {tags.SERVICE: head.service}),
-        templates=cloud.groups.templates(ctx, {tags.SERVICE: head.service}),
+        templates=templates,
         template_of=[(group_name(ledger.service, release), release.id) for release in releases],
         images=images,
         disks=disks,
         carrying=[slot for slot, weight in weights.items() if weight > 0],
         stores=_on_its_way(ctx, cloud, ledger.app, [*images, *disks], bucket),
         destroyed=_destroyed_at(ctx, ledger) if head.destroyed else None,
+        elsewhere=[
+            release
+            for release in sorted(retired)
+            if not set(cloud.groups.templates(ctx, {tags.RELEASE: release})) <= set(templates)
+        ],
     )

@@ -241,6 +241,10 @@ class ImageRegistry(Protocol):
     def owned(self, ctx: Context, tags: Tags) -> list[CloudImage]:
         """All of ours that carry these tags."""
 
+    def retag(self, ctx: Context, image_id: str, tags: Tags, without: Collection[str] = ()) -> None:
+        """Give an image, and the disk that it stands on, these tags beside those that it has, and take those of
+        these names away. Raises :class:`NotFound` without the image, :class:`NotOurs` for another's."""
+
 
 class ArchiveImages(ImageRegistry, Protocol):
     """Makes archives bootable; that takes the place some time."""
@@ -262,8 +266,9 @@ class ImageFamilies(Protocol):
     def members(self, ctx: Context, family: str) -> list[CloudImage]:
         """Those of its images that may be used, the one that leads first, then what would lead without it."""
 
-    def offer(self, ctx: Context, image: CloudImage, family: str) -> None:
-        """Put an image that is ready into a family; the newest image of all leads. Twice is once."""
+    def offer(self, ctx: Context, image: CloudImage, family: str | None) -> None:
+        """Put an image that is ready into a family, out of the one that it is in; the newest image of all leads. None:
+        into none. Twice is once."""
 
     def withdraw(
         self, ctx: Context, image: CloudImage, replacement: CloudImage | None = None, *, obsolete: bool = False

@@ -32,6 +32,15 @@ STORE = "osvdeploy:store"
 """Address of the object store that a disk came through: ``gc`` looks there for what was left."""
 NAME = "Name"
 """What consoles show."""
+PROGRAMS = "osvdeploy:programs"
+"""The resources of Pulumi programs that an image is there for, each by a word of its own. As long as there is one,
+``gc`` leaves the image alone."""
+BELOW = "osvdeploy:below"
+"""On an image that nobody published for itself: it was made for releases of programs to stand on, and goes with the
+last of them."""
+RETIRED = "osvdeploy:retired"
+"""Since when no program has an image any more that a group, a template or a ledger's release still needed then: once
+nothing needs it, it is garbage."""
 
 
 def image_tags(app: str, version: str, image: Digest) -> dict[str, str]:
@@ -39,9 +48,14 @@ def image_tags(app: str, version: str, image: Digest) -> dict[str, str]:
     return {SCHEMA: SCHEMA_VERSION, APP: app, VERSION: version, IMAGE: image, DIGEST: image}
 
 
+def app_tags(app: str) -> dict[str, str]:
+    """Tags of what is no one service's: a release that any environment may roll out."""
+    return {SCHEMA: SCHEMA_VERSION, APP: app}
+
+
 def service_tags(app: str, service: str, ledger: str) -> dict[str, str]:
     """Tags of what a service has, whichever release serves: backends and rules."""
-    return {SCHEMA: SCHEMA_VERSION, APP: app, SERVICE: service, LEDGER: ledger}
+    return {**app_tags(app), SERVICE: service, LEDGER: ledger}
 
 
 def slot_tags(service: dict[str, str], slot: Slot) -> dict[str, str]:
@@ -49,17 +63,23 @@ def slot_tags(service: dict[str, str], slot: Slot) -> dict[str, str]:
 
 
 def release_tags(
-    service: dict[str, str], *, release: ReleaseId, version: str, image: Digest, configuration: Digest, digest: Digest
+    whose: dict[str, str], *, release: ReleaseId, version: str, image: Digest, configuration: Digest, digest: Digest
 ) -> dict[str, str]:
-    """Tags of a release's own disk, image, template, group and machines."""
+    """Tags of a release's own disk, image, template, group and machines. ``whose`` are those of its service, or of its
+    app where it is no service's alone."""
     return {
-        **service,
+        **whose,
         VERSION: version,
         RELEASE: release,
         IMAGE: image,
         CONFIGURATION: configuration,
         DIGEST: digest,
     }
+
+
+def users_own(tags: Mapping[str, str]) -> dict[str, str]:
+    """The user's own tags among all that an image has: neither ours nor the cloud's."""
+    return {key: value for key, value in tags.items() if key != NAME and not key.startswith((SCHEMA, "aws:", "goog-"))}
 
 
 def is_ours(tags: Mapping[str, str]) -> bool:

@@ -2,7 +2,9 @@
 
 An image of the app (without a release) is shared by every environment, whose ledgers may lie elsewhere. So it is kept
 as long as any release's image in the account is made of it, and left alone when it was never deployed from here. So is
-an environment's own image that was published and never rolled out: machines are started from it by others.
+an environment's own image that was published and never rolled out: machines are started from it by others. An image
+that a Pulumi program has is the program's; one that a program retired goes when no ledger's release and no template
+needs it.
 """
 
 from __future__ import annotations
@@ -92,6 +94,7 @@ def find_garbage(
     carrying: Collection[Slot] = (),
     stores: Sequence[OnItsWay] = (),
     destroyed: datetime | None = None,
+    elsewhere: Collection[str] = (),
 ) -> Garbage:
     """What of the service's (and the app's) things nobody needs.
 
@@ -99,7 +102,8 @@ def find_garbage(
 
     ``groups`` and ``templates`` are the service's own; ``template_of`` pairs template names with releases; ``images``
     and ``disks`` are the app's, of every environment; so is what ``stores`` hold. ``destroyed`` is when the service
-    was, where it is: what was made since then may be of a deploy that brings it back.
+    was, where it is: what was made since then may be of a deploy that brings it back. ``elsewhere`` are releases that
+    other services have templates of.
     """
     needed = needed_releases(head, keep, now)
     service = head.service
@@ -118,14 +122,17 @@ def find_garbage(
     def in_vain(thing: CloudImage | UploadedDisk, bases: Collection[str]) -> str:
         """Why nobody needs an image, or the disk of one; "" where somebody does, or may."""
         release = thing.tags.get(tags.RELEASE)
-        if _young(thing, now) and not _before(thing, ended):
+        if tags.PROGRAMS in thing.tags or (_young(thing, now) and not _before(thing, ended)):
             return ""
+        if release is not None and tags.RETIRED in thing.tags and tags.SERVICE not in thing.tags:
+            return f"release {release} was retired" if release not in needed and release not in elsewhere else ""
         if release is not None:
             # Without a ledger it was published alone.
             rolled_out = tags.LEDGER in thing.tags or release in known
             ours = thing.tags.get(tags.SERVICE) == service and rolled_out
             return f"release {release} is not needed" if ours and release not in needed else ""
-        return f"no release is made of {thing.name}" if thing.digest in deployed and thing.digest not in bases else ""
+        ours = thing.digest in deployed or tags.BELOW in thing.tags
+        return f"no release is made of {thing.name}" if ours and thing.digest not in bases else ""
 
     bases = {
         image.tags.get(tags.IMAGE, "") for image in images if tags.RELEASE in image.tags and not in_vain(image, ())

@@ -87,8 +87,8 @@ class AwsSandbox:
                 return blocks
             page = {"NextToken": listed["NextToken"]}
 
-    def put_foreign(self, name: str) -> None:
-        """Register an image of that name as somebody else would, without our tags."""
+    def put_foreign(self, name: str) -> str:
+        """Register an image of that name as somebody else would, without our tags. Its id."""
         raw = self.aws()
         data = bytes(524_288)
         digest = hashlib.sha256(data).digest()
@@ -104,13 +104,14 @@ class AwsSandbox:
             )
             raw.ebs.complete_snapshot(SnapshotId=snapshot, ChangedBlocksCount=1)
             self.ctx.sleep(60)
-            raw.ec2.register_image(
+            registered = raw.ec2.register_image(
                 Name=name,
                 Architecture="x86_64",
                 VirtualizationType="hvm",
                 RootDeviceName="xvda",
                 BlockDeviceMappings=[{"DeviceName": "xvda", "Ebs": {"SnapshotId": snapshot}}],
             )
+            return registered["ImageId"]
 
 
 def aws_place() -> Place:

@@ -24,8 +24,8 @@ def memory_place() -> Place:
     snapshots = MemorySnapshots()
     images = MemoryImages(snapshots)
 
-    def put_foreign(name: str) -> None:
-        images.put_foreign(ctx, name)
+    def put_foreign(name: str) -> str:
+        return images.put_foreign(ctx, name).id
 
     return Place(ctx, snapshots, images, snapshots.blocks, put_foreign)
 

@@ -23,13 +23,13 @@ from osvdeploy.digests import Digest, sha256
 @dataclass(frozen=True, slots=True)
 class Place:
     """One place under test. ``read(disk_id)`` gives the blocks that read back; ``put_foreign(name)`` registers an
-    image of that name without our tags."""
+    image of that name without our tags, and gives its id."""
 
     ctx: Context
     snapshots: Snapshots
     images: ImageRegistry
     read: Callable[[str], dict[int, bytes]]
-    put_foreign: Callable[[str], None]
+    put_foreign: Callable[[str], str]
 
     def upload(self, request: UploadRequest, contents: dict[int, bytes]) -> UploadedDisk:
         sink = self.snapshots.start(self.ctx, request)

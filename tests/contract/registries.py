@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from osvdeploy.cloud.gcp.images import GceImages
-from osvdeploy.cloud.interfaces import ArchiveImages, JoiningStore, UploadedDisk
+from osvdeploy.cloud.interfaces import ArchiveImages, JoiningStore, Tags, UploadedDisk
 from osvdeploy.cloud.memory import MemoryArchiveImages, MemoryStore
 from osvdeploy.cloud.tags import image_tags
 from osvdeploy.context import Context, VirtualClock
@@ -37,6 +37,11 @@ class OfDisks:
     def drop(self, disk: UploadedDisk) -> None:
         self._place.snapshots.delete(self.ctx, disk.id)
 
+    def tags_of_disk(self, name: str = "orders-1.0.0") -> Tags | None:
+        """The tags that an image's disk has, None without one."""
+        found = self._place.snapshots.find(self.ctx, name)
+        return None if found is None else found.tags
+
     def holds(self, disk: UploadedDisk) -> bool:
         return self._place.snapshots.find(self.ctx, disk.name) is not None
 
@@ -48,7 +53,7 @@ class OfArchives:
     ctx: Context
     images: ArchiveImages
     store: JoiningStore
-    put_foreign: Callable[[str], None]
+    put_foreign: Callable[[str], str]
     stands = False
 
     def disk(self, name: str = "orders-1.0.0", digest: Digest = DIGEST) -> UploadedDisk:
@@ -58,6 +63,9 @@ class OfArchives:
 
     def drop(self, disk: UploadedDisk) -> None:
         self.store.delete(self.ctx, f"{disk.name}.tar.gz")
+
+    def tags_of_disk(self, name: str = "orders-1.0.0") -> Tags | None:
+        return None
 
     def holds(self, disk: UploadedDisk) -> bool:
         return self.store.find(self.ctx, f"{disk.name}.tar.gz") is not None
@@ -83,8 +91,8 @@ def memory_archives() -> OfArchives:
     ctx, store = Context(clock=VirtualClock()), MemoryStore()
     images = MemoryArchiveImages(store)
 
-    def put_foreign(name: str) -> None:
-        images.put_foreign(ctx, name)
+    def put_foreign(name: str) -> str:
+        return images.put_foreign(ctx, name).id
 
     return OfArchives(ctx, images, store, put_foreign)
 
@@ -92,7 +100,9 @@ def memory_archives() -> OfArchives:
 def gcp_archives() -> OfArchives:
     account = GcpSandbox()
 
-    def put_foreign(name: str) -> None:
-        account.put_foreign(name.replace(".", "-"), archive())
+    def put_foreign(name: str) -> str:
+        called = name.replace(".", "-")
+        account.put_foreign(called, archive())
+        return f"projects/{account.gcp().project}/global/images/{called}"
 
     return OfArchives(account.ctx, GceImages(account.gcp()), account.store("gs://acme/osvdeploy"), put_foreign)

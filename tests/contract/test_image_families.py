@@ -47,6 +47,21 @@ def test_a_family_leads_to_what_was_offered_last(place: OfArchives) -> None:
     assert current(place) == "orders-2.0.0"
 
 
+def test_an_image_leaves_its_family(place: OfArchives) -> None:
+    """For another one, or for none; as often as asked."""
+    first, second = image(place, "1.0.0"), image(place, "2.0.0")
+    for each in (first, second):
+        families(place).offer(place.ctx, each, FAMILY)
+    for _ in range(2):
+        families(place).offer(place.ctx, second, None)
+        families(place).offer(place.ctx, second, None)
+        assert current(place) == "orders-1.0.0"
+        families(place).offer(place.ctx, second, FAMILY)
+        assert current(place) == "orders-2.0.0"
+    families(place).offer(place.ctx, second, "others")
+    assert current(place) == "orders-1.0.0"
+
+
 @pytest.mark.parametrize("obsolete", [False, True])
 def test_what_is_withdrawn_leaves_the_lead_to_the_one_before(place: OfArchives, obsolete: bool) -> None:
     """To and fro as often as asked, and twice is once."""

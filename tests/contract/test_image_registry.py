@@ -8,8 +8,9 @@ import pytest
 
 from osvdeploy.cloud.tags import APP as APP_TAG
 from osvdeploy.cloud.tags import DIGEST as DIGEST_TAG
+from osvdeploy.cloud.tags import RETIRED
 from osvdeploy.digests import sha256
-from osvdeploy.errors import CloudError, ImageNameTaken, NotOurs
+from osvdeploy.errors import CloudError, ImageNameTaken, NotFound, NotOurs
 from tests.contract.aws_place import aws_place
 from tests.contract.conftest import memory_place
 from tests.contract.disks import DIGEST, image_request
@@ -111,3 +112,27 @@ def test_an_image_is_found_by_its_id(place: Registry) -> None:
     assert place.images.get(place.ctx, made.id) == place.images.find(place.ctx, "orders-1.0.0")
     place.images.deregister(place.ctx, made.id)
     assert place.images.get(place.ctx, made.id) is None
+
+
+def test_tags_come_and_go(place: Registry) -> None:
+    """Beside those that an image has, and twice is once; its disk has them too, and what it is stays."""
+    made = place.images.register(place.ctx, image_request(place.disk()))
+    for _ in range(2):
+        place.images.retag(place.ctx, made.id, {RETIRED: "2026-05-01T10:00:00+00:00", "team": "a"})
+        place.images.retag(place.ctx, made.id, {"team": "b"}, without=[RETIRED, "unheard-of"])
+        place.images.retag(place.ctx, made.id, {"cost": "7"})
+        found = place.images.get(place.ctx, made.id)
+        assert found is not None
+        assert found.tags == {**made.tags, "team": "b", "cost": "7"}
+        assert place.tags_of_disk() in (None, found.tags)
+    assert place.images.owned(place.ctx, {"team": "b"}) == [found]
+
+
+def test_tags_of_what_is_not_ours_stay(place: Registry) -> None:
+    """Another's image is left as it is; without the image there is nothing to give tags to."""
+    made = place.images.register(place.ctx, image_request(place.disk()))
+    place.images.deregister(place.ctx, made.id)
+    with pytest.raises(NotFound):
+        place.images.retag(place.ctx, made.id, {"team": "a"})
+    with pytest.raises(NotOurs):
+        place.images.retag(place.ctx, place.put_foreign("somebody-elses"), {"team": "a"})

@@ -88,6 +88,16 @@ class Holdings:
             self.images.append(CloudImage(f"image of {name}", name, digest, f"disk of {name}", labels, after(-age)))
         return name
 
+    def tag(self, name: str, **tagged: str | None) -> None:
+        """Give an image and its disk tags, by the names that osvdeploy.cloud.tags has for them; None: take it away."""
+        changed = {getattr(tags, key): value for key, value in tagged.items()}
+
+        def told(there: Tags) -> dict[str, str]:
+            return {key: value for key, value in {**there, **changed}.items() if value is not None}
+
+        self.images = [replace(each, tags=told(each.tags)) if each.name == name else each for each in self.images]
+        self.disks = [replace(each, tags=told(each.tags)) if each.name == name else each for each in self.disks]
+
     def add_group(self, version: str, deleting: bool = False) -> str:
         one = release(version)
         name = group_name(OURS, one)
@@ -95,7 +105,14 @@ class Holdings:
         self.templates.append(name)
         return name
 
-    def garbage(self, head: Head, deployed: Iterable[str] = VERSIONS, keep: int = 0, now: datetime = NOW) -> Garbage:
+    def garbage(
+        self,
+        head: Head,
+        deployed: Iterable[str] = VERSIONS,
+        keep: int = 0,
+        now: datetime = NOW,
+        elsewhere: Iterable[str] = (),
+    ) -> Garbage:
         known = [release(version) for version in deployed]
         return find_garbage(
             head,
@@ -107,6 +124,7 @@ class Holdings:
             template_of=[(group_name(OURS, one), one.id) for one in known],
             images=self.images,
             disks=self.disks,
+            elsewhere=[release(version).id for version in elsewhere],
         )
 
     def sweep(self, garbage: Garbage) -> None:
@@ -197,6 +215,36 @@ def test_an_image_that_was_never_deployed_from_here_is_left_alone() -> None:
     account = Holdings()
     account.add("1.1.0", None)
     assert account.garbage(head("1.0.0"), deployed=["1.0.0"]).empty
+
+
+def a_programs_image(account: Holdings, version: str) -> str:
+    """An image of no one service's, with the image under it."""
+    account.add(version, None)
+    name = account.add(version, OURS)
+    account.tag(name, SERVICE=None, LEDGER=None, PROGRAMS="0a1b2c3d.1")
+    return name
+
+
+def test_an_image_that_a_program_has_is_the_programs() -> None:
+    """With the image under it, though it was rolled out from here and is not needed any more."""
+    account = Holdings()
+    name = a_programs_image(account, "1.1.0")
+    assert account.garbage(head("1.0.0")).empty
+    account.tag(name, SERVICE=OURS, LEDGER="ledger")
+    assert account.garbage(head("1.0.0")).empty
+
+
+def test_a_retired_image_goes_when_nothing_needs_it() -> None:
+    """Neither our ledger's releases nor another service's templates; and with it the image under it."""
+    account = Holdings()
+    name = a_programs_image(account, "1.1.0")
+    account.tag(name, PROGRAMS=None, RETIRED="2026-05-01T10:00:00+00:00")
+    assert account.garbage(head("1.1.0")).empty
+    assert account.garbage(head("1.0.0"), elsewhere=["1.1.0"]).empty
+    found = account.garbage(head("1.0.0"))
+    assert named(found.images) == named(found.disks) == {name, "hello-1.1.0"}
+    account.images = [image for image in account.images if image.name != name]
+    assert named(account.garbage(head("1.0.0")).disks) == {name, "hello-1.1.0"}
 
 
 @pytest.mark.parametrize("service", [OURS, None])

@@ -1,11 +1,12 @@
 """Images on AWS: AMIs registered from EBS snapshots.
 
-Source: EC2 API reference, RegisterImage, DescribeImages, DeregisterImage and their errors.
+Source: EC2 API reference, RegisterImage, DescribeImages, DeregisterImage, CreateTags, DeleteTags and their errors.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -113,6 +114,20 @@ class AmiRegistry:
 
     def owned(self, ctx: Context, tags: Tags) -> list[CloudImage]:
         return [_image(image) for image in self._describe(ctx, "images", filters=tag_filters(tags))]
+
+    def retag(self, ctx: Context, image_id: str, tags: Tags, without: Collection[str] = ()) -> None:
+        found = self._by_id(ctx, image_id, image_id)
+        if found is None:
+            raise NotFound(f"image {image_id}: is not there")
+        image = _image(found)
+        if not is_ours(image.tags):
+            raise NotOurs(f"{image_id} is {image.name}, and something else made it", hint="it is left as it is")
+        things = [image_id, *filter(None, [image.disk])]
+        with self._aws.calling(ctx, f"image {image.name}"):
+            if tags:
+                self._aws.ec2.create_tags(Resources=things, Tags=tag_list(tags))
+            if without:
+                self._aws.ec2.delete_tags(Resources=things, Tags=[{"Key": name} for name in sorted(without)])
 
     # ------------------------------------------------------------------------------------------------------------
 

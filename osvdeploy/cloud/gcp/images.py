@@ -15,11 +15,11 @@ families best practices", "Resource naming convention".
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from osvdeploy.cloud.gcp.errors import AlreadyThere
+from osvdeploy.cloud.gcp.errors import AlreadyThere, Stale
 from osvdeploy.cloud.gcp.labels import labels_of, matching, tags_of
 from osvdeploy.cloud.gcp.marks import marks_of
 from osvdeploy.cloud.gcp.scope import area_of, last, link_of
@@ -30,7 +30,7 @@ from osvdeploy.context import Context
 from osvdeploy.digests import Digest, digest_of, sha256
 from osvdeploy.errors import CloudError, ImageNameTaken, NotFound, NotOurs, Refused, Unavailable
 from osvdeploy.events import Waiting
-from osvdeploy.retry import until_next_look
+from osvdeploy.retry import retrying, until_next_look
 
 ARCHITECTURES = {"x86_64": "X86_64"}
 
@@ -142,6 +142,26 @@ class GceImages:
         # A filter may find more than it should; it is not held to be the last word.
         return [image for each in found if tags.items() <= (image := _image(each)).tags.items()]
 
+    def retag(self, ctx: Context, image_id: str, tags: Tags, without: Collection[str] = ()) -> None:
+        name = image_id.rpartition("/")[2]
+        what = f"image {name}"
+
+        def change() -> None:
+            found = self._wait(ctx, name, what)
+            if found is None:
+                raise NotFound(f"{what}: {image_id} is not there")
+            there = tags_of(found.get("labels", {}))
+            if not is_ours(there):
+                raise NotOurs(f"{what}: something else made it", hint="it is left as it is")
+            wanted = {key: value for key, value in {**there, **tags}.items() if key not in without}
+            if wanted != there:
+                document = {"labels": labels_of(wanted), "labelFingerprint": found["labelFingerprint"]}
+                url = f"{self._url(name)}/setLabels"
+                self._gcp.perform(ctx, "POST", url, what, document, request_id=None, seconds=LONGEST_WAIT)
+
+        # The method knows no request ids: a lost answer's repetition is refused as stale, and so is who was slower.
+        retrying(ctx, change, when=lambda error: isinstance(error, Stale), attempts=MOST_ATTEMPTS)
+
     def users(self, ctx: Context, images: Sequence[CloudImage]) -> list[str]:
         names = {image.id: image.name for image in images}
         made: dict[str, tuple[str, Document]] = {}
@@ -184,11 +204,11 @@ class GceImages:
         newest = sorted(usable, key=lambda each: datetime.fromisoformat(each["creationTimestamp"]), reverse=True)
         return [_image(each) for each in newest if each.get("status") == "READY"]
 
-    def offer(self, ctx: Context, image: CloudImage, family: str) -> None:
-        """Put an image that is ready into a family. Nothing happens to one that is in it."""
+    def offer(self, ctx: Context, image: CloudImage, family: str | None) -> None:
+        """Put an image that is ready into a family, or into none. Nothing happens to one that is in it."""
         found = self._named(ctx, image)
-        if found.get("family") != family:
-            self._alter(ctx, image, "PATCH", self._url(found["name"]), {"family": family})
+        if (found.get("family") or None) != family:
+            self._alter(ctx, image, "PATCH", self._url(found["name"]), {"family": family or ""})
 
     def withdraw(
         self, ctx: Context, image: CloudImage, replacement: CloudImage | None = None, *, obsolete: bool = False

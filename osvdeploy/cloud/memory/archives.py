@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from osvdeploy.cloud.interfaces import ArchivePlace, CloudImage, ImageRequest, Tags
@@ -26,7 +26,7 @@ class _Kept:
 class MemoryArchiveImages:
     """:class:`~osvdeploy.cloud.interfaces.ArchiveImages` and :class:`~osvdeploy.cloud.interfaces.ImageFamilies`.
 
-    Operations for ``faults``: ``images.find``, ``.register``, ``.deregister``, ``.owned``, ``.current``,
+    Operations for ``faults``: ``images.find``, ``.register``, ``.deregister``, ``.owned``, ``.retag``, ``.current``,
     ``.members``, ``.offer``, ``.withdraw``, ``.restore``, ``.users``.
     """
 
@@ -88,6 +88,11 @@ class MemoryArchiveImages:
         with self.faults.around("images.owned"):
             return registry.owned(self._images(), tags)
 
+    def retag(self, ctx: Context, image_id: str, tags: Tags, without: Collection[str] = ()) -> None:
+        with self.faults.around("images.retag", image_id):
+            image = registry.retagged(self._images(), image_id, tags, without)
+            self._kept[image_id].image = image
+
     def current(self, ctx: Context, family: str) -> CloudImage | None:
         with self.faults.around("images.current", family):
             return next(iter(self._inside(family)), None)
@@ -100,9 +105,9 @@ class MemoryArchiveImages:
         usable = [each.image for each in self._kept.values() if family in each.families and not each.withdrawn]
         return usable[::-1]
 
-    def offer(self, ctx: Context, image: CloudImage, family: str) -> None:
+    def offer(self, ctx: Context, image: CloudImage, family: str | None) -> None:
         with self.faults.around("images.offer", image.name, family):
-            self._there(image).families = {family}
+            self._there(image).families = set() if family is None else {family}
 
     def withdraw(
         self, ctx: Context, image: CloudImage, replacement: CloudImage | None = None, *, obsolete: bool = False

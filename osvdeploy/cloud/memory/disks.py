@@ -223,7 +223,7 @@ class _MemorySink:
 class MemoryImages:
     """:class:`~osvdeploy.cloud.interfaces.ImageRegistry` in memory, on the disks of a :class:`MemorySnapshots`.
 
-    Operations for ``faults``: ``images.find``, ``.register``, ``.deregister``, ``.owned``.
+    Operations for ``faults``: ``images.find``, ``.register``, ``.deregister``, ``.owned``, ``.retag``.
     """
 
     def __init__(self, snapshots: MemorySnapshots, faults: Faults | None = None) -> None:
@@ -260,6 +260,14 @@ class MemoryImages:
     def owned(self, ctx: Context, tags: Tags) -> list[CloudImage]:
         with self.faults.around("images.owned"):
             return registry.owned(self._images.values(), tags)
+
+    def retag(self, ctx: Context, image_id: str, tags: Tags, without: Collection[str] = ()) -> None:
+        with self.faults.around("images.retag", image_id):
+            image = registry.retagged(self._images.values(), image_id, tags, without)
+            self._images[image_id] = image
+            disk = self._snapshots._uploads.get(image.disk or "")
+            if disk is not None:
+                disk.tags = registry.with_tags(disk.tags, tags, without)
 
     def exists(self, image_id: str) -> bool:
         """Whether machines can be started from it. For the fakes of groups."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from dataclasses import replace
 
 from osvdeploy.cloud.interfaces import CloudImage, ImageRequest, Tags
 from osvdeploy.cloud.tags import DIGEST, NAME, is_ours
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest
-from osvdeploy.errors import ImageNameTaken, NotOurs
+from osvdeploy.errors import ImageNameTaken, NotFound, NotOurs
 
 
 def named(images: Iterable[CloudImage], name: str) -> CloudImage | None:
@@ -41,6 +42,19 @@ def same(there: CloudImage, request: ImageRequest) -> CloudImage:
 def owned(images: Iterable[CloudImage], tags: Tags) -> list[CloudImage]:
     """Those of ours that carry these tags."""
     return [image for image in images if is_ours(image.tags) and tags.items() <= dict(image.tags).items()]
+
+
+def with_tags(there: Tags, tags: Tags, without: Collection[str]) -> dict[str, str]:
+    """Tags, with these beside and those of these names taken away."""
+    return {key: value for key, value in {**there, **tags}.items() if key not in without}
+
+
+def retagged(images: Iterable[CloudImage], image_id: str, tags: Tags, without: Collection[str]) -> CloudImage:
+    """The image of that id with other tags. Raises NotFound without it, NotOurs for another's."""
+    image = by_id(images, image_id)
+    if image is None:
+        raise NotFound(f"image {image_id}: is not there")
+    return replace(image, tags=with_tags(image.tags, tags, without))
 
 
 def made(
