@@ -63,7 +63,7 @@ from osvdeploy.api.services import (
     unhold,
 )
 from osvdeploy.api.verifying import Difference, Verified, VerifiedImage, verify
-from osvdeploy.api.wiring import Calls, connect, open_ledger, open_store, prober
+from osvdeploy.api.wiring import Calls, connect, open_ledger, open_store, prober, usual_region
 from osvdeploy.api.withdrawing import Withdrawal, Withdrawn, restore, withdraw
 from osvdeploy.publish.converting import Converted
 
@@ -141,6 +141,7 @@ __all__ = [
     "stored_kernels",
     "unhold",
     "upgrade_lock",
+    "usual_region",
     "verify",
     "withdraw",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -128,10 +128,15 @@ def sound_build(ctx: Context, loaded: LoadedSpec, place: Place, forced: Collecti
 
 def _require_sound(ctx: Context, loaded: LoadedSpec, looked: Looked, place: Place, forced: Collection[str]) -> None:
     """Refuse what is known to fail there; tell what is believed to. Raises CheckFailed."""
-    from osvdeploy.checks.preflight import RULES
-
     judged = judge(loaded, findings(ctx, loaded, looked, [place]), forced)
     judged.require()
+    tell_of(ctx, judged)
+
+
+def tell_of(ctx: Context, judged: Judged) -> None:
+    """Tell what is believed of an image, and what was allowed."""
+    from osvdeploy.checks.preflight import RULES
+
     for finding in judged.warned:
         if finding.rule in RULES:
             ctx.report(Warned(f"{finding}: {finding.why}", hint=finding.cure))
@@ -139,6 +144,16 @@ def _require_sound(ctx: Context, loaded: LoadedSpec, looked: Looked, place: Plac
         ctx.report(Note(f"{_counted(others, 'more warning')} about the image: `osvdeploy check` lists what it finds"))
     for finding, reason in judged.allowed:
         ctx.report(Note(f"allowed: {finding} ({reason})"))
+
+
+@in_use()
+def judge_built(
+    ctx: Context, loaded: LoadedSpec, image: RawImage, places: Sequence[Place]
+) -> tuple[Judged, list[Judged]]:
+    """What the rules say of an image that is built: of itself, and of its way into each of these places."""
+    looked = look_at_built(look(ctx.reporting_to(silent), loaded), image)
+    each = [judge(loaded, place_findings(loaded, looked, [place]), ()) for place in places]
+    return judge(loaded, findings(ctx, loaded, looked, ()), ()), each
 
 
 @in_use()

@@ -176,16 +176,26 @@ def settings_of(loaded: LoadedSpec, environment: str) -> Settings:
 def release_tags(loaded: LoadedSpec, environment: str, image: Digest, ledger: str) -> dict[str, str]:
     """The tags of the release that an environment's own variables make of an image; ``ledger`` is "" where nothing is
     rolled out."""
+    from osvdeploy.cloud.tags import service_tags
+
+    spec = loaded.spec
+    service = service_tags(spec.name, f"{spec.name}/{environment}", ledger)
+    return labels_of(spec.name, spec.version, image, spec.deploy[environment].env, service=service)
+
+
+def labels_of(
+    app: str, version: str, image: Digest, variables: Mapping[str, str], *, service: dict[str, str] | None = None
+) -> dict[str, str]:
+    """The tags of the release that variables make of an image: a ``service``'s, by its tags, or no one's alone."""
     from osvdeploy.cloud import tags
     from osvdeploy.rollout.releases import configuration_digest, release_digest, release_id
 
-    spec = loaded.spec
-    configuration = configuration_digest(tuple(spec.deploy[environment].env.items()), ())
+    configuration = configuration_digest(tuple(variables.items()), ())
     digest = release_digest(image, configuration)
     return tags.release_tags(
-        tags.service_tags(spec.name, f"{spec.name}/{environment}", ledger),
-        release=release_id(spec.name, spec.version, digest),
-        version=spec.version,
+        tags.app_tags(app) if service is None else service,
+        release=release_id(app, version, digest),
+        version=version,
         image=image,
         configuration=configuration,
         digest=digest,

@@ -10,6 +10,7 @@ from osvdeploy.api import wiring
 from osvdeploy.api.building import sound_build
 from osvdeploy.api.declared import Service, environment_of, family_of, release_tags, settings_of
 from osvdeploy.api.looking import place_of, place_on_google, require_rules
+from osvdeploy.api.release_images import AppImage, ReleaseOn, keep_published, of_archives, on_disk, on_disks
 from osvdeploy.build.uses import in_use
 from osvdeploy.cloud.interfaces import ReleaseId
 from osvdeploy.context import Context
@@ -59,7 +60,10 @@ def publish(
     settings = settings_of(loaded, name)
     cloud = wiring.connect(ctx, settings.cloud, settings.region)
     built = sound_build(ctx, loaded, place_of(ctx, cloud, settings.machine_type), forced)
-    return PublishedImage(built, _publish(ctx, loaded, built, cloud), cloud.kind, cloud.region, cloud.account)
+    image, bucket = _on_aws(loaded)
+    published = on_disk(ctx, built.image, image, cloud, bucket)
+    keep_published(ctx, published, cloud.images)
+    return PublishedImage(built, published, cloud.kind, cloud.region, cloud.account)
 
 
 def _refuse_unpublishable(loaded: LoadedSpec) -> None:
@@ -70,21 +74,14 @@ def _refuse_unpublishable(loaded: LoadedSpec) -> None:
         )
 
 
-def _publish(ctx: Context, loaded: LoadedSpec, built: BuildResult, cloud: Cloud) -> Published:
-    from osvdeploy.publish.journal import Journal
-    from osvdeploy.publish.publisher import publish_image
+def _app_image(loaded: LoadedSpec, tags: Mapping[str, str]) -> AppImage:
+    return AppImage(loaded.spec.name, loaded.spec.version, dict(tags))
 
-    spec, aws = loaded.spec, loaded.spec.publish.aws
-    return publish_image(
-        ctx,
-        built.image,
-        app=spec.name,
-        version=spec.version,
-        tags=dict(aws.tags) if aws else {},
-        cloud=cloud,
-        journal=Journal.of_user(),
-        through=wiring.through_store(cloud, aws.bucket if aws else None),
-    )
+
+def _on_aws(loaded: LoadedSpec) -> tuple[AppImage, str | None]:
+    """The image, and the bucket that its disk passes through."""
+    aws = loaded.spec.publish.aws
+    return _app_image(loaded, aws.tags if aws else {}), aws.bucket if aws else None
 
 
 def _publish_on_google(
@@ -95,6 +92,7 @@ def _publish_on_google(
     image, published = _archived(ctx, loaded, name, built, release)
     settings = loaded.spec.publish.gcp
     assert settings is not None, "the model asks for it"
+    keep_published(ctx, image, wiring.google_images(settings).images)
     region = settings.storage_location or "global"
     return PublishedImage(built, image, wanted.cloud, region, settings.project, published)
 
@@ -107,37 +105,21 @@ def _build_for_google(ctx: Context, loaded: LoadedSpec, wanted: DeployGcp, force
 
 
 def _archived(
-    ctx: Context, loaded: LoadedSpec, name: str, built: BuildResult, release: Mapping[str, str] | None
+    ctx: Context, loaded: LoadedSpec, name: str, built: BuildResult, labels: Mapping[str, str] | None
 ) -> tuple[Published, Published | None]:
     """The image, and that of a release told by its tags, made of archives."""
-    from osvdeploy.cloud import tags
-    from osvdeploy.osv.cmdline import RELEASE_VARIABLE, with_environment
-    from osvdeploy.publish.archiving import ReleaseOrder, publish_archived
-
     spec, settings = loaded.spec, loaded.spec.publish.gcp
     assert settings is not None, "the model asks for it"
     wanted = spec.deploy[name]
-    order = None
-    if release is not None:
-        variables = {**spec.deploy[name].env, RELEASE_VARIABLE: release[tags.RELEASE]}
-        order = ReleaseOrder(
-            id=ReleaseId(release[tags.RELEASE]),
-            digest=Digest(release[tags.DIGEST]),
-            boot=with_environment(built.image.boot, variables),
-            tags={key: value for key, value in release.items() if value},
-            # Of what is rolled out, the rollout lets the family lead to what serves.
-            # Of what is rolled out, the rollout lets the family lead to what serves.
-            family=None if wanted.cloud == "gcp" and wanted.rolled_out else family_of(loaded, name),
-        )
-    return publish_archived(
+    return of_archives(
         ctx,
         built.image,
-        app=spec.name,
-        version=spec.version,
-        tags=dict(settings.labels),
-        place=wiring.google_images(settings),
+        _app_image(loaded, settings.labels),
+        None if labels is None else ReleaseOn(wanted.env, labels),
+        wiring.google_images(settings),
         family=settings.family,
-        release=order,
+        # Of what is rolled out, the rollout lets the family lead to what serves.
+        release_family=None if wanted.cloud == "gcp" and wanted.rolled_out else family_of(loaded, name),
     )
 
 
@@ -210,27 +192,9 @@ def deploy(
 
 
 def _on_disks(
-    ctx: Context, loaded: LoadedSpec, name: str, built: BuildResult, cloud: Cloud, release: Mapping[str, str]
+    ctx: Context, loaded: LoadedSpec, name: str, built: BuildResult, cloud: Cloud, labels: Mapping[str, str]
 ) -> Published:
     """The image, and that of a release told by its tags, each on a disk of its own; the image is answered."""
-    from osvdeploy.cloud import tags
-    from osvdeploy.osv.cmdline import RELEASE_VARIABLE, with_environment
-    from osvdeploy.publish.blocks import first_block
-    from osvdeploy.publish.journal import Journal
-    from osvdeploy.publish.publisher import publish_release
-
-    spec = loaded.spec
-    published = _publish(ctx, loaded, built, cloud)
-    user_tags = dict(spec.publish.aws.tags) if spec.publish.aws else {}
-    publish_release(
-        ctx,
-        published.image,
-        block0=first_block(built.image, cloud.snapshots.block_size),
-        boot=with_environment(built.image.boot, {**spec.deploy[name].env, RELEASE_VARIABLE: release[tags.RELEASE]}),
-        release=ReleaseId(release[tags.RELEASE]),
-        digest=Digest(release[tags.DIGEST]),
-        tags={**user_tags, **release},
-        cloud=cloud,
-        journal=Journal.of_user(),
-    )
+    image, bucket = _on_aws(loaded)
+    published, _ = on_disks(ctx, built.image, image, ReleaseOn(loaded.spec.deploy[name].env, labels), cloud, bucket)
     return published

@@ -51,6 +51,13 @@ def connect(ctx: Context, cloud: str, region: str) -> Cloud:
     raise UsageError(f"cloud {cloud!r} is not supported by this version", hint='use cloud = "aws" or "gcp"')
 
 
+def usual_region() -> str | None:
+    """The region of AWS that the environment or AWS's own configuration names, None for none."""
+    from osvdeploy.cloud.aws.session import usual_region
+
+    return usual_region()
+
+
 def ground(ctx: Context, cloud: str, account: str, region: str, endpoint: str | None = None) -> Ground:
     """What a rollout stands on in a place. ``account`` is asked for on Google alone: the project; so is ``endpoint``,
     the address of Compute Engine that a spec names.

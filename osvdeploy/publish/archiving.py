@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass
 from datetime import datetime
+from typing import Final
 
 from osvdeploy.cloud.interfaces import (
     ArchivePlace,
@@ -60,6 +61,8 @@ most."""
 
 _LATER = "`osvdeploy gc`, or publishing the app again, removes it"
 
+NO_MARKS: Final[Tags] = {}
+
 WIDTH = 8
 """Deletions in flight."""
 
@@ -86,8 +89,10 @@ def publish_archived(
     place: ArchivePlace,
     family: str | None = None,
     release: ReleaseOrder | None = None,
+    marks: Tags = NO_MARKS,
 ) -> tuple[Published, Published | None]:
-    """Make image ``app-version`` from a raw disk, and the image of a release on it. ``tags`` are the user's own.
+    """Make image ``app-version`` from a raw disk, and the image of a release on it. ``tags`` are the user's own,
+    ``marks`` are for image ``app-version`` alone.
 
     Raises :class:`~osvdeploy.errors.ImageNameTaken`, before anything is sent, where a name stands for other bytes. A
     refusal takes back what it is about; an image that was made before it stays.
@@ -95,7 +100,7 @@ def publish_archived(
     if raw.size % GIB:
         raise DiskInvalid(f"{raw.path}: {raw.size} bytes; a cloud disk is whole GiB", hint="build it again")
     shared = {**tags, STORE: place.store.address}
-    labels = {**shared, **image_tags(app, version, raw.digest)}
+    labels = {**shared, **marks, **image_tags(app, version, raw.digest)}
     wanted = [_Wanted(f"{app}-{version}", raw.digest, labels, family)]
     if release is not None:
         labels = {**shared, **release.tags, DIGEST: release.digest}

@@ -240,6 +240,12 @@ class Ledger:
             raise _damaged(self.store.address, key) from error
 
 
+def environments(ctx: Context, store: ObjectStore, app: str) -> list[str]:
+    """The environments of an app that a store has ledgers of, sorted."""
+    keys = (key.split("/") for key in store.keys(ctx, f"{app}/"))
+    return sorted({parts[1] for parts in keys if len(parts) == 4 and parts[2] == "head"})
+
+
 class HeldLedger:
     """The ledger while this process holds the lease: every write says so, and a lost one stops us."""
 

@@ -104,15 +104,7 @@ def release_of(image: CloudImage, settings: Settings, *, created: datetime, by: 
     Raises :class:`~osvdeploy.errors.UsageError` for an image that is no release's: every environment's own variables,
     and the name that the program answers with, are in its command line.
     """
-    found = image.tags
-    missing = [
-        key for key in (tags.APP, tags.VERSION, tags.RELEASE, tags.IMAGE, tags.CONFIGURATION) if key not in found
-    ]
-    if missing:
-        raise UsageError(
-            f"{image.id} ({image.name}) is no release's image: it has no tag {missing[0]}",
-            hint="`osvdeploy deploy` makes one of a spec",
-        )
+    found = release_tags_of(image)
     return Release(
         id=ReleaseId(found[tags.RELEASE]),
         app=found[tags.APP],
@@ -124,6 +116,24 @@ def release_of(image: CloudImage, settings: Settings, *, created: datetime, by: 
         by=by,
         settings=settings,
     )
+
+
+_OF_RELEASES = (tags.APP, tags.VERSION, tags.RELEASE, tags.IMAGE, tags.CONFIGURATION)
+
+
+def release_tags_of(image: CloudImage) -> dict[str, str]:
+    """What an image's tags say of its release, and of no service. Raises as :func:`release_of` does."""
+    missing = [key for key in _OF_RELEASES if key not in image.tags]
+    if missing:
+        raise UsageError(
+            f"{image.id} ({image.name}) is no release's image: it has no tag {missing[0]}",
+            hint="`osvdeploy deploy` makes one of a spec",
+        )
+    return {
+        **tags.app_tags(image.tags[tags.APP]),
+        **{key: image.tags[key] for key in _OF_RELEASES},
+        tags.DIGEST: image.digest,
+    }
 
 
 def service_name(app: str, environment: str) -> str:

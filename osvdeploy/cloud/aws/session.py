@@ -195,6 +195,15 @@ def _sum_once(params: dict[str, Any], context: dict[str, Any], **_: object) -> N
         context["checksum"] = {"request_algorithm": {"algorithm": "sha256", "in": "header", "name": _SUM}}
 
 
+def usual_region() -> str | None:
+    """The region that the environment or AWS's own configuration names, None for none."""
+    try:
+        import boto3
+    except ModuleNotFoundError as error:
+        raise UsageError(f"AWS needs {error.name}", hint="pip install 'osvdeploy[aws]'") from None
+    return os.environ.get("AWS_REGION") or boto3.Session().region_name
+
+
 def default_session() -> boto3.Session:
     """What the SDK's usual chain of settings gives. Raises :class:`~osvdeploy.errors.UsageError` without an SDK."""
     try:
