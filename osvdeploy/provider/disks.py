@@ -76,8 +76,8 @@ def disk_here(ctx: Context, disk: Disk) -> RawImage:
     """
     from osvdeploy import api
 
-    if kept := _kept(disk):
-        return kept
+    if there := kept(disk):
+        return there
     image = api.build(ctx, Recipe.of(disk.recipe).load()).image
     if image.digest != disk.digest:
         raise BuildError(
@@ -88,8 +88,9 @@ def disk_here(ctx: Context, disk: Disk) -> RawImage:
     return image
 
 
-def _kept(disk: Disk) -> RawImage | None:
-    """The disk where it was built, if it still is what it was: its sources may be others by now."""
+def kept(disk: Disk) -> RawImage | None:
+    """The disk where it was built, if it still is what it was: its sources may be others by now. To be called as
+    :func:`disk_here` is."""
     from osvdeploy.build.cache import BuildCache
     from osvdeploy.digests import Digest
 

@@ -6,12 +6,16 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from osvdeploy.provider.base import Function, Resource
+from osvdeploy.provider.resources.ami import Ami
+from osvdeploy.provider.resources.gcp_image import GcpImage
 from osvdeploy.provider.resources.image import GetImage, Image
 
 RESOURCES: Final[Mapping[str, Resource[Any, Any]]] = {
     each.TOKEN: each
     for each in (
         Image(),
+        Ami(),
+        GcpImage(),
     )
 }  # fmt: skip
 

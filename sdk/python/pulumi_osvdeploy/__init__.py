@@ -15,14 +15,36 @@ from . import outputs
 
 # Make subpackages available:
 if typing.TYPE_CHECKING:
+    import pulumi_osvdeploy.aws as __aws
+    aws = __aws
     import pulumi_osvdeploy.config as __config
     config = __config
+    import pulumi_osvdeploy.gcp as __gcp
+    gcp = __gcp
 else:
+    aws = _utilities.lazy_import('pulumi_osvdeploy.aws')
     config = _utilities.lazy_import('pulumi_osvdeploy.config')
+    gcp = _utilities.lazy_import('pulumi_osvdeploy.gcp')
 
 _utilities.register(
     resource_modules="""
 [
+ {
+  "pkg": "osvdeploy",
+  "mod": "aws",
+  "fqn": "pulumi_osvdeploy.aws",
+  "classes": {
+   "osvdeploy:aws:Ami": "Ami"
+  }
+ },
+ {
+  "pkg": "osvdeploy",
+  "mod": "gcp",
+  "fqn": "pulumi_osvdeploy.gcp",
+  "classes": {
+   "osvdeploy:gcp:Image": "Image"
+  }
+ },
  {
   "pkg": "osvdeploy",
   "mod": "index",

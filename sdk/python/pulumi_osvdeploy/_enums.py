@@ -7,11 +7,21 @@ import pulumi
 from enum import Enum
 
 __all__ = [
+    'AmiVia',
     'Architecture',
     'FileSystem',
     'ImageFormat',
     'KernelVariant',
 ]
+
+
+@pulumi.type_token("osvdeploy:index:AmiVia")
+class AmiVia(_builtins.str, Enum):
+    """
+    How a disk gets to AWS.
+    """
+    EBS = "ebs"
+    S3 = "s3"
 
 
 @pulumi.type_token("osvdeploy:index:Architecture")

@@ -16,6 +16,8 @@ from . import _utilities
 from ._enums import *
 
 __all__ = [
+    'DiskArgs',
+    'DiskArgsDict',
     'EndpointsArgs',
     'EndpointsArgsDict',
     'Spec',
@@ -43,6 +45,115 @@ __all__ = [
     'SpecProgramArgs',
     'SpecProgramArgsDict',
 ]
+
+class DiskArgsDict(TypedDict):
+    """
+    A built disk: what an Image hands to the resources of the clouds.
+    """
+    digest: pulumi.Input[_builtins.str]
+    """
+    The image's digest: which disk it is, on every machine.
+    """
+    name: pulumi.Input[_builtins.str]
+    """
+    The app.
+    """
+    path: pulumi.Input[_builtins.str]
+    """
+    The raw disk, on the machine that built it.
+    """
+    recipe: pulumi.Input[_builtins.str]
+    """
+    What it is built from, for osvdeploy: where the file is not here, it is built again.
+    """
+    version: pulumi.Input[_builtins.str]
+    """
+    The app's version.
+    """
+
+@pulumi.input_type
+class DiskArgs:
+    def __init__(__self__, *,
+                 digest: pulumi.Input[_builtins.str],
+                 name: pulumi.Input[_builtins.str],
+                 path: pulumi.Input[_builtins.str],
+                 recipe: pulumi.Input[_builtins.str],
+                 version: pulumi.Input[_builtins.str]):
+        """
+        A built disk: what an Image hands to the resources of the clouds.
+
+        :param pulumi.Input[_builtins.str] digest: The image's digest: which disk it is, on every machine.
+        :param pulumi.Input[_builtins.str] name: The app.
+        :param pulumi.Input[_builtins.str] path: The raw disk, on the machine that built it.
+        :param pulumi.Input[_builtins.str] recipe: What it is built from, for osvdeploy: where the file is not here, it is built again.
+        :param pulumi.Input[_builtins.str] version: The app's version.
+        """
+        pulumi.set(__self__, "digest", digest)
+        pulumi.set(__self__, "name", name)
+        pulumi.set(__self__, "path", path)
+        pulumi.set(__self__, "recipe", recipe)
+        pulumi.set(__self__, "version", version)
+
+    @_builtins.property
+    @pulumi.getter
+    def digest(self) -> pulumi.Input[_builtins.str]:
+        """
+        The image's digest: which disk it is, on every machine.
+        """
+        return pulumi.get(self, "digest")
+
+    @digest.setter
+    def digest(self, value: pulumi.Input[_builtins.str]):
+        pulumi.set(self, "digest", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def name(self) -> pulumi.Input[_builtins.str]:
+        """
+        The app.
+        """
+        return pulumi.get(self, "name")
+
+    @name.setter
+    def name(self, value: pulumi.Input[_builtins.str]):
+        pulumi.set(self, "name", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def path(self) -> pulumi.Input[_builtins.str]:
+        """
+        The raw disk, on the machine that built it.
+        """
+        return pulumi.get(self, "path")
+
+    @path.setter
+    def path(self, value: pulumi.Input[_builtins.str]):
+        pulumi.set(self, "path", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def recipe(self) -> pulumi.Input[_builtins.str]:
+        """
+        What it is built from, for osvdeploy: where the file is not here, it is built again.
+        """
+        return pulumi.get(self, "recipe")
+
+    @recipe.setter
+    def recipe(self, value: pulumi.Input[_builtins.str]):
+        pulumi.set(self, "recipe", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def version(self) -> pulumi.Input[_builtins.str]:
+        """
+        The app's version.
+        """
+        return pulumi.get(self, "version")
+
+    @version.setter
+    def version(self, value: pulumi.Input[_builtins.str]):
+        pulumi.set(self, "version", value)
+
 
 class EndpointsArgsDict(TypedDict):
     """
