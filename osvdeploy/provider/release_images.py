@@ -225,20 +225,15 @@ class ReleaseImage(Resource[I, O]):
             return
         needed = [*site.users(ctx, image), *_in_ledgers(call, image)]
         if needed:
-            site.images.retag(ctx, image.id, {tags.RETIRED: ctx.now().isoformat()}, without=[tags.PROGRAMS])
+            retired = {tags.RETIRED: ctx.now().isoformat()}
+            site.images.retag(ctx, image.id, retired, without=[tags.PROGRAMS])
+            for each in _below(ctx, site, image):
+                site.images.retag(ctx, each.id, retired)
             call.info(f"{image.name} is retired and not deleted: {needed[0]}; `osvdeploy gc` takes it away then")
             return
         site.remove(ctx, image)
-        self._remove_below(call, site, image)
-
-    def _remove_below(self, call: Call, site: Site, image: CloudImage) -> None:
-        """Take the image that a release stood on away, where it was made for that alone and nothing stands on it."""
-        labels = {key: image.tags[key] for key in (tags.APP, tags.VERSION, tags.IMAGE)}
-        below = [each for each in site.images.owned(call.ctx, labels) if each.id != image.id]
-        if not any(tags.RELEASE in each.tags for each in below):
-            for each in below:
-                if tags.BELOW in each.tags:
-                    site.remove(call.ctx, each)
+        for each in _below(ctx, site, image):
+            site.remove(ctx, each)
 
     # -------------------------------------------------------------------------------------------------------- details
 
@@ -391,6 +386,15 @@ def _claimed(urn: str, image: CloudImage) -> tuple[str, str]:
     numbers = [int(number) for word in words if (number := word.removeprefix(f"{mine}.")).isdecimal()]
     claim = f"{mine}.{max(numbers, default=0) + 1}"
     return claim, " ".join(sorted([*(word for word in words if not word.startswith(f"{mine}.")), claim]))
+
+
+def _below(ctx: Context, site: Site, image: CloudImage) -> list[CloudImage]:
+    """The image that a release stands on, where it was made for that alone and no other release stands on it."""
+    labels = {key: image.tags[key] for key in (tags.APP, tags.VERSION, tags.IMAGE)}
+    others = [each for each in site.images.owned(ctx, labels) if each.id != image.id]
+    if any(tags.RELEASE in each.tags for each in others):
+        return []
+    return [each for each in others if tags.BELOW in each.tags]
 
 
 def _in_ledgers(call: Call, image: CloudImage) -> list[str]:

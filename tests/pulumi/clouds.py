@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +35,7 @@ class Clouds:
 
     shell: Shell
     folder: Path
+    environ: Mapping[str, str]
     provider: ProviderProcess
 
     @property
@@ -106,6 +107,6 @@ def clouds(home: Path) -> Iterator[Clouds]:
         bucket = {"name": "acme-images", "location": "EU"}
         assert requests.post(f"{shell.url}/storage/v1/b?project=acme-prod", json=bucket, timeout=10).ok
         with running(folder, environ) as provider:
-            yield Clouds(shell, folder, provider)
+            yield Clouds(shell, folder, environ, provider)
     finally:
         shell.stop()

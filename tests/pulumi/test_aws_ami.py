@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from osvdeploy.cloud import tags
+from osvdeploy.cloud.interfaces import ReleaseId
+from osvdeploy.cloud.local.store import DirectoryStore
+from osvdeploy.context import Context
 from osvdeploy.provider.values import UNKNOWN, Secret, Value
+from osvdeploy.rollout.ledger import Head, Ledger, Served
 from tests.pulumi.clouds import Clouds, clouds
 from tests.pulumi.lifecycle import NOTHING, lives_a_whole_life
 from tests.pulumi.process import Failed, urn_of
+from tests.rollout.made import NOW
 
 pytestmark = [pytest.mark.slow, pytest.mark.sandbox]
 
@@ -149,6 +155,28 @@ def test_what_is_needed_is_retired(world: Clouds) -> None:
     found = tags_of(world.amis()[release])
     assert again == id and tags.RETIRED not in found and found[tags.PROGRAMS] == outputs["claim"]
     world.aws("ec2").delete_launch_template(LaunchTemplateName="osvd-1-6-0")
+    world.provider.delete(AMI, id, outputs, inputs)
+    assert release not in world.amis()
+
+
+def test_what_a_ledger_may_go_back_to_is_retired(world: Clouds) -> None:
+    """Though no machine runs it: `rollback` finds it. A ledger that cannot be asked may need it too."""
+    id, inputs, outputs = world.made(AMI, {"disk": world.disk("1.12.0")})
+    release = ReleaseId(str(outputs["release"]))
+    ledger = Ledger(DirectoryStore(world.ledger), "app", "production")
+    head = Head(
+        service="app/production", n=1, epoch=1, nonce="a", written=NOW, why="served", served=(Served(release, NOW),)
+    )
+    ledger.write(Context(), head)
+    world.provider.delete(AMI, id, outputs, inputs)
+    assert tags.RETIRED in tags_of(world.amis()[release])
+    ledger.write(Context(), replace(head, n=2, nonce="b", destroyed=True))
+    (world.ledger / "app" / "staging" / "head").mkdir(parents=True)
+    damaged = world.ledger / "app" / "staging" / "head" / "999999999998.json"
+    damaged.write_text("{}")
+    world.provider.delete(AMI, id, outputs, inputs)
+    assert tags.RETIRED in tags_of(world.amis()[release])
+    damaged.unlink()
     world.provider.delete(AMI, id, outputs, inputs)
     assert release not in world.amis()
 
