@@ -14,9 +14,10 @@ from osvdeploy.cloud import tags
 from osvdeploy.cloud.interfaces import ReleaseId, Tags
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest
+from osvdeploy.errors import CloudError, CommandLineInvalid
 
 if TYPE_CHECKING:
-    from osvdeploy.cloud.interfaces import ArchivePlace, Cloud, ImageRegistry
+    from osvdeploy.cloud.interfaces import ArchivePlace, Block, Cloud, CloudImage, ImageRegistry
     from osvdeploy.osv.cmdline import BootCommand
     from osvdeploy.osv.image import RawImage
     from osvdeploy.publish.publisher import Published
@@ -132,6 +133,30 @@ def of_archives(
         family=family,
         release=order,
     )
+
+
+def variables_of(ctx: Context, image: CloudImage, cloud: Cloud) -> dict[str, str] | None:
+    """The variables of a release's own, by name: what its image's command line has and that of the image under it has
+    not. None where that is not all, or cannot be read."""
+    from osvdeploy.osv.cmdline import RELEASE_VARIABLE, decode
+    from osvdeploy.osv.disk import line_of
+    from osvdeploy.rollout.releases import configuration_digest
+
+    def environment(disk: str) -> dict[str, str]:
+        found: list[Block] = []
+        cloud.snapshots.read(ctx, disk, [0], found.append)
+        return dict(decode(line_of(found[0].data)).environment) if found else {}
+
+    try:
+        below = cloud.images.find(ctx, f"{image.tags[tags.APP]}-{image.tags[tags.VERSION]}")
+        if below is None or below.disk is None or image.disk is None:
+            return None
+        base, there = environment(below.disk), environment(image.disk)
+    except (CloudError, CommandLineInvalid):
+        return None
+    own = {name: there[name] for name in sorted(there) if name != RELEASE_VARIABLE and base.get(name) != there[name]}
+    # One that says again what the image under it says is in the digest, and cannot be told.
+    return own if configuration_digest(tuple(own.items()), ()) == image.tags[tags.CONFIGURATION] else None
 
 
 def keep_published(ctx: Context, published: Published, images: ImageRegistry) -> None:

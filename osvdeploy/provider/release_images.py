@@ -19,7 +19,7 @@ from osvdeploy.digests import Digest, sha256
 from osvdeploy.errors import CloudError, LedgerError, NotFound, OsvDeployError, UsageError
 from osvdeploy.events import silent
 from osvdeploy.provider.base import Call, Checked, Created, Operation, Resource, Seen, State, Verdict, all_unknown
-from osvdeploy.provider.declare import declared, prop
+from osvdeploy.provider.declare import camel, declared, prop
 from osvdeploy.provider.diffing import Change
 from osvdeploy.provider.disks import Disk, Recipe, disk_here, kept
 from osvdeploy.provider.lifecycle import InputsInvalid
@@ -122,8 +122,8 @@ class ReleaseImage(Resource[I, O]):
     def imported(self, call: Call, id: str) -> I:
         """Inputs that lead to the image of an id, but for what its tags tell. Raises UsageError for what is no id."""
 
-    def complete(self, inputs: I, image: CloudImage) -> I:
-        """The same with what an image's tags tell of the rest."""
+    def complete(self, ctx: Context, site: Site, inputs: I, image: CloudImage) -> I:
+        """The same with what an image tells of the rest."""
         return inputs
 
     def settle(self, ctx: Context, site: Site, image: CloudImage, wanted: I) -> None:
@@ -154,9 +154,9 @@ class ReleaseImage(Resource[I, O]):
         return Verdict(found)
 
     def preview(self, call: Call, wanted: I, before: State[I, O] | None) -> O:
-        if before is not None:
-            return before.outputs
         unknown = all_unknown(ReleaseOutputs)
+        if before is not None:
+            return replace(before.outputs, claim=before.outputs.claim or unknown.claim)
         labels = _labels(wanted)
         if labels is None:
             return self.foreseen(unknown)
@@ -185,7 +185,8 @@ class ReleaseImage(Resource[I, O]):
 
     def read(self, call: Call, id: str, before: State[I, O] | None) -> Seen[I, O] | None:
         inputs = self.imported(call, id) if before is None else before.inputs
-        image = self.site(call, inputs).images.get(call.ctx, id)
+        site = self.site(call, inputs)
+        image = site.images.get(call.ctx, id)
         if image is None:
             return None
         there = tags.users_own(image.tags)
@@ -195,9 +196,9 @@ class ReleaseImage(Resource[I, O]):
             return Seen(before.outputs, self._tagged(before.inputs, own))
         labels = _labels_of(image)
         disk = Disk(digest=labels[tags.IMAGE], path="", name=labels[tags.APP], version=labels[tags.VERSION], recipe="")
-        seen = self.complete(self._tagged(replace(inputs, disk=disk), there), image)
+        seen = self.complete(call.ctx, site, self._tagged(replace(inputs, disk=disk), there), image)
         if _labels(seen) != labels:
-            call.warn(f"{image.name} has variables of its own, which its tags do not tell: say them as `env`")
+            call.warn(f"{image.name} has variables of its own, which cannot be told from it: say them as `env`")
         return Seen(self.told(image, _common(labels, "")), seen)
 
     def update(self, call: Call, before: State[I, O], wanted: I) -> O:
@@ -209,9 +210,14 @@ class ReleaseImage(Resource[I, O]):
             with in_use():
                 self._require_sound(ctx, site, wanted, disk_here(ctx, wanted.disk))
         dropped = {*self._tags(before.inputs), *self._tags(before.actual)} - set(self._tags(wanted))
-        site.images.retag(ctx, image.id, self._tags(wanted), without=sorted(dropped))
+        outputs, claimed = before.outputs, dict[str, str]()
+        if not outputs.claim:
+            # It was imported.
+            claim, programs = _claimed(call.urn, image)
+            outputs, claimed = replace(outputs, claim=claim), {tags.PROGRAMS: programs}
+        site.images.retag(ctx, image.id, {**self._tags(wanted), **claimed}, without=sorted(dropped))
         self.settle(ctx, site, image, wanted)
-        return before.outputs
+        return outputs
 
     def delete(self, call: Call, before: State[I, O]) -> None:
         ctx, site = call.ctx, self.site(call, before.inputs)
@@ -259,7 +265,7 @@ class ReleaseImage(Resource[I, O]):
         """What a spec would not take either, each at its property."""
         from pydantic import ValidationError
 
-        from osvdeploy.spec.problems import dotted, found_in
+        from osvdeploy.spec.problems import found_in
 
         model, document = self.model(wanted)
         try:
@@ -267,12 +273,9 @@ class ReleaseImage(Resource[I, O]):
         except ValidationError as error:
             for each in found_in(error):
                 name, *rest = each.path
-                given = document.get(str(name))
-                if name not in document or is_known(given):
-                    first, *others = str(name).split("-")
-                    path = first + "".join(other.title() for other in others)
+                if is_known(document.get(str(name))):
+                    path = camel(str(name).replace("-", "_"))
                     yield Failure(joined(path, str(rest[0])) if rest else path, each.message)
-                    assert dotted(each.path), "a problem is somewhere"
 
     def _by_name(self, call: Call, wanted: I) -> Iterator[Failure]:
         """What the names of machine types tell of the disk's way into them, as far as the disk is here."""
@@ -316,8 +319,7 @@ class ReleaseImage(Resource[I, O]):
             yield from (Failure(self._machine(index), reason) for reason in _reasons(judged) if reason not in told)
 
     def _machine(self, index: int) -> str:
-        first, *others = self.MACHINES.split("_")
-        return f"{first}{''.join(other.title() for other in others)}[{index}]"
+        return f"{camel(self.MACHINES)}[{index}]"
 
 
 def _reasons(judged: Judged) -> list[str]:

@@ -73,15 +73,17 @@ def test_what_changes_in_place(world: Clouds) -> None:
     start = given(world, "1.3.0", family="app-a", labels={"team": "a"})
     id, inputs, outputs = world.made(IMAGE, start)
     name = str(outputs["name"])
-    for changed, family, team in (({"family": "app-b"}, "app-b", "a"), ({"family": None, "labels": {}}, None, None)):
+    others: dict[str, Value] = {"family": "app-b"}
+    none: dict[str, Value] = {"family": None, "labels": {}}
+    for changed, family, team in ((others, "app-b", "a"), (none, None, None)):
         news, _ = world.provider.check(IMAGE, {**start, **changed}, inputs)
         assert world.provider.diff(IMAGE, id, outputs, inputs, news).replaces == []
         outputs = world.provider.update(IMAGE, id, outputs, inputs, news)
         inputs = news
         image = world.google()[name]
         assert (image.get("family"), image["labels"].get("team")) == (family, team)
-    for changed in ({"env": {"A": "1"}}, {"project": "acme-test"}):
-        news, _ = world.provider.check(IMAGE, {**start, **changed}, inputs)
+    for name, value in (("env", {"A": "1"}), ("project", "acme-test")):
+        news, _ = world.provider.check(IMAGE, {**start, name: value}, inputs)
         assert world.provider.diff(IMAGE, id, outputs, inputs, news).replaces != []
 
 

@@ -80,6 +80,12 @@ class AwsSite(Site):
         told = [f"group {each.name} has it" for each in groups.owned(ctx, release)]
         return told + [f"launch template {name} has it" for name in groups.templates(ctx, release)]
 
+    def variables(self, ctx: Context, image: CloudImage) -> Mapping[str, str]:
+        """What its disk tells of the variables of a release."""
+        from osvdeploy.api.release_images import variables_of
+
+        return variables_of(ctx, image, self._cloud) or {}
+
     def remove(self, ctx: Context, image: CloudImage) -> None:
         self.images.deregister(ctx, image.id)
         if image.disk is not None:
@@ -130,3 +136,7 @@ class Ami(ReleaseImage[AmiInputs, AmiOutputs]):
         for each in failures:
             raise UsageError(f"{id}: {each.path} {each.reason}")
         return placed
+
+    def complete(self, ctx: Context, site: Site, inputs: AmiInputs, image: CloudImage) -> AmiInputs:
+        assert isinstance(site, AwsSite), "it is ours"
+        return replace(inputs, env=site.variables(ctx, image))

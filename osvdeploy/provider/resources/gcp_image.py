@@ -159,7 +159,7 @@ class GcpImage(ReleaseImage[GcpImageInputs, GcpImageOutputs]):
             raise UsageError(f"{id!r} is no image on Google", hint="projects/PROJECT/global/images/NAME")
         return GcpImageInputs(disk=Disk("", "", "", "", ""), bucket="unknown", project=found["project"])
 
-    def complete(self, inputs: GcpImageInputs, image: CloudImage) -> GcpImageInputs:
+    def complete(self, ctx: Context, site: Site, inputs: GcpImageInputs, image: CloudImage) -> GcpImageInputs:
         return replace(inputs, bucket=image.tags.get(STORE, "").removeprefix("gs://").partition("/")[0])
 
     def settle(self, ctx: Context, site: Site, image: CloudImage, wanted: GcpImageInputs) -> None:
