@@ -6,15 +6,18 @@ from pathlib import Path
 
 import pytest
 
+from osvdeploy.api import services
 from osvdeploy.api.declared import labels_of
 from osvdeploy.api.release_images import AppImage, ReleaseOn, keep_published, on_disks, variables_of
 from osvdeploy.cloud import tags
-from osvdeploy.cloud.interfaces import CloudImage
+from osvdeploy.cloud.interfaces import CloudImage, ReleaseId
 from osvdeploy.cloud.memory import MemoryCloud
+from osvdeploy.cloud.memory.world import Template
 from osvdeploy.context import Context, VirtualClock
 from osvdeploy.osv.cmdline import encode
 from osvdeploy.osv.disk import with_line
 from osvdeploy.publish.publisher import Published
+from osvdeploy.rollout.ledger import Head, Ledger
 from tests.publish.disk import BLOCK, BOOT, raw_disk
 
 CTX = Context(clock=VirtualClock())
@@ -53,6 +56,23 @@ def test_the_image_below_alone_is_marked(memory: MemoryCloud, tmp_path: Path) ->
     calls = len(memory.faults.log)
     keep_published(CTX, above, memory.images)
     assert len(memory.faults.log) == calls, "there is nothing to take away"
+
+
+def test_a_retired_image_stays_while_another_service_has_a_template(memory: MemoryCloud, tmp_path: Path) -> None:
+    """Whose ledger is not known here. Without one it goes, with the image under it and both disks."""
+    below, above = made(memory, tmp_path, {"A": "1"})
+    memory.images.retag(CTX, above.image.id, {tags.RETIRED: CTX.now().isoformat()})
+    CTX.sleep(7200)
+    ledger = Ledger(memory.store, "orders", "production")
+    head = Head(service=ledger.service, n=1, epoch=1, nonce="a", written=CTX.now(), why="a test")
+    release = ReleaseId(above.image.tags[tags.RELEASE])
+    theirs = {**above.image.tags, tags.SERVICE: "orders/staging"}
+    memory.world.templates["osvd-1"] = Template("osvd-1", above.image.id, release, theirs)
+    assert services._find_garbage(CTX, ledger, memory.cloud, head, 0).empty
+    del memory.world.templates["osvd-1"]
+    garbage = services._find_garbage(CTX, ledger, memory.cloud, head, 0)
+    assert {image.id for image, _ in garbage.images} == {below.image.id, above.image.id}
+    assert {disk.id for disk, _ in garbage.disks} == {below.disk, above.disk}
 
 
 def test_a_disk_tells_the_variables(memory: MemoryCloud, tmp_path: Path) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from osvdeploy.provider.values import UNKNOWN
+from tests.pulumi.cli import Cli, needs_pulumi
 from tests.pulumi.clouds import clouds
-from tests.pulumi.engine import MiniStack
+from tests.pulumi.engine import PYTHONPATH, MiniStack
 from tests.pulumi.process import SCRIPT
 
 pytestmark = [pytest.mark.slow, pytest.mark.sandbox]
@@ -63,4 +65,33 @@ def test_a_whole_life(tmp_path: Path) -> None:
 
         gone = stack.destroy()
         assert (gone.errors, gone.changes) == ([], {"delete": 3})
+        assert (world.amis(), world.snapshots(), world.google()) == ({}, set(), {})
+
+
+@pytest.mark.engine
+@needs_pulumi
+def test_with_pulumis_own_command(tmp_path: Path) -> None:
+    """The same, with the exit codes that scripts go by; and what is there is imported by its id, variables and all."""
+    with clouds(tmp_path) as world:
+        cli = Cli(world.folder, tmp_path / "pulumi", environ={**world.environ, "PYTHONPATH": PYTHONPATH})
+        cli.project(PROGRAM)
+        up = cli.up()
+        assert up.code == 0, up.text
+        first = cli.output("release")
+        assert cli.run("preview", "--expect-no-changes").code == 0
+        assert cli.run("config", "set", "version", "1.1.0").code == 0
+        preview = cli.run("preview")
+        assert re.search(r"osvdeploy:aws:Ami +ami +replace", preview.text), preview.text
+        up = cli.up()
+        assert up.code == 0, up.text
+        assert set(world.amis()) == {"app-1.1.0", cli.output("release")} and first not in world.amis()
+        assert cli.run("up", "--yes", "--skip-preview", "--expect-no-changes").code == 0
+
+        ami, taken = cli.output("ami"), tmp_path / "taken.py"
+        ran = cli.run("import", "osvdeploy:aws:Ami", "taken", ami, "--yes", "--skip-preview", "--out", str(taken))
+        assert ran.code == 0, ran.text
+        assert "db.eu" in taken.read_text()
+        assert cli.run("state", "unprotect", "--all", "--yes").code == 0
+        gone = cli.run("destroy", "--yes", "--skip-preview")
+        assert gone.code == 0, gone.text
         assert (world.amis(), world.snapshots(), world.google()) == ({}, set(), {})
