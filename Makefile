@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint bench lock setup qemu clean unit
+.PHONY: demo test lint bench lock sdk setup qemu clean unit
 .DEFAULT_GOAL := test
 
 demo: setup
@@ -38,7 +38,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "osvdeploy needs python3.11 or newer; none was found on PATH (set PYTHON=/path/to/python3)" >&2; exit 1; }
 	@$(PYTHON) -m venv --clear $(VENV) || { echo "$(PYTHON) cannot make a virtual environment; on Debian: apt-get install python3-venv" >&2; exit 1; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . -e sdk/python
 	@touch $@
 
 # QEMU boots what is built, in tests and in the demo. Where it cannot be installed, both say what they leave out.
@@ -48,6 +48,14 @@ qemu:
 lock:
 	$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-header --quiet --output-file requirements.lock
+
+# The schema from the declarations, and the Python SDK from the schema; the second by Pulumi's own command.
+sdk: $(STAMP)
+	$(BIN)/python -m osvdeploy.provider.schema > schema.part && mv schema.part osvdeploy/provider/schema.json
+	@command -v pulumi >/dev/null 2>&1 || { echo "the SDK is made by Pulumi's own generator: install pulumi" >&2; exit 1; }
+	pulumi schema check osvdeploy/provider/schema.json
+	rm -rf sdk/python
+	pulumi package gen-sdk osvdeploy/provider/schema.json --language python --out sdk
 
 clean:
 	rm -rf $(VENV)

@@ -16,7 +16,7 @@ Adapters (boto3 and so on) are imported when a function first needs them.
 
 from __future__ import annotations
 
-from osvdeploy.api.building import build, pinned, pinned_programs, upgrade_lock
+from osvdeploy.api.building import Foreseen, build, foresee, pinned, pinned_programs, upgrade_lock
 from osvdeploy.api.caching import CacheContents, Pruned, cache_contents, prune_cache
 from osvdeploy.api.converting import convert
 from osvdeploy.api.declared import (
@@ -27,6 +27,7 @@ from osvdeploy.api.declared import (
     load_spec,
     service_of,
     settings_of,
+    spec_of,
 )
 from osvdeploy.api.inspecting import Inspection, compare, extract, inspect, listed, opened
 from osvdeploy.api.kernels import AddedKernel, InspectedKernel, add_kernel, inspect_kernel, stored_kernels
@@ -75,6 +76,7 @@ __all__ = [
     "Converted",
     "Deployed",
     "Difference",
+    "Foreseen",
     "History",
     "Holdings",
     "InspectedKernel",
@@ -103,6 +105,7 @@ __all__ = [
     "extract",
     "find_release",
     "findings",
+    "foresee",
     "gc",
     "history",
     "hold",
@@ -133,6 +136,7 @@ __all__ = [
     "run",
     "service_of",
     "settings_of",
+    "spec_of",
     "status",
     "stored_kernels",
     "unhold",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from osvdeploy.build.program_lock import ProgramPin
     from osvdeploy.checks import Judged
     from osvdeploy.checks.places import Place
+    from osvdeploy.digests import Digest
+    from osvdeploy.osv.image import RawImage
     from osvdeploy.spec import LoadedSpec
 
 
@@ -72,6 +75,38 @@ def _build(ctx: Context, loaded: LoadedSpec) -> BuildResult:
     from osvdeploy.build.cache import BuildCache
 
     return builder.build(ctx, image_inputs(loaded), BuildCache.of_user())
+
+
+@dataclass(frozen=True, slots=True)
+class Foreseen:
+    """What a build would give: ``plan`` names all that its bytes depend on, ``image`` is there where it was built here
+    already."""
+
+    plan: Digest
+    image: RawImage | None
+
+
+@in_use()
+def foresee(ctx: Context, loaded: LoadedSpec) -> Foreseen:
+    """Look at all sources, as a build does, and tell what it would give. Builds and pins nothing; what comes from
+    elsewhere, a kernel or packages, is downloaded into the cache where it is not there yet.
+
+    Raises what a build raises before it writes.
+    """
+    from osvdeploy.build.cache import BuildCache
+    from osvdeploy.build.plan import plan
+    from osvdeploy.build.statcache import StatCache
+
+    cache, inputs = BuildCache.of_user(), image_inputs(loaded)
+    stats = StatCache.load(cache.stats_file(inputs.base))
+    if inputs.tree is None:
+        digest = plan(ctx, inputs, stats, cache).digest
+    else:
+        from osvdeploy.build.osvtree.builder import plan_tree
+
+        digest = plan_tree(ctx, inputs, stats, cache=cache.root).digest
+    stats.save(ctx)
+    return Foreseen(digest, cache.find(digest))
 
 
 @in_use()

@@ -50,6 +50,14 @@ def load_spec(
     return load(Path(path), environ=os.environ if environ is None else environ, sets=sets)
 
 
+def spec_of(document: Mapping[str, object], base: Path | str, *, sets: Sequence[str] = ()) -> LoadedSpec:
+    """A spec that a program gives, with osv.toml's keys; its paths are relative to ``base``. Texts are taken as they
+    stand. Raises as :func:`load_spec` does."""
+    from osvdeploy.spec import of_document
+
+    return of_document(document, base=Path(base), sets=sets)
+
+
 def image_inputs(loaded: LoadedSpec) -> ImageInputs:
     """What building needs of a spec."""
     from osvdeploy.build.plan import FileMapping, ImageInputs, TreeInputs

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,9 +65,23 @@ def load(path: Path, *, environ: Mapping[str, str], sets: Sequence[str] = ()) ->
 
 def parse(text: str, *, path: Path, environ: Mapping[str, str], sets: Sequence[str] = ()) -> LoadedSpec:
     """The spec in a text that was read from ``path``. Raises as :func:`load` does."""
+    return _loaded(_document(text, str(path)), text, path=path, environ=environ, sets=sets)
+
+
+def of_document(document: Mapping[str, Any], *, base: Path, sets: Sequence[str] = (), name: str = "spec") -> LoadedSpec:
+    """The spec in a document with osv.toml's keys that a program gives; its paths are relative to ``base``. Texts are
+    taken as they stand: a program has its own ways to its environment. Raises as :func:`load` does, and a problem's
+    file is ``name``."""
+    copied: dict[str, Any] = copy.deepcopy(dict(document))
+    loaded = _loaded(copied, "", path=Path(name), environ=None, sets=sets)
+    return replace(loaded, base=base.resolve())
+
+
+def _loaded(
+    document: dict[str, Any], text: str, *, path: Path, environ: Mapping[str, str] | None, sets: Sequence[str]
+) -> LoadedSpec:
     file = str(path)
-    document = _document(text, file)
-    missing = _substitute(document, environ)
+    missing = [] if environ is None else _substitute(document, environ)
     later = [each for each in missing if len(each.path) > 2 and each.path[0] == "deploy"]
     problems = [each for each in missing if each not in later]
     overridden: list[tuple[str | int, ...]] = []

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from osvdeploy.errors import SpecError
-from osvdeploy.spec import Spec, load, parse
+from osvdeploy.spec import Spec, load, of_document, parse
 from osvdeploy.spec.model import DeployGcp
 from tests.spec.specs import DEPLOY, GOOGLE, ROLLED_OUT, SMALL, on_aws, problems, read
 
@@ -501,3 +503,22 @@ def test_values_of_the_environment_may_be_any_bytes() -> None:
     value = os.fsdecode(b"\xff")
 
     assert problems(SMALL.replace("1.0.0", "${V}"), environ={"V": value})[0].startswith("osv.toml:2: version:")
+
+
+def test_a_program_gives_a_spec_as_a_document(tmp_path: Path) -> None:
+    """Its texts are taken as they stand, its paths are relative to a folder, and what is given stays as it was."""
+    document = tomllib.loads(SMALL.replace('"/hello", "--port"', '"/hello", "${PORT}"'))
+    before = copy.deepcopy(document)
+
+    loaded = of_document(document, base=tmp_path, sets=["version=1.1.0"])
+
+    assert (loaded.base, loaded.spec.version, loaded.spec.image.command[1]) == (tmp_path, "1.1.0", "${PORT}")
+    assert document == before
+
+
+def test_what_is_wrong_with_a_document_has_no_line() -> None:
+    """It names the key, and what it was called."""
+    with pytest.raises(SpecError) as caught:
+        of_document({"name": "hello", "kernel": {"fil": "x"}}, base=Path())
+    assert "spec: version: is missing" in str(caught.value)
+    assert "spec: kernel.fil: unknown key" in str(caught.value)

@@ -15,6 +15,8 @@ Where the endpoints are is the SDK's business: ``AWS_ENDPOINT_URL`` and its per-
 
 from __future__ import annotations
 
+import functools
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,6 +54,11 @@ ATTEMPTS = 3
 """What all SDKs of AWS do in their standard retry mode."""
 
 MOST_CONNECTIONS = 64
+
+ROLE_VARIABLE = "OSVDEPLOY_AWS_ROLE"
+"""Environment variable with the ARN of a role that every call is made in; the SDK has one for web identities alone."""
+
+_AGENT = f"osvdeploy/{__version__}"
 
 _READ_VERBS = ("Describe", "Get", "Head", "List", "Search", "Select", "Simulate", "Validate", "Decode")
 
@@ -160,7 +167,7 @@ class Aws:
             read_timeout=read_timeout,
             retries={"mode": "standard", "total_max_attempts": 1},
             max_pool_connections=MOST_CONNECTIONS,
-            user_agent_extra=f"osvdeploy/{__version__}",
+            user_agent_extra=_AGENT,
         )
         try:
             client = cast("Any", self._session).client(service, config=config)
@@ -194,7 +201,36 @@ def default_session() -> boto3.Session:
         import boto3
     except ModuleNotFoundError as error:
         raise UsageError(f"AWS needs {error.name}", hint="pip install 'osvdeploy[aws]'") from None
-    return boto3.Session()
+    role = os.environ.get(ROLE_VARIABLE)
+    return _as_role(role) if role else boto3.Session()
+
+
+def _as_role(role: str) -> boto3.Session:
+    """The same chain's identity in a role that it takes on; the credentials are renewed before they end."""
+    import boto3
+    import botocore.session
+    from botocore.config import Config
+    from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
+    from botocore.exceptions import NoCredentialsError
+
+    source = botocore.session.Session()
+    identity = source.get_credentials()
+    if identity is None:
+        raise translate(NoCredentialsError(), f"role {role}")
+    region = source.get_config_variable("region") or "us-east-1"  # STS answers alike in each
+    config = Config(connect_timeout=CONNECT_TIMEOUT, read_timeout=READ_TIMEOUT, user_agent_extra=_AGENT)
+    fetcher = AssumeRoleCredentialFetcher(
+        client_creator=functools.partial(source.create_client, region_name=region, config=config),
+        source_credentials=identity,
+        role_arn=role,
+        extra_args={"RoleSessionName": "osvdeploy"},
+    )
+    assumed = botocore.session.Session()
+    # botocore has no other place for credentials that renew themselves.
+    cast("Any", assumed)._credentials = DeferredRefreshableCredentials(
+        refresh_using=fetcher.fetch_credentials, method="assume-role"
+    )
+    return boto3.Session(botocore_session=assumed)
 
 
 class _Hooks:

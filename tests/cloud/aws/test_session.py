@@ -5,7 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import ClassVar
+from urllib.parse import parse_qsl
 
 import boto3
 import pytest
@@ -14,7 +20,7 @@ from botocore.exceptions import ReadTimeoutError
 
 from osvdeploy import errors
 from osvdeploy.cloud.aws import connect
-from osvdeploy.cloud.aws.session import Aws
+from osvdeploy.cloud.aws.session import ROLE_VARIABLE, Aws
 from osvdeploy.context import Context, VirtualClock
 from osvdeploy.events import CloudCall, Recorder
 from osvdeploy.sandbox.wire import LOADER
@@ -200,3 +206,60 @@ def test_the_callers_own_mistakes_are_not_the_clouds(ctx: Context, prepared: Con
     aws = prepared(Wire(STARTED))
     with pytest.raises(ZeroDivisionError), aws.calling(ctx):
         _ = 1 / 0
+
+
+class _Sts(BaseHTTPRequestHandler):
+    """Gives a role's credentials to whoever asks, and tells anybody who they are; keeps who asked what."""
+
+    asked: ClassVar[list[tuple[str, str]]] = []
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"])).decode()
+        action = dict(parse_qsl(body))["Action"]
+        key = self.headers["authorization"].partition("Credential=")[2].partition("/")[0]
+        self.asked.append((action, key))
+        end = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+        told = {
+            "AssumeRole": "<Credentials><AccessKeyId>ASIAROLE</AccessKeyId><SecretAccessKey>s</SecretAccessKey>"
+            f"<SessionToken>t</SessionToken><Expiration>{end}</Expiration></Credentials>",
+            "GetCallerIdentity": "<Account>123456789012</Account>",
+        }[action]
+        answer = f"<{action}Response><{action}Result>{told}</{action}Result></{action}Response>".encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def test_a_role_is_taken_on(ctx: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a role, every call is made in it, by credentials that the usual chain's identity asked for once."""
+    _Sts.asked.clear()
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Sts) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDOWN")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        monkeypatch.setenv(ROLE_VARIABLE, "arn:aws:iam::123456789012:role/deployer")
+        aws = Aws("eu-west-1")
+        assert [aws.account(ctx), aws.account(ctx)] == ["123456789012"] * 2
+        server.shutdown()
+    assert _Sts.asked == [
+        ("AssumeRole", "AKIDOWN"),
+        ("GetCallerIdentity", "ASIAROLE"),
+        ("GetCallerIdentity", "ASIAROLE"),
+    ]
+
+
+def test_a_role_without_an_identity(ctx: Context, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A role that nobody is there to take on is told as missing credentials."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv(ROLE_VARIABLE, "arn:aws:iam::123456789012:role/deployer")
+    with pytest.raises(errors.CredentialsMissing, match="no usable AWS credentials"):
+        Aws("eu-west-1").account(ctx)

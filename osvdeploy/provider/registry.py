@@ -1,0 +1,23 @@
+"""All resources and functions of the provider, by an explicit list."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from osvdeploy.provider.base import Function, Resource
+from osvdeploy.provider.resources.image import GetImage, Image
+
+RESOURCES: Final[Mapping[str, Resource[Any, Any]]] = {
+    each.TOKEN: each
+    for each in (
+        Image(),
+    )
+}  # fmt: skip
+
+FUNCTIONS: Final[Mapping[str, Function[Any, Any]]] = {
+    each.TOKEN: each
+    for each in (
+        GetImage(),
+    )
+}  # fmt: skip
