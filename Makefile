@@ -56,6 +56,7 @@ sdk: $(STAMP)
 	pulumi schema check osvdeploy/provider/schema.json
 	rm -rf sdk/python
 	pulumi package gen-sdk osvdeploy/provider/schema.json --language python --out sdk
+	cp sdk/python/pulumi_osvdeploy/README.md sdk/python/README.md # its pyproject.toml names it there
 
 clean:
 	rm -rf $(VENV)
