@@ -5,7 +5,7 @@ The switch is one patch of the URL map, which carries the fingerprint that was r
 proved whatever the program says.
 
 A URL map is led to by forwarding rules, which are looked for: they tell the address, the port, and the balancer's kind.
-The classic kind (EXTERNAL) has neither weights nor matches of headers.
+The classic kind (EXTERNAL) has no weights and changes no headers.
 
 Sources: Compute Engine API reference (urlMaps, backendServices.getHealth, forwardingRules, targetHttpProxies); load
 balancing guide, "Traffic management overview" of each application load balancer.
