@@ -16,7 +16,7 @@ import pytest
 
 from tests.sandbox.google.fleet import REGION, ZONE, Service, template_body
 from tests.sandbox.google.place import refused
-from tests.sandbox.google.refusal_sites import HOME, met, missed
+from tests.sandbox.refusal_sites import HOME, met, missed
 
 pytestmark = [pytest.mark.slow, pytest.mark.sandbox]
 
@@ -574,5 +574,5 @@ def test_no_refusal_is_without_a_row() -> None:
     with met() as found:
         for row in ROWS:
             ask(row)
-    files = sorted(path.relative_to(HOME).as_posix() for path in (HOME / "compute").glob("*.py"))
+    files = sorted(path.relative_to(HOME).as_posix() for path in (HOME / "google/compute").glob("*.py"))
     assert missed(found, *files) == []
