@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from types import MappingProxyType
+from typing import Any
 
 from osvdeploy.cloud.aws.console import Ec2Console
 from osvdeploy.cloud.aws.groups import AutoScalingGroups
 from osvdeploy.cloud.aws.images import AmiRegistry
 from osvdeploy.cloud.aws.machines import Ec2MachineTypes
 from osvdeploy.cloud.aws.router import AlbRouter
-from osvdeploy.cloud.aws.session import mutating
-from osvdeploy.cloud.aws.snapshots import EbsSnapshots
-from osvdeploy.cloud.interfaces import Block, Cloud, ImageRequest, ReleaseId, UploadRequest
+from osvdeploy.cloud.aws.session import Aws, mutating
+from osvdeploy.cloud.aws.snapshots import EbsSnapshots, tag_list
+from osvdeploy.cloud.interfaces import Block, Cloud, ImageRequest, ReleaseId, Tags, UploadRequest
 from osvdeploy.cloud.tags import image_tags
 from osvdeploy.context import Context, VirtualClock
 from osvdeploy.digests import sha256
@@ -22,7 +24,7 @@ from osvdeploy.sandbox.inprocess import REGION
 from osvdeploy.sandbox.runners.inline import InlineRunner
 from osvdeploy.sandbox.wire import Call
 from tests.aws_clients import point_at
-from tests.contract.scenes import APP, Guest, Scene
+from tests.contract.scenes import APP, THEIRS, Guest, Scene
 from tests.sandbox.volumes import declared, volume
 from tests.world import SandboxProber
 
@@ -33,6 +35,47 @@ PROGRAMS: dict[Guest, bytes] = {
     Guest.ABORTS: declared(boot="abort"),
     Guest.ENDS: declared(boot="exit 3", after=0.5),
 }
+
+
+def plant_rule(aws: Aws, listener: str, priority: int, tags: Tags = MappingProxyType({})) -> None:
+    """Somebody else's rule. ``tags`` are not ours."""
+    labels: dict[str, Any] = {"Tags": tag_list(tags)} if tags else {}
+    aws.elbv2.create_rule(
+        ListenerArn=listener,
+        Priority=priority,
+        Conditions=[{"Field": "path-pattern", "Values": ["/theirs/*"]}],
+        Actions=[{"Type": "fixed-response", "FixedResponseConfig": {"StatusCode": "200"}}],
+        **labels,
+    )
+
+
+def plant_group(aws: Aws, name: str, image: str, subnet: str, tags: Tags = MappingProxyType({})) -> None:
+    """Somebody else's group, of no machines, and its template. ``tags`` are not ours."""
+    labels: dict[str, Any] = {}
+    if tags:
+        labels["TagSpecifications"] = [{"ResourceType": "launch-template", "Tags": tag_list(tags)}]
+    aws.ec2.create_launch_template(
+        LaunchTemplateName=name,
+        LaunchTemplateData={"ImageId": image, "InstanceType": "t3.nano"},
+        **labels,
+    )
+    aws.autoscaling.create_auto_scaling_group(
+        AutoScalingGroupName=name,
+        LaunchTemplate={"LaunchTemplateName": name, "Version": "1"},
+        MinSize=0,
+        MaxSize=0,
+        VPCZoneIdentifier=subnet,
+        Tags=[
+            {
+                "ResourceId": name,
+                "ResourceType": "auto-scaling-group",
+                "Key": key,
+                "Value": value,
+                "PropagateAtLaunch": True,
+            }
+            for key, value in tags.items()
+        ],
+    )
 
 
 def aws_scene() -> Scene:
@@ -95,27 +138,6 @@ def aws_scene() -> Scene:
 
         sandbox.hook = asked
 
-    def plant_rule(priority: int) -> None:
-        elb.create_rule(
-            ListenerArn=listener,
-            Priority=priority,
-            Conditions=[{"Field": "path-pattern", "Values": ["/theirs/*"]}],
-            Actions=[{"Type": "fixed-response", "FixedResponseConfig": {"StatusCode": "200"}}],
-        )
-
-    def plant_group(name: str) -> None:
-        theirs = image(ReleaseId("theirs"), Guest.SERVES)
-        ec2.create_launch_template(
-            LaunchTemplateName=name, LaunchTemplateData={"ImageId": theirs, "InstanceType": "t3.nano"}
-        )
-        user.autoscaling.create_auto_scaling_group(
-            AutoScalingGroupName=name,
-            LaunchTemplate={"LaunchTemplateName": name, "Version": "1"},
-            MinSize=0,
-            MaxSize=0,
-            VPCZoneIdentifier=subnets[0],
-        )
-
     return Scene(
         ctx=ctx,
         cloud=cloud,
@@ -125,8 +147,8 @@ def aws_scene() -> Scene:
         firewalls=(firewall,),
         machine_type="t3.nano",
         image=image,
-        plant_rule=plant_rule,
-        plant_group=plant_group,
+        plant_rule=lambda priority: plant_rule(user, listener, priority),
+        plant_group=lambda name: plant_group(user, name, image(THEIRS, Guest.SERVES), subnets[0]),
         mutations=lambda: sum(isinstance(event, CloudCall) and event.mutating for event in events.events),
         on_change=on_change,
     )

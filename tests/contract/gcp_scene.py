@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from osvdeploy.cloud import gcp
-from osvdeploy.cloud.interfaces import ImageRequest, ReleaseId, UploadedDisk
+from osvdeploy.cloud.gcp.backends import write
+from osvdeploy.cloud.gcp.marks import written
+from osvdeploy.cloud.gcp.scope import address_of
+from osvdeploy.cloud.gcp.session import Gcp
+from osvdeploy.cloud.interfaces import ImageRequest, ReleaseId, Tags, UploadedDisk
 from osvdeploy.cloud.tags import image_tags
 from osvdeploy.context import Context
 from osvdeploy.digests import sha256
@@ -18,8 +23,8 @@ from osvdeploy.sandbox.core import Moment
 from osvdeploy.sandbox.wire import Call
 from osvdeploy.sizes import GIB
 from tests.contract.aws_scene import PROGRAMS
-from tests.contract.gcp_place import COMPUTE, PROJECT, GcpSandbox
-from tests.contract.scenes import APP, Guest, Scene
+from tests.contract.gcp_place import COMPUTE, PROJECT, GcpSandbox, insert
+from tests.contract.scenes import APP, THEIRS, Guest, Scene
 from tests.sandbox.volumes import Volume, volume
 from tests.world import SandboxProber
 
@@ -94,6 +99,37 @@ class GcpScene(Scene):
     network: Network
 
 
+def plant_rule(ctx: Context, gcp: Gcp, url_map: str, priority: int) -> None:
+    """Somebody else's rule, in a URL map that has none."""
+    found = gcp.get(ctx, address_of(gcp, url_map), url_map)
+    service = found["defaultService"]
+    rule = {"priority": priority, "matchRules": [{"prefixMatch": "/theirs/"}], "service": service}
+    document = {
+        "fingerprint": found["fingerprint"],
+        "hostRules": [{"hosts": ["*"], "pathMatcher": "theirs"}],
+        "pathMatchers": [{"name": "theirs", "defaultService": service, "routeRules": [rule]}],
+    }
+    write(gcp, ctx, url_map, document, url_map)
+
+
+def plant_group(ctx: Context, gcp: Gcp, zone: str, name: str, image: str, marks: Tags = MappingProxyType({})) -> None:
+    """Somebody else's group, of no machines, and its template. ``marks`` are not ours."""
+    properties = {
+        "machineType": "e2-small",
+        "disks": [{"boot": True, "initializeParams": {"sourceImage": image}}],
+        "networkInterfaces": [{"network": "global/networks/default"}],
+    }
+    named = {"name": name, "description": written(marks)}
+    insert(ctx, gcp, "global/instanceTemplates", {**named, "properties": properties})
+    group = {
+        **named,
+        "baseInstanceName": name,
+        "instanceTemplate": f"projects/{gcp.project}/global/instanceTemplates/{name}",
+        "targetSize": 0,
+    }
+    insert(ctx, gcp, f"zones/{zone}/instanceGroupManagers", group)
+
+
 def gcp_scene(scheme: str = "EXTERNAL_MANAGED", scope: str = "global") -> GcpScene:
     place = GcpSandbox()
     network = Network(place, scheme, scope)
@@ -118,38 +154,6 @@ def gcp_scene(scheme: str = "EXTERNAL_MANAGED", scope: str = "global") -> GcpSce
 
         place.sandbox.hook = asked
 
-    def plant_rule(priority: int) -> None:
-        found = network.ask("GET", "global/urlMaps/web")
-        rule = {
-            "priority": priority,
-            "matchRules": [{"prefixMatch": "/theirs/"}],
-            "service": f"projects/{PROJECT}/global/backendServices/nobody",
-        }
-        matcher = {"name": "theirs", "defaultService": found["defaultService"], "routeRules": [rule]}
-        document = {
-            "fingerprint": found["fingerprint"],
-            "hostRules": [{"hosts": ["*"], "pathMatcher": "theirs"}],
-            "pathMatchers": [matcher],
-        }
-        network.ask("PATCH", "global/urlMaps/web", document)
-
-    def plant_group(name: str) -> None:
-        theirs = image(ReleaseId("theirs"), Guest.SERVES)
-        disk = {"boot": True, "initializeParams": {"sourceImage": theirs}}
-        properties = {
-            "machineType": "e2-small",
-            "disks": [disk],
-            "networkInterfaces": [{"network": "global/networks/default"}],
-        }
-        network.make("global/instanceTemplates", name=name, properties=properties)
-        network.make(
-            f"zones/{ZONE}/instanceGroupManagers",
-            name=name,
-            baseInstanceName=name,
-            instanceTemplate=f"projects/{PROJECT}/global/instanceTemplates/{name}",
-            targetSize=0,
-        )
-
     return GcpScene(
         ctx=ctx,
         cloud=ground,
@@ -159,8 +163,8 @@ def gcp_scene(scheme: str = "EXTERNAL_MANAGED", scope: str = "global") -> GcpSce
         firewalls=("guests",),
         machine_type="e2-small",
         image=image,
-        plant_rule=plant_rule,
-        plant_group=plant_group,
+        plant_rule=lambda priority: plant_rule(ctx, place.gcp(), network.url_map, priority),
+        plant_group=lambda name: plant_group(ctx, place.gcp(), ZONE, name, image(THEIRS, Guest.SERVES)),
         mutations=lambda: sum(isinstance(event, CloudCall) and event.mutating for event in events.events),
         on_change=on_change,
         keeps_dead=False,

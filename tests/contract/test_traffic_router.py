@@ -135,7 +135,10 @@ def test_targets_become_healthy(scene: Scene) -> None:
         return "healthy" in seen
 
     scene.until(healthy)
-    assert seen == {scene.unchecked, "healthy"}
+    expected = {scene.unchecked, "healthy"}
+    assert seen <= expected | scene.while_booting
+    # Between two looks at an account a state may come and go.
+    assert expected <= seen or scene.pause > 1
     assert scene.health(Slot.BLUE) == ()
 
 
