@@ -180,7 +180,7 @@ def history(
     Example: osvdeploy history hello/production
     """
     from osvdeploy import api
-    from osvdeploy.cli.tables import table
+    from osvdeploy.cli.tables import table, width
 
     found = api.history(ctx, choice.service(), limit=limit)
     rows = [
@@ -206,7 +206,12 @@ def history(
     ]
     text = "\n".join(
         [
-            table(("STARTED (UTC)", "KIND", "RELEASE", "OUTCOME", "BY", "REASON"), rows, last_width=60),
+            table(
+                ("STARTED (UTC)", "KIND", "RELEASE", "OUTCOME", "BY", "REASON"),
+                rows,
+                last_width=60,
+                within=width() if sys.stdout.isatty() else None,
+            ),
             "",
             table(("", "RELEASE", "CREATED (UTC)", "IMAGE", "CONFIGURATION"), releases),
         ]
