@@ -52,7 +52,7 @@ def test_prose_without_room_stands_below() -> None:
 
 
 def test_a_last_column_without_room_stands_below() -> None:
-    """Below its own row, cut to the terminal; its heading goes with it, and rows that have nothing there stay one line."""
+    """Below its own row, cut to the terminal; a row that has nothing there stays one line."""
     rows = [("2026-11-27", "rolled-back", "boot log: Aborted, again and again"), ("2026-11-26", "succeeded", "")]
     told = table(("STARTED", "OUTCOME", "REASON"), rows, last_width=60, within=30)
     assert told.splitlines() == [
