@@ -394,10 +394,18 @@ class RolloutManager:
         if not standing and not any((state.weights or {}).values()):
             return
         known = ", ".join(str(group.release) for group in standing) or "a rule with weights"
+        ledgers = {group.tags[tags.LEDGER] for group in standing if tags.LEDGER in group.tags}
+        address = self.ledger.store.address
+        if ledgers == {route.tags.get(tags.LEDGER)}:
+            raise UsageError(
+                f"{self.ledger.service}: is in service already ({known}), and its ledger {address} has lost it",
+                hint="put the ledger back from a copy. Without one, deploy as another environment, and take the old "
+                'one away by hand: docs/spec.md, "A ledger that is lost"',
+            )
         raise UsageError(
-            f"{self.ledger.service}: is in service already ({known}), but the ledger {self.ledger.store.address} "
-            "does not know of it",
-            hint="deploy with the ledger that it was deployed with; it is named in the tag osvdeploy:ledger",
+            f"{self.ledger.service}: is in service already ({known}), but the ledger {address} does not know of it",
+            hint="deploy with the ledger that it was deployed with: "
+            + (", ".join(sorted(ledgers)) or "it is named in the tag osvdeploy:ledger"),
         )
 
     def _start(self, ctx: Context, held: HeldLedger, route: Route, run: Run) -> None:

@@ -16,6 +16,7 @@ from osvdeploy.rollout.manager import RolloutManager
 from osvdeploy.rollout.model import Outcome, Stage
 from osvdeploy.rollout.releases import Release, release_id
 from tests.rollout.made import SETTINGS
+from tests.rollout.made import release as made_release
 from tests.rollout.service import Service
 
 
@@ -329,8 +330,13 @@ def test_a_service_that_another_ledger_knows_is_left_alone(service: Service) -> 
     service.publish("1.1.0")
     before = len(service.cloud.mutations)
     for attempt in (service.manager().preflight, service.manager().deploy):
-        with pytest.raises(UsageError, match="is in service already"):
+        with pytest.raises(UsageError, match="is in service already") as lost:
             attempt(service.context(), service.release("1.1.0"))
+        assert "has lost it" in str(lost.value) and "as another environment" in str(lost.value.hint)
+    elsewhere = replace(service.settings, ledger="gs://elsewhere")
+    with pytest.raises(UsageError, match="does not know of it") as unknown:
+        service.manager().preflight(service.context(), made_release("1.1.0", settings=elsewhere))
+    assert str(unknown.value.hint).endswith(f": {service.settings.ledger}")
     changed = {call.operation for call in service.cloud.mutations[before:]}
     assert changed <= {"store.put", "store.put_if_absent"}, changed
     assert service.cloud.serving == {service.id("1.0.0")}
