@@ -179,7 +179,7 @@ def test_a_service_goes_live_behind_a_forwarding_rule_and_away(google: Google) -
     spec = google.folder / "osv.toml"
     spec.write_text(spec.read_text().replace(GOOGLE, POINTER))
     google.make_bucket()
-    refused(google.run("deploy", *FORCED), 1, "forwardingRules/web' was not found")
+    refused(google.run("deploy", *FORCED), 1, "forwardingRules/web' was not found", hint="mend `forwarding-rule`")
     url = make_proxied(google)
 
     ran = google.run("check", *FORCED)
@@ -198,7 +198,7 @@ def test_a_service_goes_live_behind_a_forwarding_rule_and_away(google: Google) -
 def test_what_is_amiss_is_told_before_anything_is_made(google: Google) -> None:
     """No URL map, one that nothing leads to, a balancer without weights; and no image is made."""
     google.make_bucket()
-    refused(google.run("deploy", *FORCED), 1, "urlMaps/web' was not found")
+    refused(google.run("deploy", *FORCED), 1, "urlMaps/web' was not found", hint="mend `url-map`")
     make_balancer(google, "EXTERNAL")
     refused(google.run("deploy", *FORCED), 2, "has no weights", hint="EXTERNAL_MANAGED")
     assert google.images() == [] and google.objects() == []
