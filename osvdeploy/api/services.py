@@ -215,7 +215,8 @@ def holdings(ctx: Context, service: Service) -> Holdings:
     return Holdings(
         groups=tuple(group.name for group in cloud.groups.owned(ctx, {tags.SERVICE: head.service})),
         templates=tuple(cloud.groups.templates(ctx, {tags.SERVICE: head.service})),
-        rules=tuple(state.rules.values()),
+        # A pointer's own rule is the user's: it stays, and leads where it led before.
+        rules=tuple(name for use, name in state.rules.items() if state.weighted or use != "route"),
         backends=tuple(state.backends.values()),
         serving=head.stable.release if head.stable else None,
     )

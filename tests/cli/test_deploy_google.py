@@ -187,6 +187,8 @@ def test_a_service_goes_live_behind_a_forwarding_rule_and_away(google: Google) -
     elsewhere = goes_to_and_fro(
         google, url, "x-release", "has no weights and no preview: all traffic moves in one step"
     )
+    would = google.run("destroy", *elsewhere, "--dry-run", "--json").document
+    assert len(would["rules"]) == 2 and "web" not in would["rules"], "the user's rule stays"
     ran = google.run("destroy", *elsewhere, "--yes")
     assert ran.code == 0, ran.stderr
     [rule] = google.get(f"/compute/v1/{REGION}/forwardingRules")["items"]
