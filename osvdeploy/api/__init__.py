@@ -64,6 +64,7 @@ from osvdeploy.api.services import (
     rollback,
     standing,
     status,
+    sweep_retired,
     unhold,
 )
 from osvdeploy.api.verifying import Difference, Verified, VerifiedImage, verify
@@ -149,6 +150,7 @@ __all__ = [
     "standing",
     "status",
     "stored_kernels",
+    "sweep_retired",
     "unhold",
     "upgrade_lock",
     "verify",

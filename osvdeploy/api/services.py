@@ -344,6 +344,27 @@ def gc(
         return _sweep(ctx, held, cloud, garbage)
 
 
+def sweep_retired(ctx: Context, service: Service) -> Garbage:
+    """Remove the images that Pulumi programs have retired and that no release of a destroyed service needs any more,
+    and what they stand on; nothing else. Returns what is gone. Raises as :func:`gc` does."""
+    from osvdeploy.cloud import tags
+    from osvdeploy.rollout import lease
+    from osvdeploy.rollout.retention import Garbage
+
+    head = wiring.head(ctx, service)
+    if head.place is None or not head.destroyed:
+        return Garbage((), (), (), ())
+    cloud, ledger = wiring.ground_of(ctx, head.place), wiring.open_ledger(service)
+    if not any(tags.RETIRED in image.tags for image in cloud.images.owned(ctx, {tags.APP: service.app})):
+        return Garbage((), (), (), ())
+    with lease.held(ctx, ledger, "gc") as held:
+        found = _find_garbage(ctx, ledger, cloud, held.head, 1)
+        images = tuple((image, why) for image, why in found.images if tags.RETIRED in image.tags)
+        stood_on = {image.disk for image, _ in images}
+        disks = tuple((disk, why) for disk, why in found.disks if disk.id in stood_on)
+        return _sweep(ctx, held, cloud, Garbage((), (), images, disks))
+
+
 def _sweep(ctx: Context, held: HeldLedger, cloud: Ground, garbage: Garbage) -> Garbage:
     """Remove what was found; what is gone then. What is refused is told, and hinders nothing else.
 

@@ -8,6 +8,7 @@ import pytest
 from pulumi.runtime.proto import provider_pb2
 
 from osvdeploy.cloud.local.store import DirectoryStore
+from osvdeploy.cloud.tags import RETIRED
 from osvdeploy.context import Context
 from osvdeploy.provider.codec import decode, encode
 from osvdeploy.provider.values import Value
@@ -131,9 +132,18 @@ def test_failures(provider: ProviderProcess, place: Place) -> None:
     with pytest.raises(Failed, match="is not deployed"):
         provider.invoke("osvdeploy:index:getDeployment", {"service": "hello/nowhere"})
 
+    ec2 = client(place, "ec2")
+
+    def images() -> set[str]:
+        return {each["ImageId"] for each in ec2.describe_images(Owners=["self"])["Images"]}
+
+    ec2.create_tags(Resources=[bad], Tags=[{"Key": RETIRED, "Value": "2030-01-01T00:00:00+00:00"}])
+    there = images()
     provider.delete(token, id, outputs, forced)
     assert provider.read(token, id, outputs, forced)[0] == "", "it is gone"
     assert place.held() == before
+    assert there - images() == {bad}, "what a program has retired goes with the last that needed it"
+    del place.images["hello", "1.3.0"]
 
 
 @pytest.mark.parametrize("place", [on_aws], ids=["aws"], indirect=True)

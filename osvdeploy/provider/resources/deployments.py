@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeGuard
 
 from osvdeploy.context import CancelToken, Context
 from osvdeploy.errors import (
+    CloudError,
     LeaseHeld,
     LeaseLost,
     OsvDeployError,
@@ -228,9 +229,15 @@ class _Deployment(Resource[I, DeploymentOutputs], Generic[I]):
         given = before.inputs.ledger if is_known(before.inputs.ledger) else None
         service = service_of(before.id, ledger_of(given, call.settings.ledger))
         head = api.open_ledger(service).head(call.ctx)
-        if head is None or head.place is None or head.destroyed:
+        if head is None or head.place is None:
             return
-        api.destroy(call.ctx, service)
+        if not head.destroyed:
+            api.destroy(call.ctx, service)
+        try:
+            api.sweep_retired(call.ctx, service)
+        except (CloudError, LeaseHeld) as error:
+            # The service is gone, and what is left is only kept for nothing.
+            call.warn(f"{service.name}: images that no program has any more could not be removed: {error}")
 
     # ---------------------------------------------------------------------------------------------------------- details
 
