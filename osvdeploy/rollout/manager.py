@@ -221,12 +221,21 @@ class RolloutManager:
 
     def realign(self, ctx: Context) -> Head:
         """Send traffic where the ledger says that it goes, and make what of the route is missing, when somebody has
-        changed it. Does nothing during a rollout, which watches by itself."""
+        changed it. Does nothing during a rollout, which watches by itself. Raises
+        :class:`~osvdeploy.errors.Refused` where no machine there is healthy: whoever sent traffic elsewhere knew why.
+        """
         with lease.held(ctx, self.ledger, "realign") as held:
             route, began = self._route(held.head), ctx.monotonic()
             stable, serving = held.head.stable, held.head.serving
             if held.head.unfinished is not None or stable is None or serving is None:
                 return held.head
+            state = self.cloud.router.observe(ctx, route)
+            wrong, elsewhere = astray(held.head, state), (state.weights or {}).get(serving.other, 0) > 0
+            if elsewhere and all(each.state != "healthy" for each in self.cloud.router.health(ctx, route, serving)):
+                raise Refused(
+                    f"{self.ledger.service}: {wrong}; no machine in {serving} is healthy, so traffic stays where it is",
+                    hint=f"bring {stable.release} back to health first, or send {serving} all the weight by hand",
+                )
             self._fence(ctx, held, route)
             changed = False
             while wrong := astray(held.head, self.cloud.router.observe(ctx, route)):

@@ -265,6 +265,18 @@ def test_moved_weights_are_put_right_when_asked(service: Service) -> None:
     assert not [call for call in asked if call.mutating and not call.operation.startswith("store.")]
 
 
+def test_traffic_is_not_sent_back_to_what_is_not_well(service: Service) -> None:
+    """Who moved it away from machines that are not healthy knew why: it stays, and that is said."""
+    service.deploy("1.0.0")
+    service.deploy("1.1.0")
+    service.cloud.behave(service.id("1.1.0"), sick_after=40.0)
+    service.context().sleep(120)
+    service.cloud.set_weights("hello/production", {Slot.BLUE: 100, Slot.GREEN: 0})
+    with pytest.raises(Refused, match="no machine in green is healthy, so traffic stays where it is"):
+        service.manager().realign(service.context())
+    assert service.cloud.serving == {service.id("1.0.0")}
+
+
 def test_a_moved_route_is_refused(service: Service) -> None:
     """A service in use keeps its listener, priority and port."""
     service.deploy("1.0.0")
