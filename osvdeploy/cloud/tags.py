@@ -32,6 +32,9 @@ STORE = "osvdeploy:store"
 """Address of the object store that a disk came through: ``gc`` looks there for what was left."""
 NAME = "Name"
 """What consoles show."""
+RETIRED = "osvdeploy:retired"
+"""Since when no program has an image any more that a group, a template or a ledger's release still needed then: once
+nothing needs it, it is garbage."""
 
 
 def image_tags(app: str, version: str, image: Digest) -> dict[str, str]:

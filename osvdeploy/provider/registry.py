@@ -6,12 +6,16 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from osvdeploy.provider.base import Function, Resource
+from osvdeploy.provider.resources.deployments import AwsDeployment, GcpDeployment
 from osvdeploy.provider.resources.image import GetImage, Image
+from osvdeploy.provider.resources.services import GetDeployment, GetRelease
 
 RESOURCES: Final[Mapping[str, Resource[Any, Any]]] = {
     each.TOKEN: each
     for each in (
         Image(),
+        AwsDeployment(),
+        GcpDeployment(),
     )
 }  # fmt: skip
 
@@ -19,5 +23,7 @@ FUNCTIONS: Final[Mapping[str, Function[Any, Any]]] = {
     each.TOKEN: each
     for each in (
         GetImage(),
+        GetDeployment(),
+        GetRelease(),
     )
 }  # fmt: skip

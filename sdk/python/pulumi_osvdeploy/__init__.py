@@ -7,7 +7,9 @@ from . import _utilities
 import typing
 # Export this package's modules as members:
 from ._enums import *
+from .get_deployment import *
 from .get_image import *
+from .get_release import *
 from .image import *
 from .provider import *
 from ._inputs import *
@@ -15,14 +17,36 @@ from . import outputs
 
 # Make subpackages available:
 if typing.TYPE_CHECKING:
+    import pulumi_osvdeploy.aws as __aws
+    aws = __aws
     import pulumi_osvdeploy.config as __config
     config = __config
+    import pulumi_osvdeploy.gcp as __gcp
+    gcp = __gcp
 else:
+    aws = _utilities.lazy_import('pulumi_osvdeploy.aws')
     config = _utilities.lazy_import('pulumi_osvdeploy.config')
+    gcp = _utilities.lazy_import('pulumi_osvdeploy.gcp')
 
 _utilities.register(
     resource_modules="""
 [
+ {
+  "pkg": "osvdeploy",
+  "mod": "aws",
+  "fqn": "pulumi_osvdeploy.aws",
+  "classes": {
+   "osvdeploy:aws:BlueGreenDeployment": "BlueGreenDeployment"
+  }
+ },
+ {
+  "pkg": "osvdeploy",
+  "mod": "gcp",
+  "fqn": "pulumi_osvdeploy.gcp",
+  "classes": {
+   "osvdeploy:gcp:BlueGreenDeployment": "BlueGreenDeployment"
+  }
+ },
  {
   "pkg": "osvdeploy",
   "mod": "index",

@@ -8,9 +8,12 @@ from enum import Enum
 
 __all__ = [
     'Architecture',
+    'DeploymentStatus',
     'FileSystem',
     'ImageFormat',
     'KernelVariant',
+    'Slot',
+    'StrategyKind',
 ]
 
 
@@ -20,6 +23,17 @@ class Architecture(_builtins.str, Enum):
     A machine's architecture.
     """
     X8664 = "x86_64"
+
+
+@pulumi.type_token("osvdeploy:index:DeploymentStatus")
+class DeploymentStatus(_builtins.str, Enum):
+    """
+    How a service stands.
+    """
+    SERVING = "serving"
+    ROLLING_OUT = "rolling-out"
+    ASTRAY = "astray"
+    NOT_SERVING = "not-serving"
 
 
 @pulumi.type_token("osvdeploy:index:FileSystem")
@@ -56,3 +70,21 @@ class KernelVariant(_builtins.str, Enum):
     WITH_ZFS = "with-zfs"
     WITH_ZFS_HIDDEN = "with-zfs-hidden"
     MICROVM = "microvm"
+
+
+@pulumi.type_token("osvdeploy:index:Slot")
+class Slot(_builtins.str, Enum):
+    """
+    The two places a release can stand in behind a route.
+    """
+    BLUE = "blue"
+    GREEN = "green"
+
+
+@pulumi.type_token("osvdeploy:index:StrategyKind")
+class StrategyKind(_builtins.str, Enum):
+    """
+    How traffic moves to a new release; `all-at-once` is `blue-green` without baking.
+    """
+    BLUE_GREEN = "blue-green"
+    ALL_AT_ONCE = "all-at-once"
