@@ -38,7 +38,8 @@ $(STAMP): requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "osvdeploy needs python3.11 or newer; none was found on PATH (set PYTHON=/path/to/python3)" >&2; exit 1; }
 	@$(PYTHON) -m venv --clear $(VENV) || { echo "$(PYTHON) cannot make a virtual environment; on Debian: apt-get install python3-venv" >&2; exit 1; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . -e sdk/python
+	@# setuptools warns, over ten lines, of what an editable installation is.
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . -e sdk/python
 	@touch $@
 
 # QEMU boots what is built, in tests and in the demo. Where it cannot be installed, both say what they leave out.
@@ -56,6 +57,7 @@ sdk: $(STAMP)
 	pulumi schema check osvdeploy/provider/schema.json
 	rm -rf sdk/python
 	pulumi package gen-sdk osvdeploy/provider/schema.json --language python --out sdk
+	cp sdk/python/pulumi_osvdeploy/README.md sdk/python/README.md # its pyproject.toml names it there
 
 clean:
 	rm -rf $(VENV)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import sys
 from pathlib import Path
 
@@ -25,11 +26,33 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if not asked and BENCHMARKS in (collection_path, *collection_path.parents) else None
 
 
+def asked_for_live(config: pytest.Config) -> bool:
+    """Whether ``-m`` wants live tests."""
+    return re.search(r"(?<!not )\blive\b", str(config.option.markexpr)) is not None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Live tests share a balancer and a budget, so one process runs them."""
+    if asked_for_live(config) and not config.getoption("collectonly"):
+        config.option.numprocesses = 0
+
+
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where slow tests are left out, an answer is wanted soon, and properties take half of the time: fewer examples.
+    """Live tests are left out unless asked for, and then held to what they were told.
+
+    Where slow tests are left out, an answer is wanted soon, and properties take half of the time: fewer examples.
 
     A run of everything (`make test`) tries all of them.
     """
+    if asked_for_live(config):
+        from tests.live.selection import hold
+
+        hold(config, items)
+    elif ours := [item for item in items if item.get_closest_marker("live") is not None]:
+        items[:] = [item for item in items if item.get_closest_marker("live") is None]
+        config.hook.pytest_deselected(items=ours)
     if "not slow" in config.option.markexpr:
         # Imported here, where the tests were: the process that only hands them out to workers has no use for it.
         from tests.properties import try_fewer

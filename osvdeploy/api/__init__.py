@@ -26,6 +26,7 @@ from osvdeploy.api.declared import (
     image_inputs,
     load_spec,
     service_of,
+    settings_for,
     settings_of,
     spec_of,
 )
@@ -45,25 +46,29 @@ from osvdeploy.api.looking import (
     program_findings,
 )
 from osvdeploy.api.releasing import Deployed, PublishedImage, deploy, publish
-from osvdeploy.api.rolling import RolledOut, roll_out
+from osvdeploy.api.rolling import RolledOut, release_in, roll_out
 from osvdeploy.api.running import run
 from osvdeploy.api.services import (
     History,
     Holdings,
     ServiceStatus,
     SlotStatus,
+    Standing,
     destroy,
     find_release,
     gc,
     history,
     hold,
     holdings,
+    realign,
     rollback,
+    standing,
     status,
+    sweep_retired,
     unhold,
 )
 from osvdeploy.api.verifying import Difference, Verified, VerifiedImage, verify
-from osvdeploy.api.wiring import Calls, connect, open_ledger, open_store, prober, usual_region
+from osvdeploy.api.wiring import Calls, connect, ground, open_ledger, open_store, prober, usual_region
 from osvdeploy.api.withdrawing import Withdrawal, Withdrawn, restore, withdraw
 from osvdeploy.publish.converting import Converted
 
@@ -88,6 +93,7 @@ __all__ = [
     "Service",
     "ServiceStatus",
     "SlotStatus",
+    "Standing",
     "Verified",
     "VerifiedImage",
     "Withdrawal",
@@ -107,6 +113,7 @@ __all__ = [
     "findings",
     "foresee",
     "gc",
+    "ground",
     "history",
     "hold",
     "holdings",
@@ -130,15 +137,20 @@ __all__ = [
     "program_findings",
     "prune_cache",
     "publish",
+    "realign",
+    "release_in",
     "restore",
     "roll_out",
     "rollback",
     "run",
     "service_of",
+    "settings_for",
     "settings_of",
     "spec_of",
+    "standing",
     "status",
     "stored_kernels",
+    "sweep_retired",
     "unhold",
     "upgrade_lock",
     "usual_region",

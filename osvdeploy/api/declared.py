@@ -132,20 +132,30 @@ def settings_of(loaded: LoadedSpec, environment: str) -> Settings:
 
     Raises :class:`~osvdeploy.errors.UsageError` for one on Google that has neither URL map nor forwarding rule.
     """
-    from osvdeploy.rollout.releases import Settings, Strategy, StrategyKind, TrafficStep
-
     loaded.require(environment)
-    wanted = loaded.spec.deploy[environment]
+    wanted, google = loaded.spec.deploy[environment], loaded.spec.publish.gcp
     if wanted.cloud == "gcp" and not wanted.rolled_out:
         raise UsageError(
             f"[deploy.{environment}] has no url-map and no forwarding-rule, so that nothing is rolled out there",
             hint=f"name one of a balancer; or make its image alone: `osvdeploy publish --env {environment}`",
         )
-    place = _on_google(loaded, wanted) if wanted.cloud == "gcp" else _on_aws(wanted)
+    project = google.project if google is not None else ""
+    family = family_of(loaded, environment) if wanted.cloud == "gcp" else None
+    return settings_for(environment, wanted, loaded.base, project=project, family=family)
+
+
+def settings_for(
+    environment: str, wanted: Deploy | DeployGcp, base: Path, *, project: str = "", family: str | None = None
+) -> Settings:
+    """The settings of an environment that has all that a rollout needs. A ledger directory is relative to ``base``;
+    ``project`` and the image ``family`` are asked for on Google alone."""
+    from osvdeploy.rollout.releases import Settings, Strategy, StrategyKind, TrafficStep
+
+    place = _on_google(project, wanted) if wanted.cloud == "gcp" else _on_aws(wanted)
     route, ledger, strategy = wanted.route, wanted.ledger, wanted.strategy
     assert ledger is not None and wanted.port is not None, "the model asks for them"
     if "://" not in ledger:
-        ledger = str((loaded.base / Path(ledger).expanduser()).resolve())
+        ledger = str((base / Path(ledger).expanduser()).resolve())
     return Settings(
         environment=environment,
         cloud=wanted.cloud,
@@ -169,7 +179,7 @@ def settings_of(loaded: LoadedSpec, environment: str) -> Settings:
             bake=strategy.bake,
             keep_warm=strategy.keep_warm,
         ),
-        family=family_of(loaded, environment) if wanted.cloud == "gcp" else None,
+        family=family,
     )
 
 
@@ -229,12 +239,10 @@ def _on_aws(wanted: Deploy) -> _Place:
     )
 
 
-def _on_google(loaded: LoadedSpec, wanted: DeployGcp) -> _Place:
+def _on_google(project_id: str, wanted: DeployGcp) -> _Place:
     from osvdeploy.cloud.gcp.urlmap import RELEASE_HEADER
 
-    settings = loaded.spec.publish.gcp
-    assert settings is not None, "the model asks for it"
-    project, region = f"projects/{settings.project}", wanted.region or wanted.place.rpartition("-")[0]
+    project, region = f"projects/{project_id}", wanted.region or wanted.place.rpartition("-")[0]
     # A balancer that knows no HTTP adds nothing to an answer.
     added: str | None = None
     if wanted.url_map is not None:

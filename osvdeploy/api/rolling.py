@@ -12,6 +12,7 @@ from osvdeploy.context import Context
 from osvdeploy.errors import UsageError
 
 if TYPE_CHECKING:
+    from osvdeploy.cloud.interfaces import Ground
     from osvdeploy.rollout.manager import Rollout
     from osvdeploy.rollout.releases import Release, Settings
 
@@ -24,26 +25,41 @@ class RolledOut:
     rollout: Rollout
 
 
-def roll_out(ctx: Context, settings: Settings, image_id: str, *, account: str = "") -> RolledOut:
+def roll_out(
+    ctx: Context,
+    settings: Settings,
+    image_id: str,
+    *,
+    account: str = "",
+    forced: bool = False,
+    ground: Ground | None = None,
+) -> RolledOut:
     """Bring the release of an image that is registered into service, under these settings. ``account`` is asked for on
-    Google alone: the project. Returns when the rollout has ended, well or not: look at ``rollout.outcome``.
+    Google alone: the project. ``forced``: also where a hold refuses that very release. ``ground`` is the place, where
+    it is connected already. Returns when the rollout has ended, well or not: look at ``rollout.outcome``.
 
     Raises :class:`~osvdeploy.errors.UsageError` for an image that is not there or no release's, and what
     :meth:`~osvdeploy.rollout.manager.RolloutManager.deploy` does, before anything is changed.
     """
     from osvdeploy.rollout.manager import RolloutManager
+
+    ground = ground or wiring.ground(ctx, settings.cloud, account, settings.region)
+    release = release_in(ctx, ground, settings, image_id)
+    ledger = wiring.open_ledger(Service(release.app, settings.environment, settings.ledger))
+    manager = RolloutManager(ledger, ground, wiring.prober())
+    ledger.store.refuse_unwritable(ctx, ledger.service)
+    manager.preflight(ctx, release, forced=forced)
+    return RolledOut(release, manager.deploy(ctx, release, forced=forced))
+
+
+def release_in(ctx: Context, ground: Ground, settings: Settings, image_id: str) -> Release:
+    """The release that :func:`roll_out` would bring into service. Raises UsageError as it does; changes nothing."""
     from osvdeploy.rollout.releases import release_of
 
-    ground = wiring.ground(ctx, settings.cloud, account, settings.region)
     image = ground.images.get(ctx, image_id)
     if image is None:
         raise UsageError(
             f"{image_id}: there is no such image in {ground.kind} {ground.region}", hint="publish it there first"
         )
     by = f"{ctx.process.user}@{ctx.process.host}"
-    release = release_of(image, settings, created=image.created or ctx.now(), by=by)
-    ledger = wiring.open_ledger(Service(release.app, settings.environment, settings.ledger))
-    manager = RolloutManager(ledger, ground, wiring.prober())
-    ledger.store.refuse_unwritable(ctx, ledger.service)
-    manager.preflight(ctx, release)
-    return RolledOut(release, manager.deploy(ctx, release))
+    return release_of(image, settings, created=image.created or ctx.now(), by=by)

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
 from osvdeploy.api import wiring
 from osvdeploy.api.declared import Service
+from osvdeploy.cloud.interfaces import ReleaseId
 from osvdeploy.context import Context
-from osvdeploy.errors import CloudError, NotOurs, Refused, UsageError
+from osvdeploy.errors import CloudError, NotFound, NotOurs, Refused, UsageError
 from osvdeploy.events import Note, Warned
 
 if TYPE_CHECKING:
     from osvdeploy.cloud.interfaces import (
         CloudImage,
         Ground,
-        ReleaseId,
+        GroupState,
+        RouteState,
         Scaling,
         Slot,
         TargetHealth,
         UploadedDisk,
     )
-    from osvdeploy.rollout.ledger import Head, HeldLedger, Ledger
+    from osvdeploy.rollout.ledger import Head, HeldLedger, Ledger, Place
     from osvdeploy.rollout.manager import Rollout
     from osvdeploy.rollout.model import Run
     from osvdeploy.rollout.releases import Release
@@ -123,6 +125,84 @@ def _slot_status(
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """A service that stands, as its ledger and the cloud show it now.
+
+    ``release`` is the one that serves, with its latest settings; ``images`` are the cloud's ids of the app's images, by
+    release; ``scaling`` is what scales the group that serves by itself. ``state`` None: nobody looked, or the way in is
+    not there as it was, and ``trouble`` says how.
+    """
+
+    service: Service
+    head: Head
+    place: Place
+    release: Release | None
+    state: RouteState | None = None
+    groups: Mapping[str, GroupState] = field(default_factory=dict)
+    images: Mapping[ReleaseId, str] = field(default_factory=dict)
+    scaling: Scaling | None = None
+    trouble: str = ""
+    looked: bool = True
+
+    @property
+    def capacity(self) -> int:
+        """Machines that the release which serves is to have, as the cloud has it; 0 where its group is gone."""
+        stable = self.head.stable
+        group = self.groups.get(stable.group) if stable is not None else None
+        return group.capacity if group is not None and not group.deleting else 0
+
+    @property
+    def astray(self) -> str:
+        """What of the route is not as the ledger says; "" where all is."""
+        from osvdeploy.rollout.manager import astray
+
+        return self.trouble if self.state is None else astray(self.head, self.state)
+
+
+def standing(ctx: Context, service: Service, *, look: bool = True, ground: Ground | None = None) -> Standing | None:
+    """What stands of a service, by its ledger and, with ``look``, the cloud (``ground``, where it is there); None where
+    nothing was ever made for it, or all was destroyed.
+
+    Raises what the ledger or the cloud does where one cannot be asked: then nothing is known.
+    """
+    from osvdeploy.cloud import tags
+
+    ledger = wiring.open_ledger(service)
+    head = ledger.head(ctx)
+    if head is None or head.place is None or head.destroyed:
+        return None
+    place = head.place
+    release = ledger.release(ctx, head.stable.release) if head.stable is not None else None
+    if not look:
+        return Standing(service, head, place, release, looked=False)
+    cloud = wiring.ground_again(ctx, ground, place)
+    state: RouteState | None = None
+    trouble = ""
+    try:
+        state = cloud.router.observe(ctx, place.route)
+    except (NotFound, NotOurs, UsageError) as error:
+        trouble = error.message
+    images = cloud.images.owned(ctx, {tags.APP: service.app})
+    scaling = cloud.groups.scaling(ctx, head.stable.group) if head.stable is not None else None
+    return Standing(
+        service=service,
+        head=head,
+        place=place,
+        release=release,
+        state=state,
+        groups={group.name: group for group in cloud.groups.owned(ctx, {tags.SERVICE: head.service})},
+        images={ReleaseId(each.tags[tags.RELEASE]): each.id for each in images if tags.RELEASE in each.tags},
+        scaling=scaling if scaling is not None and scaling.moves else None,
+        trouble=trouble,
+    )
+
+
+def realign(ctx: Context, service: Service, *, ground: Ground | None = None) -> Head:
+    """Send traffic where the ledger says that it goes, where somebody has sent it elsewhere."""
+    return wiring.manager(ctx, service, wiring.head(ctx, service), known=ground).realign(ctx)
+
+
+@dataclass(frozen=True, slots=True)
 class History:
     """The releases of a service, newest first, and its runs, newest first, as they ended or stand."""
 
@@ -215,7 +295,8 @@ def holdings(ctx: Context, service: Service) -> Holdings:
     return Holdings(
         groups=tuple(group.name for group in cloud.groups.owned(ctx, {tags.SERVICE: head.service})),
         templates=tuple(cloud.groups.templates(ctx, {tags.SERVICE: head.service})),
-        rules=tuple(state.rules.values()),
+        # A pointer's own rule is the user's: it stays, and leads where it led before.
+        rules=tuple(name for use, name in state.rules.items() if state.weighted or use != "route"),
         backends=tuple(state.backends.values()),
         serving=head.stable.release if head.stable else None,
     )
@@ -262,6 +343,27 @@ def gc(
             # First: a group that no slot names is found again, a slot whose group is gone is not.
             held.save(ctx, "gc", slots=slots)
         return _sweep(ctx, held, cloud, garbage)
+
+
+def sweep_retired(ctx: Context, service: Service) -> Garbage:
+    """Remove the images that Pulumi programs have retired and that no release of a destroyed service needs any more,
+    and what they stand on; nothing else. Returns what is gone. Raises as :func:`gc` does."""
+    from osvdeploy.cloud import tags
+    from osvdeploy.rollout import lease
+    from osvdeploy.rollout.retention import Garbage
+
+    head = wiring.head(ctx, service)
+    if head.place is None or not head.destroyed:
+        return Garbage((), (), (), ())
+    cloud, ledger = wiring.ground_of(ctx, head.place), wiring.open_ledger(service)
+    if not any(tags.RETIRED in image.tags for image in cloud.images.owned(ctx, {tags.APP: service.app})):
+        return Garbage((), (), (), ())
+    with lease.held(ctx, ledger, "gc") as held:
+        found = _find_garbage(ctx, ledger, cloud, held.head, 1)
+        images = tuple((image, why) for image, why in found.images if tags.RETIRED in image.tags)
+        stood_on = {image.disk for image, _ in images}
+        disks = tuple((disk, why) for disk, why in found.disks if disk.id in stood_on)
+        return _sweep(ctx, held, cloud, Garbage((), (), images, disks))
 
 
 def _sweep(ctx: Context, held: HeldLedger, cloud: Ground, garbage: Garbage) -> Garbage:

@@ -76,6 +76,15 @@ def ground_of(ctx: Context, place: Place) -> Ground:
     return ground(ctx, place.cloud, place.account, place.region, place.endpoint)
 
 
+def ground_again(ctx: Context, known: Ground | None, place: Place) -> Ground:
+    """The same, or the one that is ``known`` already where it is that place: its clients need not be made anew."""
+    if known is not None:
+        there = (known.kind, known.account, known.region, known.endpoint)
+        if there == (place.cloud, place.account, place.region, place.endpoint):
+            return known
+    return ground_of(ctx, place)
+
+
 def google_images(publish: PublishGcp) -> ArchivePlace:
     """Where images are made on Google. Nothing is asked before it is used."""
     from osvdeploy.cloud.gcp.images import GceImages
@@ -164,11 +173,13 @@ def head(ctx: Context, service: Service) -> Head:
     return head
 
 
-def manager(ctx: Context, service: Service, head: Head, *, take_over: bool = False) -> RolloutManager:
+def manager(
+    ctx: Context, service: Service, head: Head, *, take_over: bool = False, known: Ground | None = None
+) -> RolloutManager:
     from osvdeploy.rollout.manager import RolloutManager
 
     if head.place is None:
         raise UsageError(f"{service.name}: was never deployed")
     place = head.place
-    here = ground_of(ctx, place)
+    here = ground_again(ctx, known, place)
     return RolloutManager(open_ledger(service), here, prober(), take_over=take_over)

@@ -65,6 +65,13 @@ def convert(
         spec_file, image = (image if image.suffix == ".toml" else image / "osv.toml"), None
     if image is not None and sets:
         raise UsageError(f"--set changes a spec, and {image} is an image", hint="leave it out, or name the spec")
+    if len(names) == 1 and not spec_named and not force and Path(names[0]).is_file():
+        # An image that is there is more likely meant to be converted than to be replaced.
+        raise UsageError(
+            f"{names[0]}: exists already, and the only name that is given is TARGET: the image of {spec_file} would be "
+            "written there",
+            hint=f"to convert it: `osvdeploy convert {names[0]} TARGET`; to replace it: --force",
+        )
     source = image if image is not None else api.load_spec(spec_file, sets=sets)
     if names[-1] != "-":
         done = api.convert(ctx, source, Path(names[-1]), wanted=wanted, expected=expected, force=force)

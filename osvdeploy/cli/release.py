@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -180,7 +181,7 @@ def history(
     Example: osvdeploy history hello/production
     """
     from osvdeploy import api
-    from osvdeploy.cli.tables import table
+    from osvdeploy.cli.tables import table, width
 
     found = api.history(ctx, choice.service(), limit=limit)
     rows = [
@@ -206,7 +207,12 @@ def history(
     ]
     text = "\n".join(
         [
-            table(("STARTED (UTC)", "KIND", "RELEASE", "OUTCOME", "BY", "REASON"), rows, last_width=60),
+            table(
+                ("STARTED (UTC)", "KIND", "RELEASE", "OUTCOME", "BY", "REASON"),
+                rows,
+                last_width=60,
+                within=width() if sys.stdout.isatty() else None,
+            ),
             "",
             table(("", "RELEASE", "CREATED (UTC)", "IMAGE", "CONFIGURATION"), releases),
         ]
@@ -301,13 +307,13 @@ def destroy(
         "destroyed": False,
     }
     serving = f", {held.serving} serves" if held.serving else ""
-    told = (
-        f"{chosen.name}{serving}: {len(held.groups)} groups, {len(held.templates)} templates, {len(held.rules)} rules, "
-        f"{len(held.backends)} backends"
-    )
+    counted = _counted(group=held.groups, template=held.templates, rule=held.rules, backend=held.backends)
+    told = f"{chosen.name}{serving}: {counted}"
     if dry_run:
-        names = [*held.groups, *held.templates, *held.rules, *held.backends]
-        return Result("\n".join([f"{told} would go", *(f"  {name}" for name in names)]), document)
+        # By its kind: on Google a group and its template have one name.
+        kinds = (("group", held.groups), ("template", held.templates), ("rule", held.rules), ("backend", held.backends))
+        names = [f"  {kind} {name}" for kind, each in kinds for name in each]
+        return Result("\n".join([f"{told} would go", *names]), document)
     if not yes:
         if not sys.stdin.isatty():
             raise UsageError(f"this would take away {told}", hint="say --yes")
@@ -362,21 +368,38 @@ def gc(
         "bytes": found.size,
     }
     done = "would go" if dry_run else "gone"
-    text = (
-        f"{chosen.name}: {len(found.groups)} groups, {len(found.templates)} templates, {len(found.images)} images, "
-        f"{len(found.disks)} disks, {len(found.objects)} objects, {len(found.uploads)} unfinished uploads {done}"
+    counted = _counted(
+        group=found.groups,
+        template=found.templates,
+        image=found.images,
+        disk=found.disks,
+        object=found.objects,
+        unfinished_upload=found.uploads,
     )
+    text = f"{chosen.name}: {counted} {done}"
     if found.size:
         text += f", {format_size(found.size)}"
     if dry_run:
         # Done for good, each is told as it goes.
-        named = [*found.groups, *found.templates]
-        named += [(f"{image.name} ({image.id}){_sized(image.size)}", why) for image, why in found.images]
-        named += [(f"{disk.name} ({disk.id})", why) for disk, why in found.disks]
-        named += [(f"{store}/{each.key}{_sized(each.size)}", why) for store, each, why in found.objects]
-        named += [(f"{store}/{upload.key}{_sized(upload.size)}", why) for store, upload, why in found.uploads]
+        named = [(f"group {name}", why) for name, why in found.groups]
+        named += [(f"template {name}", why) for name, why in found.templates]
+        named += [(f"image {image.name} ({image.id}){_sized(image.size)}", why) for image, why in found.images]
+        named += [(f"disk {disk.name} ({disk.id})", why) for disk, why in found.disks]
+        named += [(f"object {store}/{each.key}{_sized(each.size)}", why) for store, each, why in found.objects]
+        named += [
+            (f"unfinished upload {store}/{upload.key}{_sized(upload.size)}", why)
+            for store, upload, why in found.uploads
+        ]
         text = "\n".join([text, *(f"  {name}: {why}" for name, why in named)])
     return Result(text, document)
+
+
+def _counted(**kinds: Sequence[object]) -> str:
+    """How many there are of each kind, the kinds that there are none of left out."""
+    told = [
+        f"{len(each)} {kind.replace('_', ' ')}{'' if len(each) == 1 else 's'}" for kind, each in kinds.items() if each
+    ]
+    return ", ".join(told) or "nothing"
 
 
 def _left(store: str, each: StoredObject | UnfinishedObject, why: str) -> dict[str, Any]:
@@ -474,7 +497,7 @@ def _calls(calls: Calls) -> dict[str, int]:
 
 
 def _status_text(found: ServiceStatus) -> str:
-    from osvdeploy.cli.tables import table
+    from osvdeploy.cli.tables import folded, table, width
 
     head = found.head
     if head.destroyed:
@@ -489,7 +512,8 @@ def _status_text(found: ServiceStatus) -> str:
         weight = "-" if slot.weight is None else f"{slot.weight} %"
         rows.append((slot.slot, state, slot.release or "-", weight, machines))
     lines.append(table(("SLOT", "STATE", "RELEASE", "WEIGHT", "MACHINES"), rows))
-    lines += [_scaling_text(slot.slot, slot.scaling) for slot in found.slots if slot.scaling is not None]
+    scaling = (_scaling_text(slot.slot, slot.scaling) for slot in found.slots if slot.scaling is not None)
+    lines += [folded(text, 2, width()) for text in scaling] if sys.stdout.isatty() else scaling
     if head.unfinished is not None:
         run = head.unfinished
         lines.append(

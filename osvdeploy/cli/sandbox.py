@@ -129,11 +129,12 @@ def stop(ctx: Context, directory: Path | None) -> Result:
     return Result("stopped" if stopped else "no sandbox was running", {"stopped": stopped})
 
 
-@sandbox.command(short_help="Point a shell's AWS clients at it.")
+@sandbox.command(short_help="Point a shell's AWS and Google clients at it.")
 @_directory
 @command
 def env(ctx: Context, directory: Path | None) -> Result:
-    """Print the lines that a shell evaluates, so that any AWS client, and osvdeploy itself, talks to the sandbox.
+    """Print the lines that a shell evaluates, so that any AWS client, Google's clients of Cloud Storage, and
+    osvdeploy itself talk to the sandbox.
 
     Example: eval "$(osvdeploy sandbox env)"
     """

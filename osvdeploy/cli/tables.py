@@ -33,19 +33,40 @@ def table(
     *,
     last_width: int | None = None,
     fold: int | None = None,
+    within: int | None = None,
 ) -> str:
     """The rows under their heading, two spaces apart. The last column is cut at ``last_width`` characters, or folded so
-    that the whole is ``fold`` wide."""
+    that the whole is ``fold`` wide. With ``within`` it is cut to that width of the whole too; where it would be narrow,
+    it stands below its row, by its heading's name."""
     cells = [tuple(heading), *(tuple(str(cell) for cell in row) for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(heading) - 1)]
+    if within is not None:
+        room = within - sum(widths) - 2 * len(widths)
+        if room < _NARROW:
+            return _cut_below(heading, rows, within)
+        last_width = min(last_width or room, room)
     lines = []
     for row in cells:
         last = row[-1].splitlines()[0] if row[-1] else ""
-        if last_width is not None and len(last) > last_width:
-            last = last[: last_width - 1] + "…"
+        if last_width is not None:
+            last = _cut(last, last_width)
         if fold is not None:
             last = folded(last, sum(widths) + 2 * len(widths), fold)
         lines.append("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), last]).rstrip())
+    return "\n".join(lines)
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def _cut_below(heading: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> str:
+    first, *fronts = table(heading[:-1], [row[:-1] for row in rows]).splitlines()
+    lines = [first]
+    for front, row in zip(fronts, rows, strict=True):
+        lines.append(front)
+        if row[-1]:
+            lines.append(_cut(f"  {heading[-1].lower()}: {row[-1].splitlines()[0]}", width))
     return "\n".join(lines)
 
 

@@ -118,19 +118,17 @@ def prop(
     replaces: bool = False,
     derived: bool = False,
     deprecated: str = "",
-    kw_only: bool = False,
 ) -> Any:
     """A property, as a field of a dataclass.
 
     ``secret``: always kept secret, given or answered. ``replaces``: another value takes another resource, since the
     cloud cannot change it in place. ``derived``: an input that no program gives, since the resource's check fills it
-    in; programs see it among the outputs. ``kw_only``: the field is given by its name alone, so that one without a
-    default may follow in a dataclass that is made of this one.
+    in; programs see it among the outputs.
     """
     metadata = {_METADATA: _Said(description, secret, replaces, derived, deprecated)}
     if default_factory is not None:
-        return dataclasses.field(default_factory=default_factory, metadata=metadata, kw_only=kw_only)
-    return dataclasses.field(default=default, metadata=metadata, kw_only=kw_only)
+        return dataclasses.field(default_factory=default_factory, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 @typing.dataclass_transform(frozen_default=True, field_specifiers=(prop,))

@@ -46,7 +46,6 @@ class ReleaseInputs:
         "Variables of the release's own, beside those of the Image: they make another release of the same disk.",
         default_factory=dict,
         replaces=True,
-        kw_only=True,
     )
 
 

@@ -36,6 +36,7 @@ def _follow(ctx: Context, cloud: Ground, families: ImageFamilies, held: HeldLedg
     head, ledger = held.head, held.ledger
     serving = cloud.images.find(ctx, head.stable.release) if head.stable is not None else None
     release = ledger.release(ctx, head.stable.release) if head.stable is not None else None
+    withdrawn: set[str] = set()
     if serving is not None and head.family_due and release is not None and release.settings.family is not None:
         # First: a family that leads to nothing starts no machine.
         families.restore(ctx, serving)
@@ -46,7 +47,10 @@ def _follow(ctx: Context, cloud: Ground, families: ImageFamilies, held: HeldLedg
                 break
             if ahead.tags.get(tags.APP) == ledger.app:
                 _withdraw(ctx, families, ahead, serving, held)
+                withdrawn.add(ahead.name)
     for name in head.given_up:
+        if name in withdrawn:
+            continue  # what a rollback leaves is ahead in the family too
         image = cloud.images.find(ctx, name)
         if image is not None and (serving is None or image.id != serving.id):
             _withdraw(ctx, families, image, serving, held)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import assert_never
 
 from osvdeploy.cloud import tags
@@ -101,7 +102,7 @@ class RolloutManager:
 
     # ------------------------------------------------------------------------------------------------ use cases
 
-    def preflight(self, ctx: Context, release: Release) -> None:
+    def preflight(self, ctx: Context, release: Release, *, forced: bool = False) -> None:
         """Look for what would refuse a deploy of this release, before anything is uploaded. Changes nothing.
 
         Raises as :meth:`deploy` does. A lease is only looked at: whoever holds it may be gone when the deploy begins.
@@ -116,13 +117,14 @@ class RolloutManager:
         if head is None:
             return
         lease.refuse_if_alive(ctx, self.ledger, head)
-        _refuse_held(head, release.id)
+        refuse_held(head, release.id, forced=forced)
         self._refuse_moved_route(head, route)
         if head.unfinished is None:
             _refuse_drift(head, state)
 
-    def deploy(self, ctx: Context, release: Release) -> Rollout:
-        """Bring a release into service. Its image must be registered under the release's id.
+    def deploy(self, ctx: Context, release: Release, *, forced: bool = False) -> Rollout:
+        """Bring a release into service. Its image must be registered under the release's id. ``forced``: also where a
+        hold names that very release; one of every release still refuses.
 
         Goes on with an unfinished run of the same release; ends one of another release first, with traffic back on
         stable. Raises :class:`~osvdeploy.errors.LeaseHeld`, :class:`~osvdeploy.errors.ReleaseHeld`,
@@ -131,13 +133,13 @@ class RolloutManager:
         route = route_of(release)
         self._image(ctx, release)
         with lease.held(ctx, self.ledger, f"deploy {release.id}") as held:
-            return self._followed(ctx, held, self._deploy(ctx, held, release, route))
+            return self._followed(ctx, held, self._deploy(ctx, held, release, route, forced))
 
-    def _deploy(self, ctx: Context, held: HeldLedger, release: Release, route: Route) -> Rollout:
+    def _deploy(self, ctx: Context, held: HeldLedger, release: Release, route: Route, forced: bool) -> Rollout:
         ended = self._settle(ctx, held, release.id, f"superseded by {release.id}")
         if ended is not None and ended.candidate == release.id and ended.kind is Kind.DEPLOY:
             return _ended(held.head, ended)
-        _refuse_held(held.head, release.id)
+        refuse_held(held.head, release.id, forced=forced)
         self._refuse_moved_route(held.head, route)
         state = self.cloud.router.observe(ctx, route)
         _refuse_shares(release, state)
@@ -216,6 +218,41 @@ class RolloutManager:
         )
         held.save(ctx, f"rollback to {target.id}", run=replace(run, warm=warm))
         return _ended(held.head, self._drive(ctx, held, route))
+
+    def realign(self, ctx: Context) -> Head:
+        """Send traffic where the ledger says that it goes, and make what of the route is missing, when somebody has
+        changed it. Does nothing during a rollout, which watches by itself. Raises
+        :class:`~osvdeploy.errors.Refused` where no machine there is healthy: whoever sent traffic elsewhere knew why.
+        """
+        with lease.held(ctx, self.ledger, "realign") as held:
+            route, began = self._route(held.head), ctx.monotonic()
+            stable, serving = held.head.stable, held.head.serving
+            if held.head.unfinished is not None or stable is None or serving is None:
+                return held.head
+            state = self.cloud.router.observe(ctx, route)
+            wrong, elsewhere = astray(held.head, state), (state.weights or {}).get(serving.other, 0) > 0
+            if elsewhere and all(each.state != "healthy" for each in self.cloud.router.health(ctx, route, serving)):
+                raise Refused(
+                    f"{self.ledger.service}: {wrong}; no machine in {serving} is healthy, so traffic stays where it is",
+                    hint=f"bring {stable.release} back to health first, or send {serving} all the weight by hand",
+                )
+            self._fence(ctx, held, route)
+            changed = False
+            while wrong := astray(held.head, self.cloud.router.observe(ctx, route)):
+                changed = True
+                if ctx.monotonic() - began > self.limits.revert:
+                    raise Unavailable(f"{self.ledger.service}: {wrong}, and that does not change", hint="try again")
+                ctx.report(Waiting(f"all traffic on {serving}", wrong))
+                held.confirm(ctx)
+                weights = {serving: 100, serving.other: 0}
+                try:
+                    self._outranking(ctx, held, route, lambda: self.cloud.router.ensure_slots(ctx, route))
+                    self._outranking(ctx, held, route, partial(self.cloud.router.set_weights, ctx, route, weights))
+                except (Unavailable, NotFound) as error:
+                    ctx.report(Waiting("the cloud to accept a change", str(error)))
+                held.renew(ctx)
+                ctx.sleep(self.limits.quick_poll)
+            return held.save(ctx, f"traffic is on {stable.release} again") if changed else held.head
 
     def destroy(self, ctx: Context) -> Head:
         """Take everything of the service away: machines, templates, rules, backends. The ledger keeps its history."""
@@ -394,10 +431,18 @@ class RolloutManager:
         if not standing and not any((state.weights or {}).values()):
             return
         known = ", ".join(str(group.release) for group in standing) or "a rule with weights"
+        ledgers = {group.tags[tags.LEDGER] for group in standing if tags.LEDGER in group.tags}
+        address = self.ledger.store.address
+        if ledgers == {route.tags.get(tags.LEDGER)}:
+            raise UsageError(
+                f"{self.ledger.service}: is in service already ({known}), and its ledger {address} has lost it",
+                hint="put the ledger back from a copy. Without one, deploy as another environment, and take the old "
+                'one away by hand: docs/spec.md, "A ledger that is lost"',
+            )
         raise UsageError(
-            f"{self.ledger.service}: is in service already ({known}), but the ledger {self.ledger.store.address} "
-            "does not know of it",
-            hint="deploy with the ledger that it was deployed with; it is named in the tag osvdeploy:ledger",
+            f"{self.ledger.service}: is in service already ({known}), but the ledger {address} does not know of it",
+            hint="deploy with the ledger that it was deployed with: "
+            + (", ".join(sorted(ledgers)) or "it is named in the tag osvdeploy:ledger"),
         )
 
     def _start(self, ctx: Context, held: HeldLedger, route: Route, run: Run) -> None:
@@ -776,15 +821,30 @@ def _ended(head: Head, run: Run) -> Rollout:
     return Rollout(run.verdict, head, run, told)
 
 
-def _refuse_held(head: Head, release: ReleaseId) -> None:
+def refuse_held(head: Head, release: ReleaseId, *, forced: bool = False) -> None:
+    """Raise :class:`~osvdeploy.errors.ReleaseHeld` where a hold refuses a release; ``forced``: one of every release."""
     for hold in head.holds:
-        if hold.release is None or hold.release == release:
+        if hold.release is None or (hold.release == release and not forced):
             what = "every release" if hold.release is None else hold.release
             other = "" if hold.release is None else "deploy another release, or "
             raise ReleaseHeld(
                 f"{head.service}: {what} is held since {hold.at:%Y-%m-%d %H:%M} UTC by {hold.by}: {hold.why}",
                 hint=f"{other}take the hold away with `osvdeploy unhold`",
             )
+
+
+def astray(head: Head, state: RouteState) -> str:
+    """What of a service's route is not as the ledger says, while no rollout is under way; "" where all is."""
+    if head.stable is None or head.serving is None or head.unfinished is not None:
+        return ""
+    if state.weights is None:
+        return "the rule that sends traffic is gone" if state.weighted else "traffic is sent elsewhere"
+    if state.weights.get(head.serving.other, 0) > 0 or state.weights.get(head.serving, 0) == 0:
+        seen = ", ".join(f"{slot} {weight}" for slot, weight in sorted(state.weights.items()))
+        return f"{head.serving} serves, but the weights are {seen}"
+    if missing := [slot for slot in Slot if slot not in state.backends]:
+        return f"what leads to slot {' and '.join(missing)} is gone"
+    return ""
 
 
 def _refuse_shares(release: Release, state: RouteState) -> None:

@@ -16,6 +16,8 @@ from osvdeploy.errors import UsageError
 
 
 class StrategyKind(StrEnum):
+    """How traffic moves to a new release; `all-at-once` is `blue-green` without baking."""
+
     BLUE_GREEN = "blue-green"
     ALL_AT_ONCE = "all-at-once"
 

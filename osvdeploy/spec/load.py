@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from osvdeploy.errors import Problem, SpecError
-from osvdeploy.spec.model import Spec
+from osvdeploy.spec.model import Deploy, DeployGcp, Environments, Spec
 
 if TYPE_CHECKING:
     from osvdeploy.spec.problems import Found
@@ -75,6 +75,18 @@ def of_document(document: Mapping[str, Any], *, base: Path, sets: Sequence[str] 
     copied: dict[str, Any] = copy.deepcopy(dict(document))
     loaded = _loaded(copied, "", path=Path(name), environ=None, sets=sets)
     return replace(loaded, base=base.resolve())
+
+
+def environment_of_document(document: Mapping[str, Any], name: str) -> Deploy | DeployGcp:
+    """One environment, in a document with the keys of a ``[deploy.NAME]`` that a program gives. Raises
+    :class:`~osvdeploy.errors.SpecError`, whose paths begin with ``deploy.NAME``."""
+    try:
+        found = Environments.model_validate({"deploy": {name: dict(document)}}, by_alias=True, by_name=False)
+    except ValidationError as error:
+        from osvdeploy.spec.problems import found_in, spec_error
+
+        raise spec_error(found_in(error), "", "deployment") from None
+    return found.deploy[name]
 
 
 def _loaded(

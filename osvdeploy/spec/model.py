@@ -655,6 +655,12 @@ _ROLLED_OUT = (
 Environment = Annotated[Deploy | DeployGcp, Field(discriminator="cloud")]
 
 
+class Environments(_Table):
+    """Environments alone, without an app: what is brought into service is in the cloud already."""
+
+    deploy: dict[Annotated[str, AfterValidator(_name)], Environment] = Field(description="Each by its name.")
+
+
 class Retention(_Table):
     """What ``osvdeploy gc`` keeps."""
 

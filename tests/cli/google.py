@@ -70,3 +70,36 @@ def google_project(
     monkeypatch.setenv("NO_PROXY", "127.0.0.0/8")
     yield made
     made.shell.stop()
+
+
+def make(url: str, place: str, collection: str, **document: object) -> None:
+    """Make something in the sandbox at ``url``, and wait until it is."""
+    finished(requests.post(f"{url}/compute/v1/{place}/{collection}", json=document, timeout=10))
+
+
+def finished(answer: requests.Response) -> None:
+    """Wait until what an answer tells of is through."""
+    assert answer.ok, answer.text
+    operation = answer.json()
+    while operation["status"] != "DONE":
+        operation = requests.post(f"{operation['selfLink']}/wait", timeout=10).json()
+
+
+def make_balancer(url: str, scheme: str = "EXTERNAL_MANAGED", port: int = 8000) -> str:
+    """A balancer that answers nothing yet. Where a client enters."""
+    made = "projects/acme-prod/global"
+    make(url, made, "healthChecks", name="nobody", type="HTTP", httpHealthCheck={"port": 80})
+    make(
+        url,
+        made,
+        "backendServices",
+        name="nobody",
+        loadBalancingScheme=scheme,
+        healthChecks=[f"{made}/healthChecks/nobody"],
+    )
+    make(url, made, "urlMaps", name="web", defaultService=f"{made}/backendServices/nobody")
+    make(url, made, "targetHttpProxies", name="web", urlMap=f"{made}/urlMaps/web")
+    target = f"{made}/targetHttpProxies/web"
+    make(url, made, "forwardingRules", name="web", target=target, loadBalancingScheme=scheme, portRange=str(port))
+    rule = requests.get(f"{url}/compute/v1/{made}/forwardingRules/web", timeout=10).json()
+    return f"http://{rule['IPAddress']}:{port}/"

@@ -86,6 +86,19 @@ def test_the_image_of_a_spec_is_converted(tmp_path: Path, monkeypatch: pytest.Mo
     assert changed.code == 0 and changed.document["size"] == 2 * GIB, changed.stderr
 
 
+def test_an_image_that_is_the_only_name_is_not_taken_for_a_target(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who names an image that is there alone, beside a spec, may mean to convert it: --force says otherwise."""
+    folder = built_project(tmp_path, monkeypatch)
+    (folder / "mine.qcow2").write_bytes(b"mine")
+    ran = osvdeploy("convert", "mine.qcow2", folder=folder)
+    assert ran.code == 2 and "the only name that is given is TARGET" in ran.stderr, ran.stderr
+    assert "osvdeploy convert mine.qcow2 TARGET" in ran.stderr and "--force" in ran.stderr
+    assert (folder / "mine.qcow2").read_bytes() == b"mine"
+    assert osvdeploy("convert", "mine.qcow2", "--force", folder=folder).code == 0
+
+
 @pytest.mark.parametrize(
     ("words", "code", "says", "hint"),
     [

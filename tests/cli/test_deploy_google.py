@@ -10,7 +10,7 @@ import requests
 
 from osvdeploy.demo.hello import build_hello
 from osvdeploy.sandbox.runners.process import ProcessRunner, loopback_addresses_work
-from tests.cli.google import Google, google_project
+from tests.cli.google import Google, google_project, make, make_balancer
 from tests.cli.projects import SPEC
 from tests.cli.test_bad_input import refused
 
@@ -51,34 +51,6 @@ def google(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hello: bytes) -> Ite
     spec = SPEC.replace('["/app"]', '["/app", "--port", "8080"]') + GOOGLE
     yield from google_project(tmp_path, monkeypatch, spec, hello, runner)
     runner.close()
-
-
-def make(google: Google, place: str, collection: str, **document: object) -> None:
-    """Make something, and wait until it is."""
-    answer = requests.post(f"{google.shell.url}/compute/v1/{place}/{collection}", json=document, timeout=10)
-    assert answer.ok, answer.text
-    operation = answer.json()
-    while operation["status"] != "DONE":
-        operation = requests.post(f"{operation['selfLink']}/wait", timeout=10).json()
-
-
-def make_balancer(google: Google, scheme: str = "EXTERNAL_MANAGED") -> str:
-    """A balancer that answers nothing yet. Where a client enters."""
-    made = "projects/acme-prod/global"
-    make(google, made, "healthChecks", name="nobody", type="HTTP", httpHealthCheck={"port": 80})
-    make(
-        google,
-        made,
-        "backendServices",
-        name="nobody",
-        loadBalancingScheme=scheme,
-        healthChecks=[f"{made}/healthChecks/nobody"],
-    )
-    make(google, made, "urlMaps", name="web", defaultService=f"{made}/backendServices/nobody")
-    make(google, made, "targetHttpProxies", name="web", urlMap=f"{made}/urlMaps/web")
-    target = f"{made}/targetHttpProxies/web"
-    make(google, made, "forwardingRules", name="web", target=target, loadBalancingScheme=scheme, portRange="8000")
-    return f"http://{google.get(f'/compute/v1/{made}/forwardingRules/web')['IPAddress']}:8000/"
 
 
 def scale(google: Google) -> None:
@@ -132,7 +104,7 @@ def goes_to_and_fro(google: Google, url: str, header: str, at_first: str = "") -
 def test_a_service_goes_live_and_back_and_away(google: Google) -> None:
     """deploy, status, a second release, rollback, gc, destroy: each by what the ledger says alone, but for deploys."""
     google.make_bucket()
-    url = make_balancer(google)
+    url = make_balancer(google.shell.url)
 
     elsewhere = goes_to_and_fro(google, url, "x-osvdeploy-release")
     ran = google.run("gc", *elsewhere, "--keep", "1", "--json")
@@ -164,13 +136,13 @@ POINTER = (
 def make_proxied(google: Google) -> str:
     """A forwarding rule that leads to a proxy of TCP, and that to nobody. Where a client enters."""
     made = REGION
-    make(google, made, "healthChecks", name="nobody", type="TCP", tcpHealthCheck={"port": 80})
+    make(google.shell.url, made, "healthChecks", name="nobody", type="TCP", tcpHealthCheck={"port": 80})
     kind = {"loadBalancingScheme": "EXTERNAL_MANAGED"}
     checks = [f"{made}/healthChecks/nobody"]
-    make(google, made, "backendServices", name="nobody", protocol="TCP", healthChecks=checks, **kind)
-    make(google, made, "targetTcpProxies", name="nobody", service=f"{made}/backendServices/nobody")
+    make(google.shell.url, made, "backendServices", name="nobody", protocol="TCP", healthChecks=checks, **kind)
+    make(google.shell.url, made, "targetTcpProxies", name="nobody", service=f"{made}/backendServices/nobody")
     target = f"{made}/targetTcpProxies/nobody"
-    make(google, made, "forwardingRules", name="web", target=target, portRange="8000", **kind)
+    make(google.shell.url, made, "forwardingRules", name="web", target=target, portRange="8000", **kind)
     return f"http://{google.get(f'/compute/v1/{made}/forwardingRules/web')['IPAddress']}:8000/"
 
 
@@ -179,7 +151,7 @@ def test_a_service_goes_live_behind_a_forwarding_rule_and_away(google: Google) -
     spec = google.folder / "osv.toml"
     spec.write_text(spec.read_text().replace(GOOGLE, POINTER))
     google.make_bucket()
-    refused(google.run("deploy", *FORCED), 1, "forwardingRules/web' was not found")
+    refused(google.run("deploy", *FORCED), 1, "forwardingRules/web' was not found", hint="mend `forwarding-rule`")
     url = make_proxied(google)
 
     ran = google.run("check", *FORCED)
@@ -187,6 +159,8 @@ def test_a_service_goes_live_behind_a_forwarding_rule_and_away(google: Google) -
     elsewhere = goes_to_and_fro(
         google, url, "x-release", "has no weights and no preview: all traffic moves in one step"
     )
+    would = google.run("destroy", *elsewhere, "--dry-run", "--json").document
+    assert len(would["rules"]) == 2 and "web" not in would["rules"], "the user's rule stays"
     ran = google.run("destroy", *elsewhere, "--yes")
     assert ran.code == 0, ran.stderr
     [rule] = google.get(f"/compute/v1/{REGION}/forwardingRules")["items"]
@@ -198,7 +172,7 @@ def test_a_service_goes_live_behind_a_forwarding_rule_and_away(google: Google) -
 def test_what_is_amiss_is_told_before_anything_is_made(google: Google) -> None:
     """No URL map, one that nothing leads to, a balancer without weights; and no image is made."""
     google.make_bucket()
-    refused(google.run("deploy", *FORCED), 1, "urlMaps/web' was not found")
-    make_balancer(google, "EXTERNAL")
+    refused(google.run("deploy", *FORCED), 1, "urlMaps/web' was not found", hint="mend `url-map`")
+    make_balancer(google.shell.url, "EXTERNAL")
     refused(google.run("deploy", *FORCED), 2, "has no weights", hint="EXTERNAL_MANAGED")
     assert google.images() == [] and google.objects() == []

@@ -49,3 +49,25 @@ def test_prose_without_room_stands_below() -> None:
         "  console is all",
         '  cure: set console = "serial"',
     ]
+
+
+def test_a_last_column_without_room_stands_below() -> None:
+    """Below its own row, cut to the terminal; a row that has nothing there stays one line."""
+    rows = [("2026-11-27", "rolled-back", "boot log: Aborted, again and again"), ("2026-11-26", "succeeded", "")]
+    told = table(("STARTED", "OUTCOME", "REASON"), rows, last_width=60, within=30)
+    assert told.splitlines() == [
+        "STARTED     OUTCOME",
+        "2026-11-27  rolled-back",
+        "  reason: boot log: Aborted, …",
+        "2026-11-26  succeeded",
+    ]
+
+
+@given(st.integers(40, 200), WORDS)
+def test_a_table_that_is_cut_is_never_wider_than_the_terminal(width: int, reason: list[str]) -> None:
+    """Wherever its last column stands; with room for it, it is as without a terminal."""
+    rows = [("2026-11-27", "rolled-back", " ".join(reason))]
+    told = table(("STARTED", "OUTCOME", "REASON"), rows, last_width=60, within=width)
+    assert max(map(len, told.splitlines())) <= width
+    if width >= 25 + 60:
+        assert told == table(("STARTED", "OUTCOME", "REASON"), rows, last_width=60)

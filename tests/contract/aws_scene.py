@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from osvdeploy.cloud.aws.console import Ec2Console
@@ -12,9 +13,9 @@ from osvdeploy.cloud.aws.groups import AutoScalingGroups
 from osvdeploy.cloud.aws.images import AmiRegistry
 from osvdeploy.cloud.aws.machines import Ec2MachineTypes
 from osvdeploy.cloud.aws.router import AlbRouter
-from osvdeploy.cloud.aws.session import mutating
-from osvdeploy.cloud.aws.snapshots import EbsSnapshots
-from osvdeploy.cloud.interfaces import Block, Cloud, ImageRequest, ReleaseId, UploadRequest
+from osvdeploy.cloud.aws.session import Aws, mutating
+from osvdeploy.cloud.aws.snapshots import EbsSnapshots, tag_list
+from osvdeploy.cloud.interfaces import Block, Cloud, ImageRequest, ReleaseId, Tags, UploadRequest
 from osvdeploy.cloud.tags import image_tags
 from osvdeploy.context import Context, VirtualClock
 from osvdeploy.digests import sha256
@@ -24,7 +25,7 @@ from osvdeploy.sandbox.inprocess import REGION
 from osvdeploy.sandbox.runners.inline import InlineRunner
 from osvdeploy.sandbox.wire import Call
 from tests.aws_clients import point_at
-from tests.contract.scenes import APP, Guest, Scene
+from tests.contract.scenes import APP, THEIRS, Guest, Scene
 from tests.sandbox.volumes import declared, volume
 from tests.world import SandboxProber
 
@@ -40,8 +41,9 @@ PROGRAMS: dict[Guest, bytes] = {
 }
 
 
-def scale_group(asg: AutoScalingClient, name: str, minimum: int, maximum: int) -> None:
-    """What a user may attach to a group: bounds, policies, a scheduled action, a hook, metrics."""
+def scale_group(asg: AutoScalingClient, name: str, minimum: int, maximum: int, listener: str) -> None:
+    """What a user may attach to a group: bounds, policies, a scheduled action, a hook, metrics. Requests are counted
+    at the balancer of ``listener``."""
     group = asg.describe_auto_scaling_groups(AutoScalingGroupNames=[name])["AutoScalingGroups"][0]
     asg.update_auto_scaling_group(
         AutoScalingGroupName=name,
@@ -51,7 +53,9 @@ def scale_group(asg: AutoScalingClient, name: str, minimum: int, maximum: int) -
         DefaultCooldown=120,
         DefaultInstanceWarmup=30,
     )
-    label = f"app/lb/50dc6c495c0c9188/{group['TargetGroupARNs'][0].rpartition(':')[2]}"
+    # Of a listener's ARN, what stands between "listener/" and its own id.
+    balancer = listener.rpartition(":listener/")[2].rpartition("/")[0]
+    label = f"{balancer}/{group['TargetGroupARNs'][0].rpartition(':')[2]}"
     for policy, metric in (
         ("cpu", {"PredefinedMetricType": "ASGAverageCPUUtilization"}),
         ("requests", {"PredefinedMetricType": "ALBRequestCountPerTarget", "ResourceLabel": label}),
@@ -87,6 +91,14 @@ def scale_group(asg: AutoScalingClient, name: str, minimum: int, maximum: int) -
     asg.enable_metrics_collection(AutoScalingGroupName=name, Metrics=["GroupInServiceInstances"], Granularity="1Minute")
 
 
+def unload_group(asg: AutoScalingClient, name: str, at: datetime) -> None:
+    """Let a group's load go at a time to come, as a scheduled action does that makes it as small as it may."""
+    group = asg.describe_auto_scaling_groups(AutoScalingGroupNames=[name])["AutoScalingGroups"][0]
+    asg.put_scheduled_update_group_action(
+        AutoScalingGroupName=name, ScheduledActionName="unload", StartTime=at, DesiredCapacity=group["MinSize"]
+    )
+
+
 def asg_of(scene: Scene) -> AutoScalingClient:
     """Another client of the account that a scene of AWS has."""
     groups = scene.cloud.groups
@@ -94,12 +106,53 @@ def asg_of(scene: Scene) -> AutoScalingClient:
     return groups._aws.autoscaling
 
 
+def plant_rule(aws: Aws, listener: str, priority: int, tags: Tags = MappingProxyType({})) -> None:
+    """Somebody else's rule. ``tags`` are not ours."""
+    labels: dict[str, Any] = {"Tags": tag_list(tags)} if tags else {}
+    aws.elbv2.create_rule(
+        ListenerArn=listener,
+        Priority=priority,
+        Conditions=[{"Field": "path-pattern", "Values": ["/theirs/*"]}],
+        Actions=[{"Type": "fixed-response", "FixedResponseConfig": {"StatusCode": "200"}}],
+        **labels,
+    )
+
+
+def plant_group(aws: Aws, name: str, image: str, subnet: str, tags: Tags = MappingProxyType({})) -> None:
+    """Somebody else's group, of no machines, and its template. ``tags`` are not ours."""
+    labels: dict[str, Any] = {}
+    if tags:
+        labels["TagSpecifications"] = [{"ResourceType": "launch-template", "Tags": tag_list(tags)}]
+    aws.ec2.create_launch_template(
+        LaunchTemplateName=name,
+        LaunchTemplateData={"ImageId": image, "InstanceType": "t3.nano"},
+        **labels,
+    )
+    aws.autoscaling.create_auto_scaling_group(
+        AutoScalingGroupName=name,
+        LaunchTemplate={"LaunchTemplateName": name, "Version": "1"},
+        MinSize=0,
+        MaxSize=0,
+        VPCZoneIdentifier=subnet,
+        Tags=[
+            {
+                "ResourceId": name,
+                "ResourceType": "auto-scaling-group",
+                "Key": key,
+                "Value": value,
+                "PropagateAtLaunch": True,
+            }
+            for key, value in tags.items()
+        ],
+    )
+
+
 def aws_scene() -> Scene:
     clock, events = VirtualClock(), Recorder()
     ctx = Context(clock=clock, reporter=events)
     sandbox = Sandbox(runner=InlineRunner())
     user = point_at(sandbox, clock)
-    ec2, elb, asg = user.ec2, user.elbv2, user.autoscaling
+    ec2, elb = user.ec2, user.elbv2
     cloud = Cloud(
         kind="aws",
         account=user.account(ctx),
@@ -154,38 +207,6 @@ def aws_scene() -> Scene:
 
         sandbox.hook = asked
 
-    def plant_rule(priority: int) -> None:
-        elb.create_rule(
-            ListenerArn=listener,
-            Priority=priority,
-            Conditions=[{"Field": "path-pattern", "Values": ["/theirs/*"]}],
-            Actions=[{"Type": "fixed-response", "FixedResponseConfig": {"StatusCode": "200"}}],
-        )
-
-    def plant_group(name: str) -> None:
-        theirs = image(ReleaseId("theirs"), Guest.SERVES)
-        ec2.create_launch_template(
-            LaunchTemplateName=name, LaunchTemplateData={"ImageId": theirs, "InstanceType": "t3.nano"}
-        )
-        asg.create_auto_scaling_group(
-            AutoScalingGroupName=name,
-            LaunchTemplate={"LaunchTemplateName": name, "Version": "1"},
-            MinSize=0,
-            MaxSize=0,
-            VPCZoneIdentifier=subnets[0],
-        )
-
-    def scale(name: str, minimum: int, maximum: int) -> None:
-        scale_group(asg, name, minimum, maximum)
-
-    def unload(name: str) -> None:
-        asg.put_scheduled_update_group_action(
-            AutoScalingGroupName=name,
-            ScheduledActionName="unload",
-            StartTime=clock.now() + timedelta(seconds=60),
-            DesiredCapacity=0,
-        )
-
     return Scene(
         ctx=ctx,
         cloud=cloud,
@@ -195,10 +216,10 @@ def aws_scene() -> Scene:
         firewalls=(firewall,),
         machine_type="t3.nano",
         image=image,
-        plant_rule=plant_rule,
-        plant_group=plant_group,
-        scale=scale,
-        unload=unload,
+        plant_rule=lambda priority: plant_rule(user, listener, priority),
+        plant_group=lambda name: plant_group(user, name, image(THEIRS, Guest.SERVES), subnets[0]),
+        scale=lambda name, minimum, maximum: scale_group(user.autoscaling, name, minimum, maximum, listener),
+        unload=lambda name: unload_group(user.autoscaling, name, clock.now() + timedelta(seconds=60)),
         mutations=lambda: sum(isinstance(event, CloudCall) and event.mutating for event in events.events),
         on_change=on_change,
     )

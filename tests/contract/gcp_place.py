@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 import requests
 
 from osvdeploy.cloud.gcp.objects import GcsStore
-from osvdeploy.cloud.gcp.session import Gcp
+from osvdeploy.cloud.gcp.session import Document, Gcp, request_id
+from osvdeploy.cloud.interfaces import Tags
 from osvdeploy.context import Clock, Context, VirtualClock
 from osvdeploy.sandbox.core import Sandbox
 from osvdeploy.sandbox.google.inprocess import Delivery, connect
@@ -45,9 +48,20 @@ class GcpSandbox:
 
     def put_foreign(self, name: str, archive: bytes) -> None:
         """An image of that name, ready, as somebody else would make it: without our labels."""
-        self.store().put_if_absent(self.ctx, f"theirs/{name}.tar.gz", archive)
-        source = {"source": f"{STORAGE}/acme/theirs/{name}.tar.gz"}
-        url = f"{COMPUTE}/compute/v1/projects/{PROJECT}/global/images"
-        made = self.session().post(url, json={"name": name, "rawDisk": source})
-        assert made.ok, made.text
-        self.ctx.sleep(60)
+        put_foreign(self.ctx, self.gcp(), self.store(), name, archive)
+
+
+def put_foreign(
+    ctx: Context, gcp: Gcp, store: GcsStore, name: str, archive: bytes, labels: Tags = MappingProxyType({})
+) -> None:
+    """As :meth:`GcpSandbox.put_foreign`. ``labels`` are not ours."""
+    key = f"theirs/{name}.tar.gz"
+    store.put_if_absent(ctx, key, archive)
+    source = f"{store.address.replace('gs:/', STORAGE, 1)}/{key}"
+    insert(ctx, gcp, "global/images", {"name": name, "labels": dict(labels), "rawDisk": {"source": source}})
+
+
+def insert(ctx: Context, gcp: Gcp, collection: str, document: Document) -> None:
+    """Make something as any client would."""
+    url = f"{gcp.project_path}/{collection}"
+    gcp.perform(ctx, "POST", url, collection, document, request_id=request_id(collection, ctx.nonce()))

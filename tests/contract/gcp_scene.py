@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from osvdeploy.cloud import gcp
-from osvdeploy.cloud.interfaces import ImageRequest, ReleaseId, UploadedDisk
+from osvdeploy.cloud.gcp.backends import write
+from osvdeploy.cloud.gcp.marks import written
+from osvdeploy.cloud.gcp.scope import address_of, area_of
+from osvdeploy.cloud.gcp.session import Gcp
+from osvdeploy.cloud.interfaces import ImageRequest, ReleaseId, Tags, UploadedDisk
 from osvdeploy.cloud.tags import image_tags
 from osvdeploy.context import Context
 from osvdeploy.digests import sha256
@@ -18,8 +23,8 @@ from osvdeploy.sandbox.core import Moment
 from osvdeploy.sandbox.wire import Call
 from osvdeploy.sizes import GIB
 from tests.contract.aws_scene import PROGRAMS
-from tests.contract.gcp_place import COMPUTE, PROJECT, GcpSandbox
-from tests.contract.scenes import APP, Guest, Scene
+from tests.contract.gcp_place import COMPUTE, PROJECT, GcpSandbox, insert
+from tests.contract.scenes import APP, THEIRS, Guest, Scene
 from tests.sandbox.volumes import Volume, volume
 from tests.world import SandboxProber
 
@@ -131,30 +136,45 @@ class Pointer(Project):
         return self.ask("GET", f"{self.scope}/forwardingRules/web")
 
 
-def scale_group(network: Project, area: str, name: str, minimum: int, maximum: int) -> None:
-    """What a user may attach to a group: an autoscaler, an update policy."""
-    network.make(
-        f"{area}/autoscalers",
-        name=f"scales-{name}",
-        target=f"projects/{PROJECT}/{area}/instanceGroupManagers/{name}",
-        autoscalingPolicy={
-            "minNumReplicas": minimum,
-            "maxNumReplicas": maximum,
-            "coolDownPeriodSec": 30,
-            "cpuUtilization": {"utilizationTarget": 0.6},
-            "customMetricUtilizations": [
-                {
-                    "metric": "custom.googleapis.com/queue",
-                    "filter": f'resource.labels.instance_group_name = "{name}"',
-                    "utilizationTarget": 12.5,
-                    "utilizationTargetType": "GAUGE",
-                }
-            ],
-            "scaleInControl": {"maxScaledInReplicas": {"fixed": 1}, "timeWindowSec": 600},
-        },
-    )
-    policy = {"type": "PROACTIVE", "minimalAction": "REPLACE", "maxSurge": {"fixed": 3}}
-    network.ask("PATCH", f"{area}/instanceGroupManagers/{name}", {"updatePolicy": policy})
+def scale_group(
+    ctx: Context,
+    gcp: Gcp,
+    area: str,
+    name: str,
+    minimum: int,
+    maximum: int,
+    marks: Tags = MappingProxyType({}),
+) -> None:
+    """What a user may attach to a group: an autoscaler, an update policy. ``marks`` are not ours."""
+    policy = {
+        "minNumReplicas": minimum,
+        "maxNumReplicas": maximum,
+        "coolDownPeriodSec": 30,
+        "cpuUtilization": {"utilizationTarget": 0.6},
+        "customMetricUtilizations": [
+            {
+                "metric": "custom.googleapis.com/queue",
+                "filter": f'resource.labels.instance_group_name = "{name}"',
+                "utilizationTarget": 12.5,
+                "utilizationTargetType": "GAUGE",
+            }
+        ],
+        "scaleInControl": {"maxScaledInReplicas": {"fixed": 1}, "timeWindowSec": 600},
+    }
+    group = f"projects/{gcp.project}/{area}/instanceGroupManagers/{name}"
+    described = {"description": written(marks)} if marks else {}
+    autoscaler = {"name": f"scales-{name}", **described, "target": group, "autoscalingPolicy": policy}
+    insert(ctx, gcp, f"{area}/autoscalers", autoscaler)
+    update = {"type": "PROACTIVE", "minimalAction": "REPLACE", "maxSurge": {"fixed": 3}}
+    write(gcp, ctx, group, {"updatePolicy": update}, group)
+
+
+def unload_group(ctx: Context, gcp: Gcp, area: str, name: str) -> None:
+    """Let a group's load go: its autoscaler may then make it no larger than it must be."""
+    scalers = f"projects/{gcp.project}/{area}/autoscalers"
+    found = gcp.get(ctx, address_of(gcp, f"{scalers}/scales-{name}"), scalers)
+    fewest = {"maxNumReplicas": found["autoscalingPolicy"]["minNumReplicas"]}
+    write(gcp, ctx, f"{scalers}?autoscaler=scales-{name}", {"autoscalingPolicy": fewest}, scalers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,48 +185,68 @@ class GcpScene(Scene):
     network: Project
 
 
+def plant_rule(ctx: Context, gcp: Gcp, url_map: str, priority: int) -> None:
+    """Somebody else's rule, in a URL map that has none."""
+    found = gcp.get(ctx, address_of(gcp, url_map), url_map)
+    service = found["defaultService"]
+    rule = {"priority": priority, "matchRules": [{"prefixMatch": "/theirs/"}], "service": service}
+    document = {
+        "fingerprint": found["fingerprint"],
+        "hostRules": [{"hosts": ["*"], "pathMatcher": "theirs"}],
+        "pathMatchers": [{"name": "theirs", "defaultService": service, "routeRules": [rule]}],
+    }
+    write(gcp, ctx, url_map, document, url_map)
+
+
+def plant_group(ctx: Context, gcp: Gcp, zone: str, name: str, image: str, marks: Tags = MappingProxyType({})) -> None:
+    """Somebody else's group, of no machines, and its template. ``marks`` are not ours."""
+    properties = {
+        "machineType": "e2-small",
+        "disks": [{"boot": True, "initializeParams": {"sourceImage": image}}],
+        "networkInterfaces": [{"network": "global/networks/default"}],
+    }
+    named = {"name": name, "description": written(marks)}
+    insert(ctx, gcp, "global/instanceTemplates", {**named, "properties": properties})
+    group = {
+        **named,
+        "baseInstanceName": name,
+        "instanceTemplate": f"projects/{gcp.project}/global/instanceTemplates/{name}",
+        "targetSize": 0,
+    }
+    insert(ctx, gcp, f"zones/{zone}/instanceGroupManagers", group)
+
+
 def gcp_scene(scheme: str = "EXTERNAL_MANAGED", scope: str = "global") -> GcpScene:
     place = GcpSandbox()
     network = Network(place, scheme, scope)
 
-    def plant_rule(priority: int) -> None:
-        found = network.ask("GET", "global/urlMaps/web")
-        rule = {
-            "priority": priority,
-            "matchRules": [{"prefixMatch": "/theirs/"}],
-            "service": f"projects/{PROJECT}/global/backendServices/nobody",
-        }
-        matcher = {"name": "theirs", "defaultService": found["defaultService"], "routeRules": [rule]}
-        document = {
-            "fingerprint": found["fingerprint"],
-            "hostRules": [{"hosts": ["*"], "pathMatcher": "theirs"}],
-            "pathMatchers": [matcher],
-        }
-        network.ask("PATCH", "global/urlMaps/web", document)
+    def plant(priority: int) -> None:
+        plant_rule(place.ctx, place.gcp(), network.url_map, priority)
 
-    return _scene(place, network, network.url_map, plant_rule)
+    return _scene(place, network, network.url_map, plant)
 
 
 def pointer_scene(scheme: str = "EXTERNAL_MANAGED", scope: str = f"regions/{REGION}") -> GcpScene:
     place = GcpSandbox()
     network = Pointer(place, scheme, scope)
 
-    def plant_rule(priority: int) -> None:
+    def plant(priority: int) -> None:
         scene.plant_group("theirs")
         network.lead_to("theirs", scheme, f"zones/{ZONE}/instanceGroups/theirs")
         target = {"target": f"projects/{PROJECT}/{scope}/targetTcpProxies/theirs"}
         network.ask("POST", f"{scope}/forwardingRules/web/setTarget", target)
 
-    scene = _scene(place, network, network.rule, plant_rule, pointer=True)
+    scene = _scene(place, network, network.rule, plant, pointer=True)
     return scene
 
 
 def _scene(
-    place: GcpSandbox, network: Project, listener: str, plant_rule: Callable[[int], None], *, pointer: bool = False
+    place: GcpSandbox, network: Project, listener: str, plant: Callable[[int], None], *, pointer: bool = False
 ) -> GcpScene:
     events = Recorder()
     ctx = Context(clock=place.clock, reporter=events)
-    ground = gcp.ground(place.gcp(), ZONE)
+    project = place.gcp()
+    ground = gcp.ground(project, ZONE)
     store = place.store()
 
     def image(release: ReleaseId, guest: Guest) -> str:
@@ -225,31 +265,6 @@ def _scene(
 
         place.sandbox.hook = asked
 
-    def plant_group(name: str) -> None:
-        theirs = image(ReleaseId("theirs"), Guest.SERVES)
-        disk = {"boot": True, "initializeParams": {"sourceImage": theirs}}
-        properties = {
-            "machineType": "e2-small",
-            "disks": [disk],
-            "networkInterfaces": [{"network": "global/networks/default"}],
-        }
-        network.make("global/instanceTemplates", name=name, properties=properties)
-        network.make(
-            f"zones/{ZONE}/instanceGroupManagers",
-            name=name,
-            baseInstanceName=name,
-            instanceTemplate=f"projects/{PROJECT}/global/instanceTemplates/{name}",
-            targetSize=0,
-        )
-
-    def scale(name: str, minimum: int, maximum: int) -> None:
-        scale_group(network, f"zones/{ZONE}", name, minimum, maximum)
-
-    def unload(name: str) -> None:
-        policy = network.ask("GET", f"zones/{ZONE}/autoscalers/scales-{name}")["autoscalingPolicy"]
-        fewest = {"maxNumReplicas": policy["minNumReplicas"]}
-        network.ask("PATCH", f"zones/{ZONE}/autoscalers?autoscaler=scales-{name}", {"autoscalingPolicy": fewest})
-
     return GcpScene(
         ctx=ctx,
         cloud=ground,
@@ -259,10 +274,10 @@ def _scene(
         firewalls=("guests",),
         machine_type="e2-small",
         image=image,
-        plant_rule=plant_rule,
-        plant_group=plant_group,
-        scale=scale,
-        unload=unload,
+        plant_rule=plant,
+        plant_group=lambda name: plant_group(ctx, project, ZONE, name, image(THEIRS, Guest.SERVES)),
+        scale=lambda name, minimum, maximum: scale_group(ctx, project, area_of(ZONE), name, minimum, maximum),
+        unload=lambda name: unload_group(ctx, project, area_of(ZONE), name),
         mutations=lambda: sum(isinstance(event, CloudCall) and event.mutating for event in events.events),
         on_change=on_change,
         keeps_dead=False,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import ClassVar
 
 from osvdeploy.cloud.gcp.images import GceImages
 from osvdeploy.cloud.interfaces import ArchiveImages, JoiningStore, Tags, UploadedDisk
@@ -54,7 +55,9 @@ class OfArchives:
     images: ArchiveImages
     store: JoiningStore
     put_foreign: Callable[[str], str]
-    stands = False
+    patience: float = 30.0
+    """Seconds in which three images are ready that were begun together."""
+    stands: ClassVar[bool] = False
 
     def disk(self, name: str = "orders-1.0.0", digest: Digest = DIGEST) -> UploadedDisk:
         key = f"{name}.tar.gz"

@@ -25,6 +25,8 @@ from osvdeploy.digests import sha256
 
 APP, SERVICE = "hello", "hello/production"
 SERVICE_TAGS = tags.service_tags(APP, SERVICE, "ledger")
+THEIRS = ReleaseId("theirs")
+"""What somebody else's group runs."""
 
 
 class Guest(StrEnum):
@@ -45,8 +47,10 @@ class Scene:
     ``plant_rule(priority)`` and ``plant_group(name)`` make what is somebody else's; ``mutations()`` counts the calls
     so far that changed something. ``on_change(hook)`` has ``hook(operation, after)`` asked before and after each of
     those takes effect; what it raises comes out of the call. ``keeps_dead``: a machine that ended is told of, and can
-    be read, beside the one in its place; ``unchecked`` is what a target is before its first check. ``pointer``: the
-    listener sends all of its traffic to one slot; ``plant_rule`` then lets it lead to machines of somebody else's.
+    be read, beside the one in its place; ``unchecked`` is what a target is before its first check, ``while_booting``
+    what it may be besides before its machine has booted. ``pointer``: the listener sends all of its traffic to one
+    slot; ``plant_rule`` then lets it lead to machines of somebody else's. ``patience`` is how many times as long as in
+    virtual time tests wait here, looking every ``pause`` seconds.
 
     ``scale(group, minimum, maximum)`` attaches to a group what scales it, as a user would, with every kind of rule that
     the place has; ``unload(group)`` lets its load go: what scales it makes it as small as it may, a minute later.
@@ -69,6 +73,9 @@ class Scene:
     keeps_dead: bool = True
     unchecked: str = "initial"
     pointer: bool = False
+    while_booting: frozenset[str] = frozenset()
+    patience: float = 1.0
+    pause: float = 1.0
 
     def route(self, **changes: object) -> Route:
         made = Route(
@@ -122,11 +129,11 @@ class Scene:
         return request
 
     def until(self, holds: Callable[[], bool], seconds: float = 600.0) -> None:
-        """Wait, in virtual time, for something to hold; fail when it does not."""
+        """Wait, by the context's clock, for something to hold; fail when it does not."""
         began = self.ctx.monotonic()
         while not holds():
-            assert self.ctx.monotonic() - began < seconds, "never came true"
-            self.ctx.sleep(1.0)
+            assert self.ctx.monotonic() - began < seconds * self.patience, "never came true"
+            self.ctx.sleep(self.pause)
 
     def health(self, slot: Slot) -> tuple[TargetHealth, ...]:
         return self.cloud.router.health(self.ctx, self.route(), slot)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -18,9 +20,18 @@ from osvdeploy.digests import sha256
 from osvdeploy.errors import Interrupted, Refused, Unready, UploadGone
 from osvdeploy.osv.image import RawImage
 from osvdeploy.publish.vmdk import VmdkSource
-from tests.contract.aws_place import AwsSandbox
+from tests.contract.aws_place import AwsSandbox, read
+from tests.contract.conftest import share
+from tests.live import marks
+from tests.live.marks import live
+from tests.live.scoped import scoped
+from tests.live.settings import Account
 from tests.publish.disk import bytes_of, raw_disk
 from tests.sources import Made
+
+if TYPE_CHECKING:
+    from tests.live.run import Label
+    from tests.live.session import Session
 
 
 @dataclass
@@ -71,9 +82,25 @@ def aws_imports() -> Imports:
     return Imports(account.ctx, cloud, store, unready, account.read)
 
 
-@pytest.fixture(params=["memory", pytest.param("aws", marks=pytest.mark.sandbox)])
-def place(request: pytest.FixtureRequest) -> Imports:
-    return memory_imports() if request.param == "memory" else aws_imports()
+@pytest.fixture(params=["memory", pytest.param("aws", marks=pytest.mark.sandbox), live("aws-live", marks.AWS_IMPORTS)])
+def place(request: pytest.FixtureRequest) -> Iterator[Imports]:
+    if request.param == "aws-live":
+        with share(request, Account.AWS) as (session, label):
+            yield live_imports(session, label)
+    else:
+        yield memory_imports() if request.param == "memory" else aws_imports()
+
+
+def live_imports(session: Session, label: Label) -> Imports:
+    account = session.aws
+    if (missing := account.unready()) is not None:
+        pytest.skip(missing)
+
+    def unready() -> None:
+        raise AssertionError("the role is the account's")
+
+    cloud = scoped(account.cloud, label)
+    return Imports(session.ctx, cloud, account.store(label), unready, partial(read, session.ctx, account.aws))
 
 
 @pytest.fixture
@@ -160,6 +187,7 @@ def test_without_an_object_nothing_begins(place: Imports, raw: RawImage) -> None
     assert place.cloud.snapshots.find(place.ctx, "orders-1.0.0") is None
 
 
+@pytest.mark.not_live("it takes the account's role away; the first test asks whether it is there")
 def test_a_place_that_is_not_set_up_says_so(place: Imports, raw: RawImage) -> None:
     """With what to do, before anything is made: a refusal, until somebody does it."""
     request = place.put(raw)

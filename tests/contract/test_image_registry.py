@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -12,9 +12,12 @@ from osvdeploy.cloud.tags import RETIRED
 from osvdeploy.digests import sha256
 from osvdeploy.errors import CloudError, ImageNameTaken, NotFound, NotOurs
 from tests.contract.aws_place import aws_place
-from tests.contract.conftest import memory_place
+from tests.contract.conftest import memory_place, share
 from tests.contract.disks import DIGEST, image_request
 from tests.contract.registries import OfDisks, Registry, gcp_archives, memory_archives
+from tests.live import marks
+from tests.live.marks import live
+from tests.live.settings import Account
 
 PLACES: dict[str, Callable[[], Registry]] = {
     "memory": lambda: OfDisks(memory_place()),
@@ -24,10 +27,17 @@ PLACES: dict[str, Callable[[], Registry]] = {
 }
 
 
-@pytest.fixture(params=PLACES)
-def place(request: pytest.FixtureRequest) -> Registry:
-    """A registry and what images are made of, empty, in virtual time."""
-    return PLACES[request.param]()
+@pytest.fixture(params=[*PLACES, live("aws-live", marks.AWS_DISKS), live("gcp-live", marks.GCP_IMAGES)])
+def place(request: pytest.FixtureRequest) -> Iterator[Registry]:
+    """A registry and what images are made of, empty; in virtual time, but on accounts."""
+    if request.param == "aws-live":
+        with share(request, Account.AWS) as (session, label):
+            yield OfDisks(session.aws_place(label))
+    elif request.param == "gcp-live":
+        with share(request, Account.GCP) as (session, label):
+            yield session.gcp_archives(label)
+    else:
+        yield PLACES[request.param]()
 
 
 def test_a_registered_image_is_found(place: Registry) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from osvdeploy.cloud.interfaces import JoiningStore
@@ -10,17 +12,28 @@ from osvdeploy.context import Context, SystemClock
 from osvdeploy.digests import sha256
 from osvdeploy.errors import NotFound, ObjectTaken
 from osvdeploy.sizes import MIB
+from tests.contract.conftest import share
 from tests.contract.gcp_place import GcpSandbox
+from tests.live import marks
+from tests.live.marks import live
+from tests.live.settings import Account
 from tests.sources import Made
 
 CTX = Context()
 DIGEST = sha256(b"joined")
 
 
-@pytest.fixture(params=["memory", "gcs"])
-def store(request: pytest.FixtureRequest) -> JoiningStore:
+@pytest.fixture(params=["memory", "gcs", live("gcp-live", marks.GCP_OBJECTS)])
+def store(request: pytest.FixtureRequest) -> Iterator[JoiningStore]:
     """With parts, one of which went up in parts of its own."""
-    made: JoiningStore = MemoryStore() if request.param == "memory" else GcpSandbox(SystemClock()).store("gs://acme/x")
+    if request.param == "gcp-live":
+        with share(request, Account.GCP) as (session, label):
+            yield filled(session.gcp.store(label))
+    else:
+        yield filled(MemoryStore() if request.param == "memory" else GcpSandbox(SystemClock()).store("gs://acme/x"))
+
+
+def filled(made: JoiningStore) -> JoiningStore:
     assert made.put_if_absent(CTX, "head", b"head ")
     made.put_file(CTX, "body", Made("body", 9 * MIB))
     assert made.put_if_absent(CTX, "tail", b" tail")

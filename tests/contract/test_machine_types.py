@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from osvdeploy.cloud.interfaces import BootMode, Cloud, MachineTypes
-from tests.contract.conftest import PLACES
+from tests.contract.conftest import AWS_SCENE, PLACES
 from tests.contract.scenes import Scene
 
 # Google tells less of a type than the port asks for: tests/sandbox/google and tests/test_place_of.py hold it.
-pytestmark = pytest.mark.parametrize("scene", PLACES, indirect=True)
+pytestmark = pytest.mark.parametrize("scene", [*PLACES, AWS_SCENE], indirect=True)
 
 
 def types_of(scene: Scene) -> MachineTypes:
@@ -44,6 +44,7 @@ def test_looking_changes_nothing(scene: Scene) -> None:
     assert scene.mutations() == before
 
 
+@pytest.mark.not_live("EC2 has several hundred types, and is asked for one at a time")
 def test_every_name_is_described(scene: Scene) -> None:
     """What is listed can be asked for, under its own name."""
     for name in types_of(scene).names(scene.ctx):

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,13 +14,11 @@ from hypothesis import strategies as st
 from osvdeploy.cloud.aws.objects import S3Store
 from osvdeploy.cloud.gcp.objects import GcsStore
 from osvdeploy.cloud.interfaces import ObjectStore, StoredObject
-from osvdeploy.cloud.local.store import DirectoryStore
-from osvdeploy.cloud.memory import MemoryStore
 from osvdeploy.context import CancelToken, Context, SystemClock
 from osvdeploy.errors import DeadlineExceeded, Interrupted, LedgerError, ObjectTaken, SourceChanged, UsageError
 from osvdeploy.events import Progress, Recorder
 from osvdeploy.sizes import MIB
-from tests.contract.aws_place import REGION, AwsSandbox
+from tests.contract.aws_place import s3_stores
 from tests.contract.gcp_place import GcpSandbox
 from tests.sources import Made
 
@@ -29,27 +26,6 @@ CTX = Context()
 
 LARGE = 12 * MIB
 """Bytes of which every store makes several parts."""
-
-
-STORES = ["memory", "directory", *(pytest.param(kind, marks=pytest.mark.sandbox) for kind in ("s3", "gcs"))]
-
-
-@pytest.fixture(params=STORES)
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
-    match request.param:
-        case "memory":
-            return MemoryStore()
-        case "directory":
-            return DirectoryStore(tmp_path / "not" / "there" / "yet")
-        case "gcs":
-            return GcpSandbox(SystemClock()).store("gs://acme/releases")
-    return s3_stores()("s3://acme/releases")
-
-
-def s3_stores() -> Callable[[str], S3Store]:
-    account = AwsSandbox(SystemClock())
-    account.client("s3").create_bucket(Bucket="acme", CreateBucketConfiguration={"LocationConstraint": REGION})
-    return lambda address: S3Store(address, account.aws())
 
 
 # ---------------------------------------------------------------------------------------------------- small objects

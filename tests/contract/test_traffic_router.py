@@ -139,7 +139,10 @@ def test_targets_become_healthy(way: Scene) -> None:
         return "healthy" in seen
 
     way.until(healthy)
-    assert seen == {way.unchecked, "healthy"}
+    expected = {way.unchecked, "healthy"}
+    assert seen <= expected | way.while_booting
+    # Between two looks at an account a state may come and go.
+    assert expected <= seen or way.pause > 1
     assert way.health(Slot.BLUE) == ()
 
 

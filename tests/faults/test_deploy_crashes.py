@@ -251,7 +251,7 @@ def _scaled(new: str, program: Mapping[str, object] = GOOD) -> Callable[[Account
         account.put_into_service("1.0.0")
         stable = account.head.stable
         assert stable is not None
-        scale_group(account.session.client("autoscaling"), stable.group, 1, 6)
+        scale_group(account.session.client("autoscaling"), stable.group, 1, 6, account.network.listener)
         account.wait(30)
         account.made(new, program)
 

@@ -111,7 +111,7 @@ class Project(GcpWorld):
         """Attach to the group that serves what scales it, as a user would."""
         stable = self.head.stable
         assert stable is not None
-        scale_group(self.network, f"zones/{ZONE}", stable.group, 1, 6)
+        scale_group(self.account.ctx, self.account.gcp(), f"zones/{ZONE}", stable.group, 1, 6)
 
     def scaling(self) -> dict[str, object]:
         """Of each group, by its name: its size, how it replaces machines, and the policy of its autoscaler."""

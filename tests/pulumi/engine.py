@@ -42,8 +42,8 @@ from tests.pulumi.process import Failed, Logged, ProviderProcess, start
 
 PROGRAM = Path(__file__).with_name("program.py")
 ROOT = Path(__file__).parents[2]
-PYTHONPATH = f"{ROOT}{os.pathsep}{ROOT / 'sdk' / 'python'}"
-"""This tree, with its SDK, wherever the environment has installed another."""
+MODULES = os.pathsep.join([str(ROOT), str(ROOT / "sdk" / "python")])
+"""What programs and providers import is this checkout's."""
 PROVIDERS = "pulumi:providers:"
 STACK = "pulumi:pulumi:Stack"
 _FEATURES = frozenset({"secrets", "resourceReferences", "outputValues"})
@@ -188,7 +188,7 @@ class MiniStack:
                     "preview" if preview else "up",
                 ],
                 cwd=self.folder,
-                env={**os.environ, "PYTHONPATH": PYTHONPATH, **self.environ, "PULUMI_CONFIG": json.dumps(config)},
+                env={**os.environ, "PYTHONPATH": MODULES, **self.environ, "PULUMI_CONFIG": json.dumps(config)},
                 capture_output=True,
                 text=True,
                 timeout=_PATIENCE,
@@ -583,7 +583,7 @@ class _Run(engine_pb2_grpc.EngineServicer, resource_pb2_grpc.ResourceMonitorServ
     def _connect(self, reference: str, package: str, config: Properties) -> None:
         if package not in self.stack.plugins:
             raise _Stop(f"no plugin for {package}")
-        environ = {"PYTHONPATH": PYTHONPATH, **self.stack.environ, "PULUMI_PROJECT": self.stack.project}
+        environ = {"PYTHONPATH": MODULES, **self.stack.environ, "PULUMI_PROJECT": self.stack.project}
         process = start(self.stack.folder, environ, engine=self.address, command=self.stack.plugins[package])
         self.providers[reference] = _Connected(process)
         process.ask("Handshake", provider_pb2.ProviderHandshakeRequest(engine_address=self.address))

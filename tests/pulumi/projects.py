@@ -1,4 +1,4 @@
-"""Projects whose programs build an app."""
+"""Projects whose programs build an app, or deploy one."""
 
 from __future__ import annotations
 
@@ -20,6 +20,56 @@ image = osvdeploy.Image(
 pulumi.export("digest", image.digest)
 pulumi.export("version", image.version)
 pulumi.export("where", image.disk.path)
+"""
+
+DEPLOYMENT_AWS = """
+import json
+import pulumi
+import pulumi_osvdeploy as osvdeploy
+
+config = pulumi.Config()
+network = json.loads(config.require("network"))
+deployment = osvdeploy.aws.BlueGreenDeployment(
+    "hello",
+    image=config.require("image"),
+    environment="test",
+    listener_arn=network["listenerArn"],
+    subnet_ids=network["subnetIds"],
+    security_group_ids=network["securityGroupIds"],
+    instance_type="t3.small",
+    capacity=1,
+    route=osvdeploy.DeploymentRouteArgs(path="/*", priority=100),
+    port=8080,
+    health=osvdeploy.DeploymentHealthArgs(
+        path="/healthz", version_header="x-release", min_ready="0s", boot_timeout="30s"
+    ),
+    strategy=osvdeploy.DeploymentStrategyArgs(bake=config.get("bake") or "0s"),
+)
+pulumi.export("release", deployment.active_release)
+pulumi.export("status", deployment.status)
+"""
+
+DEPLOYMENT_GOOGLE = """
+import json
+import pulumi
+import pulumi_osvdeploy as osvdeploy
+
+config = pulumi.Config()
+network = json.loads(config.require("network"))
+deployment = osvdeploy.gcp.BlueGreenDeployment(
+    "hello",
+    image=config.require("image"),
+    environment="test",
+    url_map=network["urlMap"],
+    zone="europe-west1-b",
+    capacity=1,
+    route=osvdeploy.DeploymentRouteArgs(path="/*", priority=100),
+    port=8080,
+    health=osvdeploy.DeploymentHealthArgs(path="/healthz", min_ready="0s", boot_timeout="30s"),
+    strategy=osvdeploy.DeploymentStrategyArgs(bake=config.get("bake") or "0s"),
+)
+pulumi.export("release", deployment.active_release)
+pulumi.export("status", deployment.status)
 """
 
 

@@ -10,7 +10,7 @@ import pytest
 from osvdeploy.provider.values import UNKNOWN
 from tests.pulumi.cli import Cli, needs_pulumi
 from tests.pulumi.clouds import clouds
-from tests.pulumi.engine import PYTHONPATH, MiniStack
+from tests.pulumi.engine import MODULES, MiniStack
 from tests.pulumi.process import SCRIPT
 
 pytestmark = [pytest.mark.slow, pytest.mark.sandbox]
@@ -73,7 +73,7 @@ def test_a_whole_life(tmp_path: Path) -> None:
 def test_with_pulumis_own_command(tmp_path: Path) -> None:
     """The same, with the exit codes that scripts go by; and what is there is imported by its id, variables and all."""
     with clouds(tmp_path) as world:
-        cli = Cli(world.folder, tmp_path / "pulumi", environ={**world.environ, "PYTHONPATH": PYTHONPATH})
+        cli = Cli(world.folder, tmp_path / "pulumi", environ={**world.environ, "PYTHONPATH": MODULES})
         cli.project(PROGRAM)
         up = cli.up()
         assert up.code == 0, up.text

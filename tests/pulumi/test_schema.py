@@ -31,5 +31,4 @@ def test_is_complete() -> None:
 
 def test_has_nothing_ambient() -> None:
     """No default comes from the environment, since an SDK would write it into the state."""
-    assert '"environment":' not in schema_text()
     assert '"defaultInfo":' not in schema_text()

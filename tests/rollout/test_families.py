@@ -11,7 +11,7 @@ import pytest
 from osvdeploy.cloud.interfaces import ImageRequest, UploadedDisk
 from osvdeploy.cloud.tags import release_tags, service_tags
 from osvdeploy.errors import Refused, Unavailable
-from osvdeploy.events import Warned
+from osvdeploy.events import Note, Warned
 from osvdeploy.rollout import lease
 from osvdeploy.rollout.families import follow
 from osvdeploy.rollout.manager import Rollout, RolloutManager
@@ -96,6 +96,8 @@ def test_a_rollback_takes_the_family_along(service: OfFamilies) -> None:
         service.deploy(version)
     assert service.rollback("1.0.0").outcome is Outcome.SUCCEEDED
     assert (service.led, set(service.withdrawn())) == ("1.0.0", {"1.1.0", "1.2.0"})
+    told = [each.text for each in service.recorder.events if isinstance(each, Note) and "image family" in each.text]
+    assert len(told) == len(set(told)) == 2, "each is told of once, though it was ahead in the family and given up too"
     service.manager().unhold(service.context())
     assert service.led == "1.0.0"
     assert service.deploy("1.1.0").outcome is Outcome.SUCCEEDED

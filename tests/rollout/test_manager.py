@@ -16,6 +16,7 @@ from osvdeploy.rollout.manager import RolloutManager
 from osvdeploy.rollout.model import Outcome, Stage
 from osvdeploy.rollout.releases import Release, release_id
 from tests.rollout.made import SETTINGS
+from tests.rollout.made import release as made_release
 from tests.rollout.service import Service
 
 
@@ -180,6 +181,25 @@ def test_unhold_lets_the_release_go_again(service: Service) -> None:
     assert service.deploy("1.1.0").outcome is Outcome.SUCCEEDED
 
 
+def test_a_held_release_goes_where_it_is_forced(service: Service) -> None:
+    """Its own hold gives way and is over then; one of every release does not."""
+    service.deploy("1.0.0")
+    service.deploy("1.1.0")
+    service.rollback()
+    with pytest.raises(ReleaseHeld):
+        service.deploy("1.1.0")
+    release = service.release("1.1.0")
+    service.manager().hold(service.context(), None, "a freeze")
+    for use in (service.manager().preflight, service.manager().deploy):
+        with pytest.raises(ReleaseHeld, match="every release is held"):
+            use(service.context(), release, forced=True)
+    service.manager().unhold(service.context())
+    service.manager().hold(service.context(), release.id, "a rollback left it")
+    service.manager().preflight(service.context(), release, forced=True)
+    assert service.manager().deploy(service.context(), release, forced=True).outcome is Outcome.SUCCEEDED
+    assert service.cloud.serving == {release.id} and service.head.holds == ()
+
+
 def test_a_rollback_whose_image_is_gone_moves_nothing(service: Service) -> None:
     """It is said before anything is changed."""
     service.deploy("1.0.0")
@@ -229,6 +249,33 @@ def test_weights_that_somebody_moved_are_not_undone_unasked(service: Service) ->
     service.publish("1.2.0")
     with pytest.raises(UsageError, match="blue 50, green 50"):
         service.manager().deploy(service.context(), service.release("1.2.0"))
+
+
+def test_moved_weights_are_put_right_when_asked(service: Service) -> None:
+    """All traffic goes to the slot that the ledger says, and the lease is given back; where all is well nothing
+    is done."""
+    service.deploy("1.0.0")
+    service.deploy("1.1.0")
+    service.cloud.set_weights("hello/production", {Slot.BLUE: 30, Slot.GREEN: 70})
+    head = service.manager().realign(service.context())
+    assert service.cloud.serving == {service.id("1.1.0")}
+    assert head.why == f"traffic is on {service.id('1.1.0')} again" and service.head.lease is None
+    calls = len(service.cloud.calls)
+    service.manager().realign(service.context())
+    asked = service.cloud.calls[calls:]
+    assert not [call for call in asked if call.mutating and not call.operation.startswith("store.")]
+
+
+def test_traffic_is_not_sent_back_to_what_is_not_well(service: Service) -> None:
+    """Who moved it away from machines that are not healthy knew why: it stays, and that is said."""
+    service.deploy("1.0.0")
+    service.deploy("1.1.0")
+    service.cloud.behave(service.id("1.1.0"), sick_after=40.0)
+    service.context().sleep(120)
+    service.cloud.set_weights("hello/production", {Slot.BLUE: 100, Slot.GREEN: 0})
+    with pytest.raises(Refused, match="no machine in green is healthy, so traffic stays where it is"):
+        service.manager().realign(service.context())
+    assert service.cloud.serving == {service.id("1.0.0")}
 
 
 def test_a_moved_route_is_refused(service: Service) -> None:
@@ -329,8 +376,13 @@ def test_a_service_that_another_ledger_knows_is_left_alone(service: Service) -> 
     service.publish("1.1.0")
     before = len(service.cloud.mutations)
     for attempt in (service.manager().preflight, service.manager().deploy):
-        with pytest.raises(UsageError, match="is in service already"):
+        with pytest.raises(UsageError, match="is in service already") as lost:
             attempt(service.context(), service.release("1.1.0"))
+        assert "has lost it" in str(lost.value) and "as another environment" in str(lost.value.hint)
+    elsewhere = replace(service.settings, ledger="gs://elsewhere")
+    with pytest.raises(UsageError, match="does not know of it") as unknown:
+        service.manager().preflight(service.context(), made_release("1.1.0", settings=elsewhere))
+    assert str(unknown.value.hint).endswith(f": {service.settings.ledger}")
     changed = {call.operation for call in service.cloud.mutations[before:]}
     assert changed <= {"store.put", "store.put_if_absent"}, changed
     assert service.cloud.serving == {service.id("1.0.0")}

@@ -9,6 +9,7 @@ import pytest
 from osvdeploy.sandbox.errors import ApiError
 from osvdeploy.sandbox.services import autoscaling, elbv2
 from osvdeploy.sandbox.services.scope import Doc
+from tests.sandbox.refusal_sites import met, missed
 from tests.sandbox.test_elbv2 import balancer, forward, target_group
 from tests.sandbox.volumes import declared, volume
 from tests.sandbox.world import BOOT_TIME, END_TIME, World
@@ -314,6 +315,8 @@ def test_instances_are_described_across_groups(world: World) -> None:
 
 
 REFERENCE = "API reference, "
+TAGGING = "Tag Auto Scaling groups and instances, Tag naming and usage restrictions"
+SEEN = "seen by users: "
 OURS = "the sandbox's own limit"
 
 
@@ -333,55 +336,71 @@ def on(operation: str, **params: Any) -> tuple[str, Doc]:
     return operation, {"AutoScalingGroupName": NAME, **params}
 
 
+def tags(count: int) -> list[Doc]:
+    return [{"Key": f"k{number}"} for number in range(count)]
+
+
 REFUSALS: list[tuple[tuple[str, Doc], str, str, str, str]] = [
     # call, what is wrong, AWS's error code, part of its message, source
     (make(AutoScalingGroupName=NAME), "a name in use", "AlreadyExists", "already exists", REFERENCE + "Create..."),
     (make(AutoScalingGroupName="a:b"), "a colon in the name", "ValidationError", "printable", REFERENCE + "Create..."),
-    (make(MinSize=5), "min above max", "ValidationError", "Max bound, 4, must be greater", "answer seen"),
+    (make(MinSize=5), "min above max", "ValidationError", "Max bound, 4, must be greater", "believed"),
     (
         make(DesiredCapacity=40),
         "desired above max",
         "ValidationError",
         "Desired capacity:40 must be between the specified min size:0 and max size:4",
-        "answer seen",
+        SEEN + "convox/praxis, pull request 258",
     ),
-    (make(MinSize=1, DesiredCapacity=0), "desired below min", "ValidationError", "between", "answer seen"),
-    (make(LaunchTemplate=None), "no template", "ValidationError", "must contain either LaunchTemplate", "answer seen"),
+    (
+        make(MinSize=1, DesiredCapacity=0),
+        "desired below min",
+        "ValidationError",
+        "between",
+        SEEN + "convox/praxis, pull request 258",
+    ),
+    (make(LaunchTemplate=None), "no template", "ValidationError", "must contain either LaunchTemplate", "believed"),
     (
         make(LaunchTemplate={"LaunchTemplateId": "lt-9", "Version": "1"}),
         "unknown template",
         "ValidationError",
         "You must use a valid fully-formed launch template.",
-        "answer seen",
+        SEEN + "ryanmurakami/hbfl, issue 58",
     ),
     (
         make(LaunchTemplate={"LaunchTemplateId": "lt-1", "Version": "9"}),
         "unknown version",
         "ValidationError",
         "You must use a valid fully-formed launch template.",
-        "answer seen",
+        SEEN + "ryanmurakami/hbfl, issue 58",
     ),
     (
         make(LaunchTemplate={"LaunchTemplateId": "lt-2", "Version": "1"}),
         "an image that does not exist",
         "ValidationError",
         "The image id '[ami-gone]' does not exist",
-        "answer seen",
+        SEEN + "benishak/lamp-aws-cloudformation, issue 1",
     ),
     (
         make(LaunchTemplate={"LaunchTemplateId": "lt-1", "LaunchTemplateName": "template"}),
         "template by id and name",
         "ValidationError",
         "either launchTemplateId or LaunchTemplateName",
-        REFERENCE + "LaunchTemplateSpecification",
+        SEEN + "terraform-aws-modules/terraform-aws-autoscaling, issue 227",
     ),
-    (make(VPCZoneIdentifier=None), "no subnets", "ValidationError", "At least one Availability Zone", "answer seen"),
+    (
+        make(VPCZoneIdentifier=None),
+        "no subnets",
+        "ValidationError",
+        "At least one Availability Zone",
+        SEEN + "chef-boneyard/chef-provisioning-aws, issue 135",
+    ),
     (
         make(VPCZoneIdentifier="subnet-z"),
         "unknown subnet",
         "ValidationError",
         "'subnet-z' does not exist",
-        "answer seen",
+        SEEN + "ansible/ansible-modules-core, issue 2362",
     ),
     (make(VPCZoneIdentifier="subnet-a,subnet-y"), "two VPCs", "ValidationError", "same VPC", REFERENCE + "Create..."),
     (
@@ -389,9 +408,40 @@ REFUSALS: list[tuple[tuple[str, Doc], str, str, str, str]] = [
         "unknown target group",
         "ValidationError",
         "Provided Target Groups may not be valid",
-        "answer seen",
+        "believed",
     ),
     (make(HealthCheckType="TCP"), "unknown health check type", "ValidationError", "Health Check Type", REFERENCE),
+    (make(MinSize=-1), "a negative size", "ValidationError", "must not be negative", "believed"),
+    (
+        make(AvailabilityZones=["eu-west-1c"]),
+        "zones of no subnet",
+        "ValidationError",
+        "The availability zones of the specified subnets and the AutoScalingGroup do not match",
+        SEEN + "aws/amazon-ecs-cli, issue 47",
+    ),
+    (make(Tags=tags(51)), "51 tags", "LimitExceeded", "maximum number of tags is 50", TAGGING),
+    (make(Tags=[{"Key": "k" * 129}]), "a long tag key", "ValidationError", "1 to 128 characters", TAGGING),
+    (
+        make(Tags=[{"Key": "a", "ResourceId": "other"}]),
+        "another group's tag",
+        "ValidationError",
+        "is not the group 'new'",
+        "believed, after " + REFERENCE + "Tag",
+    ),
+    (
+        make(Tags=[{"Key": "a", "ResourceType": "instance"}]),
+        "an instance's tag",
+        "ValidationError",
+        "must be auto-scaling-group",
+        REFERENCE + "Tag",
+    ),
+    (
+        ("CreateOrUpdateTags", {"Tags": [{**each, "ResourceId": NAME} for each in tags(51)]}),
+        "51 tags",
+        "LimitExceeded",
+        "maximum number of tags is 50",
+        TAGGING,
+    ),
     (make(MixedInstancesPolicy={"x": 1}), "mixed instances", "NotSimulated", "MixedInstancesPolicy", OURS),
     (make(TerminationPolicies=["OldestInstance"]), "termination policies", "NotSimulated", "termination", OURS),
     (make(Tags=[{"Key": "a"}, {"Key": "a"}]), "a tag key twice", "ValidationError", "Duplicate", REFERENCE + "Tag"),
@@ -401,29 +451,35 @@ REFUSALS: list[tuple[tuple[str, Doc], str, str, str, str]] = [
         "unknown group",
         "ValidationError",
         "AutoScalingGroup name not found",
-        "answer seen",
+        SEEN + "hashicorp/terraform, issue 17238",
     ),
-    (on("UpdateAutoScalingGroup", DesiredCapacity=9), "desired above max", "ValidationError", "between", "answer seen"),
+    (
+        on("UpdateAutoScalingGroup", DesiredCapacity=9),
+        "desired above max",
+        "ValidationError",
+        "between",
+        SEEN + "convox/praxis, pull request 258",
+    ),
     (
         on("UpdateAutoScalingGroup", MaxSize=0, MinSize=1),
         "min above max",
         "ValidationError",
         "Max bound",
-        "answer seen",
+        "believed",
     ),
     (
         on("SetDesiredCapacity", DesiredCapacity=5),
         "above max",
         "ValidationError",
         "New SetDesiredCapacity value 5 is above max value 4 for the AutoScalingGroup.",
-        "answer seen",
+        SEEN + "kubernetes/autoscaler, issue 943",
     ),
     (
         on("SetDesiredCapacity", DesiredCapacity=0),
         "below min",
         "ValidationError",
         "New SetDesiredCapacity value 0 is below min value 1 for the AutoScalingGroup.",
-        "answer seen",
+        "believed",
     ),
     (
         on("DeleteAutoScalingGroup"),
@@ -444,7 +500,7 @@ REFUSALS: list[tuple[tuple[str, Doc], str, str, str, str]] = [
         "unknown group",
         "ValidationError",
         "AutoScalingGroup name not found - AutoScalingGroup 'gone' not found",
-        "answer seen",
+        SEEN + "hashicorp/terraform, issue 17238",
     ),
     (
         ("SetDesiredCapacity", {"AutoScalingGroupName": "leaving", "DesiredCapacity": 0}),
@@ -466,14 +522,21 @@ REFUSALS: list[tuple[tuple[str, Doc], str, str, str, str]] = [
         "unknown instance",
         "ValidationError",
         "No managed instance found for instance ID: i-none",
-        "answer seen",
+        SEEN + "yaybu/touchdown, issue 51",
     ),
     (
         ("TerminateInstanceInAutoScalingGroup", {"InstanceId": "MEMBER", "ShouldDecrementDesiredCapacity": True}),
         "one less than min",
         "ValidationError",
         "desiredSize equals minSize (1)",
-        "answer seen",
+        SEEN + "buildkite/elastic-ci-stack-for-aws, issue 1261",
+    ),
+    (
+        ("TerminateInstanceInAutoScalingGroup", {"InstanceId": "GOING", "ShouldDecrementDesiredCapacity": False}),
+        "an instance that is being ended",
+        "ScalingActivityInProgress",
+        "already terminating",
+        "believed, after " + REFERENCE + "TerminateInstanceInAutoScalingGroup",
     ),
     (
         ("CreateOrUpdateTags", {"Tags": [{"ResourceId": "gone", "Key": "a"}]}),
@@ -487,7 +550,7 @@ REFUSALS: list[tuple[tuple[str, Doc], str, str, str, str]] = [
         "unknown",
         "ValidationError",
         "Provided",
-        "answer seen",
+        "believed",
     ),
     (
         on("DetachLoadBalancerTargetGroups", TargetGroupARNs=["x"]),
@@ -516,25 +579,50 @@ REFUSALS: list[tuple[tuple[str, Doc], str, str, str, str]] = [
 ]
 
 
+@pytest.fixture(scope="module")
+def standing() -> World:
+    """Groups in order, and some that are busy. Nothing that is refused changes them."""
+    world = World()
+    create(world, MinSize=1, DesiredCapacity=1)
+    create(world, "leaving", DesiredCapacity=1)
+    create(world, "shrinking", DesiredCapacity=1)
+    world.wait(30)
+    world.ec2.templates["lt-2"] = ("gone", ["ami-gone"])
+    going = next(iter(members(world, "shrinking")))
+    world.asg("TerminateInstanceInAutoScalingGroup", InstanceId=going, ShouldDecrementDesiredCapacity=False)
+    create(world, "busy", DesiredCapacity=1)
+    world.wait(autoscaling.FIRST_LOOK)
+    world.asg("DeleteAutoScalingGroup", AutoScalingGroupName="leaving", ForceDelete=True)
+    return world
+
+
+def refusal(world: World, call: tuple[str, Doc]) -> ApiError:
+    operation, params = call
+    machines = {"MEMBER": members(world), "GOING": members(world, "shrinking")}
+    if params.get("InstanceId") in machines:
+        params = params | {"InstanceId": next(iter(machines[params["InstanceId"]]))}
+    with pytest.raises(ApiError) as refused:
+        world.asg(operation, **{key: value for key, value in params.items() if value is not None})
+    return refused.value
+
+
 @pytest.mark.parametrize(
     ("call", "code", "message"),
     [pytest.param(call, code, said, id=f"{call[0]}: {wrong}") for call, wrong, code, said, _ in REFUSALS],
 )
-def test_refusals(world: World, call: tuple[str, Doc], code: str, message: str) -> None:
+def test_refusals(standing: World, call: tuple[str, Doc], code: str, message: str) -> None:
     """What AWS refuses is refused with its code and words, and nothing is changed by it."""
-    create(world, MinSize=1, DesiredCapacity=1)
-    create(world, "leaving", DesiredCapacity=1)
-    world.wait(30)
-    world.ec2.templates["lt-2"] = ("gone", ["ami-gone"])
-    create(world, "busy", DesiredCapacity=1)
-    world.wait(autoscaling.FIRST_LOOK)
-    world.asg("DeleteAutoScalingGroup", AutoScalingGroupName="leaving", ForceDelete=True)
-    before = world.documents()
-    operation, params = call
-    if params.get("InstanceId") == "MEMBER":
-        params = params | {"InstanceId": next(iter(members(world)))}
-    with pytest.raises(ApiError) as refused:
-        world.asg(operation, **{key: value for key, value in params.items() if value is not None})
-    assert refused.value.code == code
-    assert message in refused.value.message
-    assert world.documents() == before
+    before = standing.documents()
+    refused = refusal(standing, call)
+    assert refused.code == code
+    assert message in refused.message
+    assert standing.documents() == before
+
+
+def test_no_refusal_of_groups_is_without_a_row(standing: World) -> None:
+    """Whatever the simulator refuses by itself, a row has asked for, and tells where it is written."""
+    with met() as found:
+        for call, *_, source in REFUSALS:
+            refusal(standing, call)
+            assert source
+    assert missed(found, "services/autoscaling/groups.py") == []

@@ -108,7 +108,7 @@ def test_a_service_that_scales_keeps_its_scaling(tmp_path: Path) -> None:
     first = world.build("1.0.0")
     assert world.deploy(first).outcome is Outcome.SUCCEEDED
     asg, name = world.session.client("autoscaling"), group_name(first.service, first)
-    scale_group(asg, name, 1, 6)
+    scale_group(asg, name, 1, 6, world.network.listener)
     asg.set_desired_capacity(AutoScalingGroupName=name, DesiredCapacity=3)
     world.wait(60)
     before = rules(world, first)

@@ -129,7 +129,7 @@ def test_a_service_that_scales_keeps_its_scaling(tmp_path: Path, place: str) -> 
     area = area_of(place)
     first = world.build("1.0.0")
     assert world.deploy(first).outcome is Outcome.SUCCEEDED
-    scale_group(world.network, area, group_name(first.service, first), 3, 6)
+    scale_group(world.account.ctx, world.account.gcp(), area, group_name(first.service, first), 3, 6)
     before = scaling(world, area, first)
     assert (before["size"], before["update"], before["policy"]["mode"]) == (3, "PROACTIVE", "ON")
 

@@ -201,7 +201,13 @@ class PointerRouter:
     def _looked(self, ctx: Context, route: Route, *, fit: bool = False) -> _Standing:
         """What is there now. Raises NotFound without the rule, NotOurs where something is another service's; and where
         the rule must be ``fit`` to be led to a slot, UsageError."""
-        rule = self._gcp.get(ctx, address_of(self._gcp, route.listener), f"forwarding rule {route.listener}")
+        rule = self._gcp.counted_on(
+            ctx,
+            address_of(self._gcp, route.listener),
+            f"forwarding rule {route.listener}",
+            key="forwarding-rule",
+            made_by='docs/spec.md has the commands: "A rule to begin with"',
+        )
         if fit:
             _require_proxied(route, rule)
         tags = tags_of(rule.get("labels") or {})

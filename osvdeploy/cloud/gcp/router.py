@@ -5,7 +5,7 @@ The switch is one patch of the URL map, which carries the fingerprint that was r
 proved whatever the program says.
 
 A URL map is led to by forwarding rules, which are looked for: they tell the address, the port, and the balancer's kind.
-The classic kind (EXTERNAL) has neither weights nor matches of headers.
+The classic kind (EXTERNAL) has no weights and changes no headers.
 
 Sources: Compute Engine API reference (urlMaps, backendServices.getHealth, forwardingRules, targetHttpProxies); load
 balancing guide, "Traffic management overview" of each application load balancer.
@@ -152,7 +152,7 @@ class UrlMapRouter:
     def _standing(self, ctx: Context, route: Route) -> _Standing:
         """What is there now. Raises NotFound without the URL map, NotOurs where something is another's."""
         scope, name = url_map_of(route.listener)
-        found = self._gcp.get(ctx, address_of(self._gcp, route.listener), f"URL map {name}")
+        found = self._url_map(ctx, route, name)
         rules = urlmap.rules_of(found, route)
         looked = {slot: self._backends.of_slot(ctx, route, scope, slot) for slot in Slot}
         backends = {slot: backend for slot, backend in looked.items() if backend is not None}
@@ -172,9 +172,19 @@ class UrlMapRouter:
             self._entries[route.listener] = self._look_for_entry(ctx, route)
         return self._entries[route.listener]
 
+    def _url_map(self, ctx: Context, route: Route, name: str) -> Document:
+        """Raises NotFound, with what to do."""
+        return self._gcp.counted_on(
+            ctx,
+            address_of(self._gcp, route.listener),
+            f"URL map {name}",
+            key="url-map",
+            made_by="examples/google-balancer does",
+        )
+
     def _look_for_entry(self, ctx: Context, route: Route) -> _Entry:
         scope, name = url_map_of(route.listener)
-        self._gcp.get(ctx, address_of(self._gcp, route.listener), f"URL map {name}")
+        self._url_map(ctx, route, name)
         rules = self._all(ctx, f"{scope}/forwardingRules")
         for scheme, collection in _PROXIES.items():
             proxies = {

@@ -28,7 +28,7 @@ from urllib.parse import quote, urlsplit
 
 from osvdeploy.cloud.gcp.errors import Fault, refusal, translate
 from osvdeploy.context import Context
-from osvdeploy.errors import OsvDeployError, Unavailable, UsageError
+from osvdeploy.errors import NotFound, OsvDeployError, Unavailable, UsageError
 from osvdeploy.events import CloudCall
 from osvdeploy.retry import retrying
 from osvdeploy.version import __version__
@@ -111,6 +111,14 @@ class Gcp:
     def get(self, ctx: Context, url: str, what: str, query: Mapping[str, str] | None = None) -> Document:
         """Read one thing. Raises :class:`~osvdeploy.errors.NotFound`."""
         return self.send(ctx, "GET", url, what, query=query).json()
+
+    def counted_on(self, ctx: Context, url: str, what: str, *, key: str, made_by: str) -> Document:
+        """As :meth:`get`, for what the user makes and the spec names as ``key``: where it is missing, that is said."""
+        try:
+            return self.get(ctx, url, what)
+        except NotFound as missing:
+            missing.hint = f"make it first ({made_by}), or mend `{key}` in the spec"
+            raise
 
     def ask(self, ctx: Context, url: str, what: str, document: Document | None = None) -> Document:
         """Read what has to be posted for (``getHealth``)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import KW_ONLY, asdict, replace
 from typing import TYPE_CHECKING
 
 from osvdeploy.cloud.tags import RELEASE, STORE
@@ -33,6 +33,8 @@ _LINK = re.compile(r"(?:https?://[^/]+/compute/v1/)?projects/(?P<project>[^/]+)/
 @declared
 class GcpImageInputs(ReleaseInputs):
     """What an image on Google is made of."""
+
+    _: KW_ONLY
 
     bucket: str = prop("The bucket that the disk passes through. Changed, it is for images that are made from then on.")
     project: str | None = prop("The project; left out, the provider's.", default=None, replaces=True)

@@ -7,7 +7,9 @@ from . import _utilities
 import typing
 # Export this package's modules as members:
 from ._enums import *
+from .get_deployment import *
 from .get_image import *
+from .get_release import *
 from .image import *
 from .provider import *
 from ._inputs import *
@@ -34,7 +36,8 @@ _utilities.register(
   "mod": "aws",
   "fqn": "pulumi_osvdeploy.aws",
   "classes": {
-   "osvdeploy:aws:Ami": "Ami"
+   "osvdeploy:aws:Ami": "Ami",
+   "osvdeploy:aws:BlueGreenDeployment": "BlueGreenDeployment"
   }
  },
  {
@@ -42,6 +45,7 @@ _utilities.register(
   "mod": "gcp",
   "fqn": "pulumi_osvdeploy.gcp",
   "classes": {
+   "osvdeploy:gcp:BlueGreenDeployment": "BlueGreenDeployment",
    "osvdeploy:gcp:Image": "Image"
   }
  },

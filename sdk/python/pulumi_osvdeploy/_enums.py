@@ -9,9 +9,12 @@ from enum import Enum
 __all__ = [
     'AmiVia',
     'Architecture',
+    'DeploymentStatus',
     'FileSystem',
     'ImageFormat',
     'KernelVariant',
+    'Slot',
+    'StrategyKind',
 ]
 
 
@@ -30,6 +33,17 @@ class Architecture(_builtins.str, Enum):
     A machine's architecture.
     """
     X8664 = "x86_64"
+
+
+@pulumi.type_token("osvdeploy:index:DeploymentStatus")
+class DeploymentStatus(_builtins.str, Enum):
+    """
+    How a service stands.
+    """
+    SERVING = "serving"
+    ROLLING_OUT = "rolling-out"
+    ASTRAY = "astray"
+    NOT_SERVING = "not-serving"
 
 
 @pulumi.type_token("osvdeploy:index:FileSystem")
@@ -66,3 +80,21 @@ class KernelVariant(_builtins.str, Enum):
     WITH_ZFS = "with-zfs"
     WITH_ZFS_HIDDEN = "with-zfs-hidden"
     MICROVM = "microvm"
+
+
+@pulumi.type_token("osvdeploy:index:Slot")
+class Slot(_builtins.str, Enum):
+    """
+    The two places a release can stand in behind a route.
+    """
+    BLUE = "blue"
+    GREEN = "green"
+
+
+@pulumi.type_token("osvdeploy:index:StrategyKind")
+class StrategyKind(_builtins.str, Enum):
+    """
+    How traffic moves to a new release; `all-at-once` is `blue-green` without baking.
+    """
+    BLUE_GREEN = "blue-green"
+    ALL_AT_ONCE = "all-at-once"

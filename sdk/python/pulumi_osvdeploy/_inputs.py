@@ -16,6 +16,14 @@ from . import _utilities
 from ._enums import *
 
 __all__ = [
+    'DeploymentHealthArgs',
+    'DeploymentHealthArgsDict',
+    'DeploymentPreviewArgs',
+    'DeploymentPreviewArgsDict',
+    'DeploymentRouteArgs',
+    'DeploymentRouteArgsDict',
+    'DeploymentStrategyArgs',
+    'DeploymentStrategyArgsDict',
     'DiskArgs',
     'DiskArgsDict',
     'EndpointsArgs',
@@ -45,6 +53,321 @@ __all__ = [
     'SpecProgramArgs',
     'SpecProgramArgsDict',
 ]
+
+class DeploymentHealthArgsDict(TypedDict):
+    """
+    When a release counts as well. Durations carry their unit: `5s`, `2m`.
+    """
+    boot_timeout: NotRequired[pulumi.Input[Optional[_builtins.str]]]
+    """
+    How long all machines may take to become healthy; left out, `60s` on AWS and `300s` on Google.
+    """
+    interval: NotRequired[pulumi.Input[Optional[_builtins.str]]]
+    """
+    How often the balancer checks: whole seconds from `5s` to `300s`.
+    """
+    min_ready: NotRequired[pulumi.Input[Optional[_builtins.str]]]
+    """
+    How long they must stay healthy before they count.
+    """
+    path: NotRequired[pulumi.Input[Optional[_builtins.str]]]
+    """
+    What is asked for.
+    """
+    timeout: NotRequired[pulumi.Input[Optional[_builtins.str]]]
+    """
+    How long an answer may take: whole seconds, less than `interval`.
+    """
+    version_header: NotRequired[pulumi.Input[Optional[_builtins.str]]]
+    """
+    The answer header that carries the variable OSVDEPLOY_RELEASE. Left out: on AWS a switch is proved more weakly, on Google the balancer names the release.
+    """
+
+@pulumi.input_type
+class DeploymentHealthArgs:
+    def __init__(__self__, *,
+                 boot_timeout: pulumi.Input[Optional[_builtins.str]] = None,
+                 interval: pulumi.Input[Optional[_builtins.str]] = None,
+                 min_ready: pulumi.Input[Optional[_builtins.str]] = None,
+                 path: pulumi.Input[Optional[_builtins.str]] = None,
+                 timeout: pulumi.Input[Optional[_builtins.str]] = None,
+                 version_header: pulumi.Input[Optional[_builtins.str]] = None):
+        """
+        When a release counts as well. Durations carry their unit: `5s`, `2m`.
+
+        :param pulumi.Input[_builtins.str] boot_timeout: How long all machines may take to become healthy; left out, `60s` on AWS and `300s` on Google.
+        :param pulumi.Input[_builtins.str] interval: How often the balancer checks: whole seconds from `5s` to `300s`.
+        :param pulumi.Input[_builtins.str] min_ready: How long they must stay healthy before they count.
+        :param pulumi.Input[_builtins.str] path: What is asked for.
+        :param pulumi.Input[_builtins.str] timeout: How long an answer may take: whole seconds, less than `interval`.
+        :param pulumi.Input[_builtins.str] version_header: The answer header that carries the variable OSVDEPLOY_RELEASE. Left out: on AWS a switch is proved more weakly, on Google the balancer names the release.
+        """
+        if boot_timeout is not None:
+            pulumi.set(__self__, "boot_timeout", boot_timeout)
+        if interval is not None:
+            pulumi.set(__self__, "interval", interval)
+        if min_ready is not None:
+            pulumi.set(__self__, "min_ready", min_ready)
+        if path is not None:
+            pulumi.set(__self__, "path", path)
+        if timeout is not None:
+            pulumi.set(__self__, "timeout", timeout)
+        if version_header is not None:
+            pulumi.set(__self__, "version_header", version_header)
+
+    @_builtins.property
+    @pulumi.getter(name="bootTimeout")
+    def boot_timeout(self) -> pulumi.Input[Optional[_builtins.str]]:
+        """
+        How long all machines may take to become healthy; left out, `60s` on AWS and `300s` on Google.
+        """
+        return pulumi.get(self, "boot_timeout")
+
+    @boot_timeout.setter
+    def boot_timeout(self, value: pulumi.Input[Optional[_builtins.str]]):
+        pulumi.set(self, "boot_timeout", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def interval(self) -> pulumi.Input[Optional[_builtins.str]]:
+        """
+        How often the balancer checks: whole seconds from `5s` to `300s`.
+        """
+        return pulumi.get(self, "interval")
+
+    @interval.setter
+    def interval(self, value: pulumi.Input[Optional[_builtins.str]]):
+        pulumi.set(self, "interval", value)
+
+    @_builtins.property
+    @pulumi.getter(name="minReady")
+    def min_ready(self) -> pulumi.Input[Optional[_builtins.str]]:
+        """
+        How long they must stay healthy before they count.
+        """
+        return pulumi.get(self, "min_ready")
+
+    @min_ready.setter
+    def min_ready(self, value: pulumi.Input[Optional[_builtins.str]]):
+        pulumi.set(self, "min_ready", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def path(self) -> pulumi.Input[Optional[_builtins.str]]:
+        """
+        What is asked for.
+        """
+        return pulumi.get(self, "path")
+
+    @path.setter
+    def path(self, value: pulumi.Input[Optional[_builtins.str]]):
+        pulumi.set(self, "path", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def timeout(self) -> pulumi.Input[Optional[_builtins.str]]:
+        """
+        How long an answer may take: whole seconds, less than `interval`.
+        """
+        return pulumi.get(self, "timeout")
+
+    @timeout.setter
+    def timeout(self, value: pulumi.Input[Optional[_builtins.str]]):
+        pulumi.set(self, "timeout", value)
+
+    @_builtins.property
+    @pulumi.getter(name="versionHeader")
+    def version_header(self) -> pulumi.Input[Optional[_builtins.str]]:
+        """
+        The answer header that carries the variable OSVDEPLOY_RELEASE. Left out: on AWS a switch is proved more weakly, on Google the balancer names the release.
+        """
+        return pulumi.get(self, "version_header")
+
+    @version_header.setter
+    def version_header(self, value: pulumi.Input[Optional[_builtins.str]]):
+        pulumi.set(self, "version_header", value)
+
+
+class DeploymentPreviewArgsDict(TypedDict):
+    """
+    How the idle slot is reached.
+    """
+    header: NotRequired[pulumi.Input[Optional[_builtins.str]]]
+    """
+    A request with this header set to `blue` or `green` reaches that slot.
+    """
+
+@pulumi.input_type
+class DeploymentPreviewArgs:
+    def __init__(__self__, *,
+                 header: pulumi.Input[Optional[_builtins.str]] = None):
+        """
+        How the idle slot is reached.
+
+        :param pulumi.Input[_builtins.str] header: A request with this header set to `blue` or `green` reaches that slot.
+        """
+        if header is not None:
+            pulumi.set(__self__, "header", header)
+
+    @_builtins.property
+    @pulumi.getter
+    def header(self) -> pulumi.Input[Optional[_builtins.str]]:
+        """
+        A request with this header set to `blue` or `green` reaches that slot.
+        """
+        return pulumi.get(self, "header")
+
+    @header.setter
+    def header(self, value: pulumi.Input[Optional[_builtins.str]]):
+        pulumi.set(self, "header", value)
+
+
+class DeploymentRouteArgsDict(TypedDict):
+    """
+    Which requests are the service's: by host or path, or both.
+    """
+    priority: pulumi.Input[_builtins.int]
+    """
+    Priority of the service's rule, 3 to 50000; the two before it become its preview rules.
+    """
+    host: NotRequired[pulumi.Input[Optional[_builtins.str]]]
+    """
+    The host to match, with the wildcards that the cloud knows.
+    """
+    path: NotRequired[pulumi.Input[Optional[_builtins.str]]]
+    """
+    The path to match, such as `/*`.
+    """
+
+@pulumi.input_type
+class DeploymentRouteArgs:
+    def __init__(__self__, *,
+                 priority: pulumi.Input[_builtins.int],
+                 host: pulumi.Input[Optional[_builtins.str]] = None,
+                 path: pulumi.Input[Optional[_builtins.str]] = None):
+        """
+        Which requests are the service's: by host or path, or both.
+
+        :param pulumi.Input[_builtins.int] priority: Priority of the service's rule, 3 to 50000; the two before it become its preview rules.
+        :param pulumi.Input[_builtins.str] host: The host to match, with the wildcards that the cloud knows.
+        :param pulumi.Input[_builtins.str] path: The path to match, such as `/*`.
+        """
+        pulumi.set(__self__, "priority", priority)
+        if host is not None:
+            pulumi.set(__self__, "host", host)
+        if path is not None:
+            pulumi.set(__self__, "path", path)
+
+    @_builtins.property
+    @pulumi.getter
+    def priority(self) -> pulumi.Input[_builtins.int]:
+        """
+        Priority of the service's rule, 3 to 50000; the two before it become its preview rules.
+        """
+        return pulumi.get(self, "priority")
+
+    @priority.setter
+    def priority(self, value: pulumi.Input[_builtins.int]):
+        pulumi.set(self, "priority", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def host(self) -> pulumi.Input[Optional[_builtins.str]]:
+        """
+        The host to match, with the wildcards that the cloud knows.
+        """
+        return pulumi.get(self, "host")
+
+    @host.setter
+    def host(self, value: pulumi.Input[Optional[_builtins.str]]):
+        pulumi.set(self, "host", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def path(self) -> pulumi.Input[Optional[_builtins.str]]:
+        """
+        The path to match, such as `/*`.
+        """
+        return pulumi.get(self, "path")
+
+    @path.setter
+    def path(self, value: pulumi.Input[Optional[_builtins.str]]):
+        pulumi.set(self, "path", value)
+
+
+class DeploymentStrategyArgsDict(TypedDict):
+    """
+    How traffic moves to a new release. Durations carry their unit: `90s`, `1h`.
+    """
+    bake: NotRequired[pulumi.Input[Optional[_builtins.str]]]
+    """
+    How long the new release is watched under full traffic.
+    """
+    keep_warm: NotRequired[pulumi.Input[Optional[_builtins.str]]]
+    """
+    How long the old release's machines stay, to be gone back to in one call.
+    """
+    kind: NotRequired[pulumi.Input[Optional['StrategyKind']]]
+    """
+    `all-at-once` is `blue-green` without baking.
+    """
+
+@pulumi.input_type
+class DeploymentStrategyArgs:
+    def __init__(__self__, *,
+                 bake: pulumi.Input[Optional[_builtins.str]] = None,
+                 keep_warm: pulumi.Input[Optional[_builtins.str]] = None,
+                 kind: pulumi.Input[Optional['StrategyKind']] = None):
+        """
+        How traffic moves to a new release. Durations carry their unit: `90s`, `1h`.
+
+        :param pulumi.Input[_builtins.str] bake: How long the new release is watched under full traffic.
+        :param pulumi.Input[_builtins.str] keep_warm: How long the old release's machines stay, to be gone back to in one call.
+        :param pulumi.Input['StrategyKind'] kind: `all-at-once` is `blue-green` without baking.
+        """
+        if bake is not None:
+            pulumi.set(__self__, "bake", bake)
+        if keep_warm is not None:
+            pulumi.set(__self__, "keep_warm", keep_warm)
+        if kind is not None:
+            pulumi.set(__self__, "kind", kind)
+
+    @_builtins.property
+    @pulumi.getter
+    def bake(self) -> pulumi.Input[Optional[_builtins.str]]:
+        """
+        How long the new release is watched under full traffic.
+        """
+        return pulumi.get(self, "bake")
+
+    @bake.setter
+    def bake(self, value: pulumi.Input[Optional[_builtins.str]]):
+        pulumi.set(self, "bake", value)
+
+    @_builtins.property
+    @pulumi.getter(name="keepWarm")
+    def keep_warm(self) -> pulumi.Input[Optional[_builtins.str]]:
+        """
+        How long the old release's machines stay, to be gone back to in one call.
+        """
+        return pulumi.get(self, "keep_warm")
+
+    @keep_warm.setter
+    def keep_warm(self, value: pulumi.Input[Optional[_builtins.str]]):
+        pulumi.set(self, "keep_warm", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def kind(self) -> pulumi.Input[Optional['StrategyKind']]:
+        """
+        `all-at-once` is `blue-green` without baking.
+        """
+        return pulumi.get(self, "kind")
+
+    @kind.setter
+    def kind(self, value: pulumi.Input[Optional['StrategyKind']]):
+        pulumi.set(self, "kind", value)
+
 
 class DiskArgsDict(TypedDict):
     """

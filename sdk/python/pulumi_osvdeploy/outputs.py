@@ -17,6 +17,14 @@ from . import outputs
 from ._enums import *
 
 __all__ = [
+    'DeploymentHealth',
+    'DeploymentHold',
+    'DeploymentPreview',
+    'DeploymentRollout',
+    'DeploymentRoute',
+    'DeploymentServed',
+    'DeploymentSlot',
+    'DeploymentStrategy',
     'Disk',
     'Endpoints',
     'Spec',
@@ -26,6 +34,553 @@ __all__ = [
     'SpecPackages',
     'SpecProgram',
 ]
+
+@pulumi.output_type
+class DeploymentHealth(dict):
+    """
+    When a release counts as well. Durations carry their unit: `5s`, `2m`.
+    """
+    @staticmethod
+    def __key_warning(key: str):
+        suggest = None
+        if key == "bootTimeout":
+            suggest = "boot_timeout"
+        elif key == "minReady":
+            suggest = "min_ready"
+        elif key == "versionHeader":
+            suggest = "version_header"
+
+        if suggest:
+            pulumi.log.warn(f"Key '{key}' not found in DeploymentHealth. Access the value via the '{suggest}' property getter instead.")
+
+    def __getitem__(self, key: str) -> Any:
+        DeploymentHealth.__key_warning(key)
+        return super().__getitem__(key)
+
+    def get(self, key: str, default = None) -> Any:
+        DeploymentHealth.__key_warning(key)
+        return super().get(key, default)
+
+    def __init__(__self__, *,
+                 boot_timeout: Optional[_builtins.str] = None,
+                 interval: Optional[_builtins.str] = None,
+                 min_ready: Optional[_builtins.str] = None,
+                 path: Optional[_builtins.str] = None,
+                 timeout: Optional[_builtins.str] = None,
+                 version_header: Optional[_builtins.str] = None):
+        """
+        When a release counts as well. Durations carry their unit: `5s`, `2m`.
+
+        :param _builtins.str boot_timeout: How long all machines may take to become healthy; left out, `60s` on AWS and `300s` on Google.
+        :param _builtins.str interval: How often the balancer checks: whole seconds from `5s` to `300s`.
+        :param _builtins.str min_ready: How long they must stay healthy before they count.
+        :param _builtins.str path: What is asked for.
+        :param _builtins.str timeout: How long an answer may take: whole seconds, less than `interval`.
+        :param _builtins.str version_header: The answer header that carries the variable OSVDEPLOY_RELEASE. Left out: on AWS a switch is proved more weakly, on Google the balancer names the release.
+        """
+        if boot_timeout is not None:
+            pulumi.set(__self__, "boot_timeout", boot_timeout)
+        if interval is not None:
+            pulumi.set(__self__, "interval", interval)
+        if min_ready is not None:
+            pulumi.set(__self__, "min_ready", min_ready)
+        if path is not None:
+            pulumi.set(__self__, "path", path)
+        if timeout is not None:
+            pulumi.set(__self__, "timeout", timeout)
+        if version_header is not None:
+            pulumi.set(__self__, "version_header", version_header)
+
+    @_builtins.property
+    @pulumi.getter(name="bootTimeout")
+    def boot_timeout(self) -> Optional[_builtins.str]:
+        """
+        How long all machines may take to become healthy; left out, `60s` on AWS and `300s` on Google.
+        """
+        return pulumi.get(self, "boot_timeout")
+
+    @_builtins.property
+    @pulumi.getter
+    def interval(self) -> Optional[_builtins.str]:
+        """
+        How often the balancer checks: whole seconds from `5s` to `300s`.
+        """
+        return pulumi.get(self, "interval")
+
+    @_builtins.property
+    @pulumi.getter(name="minReady")
+    def min_ready(self) -> Optional[_builtins.str]:
+        """
+        How long they must stay healthy before they count.
+        """
+        return pulumi.get(self, "min_ready")
+
+    @_builtins.property
+    @pulumi.getter
+    def path(self) -> Optional[_builtins.str]:
+        """
+        What is asked for.
+        """
+        return pulumi.get(self, "path")
+
+    @_builtins.property
+    @pulumi.getter
+    def timeout(self) -> Optional[_builtins.str]:
+        """
+        How long an answer may take: whole seconds, less than `interval`.
+        """
+        return pulumi.get(self, "timeout")
+
+    @_builtins.property
+    @pulumi.getter(name="versionHeader")
+    def version_header(self) -> Optional[_builtins.str]:
+        """
+        The answer header that carries the variable OSVDEPLOY_RELEASE. Left out: on AWS a switch is proved more weakly, on Google the balancer names the release.
+        """
+        return pulumi.get(self, "version_header")
+
+
+@pulumi.output_type
+class DeploymentHold(dict):
+    """
+    Refuses a release: it is not rolled out again before the hold is taken away.
+    """
+    def __init__(__self__, *,
+                 at: _builtins.str,
+                 by: _builtins.str,
+                 why: _builtins.str,
+                 image: Optional[_builtins.str] = None,
+                 release: Optional[_builtins.str] = None):
+        """
+        Refuses a release: it is not rolled out again before the hold is taken away.
+
+        :param _builtins.str at: Since when.
+        :param _builtins.str by: Whose it is.
+        :param _builtins.str why: Why.
+        :param _builtins.str image: Its image.
+        :param _builtins.str release: The release; left out where every one is refused.
+        """
+        pulumi.set(__self__, "at", at)
+        pulumi.set(__self__, "by", by)
+        pulumi.set(__self__, "why", why)
+        if image is not None:
+            pulumi.set(__self__, "image", image)
+        if release is not None:
+            pulumi.set(__self__, "release", release)
+
+    @_builtins.property
+    @pulumi.getter
+    def at(self) -> _builtins.str:
+        """
+        Since when.
+        """
+        return pulumi.get(self, "at")
+
+    @_builtins.property
+    @pulumi.getter
+    def by(self) -> _builtins.str:
+        """
+        Whose it is.
+        """
+        return pulumi.get(self, "by")
+
+    @_builtins.property
+    @pulumi.getter
+    def why(self) -> _builtins.str:
+        """
+        Why.
+        """
+        return pulumi.get(self, "why")
+
+    @_builtins.property
+    @pulumi.getter
+    def image(self) -> Optional[_builtins.str]:
+        """
+        Its image.
+        """
+        return pulumi.get(self, "image")
+
+    @_builtins.property
+    @pulumi.getter
+    def release(self) -> Optional[_builtins.str]:
+        """
+        The release; left out where every one is refused.
+        """
+        return pulumi.get(self, "release")
+
+
+@pulumi.output_type
+class DeploymentPreview(dict):
+    """
+    How the idle slot is reached.
+    """
+    def __init__(__self__, *,
+                 header: Optional[_builtins.str] = None):
+        """
+        How the idle slot is reached.
+
+        :param _builtins.str header: A request with this header set to `blue` or `green` reaches that slot.
+        """
+        if header is not None:
+            pulumi.set(__self__, "header", header)
+
+    @_builtins.property
+    @pulumi.getter
+    def header(self) -> Optional[_builtins.str]:
+        """
+        A request with this header set to `blue` or `green` reaches that slot.
+        """
+        return pulumi.get(self, "header")
+
+
+@pulumi.output_type
+class DeploymentRollout(dict):
+    """
+    The rollout that is under way, or the last one.
+    """
+    def __init__(__self__, *,
+                 by: _builtins.str,
+                 id: _builtins.str,
+                 kind: _builtins.str,
+                 release: _builtins.str,
+                 stage: _builtins.str,
+                 started: _builtins.str,
+                 ended: Optional[_builtins.str] = None,
+                 outcome: Optional[_builtins.str] = None,
+                 reason: Optional[_builtins.str] = None):
+        """
+        The rollout that is under way, or the last one.
+
+        :param _builtins.str by: Who began it.
+        :param _builtins.str id: Its id.
+        :param _builtins.str kind: `deploy` or `rollback`.
+        :param _builtins.str release: The release that it brings.
+        :param _builtins.str stage: Where it stands.
+        :param _builtins.str started: When it began.
+        :param _builtins.str ended: When it ended.
+        :param _builtins.str outcome: How it ended: `succeeded`, `rolled-back`, `failed`, `aborted`, `rollback-failed`.
+        :param _builtins.str reason: Why it did not succeed.
+        """
+        pulumi.set(__self__, "by", by)
+        pulumi.set(__self__, "id", id)
+        pulumi.set(__self__, "kind", kind)
+        pulumi.set(__self__, "release", release)
+        pulumi.set(__self__, "stage", stage)
+        pulumi.set(__self__, "started", started)
+        if ended is not None:
+            pulumi.set(__self__, "ended", ended)
+        if outcome is not None:
+            pulumi.set(__self__, "outcome", outcome)
+        if reason is not None:
+            pulumi.set(__self__, "reason", reason)
+
+    @_builtins.property
+    @pulumi.getter
+    def by(self) -> _builtins.str:
+        """
+        Who began it.
+        """
+        return pulumi.get(self, "by")
+
+    @_builtins.property
+    @pulumi.getter
+    def id(self) -> _builtins.str:
+        """
+        Its id.
+        """
+        return pulumi.get(self, "id")
+
+    @_builtins.property
+    @pulumi.getter
+    def kind(self) -> _builtins.str:
+        """
+        `deploy` or `rollback`.
+        """
+        return pulumi.get(self, "kind")
+
+    @_builtins.property
+    @pulumi.getter
+    def release(self) -> _builtins.str:
+        """
+        The release that it brings.
+        """
+        return pulumi.get(self, "release")
+
+    @_builtins.property
+    @pulumi.getter
+    def stage(self) -> _builtins.str:
+        """
+        Where it stands.
+        """
+        return pulumi.get(self, "stage")
+
+    @_builtins.property
+    @pulumi.getter
+    def started(self) -> _builtins.str:
+        """
+        When it began.
+        """
+        return pulumi.get(self, "started")
+
+    @_builtins.property
+    @pulumi.getter
+    def ended(self) -> Optional[_builtins.str]:
+        """
+        When it ended.
+        """
+        return pulumi.get(self, "ended")
+
+    @_builtins.property
+    @pulumi.getter
+    def outcome(self) -> Optional[_builtins.str]:
+        """
+        How it ended: `succeeded`, `rolled-back`, `failed`, `aborted`, `rollback-failed`.
+        """
+        return pulumi.get(self, "outcome")
+
+    @_builtins.property
+    @pulumi.getter
+    def reason(self) -> Optional[_builtins.str]:
+        """
+        Why it did not succeed.
+        """
+        return pulumi.get(self, "reason")
+
+
+@pulumi.output_type
+class DeploymentRoute(dict):
+    """
+    Which requests are the service's: by host or path, or both.
+    """
+    def __init__(__self__, *,
+                 priority: _builtins.int,
+                 host: Optional[_builtins.str] = None,
+                 path: Optional[_builtins.str] = None):
+        """
+        Which requests are the service's: by host or path, or both.
+
+        :param _builtins.int priority: Priority of the service's rule, 3 to 50000; the two before it become its preview rules.
+        :param _builtins.str host: The host to match, with the wildcards that the cloud knows.
+        :param _builtins.str path: The path to match, such as `/*`.
+        """
+        pulumi.set(__self__, "priority", priority)
+        if host is not None:
+            pulumi.set(__self__, "host", host)
+        if path is not None:
+            pulumi.set(__self__, "path", path)
+
+    @_builtins.property
+    @pulumi.getter
+    def priority(self) -> _builtins.int:
+        """
+        Priority of the service's rule, 3 to 50000; the two before it become its preview rules.
+        """
+        return pulumi.get(self, "priority")
+
+    @_builtins.property
+    @pulumi.getter
+    def host(self) -> Optional[_builtins.str]:
+        """
+        The host to match, with the wildcards that the cloud knows.
+        """
+        return pulumi.get(self, "host")
+
+    @_builtins.property
+    @pulumi.getter
+    def path(self) -> Optional[_builtins.str]:
+        """
+        The path to match, such as `/*`.
+        """
+        return pulumi.get(self, "path")
+
+
+@pulumi.output_type
+class DeploymentServed(dict):
+    """
+    A release that has served.
+    """
+    def __init__(__self__, *,
+                 release: _builtins.str,
+                 since: _builtins.str):
+        """
+        A release that has served.
+
+        :param _builtins.str release: The release.
+        :param _builtins.str since: Since when.
+        """
+        pulumi.set(__self__, "release", release)
+        pulumi.set(__self__, "since", since)
+
+    @_builtins.property
+    @pulumi.getter
+    def release(self) -> _builtins.str:
+        """
+        The release.
+        """
+        return pulumi.get(self, "release")
+
+    @_builtins.property
+    @pulumi.getter
+    def since(self) -> _builtins.str:
+        """
+        Since when.
+        """
+        return pulumi.get(self, "since")
+
+
+@pulumi.output_type
+class DeploymentSlot(dict):
+    """
+    One of the two places that a release can stand in.
+    """
+    @staticmethod
+    def __key_warning(key: str):
+        suggest = None
+        if key == "warmUntil":
+            suggest = "warm_until"
+
+        if suggest:
+            pulumi.log.warn(f"Key '{key}' not found in DeploymentSlot. Access the value via the '{suggest}' property getter instead.")
+
+    def __getitem__(self, key: str) -> Any:
+        DeploymentSlot.__key_warning(key)
+        return super().__getitem__(key)
+
+    def get(self, key: str, default = None) -> Any:
+        DeploymentSlot.__key_warning(key)
+        return super().get(key, default)
+
+    def __init__(__self__, *,
+                 backend: Optional[_builtins.str] = None,
+                 group: Optional[_builtins.str] = None,
+                 release: Optional[_builtins.str] = None,
+                 warm_until: Optional[_builtins.str] = None,
+                 weight: Optional[_builtins.int] = None):
+        """
+        One of the two places that a release can stand in.
+
+        :param _builtins.str backend: What traffic is sent to: a target group's ARN, a backend service's link.
+        :param _builtins.str group: The machines' group.
+        :param _builtins.str release: The release that stands there.
+        :param _builtins.str warm_until: Until when it can be gone back to in one call.
+        :param _builtins.int weight: The share of the service's traffic, in percent.
+        """
+        if backend is not None:
+            pulumi.set(__self__, "backend", backend)
+        if group is not None:
+            pulumi.set(__self__, "group", group)
+        if release is not None:
+            pulumi.set(__self__, "release", release)
+        if warm_until is not None:
+            pulumi.set(__self__, "warm_until", warm_until)
+        if weight is not None:
+            pulumi.set(__self__, "weight", weight)
+
+    @_builtins.property
+    @pulumi.getter
+    def backend(self) -> Optional[_builtins.str]:
+        """
+        What traffic is sent to: a target group's ARN, a backend service's link.
+        """
+        return pulumi.get(self, "backend")
+
+    @_builtins.property
+    @pulumi.getter
+    def group(self) -> Optional[_builtins.str]:
+        """
+        The machines' group.
+        """
+        return pulumi.get(self, "group")
+
+    @_builtins.property
+    @pulumi.getter
+    def release(self) -> Optional[_builtins.str]:
+        """
+        The release that stands there.
+        """
+        return pulumi.get(self, "release")
+
+    @_builtins.property
+    @pulumi.getter(name="warmUntil")
+    def warm_until(self) -> Optional[_builtins.str]:
+        """
+        Until when it can be gone back to in one call.
+        """
+        return pulumi.get(self, "warm_until")
+
+    @_builtins.property
+    @pulumi.getter
+    def weight(self) -> Optional[_builtins.int]:
+        """
+        The share of the service's traffic, in percent.
+        """
+        return pulumi.get(self, "weight")
+
+
+@pulumi.output_type
+class DeploymentStrategy(dict):
+    """
+    How traffic moves to a new release. Durations carry their unit: `90s`, `1h`.
+    """
+    @staticmethod
+    def __key_warning(key: str):
+        suggest = None
+        if key == "keepWarm":
+            suggest = "keep_warm"
+
+        if suggest:
+            pulumi.log.warn(f"Key '{key}' not found in DeploymentStrategy. Access the value via the '{suggest}' property getter instead.")
+
+    def __getitem__(self, key: str) -> Any:
+        DeploymentStrategy.__key_warning(key)
+        return super().__getitem__(key)
+
+    def get(self, key: str, default = None) -> Any:
+        DeploymentStrategy.__key_warning(key)
+        return super().get(key, default)
+
+    def __init__(__self__, *,
+                 bake: Optional[_builtins.str] = None,
+                 keep_warm: Optional[_builtins.str] = None,
+                 kind: Optional['StrategyKind'] = None):
+        """
+        How traffic moves to a new release. Durations carry their unit: `90s`, `1h`.
+
+        :param _builtins.str bake: How long the new release is watched under full traffic.
+        :param _builtins.str keep_warm: How long the old release's machines stay, to be gone back to in one call.
+        :param 'StrategyKind' kind: `all-at-once` is `blue-green` without baking.
+        """
+        if bake is not None:
+            pulumi.set(__self__, "bake", bake)
+        if keep_warm is not None:
+            pulumi.set(__self__, "keep_warm", keep_warm)
+        if kind is not None:
+            pulumi.set(__self__, "kind", kind)
+
+    @_builtins.property
+    @pulumi.getter
+    def bake(self) -> Optional[_builtins.str]:
+        """
+        How long the new release is watched under full traffic.
+        """
+        return pulumi.get(self, "bake")
+
+    @_builtins.property
+    @pulumi.getter(name="keepWarm")
+    def keep_warm(self) -> Optional[_builtins.str]:
+        """
+        How long the old release's machines stay, to be gone back to in one call.
+        """
+        return pulumi.get(self, "keep_warm")
+
+    @_builtins.property
+    @pulumi.getter
+    def kind(self) -> Optional['StrategyKind']:
+        """
+        `all-at-once` is `blue-green` without baking.
+        """
+        return pulumi.get(self, "kind")
+
 
 @pulumi.output_type
 class Disk(dict):

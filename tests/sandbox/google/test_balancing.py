@@ -219,7 +219,7 @@ def test_machines_drain_before_they_end(service: Service) -> None:
 
 
 def test_the_classic_balancer_has_no_weights() -> None:
-    """Nor route rules; what it has works."""
+    """What it has works: paths, and route rules that lead to one service."""
     service = Service(scheme="EXTERNAL")
     service.ready("blue")
     assert service.seen(10) == {"blue": 10}
@@ -227,8 +227,10 @@ def test_the_classic_balancer_has_no_weights() -> None:
     mark = service.get(path)["fingerprint"]
     weighted = {"fingerprint": mark, "defaultService": None, "defaultRouteAction": service.weights(1, 1)}
     refused(service.call("PATCH", path, weighted), 400, "invalid", "EXTERNAL")
-    ruled = {"fingerprint": mark, **service.routed(to(service, "green", priority=1))}
-    refused(service.call("PUT", path, ruled), 400, "invalid", "EXTERNAL")
+    service.change(**service.routed(to(service, "green", priority=1)))
+    service.ready("green")
+    assert service.seen(10) == {"blue": 10}
+    assert service.answer(x_slot="green").headers["x-from"] == "green"
     service.change(**service.routed(defaultService=service.link("green")))
     service.ready("green")
     assert service.seen(10) == {"green": 10}

@@ -298,6 +298,14 @@ def test_an_autoscaler_keeps_a_group_within_its_bounds(fleet: Fleet) -> None:
     fleet.done("DELETE", group)
 
 
+def test_an_autoscaler_may_keep_a_group_empty(fleet: Fleet) -> None:
+    """Without a least size it is no more than the greatest, which can be 0: users report that Google takes it."""
+    for name, most in (("a", 0), ("b", 1), ("c", 5)):
+        body = {"name": name, "target": fleet.group(name, size=0), "autoscalingPolicy": {"maxNumReplicas": most}}
+        fleet.done("POST", f"{ZONE}/autoscalers", body)
+        assert fleet.get(f"{ZONE}/autoscalers/{name}")["autoscalingPolicy"]["minNumReplicas"] == min(2, most)
+
+
 def test_a_regional_group_is_not_resized_while_an_autoscaler_may_change_it(fleet: Fleet) -> None:
     """In the words that users report; with the mode OFF it is. Without a signal the processors are followed."""
     group = fleet.group(size=1, place=REGION)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import pytest
 
 from tests.sandbox.google.place import ACME, BUCKETS, HOST, OBJECTS, UPLOADS, Answer, Project, crc32c, refused
-from tests.sandbox.google.refusal_sites import HOME, met, missed
+from tests.sandbox.refusal_sites import HOME, met, missed
 
 REFERENCE = "JSON API reference"
 NAMES = "About Cloud Storage objects, Object names"
@@ -152,4 +152,4 @@ def test_no_refusal_is_without_a_row(folder: str) -> None:
             project = Project()
             project.made("a", b"content")
             row.ask(project)
-    assert missed(found, *(path.relative_to(HOME).as_posix() for path in (HOME / folder).glob("*.py"))) == []
+    assert missed(found, *(path.relative_to(HOME).as_posix() for path in (HOME / "google" / folder).glob("*.py"))) == []

@@ -5,8 +5,10 @@ Sources: Compute Engine API reference (Autoscaler), "Turn off or restrict an aut
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
+from osvdeploy.sandbox.errors import ApiError
 from osvdeploy.sandbox.google.compute import geography, managing
 from osvdeploy.sandbox.google.compute.operations import Wire, place_of
 from osvdeploy.sandbox.google.compute.resources import (
@@ -39,6 +41,9 @@ BODY: Final = (
 _SIGNALS: Final = ("cpuUtilization", "loadBalancingUtilization", "customMetricUtilizations")
 """What a policy follows; without any it is the processors, at 60 %."""
 
+_TARGETS: Final = {"cpuUtilization": 1.0, "loadBalancingUtilization": math.inf}
+"""The greatest share of each that can be aimed at."""
+
 _MODES: Final = {"ON": "ON", "OFF": "OFF", "ONLY_SCALE_OUT": "ONLY_SCALE_OUT", "ONLY_UP": "ONLY_SCALE_OUT"}
 
 
@@ -68,11 +73,16 @@ def _policy(given: Wire) -> Doc:
         raise missing("autoscalingPolicy.maxNumReplicas")
     mode = _MODES[given.get("mode") or "ON"]
     signals = {} if any(given.get(each) for each in _SIGNALS) else {"cpuUtilization": {"utilizationTarget": 0.6}}
-    policy = {"minNumReplicas": 2, "coolDownPeriodSec": 60, **given, **signals, "mode": mode}
-    low, high = policy["minNumReplicas"], policy["maxNumReplicas"]
-    if not 0 <= low <= high or high < 1:
-        told = "It must be at least 1, and minNumReplicas between 0 and it."
+    high = given["maxNumReplicas"]
+    policy = {"minNumReplicas": min(2, high), "coolDownPeriodSec": 60, **given, **signals, "mode": mode}
+    if not 0 <= policy["minNumReplicas"] <= high:
+        told = "minNumReplicas must be between 0 and it."
         raise invalid("autoscalingPolicy.maxNumReplicas", high, told)
+    for signal, most in _TARGETS.items():
+        target = (policy.get(signal) or {}).get("utilizationTarget")
+        if target is not None and not 0 < target <= most:
+            bound = f" and at most {most:g}" if math.isfinite(most) else ""
+            raise invalid(f"autoscalingPolicy.{signal}.utilizationTarget", target, f"Must be greater than 0{bound}.")
     return policy
 
 
@@ -80,7 +90,7 @@ def _change(scope: Scope, params: Wire, verb: str) -> Doc:
     body = params.get("body") or {}
     name = params.get("autoscaler") or body.get("name")
     if name is None:
-        raise missing("name")
+        raise ApiError("required", "Required field 'autoscaler' not specified")
     document = found(scope, {**params, "autoscaler": name}, AUTOSCALER, ready=True)
     resource = document["resource"]
     given = body.get("autoscalingPolicy") or {}

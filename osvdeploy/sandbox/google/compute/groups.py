@@ -46,6 +46,9 @@ from osvdeploy.sandbox.services.scope import Doc, Scope
 LARGEST: Final = {"zones": 1000, "regions": 2000}
 """Machines in a group."""
 
+MOST_NAMED: Final = 1000
+"""Instances that one request can name."""
+
 _BASE_NAME = re.compile(r"[a-z](?:[-a-z0-9]{0,57})")
 _PREFIX = "compute.instanceGroupManagers."
 
@@ -341,6 +344,8 @@ def _chosen(scope: Scope, document: Doc, params: Wire) -> Sequence[Doc]:
     asked = (params.get("body") or {}).get("instances") or []
     if not asked:
         raise missing("instances")
+    if len(asked) > MOST_NAMED:
+        raise invalid("instances", len(asked), f"At most {MOST_NAMED} instances can be specified.")
     there = {managing.instance_path(each): each for each in members_of(scope, its_path(MANAGER, document))}
     chosen = []
     for text in asked:

@@ -59,9 +59,7 @@ class Kind:
 
     def asked(self, params: Wire) -> str:
         """The path of what a call names."""
-        name = params.get(self.singular) or params.get("resource")
-        if name is None:
-            raise ApiError("required", f"Required parameter: {self.singular}")
+        name = params.get(self.singular) or params["resource"]
         return self.path(params["project"], place_of(params), name)
 
 

@@ -44,6 +44,9 @@ from osvdeploy.sandbox.services.scope import Doc, Scope
 HEAVIEST: Final = 1000
 """The greatest weight."""
 
+LONGEST_IN_RULE: Final = 1024
+"""Characters of a route rule's description, and of a path that it matches."""
+
 _HEADERS = "requestHeadersToAdd requestHeadersToRemove responseHeadersToAdd responseHeadersToRemove"
 _ADDED = "headerName headerValue replace"
 
@@ -137,9 +140,9 @@ def _checked(scope: Scope, params: Wire, body: Wire) -> Doc:
     return checked
 
 
-def _check_description(body: Wire, field: str) -> None:
-    if len(str(body.get("description") or "")) > LONGEST_DESCRIPTION:
-        raise invalid(field, "", f"Must be at most {LONGEST_DESCRIPTION} characters long.")
+def _check_description(body: Wire, field: str, longest: int = LONGEST_DESCRIPTION) -> None:
+    if len(str(body.get("description") or "")) > longest:
+        raise invalid(field, "", f"Must be at most {longest} characters long.")
 
 
 def _check_hosts(body: Wire) -> None:
@@ -228,7 +231,7 @@ def _path_rule(given: Wire, field: str, refer: Refer) -> Doc:
 def _route_rule(given: Wire, field: str, refer: Refer) -> Doc:
     if "priority" not in given or given["priority"] < 0:
         raise invalid(f"{field}.priority", given.get("priority"), "Must be between 0 and 2147483647.")
-    _check_description(given, f"{field}.description")
+    _check_description(given, f"{field}.description", LONGEST_IN_RULE)
     _header_actions(given, f"{field}.headerAction")
     if not given.get("matchRules"):
         raise invalid(f"{field}.matchRules", "", "At least one match rule must be specified.")
@@ -236,8 +239,11 @@ def _route_rule(given: Wire, field: str, refer: Refer) -> Doc:
         own = f"{field}.matchRules[{number}]"
         if len({"prefixMatch", "fullPathMatch"} & match.keys()) != 1:
             raise invalid(own, "", "Exactly one of prefixMatch and fullPathMatch must be specified.")
-        if not (match.get("prefixMatch") or match.get("fullPathMatch") or "").startswith("/"):
-            raise invalid(own, match.get("prefixMatch", match.get("fullPathMatch")), "It must begin with '/'.")
+        path = match.get("prefixMatch") or match.get("fullPathMatch") or ""
+        if not path.startswith("/"):
+            raise invalid(own, path, "It must begin with '/'.")
+        if len(path) > LONGEST_IN_RULE:
+            raise invalid(own, path, f"Must be at most {LONGEST_IN_RULE} characters long.")
         for index, header in enumerate(match.get("headerMatches") or []):
             _check_header_match(header, f"{own}.headerMatches[{index}]")
     return {**given, **_led(given, "service", "routeAction", f"{field}.", refer)}
@@ -272,10 +278,10 @@ def _check_header(name: str, field: str) -> None:
 
 
 def _check_classic(checked: Wire) -> None:
-    """The classic balancer sends by host and path alone, to one service."""
+    """The classic balancer sends to one service, changes no header, and takes none for a number."""
     for field, value in _members(checked, ""):
-        if value and field.rpartition(".")[2] in ("routeRules", "weightedBackendServices", "headerAction"):
-            raise invalid(field, "", "Advanced traffic management is not supported for load balancing scheme EXTERNAL.")
+        if value and field.rpartition(".")[2] in ("weightedBackendServices", "headerAction", "rangeMatch"):
+            raise invalid(field, "", "It is not supported for load balancing scheme EXTERNAL.")
 
 
 def _members(value: Any, field: str) -> Iterable[tuple[str, Any]]:

@@ -196,7 +196,7 @@ def _subnets(scope: Scope, given: str | None, zones: Sequence[str] | None) -> tu
         raise invalid("The subnets must all be in the same VPC")
     there = sorted({subnet["AvailabilityZone"] for subnet in found})
     if zones and sorted(zones) != there:
-        raise invalid("The availability zones of the specified subnets and the Auto Scaling group do not match")
+        raise invalid("The availability zones of the specified subnets and the AutoScalingGroup do not match")
     return names, there
 
 
@@ -460,12 +460,14 @@ def terminate_instance_in_auto_scaling_group(scope: Scope, params: Wire) -> Doc:
 
 
 def create_or_update_tags(scope: Scope, params: Wire) -> Doc:
+    changed: dict[str, Doc] = {}
     for tag in params["Tags"]:
-        group = changeable(scope, _tag_group(tag))
-        group["tags"] = group["tags"] | _tags([tag], group["AutoScalingGroupName"])
-        if len(group["tags"]) > TAGS_PER_GROUP:
-            raise ApiError("LimitExceeded", f"The maximum number of tags is {TAGS_PER_GROUP}")
-        scope.put(GROUP, group["AutoScalingGroupName"], group)
+        name = _tag_group(tag)
+        group = changed.setdefault(name, changeable(scope, name))
+        group["tags"] = group["tags"] | _tags([tag], name)
+        _check_room(group["tags"])
+    for name, group in changed.items():
+        scope.put(GROUP, name, group)
     return {}
 
 
@@ -506,7 +508,7 @@ def _tags(given: Iterable[Wire], name: str) -> dict[str, Doc]:
     tags: dict[str, Doc] = {}
     for tag in given:
         key = tag.get("Key") or ""
-        if tag.get("ResourceId") not in (None, "", name):
+        if _tag_group(tag) not in ("", name):
             raise invalid(f"The tag's resource '{tag['ResourceId']}' is not the group '{name}'")
         if key in tags:
             raise invalid(f"Duplicate keys are not allowed. Duplicate key: {key}")
@@ -515,9 +517,13 @@ def _tags(given: Iterable[Wire], name: str) -> dict[str, Doc]:
         if not 1 <= len(key) <= 128 or len(tag.get("Value") or "") > 256:
             raise invalid(f"Tag key '{key}' must be 1 to 128 characters, its value at most 256")
         tags[key] = {"Value": tag.get("Value") or "", "PropagateAtLaunch": tag.get("PropagateAtLaunch", False)}
+    _check_room(tags)
+    return tags
+
+
+def _check_room(tags: Mapping[str, Doc]) -> None:
     if len(tags) > TAGS_PER_GROUP:
         raise ApiError("LimitExceeded", f"The maximum number of tags is {TAGS_PER_GROUP}")
-    return tags
 
 
 def _shown_tag(group: Doc, key: str, tag: Doc) -> Doc:

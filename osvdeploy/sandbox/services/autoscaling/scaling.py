@@ -4,15 +4,18 @@ A scheduled action is done at its time, unless that is suspended. There is no lo
 so no alarm that starts one; a target tracking policy has its two alarms by name alone. Nothing waits for a lifecycle
 hook: it is kept and told of. Predictive scaling is refused as not simulated.
 
-Sources: Auto Scaling API reference (PutScalingPolicy, PredefinedMetricSpecification, PutScheduledUpdateGroupAction,
-PutLifecycleHook, EnableMetricsCollection), "Quotas for Amazon EC2 Auto Scaling", "Scheduled scaling". In which words
-things are refused is mostly not documented; the codes are ValidationError, AlreadyExists and LimitExceeded, as these
-pages and botocore's model have them.
+Sources: Auto Scaling API reference (PutScalingPolicy, StepAdjustment, PredefinedMetricSpecification,
+CustomizedMetricSpecification, PutScheduledUpdateGroupAction, PutLifecycleHook, EnableMetricsCollection), "Quotas for
+Amazon EC2 Auto Scaling", "Scheduled scaling". In which words things are refused is mostly not documented; the codes are
+ValidationError, AlreadyExists and LimitExceeded, as these pages and botocore's model have them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+import math
+import re
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -38,6 +41,9 @@ DUE = "autoscaling.action-due"
 POLICIES, ACTIONS, HOOKS = 50, 125, 50
 """How many of each a group may have."""
 
+STEPS = 20
+"""How many adjustments a policy may have."""
+
 METRICS = (
     "GroupMinSize",
     "GroupMaxSize",
@@ -53,6 +59,12 @@ METRICS = (
     "GroupTerminatingCapacity",
     "GroupTotalCapacity",
 )
+_WARM_POOL = ("WarmPool", "GroupAndWarmPool")
+"""How metrics begin that only a group with a warm pool has."""
+
+_HOOK_NAME = re.compile(r"[A-Za-z0-9_/-]+")
+_AGGREGATIONS = ("Minimum", "Maximum", "Average")
+_PERIODS = (10, 30, 60)
 _ADJUSTMENTS = ("ChangeInCapacity", "ExactCapacity", "PercentChangeInCapacity")
 _TRANSITIONS = ("autoscaling:EC2_INSTANCE_LAUNCHING", "autoscaling:EC2_INSTANCE_TERMINATING")
 
@@ -127,44 +139,88 @@ def _alarms(scope: Scope, group: str) -> list[Doc]:
     return [{"AlarmName": name, "AlarmARN": arn + name} for name in names]
 
 
-def _adjusted(params: Wire, kind: str, *, needed: tuple[str, ...], never: tuple[str, ...]) -> None:
-    if params.get("AdjustmentType") not in _ADJUSTMENTS:
-        raise invalid(f"AdjustmentType of a {kind} policy must be one of {', '.join(_ADJUSTMENTS)}")
-    for field in needed:
-        if params.get(field) is None or params[field] == []:
-            raise invalid(f"{field} must be specified for policy type {kind}")
-    for field in never:
-        if params.get(field):
+def _never(params: Wire, kind: str, *fields: str) -> None:
+    for field in fields:
+        if params.get(field) not in (None, [], {}):
             raise invalid(f"{field} cannot be specified for policy type {kind}")
 
 
+def _adjusted(params: Wire, kind: str, sizes: Sequence[int]) -> None:
+    if params.get("AdjustmentType") not in _ADJUSTMENTS:
+        raise invalid(f"AdjustmentType of a {kind} policy must be one of {', '.join(_ADJUSTMENTS)}")
+    if params["AdjustmentType"] == "ExactCapacity" and min(sizes) < 0:
+        raise invalid("The scaling adjustment to an exact capacity must not be negative")
+
+
 def _simple(group: Doc, params: Wire) -> None:
+    size = params.get("ScalingAdjustment")
+    if size is None:
+        raise invalid("Scaling increment must be specified for a SimpleScaling policy")
+    _adjusted(params, "SimpleScaling", [size])
     never = ("StepAdjustments", "MetricAggregationType", "EstimatedInstanceWarmup", "TargetTrackingConfiguration")
-    _adjusted(params, "SimpleScaling", needed=("ScalingAdjustment",), never=never)
+    _never(params, "SimpleScaling", *never)
 
 
 def _step(group: Doc, params: Wire) -> None:
-    never = ("ScalingAdjustment", "Cooldown", "TargetTrackingConfiguration")
-    _adjusted(params, "StepScaling", needed=("StepAdjustments",), never=never)
+    steps = params.get("StepAdjustments")
+    if not steps:
+        raise invalid("StepAdjustments must be specified for policy type StepScaling")
+    _adjusted(params, "StepScaling", [each["ScalingAdjustment"] for each in steps])
+    _never(params, "StepScaling", "ScalingAdjustment", "Cooldown", "TargetTrackingConfiguration")
+    if params.get("MetricAggregationType") not in (None, *_AGGREGATIONS):
+        raise invalid(f"MetricAggregationType must be one of {', '.join(_AGGREGATIONS)}")
+    _check_steps(steps)
+
+
+def _check_steps(steps: Sequence[Doc]) -> None:
+    """They are one stretch of the number line, without gap; where it passes 0 it goes on for ever."""
+    if len(steps) > STEPS:
+        raise invalid(f"There can be at most {STEPS} step adjustments per scaling policy")
+    bounds = []
+    for each in steps:
+        low, high = each.get("MetricIntervalLowerBound"), each.get("MetricIntervalUpperBound")
+        if low is None and high is None:
+            raise invalid("Both lower and upper bounds of a step adjustment cannot be left unspecified")
+        bounds.append((-math.inf if low is None else low, math.inf if high is None else high))
+    bounds.sort()
+    if any(low >= high for low, high in bounds):
+        raise invalid("The upper bound of a step adjustment must be greater than its lower bound")
+    if any(before[1] != after[0] for before, after in itertools.pairwise(bounds)):
+        raise invalid("Step adjustment intervals can't overlap or have a gap between them")
+    lowest, highest = bounds[0][0], bounds[-1][1]
+    for bound, side, sign in ((lowest, "lower", "negative"), (highest, "upper", "positive")):
+        if math.isfinite(bound) and (bound < 0 if sign == "negative" else bound > 0):
+            raise invalid(
+                f"There must be a StepAdjustment with an unspecified {side} bound (i.e., {side} bound is null) when "
+                f"one StepAdjustment has a {sign} {side} bound"
+            )
 
 
 def _tracking(group: Doc, params: Wire) -> None:
-    for field in ("AdjustmentType", "ScalingAdjustment", "Cooldown", "MinAdjustmentMagnitude", "StepAdjustments"):
-        if params.get(field):
-            raise invalid(f"{field} cannot be specified for policy type TargetTrackingScaling")
+    kind = "TargetTrackingScaling"
+    never = ("AdjustmentType", "ScalingAdjustment", "Cooldown", "MinAdjustmentMagnitude", "StepAdjustments")
+    _never(params, kind, *never, "MetricAggregationType")
     config = params.get("TargetTrackingConfiguration")
     if not config:
-        raise invalid("TargetTrackingConfiguration must be specified for policy type TargetTrackingScaling")
+        raise invalid(f"TargetTrackingConfiguration must be specified for policy type {kind}")
     predefined, customized = config.get("PredefinedMetricSpecification"), config.get("CustomizedMetricSpecification")
     if bool(predefined) == bool(customized):
         raise invalid(
             "Exactly one of PredefinedMetricSpecification and CustomizedMetricSpecification must be specified"
         )
-    if not predefined:
-        return
-    label, requests = predefined.get("ResourceLabel"), predefined["PredefinedMetricType"] == "ALBRequestCountPerTarget"
-    if bool(label) != requests:
-        raise invalid("ResourceLabel must be specified for ALBRequestCountPerTarget, and for nothing else")
+    if customized and customized.get("Period") not in (None, *_PERIODS):
+        raise invalid(f"The period of a metric must be one of {', '.join(map(str, _PERIODS))}")
+    if predefined:
+        _check_label(group, predefined["PredefinedMetricType"], predefined.get("ResourceLabel"))
+
+
+def _check_label(group: Doc, metric: str, label: str | None) -> None:
+    """Requests are counted for a target group of the group, and for nothing else."""
+    requests = metric == "ALBRequestCountPerTarget"
+    if requests and not label:
+        raise invalid(f"Resource label should be specified for predefined metric type {metric}")
+    if label and not requests:
+        raise invalid(f"A resource label cannot be specified for predefined metric type {metric}")
     mine = [arn.rpartition(":")[2] for arn in group["TargetGroupARNs"]]
     if requests and not any(str(label).startswith("app/") and str(label).endswith(f"/{each}") for each in mine):
         raise invalid(f"The target group of resource label '{label}' is not attached to the Auto Scaling group")
@@ -228,7 +284,13 @@ def _moment(value: datetime | str) -> datetime:
 def _check_action(scope: Scope, group: Doc, document: Doc, given: Doc) -> None:
     if not {"MinSize", "MaxSize", "DesiredCapacity"} & document.keys():
         raise invalid("At least one of MinSize, MaxSize and DesiredCapacity must be specified")
-    if document.get("MinSize", 0) > document.get("MaxSize", 1 << 30):
+    low, high = document.get("MinSize", 0), document.get("MaxSize", math.inf)
+    desired = document.get("DesiredCapacity")
+    if desired is not None and desired < low:
+        raise invalid("Desired capacity must be greater than or equal to min size")
+    if desired is not None and desired > high:
+        raise invalid("Desired capacity must be less than or equal to max size")
+    if low > high:
         raise invalid("Min size must not be greater than max size")
     starts, ends = document.get("StartTime"), document.get("EndTime")
     if "Recurrence" not in document and starts is None:
@@ -245,7 +307,7 @@ def _check_action(scope: Scope, group: Doc, document: Doc, given: Doc) -> None:
         raise invalid(f"Invalid schedule: {error}") from None
     for other in _of(scope, ACTION, group):
         if starts and other.get("StartTime") == starts and other["key"] != document["key"]:
-            raise ApiError("AlreadyExists", f"A scheduled action of the group begins at {starts} already")
+            raise ApiError("AlreadyExists", "Scheduled action with this scheduled start time already exists")
 
 
 def _plan(scope: Scope, group: Doc, document: Doc, starts: bool) -> None:
@@ -301,7 +363,10 @@ def delete_scheduled_action(scope: Scope, params: Wire) -> Doc:
 
 
 def put_lifecycle_hook(scope: Scope, params: Wire) -> Doc:
+    """What is not named of a hook that is there stays as it is; an empty target takes the target away."""
     group = changeable(scope, params["AutoScalingGroupName"])
+    if not _HOOK_NAME.fullmatch(params["LifecycleHookName"]):
+        raise invalid("LifecycleHookName must be of letters, digits, '-', '_' and '/'")
     key = _key(group, params["LifecycleHookName"])
     there = scope.get(HOOK, key)
     if there is None:
@@ -321,8 +386,11 @@ def put_lifecycle_hook(scope: Scope, params: Wire) -> Doc:
         raise invalid("HeartbeatTimeout must be between 30 and 7200")
     if document["DefaultResult"] not in ("CONTINUE", "ABANDON"):
         raise invalid("DefaultResult must be CONTINUE or ABANDON")
-    if ("NotificationTargetARN" in document) != ("RoleARN" in document):
-        raise invalid("NotificationTargetARN and RoleARN must be specified together")
+    if params.get("NotificationTargetARN") == "":
+        document = {name: value for name, value in document.items() if name not in ("NotificationTargetARN", "RoleARN")}
+    by_role = any(f":{service}:" in document.get("NotificationTargetARN", "") for service in ("sns", "sqs"))
+    if by_role != ("RoleARN" in document):
+        raise invalid("RoleARN must be specified for a notification target of SNS or SQS, and for no other")
     scope.put(HOOK, key, {**document, "GlobalTimeout": min(100 * document["HeartbeatTimeout"], 172_800)})
     return {}
 
@@ -366,6 +434,8 @@ def _collect(scope: Scope, group: Doc, metrics: set[str]) -> Doc:
 
 def _metrics(params: Wire) -> set[str]:
     named: set[str] = set(params.get("Metrics") or METRICS)
+    if any(each.startswith(_WARM_POOL) for each in named):
+        raise NotSimulated("metrics of warm pools")
     if unknown := named - set(METRICS):
         raise invalid(f"Invalid metrics: {', '.join(sorted(unknown))}")
     return named

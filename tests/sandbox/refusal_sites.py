@@ -1,4 +1,4 @@
-"""Where simulated Google makes its refusals, and which of those a test has met."""
+"""Where the simulated clouds make their refusals, and which of those a test has met."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from types import FrameType
 
 import pytest
 
-from osvdeploy.sandbox import google
+from osvdeploy import sandbox
 from osvdeploy.sandbox.errors import ApiError
 
-HOME = Path(google.__file__).parent
+HOME = Path(sandbox.__file__).parent
+"""What files are named from."""
 
 _WORDS = {
-    "ApiError", "_invalid", "condition_not_met", "failed", "in_use", "invalid", "missing", "no_bucket", "no_object",
-    "not_found", "not_modified", "not_ready",
+    "ApiError", "_invalid", "condition_not_met", "failed", "in_use", "invalid", "missing", "no_bucket", "no_group",
+    "no_object",    "not_found", "not_modified", "not_ready",
 }  # fmt: skip
 """What a refusal is made by: the error, and functions that give it its words."""
 

@@ -1,0 +1,566 @@
+"""Deployments as both clouds' resources have them: what a program declares, what is told of a service that stands, and
+the way from the one to the other. All that moves traffic is the rollout's; Pulumi's state is a copy of the ledger.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field, fields, replace
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from osvdeploy.cloud.interfaces import Slot
+from osvdeploy.errors import SpecError, UsageError
+from osvdeploy.provider.declare import Nested, camel, declared, prop
+from osvdeploy.provider.parsing import Failure
+from osvdeploy.provider.values import UNKNOWN, is_known
+from osvdeploy.rollout.releases import StrategyKind
+from osvdeploy.sizes import format_duration, parse_duration
+
+if TYPE_CHECKING:
+    from osvdeploy.api import Service, Standing
+    from osvdeploy.rollout.ledger import Head
+    from osvdeploy.rollout.model import Run
+    from osvdeploy.rollout.releases import Settings
+
+T = TypeVar("T")
+
+HISTORY = 10
+"""Releases that are told of: a state is read by people."""
+
+
+# -------------------------------------------------------------------------------------------------------------- inputs
+
+
+@declared
+class DeploymentRoute(Nested):
+    """Which requests are the service's: by host or path, or both."""
+
+    MODULE: ClassVar[str] = "index"
+
+    priority: int = prop(
+        "Priority of the service's rule, 3 to 50000; the two before it become its preview rules.", replaces=True
+    )
+    host: str | None = prop("The host to match, with the wildcards that the cloud knows.", default=None, replaces=True)
+    path: str | None = prop("The path to match, such as `/*`.", default=None, replaces=True)
+
+
+@declared
+class DeploymentPreview(Nested):
+    """How the idle slot is reached."""
+
+    MODULE: ClassVar[str] = "index"
+
+    header: str = prop(
+        "A request with this header set to `blue` or `green` reaches that slot.", default="x-preview", replaces=True
+    )
+
+
+@declared
+class DeploymentHealth(Nested):
+    """When a release counts as well. Durations carry their unit: `5s`, `2m`."""
+
+    MODULE: ClassVar[str] = "index"
+
+    path: str = prop("What is asked for.", default="/", replaces=True)
+    version_header: str | None = prop(
+        "The answer header that carries the variable OSVDEPLOY_RELEASE. Left out: on AWS a switch is proved more "
+        "weakly, on Google the balancer names the release.",
+        default=None,
+    )
+    boot_timeout: str | None = prop(
+        "How long all machines may take to become healthy; left out, `60s` on AWS and `300s` on Google.", default=None
+    )
+    interval: str = prop(
+        "How often the balancer checks: whole seconds from `5s` to `300s`.", default="5s", replaces=True
+    )
+    timeout: str = prop(
+        "How long an answer may take: whole seconds, less than `interval`.", default="2s", replaces=True
+    )
+    min_ready: str = prop("How long they must stay healthy before they count.", default="10s")
+
+
+@declared
+class DeploymentStrategy(Nested):
+    """How traffic moves to a new release. Durations carry their unit: `90s`, `1h`."""
+
+    MODULE: ClassVar[str] = "index"
+
+    kind: StrategyKind = prop("`all-at-once` is `blue-green` without baking.", default=StrategyKind.BLUE_GREEN)
+    bake: str = prop("How long the new release is watched under full traffic.", default="0s")
+    keep_warm: str = prop("How long the old release's machines stay, to be gone back to in one call.", default="1h")
+
+
+@declared
+class DeploymentInputs:
+    """What both clouds' deployments have in common."""
+
+    _: KW_ONLY
+
+    image: str = prop("The image of the release that is to serve.")
+    environment: str = prop(
+        "Names the service, together with the app of the image: `orders/production`.", replaces=True
+    )
+    port: int = prop("The port that the program listens on.", replaces=True)
+    capacity: int = prop(
+        "How many machines. Where something of yours scales them by itself, it says how many.", default=2
+    )
+    preview: DeploymentPreview | None = prop("How the idle slot is reached.", default=None)
+    health: DeploymentHealth | None = prop("When a release counts as well.", default=None)
+    strategy: DeploymentStrategy | None = prop("How traffic moves to a new release.", default=None)
+    ledger: str | None = prop(
+        "Where releases and rollouts are written down: `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX`, or a directory that "
+        "all who deploy can reach; left out, the provider's.",
+        default=None,
+        replaces=True,
+    )
+    force_rollout: str | None = prop(
+        "Any text. Another one than before rolls the image out though its release is held, as a rollback leaves it.",
+        default=None,
+    )
+
+
+I = TypeVar("I", bound=DeploymentInputs)  # noqa: E741 (inputs)
+
+
+# ------------------------------------------------------------------------------------------------------------- outputs
+
+
+class DeploymentStatus(StrEnum):
+    """How a service stands."""
+
+    SERVING = "serving"
+    ROLLING_OUT = "rolling-out"
+    ASTRAY = "astray"
+    NOT_SERVING = "not-serving"
+
+
+@declared
+class DeploymentSlot(Nested):
+    """One of the two places that a release can stand in."""
+
+    MODULE: ClassVar[str] = "index"
+
+    backend: str | None = prop("What traffic is sent to: a target group's ARN, a backend service's link.", default=None)
+    weight: int = prop("The share of the service's traffic, in percent.", default=0)
+    release: str | None = prop("The release that stands there.", default=None)
+    group: str | None = prop("The machines' group.", default=None)
+    warm_until: str | None = prop("Until when it can be gone back to in one call.", default=None)
+
+
+@declared
+class DeploymentHold(Nested):
+    """Refuses a release: it is not rolled out again before the hold is taken away."""
+
+    MODULE: ClassVar[str] = "index"
+
+    why: str = prop("Why.")
+    by: str = prop("Whose it is.")
+    at: str = prop("Since when.")
+    release: str | None = prop("The release; left out where every one is refused.", default=None)
+    image: str | None = prop("Its image.", default=None)
+
+
+@declared
+class DeploymentRollout(Nested):
+    """The rollout that is under way, or the last one."""
+
+    MODULE: ClassVar[str] = "index"
+
+    id: str = prop("Its id.")
+    kind: str = prop("`deploy` or `rollback`.")
+    release: str = prop("The release that it brings.")
+    stage: str = prop("Where it stands.")
+    by: str = prop("Who began it.")
+    started: str = prop("When it began.")
+    outcome: str | None = prop(
+        "How it ended: `succeeded`, `rolled-back`, `failed`, `aborted`, `rollback-failed`.", default=None
+    )
+    reason: str | None = prop("Why it did not succeed.", default=None)
+    ended: str | None = prop("When it ended.", default=None)
+
+
+@declared
+class DeploymentServed(Nested):
+    """A release that has served."""
+
+    MODULE: ClassVar[str] = "index"
+
+    release: str = prop("The release.")
+    since: str = prop("Since when.")
+
+
+@declared
+class DeploymentOutputs:
+    """What is told of a service."""
+
+    service: str = prop("The service's name for `osvdeploy status`, `rollback`, `hold`: APP/ENVIRONMENT.")
+    status: DeploymentStatus = prop("How it stands.")
+    url: str = prop("Where a client enters: scheme, address and port.")
+    blue: DeploymentSlot = prop("The blue slot.")
+    green: DeploymentSlot = prop("The green slot.")
+    history: tuple[DeploymentServed, ...] = prop("The releases that served last, the newest first.")
+    active_slot: Slot | None = prop("The slot that serves.", default=None)
+    active_release: str | None = prop("The release that serves.", default=None)
+    active_image: str | None = prop("Its image.", default=None)
+    previous_release: str | None = prop("The release that served before, which `rollback` goes back to.", default=None)
+    rollout_id: str | None = prop("The id of the rollout that is under way, or of the last one.", default=None)
+    rollout: DeploymentRollout | None = prop("The rollout that is under way, or the last one.", default=None)
+    hold: DeploymentHold | None = prop(
+        "The newest hold: a release that is not rolled out again by itself.", default=None
+    )
+    holds: tuple[DeploymentHold, ...] = prop("All holds.", default_factory=tuple)
+
+
+def outputs_of(standing: Standing) -> DeploymentOutputs:
+    """What a service that stands is told as."""
+    head, images = standing.head, standing.images
+    stable = head.stable
+    holds = tuple(
+        DeploymentHold(
+            release=each.release,
+            image=images.get(each.release) if each.release is not None else None,
+            why=each.why,
+            by=each.by,
+            at=each.at.isoformat(),
+        )
+        for each in sorted(head.holds, key=lambda each: each.at)
+    )
+    return DeploymentOutputs(
+        service=head.service,
+        status=_status(standing),
+        url=standing.place.base_url,
+        active_slot=head.serving if stable is not None else None,
+        active_release=stable.release if stable is not None else None,
+        active_image=images.get(stable.release) if stable is not None else None,
+        previous_release=previous_release(head),
+        rollout_id=head.run.id if head.run is not None else None,
+        rollout=_rollout(head.run) if head.run is not None else None,
+        hold=holds[-1] if holds else None,
+        holds=holds,
+        blue=_slot(standing, Slot.BLUE),
+        green=_slot(standing, Slot.GREEN),
+        history=tuple(
+            DeploymentServed(each.release, each.since.isoformat()) for each in reversed(head.served[-HISTORY:])
+        ),
+    )
+
+
+def previous_release(head: Head) -> str | None:
+    """The release that served before the present one and that no hold refuses, None where there is none."""
+    passed = {hold.release for hold in head.holds}
+    if head.stable is not None:
+        passed.add(head.stable.release)
+    return next((each.release for each in reversed(head.served) if each.release not in passed), None)
+
+
+def _status(standing: Standing) -> DeploymentStatus:
+    if standing.head.unfinished is not None:
+        return DeploymentStatus.ROLLING_OUT
+    if standing.head.stable is None:
+        return DeploymentStatus.NOT_SERVING
+    return DeploymentStatus.ASTRAY if standing.astray else DeploymentStatus.SERVING
+
+
+def _slot(standing: Standing, slot: Slot) -> DeploymentSlot:
+    head, state = standing.head, standing.state
+    record = head.slots.get(slot)
+    if record is not None and standing.looked and record.group not in standing.groups:
+        record = None
+    weights: Mapping[Slot, int] = (state.weights if state is not None else None) or {}
+    return DeploymentSlot(
+        backend=state.backends.get(slot) if state is not None else None,
+        weight=weights.get(slot, 0),
+        release=record.release if record is not None else None,
+        group=record.group if record is not None else None,
+        warm_until=record.warm_until.isoformat() if record is not None and record.warm_until else None,
+    )
+
+
+def _rollout(run: Run) -> DeploymentRollout:
+    return DeploymentRollout(
+        id=run.id,
+        kind=run.kind,
+        release=run.candidate,
+        stage=run.stage,
+        outcome=run.verdict,
+        reason=run.reason or None,
+        by=run.by,
+        started=run.started.isoformat(),
+        ended=run.ended.isoformat() if run.ended is not None else None,
+    )
+
+
+def problems_of(standing: Standing, now: datetime) -> tuple[str, ...]:
+    """Why a service is not as it should be, so that the next `up` works on it, whatever the program says."""
+    head = standing.head
+    if at_work(head, now):
+        # Whoever it is brings it to its end.
+        return ()
+    serves = f"{head.stable.release} serves" if head.stable is not None else "nothing serves yet"
+    if (run := head.unfinished) is not None:
+        return (f"the {run.kind} of {run.candidate} was left in stage {run.stage}; {serves}. The next `up` goes on",)
+    if head.stable is None:
+        reason = f": {head.run.candidate} failed: {head.run.reason}" if head.run is not None else ""
+        return (f"{head.service}: nothing serves{reason}",)
+    return (f"{head.service}: {standing.astray}",) if standing.astray else ()
+
+
+def at_work(head: Head, now: datetime) -> bool:
+    """Whether a process that may be alive is at work on the service. Whoever is writes within half of the lease; twice
+    its length without a word is silence, also where clocks differ."""
+    lease = head.lease
+    if lease is None or lease.holder.known_dead():
+        return False
+    return (now - head.written).total_seconds() < 2 * lease.length
+
+
+# --------------------------------------------------------------------------------------- from a program to the rollout
+
+
+def ledger_of(given: str | None, configured: str | None) -> str | None:
+    """The ledger's address: the resource's, the provider's, the environment's."""
+    import os
+
+    from osvdeploy.api import LEDGER_VARIABLE
+
+    return given or configured or os.environ.get(LEDGER_VARIABLE) or None
+
+
+@dataclass(frozen=True, slots=True)
+class Spelling:
+    """How a cloud's properties are called in a spec: by attribute, where the name is not the same with dashes."""
+
+    cloud: str
+    keys: Mapping[str, str]
+    stand_ins: Mapping[str, object]
+    """What stands for a value that is not known yet, so that all the others can be judged."""
+    values: Mapping[str, Callable[[Any], object]] = field(default_factory=dict)
+    """How a value is written there, where it is otherwise."""
+
+    def document(self, inputs: DeploymentInputs) -> dict[str, Any]:
+        """The inputs as an environment of a spec."""
+        found: dict[str, Any] = {"cloud": self.cloud}
+        for each in fields(inputs):
+            if each.name in _NOT_IN_A_SPEC:
+                continue
+            value = getattr(inputs, each.name)
+            if not is_known(value):
+                value = self.stand_ins.get(each.name)
+            elif value is not None and each.name in self.values:
+                value = self.values[each.name](value)
+            if value is not None and value != ():
+                found[self.key(each.name)] = _plain(value)
+        return found
+
+    def key(self, attribute: str) -> str:
+        return self.keys.get(attribute, _kebab(attribute))
+
+    def property_of(self, path: str) -> str:
+        """The property that a path of a spec's problem is about: `deploy.production.health.min-ready`."""
+        parts = re.findall(r'"[^"]*"|\[\d+\]|[^.\[\]"]+', path)[2:]
+        if not parts:
+            return "environment"
+        first = next((name for name, key in self.keys.items() if key == parts[0]), parts[0].replace("-", "_"))
+        told = camel(first)
+        for part in parts[1:]:
+            told += part if part.startswith("[") else f".{camel(part.replace('-', '_'))}"
+        return told
+
+    def judged(self, inputs: DeploymentInputs) -> list[Failure]:
+        """What is wrong with the inputs that are known, each at its property."""
+        from osvdeploy.spec import environment_of_document
+
+        unknown = {camel(each.name) for each in fields(inputs) if not is_known(getattr(inputs, each.name))}
+        name = inputs.environment if is_known(inputs.environment) else "unknown"
+        try:
+            environment_of_document(self.document(inputs), name)
+        except SpecError as error:
+            failures = [Failure(self.property_of(each.path), each.message) for each in error.problems]
+            return [each for each in failures if re.split(r"[.\[]", each.path)[0] not in unknown]
+        return []
+
+    def settings(self, inputs: DeploymentInputs, project: str = "", family: str | None = None) -> Settings:
+        """What a rollout is given. A ledger directory is relative to the program's folder."""
+        from osvdeploy import api
+        from osvdeploy.spec import environment_of_document
+
+        wanted = environment_of_document(self.document(inputs), inputs.environment)
+        return api.settings_for(inputs.environment, wanted, Path(), project=project, family=family)
+
+
+_NOT_IN_A_SPEC = frozenset({"image", "environment", "force_rollout", "project", "family"})
+
+
+def _kebab(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Nested):
+        told = ((each.name, getattr(value, each.name)) for each in fields(value))  # type: ignore[arg-type]
+        return {_kebab(name): _plain(each) for name, each in told if each is not None}
+    if isinstance(value, StrEnum):
+        return value.value
+    return list(value) if isinstance(value, tuple) else value
+
+
+# ------------------------------------------------------------------------------------------------ and from there back
+
+
+def spelled_out(inputs: I, boot_timeout: str) -> I:
+    """The same with every default in its place and durations in one form, so that what is compared differs in what it
+    means. ``boot_timeout`` is the cloud's default."""
+    health: Any = DeploymentHealth() if inputs.health is None else inputs.health
+    strategy: Any = DeploymentStrategy() if inputs.strategy is None else inputs.strategy
+    if health is not UNKNOWN:
+        health = replace(
+            health,
+            boot_timeout=_even(boot_timeout if health.boot_timeout is None else health.boot_timeout),
+            interval=_even(health.interval),
+            timeout=_even(health.timeout),
+            min_ready=_even(health.min_ready),
+        )
+    if strategy is not UNKNOWN:
+        strategy = replace(strategy, bake=_even(strategy.bake), keep_warm=_even(strategy.keep_warm))
+    preview = DeploymentPreview() if inputs.preview is None else inputs.preview
+    return replace(inputs, health=health, strategy=strategy, preview=preview)
+
+
+def _even(text: str) -> str:
+    if not is_known(text):
+        return text
+    try:
+        return spell(parse_duration(text))
+    except ValueError:
+        return text  # what no check has let through
+
+
+def spell(seconds: float) -> str:
+    """A duration as one writes it: the largest unit that it is a whole number of."""
+    for unit, length in (("h", 3600.0), ("m", 60.0)):
+        if seconds and seconds % length == 0:
+            return f"{seconds / length:.0f}{unit}"
+    return f"{seconds:g}s" if seconds >= 1 or not seconds else f"{seconds * 1000:g}ms"
+
+
+def common_inputs(settings: Settings, boot_timeout: str, no_header: str | None) -> dict[str, Any]:
+    """What of the settings both clouds' inputs have, for an import. ``no_header`` is the version header of one who
+    gave none."""
+    health, strategy = settings.health, settings.strategy
+    defaults = DeploymentHealth()
+    told = DeploymentHealth(
+        path=health.path,
+        version_header=None if health.version_header == no_header else health.version_header,
+        boot_timeout=_unless(None, health.boot_timeout, boot_timeout),
+        interval=_unless(defaults.interval, health.interval),
+        timeout=_unless(defaults.timeout, health.timeout),
+        min_ready=_unless(defaults.min_ready, health.min_ready),
+    )
+    moved = DeploymentStrategy(
+        kind=strategy.kind,
+        bake=_unless(DeploymentStrategy().bake, strategy.bake),
+        keep_warm=_unless(DeploymentStrategy().keep_warm, strategy.keep_warm),
+    )
+    preview = DeploymentPreview(header=settings.preview_header or DeploymentPreview().header)
+    return {
+        "environment": settings.environment,
+        # A way in without a route has no priority either.
+        "route": DeploymentRoute(priority=settings.priority, host=settings.host, path=settings.path)
+        if settings.priority
+        else None,
+        "port": settings.port,
+        "capacity": settings.capacity,
+        "preview": None if preview == DeploymentPreview() else preview,
+        "health": None if told == defaults else told,
+        "strategy": None if moved == DeploymentStrategy() else moved,
+    }
+
+
+def _unless(default: T, seconds: float, meant: str | None = None) -> T | str:
+    """The default where that is what it means, else the duration as one writes it."""
+    same = parse_duration(meant if meant is not None else str(default)) == seconds
+    return default if same else spell(seconds)
+
+
+# ------------------------------------------------------------------------------------------------------------- the id
+
+
+def id_of(service: str, ledger: str) -> str:
+    return f"{service}@{ledger}"
+
+
+def service_of(id: str, ledger: str | None) -> Service:
+    """The service that an id names; ``ledger`` is for one that does not say where it is written down.
+
+    Raises :class:`~osvdeploy.errors.UsageError` for what is no id.
+    """
+    from osvdeploy.api import Service
+
+    name, _, address = id.partition("@")
+    app, _, environment = name.partition("/")
+    address = address or ledger or ""
+    if not app or not environment or not address or "/" in environment:
+        raise UsageError(
+            f"{id!r} names no service and its ledger",
+            hint="APP/ENVIRONMENT@LEDGER, as orders/production@s3://acme-releases/orders",
+        )
+    # A directory by its whole path, as rollouts write it down in the cloud.
+    return Service(app, environment, address if "://" in address else str(Path(address).expanduser().resolve()))
+
+
+def ledger_in(id: str) -> str | None:
+    """The ledger's address that an id has in it, as it is written there."""
+    return id.partition("@")[2] or None
+
+
+# -------------------------------------------------------------------------------------------------- what will happen
+
+
+def told_plan(standing: Standing | None, release: str, settings: Settings) -> str:
+    """What bringing a release into service does to traffic, in one line."""
+    head = standing.head if standing is not None else None
+    first: list[str] = []
+    if head is not None and (run := head.unfinished) is not None:
+        same = run.candidate == release and run.kind == "deploy"
+        verb = "go on with" if same else "end"
+        first.append(f"{verb} the unfinished {run.kind} of {run.candidate} (stage {run.stage})")
+        if same:
+            return first[0]
+    elif standing is not None and standing.astray:
+        first.append(f"put traffic right ({standing.astray})")
+    stable = head.stable if head is not None else None
+    if head is None or stable is None or head.serving is None:
+        return ", then ".join([*first, f"start {release} in blue, then send it all traffic"])
+    if stable.release == release:
+        other = standing is not None and standing.scaling is None and standing.capacity != settings.capacity
+        rest = f", capacity {standing.capacity} -> {settings.capacity}" if standing is not None and other else ""
+        return ", then ".join([*first, f"{release} goes on serving in {head.serving}{rest}"])
+    idle = head.slots.get(head.serving.other)
+    warm = ", which still stands warm" if idle is not None and idle.release == release else ""
+    first.append(f"switch {head.serving} -> {head.serving.other} ({stable.release} -> {release}{warm})")
+    if settings.strategy.bake:
+        first.append(f"bake {format_duration(settings.strategy.bake)}")
+    keep = settings.strategy.keep_warm
+    first.append(f"keep {head.serving} warm {format_duration(keep)}" if keep else f"take {head.serving} away")
+    return ", then ".join(first)
+
+
+def evidence_of(run: Run) -> Iterator[str]:
+    """What was kept of a failure, the end of each."""
+    for each in run.evidence:
+        lines = each.text.strip().splitlines()[-12:]
+        yield f"{each.source}: {lines[0]}" if len(lines) == 1 else "\n  ".join([f"{each.source}:", *lines])
+
+
+def held(holds: Sequence[DeploymentHold], image: str) -> DeploymentHold | None:
+    """The newest hold that refuses an image by its release."""
+    return next((each for each in reversed(holds) if each.image == image), None)
+
+
+def frozen(holds: Sequence[DeploymentHold]) -> DeploymentHold | None:
+    """The hold that refuses every release."""
+    return next((each for each in holds if each.release is None), None)

@@ -1,0 +1,142 @@
+"""The same with Pulumi's own command, on AWS: `pytest -m engine` with `pulumi` on PATH."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from osvdeploy.cloud.local.store import DirectoryStore
+from osvdeploy.context import Context
+from osvdeploy.rollout import lease
+from osvdeploy.rollout.ledger import Ledger
+from osvdeploy.rollout.model import Stage
+from tests.alive import until
+from tests.pulumi.cli import Cli, Ran, needs_pulumi
+from tests.pulumi.places import Place, move_traffic, needs_loopback, on_aws
+from tests.pulumi.projects import DEPLOYMENT_AWS
+
+pytestmark = [pytest.mark.engine, pytest.mark.slow, needs_pulumi, needs_loopback]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    with on_aws(tmp_path_factory.mktemp("place")) as place:
+        yield place
+
+
+@pytest.fixture
+def cli(tmp_path: Path, place: Place) -> Cli:
+    folder = tmp_path / "program"
+    folder.mkdir()
+    cli = Cli(folder, tmp_path / "pulumi", environ=place.environ)
+    cli.project(DEPLOYMENT_AWS)
+    assert cli.run("config", "set", "network", json.dumps(dict(place.inputs))).code == 0
+    return cli
+
+
+def wants(cli: Cli, place: Place, version: str) -> None:
+    assert cli.run("config", "set", "image", place.image(version)).code == 0
+
+
+def up(cli: Cli, place: Place, version: str) -> Ran:
+    wants(cli, place, version)
+    return cli.up()
+
+
+def serves(cli: Cli, place: Place, version: str) -> None:
+    """A client gets that version's answers, the stack says so, and there is nothing more to do."""
+    assert (place.serving() or "").startswith(f"hello-{version}-")
+    same = cli.run("up", "--yes", "--expect-no-changes")
+    assert same.code == 0, same.text
+    assert cli.output("release").startswith(f"hello-{version}-")
+
+
+def test_story(cli: Cli, place: Place) -> None:
+    """A first release, a second, a bad one, back from the command line, a hold, a third, traffic moved by hand, an
+    interruption, somebody else at work, the end: with the exit codes that scripts go by."""
+    before = place.held()
+    wants(cli, place, "1.0.0")
+    planned = cli.run("preview")
+    assert planned.code == 0, planned.text
+    assert "in blue, then send it all traffic" in planned.text
+    done = cli.up()
+    assert done.code == 0, done.text
+    serves(cli, place, "1.0.0")
+
+    wants(cli, place, "1.1.0")
+    planned = cli.run("preview", "--diff", "--expect-no-changes")
+    assert planned.code == 7, planned.text
+    assert "switch blue -> green (hello-1.0.0-" in planned.text
+    assert "~ osvdeploy:aws:BlueGreenDeployment: (update)" in planned.text
+    done = cli.up()
+    assert done.code == 0, done.text
+    serves(cli, place, "1.1.0")
+
+    failed = up(cli, place, "1.3.0")
+    assert failed.code == 1
+    assert "HELLO_GREETING is not set" in failed.text and "corrupt" not in failed.text
+    assert (place.serving() or "").startswith("hello-1.1.0-")
+
+    wants(cli, place, "1.1.0")
+    assert place.run("rollback").code == 0
+    held = cli.run("preview", "--expect-no-changes")
+    assert held.code == 0, held.text
+    assert held.text.partition("Diagnostics:")[2].count("is held since") == 1, held.text
+    assert "osvdeploy unhold hello/test" in held.text
+    serves(cli, place, "1.0.0")
+    assert place.run("unhold").code == 0
+    done = cli.up()
+    assert done.code == 0, done.text
+    serves(cli, place, "1.1.0")
+
+    move_traffic(place, 50, 50)
+    drifted = cli.run("preview", "--diff")
+    assert drifted.code == 0, drifted.text
+    assert "serves, but the weights are blue 50, green 50" in drifted.text
+    assert "put traffic right" in drifted.text
+    done = cli.up()
+    assert done.code == 0, done.text
+    serves(cli, place, "1.1.0")
+
+    ledger, ctx = Ledger(DirectoryStore(place.ledger), "hello", "test"), Context()
+    assert cli.run("config", "set", "bake", "3s").code == 0
+    wants(cli, place, "1.4.0")
+    command = subprocess.Popen(
+        ["pulumi", "up", "--yes", "--skip-preview", "--non-interactive"], cwd=cli.folder, env=cli.environ,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+    def baking() -> bool:
+        head = ledger.head(ctx)
+        return head is not None and head.unfinished is not None and head.unfinished.stage is Stage.BAKE
+
+    until(baking, 60)
+    command.send_signal(signal.SIGINT)
+    told, _ = command.communicate(timeout=60)
+    assert command.returncode == 1, told
+    assert "left in stage bake" in told
+    reverted = cli.run("preview")
+    assert "unhealthy" in reverted.text and "go on with the unfinished deploy" in reverted.text
+    done = cli.up()
+    assert done.code == 0, done.text
+    serves(cli, place, "1.4.0")
+
+    with lease.held(ctx, ledger, "a test"):
+        refused = up(cli, place, "1.0.0")
+    assert refused.code == 1
+    assert f"process {ctx.process.pid} of {ctx.process.user}" in refused.text and "corrupt" not in refused.text
+
+    assert cli.run("state", "delete", f"urn:pulumi:dev::project::{place.token}::hello", "--yes").code == 0
+    wants(cli, place, "1.4.0")
+    imported = cli.run("import", place.token, "hello", f"hello/test@{place.ledger}", "--yes", "--protect=false")
+    assert imported.code == 0, imported.text
+    serves(cli, place, "1.4.0")
+
+    gone = cli.run("destroy", "--yes")
+    assert gone.code == 0, gone.text
+    assert place.held() == before

@@ -1,0 +1,150 @@
+"""A program with a deployment, run whole: releases come and go, from the program and from the command line."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from osvdeploy.cloud.local.store import DirectoryStore
+from osvdeploy.context import Context, ProcessIdentity
+from osvdeploy.rollout import lease
+from osvdeploy.rollout.ledger import Ledger
+from tests.alive import until
+from tests.pulumi.engine import MiniStack, Report
+from tests.pulumi.places import Place, move_traffic, needs_loopback, on_aws, on_google
+from tests.pulumi.process import SCRIPT, Logged
+from tests.pulumi.projects import DEPLOYMENT_AWS, DEPLOYMENT_GOOGLE
+
+pytestmark = [pytest.mark.slow, needs_loopback]
+
+
+@pytest.fixture(
+    scope="module", params=[(on_aws, DEPLOYMENT_AWS), (on_google, DEPLOYMENT_GOOGLE)], ids=["aws", "google"]
+)
+def story(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+    make, program = request.param
+    with make(tmp_path_factory.mktemp("place")) as place:
+        yield Story(place, tmp_path_factory.mktemp("program"), program)
+
+
+class Story:
+    """A stack whose program deploys what it is told to."""
+
+    def __init__(self, place: Place, folder: Path, program: str) -> None:
+        self.place = place
+        (folder / "__main__.py").write_text(program)
+        self.stack = MiniStack(folder, {"osvdeploy": [SCRIPT]}, environ=place.environ)
+        self.stack.config["network"] = json.dumps(dict(place.inputs))
+
+    def wants(self, version: str) -> None:
+        self.stack.config["image"] = self.place.image(version)
+
+    def up(self, version: str | None = None) -> Report:
+        if version is not None:
+            self.wants(version)
+        return self.stack.up("__main__.py")
+
+    def preview(self) -> Report:
+        return self.stack.preview("__main__.py")
+
+    def serves(self, version: str) -> bool:
+        return (self.place.serving() or "").startswith(f"hello-{version}-")
+
+    def lines(self) -> Sequence[Logged]:
+        """What the run that is under way has shown so far."""
+        run = self.stack.running
+        return [] if run is None else list(run.report.lines)
+
+    def finished(self, report: Report, version: str) -> None:
+        """The run changed the deployment, and a client gets that version's answers."""
+        assert report.ok, report.said()
+        assert self.serves(version)
+        assert str(report.outputs["release"]).startswith(f"hello-{version}-")
+        assert report.outputs["status"] == "serving"
+
+    def unchanged(self) -> Report:
+        """Nothing is to be done, and nothing is."""
+        done = self.up()
+        assert (done.errors, done.changes) == ([], {})
+        return done
+
+
+def test_story(story: Story) -> None:
+    """The whole way of a service: a first release, a second, a bad one, back from the command line, a hold, a third,
+    traffic that was moved by hand, an interruption, somebody else at work, and the end."""
+    before = story.place.held()
+    story.wants("1.0.0")
+    planned = story.preview()
+    assert (planned.errors, planned.changes) == ([], {"create": 1})
+    assert "in blue, then send it all traffic" in planned.said()
+    story.finished(story.up(), "1.0.0")
+    story.unchanged()
+
+    story.wants("1.1.0")
+    planned = story.preview()
+    assert planned.changes == {"update": 1}
+    assert planned.step("hello").paths == {"image": "UPDATE"}
+    assert "switch blue -> green (hello-1.0.0-" in planned.said()
+    assert "then keep blue warm 1h" in planned.said()
+    story.finished(story.up(), "1.1.0")
+
+    failed = story.up("1.3.0")
+    assert not failed.ok
+    assert "hello-1.3.0-" in failed.said() and "hello-1.1.0-" in failed.said()
+    assert "HELLO_GREETING is not set" in failed.said(), "what the guest said is told"
+    assert story.serves("1.1.0")
+    assert story.stack.record("hello").init_errors == []
+
+    story.wants("1.1.0")
+    ran = story.place.run("rollback")
+    assert ran.code == 0, ran.stderr
+    assert story.serves("1.0.0")
+    for report in (story.preview(), story.unchanged()):
+        assert (report.errors, report.changes) == ([], {})
+        assert report.said().count("is held since") == 1
+        assert "osvdeploy unhold hello/test" in report.said()
+    assert report.outputs["release"] == story.place.serving()
+    story.finished(story.up("1.4.0"), "1.4.0")
+    assert story.stack.record("hello").outputs.get("hold") is None
+
+    move_traffic(story.place, 50, 50)
+    refreshed = story.stack.refresh()
+    assert refreshed.ok
+    (problem,) = story.stack.record("hello").init_errors
+    assert "serves, but the weights are blue 50, green 50" in problem
+    planned = story.preview()
+    assert planned.changes == {"update": 1}
+    assert "put traffic right" in planned.said()
+    story.finished(story.up(), "1.4.0")
+
+    story.stack.config["bake"] = "3s"
+    story.wants("1.0.0")
+    reports: list[Report] = []
+    running = threading.Thread(target=lambda: reports.append(story.up()))
+    running.start()
+    until(lambda: any("end of" in each.text for each in story.lines()), 60)
+    story.stack.interrupt()
+    running.join()
+    (interrupted,) = reports
+    assert not interrupted.ok
+    assert "left in stage bake" in interrupted.said()
+    assert story.stack.record("hello").init_errors
+    story.finished(story.up(), "1.0.0")
+    story.unchanged()
+
+    ledger = Ledger(DirectoryStore(story.place.ledger), "hello", "test")
+    ctx = Context(process=ProcessIdentity.current())
+    with lease.held(ctx, ledger, "a test"):
+        refused = story.up("1.4.0")
+    assert not refused.ok
+    assert f"process {ctx.process.pid} of {ctx.process.user}" in refused.said()
+    assert story.serves("1.0.0")
+
+    gone = story.stack.destroy()
+    assert (gone.errors, gone.changes) == ([], {"delete": 1})
+    assert story.stack.records == []
+    assert story.place.held() == before
