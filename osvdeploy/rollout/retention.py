@@ -95,7 +95,8 @@ def find_garbage(
 ) -> Garbage:
     """What of the service's (and the app's) things nobody needs.
 
-    ``carrying`` are the slots with a weight above 0: what stands there is never garbage, whatever the ledger says.
+    ``carrying`` are the slots with a weight above 0: what stands there is never garbage, whatever the ledger says, nor is
+    what its machines are started from.
 
     ``groups`` and ``templates`` are the service's own; ``template_of`` pairs template names with releases; ``images``
     and ``disks`` are the app's, of every environment; so is what ``stores`` hold. ``destroyed`` is when the service
@@ -109,7 +110,12 @@ def find_garbage(
         for group in groups
         if group.release not in standing and not group.deleting and group.tags.get(tags.SLOT) not in carrying
     ]
+    dying = {name for name, _ in dead_groups}
+    left = [group for group in groups if group.name not in dying and not group.deleting]
+    # A ledger that was put back does not know of what serves; its machines are replaced and scaled all the same.
+    needed |= {group.release for group in left if group.release is not None}
     keep_templates = {name for name, release in template_of if release in needed or release in standing}
+    keep_templates |= {group.name for group in left}
     dead_templates = [(name, "its release is not needed") for name in templates if name not in keep_templates]
 
     deployed, known = {release.image for release in releases}, {release.id for release in releases}

@@ -334,6 +334,31 @@ def test_what_carries_traffic_is_never_garbage() -> None:
     assert dead([Slot.GREEN]) == () and dead([Slot.BLUE]) != ()
 
 
+def test_what_carries_traffic_can_start_machines() -> None:
+    """Its template, its image and the one under that stay with it, though the ledger, put back from a copy, never heard
+    of the release: the group replaces machines, and grows."""
+    there = Holdings()
+    for version in ("1.0.0", "1.1.0"):
+        there.add(version, None)
+        there.add(version, OURS)
+    name = group_name(OURS, release("1.1.0"))
+    there.groups = [made.group(name, release("1.1.0").id, tags={tags.SLOT: "blue"})]
+    there.templates = [name]
+    found = find_garbage(
+        head("1.0.0"),
+        [release("1.0.0")],
+        0,
+        NOW,
+        groups=there.groups,
+        templates=there.templates,
+        template_of=[(group_name(OURS, release("1.0.0")), release("1.0.0").id)],
+        images=there.images,
+        disks=there.disks,
+        carrying=[Slot.BLUE],
+    )
+    assert found.empty
+
+
 # ------------------------------------------------------------------------------------------------ on their way
 
 
