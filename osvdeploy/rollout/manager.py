@@ -17,6 +17,7 @@ from osvdeploy.cloud.interfaces import (
     CloudImage,
     Ground,
     GroupRequest,
+    GroupState,
     Prober,
     ReleaseId,
     Route,
@@ -63,6 +64,7 @@ from osvdeploy.rollout.observe import Observer
 from osvdeploy.rollout.releases import Release, StrategyKind, TrafficStep, about_pointer, group_name, route_of
 
 _SERVED_KEPT = 50
+_BEHIND = "name the service's own ledger; or, where no other is in use, run the same command with --take-over"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,12 +147,15 @@ class RolloutManager:
         _refuse_shares(release, state)
         self._refuse_unknown_service(ctx, held.head, route, state)
         _refuse_drift(held.head, state)
+        scaling = self._scaling(ctx, held.head)
+        if scaling is None and held.head.stable is not None:
+            self._recognize(ctx, held, route, state, self._observer(route).groups(ctx))
+            scaling = self._scaling(ctx, held.head)
         stable = held.head.stable
         if stable is not None and stable.release == release.id:
-            return self._same_release(ctx, held, release, route)
+            return self._same_release(ctx, held, release, route, scaling)
         self.ledger.put_release(ctx, release)
         self._leave_old_route(ctx, held.head, route)
-        scaling = self._scaling(ctx, held.head)
         capacity = self._capacity(ctx, held.head, release, scaling)
         if capacity != release.settings.capacity:
             ctx.report(Note(f"{capacity} machines, as many as {release.service} has now"))
@@ -194,20 +199,20 @@ class RolloutManager:
                 return Rollout(
                     Outcome.SUCCEEDED, held.head, ended, f"{ended.candidate} was given up; {stable.release} serves"
                 )
-        stable = held.head.stable
-        if stable is None:
+        if held.head.stable is None:
             raise UsageError(f"{self.ledger.service}: nothing serves, so there is nothing to go back from")
+        state = self.cloud.router.observe(ctx, route)
+        _refuse_drift(held.head, state)
+        groups = self._observer(route).groups(ctx)
+        stable = self._recognize(ctx, held, route, state, groups)
         target = to if to is not None else self._release_before(ctx, held.head)
         if target.id == stable.release:
             return Rollout(Outcome.SUCCEEDED, held.head, None, f"{target.id} serves already")
         # Before anything moves: can it be gone back to at all?
         self._image(ctx, target)
-        state = self.cloud.router.observe(ctx, route)
-        _refuse_drift(held.head, state)
-        observer = self._observer(route)
-        groups = observer.groups(ctx)
         now_serving = groups.get(stable.group)
-        capacity = max(now_serving.capacity if now_serving else 0, 1)
+        # As many as serve now; where nobody knows, one machine is not to take all of the traffic.
+        capacity = max(now_serving.capacity if now_serving else target.settings.capacity, 1)
         run = self._begin(ctx, held.head, target, Kind.ROLLBACK, capacity, self._scaling_if_told(ctx, held.head))
         standing = groups.get(run.group)
         warm = (
@@ -491,7 +496,50 @@ class RolloutManager:
             ctx.report(Note(f"going on with the {run.kind} of {run.candidate}, which is in stage {run.stage}"))
         return self._drive(ctx, held, route)
 
-    def _same_release(self, ctx: Context, held: HeldLedger, release: Release, route: Route) -> Rollout:
+    def _recognize(
+        self, ctx: Context, held: HeldLedger, route: Route, state: RouteState, groups: Mapping[str, GroupState]
+    ) -> SlotRecord:
+        """What serves, by the cloud where the ledger's word cannot be: its group is gone, and another release's stands
+        in its slot and has the traffic. So a ledger that was put back from a copy learns of what it has missed.
+
+        Raises :class:`~osvdeploy.errors.LedgerBehind` where that one is another ledger's.
+        """
+        stable, slot = held.head.stable, held.head.serving
+        assert stable is not None and slot is not None
+        standing = [each for each in groups.values() if each.tags.get(tags.SLOT) == slot and not each.deleting]
+        if len(standing) != 1 or not (state.weights or {}).get(slot):
+            return stable
+        found = standing[0]
+        if found.release is None or found.name == stable.group:
+            return stable
+        theirs = found.tags.get(tags.LEDGER)
+        if theirs != route.tags.get(tags.LEDGER) and not self.take_over:
+            raise LedgerBehind(
+                f"{self.ledger.service}: {found.release} serves, of the ledger {theirs}; this one, "
+                f"{self.ledger.store.address}, says that {stable.release} does",
+                hint=_BEHIND,
+            )
+        ctx.report(
+            Warned(
+                f"{self.ledger.service}: the ledger says that {stable.release} serves, but {found.release} does: the "
+                "ledger was put back, or somebody else is at work",
+                hint=f"it is gone on with from {found.release}",
+            )
+        )
+        now = ctx.now()
+        record = SlotRecord(found.release, found.name, now)
+        served = tuple(each for each in held.head.served if each.release != found.release)
+        held.save(
+            ctx,
+            f"{found.release} is found serving",
+            slots={**held.head.slots, slot: record},
+            served=(*served, Served(found.release, now))[-_SERVED_KEPT:],
+        )
+        return record
+
+    def _same_release(
+        self, ctx: Context, held: HeldLedger, release: Release, route: Route, scaling: Scaling | None
+    ) -> Rollout:
         """The release serves already; only its capacity may differ."""
         stable = held.head.stable
         assert stable is not None and held.head.serving is not None
@@ -507,7 +555,6 @@ class RolloutManager:
                 hint="machines are replaced by a new release: raise `version` in the spec",
             )
         self.ledger.put_release(ctx, release)
-        scaling = self._scaling(ctx, held.head)
         if scaling is not None and scaling.moves:
             told = f"{release.id} serves already, on {scaling.desired} machines"
             told += f"; its own scaling says how many, between {scaling.minimum} and {scaling.maximum}"
@@ -734,7 +781,7 @@ def _behind(ledger: Ledger, head: Head, route: Route, outranked: Outranked) -> L
         f"{ledger.service}: {route.listener} was changed under lease {outranked.epoch}{theirs}, and this ledger, "
         f"{ledger.store.address}, has come to {head.epoch} only: it is not the one that the service is deployed with, "
         "or it was lost or put back",
-        hint="name the service's own ledger; or, where no other is in use, run the same command with --take-over",
+        hint=_BEHIND,
     )
 
 
