@@ -907,7 +907,16 @@ def _refuse_shares(release: Release, state: RouteState) -> None:
 
 def _refuse_drift(head: Head, state: RouteState) -> None:
     """Traffic that goes elsewhere than the ledger says was moved by somebody: not ours to undo unasked."""
-    if head.stable is None or head.serving is None or state.weights is None:
+    if head.stable is None or head.serving is None:
+        return
+    if state.weights is None:
+        # A rule of ours may be made anew; where a pointer leads is the user's word.
+        if not state.weighted and head.place is not None:
+            raise UsageError(
+                f"{head.service}: the ledger says {head.serving} serves, but {head.place.route.listener} leads "
+                "elsewhere again",
+                hint=f"let it lead to the {head.serving} slot, then run this again; or `osvdeploy destroy` the service",
+            )
         return
     if state.weights.get(head.serving.other, 0) > 0:
         seen = ", ".join(f"{slot} {weight}" for slot, weight in sorted(state.weights.items()))
