@@ -147,6 +147,7 @@ class RolloutManager:
         _refuse_shares(release, state)
         self._refuse_unknown_service(ctx, held.head, route, state)
         _refuse_drift(held.head, state)
+        self._pay(ctx, held)
         scaling = self._scaling(ctx, held.head)
         if scaling is None and held.head.stable is not None:
             self._recognize(ctx, held, route, state, self._observer(route).groups(ctx))
@@ -622,12 +623,31 @@ class RolloutManager:
         if stable is None:
             return None
         there = self.cloud.groups.scaling(ctx, stable.group)
-        if there is None or run is None or run.scaling is None or run.scaled:
+        if there is None or run is None or run.scaling is None or not _owes(run, stable, there):
             return there
-        missing = run.verdict is Outcome.SUCCEEDED and run.group == stable.group and there.fixed
-        left = run.stable_group == stable.group and there.paused and not there.fixed
-        paused = left and not run.scaling.paused
-        return replace(run.scaling, desired=there.desired) if missing or paused else there
+        return replace(run.scaling, desired=there.desired)
+
+    def _pay(self, ctx: Context, held: HeldLedger) -> None:
+        """Do what the run before could not do about scaling, as far as it is still to be done."""
+        stable, run = held.head.stable, held.head.run
+        if stable is None or run is None or run.scaling is None or run.scaled:
+            return
+        groups, succeeded = self.cloud.groups, run.verdict is Outcome.SUCCEEDED
+        there = groups.scaling(ctx, stable.group)
+        if there is None or not _owes(run, stable, there):
+            return
+        try:
+            if succeeded:
+                groups.apply(ctx, stable.group, run.scaling)
+            else:
+                groups.resume(ctx, stable.group, run.scaling)
+            now = groups.scaling(ctx, stable.group)
+            paid = groups.follows(ctx, stable.group, run.scaling) if succeeded else now is not None and not now.paused
+        except CloudError as error:
+            ctx.report(Warned(f"{stable.release} still has not the scaling of before: {error}", hint=error.hint))
+            return
+        if paid:
+            held.save(ctx, f"{stable.release} is scaled as before", run=replace(run, scaled=True))
 
     def _scaling_if_told(self, ctx: Context, head: Head) -> Scaling | None:
         """Likewise; a rollback does not depend on it."""
@@ -773,6 +793,17 @@ class RolloutManager:
         """The same end, once image families follow it."""
         families.follow(ctx, self.cloud, held)
         return replace(ended, head=held.head)
+
+
+def _owes(run: Run, stable: SlotRecord, there: Scaling) -> bool:
+    """Whether a run that is over has left something to be done about the scaling of what serves, which is ``there``."""
+    if run.scaling is None or run.scaled:
+        return False
+    if run.verdict is Outcome.SUCCEEDED:
+        # Part of it may be there, where the rest was refused. Whatever else is, a user has attached since.
+        part = there.fixed or set(there.parts) < set(run.scaling.parts)
+        return run.group == stable.group and part
+    return run.stable_group == stable.group and there.paused and not there.fixed and not run.scaling.paused
 
 
 def _behind(ledger: Ledger, head: Head, route: Route, outranked: Outranked) -> LedgerBehind:

@@ -168,6 +168,32 @@ def test_what_could_not_be_handed_over_is_owed_to_the_next_release(service: Serv
     assert (found.rules, found.minimum, found.maximum) == (before.rules, 2, 6)
 
 
+def test_half_of_it_is_not_taken_for_the_whole(service: Service) -> None:
+    """Where the bounds and one rule were handed over before the place said no, the next release has the rest too."""
+    before = known(service.scaling("1.0.0"))
+    service.cloud.faults.fail("groups.apply_scaling", Refused("not allowed"), times=3)
+    assert service.deploy("1.1.0").outcome is Outcome.SUCCEEDED
+    service.cloud.scale(service.group("1.1.0"), 2, 6, cpu="60 %")
+    assert service.deploy("1.2.0").outcome is Outcome.SUCCEEDED
+    found = known(service.scaling("1.2.0"))
+    assert (found.rules, found.minimum, found.maximum) == (before.rules, 2, 6)
+
+
+def test_the_same_release_again_brings_what_was_owed(service: Service) -> None:
+    """The next deploy does it, whatever it deploys; what a user has attached in between is not replaced."""
+    before = known(service.scaling("1.0.0"))
+    service.cloud.faults.fail("groups.apply_scaling", Refused("not allowed"), times=6)
+    assert service.deploy("1.1.0").outcome is Outcome.SUCCEEDED
+    for _ in range(4):
+        outcome = service.deploy("1.1.0")
+    assert outcome.outcome is Outcome.SUCCEEDED and "between 2 and 6" in outcome.told
+    assert replace(known(service.scaling("1.1.0")), desired=4) == before
+    assert service.head.run is not None and service.head.run.scaled
+    service.cloud.scale(service.group("1.1.0"), 1, 3, queue="5")
+    service.deploy("1.1.0")
+    assert known(service.scaling("1.1.0")).parts == ("queue",)
+
+
 def test_a_pause_that_could_not_be_taken_back_is_nobody_s_wish(service: Service) -> None:
     """The next deploy does not take it for the user's."""
     before = known(service.scaling("1.0.0"))
