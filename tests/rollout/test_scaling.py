@@ -9,7 +9,7 @@ import pytest
 
 from osvdeploy.cloud.interfaces import Scaling
 from osvdeploy.cloud.memory import Call, Moment
-from osvdeploy.errors import Refused
+from osvdeploy.errors import Interrupted, Refused
 from osvdeploy.events import Warned
 from osvdeploy.rollout.model import Outcome
 from osvdeploy.rollout.releases import TrafficStep
@@ -215,6 +215,34 @@ def test_a_rollback_does_without_knowing_what_scales(service: Service) -> None:
     told = len(service.recorder.events)
     assert service.rollback().outcome is Outcome.SUCCEEDED
     assert any(isinstance(event, Warned) and "not allowed" in event.text for event in service.recorder.events[told:])
+
+
+@pytest.mark.parametrize("good", [True, False], ids=["success", "failure"])
+def test_who_may_not_look_at_scaling_still_ends_a_rollout(service: Service, good: bool) -> None:
+    """Another person may go on with it, who has other permissions: what could not be seen is owed."""
+    before = known(service.scaling("1.0.0"))
+    service.publish("1.1.0")
+    ctx = service.context()
+    moved: list[Call] = []
+
+    def asked(call: Call, moment: Moment) -> None:
+        if call.operation == "router.modify_rule" and moment is Moment.AFTER and not moved:
+            moved.append(call)
+            if not good:
+                service.cloud.behave(service.id("1.1.0"), answers=(500,))
+            ctx.cancel.cancel()
+
+    service.cloud.on_call(asked)
+    with pytest.raises(Interrupted):
+        service.manager().deploy(ctx, service.release("1.1.0"))
+    service.cloud.on_call(None)
+    service.cloud.faults.fail("groups.scaling", Refused("not allowed"), times=1000)
+    ended = service.deploy("1.1.0")
+    service.cloud.faults.clear()
+    assert ended.outcome is (Outcome.SUCCEEDED if good else Outcome.ROLLED_BACK) and ended.run is not None
+    assert not ended.run.scaled and "cpu, night" in ended.told
+    assert service.deploy("1.2.0").outcome is Outcome.SUCCEEDED
+    assert replace(known(service.scaling("1.2.0")), desired=4) == before
 
 
 def test_the_same_release_again_leaves_its_size_to_what_scales_it(service: Service) -> None:
