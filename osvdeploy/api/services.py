@@ -463,17 +463,20 @@ def _find_garbage(
         weights = cloud.router.observe(ctx, head.place.route).weights or {}
     images = cloud.images.owned(ctx, {tags.APP: ledger.app})
     disks = cloud.snapshots.owned(ctx, {tags.APP: ledger.app}) if isinstance(cloud, Cloud) else []
+    groups = cloud.groups.owned(ctx, {tags.APP: ledger.app})
+    own = [group for group in groups if group.tags.get(tags.SERVICE) == head.service]
     return find_garbage(
         head,
         releases,
         keep,
         ctx.now(),
-        groups=cloud.groups.owned(ctx, {tags.SERVICE: head.service}),
+        groups=own,
         templates=cloud.groups.templates(ctx, {tags.SERVICE: head.service}),
         template_of=[(group_name(ledger.service, release), release.id) for release in releases],
         images=images,
         disks=disks,
         carrying=[slot for slot, weight in weights.items() if weight > 0],
+        elsewhere={each.release for each in groups if each not in own and each.release is not None},
         stores=_on_its_way(ctx, cloud, ledger.app, [*images, *disks], bucket),
         destroyed=_destroyed_at(ctx, ledger) if head.destroyed else None,
     )

@@ -90,6 +90,7 @@ def find_garbage(
     images: Sequence[CloudImage],
     disks: Sequence[UploadedDisk],
     carrying: Collection[Slot] = (),
+    elsewhere: Collection[ReleaseId] = (),
     stores: Sequence[OnItsWay] = (),
     destroyed: datetime | None = None,
 ) -> Garbage:
@@ -97,6 +98,9 @@ def find_garbage(
 
     ``carrying`` are the slots with a weight above 0: what stands there is never garbage, whatever the ledger says, nor is
     what its machines are started from.
+
+    ``elsewhere`` are the releases that other services have groups of: an image may be made for one service and be
+    rolled out in another.
 
     ``groups`` and ``templates`` are the service's own; ``template_of`` pairs template names with releases; ``images``
     and ``disks`` are the app's, of every environment; so is what ``stores`` hold. ``destroyed`` is when the service
@@ -116,6 +120,7 @@ def find_garbage(
     needed |= {group.release for group in left if group.release is not None}
     keep_templates = {name for name, release in template_of if release in needed or release in standing}
     keep_templates |= {group.name for group in left}
+    needed |= set(elsewhere)
     dead_templates = [(name, "its release is not needed") for name in templates if name not in keep_templates]
 
     deployed, known = {release.image for release in releases}, {release.id for release in releases}
