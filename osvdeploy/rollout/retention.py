@@ -96,8 +96,8 @@ def find_garbage(
 ) -> Garbage:
     """What of the service's (and the app's) things nobody needs.
 
-    ``carrying`` are the slots with a weight above 0: what stands there is never garbage, whatever the ledger says, nor is
-    what its machines are started from.
+    ``carrying`` are the slots with a weight above 0: what stands there is never garbage, whatever the ledger says, nor
+    is what its machines are started from.
 
     ``elsewhere`` are the releases that other services have groups of: an image may be made for one service and be
     rolled out in another.

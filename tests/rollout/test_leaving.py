@@ -1,4 +1,4 @@
-"""Leaving a release that has gone bad: what it still answers, where the switch is not in force yet, blames nobody else."""
+"""Leaving a release that has gone bad: what it still answers, until the switch is in force, blames nobody else."""
 
 from __future__ import annotations
 
