@@ -650,12 +650,15 @@ class RolloutManager:
             held.save(ctx, f"{stable.release} is scaled as before", run=replace(run, scaled=True))
 
     def _scaling_if_told(self, ctx: Context, head: Head) -> Scaling | None:
-        """Likewise; a rollback does not depend on it."""
+        """Likewise; a rollback does not depend on it. Where it cannot be seen, it is what was handed over last."""
         try:
             return self._scaling(ctx, head)
         except CloudError as error:
-            ctx.report(Warned(f"cannot see what scales the service, so it will not be kept: {error}", hint=error.hint))
-            return None
+            run, stable = head.run, head.stable
+            given = stable is not None and run is not None and run.group == stable.group and run.scaling is not None
+            kept = "what was handed over to it last is kept" if given else "it will not be kept"
+            ctx.report(Warned(f"cannot see what scales the service, so {kept}: {error}", hint=error.hint))
+            return run.scaling if given and run is not None else None
 
     def _capacity(self, ctx: Context, head: Head, release: Release, scaling: Scaling | None) -> int:
         """How many machines a deploy begins with.
@@ -799,11 +802,13 @@ def _owes(run: Run, stable: SlotRecord, there: Scaling) -> bool:
     """Whether a run that is over has left something to be done about the scaling of what serves, which is ``there``."""
     if run.scaling is None or run.scaled:
         return False
+    # By us, when the group lost its traffic.
+    paused = there.paused and not there.fixed and not run.scaling.paused
     if run.verdict is Outcome.SUCCEEDED:
         # Part of it may be there, where the rest was refused. Whatever else is, a user has attached since.
         part = there.fixed or set(there.parts) < set(run.scaling.parts)
-        return run.group == stable.group and part
-    return run.stable_group == stable.group and there.paused and not there.fixed and not run.scaling.paused
+        return run.group == stable.group and (part or paused)
+    return run.stable_group == stable.group and paused
 
 
 def _behind(ledger: Ledger, head: Head, route: Route, outranked: Outranked) -> LedgerBehind:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from osvdeploy.cloud.memory import Call, Moment
 from osvdeploy.rollout.model import Outcome
 from osvdeploy.rollout.releases import TrafficStep
 from tests.rollout.made import SETTINGS
@@ -56,10 +57,10 @@ def test_a_deploy_leaves_it(steps: tuple[TrafficStep, ...]) -> None:
 def test_what_takes_its_place_is_judged_all_the_same(header: str | None) -> None:
     """A release that went bad while it stood warm is no place to go back to: it is found out, and left again."""
     service = gone_bad(health=replace(SETTINGS.health, version_header=header))
-    moved = []
+    moved: list[Call] = []
 
-    def asked(call: object, moment: object) -> None:
-        if getattr(call, "operation", "") == "router.modify_rule" and not moved:
+    def asked(call: Call, moment: Moment) -> None:
+        if call.operation == "router.modify_rule" and not moved:
             moved.append(call)
             service.cloud.behave(service.id("1.0.0"), answers=(500,), health=200)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -60,7 +61,8 @@ def test_a_pointer_that_was_led_back_stays_there(service: Service) -> None:
     route = next(rule for rule in world.rules.values() if rule.listener == "pointer-1")
     del world.rules[route.id]
     before = len(service.cloud.mutations)
-    for command in (lambda: service.deploy("1.2.0"), service.rollback):
+    commands: list[Callable[[], object]] = [lambda: service.deploy("1.2.0"), service.rollback]
+    for command in commands:
         with pytest.raises(UsageError, match="the ledger says green serves, but pointer-1 leads elsewhere"):
             command()
     made = [call.operation for call in service.cloud.mutations[before:]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -72,7 +73,8 @@ def test_another_ledger_s_release_is_not_taken(service: Service) -> None:
     """As with the marks of its leases: unless it is said that no other is in use."""
     group = service.cloud.world.groups[service.group("1.2.0")]
     group.tags = {**group.tags, "osvdeploy:ledger": "s3://elsewhere"}
-    for command in (lambda: service.deploy("1.3.0"), service.rollback):
+    commands: list[Callable[[], object]] = [lambda: service.deploy("1.3.0"), service.rollback]
+    for command in commands:
         with pytest.raises(LedgerBehind, match="of the ledger s3://elsewhere") as raised:
             command()
         assert "--take-over" in (raised.value.hint or "")

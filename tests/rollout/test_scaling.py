@@ -208,13 +208,19 @@ def test_a_pause_that_could_not_be_taken_back_is_nobody_s_wish(service: Service)
     assert not found.paused and found.rules == before.rules
 
 
-def test_a_rollback_does_without_knowing_what_scales(service: Service) -> None:
-    """Traffic comes back all the same, and it is said."""
+@pytest.mark.parametrize("times", [1, 1000])
+def test_a_rollback_does_without_knowing_what_scales(service: Service, times: int) -> None:
+    """Traffic comes back all the same, and it is said; and the pause that the warm group was in is not for ever."""
     assert service.deploy("1.1.0").outcome is Outcome.SUCCEEDED
-    service.cloud.faults.fail("groups.scaling", Refused("not allowed"))
+    service.cloud.faults.fail("groups.scaling", Refused("not allowed"), times=times)
     told = len(service.recorder.events)
     assert service.rollback().outcome is Outcome.SUCCEEDED
     assert any(isinstance(event, Warned) and "not allowed" in event.text for event in service.recorder.events[told:])
+    service.cloud.faults.clear()
+    if times > 1:
+        service.deploy("1.0.0")
+    found = known(service.scaling("1.0.0"))
+    assert not found.paused and found.parts == ("cpu", "night")
 
 
 @pytest.mark.parametrize("good", [True, False], ids=["success", "failure"])

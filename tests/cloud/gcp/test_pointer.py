@@ -200,7 +200,7 @@ def test_a_rule_that_somebody_moved_is_left_alone(scene: GcpScene) -> None:
 
 
 def test_without_labels_traffic_can_still_be_moved(scene: GcpScene) -> None:
-    """A tool that knows of no labels of ours takes them away, in the middle of a rollout: it must be able to go back."""
+    """A tool that knows of no labels of ours takes them away, in the middle of a rollout: the way back is open."""
     router, route = scene.cloud.router, scene.route()
     router.ensure_slots(scene.ctx, route)
     router.set_weights(scene.ctx, route, GREEN)
