@@ -144,7 +144,8 @@ def _shift(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
             return Step(run.enter(Stage.BOOT, now, f"only {seen.healthy} of {run.capacity} are healthy any more"))
         if (first := _before_shift(run, seen, limits, now)) is not None:
             return first
-        moved = replace(run, shifted=run.shifted or now, tally=Tally(since=run.tally.since))
+        unwell = run.tally.leaving if seen.leaving is None else not seen.leaving.well
+        moved = replace(run, shifted=run.shifted or now, tally=Tally(since=run.tally.since, leaving=unwell))
         wait = _soon(run, limits, now)
         return Step(moved, SetWeights(wanted), wait, f"{run.steps[run.step].weight} % on slot {run.slot}")
     if seen.live is None:
@@ -152,9 +153,9 @@ def _shift(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
     whole = run.steps[run.step].weight == 100
     allowed = {run.candidate} if whole or run.stable is None else {run.candidate, run.stable}
     # A rule that was just made is not in force at every entry point yet: until then the listener's default action
-    # answers, and its refusals say nothing about the first release. Likewise a rollback is mostly one from what answers
-    # badly, and goes on doing so where the switch is not in force yet.
-    leaving = run.kind is Kind.ROLLBACK and _worked(run, now) < limits.settle
+    # answers, and its refusals say nothing about the first release. Likewise what answered badly before the switch goes
+    # on doing so where it is not in force yet; a rollback is mostly one from such a release.
+    leaving = (run.kind is Kind.ROLLBACK or run.tally.leaving) and _worked(run, now) < limits.settle
     run = _count(run, seen.live, allowed, forgive_unnamed=run.stable is None or leaving)
     if run.tally.bad >= limits.bad_answers:
         reason = f"{run.tally.bad} bad answers in a row through the balancer: {run.tally.last}"

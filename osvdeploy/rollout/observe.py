@@ -93,7 +93,9 @@ class Observer:
             case Stage.VERIFY:
                 state = self.cloud.router.observe(ctx, self.route)
                 preview = self._preview(ctx, run, state)
-                return self._seen(state, preview=preview, targets=self.cloud.router.health(ctx, self.route, run.slot))
+                targets = self.cloud.router.health(ctx, self.route, run.slot)
+                # What is seen here may be what the switch is decided on.
+                return replace(self._seen(state, preview=preview, targets=targets), leaving=self._left(ctx, run, state))
             case Stage.SHIFT | Stage.BAKE:
                 return self._traffic(ctx, run)
             case Stage.REVERT:
@@ -170,7 +172,13 @@ class Observer:
             targets=targets,
             boot_faults=self._boot_faults(ctx, run) if healthy < run.capacity else (),
             live=self._live(ctx, run, state) if switched else None,
+            leaving=None if switched else self._left(ctx, run, state),
         )
+
+    def _left(self, ctx: Context, run: Run, state: RouteState) -> Answer | None:
+        """How what has the traffic answers before a deploy's first switch. A rollback need not be told."""
+        before = run.stage in (Stage.VERIFY, Stage.SHIFT) and run.shifted is None and run.stable is not None
+        return self._ask(ctx, run, state, {}) if before and run.kind is Kind.DEPLOY else None
 
     def _clean_up(self, ctx: Context, run: Run) -> Observation:
         state = self.cloud.router.observe(ctx, self.route)

@@ -44,6 +44,19 @@ def test_a_rollback_leaves_what_is_gone() -> None:
     assert service.cloud.serving == {service.id("1.0.0")}
 
 
+@pytest.mark.parametrize("header", [SETTINGS.health.version_header, None])
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_deploy_leaves_what_names_nobody(header: str | None, gone: bool) -> None:
+    """That it answered badly before the switch is known: it was asked."""
+    service = gone_bad(health=replace(SETTINGS.health, version_header=header))
+    if gone:
+        service.cloud.behave(service.id("1.1.0"), never_healthy=True)
+        service.cloud.cloud.groups.delete(service.context(), service.group("1.1.0"))
+        service.clock.advance(120)
+    assert service.deploy("1.2.0").outcome is Outcome.SUCCEEDED
+    assert service.cloud.serving == {service.id("1.2.0")}
+
+
 @pytest.mark.parametrize("steps", [(TrafficStep(100),), (TrafficStep(50, 30.0), TrafficStep(100))], ids=len)
 def test_a_deploy_leaves_it(steps: tuple[TrafficStep, ...]) -> None:
     """The next release cures it; with steps too, while most of the answers are bad ones of the release before."""
