@@ -33,20 +33,24 @@ def roll_out(
     account: str = "",
     forced: bool = False,
     ground: Ground | None = None,
+    take_over: bool = False,
 ) -> RolledOut:
     """Bring the release of an image that is registered into service, under these settings. ``account`` is asked for on
     Google alone: the project. ``forced``: also where a hold refuses that very release. ``ground`` is the place, where
-    it is connected already. Returns when the rollout has ended, well or not: look at ``rollout.outcome``.
+    it is connected already. ``take_over``: outrank what a later lease than the ledger knows of has left in the cloud.
+    Returns when the rollout has ended, well or not: look at ``rollout.outcome``.
 
     Raises :class:`~osvdeploy.errors.UsageError` for an image that is not there or no release's, and what
     :meth:`~osvdeploy.rollout.manager.RolloutManager.deploy` does, before anything is changed.
     """
     from osvdeploy.rollout.manager import RolloutManager
 
+    if settings.cloud == "gcp" and ground is None and not account:
+        raise UsageError(f"{image_id}: Google's images are a project's, and none is named", hint="give `account`")
     ground = ground or wiring.ground(ctx, settings.cloud, account, settings.region)
     release = release_in(ctx, ground, settings, image_id)
     ledger = wiring.open_ledger(Service(release.app, settings.environment, settings.ledger))
-    manager = RolloutManager(ledger, ground, wiring.prober())
+    manager = RolloutManager(ledger, ground, wiring.prober(), take_over=take_over)
     ledger.store.refuse_unwritable(ctx, ledger.service)
     manager.preflight(ctx, release, forced=forced)
     return RolledOut(release, manager.deploy(ctx, release, forced=forced))

@@ -453,7 +453,7 @@ def _find_garbage(
     ctx: Context, ledger: Ledger, cloud: Ground, head: Head, keep: int, bucket: str | None = None
 ) -> Garbage:
     from osvdeploy.cloud import tags
-    from osvdeploy.cloud.interfaces import Cloud
+    from osvdeploy.cloud.interfaces import Cloud, ReleaseId
     from osvdeploy.rollout.releases import group_name
     from osvdeploy.rollout.retention import find_garbage
 
@@ -464,25 +464,29 @@ def _find_garbage(
     templates = cloud.groups.templates(ctx, {tags.SERVICE: head.service})
     images = cloud.images.owned(ctx, {tags.APP: ledger.app})
     retired = {
-        image.tags[tags.RELEASE] for image in images if tags.RETIRED in image.tags and tags.RELEASE in image.tags
+        ReleaseId(image.tags[tags.RELEASE])
+        for image in images
+        if tags.RETIRED in image.tags and tags.RELEASE in image.tags
     }
     disks = cloud.snapshots.owned(ctx, {tags.APP: ledger.app}) if isinstance(cloud, Cloud) else []
+    groups = cloud.groups.owned(ctx, {tags.APP: ledger.app})
+    own = [group for group in groups if group.tags.get(tags.SERVICE) == head.service]
+    elsewhere = {each.release for each in groups if each not in own and each.release is not None}
+    elsewhere |= {
+        each for each in retired if not set(cloud.groups.templates(ctx, {tags.RELEASE: each})) <= set(templates)
+    }
     return find_garbage(
         head,
         releases,
         keep,
         ctx.now(),
-        groups=cloud.groups.owned(ctx, {tags.SERVICE: head.service}),
+        groups=own,
         templates=templates,
         template_of=[(group_name(ledger.service, release), release.id) for release in releases],
         images=images,
         disks=disks,
         carrying=[slot for slot, weight in weights.items() if weight > 0],
+        elsewhere=elsewhere,
         stores=_on_its_way(ctx, cloud, ledger.app, [*images, *disks], bucket),
         destroyed=_destroyed_at(ctx, ledger) if head.destroyed else None,
-        elsewhere=[
-            release
-            for release in sorted(retired)
-            if not set(cloud.groups.templates(ctx, {tags.RELEASE: release})) <= set(templates)
-        ],
     )

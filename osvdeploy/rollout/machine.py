@@ -144,7 +144,8 @@ def _shift(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
             return Step(run.enter(Stage.BOOT, now, f"only {seen.healthy} of {run.capacity} are healthy any more"))
         if (first := _before_shift(run, seen, limits, now)) is not None:
             return first
-        moved = replace(run, shifted=run.shifted or now, tally=Tally(since=run.tally.since))
+        unwell = run.tally.leaving if seen.leaving is None else not seen.leaving.well
+        moved = replace(run, shifted=run.shifted or now, tally=Tally(since=run.tally.since, leaving=unwell))
         wait = _soon(run, limits, now)
         return Step(moved, SetWeights(wanted), wait, f"{run.steps[run.step].weight} % on slot {run.slot}")
     if seen.live is None:
@@ -152,8 +153,10 @@ def _shift(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
     whole = run.steps[run.step].weight == 100
     allowed = {run.candidate} if whole or run.stable is None else {run.candidate, run.stable}
     # A rule that was just made is not in force at every entry point yet: until then the listener's default action
-    # answers, and its refusals say nothing about the first release.
-    run = _count(run, seen.live, allowed, forgive_unnamed=run.stable is None)
+    # answers, and its refusals say nothing about the first release. Likewise what answered badly before the switch goes
+    # on doing so where it is not in force yet; a rollback is mostly one from such a release.
+    leaving = (run.kind is Kind.ROLLBACK or run.tally.leaving) and _worked(run, now) < limits.settle
+    run = _count(run, seen.live, allowed, forgive_unnamed=run.stable is None or leaving)
     if run.tally.bad >= limits.bad_answers:
         reason = f"{run.tally.bad} bad answers in a row through the balancer: {run.tally.last}"
         return Step(fail(run.judged("traffic", False, now, reason), now, reason))
@@ -326,7 +329,8 @@ def _count(
 
     Good ones in a row come from ``allowed``, or name nothing where no header is agreed (``named``). One that comes
     from another release starts the count of good ones afresh, and so does an unnamed one while the stable release has
-    no such header. A bad one is no healthy answer at all, or names nothing where it should.
+    no such header. A bad one is no healthy answer at all, or names nothing where it should; but never one of the stable
+    release, which is what is being left.
     """
     tally = run.tally
     named = run.settings.health.version_header is not None if named is None else named
@@ -337,6 +341,10 @@ def _count(
         other = named and (answer.release is not None or not stable_is_named) and answer.release not in allowed
         if forgive_unnamed and answer.release is None and (named or not answer.well):
             tally = replace(tally, good=0, bad=0, ready_since=None, last=answer.told)
+        elif not answer.well and answer.release is not None and answer.release == run.stable:
+            # Where it has a share of the traffic still, that is to be expected.
+            good = tally.good if run.candidate in allowed and run.stable in allowed else 0
+            tally = replace(tally, good=good, last=answer.told)
         elif not answer.well:
             tally = replace(tally, good=0, bad=tally.bad + 1, ready_since=None, last=answer.told)
         elif other:

@@ -17,6 +17,7 @@ from osvdeploy.cloud.interfaces import (
     CloudImage,
     Ground,
     GroupRequest,
+    GroupState,
     Prober,
     ReleaseId,
     Route,
@@ -63,6 +64,7 @@ from osvdeploy.rollout.observe import Observer
 from osvdeploy.rollout.releases import Release, StrategyKind, TrafficStep, about_pointer, group_name, route_of
 
 _SERVED_KEPT = 50
+_BEHIND = "name the service's own ledger; or, where no other is in use, run the same command with --take-over"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,12 +147,16 @@ class RolloutManager:
         _refuse_shares(release, state)
         self._refuse_unknown_service(ctx, held.head, route, state)
         _refuse_drift(held.head, state)
+        self._pay(ctx, held)
+        scaling = self._scaling(ctx, held.head)
+        if scaling is None and held.head.stable is not None:
+            self._recognize(ctx, held, route, state, self._observer(route).groups(ctx))
+            scaling = self._scaling(ctx, held.head)
         stable = held.head.stable
         if stable is not None and stable.release == release.id:
-            return self._same_release(ctx, held, release, route)
+            return self._same_release(ctx, held, release, route, scaling)
         self.ledger.put_release(ctx, release)
         self._leave_old_route(ctx, held.head, route)
-        scaling = self._scaling(ctx, held.head)
         capacity = self._capacity(ctx, held.head, release, scaling)
         if capacity != release.settings.capacity:
             ctx.report(Note(f"{capacity} machines, as many as {release.service} has now"))
@@ -194,20 +200,20 @@ class RolloutManager:
                 return Rollout(
                     Outcome.SUCCEEDED, held.head, ended, f"{ended.candidate} was given up; {stable.release} serves"
                 )
-        stable = held.head.stable
-        if stable is None:
+        if held.head.stable is None:
             raise UsageError(f"{self.ledger.service}: nothing serves, so there is nothing to go back from")
+        state = self.cloud.router.observe(ctx, route)
+        _refuse_drift(held.head, state)
+        groups = self._observer(route).groups(ctx)
+        stable = self._recognize(ctx, held, route, state, groups)
         target = to if to is not None else self._release_before(ctx, held.head)
         if target.id == stable.release:
             return Rollout(Outcome.SUCCEEDED, held.head, None, f"{target.id} serves already")
         # Before anything moves: can it be gone back to at all?
         self._image(ctx, target)
-        state = self.cloud.router.observe(ctx, route)
-        _refuse_drift(held.head, state)
-        observer = self._observer(route)
-        groups = observer.groups(ctx)
         now_serving = groups.get(stable.group)
-        capacity = max(now_serving.capacity if now_serving else 0, 1)
+        # As many as serve now; where nobody knows, one machine is not to take all of the traffic.
+        capacity = max(now_serving.capacity if now_serving else target.settings.capacity, 1)
         run = self._begin(ctx, held.head, target, Kind.ROLLBACK, capacity, self._scaling_if_told(ctx, held.head))
         standing = groups.get(run.group)
         warm = (
@@ -491,7 +497,50 @@ class RolloutManager:
             ctx.report(Note(f"going on with the {run.kind} of {run.candidate}, which is in stage {run.stage}"))
         return self._drive(ctx, held, route)
 
-    def _same_release(self, ctx: Context, held: HeldLedger, release: Release, route: Route) -> Rollout:
+    def _recognize(
+        self, ctx: Context, held: HeldLedger, route: Route, state: RouteState, groups: Mapping[str, GroupState]
+    ) -> SlotRecord:
+        """What serves, by the cloud where the ledger's word cannot be: its group is gone, and another release's stands
+        in its slot and has the traffic. So a ledger that was put back from a copy learns of what it has missed.
+
+        Raises :class:`~osvdeploy.errors.LedgerBehind` where that one is another ledger's.
+        """
+        stable, slot = held.head.stable, held.head.serving
+        assert stable is not None and slot is not None
+        standing = [each for each in groups.values() if each.tags.get(tags.SLOT) == slot and not each.deleting]
+        if len(standing) != 1 or not (state.weights or {}).get(slot):
+            return stable
+        found = standing[0]
+        if found.release is None or found.name == stable.group:
+            return stable
+        theirs = found.tags.get(tags.LEDGER)
+        if theirs != route.tags.get(tags.LEDGER) and not self.take_over:
+            raise LedgerBehind(
+                f"{self.ledger.service}: {found.release} serves, of the ledger {theirs}; this one, "
+                f"{self.ledger.store.address}, says that {stable.release} does",
+                hint=_BEHIND,
+            )
+        ctx.report(
+            Warned(
+                f"{self.ledger.service}: the ledger says that {stable.release} serves, but {found.release} does: the "
+                "ledger was put back, or somebody else is at work",
+                hint=f"it is gone on with from {found.release}",
+            )
+        )
+        now = ctx.now()
+        record = SlotRecord(found.release, found.name, now)
+        served = tuple(each for each in held.head.served if each.release != found.release)
+        held.save(
+            ctx,
+            f"{found.release} is found serving",
+            slots={**held.head.slots, slot: record},
+            served=(*served, Served(found.release, now))[-_SERVED_KEPT:],
+        )
+        return record
+
+    def _same_release(
+        self, ctx: Context, held: HeldLedger, release: Release, route: Route, scaling: Scaling | None
+    ) -> Rollout:
         """The release serves already; only its capacity may differ."""
         stable = held.head.stable
         assert stable is not None and held.head.serving is not None
@@ -507,7 +556,6 @@ class RolloutManager:
                 hint="machines are replaced by a new release: raise `version` in the spec",
             )
         self.ledger.put_release(ctx, release)
-        scaling = self._scaling(ctx, held.head)
         if scaling is not None and scaling.moves:
             told = f"{release.id} serves already, on {scaling.desired} machines"
             told += f"; its own scaling says how many, between {scaling.minimum} and {scaling.maximum}"
@@ -575,20 +623,42 @@ class RolloutManager:
         if stable is None:
             return None
         there = self.cloud.groups.scaling(ctx, stable.group)
-        if there is None or run is None or run.scaling is None or run.scaled:
+        if there is None or run is None or run.scaling is None or not _owes(run, stable, there):
             return there
-        missing = run.verdict is Outcome.SUCCEEDED and run.group == stable.group and there.fixed
-        left = run.stable_group == stable.group and there.paused and not there.fixed
-        paused = left and not run.scaling.paused
-        return replace(run.scaling, desired=there.desired) if missing or paused else there
+        return replace(run.scaling, desired=there.desired)
+
+    def _pay(self, ctx: Context, held: HeldLedger) -> None:
+        """Do what the run before could not do about scaling, as far as it is still to be done."""
+        stable, run = held.head.stable, held.head.run
+        if stable is None or run is None or run.scaling is None or run.scaled:
+            return
+        groups, succeeded = self.cloud.groups, run.verdict is Outcome.SUCCEEDED
+        there = groups.scaling(ctx, stable.group)
+        if there is None or not _owes(run, stable, there):
+            return
+        try:
+            if succeeded:
+                groups.apply(ctx, stable.group, run.scaling)
+            else:
+                groups.resume(ctx, stable.group, run.scaling)
+            now = groups.scaling(ctx, stable.group)
+            paid = groups.follows(ctx, stable.group, run.scaling) if succeeded else now is not None and not now.paused
+        except CloudError as error:
+            ctx.report(Warned(f"{stable.release} still has not the scaling of before: {error}", hint=error.hint))
+            return
+        if paid:
+            held.save(ctx, f"{stable.release} is scaled as before", run=replace(run, scaled=True))
 
     def _scaling_if_told(self, ctx: Context, head: Head) -> Scaling | None:
-        """Likewise; a rollback does not depend on it."""
+        """Likewise; a rollback does not depend on it. Where it cannot be seen, it is what was handed over last."""
         try:
             return self._scaling(ctx, head)
         except CloudError as error:
-            ctx.report(Warned(f"cannot see what scales the service, so it will not be kept: {error}", hint=error.hint))
-            return None
+            run, stable = head.run, head.stable
+            given = stable is not None and run is not None and run.group == stable.group and run.scaling is not None
+            kept = "what was handed over to it last is kept" if given else "it will not be kept"
+            ctx.report(Warned(f"cannot see what scales the service, so {kept}: {error}", hint=error.hint))
+            return run.scaling if given and run is not None else None
 
     def _capacity(self, ctx: Context, head: Head, release: Release, scaling: Scaling | None) -> int:
         """How many machines a deploy begins with.
@@ -728,13 +798,26 @@ class RolloutManager:
         return replace(ended, head=held.head)
 
 
+def _owes(run: Run, stable: SlotRecord, there: Scaling) -> bool:
+    """Whether a run that is over has left something to be done about the scaling of what serves, which is ``there``."""
+    if run.scaling is None or run.scaled:
+        return False
+    # By us, when the group lost its traffic.
+    paused = there.paused and not there.fixed and not run.scaling.paused
+    if run.verdict is Outcome.SUCCEEDED:
+        # Part of it may be there, where the rest was refused. Whatever else is, a user has attached since.
+        part = there.fixed or set(there.parts) < set(run.scaling.parts)
+        return run.group == stable.group and (part or paused)
+    return run.stable_group == stable.group and paused
+
+
 def _behind(ledger: Ledger, head: Head, route: Route, outranked: Outranked) -> LedgerBehind:
     theirs = f" of the ledger {outranked.ledger}" if outranked.ledger is not None else ""
     return LedgerBehind(
         f"{ledger.service}: {route.listener} was changed under lease {outranked.epoch}{theirs}, and this ledger, "
         f"{ledger.store.address}, has come to {head.epoch} only: it is not the one that the service is deployed with, "
         "or it was lost or put back",
-        hint="name the service's own ledger; or, where no other is in use, run the same command with --take-over",
+        hint=_BEHIND,
     )
 
 
@@ -860,7 +943,16 @@ def _refuse_shares(release: Release, state: RouteState) -> None:
 
 def _refuse_drift(head: Head, state: RouteState) -> None:
     """Traffic that goes elsewhere than the ledger says was moved by somebody: not ours to undo unasked."""
-    if head.stable is None or head.serving is None or state.weights is None:
+    if head.stable is None or head.serving is None:
+        return
+    if state.weights is None:
+        # A rule of ours may be made anew; where a pointer leads is the user's word.
+        if not state.weighted and head.place is not None:
+            raise UsageError(
+                f"{head.service}: the ledger says {head.serving} serves, but {head.place.route.listener} leads "
+                "elsewhere again",
+                hint=f"let it lead to the {head.serving} slot, then run this again; or `osvdeploy destroy` the service",
+            )
         return
     if state.weights.get(head.serving.other, 0) > 0:
         seen = ", ".join(f"{slot} {weight}" for slot, weight in sorted(state.weights.items()))

@@ -99,6 +99,8 @@ class Tally:
     odd: int = 0
     """Consecutive looks that showed other weights than were set."""
     last: str = ""
+    leaving: bool = False
+    """What had the traffic until the switch did not answer well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +185,8 @@ class Observation:
     ``wired``: both backends and preview rules stand. ``weights`` None: the route's rule does not exist.
     ``occupant`` is another release's group that still stands in the candidate's slot, ``left_behind`` the group of
     the release that served before. ``boot_faults`` are fatal findings in the candidate's boot logs. ``targets``,
-    ``preview`` and ``live`` are None where nobody looked. So is ``scaling``, what scales the stable group now; it is
+    ``preview`` and ``live`` are None where nobody looked; so is ``leaving``, an answer right before the switch, of what
+    has the traffic until then. So is ``scaling``, what scales the stable group now; it is
     also None once that group is gone. ``follows``: the candidate has the run's scaling.
     """
 
@@ -196,6 +199,7 @@ class Observation:
     boot_faults: tuple[str, ...] = ()
     preview: tuple[Answer, ...] | None = None
     live: tuple[Answer, ...] | None = None
+    leaving: Answer | None = None
     scaling: Scaling | None = None
     follows: bool = False
 

@@ -16,14 +16,15 @@ from osvdeploy.cloud.interfaces import (
     ProbeRequest,
     Route,
     RouteState,
+    Scaling,
     Slot,
     TargetHealth,
 )
 from osvdeploy.context import Context
-from osvdeploy.errors import CloudError
+from osvdeploy.errors import CloudError, Refused
 from osvdeploy.events import Warned
 from osvdeploy.osv.console import read_boot_log
-from osvdeploy.rollout.model import Answer, Evidence, Limits, Observation, Outcome, Run, Stage
+from osvdeploy.rollout.model import Answer, Evidence, Kind, Limits, Observation, Outcome, Run, Stage
 
 _EVIDENCE = 4096
 _CONSOLE_EVERY = 2.0
@@ -54,11 +55,34 @@ class Observer:
             return seen
         succeeded = run.verdict is Outcome.SUCCEEDED
         if run.stage is Stage.CLEAN_UP and succeeded and seen.candidate is not None:
-            return replace(seen, follows=self.cloud.groups.follows(ctx, run.group, run.scaling))
+            return replace(seen, follows=self._follows(ctx, run, run.scaling))
         before = run.stage in (Stage.VERIFY, Stage.SHIFT) and run.shifted is None
         if run.stable_group is not None and (before or (run.stage is Stage.CLEAN_UP and not succeeded)):
-            return replace(seen, scaling=self.cloud.groups.scaling(ctx, run.stable_group))
+            return replace(seen, scaling=self._scaling(ctx, run, run.stable_group, run.scaling))
         return seen
+
+    def _follows(self, ctx: Context, run: Run, scaling: Scaling) -> bool:
+        try:
+            return self.cloud.groups.follows(ctx, run.group, scaling)
+        except Refused as error:
+            self._tell_once(ctx, f"cannot see what scales {run.candidate}: {error}")
+            return False
+
+    def _scaling(self, ctx: Context, run: Run, group: str, before: Scaling) -> Scaling | None:
+        """What scales the stable group. To whoever may not look it is as it was when the run began, before traffic
+        moves, and paused after that: then it is tried to do what is due, which tells whether that is allowed."""
+        try:
+            return self.cloud.groups.scaling(ctx, group)
+        except Refused as error:
+            self._tell_once(ctx, f"cannot see what scales {run.stable}: {error}")
+            if run.stage is Stage.CLEAN_UP:
+                return replace(before, paused=True)
+            return before if run.kind is Kind.DEPLOY else None
+
+    def _tell_once(self, ctx: Context, told: str) -> None:
+        if told not in self._blind:
+            self._blind.add(told)
+            ctx.report(Warned(told))
 
     def _look(self, ctx: Context, run: Run) -> Observation:
         match run.stage:
@@ -69,7 +93,9 @@ class Observer:
             case Stage.VERIFY:
                 state = self.cloud.router.observe(ctx, self.route)
                 preview = self._preview(ctx, run, state)
-                return self._seen(state, preview=preview, targets=self.cloud.router.health(ctx, self.route, run.slot))
+                targets = self.cloud.router.health(ctx, self.route, run.slot)
+                # What is seen here may be what the switch is decided on.
+                return replace(self._seen(state, preview=preview, targets=targets), leaving=self._left(ctx, run, state))
             case Stage.SHIFT | Stage.BAKE:
                 return self._traffic(ctx, run)
             case Stage.REVERT:
@@ -146,7 +172,13 @@ class Observer:
             targets=targets,
             boot_faults=self._boot_faults(ctx, run) if healthy < run.capacity else (),
             live=self._live(ctx, run, state) if switched else None,
+            leaving=None if switched else self._left(ctx, run, state),
         )
+
+    def _left(self, ctx: Context, run: Run, state: RouteState) -> Answer | None:
+        """How what has the traffic answers before a deploy's first switch. A rollback need not be told."""
+        before = run.stage in (Stage.VERIFY, Stage.SHIFT) and run.shifted is None and run.stable is not None
+        return self._ask(ctx, run, state, {}) if before and run.kind is Kind.DEPLOY else None
 
     def _clean_up(self, ctx: Context, run: Run) -> Observation:
         state = self.cloud.router.observe(ctx, self.route)
@@ -190,9 +222,7 @@ class Observer:
                 if machine.state is not MachineState.PENDING and (found := self._fault_of(ctx, machine)):
                     faults[found] = None
         except CloudError as error:
-            if str(error) not in self._blind:
-                self._blind.add(str(error))
-                ctx.report(Warned(f"no console can be read: {error}"))
+            self._tell_once(ctx, f"no console can be read: {error}")
         return tuple(faults)
 
     def _fault_of(self, ctx: Context, machine: Machine) -> str:

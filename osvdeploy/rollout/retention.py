@@ -92,18 +92,21 @@ def find_garbage(
     images: Sequence[CloudImage],
     disks: Sequence[UploadedDisk],
     carrying: Collection[Slot] = (),
+    elsewhere: Collection[ReleaseId] = (),
     stores: Sequence[OnItsWay] = (),
     destroyed: datetime | None = None,
-    elsewhere: Collection[str] = (),
 ) -> Garbage:
     """What of the service's (and the app's) things nobody needs.
 
-    ``carrying`` are the slots with a weight above 0: what stands there is never garbage, whatever the ledger says.
+    ``carrying`` are the slots with a weight above 0: what stands there is never garbage, whatever the ledger says, nor
+    is what its machines are started from.
+
+    ``elsewhere`` are the releases that other services have groups of, and of retired images also templates: an image
+    may be made for one service, or for none, and be rolled out in another.
 
     ``groups`` and ``templates`` are the service's own; ``template_of`` pairs template names with releases; ``images``
     and ``disks`` are the app's, of every environment; so is what ``stores`` hold. ``destroyed`` is when the service
-    was, where it is: what was made since then may be of a deploy that brings it back. ``elsewhere`` are releases that
-    other services have templates of.
+    was, where it is: what was made since then may be of a deploy that brings it back.
     """
     needed = needed_releases(head, keep, now)
     service = head.service
@@ -113,7 +116,13 @@ def find_garbage(
         for group in groups
         if group.release not in standing and not group.deleting and group.tags.get(tags.SLOT) not in carrying
     ]
+    dying = {name for name, _ in dead_groups}
+    left = [group for group in groups if group.name not in dying and not group.deleting]
+    # A ledger that was put back does not know of what serves; its machines are replaced and scaled all the same.
+    needed |= {group.release for group in left if group.release is not None}
     keep_templates = {name for name, release in template_of if release in needed or release in standing}
+    keep_templates |= {group.name for group in left}
+    needed |= set(elsewhere)
     dead_templates = [(name, "its release is not needed") for name in templates if name not in keep_templates]
 
     deployed, known = {release.image for release in releases}, {release.id for release in releases}
@@ -125,7 +134,7 @@ def find_garbage(
         if tags.PROGRAMS in thing.tags or (_young(thing, now) and not _before(thing, ended)):
             return ""
         if release is not None and tags.RETIRED in thing.tags and tags.SERVICE not in thing.tags:
-            return f"release {release} was retired" if release not in needed and release not in elsewhere else ""
+            return f"release {release} was retired" if release not in needed else ""
         if release is not None:
             # Without a ledger it was published alone.
             rolled_out = tags.LEDGER in thing.tags or release in known

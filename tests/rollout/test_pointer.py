@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -50,6 +51,23 @@ def test_a_pointer_moved_behind_everybody_s_back_is_drift(service: Service) -> N
     service.cloud.set_weights("hello/production", {Slot.BLUE: 100, Slot.GREEN: 0})
     with pytest.raises(UsageError, match="the ledger says green serves"):
         service.deploy("1.2.0")
+
+
+def test_a_pointer_that_was_led_back_stays_there(service: Service) -> None:
+    """To where it led before the first deploy: somebody took the service out of use, and no command takes that back."""
+    service.deploy("1.0.0")
+    service.deploy("1.1.0")
+    world = service.cloud.world
+    route = next(rule for rule in world.rules.values() if rule.listener == "pointer-1")
+    del world.rules[route.id]
+    before = len(service.cloud.mutations)
+    commands: list[Callable[[], object]] = [lambda: service.deploy("1.2.0"), service.rollback]
+    for command in commands:
+        with pytest.raises(UsageError, match="the ledger says green serves, but pointer-1 leads elsewhere"):
+            command()
+    made = [call.operation for call in service.cloud.mutations[before:]]
+    assert not [operation for operation in made if operation.startswith(("router.", "groups."))]
+    service.destroy()
 
 
 def test_steps_need_weights(service: Service) -> None:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from osvdeploy.api.services import _find_garbage
 from osvdeploy.cloud import tags
 from osvdeploy.cloud.interfaces import (
     CloudImage,
@@ -21,12 +22,14 @@ from osvdeploy.cloud.interfaces import (
     UnfinishedObject,
     UploadedDisk,
 )
-from osvdeploy.rollout.ledger import Head, Served, SlotRecord
-from osvdeploy.rollout.model import Stage
+from osvdeploy.rollout.ledger import Head, Ledger, Served, SlotRecord
+from osvdeploy.rollout.manager import RolloutManager
+from osvdeploy.rollout.model import Outcome, Stage
 from osvdeploy.rollout.releases import Release, group_name
 from osvdeploy.rollout.retention import Garbage, OnItsWay, find_garbage, needed_releases
 from tests.rollout import made
 from tests.rollout.made import NOW, after
+from tests.rollout.service import Service
 
 OURS, THEIRS = "hello/production", "hello/staging"
 VERSIONS = tuple(f"1.{number}.0" for number in range(6))
@@ -380,6 +383,51 @@ def test_what_carries_traffic_is_never_garbage() -> None:
         return found.groups
 
     assert dead([Slot.GREEN]) == () and dead([Slot.BLUE]) != ()
+
+
+def test_what_carries_traffic_can_start_machines() -> None:
+    """Its template, its image and the one under that stay with it, though the ledger, put back from a copy, never heard
+    of the release: the group replaces machines, and grows."""
+    there = Holdings()
+    for version in ("1.0.0", "1.1.0"):
+        there.add(version, None)
+        there.add(version, OURS)
+    name = group_name(OURS, release("1.1.0"))
+    there.groups = [made.group(name, release("1.1.0").id, tags={tags.SLOT: "blue"})]
+    there.templates = [name]
+    found = find_garbage(
+        head("1.0.0"),
+        [release("1.0.0")],
+        0,
+        NOW,
+        groups=there.groups,
+        templates=there.templates,
+        template_of=[(group_name(OURS, release("1.0.0")), release("1.0.0").id)],
+        images=there.images,
+        disks=there.disks,
+        carrying=[Slot.BLUE],
+    )
+    assert found.empty
+
+
+def test_what_another_service_runs_stays() -> None:
+    """An image made for one environment and rolled out in another: the first one's ledger does not need it any more."""
+    service = Service()
+    for version in ("1.0.0", "1.1.0"):
+        assert service.deploy(version).outcome is Outcome.SUCCEEDED
+    staging = replace(service.settings, environment="staging", listener="listener-2")
+    service.cloud.add_listener("listener-2")
+    release = replace(service.release("1.0.0"), settings=staging)
+    ledger = Ledger(service.cloud.store, "hello", "staging")
+    manager = RolloutManager(ledger, service.cloud.cloud, service.cloud.prober)
+    assert manager.deploy(service.context(), release).outcome is Outcome.SUCCEEDED
+    service.clock.advance(30 * DAY)
+    found = _find_garbage(service.context(), service.ledger, service.cloud.cloud, service.head, keep=1)
+    assert [name for name, _ in found.groups] == [service.group("1.0.0")]
+    assert found.images == () == found.disks
+    manager.destroy(service.context())
+    found = _find_garbage(service.context(), service.ledger, service.cloud.cloud, service.head, keep=1)
+    assert named(found.images) == {service.id("1.0.0")}
 
 
 # ------------------------------------------------------------------------------------------------ on their way

@@ -9,7 +9,7 @@ import pytest
 
 from osvdeploy.cloud.interfaces import Scaling
 from osvdeploy.cloud.memory import Call, Moment
-from osvdeploy.errors import Refused
+from osvdeploy.errors import Interrupted, Refused
 from osvdeploy.events import Warned
 from osvdeploy.rollout.model import Outcome
 from osvdeploy.rollout.releases import TrafficStep
@@ -168,6 +168,32 @@ def test_what_could_not_be_handed_over_is_owed_to_the_next_release(service: Serv
     assert (found.rules, found.minimum, found.maximum) == (before.rules, 2, 6)
 
 
+def test_half_of_it_is_not_taken_for_the_whole(service: Service) -> None:
+    """Where the bounds and one rule were handed over before the place said no, the next release has the rest too."""
+    before = known(service.scaling("1.0.0"))
+    service.cloud.faults.fail("groups.apply_scaling", Refused("not allowed"), times=3)
+    assert service.deploy("1.1.0").outcome is Outcome.SUCCEEDED
+    service.cloud.scale(service.group("1.1.0"), 2, 6, cpu="60 %")
+    assert service.deploy("1.2.0").outcome is Outcome.SUCCEEDED
+    found = known(service.scaling("1.2.0"))
+    assert (found.rules, found.minimum, found.maximum) == (before.rules, 2, 6)
+
+
+def test_the_same_release_again_brings_what_was_owed(service: Service) -> None:
+    """The next deploy does it, whatever it deploys; what a user has attached in between is not replaced."""
+    before = known(service.scaling("1.0.0"))
+    service.cloud.faults.fail("groups.apply_scaling", Refused("not allowed"), times=6)
+    assert service.deploy("1.1.0").outcome is Outcome.SUCCEEDED
+    for _ in range(4):
+        outcome = service.deploy("1.1.0")
+    assert outcome.outcome is Outcome.SUCCEEDED and "between 2 and 6" in outcome.told
+    assert replace(known(service.scaling("1.1.0")), desired=4) == before
+    assert service.head.run is not None and service.head.run.scaled
+    service.cloud.scale(service.group("1.1.0"), 1, 3, queue="5")
+    service.deploy("1.1.0")
+    assert known(service.scaling("1.1.0")).parts == ("queue",)
+
+
 def test_a_pause_that_could_not_be_taken_back_is_nobody_s_wish(service: Service) -> None:
     """The next deploy does not take it for the user's."""
     before = known(service.scaling("1.0.0"))
@@ -182,13 +208,47 @@ def test_a_pause_that_could_not_be_taken_back_is_nobody_s_wish(service: Service)
     assert not found.paused and found.rules == before.rules
 
 
-def test_a_rollback_does_without_knowing_what_scales(service: Service) -> None:
-    """Traffic comes back all the same, and it is said."""
+@pytest.mark.parametrize("times", [1, 1000])
+def test_a_rollback_does_without_knowing_what_scales(service: Service, times: int) -> None:
+    """Traffic comes back all the same, and it is said; and the pause that the warm group was in is not for ever."""
     assert service.deploy("1.1.0").outcome is Outcome.SUCCEEDED
-    service.cloud.faults.fail("groups.scaling", Refused("not allowed"))
+    service.cloud.faults.fail("groups.scaling", Refused("not allowed"), times=times)
     told = len(service.recorder.events)
     assert service.rollback().outcome is Outcome.SUCCEEDED
     assert any(isinstance(event, Warned) and "not allowed" in event.text for event in service.recorder.events[told:])
+    service.cloud.faults.clear()
+    if times > 1:
+        service.deploy("1.0.0")
+    found = known(service.scaling("1.0.0"))
+    assert not found.paused and found.parts == ("cpu", "night")
+
+
+@pytest.mark.parametrize("good", [True, False], ids=["success", "failure"])
+def test_who_may_not_look_at_scaling_still_ends_a_rollout(service: Service, good: bool) -> None:
+    """Another person may go on with it, who has other permissions: what could not be seen is owed."""
+    before = known(service.scaling("1.0.0"))
+    service.publish("1.1.0")
+    ctx = service.context()
+    moved: list[Call] = []
+
+    def asked(call: Call, moment: Moment) -> None:
+        if call.operation == "router.modify_rule" and moment is Moment.AFTER and not moved:
+            moved.append(call)
+            if not good:
+                service.cloud.behave(service.id("1.1.0"), answers=(500,))
+            ctx.cancel.cancel()
+
+    service.cloud.on_call(asked)
+    with pytest.raises(Interrupted):
+        service.manager().deploy(ctx, service.release("1.1.0"))
+    service.cloud.on_call(None)
+    service.cloud.faults.fail("groups.scaling", Refused("not allowed"), times=1000)
+    ended = service.deploy("1.1.0")
+    service.cloud.faults.clear()
+    assert ended.outcome is (Outcome.SUCCEEDED if good else Outcome.ROLLED_BACK) and ended.run is not None
+    assert not ended.run.scaled and "cpu, night" in ended.told
+    assert service.deploy("1.2.0").outcome is Outcome.SUCCEEDED
+    assert replace(known(service.scaling("1.2.0")), desired=4) == before
 
 
 def test_the_same_release_again_leaves_its_size_to_what_scales_it(service: Service) -> None:

@@ -150,7 +150,8 @@ class PointerRouter:
         slot = require_one(route, weights)
         standing = self._standing(ctx, route)
         proxy = standing.ways[slot].proxy
-        if proxy is None or not standing.taken:
+        # Where the rule leads to a slot it is this service's, whoever took the labels away: the way back stays open.
+        if proxy is None or not (standing.taken or standing.leads_to is not None):
             raise NotFound(f"target proxy {backend_name(route, slot)}: does not exist (yet)")
         self._epoch(route, standing)
         self._point(ctx, route, link_of(proxy["selfLink"]))

@@ -199,6 +199,17 @@ def test_a_rule_that_somebody_moved_is_left_alone(scene: GcpScene) -> None:
     assert leads_to(scene) == "elsewhere" and shown(scene)["labels"] == {"team": "payments"}
 
 
+def test_without_labels_traffic_can_still_be_moved(scene: GcpScene) -> None:
+    """A tool that knows of no labels of ours takes them away, in the middle of a rollout: the way back is open."""
+    router, route = scene.cloud.router, scene.route()
+    router.ensure_slots(scene.ctx, route)
+    router.set_weights(scene.ctx, route, GREEN)
+    bare = {"labels": {}, "labelFingerprint": shown(scene)["labelFingerprint"]}
+    scene.network.ask("POST", f"{HERE}/forwardingRules/web/setLabels", bare)
+    router.set_weights(scene.ctx, route, BLUE)
+    assert leads_to(scene) == "osvd-0123456789-blue"
+
+
 def test_a_part_that_leads_elsewhere_is_told(scene: GcpScene) -> None:
     """A proxy of a region leads to one service for good: it cannot be mended."""
     router, route = scene.cloud.router, scene.route()
