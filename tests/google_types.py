@@ -3,18 +3,26 @@
 Each request must be one that google-cloud-compute could have sent: its address is one of that client's, and path, query
 and body, read by the type of the request there, have no field that the type has not, and no value of another kind. The
 simulator judges by Google's discovery document; this is a second opinion, which other people's code gives.
+
+It is given by a process of its own: pulumi's stubs and Google's both bring the message google.rpc.Status, from files of
+different names, and protobuf takes no two of one name into a process.
 """
 
 from __future__ import annotations
 
+import atexit
 import functools
 import importlib
 import importlib.util
 import json
 import re
+import subprocess
+import sys
+import threading
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -23,6 +31,7 @@ import requests
 from requests.adapters import BaseAdapter
 
 SERVICES = "google.cloud.compute_v1.services"
+ROOT = Path(__file__).parents[1]
 
 
 class Unfit(AssertionError):
@@ -54,9 +63,47 @@ class Judge:
             self.seen[name] = self.seen.get(name, 0) + 1
 
 
+class _Process:
+    """The process that judges, from its first question on. It ends when its standard input does, with this one."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: subprocess.Popen[str] | None = None
+
+    def ask(self, question: Sequence[str | None]) -> tuple[str, str]:
+        """What it says: a method's name, or what is wrong; one of the two is ""."""
+        with self._lock:
+            if self._running is None:
+                command = [sys.executable, "-m", __name__]
+                pipe = subprocess.PIPE
+                self._running = subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True)
+                # pytest must not take it for a pipe that a test forgot.
+                atexit.register(self._end)
+            assert self._running.stdin is not None and self._running.stdout is not None
+            self._running.stdin.write(f"{json.dumps(question)}\n")
+            self._running.stdin.flush()
+            name, wrong = json.loads(self._running.stdout.readline())
+            return name, wrong
+
+    def _end(self) -> None:
+        if self._running is not None:
+            self._running.communicate()
+
+
+_process = _Process()
+
+
 @functools.lru_cache(maxsize=4096)
 def _judged(verb: str, path: str, query: str, body: bytes | str | None) -> str:
     """The method that a request is of."""
+    text = body.decode() if isinstance(body, bytes) else body
+    name, wrong = _process.ask((verb, path, query, text))
+    if wrong:
+        raise Unfit(wrong)
+    return name
+
+
+def _method_of(verb: str, path: str, query: str, body: str | None) -> str:
     from google.protobuf import json_format
 
     for method in _candidates(path):
@@ -137,3 +184,17 @@ def _request(base: ModuleType, transport: Any, method: str) -> Any:
 
 def _snake(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])([A-Z])", lambda match: f"_{match[1]}", name).lower()
+
+
+def _serve() -> None:
+    """Answer each question, a line of JSON, by a line of JSON."""
+    for line in sys.stdin:
+        try:
+            answer = _method_of(*json.loads(line)), ""
+        except Unfit as error:
+            answer = "", str(error)
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    _serve()
