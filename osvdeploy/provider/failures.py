@@ -11,7 +11,10 @@ from typing import Final
 
 import grpc
 from google.protobuf import any_pb2, struct_pb2
-from pulumi.runtime.proto import provider_pb2, status_pb2
+
+# Not pulumi's copy of it: protobuf takes one message of a name, and Google's libraries bring this one.
+from google.rpc import status_pb2
+from pulumi.runtime.proto import provider_pb2
 
 from osvdeploy.errors import (
     BuildError,
