@@ -294,6 +294,10 @@ class LeaseHeld(OsvDeployError):
     exit_code = 4
 
 
+class RolloutWaiting(LeaseHeld):
+    """Another rollout of this service waits for a person, and nobody has said that it may be ended."""
+
+
 class LeaseLost(OsvDeployError):
     """Another process took the lease over; this one has stopped and touched nothing since."""
 

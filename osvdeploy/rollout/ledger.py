@@ -4,10 +4,12 @@ Keys under the address of an object store:
 
     APP/ENV/head/<12 digits of 10^12 - 1 - N>.json    heads; the newest sorts first
     APP/ENV/releases/<ID>.json                         releases; a deploy with other settings adds <ID>.2.json, ...
+    APP/ENV/requests/<RUN>/<6 digits>.json             what people asked of a run, numbered from 1
 
-A document is JSON: ``{"schema": 1, "osvdeploy": "<version that wrote it>", "head" | "release": {...}}``, keys sorted.
-The fields are those of :class:`Head` and :class:`~osvdeploy.rollout.releases.Release`, dates in ISO 8601, durations in
-seconds. A head is whole in itself. The one writing primitive is *put if absent*: nothing is overwritten, so there is
+A document is JSON: ``{"schema": 1, "osvdeploy": "<version that wrote it>", "head" | "release" | "request": {...}}``,
+keys sorted. The fields are those of :class:`Head`, :class:`~osvdeploy.rollout.releases.Release` and
+:class:`~osvdeploy.rollout.model.Request`, dates in ISO 8601, durations in seconds. A head is whole in itself.
+The one writing primitive is *put if absent*: nothing is overwritten, so there is
 no lost update, and the heads are the log.
 """
 
@@ -24,7 +26,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from osvdeploy.cloud.interfaces import ObjectStore, ReleaseId, Route, Slot
 from osvdeploy.context import Context, ProcessIdentity
 from osvdeploy.errors import LeaseLost, LedgerError, LedgerTooNew
-from osvdeploy.rollout.model import Run
+from osvdeploy.rollout.model import Request, Run
 from osvdeploy.rollout.releases import Release, service_name
 from osvdeploy.version import __version__
 
@@ -204,6 +206,24 @@ class Ledger:
         found = [release for name in names if (release := self.release(ctx, ReleaseId(name))) is not None]
         return sorted(found, key=lambda release: (release.created, release.id))
 
+    def ask(self, ctx: Context, run: str, request: Request) -> int:
+        """Put a request to whoever works on a run; its number. Anybody may: no lease is needed."""
+        document = _dump("request", _request_adapter().dump_python(request, mode="json"))
+        number = len(list(self.store.keys(ctx, f"{self.service}/requests/{run}/"))) + 1
+        for taken in range(100):
+            key = f"{self.service}/requests/{run}/{number + taken:06d}.json"
+            if self.store.put_if_absent(ctx, key, document):
+                return number + taken
+        raise LedgerError(f"{self.service}: 100 others asked something of {run} and were faster")
+
+    def requests(self, ctx: Context, run: str, heard: int) -> list[Request]:
+        """What was asked of a run since the first ``heard`` requests, in order."""
+        keys = sorted(self.store.keys(ctx, f"{self.service}/requests/{run}/"))
+        return [
+            _validated(_request_adapter(), self._read(ctx, key, "request"), self.store.address, key)
+            for key in keys[heard:]
+        ]
+
     def _release_keys(self, ctx: Context) -> Iterator[str]:
         return self.store.keys(ctx, f"{self.service}/releases/")
 
@@ -327,6 +347,13 @@ def _release_adapter() -> TypeAdapter[Release]:
     from pydantic import TypeAdapter
 
     return TypeAdapter(Release)
+
+
+@functools.cache
+def _request_adapter() -> TypeAdapter[Request]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Request)
 
 
 def _validated(adapter: TypeAdapter[T], body: object, address: str, key: str) -> T:

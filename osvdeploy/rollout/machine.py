@@ -19,6 +19,7 @@ from osvdeploy.rollout.model import (
     Limits,
     Observation,
     Outcome,
+    Pause,
     PauseScaling,
     RemoveGroup,
     ResumeScaling,
@@ -30,7 +31,7 @@ from osvdeploy.rollout.model import (
     Tally,
     WireSlots,
 )
-from osvdeploy.rollout.releases import Health
+from osvdeploy.rollout.releases import Health, OnFailure
 from osvdeploy.sizes import format_duration
 
 SECOND = 0.8
@@ -67,6 +68,18 @@ def fail(run: Run, now: datetime, reason: str) -> Run:
         verdict = Outcome.ROLLED_BACK
     back = Stage.REVERT if run.shifted is not None and run.stable is not None else Stage.CLEAN_UP
     return replace(run, verdict=verdict, reason=reason).enter(back, now, reason)
+
+
+def _failed(run: Run, limits: Limits, now: datetime, gate: str, reason: str) -> Step:
+    """A failure while traffic moves, judged by ``gate`` ("" for none): on the way back, or to whoever is to decide."""
+    asks = run.settings.strategy.on_failure is OnFailure.PAUSE and run.shifted is not None
+    if not asks:
+        return Step(fail(run.judged(gate, False, now, reason) if gate else run, now, reason))
+    # What was counted so far has had its answer; counted anew, it neither hurries nor hinders whoever resumes.
+    idle = replace(run, tally=Tally(since=now))
+    if run.paused is None:
+        idle = replace(idle.judged(gate, False, now, reason) if gate else idle, paused=Pause("osvdeploy", now, reason))
+    return Step(idle, None, limits.bake_poll, idle.awaits(now), for_person=True)
 
 
 def _prepare(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
@@ -133,15 +146,19 @@ def _shift(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
     wanted = run.weights(run.steps[run.step].weight)
     run, broken = _watch(run, seen, limits, now)
     if broken:
-        return Step(fail(run.judged("traffic", False, now, broken), now, broken))
+        return _failed(run, limits, now, "traffic", broken)
+    if seen.weights != wanted and run.shifted is None and seen.targets is not None and seen.healthy < run.capacity:
+        return Step(run.enter(Stage.BOOT, now, f"only {seen.healthy} of {run.capacity} are healthy any more"))
+    if seen.weights != wanted and (awaited := run.awaits(now)):
+        # Limits count from when it may go on.
+        idle = replace(run, tally=Tally(since=now, leaving=run.tally.leaving))
+        return Step(idle, None, limits.bake_poll, awaited, for_person=True)
     if _worked(run, now) > limits.shift:
         reason = f"the switch to {run.candidate} was not proved after {format_duration(limits.shift)}: {run.tally.last}"
-        return Step(fail(run, now, reason))
+        return _failed(run, limits, now, "", reason)
     if seen.weights != wanted:
         if seen.targets is None:
             return Step(run)
-        if seen.healthy < run.capacity and run.shifted is None:
-            return Step(run.enter(Stage.BOOT, now, f"only {seen.healthy} of {run.capacity} are healthy any more"))
         if (first := _before_shift(run, seen, limits, now)) is not None:
             return first
         unwell = run.tally.leaving if seen.leaving is None else not seen.leaving.well
@@ -159,7 +176,7 @@ def _shift(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
     run = _count(run, seen.live, allowed, forgive_unnamed=run.stable is None or leaving)
     if run.tally.bad >= limits.bad_answers:
         reason = f"{run.tally.bad} bad answers in a row through the balancer: {run.tally.last}"
-        return Step(fail(run.judged("traffic", False, now, reason), now, reason))
+        return _failed(run, limits, now, "traffic", reason)
     if run.tally.good < limits.proof_answers or not _settled(run, run.settings.health, limits, now):
         run = replace(run, tally=replace(run.tally, ready_since=run.tally.ready_since or now))
         weight = run.steps[run.step].weight
@@ -203,9 +220,8 @@ def _settled(run: Run, health: Health, limits: Limits, now: datetime) -> bool:
 
 
 def _bake(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
-    step = run.steps[run.step]
+    step, bake = run.steps[run.step], run.bake
     last = run.step == len(run.steps) - 1
-    bake = run.settings.strategy.bake if last else step.bake
     run, broken = _watch(run, seen, limits, now)
     if not broken and seen.weights != run.weights(step.weight):
         # One look may be a stale one.
@@ -219,12 +235,16 @@ def _bake(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
         if run.tally.bad >= limits.bad_answers:
             broken = f"{run.tally.bad} bad answers in a row through the balancer: {run.tally.last}"
     if broken:
-        return Step(fail(run.judged("bake", False, now, broken), now, broken))
-    left = bake - _waited(run, now)
+        return _failed(run, limits, now, "bake", broken)
+    if run.paused is not None:
+        return Step(run, None, limits.bake_poll, run.awaits(now), for_person=True)
+    left = bake - run.baked_for(now)
     # However long the run was left alone: it is good when it is seen to be good.
     if left > 0 or run.tally.good == 0:
         wait = min(limits.bake_poll, max(left, limits.quick_poll))
         return Step(run, None, wait, f"the end of {format_duration(bake)} of baking")
+    if awaited := run.awaits(now):
+        return Step(run, None, limits.bake_poll, awaited, for_person=True)
     if not last:
         following = replace(run, step=run.step + 1)
         return Step(following.enter(Stage.SHIFT, now, f"{step.weight} % held"))
@@ -383,10 +403,6 @@ def _soon(run: Run, limits: Limits, now: datetime) -> float:
 def _worked(run: Run, now: datetime) -> float:
     """How long this process has been at the stage."""
     return _between(run.tally.since, now) if run.tally.since is not None else 0.0
-
-
-def _waited(run: Run, now: datetime) -> float:
-    return _between(run.entered, now)
 
 
 def _between(since: datetime, now: datetime) -> float:

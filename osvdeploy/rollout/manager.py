@@ -7,7 +7,7 @@ whoever finds an unfinished run goes on with it, knowing nothing but the ledger 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import assert_never
@@ -28,12 +28,15 @@ from osvdeploy.cloud.interfaces import (
 from osvdeploy.context import Context
 from osvdeploy.errors import (
     CloudError,
+    LeaseHeld,
     LedgerBehind,
+    LedgerError,
     NotFound,
     NotOurs,
     Outranked,
     Refused,
     ReleaseHeld,
+    RolloutWaiting,
     Unavailable,
     UsageError,
 )
@@ -50,6 +53,8 @@ from osvdeploy.rollout.model import (
     Outcome,
     PauseScaling,
     RemoveGroup,
+    Request,
+    RequestKind,
     ResumeScaling,
     Run,
     SetWeights,
@@ -58,10 +63,21 @@ from osvdeploy.rollout.model import (
     StartCandidate,
     Step,
     Tally,
+    Until,
     WireSlots,
 )
 from osvdeploy.rollout.observe import Observer
-from osvdeploy.rollout.releases import Release, StrategyKind, TrafficStep, about_pointer, group_name, route_of
+from osvdeploy.rollout.releases import (
+    Concurrent,
+    OnFailure,
+    Release,
+    StrategyKind,
+    TrafficStep,
+    about_pointer,
+    group_name,
+    route_of,
+)
+from osvdeploy.rollout.requests import heed, refuse_senseless
 
 _SERVED_KEPT = 50
 _BEHIND = "name the service's own ledger; or, where no other is in use, run the same command with --take-over"
@@ -69,7 +85,8 @@ _BEHIND = "name the service's own ledger; or, where no other is in use, run the 
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """How a deploy or rollback ended. ``run`` is None when there was nothing to do; ``head`` is the ledger's last."""
+    """How a deploy or rollback ended, or that its run waits for a person. ``run`` is None when there was nothing to do;
+    ``head`` is the ledger's last."""
 
     outcome: Outcome
     head: Head
@@ -79,6 +96,18 @@ class Rollout:
     @property
     def exit_code(self) -> int:
         return self.outcome.exit_code
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What came of a request. ``done``: what was asked for. ``rollout`` is how the run ended, or what it waits for now,
+    where this process went on with it; None where another one did, or is to."""
+
+    head: Head
+    run: Run
+    done: bool
+    told: str
+    rollout: Rollout | None = None
 
 
 class RolloutManager:
@@ -92,15 +121,22 @@ class RolloutManager:
         limits: Limits | None = None,
         *,
         take_over: bool = False,
+        until: Until = Until.ASKED,
     ) -> None:
-        """``take_over``: outrank what a later lease than the ledger knows of has left in the cloud."""
+        """``take_over``: outrank what a later lease than the ledger knows of has left in the cloud. ``until``: how far
+        this process goes with a run that is on its way up; the way back is always gone to its end."""
         self.take_over = take_over
+        self.until = until
         self.ledger = ledger
         self.cloud = cloud
         self.prober = prober
         limits = limits or Limits()
         # Time alone proves nothing before a change can be in force everywhere.
         self.limits = replace(limits, spread=cloud.spread, settle=max(limits.settle, cloud.spread))
+        self._listened: float | None = None
+        """When it was last looked for requests; None for not at all."""
+        self._deaf = False
+        """A request cannot be read; that was told."""
 
     # ------------------------------------------------------------------------------------------------ use cases
 
@@ -118,7 +154,9 @@ class RolloutManager:
             ctx.report(Note(about_pointer(route.listener, named=release.settings.health.version_header is not None)))
         if head is None:
             return
-        lease.refuse_if_alive(ctx, self.ledger, head)
+        if release.settings.strategy.concurrent is Concurrent.REFUSE:
+            lease.refuse_if_alive(ctx, self.ledger, head)
+            _refuse_waiting(ctx, head, release)
         refuse_held(head, release.id, forced=forced)
         self._refuse_moved_route(head, route)
         if head.unfinished is None:
@@ -128,19 +166,50 @@ class RolloutManager:
         """Bring a release into service. Its image must be registered under the release's id. ``forced``: also where a
         hold names that very release; one of every release still refuses.
 
-        Goes on with an unfinished run of the same release; ends one of another release first, with traffic back on
-        stable. Raises :class:`~osvdeploy.errors.LeaseHeld`, :class:`~osvdeploy.errors.ReleaseHeld`,
+        Goes on with an unfinished run of the same release. One of another release that a living process works on, or
+        that waits for a person, is met as the release's strategy says (``concurrent``); one that nobody works on is
+        ended first, with traffic back on stable, and with ``queue`` gone on with. Raises
+        :class:`~osvdeploy.errors.LeaseHeld`, :class:`~osvdeploy.errors.ReleaseHeld`,
         :class:`~osvdeploy.errors.NotOurs` or :class:`~osvdeploy.errors.UsageError` before anything is changed.
         """
         route = route_of(release)
         self._image(ctx, release)
-        with lease.held(ctx, self.ledger, f"deploy {release.id}") as held:
-            return self._followed(ctx, held, self._deploy(ctx, held, release, route, forced))
+        concurrent, asked = release.settings.strategy.concurrent, set[str]()
+        while True:
+            try:
+                with lease.held(ctx, self.ledger, f"deploy {release.id}") as held:
+                    _refuse_waiting(ctx, held.head, release)
+                    return self._followed(ctx, held, self._deploy(ctx, held, release, route, forced))
+            except LeaseHeld as busy:
+                if concurrent is Concurrent.REFUSE:
+                    raise
+                ends = f"superseded by {release.id}" if concurrent is Concurrent.SUPERSEDE else None
+                self._wait_for_turn(ctx, busy, asked, release.id, ends)
+
+    def _wait_for_turn(
+        self, ctx: Context, busy: LeaseHeld, asked: set[str], wanted: ReleaseId | None, ends: str | None
+    ) -> None:
+        """Wait a moment for whoever is at work. ``ends``: ask for the end of a run of another release than ``wanted``,
+        for that reason, once for each run (``asked``)."""
+        head = self.ledger.head(ctx)
+        run = head.unfinished if head is not None else None
+        undecided = run is not None and run.verdict is None and run.abort is None and run.candidate != wanted
+        if ends is not None and run is not None and undecided and run.id not in asked:
+            ctx.report(Note(f"asking for the end of the {run.kind} of {run.candidate}: {ends}"))
+            self.ledger.ask(ctx, run.id, self._request(ctx, RequestKind.ABORT, run, ends))
+            asked.add(run.id)
+        ctx.report(Waiting(f"{self.ledger.service} to be free", str(busy)))
+        ctx.sleep(self.limits.listen)
 
     def _deploy(self, ctx: Context, held: HeldLedger, release: Release, route: Route, forced: bool) -> Rollout:
-        ended = self._settle(ctx, held, release.id, f"superseded by {release.id}")
+        unfinished = held.head.unfinished
+        queued = unfinished is not None and release.settings.strategy.concurrent is Concurrent.QUEUE
+        wanted = unfinished.candidate if queued and unfinished is not None else release.id
+        ended = self._settle(ctx, held, wanted, f"superseded by {release.id}")
         if ended is not None and ended.candidate == release.id and ended.kind is Kind.DEPLOY:
-            return _ended(held.head, ended)
+            return self._ended(ctx, held, ended)
+        # One that was gone on with may have come to where a person is asked.
+        _refuse_waiting(ctx, held.head, release)
         refuse_held(held.head, release.id, forced=forced)
         self._refuse_moved_route(held.head, route)
         state = self.cloud.router.observe(ctx, route)
@@ -168,18 +237,34 @@ class RolloutManager:
             destroyed=False,
             run=self._begin(ctx, held.head, release, Kind.DEPLOY, capacity, scaling),
         )
-        return _ended(held.head, self._drive(ctx, held, route))
+        self._listened = ctx.monotonic()
+        return self._ended(ctx, held, self._drive(ctx, held, route))
 
     def rollback(self, ctx: Context, to: Release | None = None) -> Rollout:
         """Bring an earlier release back: ``to``, or the one that served before the present one.
 
         Goes on with an unfinished rollback. An unfinished deploy is aborted, and that is all unless ``to`` asks for
-        another release than the stable one.
+        another release than the stable one. Whoever works on one is asked to end it, and waited for. Raises
+        :class:`~osvdeploy.errors.LeaseHeld` where a living process does anything else.
         """
-        with lease.held(ctx, self.ledger, f"rollback to {to.id if to else 'the release before'}") as held:
-            return self._followed(ctx, held, self._rollback(ctx, held, to))
+        asked = set[str]()
+        while True:
+            try:
+                with lease.held(ctx, self.ledger, f"rollback to {to.id if to else 'the release before'}") as held:
+                    return self._followed(ctx, held, self._rollback(ctx, held, to, asked))
+            except LeaseHeld as busy:
+                head = self.ledger.head(ctx)
+                run = head.unfinished if head is not None else None
+                deploying = run is not None and run.kind is Kind.DEPLOY
+                # Another rollback that is under way is what was asked for: a second one would go back once more.
+                if not deploying and (run is not None or not asked):
+                    raise
+                self._wait_for_turn(ctx, busy, asked, None, "a rollback was asked for")
 
-    def _rollback(self, ctx: Context, held: HeldLedger, to: Release | None) -> Rollout:
+    def _rollback(
+        self, ctx: Context, held: HeldLedger, to: Release | None, asked: Collection[str] = frozenset()
+    ) -> Rollout:
+        """``asked``: the runs that another process was asked to end."""
         route = self._route(held.head)
         unfinished = held.head.unfinished
         goes_on = (
@@ -190,7 +275,11 @@ class RolloutManager:
         wanted = unfinished.candidate if goes_on and unfinished is not None else None
         ended = self._settle(ctx, held, wanted, "a rollback was asked for")
         if goes_on and ended is not None:
-            return _ended(held.head, ended)
+            return self._ended(ctx, held, ended)
+        last = held.head.run
+        if ended is None and last is not None and last.id in asked and last.kind is Kind.DEPLOY:
+            # Its process ended it for us.
+            ended = last
         if (again := self._revert_again(ctx, held, route)) is not None:
             return again
         if ended is not None and ended.verdict in (Outcome.ABORTED, Outcome.ROLLED_BACK):
@@ -223,7 +312,126 @@ class RolloutManager:
             and standing.tags.get(tags.SLOT) == run.slot
         )
         held.save(ctx, f"rollback to {target.id}", run=replace(run, warm=warm))
-        return _ended(held.head, self._drive(ctx, held, route))
+        self._listened = ctx.monotonic()
+        return self._ended(ctx, held, self._drive(ctx, held, route))
+
+    def request(self, ctx: Context, kind: RequestKind, why: str = "") -> Asked:
+        """Ask something of the rollout under way. Where a living process works on it, that one is told and waited for
+        until it has heard; else this one goes on with the run, as far as ``until`` says; paused, it stays where it is.
+
+        Raises :class:`~osvdeploy.errors.UsageError` where there is none, or for what makes no sense as it stands.
+        """
+        head = self.ledger.head(ctx)
+        run = head.unfinished if head is not None else None
+        if run is None:
+            raise UsageError(
+                f"{self.ledger.service}: no rollout is under way", hint="`osvdeploy status` tells what serves"
+            )
+        refuse_senseless(run, kind, self.ledger.service, ctx.now())
+        number = self.ledger.ask(ctx, run.id, self._request(ctx, kind, run, why))
+        while True:
+            try:
+                with lease.held(ctx, self.ledger, f"{kind} {run.candidate}") as held:
+                    return self._carry_on(ctx, held, kind, run.id, number)
+            except LeaseHeld as busy:
+                if (asked := self._came_of(self.ledger.head(ctx), run, number)) is not None:
+                    return asked
+                ctx.report(Waiting("whoever is at work to hear of it", str(busy)))
+                ctx.sleep(min(1.0, self.limits.listen))
+
+    def recover(self, ctx: Context) -> Rollout:
+        """Go on with a rollout that nobody works on, from wherever this is. Does nothing where all is done."""
+        with lease.held(ctx, self.ledger, "recover") as held:
+            run = held.head.unfinished
+            if run is None:
+                stable = held.head.stable
+                told = f"no rollout is under way; {stable.release if stable else 'nothing'} serves"
+                return self._followed(ctx, held, Rollout(Outcome.SUCCEEDED, held.head, None, told))
+            ended = self._settle(ctx, held, run.candidate, "")
+            assert ended is not None
+            return self._followed(ctx, held, self._ended(ctx, held, ended))
+
+    def retry(self, ctx: Context, *, forced: bool = False) -> Rollout:
+        """Try the last rollout again, where it did not succeed: with the same release, and the settings that the ledger
+        has of it. One that is under way is gone on with. Raises as :meth:`deploy` and :meth:`rollback` do.
+        """
+        head = self.ledger.head(ctx)
+        run = head.run if head is not None else None
+        if run is None or (run.over and run.verdict is Outcome.SUCCEEDED):
+            last = "was never deployed" if run is None else f"the last {run.kind}, of {run.candidate}, succeeded"
+            raise UsageError(f"{self.ledger.service}: {last}", hint="`osvdeploy deploy` rolls a spec's release out")
+        if not run.over:
+            return self.recover(ctx)
+        release = self.ledger.release(ctx, run.candidate)
+        if release is None:
+            raise UsageError(
+                f"{run.candidate}: its document is not in the ledger (any more)", hint="deploy it again from its spec"
+            )
+        return self.rollback(ctx, release) if run.kind is Kind.ROLLBACK else self.deploy(ctx, release, forced=forced)
+
+    def pin(self, ctx: Context, release: ReleaseId, *, pinned: bool = True) -> Head:
+        """Keep a release's image whatever retention says, or no more."""
+        with lease.held(ctx, self.ledger, "pin" if pinned else "unpin") as held:
+            others = tuple(each for each in held.head.pins if each != release)
+            if (release in held.head.pins) is pinned:
+                return held.head
+            why = f"{release} is pinned" if pinned else f"{release} is pinned no more"
+            return held.save(ctx, why, pins=(*others, release) if pinned else others)
+
+    def _request(self, ctx: Context, kind: RequestKind, run: Run, why: str) -> Request:
+        return Request(kind, f"{ctx.process.user}@{ctx.process.host}", ctx.now(), run.step, why)
+
+    def _carry_on(self, ctx: Context, held: HeldLedger, kind: RequestKind, run_id: str, number: int) -> Asked:
+        """With the lease: hear what was asked, and go on."""
+        run = held.head.unfinished
+        if run is not None and run.id == run_id:
+            self._listened = None
+            run = self._listen(ctx, held, run)
+        asked = self._came_of(held.head, run, number) if run is not None else None
+        if asked is None or run is None or run.id != run_id:
+            last = held.head.run
+            assert last is not None
+            told = f"the {last.kind} of {last.candidate} was over before it was heard"
+            return Asked(held.head, last, False, told)
+        if kind is RequestKind.PAUSE or not asked.done or self.until is Until.BEGUN:
+            return asked
+        ended = self._drive(ctx, held, self._route(held.head))
+        return replace(asked, rollout=self._followed(ctx, held, self._ended(ctx, held, ended)))
+
+    def _came_of(self, head: Head | None, asked: Run, number: int) -> Asked | None:
+        """What came of a request to a run; None while nobody has heard it."""
+        run = head.run if head is not None else None
+        assert head is not None and run is not None
+        if run.id == asked.id and len(run.heard) >= number:
+            heard = run.heard[number - 1]
+            return Asked(head, run, heard.done, heard.told)
+        if run.id != asked.id or run.over:
+            return Asked(head, run, False, f"the {asked.kind} of {asked.candidate} was over before it was heard")
+        return None
+
+    def _listen(self, ctx: Context, held: HeldLedger, run: Run) -> Run:
+        """The run, once what people have asked of it since the last look was heard."""
+        now = ctx.monotonic()
+        if self._deaf or (self._listened is not None and now - self._listened < self.limits.listen):
+            return run
+        self._listened = now
+        try:
+            requests = self.ledger.requests(ctx, run.id, len(run.heard))
+        except CloudError as error:
+            ctx.report(Waiting("the ledger's store to answer", str(error)))
+            return run
+        except LedgerError as error:
+            # Whoever put it is told nothing; but a rollout does not end for it.
+            self._deaf = True
+            ctx.report(Warned(f"what is asked of {run.id} cannot be read: {error}", hint=error.hint))
+            return run
+        for request in requests:
+            run = heed(run, request, ctx.now())
+            told = run.heard[-1].told
+            why = f" ({request.why})" if request.why else ""
+            ctx.report(Note(f"{request.by} asked: {request.kind}{why}: {told}"))
+            held.save(ctx, f"{request.kind} of {run.candidate}, asked by {request.by}", run=run)
+        return run
 
     def realign(self, ctx: Context) -> Head:
         """Send traffic where the ledger says that it goes, and make what of the route is missing, when somebody has
@@ -303,16 +511,19 @@ class RolloutManager:
     # --------------------------------------------------------------------------------------------------- the loop
 
     def _drive(self, ctx: Context, held: HeldLedger, route: Route) -> Run:
-        """Step the head's run to its end."""
+        """Step the head's run to its end, or as far as this process goes."""
         observer = self._observer(route)
         self._fence(ctx, held, route)
         assert held.head.run is not None
         run = replace(held.head.run, tally=Tally())
+        if self.until is Until.BEGUN and run.verdict is None and run.abort is None:
+            return run
         ctx.report(StageEntered(run.id, run.stage, f"{run.kind} {run.candidate}"))
         silent_since: float | None = None
         while not run.over:
             ctx.check()
             held.renew(ctx)
+            run = self._listen(ctx, held, run)
             try:
                 seen = observer.look(ctx, run)
                 silent_since = None
@@ -338,6 +549,8 @@ class RolloutManager:
                     # A write would have told that another process is at work now; without one, ask.
                     held.confirm(ctx)
                 run = self._act(ctx, held, route, run, step.action)
+            if step.for_person and self.until is not Until.OVER:
+                return run
             if step.wait and not run.over:
                 ctx.report(Waiting(step.waiting_for, run.tally.last))
                 ctx.sleep(step.wait)
@@ -419,7 +632,7 @@ class RolloutManager:
         held.save(ctx, f"revert {run.candidate} again", run=again)
         ended = self._drive(ctx, held, route)
         if ended.verdict is Outcome.ROLLBACK_FAILED:
-            return _ended(held.head, ended)
+            return self._ended(ctx, held, ended)
         self._hold(ctx, held, ended.candidate, "a rollback left it", given_up=True)
         return Rollout(Outcome.SUCCEEDED, held.head, ended, f"traffic is back; {ended.stable} serves")
 
@@ -696,7 +909,8 @@ class RolloutManager:
         )
         settings = release.settings
         if kind is Kind.ROLLBACK:
-            settings = replace(settings, strategy=replace(strategy, bake=0.0))
+            alone = replace(strategy, bake=0.0, approve=False, on_failure=OnFailure.ROLLBACK)
+            settings = replace(settings, strategy=alone)
         before = self.ledger.release(ctx, stable.release) if stable is not None else None
         return Run(
             stable_health=before.settings.health if before is not None else None,
@@ -792,6 +1006,15 @@ class RolloutManager:
             changes |= _giving_up(held.head, held.head.run, release)
         return held.save(ctx, f"hold {told}", **changes)
 
+    def _ended(self, ctx: Context, held: HeldLedger, run: Run) -> Rollout:
+        """What a run came to: its end, or what it waits for."""
+        if run.over:
+            return _ended(held.head, run)
+        if awaited := run.awaits(ctx.now()):
+            weights = f"; {run.candidate} has {run.steps[run.step].weight} % of the traffic" if run.shifted else ""
+            return Rollout(Outcome.WAITING, held.head, run, f"{run.candidate} waits: {awaited}{weights}")
+        return Rollout(Outcome.BEGUN, held.head, run, f"the {run.kind} of {run.candidate} has begun")
+
     def _followed(self, ctx: Context, held: HeldLedger, ended: Rollout) -> Rollout:
         """The same end, once image families follow it."""
         families.follow(ctx, self.cloud, held)
@@ -882,6 +1105,19 @@ def _giving_up(head: Head, run: Run, release: ReleaseId) -> dict[str, object]:
         return {}
     others = (each for each in head.given_up if each not in (release, run.candidate))
     return {"given_up": (*others, release)}
+
+
+def _refuse_waiting(ctx: Context, head: Head, release: Release) -> None:
+    """Raise :class:`~osvdeploy.errors.RolloutWaiting` where another release's rollout waits for a person, unless this
+    one may supersede it."""
+    run = head.unfinished
+    if run is None or run.candidate == release.id or release.settings.strategy.concurrent is Concurrent.SUPERSEDE:
+        return
+    if awaited := run.awaits(ctx.now()):
+        raise RolloutWaiting(
+            f"{head.service}: the {run.kind} of {run.candidate} waits: {awaited}",
+            hint="`osvdeploy approve`, `resume` or `promote` lets it go on, `osvdeploy abort` ends it",
+        )
 
 
 def _ended(head: Head, run: Run) -> Rollout:

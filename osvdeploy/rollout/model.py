@@ -30,17 +30,34 @@ class Stage(StrEnum):
 
 
 class Outcome(StrEnum):
-    """How a run ends, and with it the command: succeeded 0, rolled back 3, failed 1, aborted 3, rollback failed 6."""
+    """How a command ends: succeeded 0, rolled back 3, failed 1, aborted 3, rollback failed 6, waiting 5, begun 0.
+
+    All but the last two are a run's end too. Waiting: the run goes on when a person has said so; begun: it is in the
+    ledger, for another process to go on with.
+    """
 
     SUCCEEDED = "succeeded"
     ROLLED_BACK = "rolled-back"
     FAILED = "failed"
     ABORTED = "aborted"
     ROLLBACK_FAILED = "rollback-failed"
+    WAITING = "waiting"
+    BEGUN = "begun"
 
     @property
     def exit_code(self) -> int:
-        return {"succeeded": 0, "rolled-back": 3, "failed": 1, "aborted": 3, "rollback-failed": 6}[self.value]
+        return _EXIT_CODES[self]
+
+
+_EXIT_CODES = {
+    Outcome.SUCCEEDED: 0,
+    Outcome.ROLLED_BACK: 3,
+    Outcome.FAILED: 1,
+    Outcome.ABORTED: 3,
+    Outcome.ROLLBACK_FAILED: 6,
+    Outcome.WAITING: 5,
+    Outcome.BEGUN: 0,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +83,63 @@ class GateRecord:
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """A person let the run pass a stage."""
+    """A person let the run pass: with stage shift before its first traffic, with stage bake on from ``step``."""
 
     stage: Stage
     by: str
     at: datetime
+    step: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Traffic stays as it is until somebody resumes the run. ``by`` is a person, or ``osvdeploy`` where the run's own
+    strategy says so."""
+
+    by: str
+    at: datetime
+    why: str
+
+
+class RequestKind(StrEnum):
+    """What may be asked of a rollout under way."""
+
+    PAUSE = "pause"
+    RESUME = "resume"
+    APPROVE = "approve"
+    PROMOTE = "promote"
+    PROMOTE_FULL = "promote-full"
+    ABORT = "abort"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Somebody's word to whoever works on a run. ``step`` is the step at which the run was when they said it: what has
+    gone on by itself since is not sent further."""
+
+    kind: RequestKind
+    by: str
+    at: datetime
+    step: int
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A request that was read, and what came of it. ``done``: what was asked for."""
+
+    request: Request
+    at: datetime
+    done: bool
+    told: str
+
+
+class Until(StrEnum):
+    """How far a process goes with a run: until it is in the ledger, until a person is asked, or to its end."""
+
+    BEGUN = "begun"
+    ASKED = "asked"
+    OVER = "over"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +178,8 @@ class Run:
 
     ``warm``: the candidate's machines stood and had served when the run began. ``step`` indexes ``steps``.
     ``stable_health`` is how the stable release is asked, which may differ from how the candidate is.
-    ``abort`` is set, with its reason, by whoever wants the run to end.
+    ``abort`` is set, with its reason, by whoever wants the run to end. ``paused``: traffic stays as it is. ``heard``
+    are the requests that were read, in the order of their numbers: the next to come has number ``len(heard) + 1``.
 
     ``scaling`` is what scales the stable group by itself, as it was before anything of it was changed; None where
     nothing does. ``scaled``: it is where it belongs, on the candidate after a success and else on stable as before.
@@ -143,11 +213,55 @@ class Run:
     evidence: tuple[Evidence, ...] = ()
     scaling: Scaling | None = None
     scaled: bool = False
+    paused: Pause | None = None
+    heard: tuple[Heard, ...] = ()
     tally: Tally = field(default=Tally(), compare=False)
 
     @property
     def over(self) -> bool:
         return self.stage is Stage.DONE
+
+    @property
+    def going_back(self) -> bool:
+        """Decided, and not for the candidate: nobody is asked any more."""
+        return self.verdict is not None and self.verdict is not Outcome.SUCCEEDED
+
+    def awaits_approval(self, now: datetime) -> Approval | None:
+        """The approval that the run waits for, yet without anybody's name; None for none.
+
+        Before its first traffic, or after the bake of a step whose strategy says so.
+        """
+        if self.verdict is not None:
+            return None
+        if self.stage is Stage.SHIFT and self.shifted is None and self.settings.strategy.approve:
+            wanted = Approval(Stage.SHIFT, "", now)
+        elif self.stage is Stage.BAKE and self.steps[self.step].approve and self.baked_for(now) >= self.bake:
+            wanted = Approval(Stage.BAKE, "", now, self.step)
+        else:
+            return None
+        given = {(each.stage, each.step) for each in self.approvals}
+        return None if (wanted.stage, wanted.step) in given else wanted
+
+    def awaits(self, now: datetime) -> str:
+        """What a person has to do before traffic moves on; "" for nothing."""
+        if self.verdict is None and self.paused is not None:
+            return f"paused by {self.paused.by}: {self.paused.why}"
+        approval = self.awaits_approval(now)
+        if approval is None:
+            return ""
+        if approval.stage is Stage.SHIFT:
+            return f"approval before {self.candidate} gets {self.steps[0].weight} % of the traffic"
+        return f"approval to go on from {self.steps[approval.step].weight} %"
+
+    @property
+    def bake(self) -> float:
+        """Seconds that the present step bakes."""
+        last = self.step == len(self.steps) - 1
+        return self.settings.strategy.bake if last else self.steps[self.step].bake
+
+    def baked_for(self, now: datetime) -> float:
+        """Seconds since the stage was entered."""
+        return (now - self.entered).total_seconds()
 
     def weights(self, candidate: int) -> dict[Slot, int]:
         """Both slots' weights when the candidate's is ``candidate`` percent."""
@@ -251,12 +365,14 @@ Action = WireSlots | StartCandidate | RemoveGroup | SetWeights | PauseScaling | 
 @dataclass(frozen=True, slots=True)
 class Step:
     """One decision: the run as it is from now on, what to do in the cloud, how long to wait before looking again
-    (seconds; 0 to look at once), and what is waited for, in words."""
+    (seconds; 0 to look at once), and what is waited for, in words. ``for_person``: nothing goes on before somebody has
+    said so."""
 
     run: Run
     action: Action | None = None
     wait: float = 0.0
     waiting_for: str = ""
+    for_person: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,3 +402,5 @@ class Limits:
     poll: float = 2.0
     quick_poll: float = 0.25
     bake_poll: float = 5.0
+    listen: float = 2.0
+    """How often it is looked for what somebody asks of the run."""

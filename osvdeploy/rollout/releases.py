@@ -16,18 +16,39 @@ from osvdeploy.errors import UsageError
 
 
 class StrategyKind(StrEnum):
-    """How traffic moves to a new release; `all-at-once` is `blue-green` without baking."""
+    """How traffic moves to a new release; `all-at-once` is `blue-green` without baking, `linear` a `canary` of equal
+    steps."""
 
     BLUE_GREEN = "blue-green"
     ALL_AT_ONCE = "all-at-once"
+    CANARY = "canary"
+    LINEAR = "linear"
+
+
+class OnFailure(StrEnum):
+    """What a failure under traffic leads to: the old release serves again, or a person is asked."""
+
+    ROLLBACK = "rollback"
+    PAUSE = "pause"
+
+
+class Concurrent(StrEnum):
+    """What a deploy does that finds another rollout of its service under way: it is refused, waits until that one is
+    over, or ends it first, with traffic back on stable."""
+
+    REFUSE = "refuse"
+    QUEUE = "queue"
+    SUPERSEDE = "supersede"
 
 
 @dataclass(frozen=True, slots=True)
 class TrafficStep:
-    """The candidate gets ``weight`` percent, and keeps it for ``bake`` seconds before the next step."""
+    """The candidate gets ``weight`` percent, and keeps it for ``bake`` seconds before the next step; with ``approve``
+    until a person lets it go on, too."""
 
     weight: int
     bake: float = 0.0
+    approve: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +68,16 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class Strategy:
-    """How traffic moves. Times in seconds. ``steps`` ends at weight 100."""
+    """How traffic moves. Times in seconds. ``steps`` rise and end at weight 100. ``approve``: a person lets the
+    candidate go on before it gets any traffic."""
 
     kind: StrategyKind
     steps: tuple[TrafficStep, ...]
     bake: float
     keep_warm: float
+    approve: bool = False
+    on_failure: OnFailure = OnFailure.ROLLBACK
+    concurrent: Concurrent = Concurrent.REFUSE
 
 
 @dataclass(frozen=True, slots=True)

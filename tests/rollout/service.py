@@ -20,8 +20,8 @@ from tests.rollout.made import release as made_release
 class Service:
     """hello/production. Each command runs as a process of its own: another identity, nothing remembered."""
 
-    def __init__(self, **settings: object) -> None:
-        self.clock = VirtualClock(NOW)
+    def __init__(self, clock: VirtualClock | None = None, **settings: object) -> None:
+        self.clock = clock or VirtualClock(NOW)
         self.cloud = MemoryCloud(self.clock)
         self.settings = replace(SETTINGS, **settings)  # type: ignore[arg-type]  # the caller names fields
         self.recorder = Recorder()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from tests.rollout.made import SETTINGS
 from tests.rollout.service import Service
 
 
-def gone_bad(**settings: object) -> Service:
+def gone_bad(**settings: Any) -> Service:
     """1.0.0 has served before 1.1.0, which was good when it came."""
     service = Service(**settings)
     for version in ("1.0.0", "1.1.0"):

@@ -1,0 +1,511 @@
+"""A rollout that people say something to: pause, resume, approve, promote, abort; and one that meets another."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from osvdeploy.cloud.interfaces import Slot
+from osvdeploy.context import Context, ProcessIdentity, VirtualClock
+from osvdeploy.errors import LeaseHeld, RolloutWaiting, UsageError
+from osvdeploy.events import Note
+from osvdeploy.rollout.manager import Rollout, RolloutManager
+from osvdeploy.rollout.model import Outcome, Request, RequestKind, Stage, Until
+from osvdeploy.rollout.releases import Concurrent, OnFailure, Strategy, StrategyKind, TrafficStep
+from tests.rollout.made import NOW, SETTINGS
+from tests.rollout.service import Service
+
+CANARY = replace(
+    SETTINGS.strategy,
+    kind=StrategyKind.CANARY,
+    steps=(TrafficStep(5, 120.0), TrafficStep(50, 300.0), TrafficStep(100)),
+    bake=60.0,
+)
+APPROVED = replace(SETTINGS.strategy, approve=True)
+
+
+class Timed(VirtualClock):
+    """Virtual time in which other people act: each ``at`` its moment, in seconds from the beginning."""
+
+    def __init__(self) -> None:
+        super().__init__(NOW)
+        self.due: list[tuple[float, Callable[[], object]]] = []
+
+    def advance(self, seconds: float) -> None:
+        super().advance(seconds)
+        ready = [act for moment, act in self.due if moment <= self.monotonic()]
+        self.due = [(moment, act) for moment, act in self.due if moment > self.monotonic()]
+        for act in ready:
+            act()
+
+
+class Controlled(Service):
+    """A service whose rollouts others watch and say something to."""
+
+    def __init__(self, strategy: Strategy = SETTINGS.strategy) -> None:
+        self.time = Timed()
+        super().__init__(self.time, strategy=strategy)
+        self.until = Until.ASKED
+
+    def manager(self) -> RolloutManager:
+        return RolloutManager(self.ledger, self.cloud.cloud, self.cloud.prober, until=self.until)
+
+    def then(self, seconds: float, act: Callable[[], object]) -> None:
+        """Somebody acts, that many seconds from now."""
+        self.time.due.append((self.time.monotonic() + seconds, act))
+
+    def say(self, kind: RequestKind, why: str = "") -> None:
+        """Put a request, as another process does that finds the lease held."""
+        run = self.head.unfinished
+        assert run is not None
+        self.ledger.ask(self.context(), run.id, Request(kind, "ann@desk", self.time.now(), run.step, why))
+
+    def weights(self) -> dict[Slot, int]:
+        assert self.head.place is not None
+        return dict(self.cloud.cloud.router.observe(self.context(), self.head.place.route).weights or {})
+
+    def when(self, told: Callable[[], bool], act: Callable[[], object], every: float = 1.0) -> None:
+        """Somebody acts as soon as they see something."""
+
+        def look() -> None:
+            if told():
+                act()
+            else:
+                self.then(every, look)
+
+        self.then(every, look)
+
+    def shares(self) -> list[int]:
+        """The candidate's weights, in the order in which they were set."""
+        return list(self._shares)
+
+    def watch(self) -> None:
+        """Keep each change of the green slot's weight."""
+        self._shares: list[int] = []
+
+        def look() -> None:
+            weight = self.weights().get(Slot.GREEN, 0) if self.head.place is not None else 0
+            if not self._shares or self._shares[-1] != weight:
+                self._shares.append(weight)
+            self.then(0.5, look)
+
+        self.then(0.5, look)
+
+
+def serving(strategy: Strategy = SETTINGS.strategy) -> Controlled:
+    """1.0.0 serves, deployed without any steps; what comes next goes by ``strategy``."""
+    service = Controlled()
+    assert service.deploy("1.0.0").outcome is Outcome.SUCCEEDED
+    service.settings = replace(service.settings, strategy=strategy)
+    return service
+
+
+# -------------------------------------------------------------------------------------------------------- strategies
+
+
+def test_a_canary_takes_each_share_for_its_time() -> None:
+    """5 % for two minutes, half for five, then all, which bakes for a minute."""
+    service = serving(CANARY)
+    service.watch()
+    began = service.time.monotonic()
+    outcome = service.deploy("1.1.0")
+    assert outcome.outcome is Outcome.SUCCEEDED
+    assert service.shares() == [0, 5, 50, 100]
+    assert service.time.monotonic() - began > 120 + 300 + 60
+
+
+def test_a_canary_that_falls_sick_goes_back_from_where_it_is() -> None:
+    """It never had more than its share."""
+    service = serving(CANARY)
+    service.watch()
+    service.cloud.behave(service.id("1.1.0"), sick_after=100.0)
+    assert service.deploy("1.1.0").outcome is Outcome.ROLLED_BACK
+    assert max(service.shares()) == 5 and service.shares()[-1] == 0
+    assert service.cloud.serving == {service.id("1.0.0")}
+
+
+# ---------------------------------------------------------------------------------------------------------- approval
+
+
+def test_before_its_first_traffic_a_release_waits_for_approval() -> None:
+    """The command ends with 5, the lease is given back, machines stand ready and have no traffic."""
+    service = serving(APPROVED)
+    outcome = service.deploy("1.1.0")
+    assert (outcome.outcome, outcome.exit_code) == (Outcome.WAITING, 5)
+    assert "approval before" in outcome.told
+    assert service.weights() == {Slot.BLUE: 100, Slot.GREEN: 0} and service.head.lease is None
+    assert service.cloud.running == {service.id("1.0.0"), service.id("1.1.0")}
+
+
+def test_the_same_deploy_again_waits_still() -> None:
+    """A pipeline that is run twice approves nothing."""
+    service = serving(APPROVED)
+    service.deploy("1.1.0")
+    assert service.deploy("1.1.0").outcome is Outcome.WAITING
+
+
+def test_who_approves_goes_on_where_nobody_is_at_work() -> None:
+    """To the end, and the ledger says who it was."""
+    service = serving(APPROVED)
+    service.deploy("1.1.0")
+    service.time.advance(3600)
+    asked = service.manager().request(service.context(), RequestKind.APPROVE)
+    assert asked.done and asked.rollout is not None and asked.rollout.outcome is Outcome.SUCCEEDED
+    run = service.head.run
+    assert run is not None and [(each.stage, each.by.partition("@")[0]) for each in run.approvals] == [
+        (Stage.SHIFT, "somebody")
+    ]
+    assert service.cloud.serving == {service.id("1.1.0")}
+
+
+def test_a_step_waits_for_approval_once_it_has_baked() -> None:
+    """Not before: who approves should have seen the bake."""
+    steps = (TrafficStep(5, 120.0, approve=True), TrafficStep(100))
+    service = serving(replace(CANARY, steps=steps))
+    outcome = service.deploy("1.1.0")
+    assert outcome.outcome is Outcome.WAITING and "5 %" in outcome.told
+    assert service.weights() == {Slot.BLUE: 95, Slot.GREEN: 5}
+    with pytest.raises(UsageError, match="not paused"):
+        service.manager().request(service.context(), RequestKind.RESUME)
+    asked = service.manager().request(service.context(), RequestKind.APPROVE)
+    assert asked.rollout is not None and asked.rollout.outcome is Outcome.SUCCEEDED
+
+
+def test_what_waits_for_nobody_cannot_be_approved() -> None:
+    """Who approves means what they see."""
+    service = serving(CANARY)
+    service.until = Until.BEGUN
+    assert service.deploy("1.1.0").outcome is Outcome.BEGUN
+    with pytest.raises(UsageError, match="nothing waits for approval; it is in stage prepare"):
+        service.manager().request(service.context(), RequestKind.APPROVE)
+
+
+def test_a_release_that_waits_and_falls_sick_gets_no_traffic() -> None:
+    """An approval is not a proof of health: what it had before it waited is looked at anew."""
+    service = serving(APPROVED)
+    service.deploy("1.1.0")
+    service.cloud.behave(service.id("1.1.0"), sick_after=0.0)
+    service.time.advance(600)
+    asked = service.manager().request(service.context(), RequestKind.APPROVE)
+    assert asked.rollout is not None and asked.rollout.outcome is Outcome.ROLLED_BACK
+    assert service.weights() == {Slot.BLUE: 100, Slot.GREEN: 0}
+
+
+# ------------------------------------------------------------------------------------------------------------- pause
+
+
+def test_a_paused_rollout_keeps_its_share_and_goes_on_when_resumed() -> None:
+    """Said while another process works on it, which ends with 5 and leaves traffic as it is."""
+    service = serving(CANARY)
+    service.when(lambda: service.weights().get(Slot.GREEN) == 5, lambda: service.say(RequestKind.PAUSE, "lunch"))
+    outcome = service.deploy("1.1.0")
+    assert outcome.outcome is Outcome.WAITING and "paused by ann@desk: lunch" in outcome.told
+    service.time.advance(7200)
+    assert service.weights() == {Slot.BLUE: 95, Slot.GREEN: 5}
+    asked = service.manager().request(service.context(), RequestKind.RESUME)
+    assert asked.rollout is not None and asked.rollout.outcome is Outcome.SUCCEEDED
+
+
+def test_a_pause_before_any_traffic_lets_machines_boot_and_no_more() -> None:
+    """Traffic is what a pause keeps."""
+    service = serving()
+    service.then(1.0, lambda: service.say(RequestKind.PAUSE))
+    assert service.deploy("1.1.0").outcome is Outcome.WAITING
+    run = service.head.run
+    assert run is not None and run.stage is Stage.SHIFT and run.shifted is None
+    assert service.weights() == {Slot.BLUE: 100, Slot.GREEN: 0}
+
+
+def test_a_paused_canary_that_falls_sick_is_rolled_back() -> None:
+    """A pause keeps traffic where it is well; it does not keep users on what is broken."""
+    service = serving(CANARY)
+    service.until = Until.OVER
+    service.cloud.behave(service.id("1.1.0"), sick_after=200.0)
+    service.when(lambda: service.weights().get(Slot.GREEN) == 5, lambda: service.say(RequestKind.PAUSE))
+    assert service.deploy("1.1.0").outcome is Outcome.ROLLED_BACK
+
+
+def test_a_strategy_may_ask_a_person_where_traffic_fails() -> None:
+    """``on-failure = "pause"``: the share stays, the reason is told, and who resumes has it judged anew."""
+    service = serving(replace(CANARY, on_failure=OnFailure.PAUSE))
+    service.cloud.behave(service.id("1.1.0"), sick_after=100.0)
+    outcome = service.deploy("1.1.0")
+    assert outcome.outcome is Outcome.WAITING and "paused by osvdeploy: " in outcome.told
+    assert service.weights() == {Slot.BLUE: 95, Slot.GREEN: 5}
+    again = service.manager().request(service.context(), RequestKind.RESUME)
+    assert again.rollout is not None and again.rollout.outcome is Outcome.WAITING
+    ended = service.manager().request(service.context(), RequestKind.ABORT)
+    assert ended.rollout is not None and ended.rollout.outcome is Outcome.ABORTED
+    assert service.cloud.serving == {service.id("1.0.0")}
+
+
+def test_what_fails_before_any_traffic_is_not_asked_about() -> None:
+    """There is nothing that a person could decide."""
+    service = serving(replace(CANARY, on_failure=OnFailure.PAUSE))
+    service.cloud.behave(service.id("1.1.0"), answers=(500,))
+    assert service.deploy("1.1.0").outcome is Outcome.ROLLED_BACK
+
+
+# ----------------------------------------------------------------------------------------------------------- promote
+
+
+def test_promote_leaves_the_rest_of_a_bake_out() -> None:
+    """Of the present step alone."""
+    service = serving(replace(CANARY, steps=(TrafficStep(5, 86_400.0), TrafficStep(50, 300.0), TrafficStep(100))))
+    began = service.time.monotonic()
+    service.watch()
+    service.when(lambda: service.weights().get(Slot.GREEN) == 5, lambda: service.say(RequestKind.PROMOTE))
+    assert service.deploy("1.1.0").outcome is Outcome.SUCCEEDED
+    assert service.shares() == [0, 5, 50, 100]
+    assert 300 < service.time.monotonic() - began < 3600
+
+
+def test_promote_full_brings_all_traffic_next_and_bakes() -> None:
+    """No step between, but the last bake is the strategy's."""
+    service = serving(replace(CANARY, steps=(TrafficStep(5, 86_400.0), TrafficStep(50, 300.0), TrafficStep(100))))
+    service.watch()
+    began = service.time.monotonic()
+    service.when(lambda: service.weights().get(Slot.GREEN) == 5, lambda: service.say(RequestKind.PROMOTE_FULL))
+    assert service.deploy("1.1.0").outcome is Outcome.SUCCEEDED
+    assert service.shares() == [0, 5, 100]
+    assert service.time.monotonic() - began > 60
+
+
+def test_a_promotion_that_comes_late_promotes_no_other_step() -> None:
+    """It was meant for the step that its sender saw."""
+    service = serving(CANARY)
+    service.then(1.0, lambda: None)
+
+    def late() -> None:
+        run = service.head.unfinished
+        assert run is not None and run.step == 1
+        request = Request(RequestKind.PROMOTE, "ann@desk", service.time.now(), 0)
+        service.ledger.ask(service.context(), run.id, request)
+
+    service.when(lambda: service.weights().get(Slot.GREEN) == 50, late)
+    began = service.time.monotonic()
+    assert service.deploy("1.1.0").outcome is Outcome.SUCCEEDED
+    run = service.head.run
+    assert run is not None and not run.heard[0].done
+    assert service.time.monotonic() - began > 120 + 300 + 60
+
+
+def test_nothing_is_promoted_past_health() -> None:
+    """Booting cannot be skipped."""
+    service = serving(CANARY)
+    service.until = Until.BEGUN
+    service.deploy("1.1.0")
+    with pytest.raises(UsageError, match="nothing to skip in stage prepare"):
+        service.manager().request(service.context(), RequestKind.PROMOTE)
+
+
+# ------------------------------------------------------------------------------------------------------------- abort
+
+
+def test_abort_brings_traffic_back_and_takes_the_candidate_away() -> None:
+    """Said to a living process; its command ends with 3."""
+    service = serving(CANARY)
+    service.when(lambda: service.weights().get(Slot.GREEN) == 50, lambda: service.say(RequestKind.ABORT, "errors"))
+    outcome = service.deploy("1.1.0")
+    assert (outcome.outcome, outcome.exit_code) == (Outcome.ABORTED, 3)
+    assert outcome.run is not None and outcome.run.reason == "errors (ann@desk)"
+    assert service.cloud.serving == service.cloud.running == {service.id("1.0.0")}
+
+
+def test_with_nothing_under_way_there_is_nothing_to_abort() -> None:
+    """Nothing is touched: aborting nothing took a peer's stable release away (argo-rollouts#1292)."""
+    service = serving()
+    for kind in RequestKind:
+        with pytest.raises(UsageError, match="no rollout is under way"):
+            service.manager().request(service.context(), kind)
+    assert service.cloud.serving == {service.id("1.0.0")}
+
+
+def test_one_who_asks_a_living_process_is_told_what_came_of_it() -> None:
+    """And leaves the work to it."""
+    service = serving(APPROVED)
+    service.publish("1.1.0")
+    here = ProcessIdentity.current()
+    working = Context(clock=service.time, process=here, reporter=service.recorder)
+    waiter = RolloutManager(service.ledger, service.cloud.cloud, service.cloud.prober, until=Until.OVER)
+    ended: list[Rollout] = []
+    thread = threading.Thread(target=lambda: ended.append(waiter.deploy(working, service.release("1.1.0"))))
+    thread.start()
+    try:
+        while not ((run := service.head.unfinished) and run.awaits(service.time.now())):
+            pass
+        asked = service.manager().request(Context(clock=service.time, process=here), RequestKind.APPROVE)
+        assert asked.done and asked.rollout is None
+    finally:
+        thread.join(60)
+    assert [each.outcome for each in ended] == [Outcome.SUCCEEDED]
+
+
+# --------------------------------------------------------------------------------------------- what meets another one
+
+
+def living(service: Controlled) -> Context:
+    """A process of this very machine: others know that it lives."""
+    return Context(clock=service.time, process=ProcessIdentity.current(), reporter=service.recorder)
+
+
+def test_a_deploy_while_another_waits_for_a_person_is_refused() -> None:
+    """Nobody has said that the other one may be ended."""
+    service = serving(APPROVED)
+    service.deploy("1.1.0")
+    with pytest.raises(RolloutWaiting, match=r"1\.1\.0.* waits: approval before"):
+        service.deploy("1.2.0")
+    assert service.head.unfinished is not None
+
+
+def test_one_that_supersedes_ends_it_first() -> None:
+    """With all traffic on stable before a third release may take any."""
+    service = serving(replace(CANARY, steps=(TrafficStep(5, 10.0, approve=True), TrafficStep(100))))
+    service.deploy("1.1.0")
+    assert service.weights() == {Slot.BLUE: 95, Slot.GREEN: 5}
+    service.settings = replace(service.settings, strategy=replace(APPROVED, concurrent=Concurrent.SUPERSEDE))
+    assert service.deploy("1.2.0").outcome is Outcome.WAITING
+    assert service.weights() == {Slot.BLUE: 100, Slot.GREEN: 0}
+    assert service.cloud.running == {service.id("1.0.0"), service.id("1.2.0")}
+
+
+def test_a_living_deploy_is_asked_to_end_by_the_one_that_supersedes_it() -> None:
+    """The first command ends with 3 and says by what it was superseded; the second one serves."""
+    service = serving(replace(CANARY, concurrent=Concurrent.SUPERSEDE))
+    service.publish("1.1.0")
+    service.publish("1.2.0")
+    first, second = service.manager(), service.manager()
+    ended: list[Rollout] = []
+
+    def deploy_first() -> None:
+        ended.append(first.deploy(living(service), service.release("1.1.0")))
+
+    thread = threading.Thread(target=deploy_first)
+    thread.start()
+    while service.head.unfinished is None:
+        pass
+    outcome = second.deploy(living(service), service.release("1.2.0"))
+    thread.join(60)
+    assert outcome.outcome is Outcome.SUCCEEDED
+    if ended[0].outcome is not Outcome.SUCCEEDED:
+        assert ended[0].outcome is Outcome.ABORTED and "superseded by hello-1.2.0" in ended[0].told
+    assert service.cloud.serving == {service.id("1.2.0")}
+
+
+def test_a_queued_deploy_lets_the_one_before_it_come_to_its_end() -> None:
+    """Also one whose process is dead: its release was to serve first."""
+    service = serving(replace(CANARY, concurrent=Concurrent.QUEUE))
+    service.until = Until.BEGUN
+    service.deploy("1.1.0")
+    service.until = Until.ASKED
+    assert service.deploy("1.2.0").outcome is Outcome.SUCCEEDED
+    assert [each.release for each in service.head.served] == [service.id(each) for each in ("1.0.0", "1.1.0", "1.2.0")]
+
+
+def test_a_rollback_ends_a_deploy_that_another_process_works_on() -> None:
+    """Who is on call does not have to find its terminal; and it goes back no further than to what served."""
+    service = serving()
+    service.deploy("1.1.0")
+    service.settings = replace(service.settings, strategy=CANARY)
+    service.publish("1.2.0")
+    ended: list[Rollout] = []
+    deploying = service.manager()
+    thread = threading.Thread(target=lambda: ended.append(deploying.deploy(living(service), service.release("1.2.0"))))
+    service.until = Until.OVER
+    thread.start()
+    while service.head.unfinished is None:
+        pass
+    outcome = service.manager().rollback(living(service))
+    thread.join(60)
+    assert outcome.outcome is Outcome.SUCCEEDED
+    assert service.cloud.serving == {service.id("1.1.0")}
+    assert service.id("1.2.0") in {hold.release for hold in service.head.holds}
+
+
+def test_a_second_rollback_does_not_go_back_twice() -> None:
+    """Two people type it at once: the later one is told that it is under way."""
+    service = serving()
+    service.deploy("1.1.0")
+    service.deploy("1.2.0")
+    route = service.head.place
+    assert route is not None
+
+    def second() -> None:
+        with pytest.raises(LeaseHeld):
+            service.manager().rollback(living(service))
+
+    service.then(0.1, second)
+    manager = service.manager()
+    assert manager.rollback(living(service)).outcome is Outcome.SUCCEEDED
+    assert service.cloud.serving == {service.id("1.1.0")}
+
+
+# ------------------------------------------------------------------------------------------- begun, recovered, retried
+
+
+def test_what_was_begun_is_gone_on_with_from_any_other_machine() -> None:
+    """``--no-wait`` leaves the run in the ledger, ``recover`` needs nothing else."""
+    service = serving()
+    service.until = Until.BEGUN
+    outcome = service.deploy("1.1.0")
+    assert (outcome.outcome, outcome.exit_code) == (Outcome.BEGUN, 0)
+    assert service.head.lease is None
+    service.until = Until.ASKED
+    assert service.manager().recover(service.context()).outcome is Outcome.SUCCEEDED
+    assert service.cloud.serving == {service.id("1.1.0")}
+    assert "no rollout is under way" in service.manager().recover(service.context()).told
+
+
+def test_a_failed_deploy_is_tried_again_without_its_spec() -> None:
+    """With the settings that the ledger has."""
+    service = serving(replace(SETTINGS.strategy, bake=5.0))
+    service.cloud.behave(service.id("1.1.0"), launch_fails="no capacity")
+    assert service.deploy("1.1.0").outcome is Outcome.ROLLED_BACK
+    service.cloud.behave(service.id("1.1.0"), launch_fails=None)
+    outcome = service.manager().retry(service.context())
+    assert outcome.outcome is Outcome.SUCCEEDED and outcome.run is not None
+    assert outcome.run.settings.strategy.bake == 5.0
+    with pytest.raises(UsageError, match=r"the last deploy, of hello-1\.1\.0-[0-9a-f]+, succeeded"):
+        service.manager().retry(service.context())
+
+
+def test_a_request_that_cannot_be_read_ends_no_rollout() -> None:
+    """It is told; the rollout goes on."""
+    service = serving(CANARY)
+
+    def spoil() -> None:
+        run = service.head.unfinished
+        assert run is not None
+        service.cloud.store.put_if_absent(service.context(), f"hello/production/requests/{run.id}/000001.json", b"{")
+
+    service.when(lambda: service.weights().get(Slot.GREEN) == 5, spoil)
+    assert service.deploy("1.1.0").outcome is Outcome.SUCCEEDED
+
+
+def test_what_was_asked_is_told_and_kept() -> None:
+    """By whom, and what came of it."""
+    service = serving(CANARY)
+    service.when(lambda: service.weights().get(Slot.GREEN) == 5, lambda: service.say(RequestKind.PAUSE, "lunch"))
+    service.deploy("1.1.0")
+    run = service.head.run
+    assert run is not None
+    assert [(each.request.kind, each.request.by, each.done) for each in run.heard] == [
+        (RequestKind.PAUSE, "ann@desk", True)
+    ]
+    assert any(
+        isinstance(event, Note) and event.text == "ann@desk asked: pause (lunch): traffic stays as it is"
+        for event in service.recorder.events
+    )
+
+
+def test_a_pinned_release_is_kept_until_it_is_unpinned() -> None:
+    """In the ledger, for every gc to see."""
+    service = serving()
+    service.manager().pin(service.context(), service.id("1.0.0"))
+    service.manager().pin(service.context(), service.id("1.0.0"))
+    assert service.head.pins == (service.id("1.0.0"),)
+    service.manager().pin(service.context(), service.id("1.0.0"), pinned=False)
+    assert not service.head.pins
