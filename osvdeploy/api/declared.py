@@ -149,7 +149,7 @@ def settings_for(
 ) -> Settings:
     """The settings of an environment that has all that a rollout needs. A ledger directory is relative to ``base``;
     ``project`` and the image ``family`` are asked for on Google alone."""
-    from osvdeploy.rollout.releases import Settings, Strategy, StrategyKind, TrafficStep
+    from osvdeploy.rollout.releases import Concurrent, OnFailure, Settings, Strategy, StrategyKind, TrafficStep
 
     place = _on_google(project, wanted) if wanted.cloud == "gcp" else _on_aws(wanted)
     route, ledger, strategy = wanted.route, wanted.ledger, wanted.strategy
@@ -175,9 +175,12 @@ def settings_for(
         health=place.health,
         strategy=Strategy(
             kind=StrategyKind(strategy.kind),
-            steps=(TrafficStep(100),),
+            steps=(*(TrafficStep(each.weight, each.bake, each.approve) for each in strategy.shares), TrafficStep(100)),
             bake=strategy.bake,
             keep_warm=strategy.keep_warm,
+            approve=strategy.approve,
+            on_failure=OnFailure(strategy.on_failure),
+            concurrent=Concurrent(strategy.concurrent),
         ),
         family=family,
     )

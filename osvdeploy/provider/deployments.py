@@ -17,14 +17,14 @@ from osvdeploy.errors import SpecError, UsageError
 from osvdeploy.provider.declare import Nested, camel, declared, prop
 from osvdeploy.provider.parsing import Failure
 from osvdeploy.provider.values import UNKNOWN, is_known
-from osvdeploy.rollout.releases import StrategyKind
+from osvdeploy.rollout.releases import Concurrent, OnFailure, StrategyKind
 from osvdeploy.sizes import format_duration, parse_duration
 
 if TYPE_CHECKING:
     from osvdeploy.api import Service, Standing
     from osvdeploy.rollout.ledger import Head
     from osvdeploy.rollout.model import Run
-    from osvdeploy.rollout.releases import Settings
+    from osvdeploy.rollout.releases import Settings, Strategy
 
 T = TypeVar("T")
 
@@ -84,12 +84,45 @@ class DeploymentHealth(Nested):
 
 
 @declared
+class DeploymentStep(Nested):
+    """A share of the traffic on the way up."""
+
+    MODULE: ClassVar[str] = "index"
+
+    weight: int = prop("What the new release gets, in percent: 1 to 99.")
+    bake: str = prop("How long it is watched with this share.", default="0s")
+    approve: bool = prop("Then a person lets it go on: `osvdeploy approve`.", default=False)
+
+
+@declared
 class DeploymentStrategy(Nested):
     """How traffic moves to a new release. Durations carry their unit: `90s`, `1h`."""
 
     MODULE: ClassVar[str] = "index"
 
-    kind: StrategyKind = prop("`all-at-once` is `blue-green` without baking.", default=StrategyKind.BLUE_GREEN)
+    kind: StrategyKind = prop(
+        "`all-at-once` is `blue-green` without baking; a `canary` goes by `steps`, `linear` is one of equal steps.",
+        default=StrategyKind.BLUE_GREEN,
+    )
+    steps: tuple[DeploymentStep, ...] | None = prop(
+        "Of a canary: shares that rise. All traffic follows by itself.", default=None
+    )
+    step: int | None = prop("Of linear: how much more the new release gets each time, in percent.", default=None)
+    step_bake: str = prop("Of linear: how long each share is watched.", default="0s")
+    approve: bool = prop(
+        "A person lets the release go on before it gets any traffic (`osvdeploy approve`); until then an `up` fails, and "
+        "the next one goes on.",
+        default=False,
+    )
+    on_failure: OnFailure = prop(
+        "What a failure under traffic leads to: the old release serves again, or a person is asked.",
+        default=OnFailure.ROLLBACK,
+    )
+    concurrent: Concurrent = prop(
+        "What an update does while another rollout of the service is under way: it fails, waits for that one's end, or "
+        "ends it.",
+        default=Concurrent.REFUSE,
+    )
     bake: str = prop("How long the new release is watched under full traffic.", default="0s")
     keep_warm: str = prop("How long the old release's machines stay, to be gone back to in one call.", default="1h")
 
@@ -302,6 +335,9 @@ def problems_of(standing: Standing, now: datetime) -> tuple[str, ...]:
         return ()
     serves = f"{head.stable.release} serves" if head.stable is not None else "nothing serves yet"
     if (run := head.unfinished) is not None:
+        if awaited := run.awaits(now):
+            ways = f"osvdeploy approve | resume | abort {head.service} --ledger {standing.service.ledger}"
+            return (f"{run.candidate} waits: {awaited}; {serves}. After `{ways}` the next `up` goes on",)
         return (f"the {run.kind} of {run.candidate} was left in stage {run.stage}; {serves}. The next `up` goes on",)
     if head.stable is None:
         reason = f": {head.run.candidate} failed: {head.run.reason}" if head.run is not None else ""
@@ -405,7 +441,7 @@ def _plain(value: object) -> object:
         return {_kebab(name): _plain(each) for name, each in told if each is not None}
     if isinstance(value, StrEnum):
         return value.value
-    return list(value) if isinstance(value, tuple) else value
+    return [_plain(each) for each in value] if isinstance(value, tuple) else value
 
 
 # ------------------------------------------------------------------------------------------------ and from there back
@@ -425,7 +461,16 @@ def spelled_out(inputs: I, boot_timeout: str) -> I:
             min_ready=_even(health.min_ready),
         )
     if strategy is not UNKNOWN:
-        strategy = replace(strategy, bake=_even(strategy.bake), keep_warm=_even(strategy.keep_warm))
+        steps = strategy.steps
+        if is_known(steps) and steps is not None:
+            steps = tuple(replace(step, bake=_even(step.bake)) if is_known(step) else step for step in steps)
+        strategy = replace(
+            strategy,
+            steps=steps,
+            step_bake=_even(strategy.step_bake),
+            bake=_even(strategy.bake),
+            keep_warm=_even(strategy.keep_warm),
+        )
     preview = DeploymentPreview() if inputs.preview is None else inputs.preview
     return replace(inputs, health=health, strategy=strategy, preview=preview)
 
@@ -462,6 +507,10 @@ def common_inputs(settings: Settings, boot_timeout: str, no_header: str | None) 
     )
     moved = DeploymentStrategy(
         kind=strategy.kind,
+        **_shares_of(strategy),
+        approve=strategy.approve,
+        on_failure=strategy.on_failure,
+        concurrent=strategy.concurrent,
         bake=_unless(DeploymentStrategy().bake, strategy.bake),
         keep_warm=_unless(DeploymentStrategy().keep_warm, strategy.keep_warm),
     )
@@ -478,6 +527,15 @@ def common_inputs(settings: Settings, boot_timeout: str, no_header: str | None) 
         "health": None if told == defaults else told,
         "strategy": None if moved == DeploymentStrategy() else moved,
     }
+
+
+def _shares_of(strategy: Strategy) -> dict[str, Any]:
+    """The shares before all traffic, as inputs say them."""
+    shares = strategy.steps[:-1]
+    if strategy.kind is StrategyKind.LINEAR and shares:
+        return {"step": shares[0].weight, "step_bake": spell(shares[0].bake)}
+    told = tuple(DeploymentStep(weight=each.weight, bake=spell(each.bake), approve=each.approve) for each in shares)
+    return {"steps": told or None}
 
 
 def _unless(default: T, seconds: float, meant: str | None = None) -> T | str:
@@ -541,7 +599,11 @@ def told_plan(standing: Standing | None, release: str, settings: Settings) -> st
         return ", then ".join([*first, f"{release} goes on serving in {head.serving}{rest}"])
     idle = head.slots.get(head.serving.other)
     warm = ", which still stands warm" if idle is not None and idle.release == release else ""
-    first.append(f"switch {head.serving} -> {head.serving.other} ({stable.release} -> {release}{warm})")
+    if settings.strategy.approve:
+        first.append("wait for approval")
+    shares = [f"{step.weight} %" for step in settings.strategy.steps[:-1]]
+    by = f" by {', '.join(shares)}" if shares else ""
+    first.append(f"switch {head.serving} -> {head.serving.other}{by} ({stable.release} -> {release}{warm})")
     if settings.strategy.bake:
         first.append(f"bake {format_duration(settings.strategy.bake)}")
     keep = settings.strategy.keep_warm

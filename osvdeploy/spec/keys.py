@@ -11,7 +11,6 @@ from osvdeploy.spec.model import Deploy, DeployGcp, Spec
 
 Path = tuple[str | int, ...]
 
-_STEPS = "this version shifts all traffic at once, by blue-green"
 _EBS = "this version publishes to the region of the deployment, without encryption"
 _GCP = 'it is of an environment with cloud = "gcp"'
 _AWS = 'it is of an environment with cloud = "aws"'
@@ -24,7 +23,6 @@ _LATER: Final[dict[tuple[str, ...], str]] = {
     ("publish", "aws", "deprecate-after"): _EBS,
     ("publish", "gcp", "guest-os-features"): "an image claims what its kernel drives, and no OSv drives any of these",
     ("deploy", "*", "gates"): "this version judges by health, preview probe and boot log alone",
-    ("deploy", "*", "strategy", "steps"): _STEPS,
     ("deploy", "*", "default-action"): "this version takes its traffic by a rule, `route`",
     ("deploy", "*", "zone"): _GCP,
     ("deploy", "*", "machine-type"): _GCP,

@@ -438,28 +438,74 @@ class Health(_Table):
         return self
 
 
+Flag = Annotated[bool, Field(strict=True)]
+
+
+class Step(_Table):
+    """A share of the traffic on the way up."""
+
+    weight: Annotated[Whole, Field(ge=1, le=99)] = Field(description="What the new release gets, in percent.")
+    bake: Duration = Field(default=0.0, description="How long it is watched with this share.")
+    approve: Flag = Field(default=False, description="Then a person lets it go on: `osvdeploy approve`.")
+
+
 class Strategy(_Table):
     """How traffic moves to a new release."""
 
-    kind: Literal["blue-green", "all-at-once"] = Field(
-        default="blue-green", description="all-at-once is blue-green without baking."
+    kind: Literal["blue-green", "all-at-once", "canary", "linear"] = Field(
+        default="blue-green",
+        description="all-at-once is blue-green without baking; a canary goes by `steps`, linear is one of equal steps.",
+    )
+    steps: list[Step] = Field(default_factory=list, description="Of a canary: shares that rise. 100 % follows by itself.")
+    step: Annotated[Whole, Field(ge=1, le=50)] | None = Field(
+        default=None, description="Of linear: how much more the new release gets each time, in percent."
+    )
+    step_bake: Duration = Field(default=0.0, description="Of linear: how long each share is watched.")
+    approve: Flag = Field(
+        default=False, description="A person lets it go on before it gets any traffic: `osvdeploy approve`."
     )
     bake: Duration = Field(default=0.0, description="How long the new release is watched under full traffic.")
     keep_warm: Duration = Field(
         default=3600.0, description="How long the old release's machines stay, to be gone back to in one call."
     )
-    on_failure: Literal["rollback"] = Field(
-        default="rollback", description="What a failure under traffic leads to: the old release serves again."
+    on_failure: Literal["rollback", "pause"] = Field(
+        default="rollback",
+        description="What a failure under traffic leads to: the old release serves again, or a person is asked.",
     )
-    concurrent: Literal["refuse"] = Field(
-        default="refuse", description="What a second deploy of the service meets while one runs."
+    concurrent: Literal["refuse", "queue", "supersede"] = Field(
+        default="refuse",
+        description="What this deploy does while another one is under way: nothing, wait for its end, or end it.",
     )
 
     @model_validator(mode="after")
     def _check(self) -> Strategy:
-        if self.kind == "all-at-once" and self.bake:
-            raise Inside([("bake", 'all-at-once does not bake; use kind = "blue-green"')])
+        if wrong := list(self._wrong()):
+            raise Inside(wrong)
         return self
+
+    def _wrong(self) -> Iterator[tuple[str, str]]:
+        if self.kind == "all-at-once" and self.bake:
+            yield "bake", 'all-at-once does not bake; use kind = "blue-green"'
+        weights = [step.weight for step in self.steps]
+        if self.kind == "canary" and not weights:
+            yield "steps", "a canary needs them: steps = [{ weight = 5, bake = \"2m\" }]"
+        elif self.kind != "canary" and weights:
+            yield "steps", 'are a canary\'s; use kind = "canary"'
+        if weights != sorted(set(weights)):
+            yield "steps", f"each weight is more than the one before, not {', '.join(map(str, weights))}"
+        if self.kind == "linear" and self.step is None:
+            yield "step", 'is missing: by how much the share rises each time, such as 20'
+        for key, given in (("step", self.step is not None), ("step-bake", self.step_bake > 0)):
+            if self.kind != "linear" and given:
+                yield key, f'is for equal steps; use kind = "linear", not "{self.kind}"'
+
+    @property
+    def shares(self) -> list[Step]:
+        """What the new release gets before it gets everything, in order."""
+        if self.kind != "linear" or self.step is None:
+            return self.steps
+        each: Any = timedelta(seconds=self.step_bake)
+        return [Step(weight=weight, bake=each) for weight in range(self.step, 100, self.step)]
 
 
 class Deploy(_Table):
@@ -630,9 +676,11 @@ class DeployGcp(_Table):
         way, needed = "url-map", ["route", "port", "ledger"]
         if self.forwarding_rule is not None:
             way, needed = "forwarding-rule", ["port", "ledger"]
-            without = [key for key in _NO_POINTER if key in self.model_fields_set]
+            without = [(key, _NO_POINTER[key]) for key in _NO_POINTER if key in self.model_fields_set]
+            if self.strategy.shares:
+                without.append(("strategy", "a forwarding rule has no weights, so no steps; name a url-map"))
             if without:
-                raise Inside([(key, _NO_POINTER[key]) for key in without])
+                raise Inside(without)
         missing = [key for key in needed if getattr(self, key) is None]
         if missing:
             raise Inside([(way, f"needs {' and '.join(missing)} beside it")])

@@ -167,7 +167,10 @@ def test_an_environment_on_google_is_rolled_out_behind_a_forwarding_rule() -> No
         ('url-map = "web"', "deploy.europe.forwarding-rule: is one too many: there is url-map"),
         ('route = { path = "/*", priority = 9 }', "deploy.europe.route: a forwarding rule knows no host, path or prio"),
         ('preview = { header = "x-me" }', "deploy.europe.preview: a forwarding rule has no preview"),
-        ('strategy = { steps = [{ weight = 5 }] }', "deploy.europe.strategy.steps: is not supported"),
+        (
+            'strategy = { kind = "canary", steps = [{ weight = 5 }] }',
+            "deploy.europe.strategy: a forwarding rule has no weights, so no steps",
+        ),
     ],
 )  # fmt: skip
 def test_what_a_forwarding_rule_has_not_is_refused(more: str, told: str) -> None:
@@ -235,11 +238,21 @@ def test_what_is_wrong_with_a_deployment_is_named_with_its_line(old: str, new: s
         ('health = { boot-timeout = "999d" }', "deploy.production.health.boot-timeout: a duration from 0s to a year"),
         ('health = { path = "x" }', "deploy.production.health.path: a path from / on"),
         ('preview = { header = "x preview" }', "deploy.production.preview.header: the name of a header"),
-        ('strategy = { kind = "canary" }', "deploy.production.strategy.kind: 'canary' is not supported; allowed:"),
-        ('strategy = { steps = [] }', "deploy.production.strategy.steps: is not supported: this version shifts"),
+        ('strategy = { kind = "canary" }', "deploy.production.strategy.steps: a canary needs them: steps = [{ weight"),
+        ('strategy = { steps = [{ weight = 5 }] }', "deploy.production.strategy.steps: are a canary's; use kind"),
+        ('strategy = { kind = "canary", steps = [{ weight = 100 }] }', "deploy.production.strategy.steps[0].weight: sho"),
+        (
+            'strategy = { kind = "canary", steps = [{ weight = 50 }, { weight = 5 }] }',
+            "deploy.production.strategy.steps: each weight is more than the one before, not 50, 5",
+        ),
+        ('strategy = { kind = "linear" }', "deploy.production.strategy.step: is missing: by how much the share rises"),
+        ('strategy = { step = 10 }', 'deploy.production.strategy.step: is for equal steps; use kind = "linear", not "b'),
+        ('strategy = { step-bake = "1m" }', "deploy.production.strategy.step-bake: is for equal steps; use kind"),
+        ('strategy = { approve = "yes" }', "deploy.production.strategy.approve: should be"),
+        ('strategy = { kind = "rolling" }', "deploy.production.strategy.kind: 'rolling' is not supported; allowed:"),
         ('strategy = { kind = "all-at-once", bake = "1m" }', "deploy.production.strategy.bake: all-at-once does"),
-        ('strategy = { on-failure = "pause" }', "deploy.production.strategy.on-failure: 'pause' is not supported"),
-        ('strategy = { concurrent = "queue" }', "deploy.production.strategy.concurrent: 'queue' is not supported"),
+        ('strategy = { on-failure = "stop" }', "deploy.production.strategy.on-failure: 'stop' is not supported"),
+        ('strategy = { concurrent = "both" }', "deploy.production.strategy.concurrent: 'both' is not supported"),
         ('gates = []', "deploy.production.gates: is not supported: this version judges by health"),
     ],
 )  # fmt: skip
@@ -258,6 +271,22 @@ def test_an_environment_is_read_whole() -> None:
     assert (deploy.health.boot_timeout, deploy.health.interval, deploy.health.timeout) == (120.0, 10.0, 2.0)
     assert (deploy.strategy.kind, deploy.strategy.bake, deploy.strategy.keep_warm) == ("blue-green", 0.0, 3600.0)
     assert (deploy.capacity, deploy.preview.header, deploy.route.path) == (2, "x-preview", "/*")
+
+
+@pytest.mark.parametrize(
+    ("strategy", "shares"),
+    [
+        ('{ kind = "canary", steps = [{ weight = 5, bake = "2m" }, { weight = 50 }] }', [(5, 120.0), (50, 0.0)]),
+        ('{ kind = "linear", step = 30, step-bake = "1m" }', [(30, 60.0), (60, 60.0), (90, 60.0)]),
+        ('{ kind = "linear", step = 50 }', [(50, 0.0)]),
+        ('{ kind = "blue-green" }', []),
+    ],
+)
+def test_a_strategy_has_the_shares_before_all_traffic(strategy: str, shares: list[tuple[int, float]]) -> None:
+    """100 % follows by itself."""
+    found = on_aws(read(SMALL + DEPLOY + f"strategy = {strategy}\n")).strategy
+
+    assert [(each.weight, each.bake) for each in found.shares] == shares
 
 
 # ------------------------------------------------------------------------------------------------------------- lines

@@ -22,6 +22,7 @@ from osvdeploy.errors import (
     RollbackFailed,
     RolledBack,
     RolloutFailed,
+    RolloutWaiting,
     UsageError,
 )
 from osvdeploy.events import silent
@@ -368,13 +369,19 @@ class _Deployment(Resource[I, DeploymentOutputs], Generic[I]):
 
     def _tell_failed(self, call: Call, wanted: I, service: Service, rolled: RolledOut, ground: Ground) -> NoReturn:
         """Raise what became of a rollout that did not succeed."""
+        from osvdeploy.rollout.model import Outcome
+
         rollout = rolled.rollout
         told = "\n".join([rollout.told, *(evidence_of(rollout.run) if rollout.run is not None else ())])
         standing = _last_look(call, service, ground)
         problems = problems_of(standing, call.ctx.now()) if standing is not None else ()
         if standing is None or not problems:
             raise RolledBack(told, hint="the state is as it was; give an image that is well")
-        error = RolloutFailed(told) if standing.head.stable is None else RollbackFailed(told)
+        error: OsvDeployError
+        if rollout.outcome is Outcome.WAITING:
+            error = RolloutWaiting(told)
+        else:
+            error = RolloutFailed(told) if standing.head.stable is None else RollbackFailed(told)
         raise Unfinished([told, *problems], outputs_of(standing), id=self._id(service, wanted), cause=error)
 
 

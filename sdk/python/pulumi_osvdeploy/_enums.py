@@ -9,10 +9,12 @@ from enum import Enum
 __all__ = [
     'AmiVia',
     'Architecture',
+    'Concurrent',
     'DeploymentStatus',
     'FileSystem',
     'ImageFormat',
     'KernelVariant',
+    'OnFailure',
     'Slot',
     'StrategyKind',
 ]
@@ -33,6 +35,16 @@ class Architecture(_builtins.str, Enum):
     A machine's architecture.
     """
     X8664 = "x86_64"
+
+
+@pulumi.type_token("osvdeploy:index:Concurrent")
+class Concurrent(_builtins.str, Enum):
+    """
+    What a deploy does that finds another rollout of its service under way: it is refused, waits until that one is over, or ends it first, with traffic back on stable.
+    """
+    REFUSE = "refuse"
+    QUEUE = "queue"
+    SUPERSEDE = "supersede"
 
 
 @pulumi.type_token("osvdeploy:index:DeploymentStatus")
@@ -82,6 +94,15 @@ class KernelVariant(_builtins.str, Enum):
     MICROVM = "microvm"
 
 
+@pulumi.type_token("osvdeploy:index:OnFailure")
+class OnFailure(_builtins.str, Enum):
+    """
+    What a failure under traffic leads to: the old release serves again, or a person is asked.
+    """
+    ROLLBACK = "rollback"
+    PAUSE = "pause"
+
+
 @pulumi.type_token("osvdeploy:index:Slot")
 class Slot(_builtins.str, Enum):
     """
@@ -94,7 +115,9 @@ class Slot(_builtins.str, Enum):
 @pulumi.type_token("osvdeploy:index:StrategyKind")
 class StrategyKind(_builtins.str, Enum):
     """
-    How traffic moves to a new release; `all-at-once` is `blue-green` without baking.
+    How traffic moves to a new release; `all-at-once` is `blue-green` without baking, `linear` a `canary` of equal steps.
     """
     BLUE_GREEN = "blue-green"
     ALL_AT_ONCE = "all-at-once"
+    CANARY = "canary"
+    LINEAR = "linear"

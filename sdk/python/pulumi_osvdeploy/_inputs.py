@@ -22,6 +22,8 @@ __all__ = [
     'DeploymentPreviewArgsDict',
     'DeploymentRouteArgs',
     'DeploymentRouteArgsDict',
+    'DeploymentStepArgs',
+    'DeploymentStepArgsDict',
     'DeploymentStrategyArgs',
     'DeploymentStrategyArgsDict',
     'DiskArgs',
@@ -295,13 +297,94 @@ class DeploymentRouteArgs:
         pulumi.set(self, "path", value)
 
 
+class DeploymentStepArgsDict(TypedDict):
+    """
+    A share of the traffic on the way up.
+    """
+    weight: pulumi.Input[_builtins.int]
+    """
+    What the new release gets, in percent: 1 to 99.
+    """
+    approve: NotRequired[pulumi.Input[Optional[_builtins.bool]]]
+    """
+    Then a person lets it go on: `osvdeploy approve`.
+    """
+    bake: NotRequired[pulumi.Input[Optional[_builtins.str]]]
+    """
+    How long it is watched with this share.
+    """
+
+@pulumi.input_type
+class DeploymentStepArgs:
+    def __init__(__self__, *,
+                 weight: pulumi.Input[_builtins.int],
+                 approve: pulumi.Input[Optional[_builtins.bool]] = None,
+                 bake: pulumi.Input[Optional[_builtins.str]] = None):
+        """
+        A share of the traffic on the way up.
+
+        :param pulumi.Input[_builtins.int] weight: What the new release gets, in percent: 1 to 99.
+        :param pulumi.Input[_builtins.bool] approve: Then a person lets it go on: `osvdeploy approve`.
+        :param pulumi.Input[_builtins.str] bake: How long it is watched with this share.
+        """
+        pulumi.set(__self__, "weight", weight)
+        if approve is not None:
+            pulumi.set(__self__, "approve", approve)
+        if bake is not None:
+            pulumi.set(__self__, "bake", bake)
+
+    @_builtins.property
+    @pulumi.getter
+    def weight(self) -> pulumi.Input[_builtins.int]:
+        """
+        What the new release gets, in percent: 1 to 99.
+        """
+        return pulumi.get(self, "weight")
+
+    @weight.setter
+    def weight(self, value: pulumi.Input[_builtins.int]):
+        pulumi.set(self, "weight", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def approve(self) -> pulumi.Input[Optional[_builtins.bool]]:
+        """
+        Then a person lets it go on: `osvdeploy approve`.
+        """
+        return pulumi.get(self, "approve")
+
+    @approve.setter
+    def approve(self, value: pulumi.Input[Optional[_builtins.bool]]):
+        pulumi.set(self, "approve", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def bake(self) -> pulumi.Input[Optional[_builtins.str]]:
+        """
+        How long it is watched with this share.
+        """
+        return pulumi.get(self, "bake")
+
+    @bake.setter
+    def bake(self, value: pulumi.Input[Optional[_builtins.str]]):
+        pulumi.set(self, "bake", value)
+
+
 class DeploymentStrategyArgsDict(TypedDict):
     """
     How traffic moves to a new release. Durations carry their unit: `90s`, `1h`.
     """
+    approve: NotRequired[pulumi.Input[Optional[_builtins.bool]]]
+    """
+    A person lets the release go on before it gets any traffic (`osvdeploy approve`); until then an `up` fails, and the next one goes on.
+    """
     bake: NotRequired[pulumi.Input[Optional[_builtins.str]]]
     """
     How long the new release is watched under full traffic.
+    """
+    concurrent: NotRequired[pulumi.Input[Optional['Concurrent']]]
+    """
+    What an update does while another rollout of the service is under way: it fails, waits for that one's end, or ends it.
     """
     keep_warm: NotRequired[pulumi.Input[Optional[_builtins.str]]]
     """
@@ -309,28 +392,80 @@ class DeploymentStrategyArgsDict(TypedDict):
     """
     kind: NotRequired[pulumi.Input[Optional['StrategyKind']]]
     """
-    `all-at-once` is `blue-green` without baking.
+    `all-at-once` is `blue-green` without baking; a `canary` goes by `steps`, `linear` is one of equal steps.
+    """
+    on_failure: NotRequired[pulumi.Input[Optional['OnFailure']]]
+    """
+    What a failure under traffic leads to: the old release serves again, or a person is asked.
+    """
+    step: NotRequired[pulumi.Input[Optional[_builtins.int]]]
+    """
+    Of linear: how much more the new release gets each time, in percent.
+    """
+    step_bake: NotRequired[pulumi.Input[Optional[_builtins.str]]]
+    """
+    Of linear: how long each share is watched.
+    """
+    steps: NotRequired[pulumi.Input[Optional[Sequence[pulumi.Input['DeploymentStepArgsDict']]]]]
+    """
+    Of a canary: shares that rise. All traffic follows by itself.
     """
 
 @pulumi.input_type
 class DeploymentStrategyArgs:
     def __init__(__self__, *,
+                 approve: pulumi.Input[Optional[_builtins.bool]] = None,
                  bake: pulumi.Input[Optional[_builtins.str]] = None,
+                 concurrent: pulumi.Input[Optional['Concurrent']] = None,
                  keep_warm: pulumi.Input[Optional[_builtins.str]] = None,
-                 kind: pulumi.Input[Optional['StrategyKind']] = None):
+                 kind: pulumi.Input[Optional['StrategyKind']] = None,
+                 on_failure: pulumi.Input[Optional['OnFailure']] = None,
+                 step: pulumi.Input[Optional[_builtins.int]] = None,
+                 step_bake: pulumi.Input[Optional[_builtins.str]] = None,
+                 steps: pulumi.Input[Optional[Sequence[pulumi.Input['DeploymentStepArgs']]]] = None):
         """
         How traffic moves to a new release. Durations carry their unit: `90s`, `1h`.
 
+        :param pulumi.Input[_builtins.bool] approve: A person lets the release go on before it gets any traffic (`osvdeploy approve`); until then an `up` fails, and the next one goes on.
         :param pulumi.Input[_builtins.str] bake: How long the new release is watched under full traffic.
+        :param pulumi.Input['Concurrent'] concurrent: What an update does while another rollout of the service is under way: it fails, waits for that one's end, or ends it.
         :param pulumi.Input[_builtins.str] keep_warm: How long the old release's machines stay, to be gone back to in one call.
-        :param pulumi.Input['StrategyKind'] kind: `all-at-once` is `blue-green` without baking.
+        :param pulumi.Input['StrategyKind'] kind: `all-at-once` is `blue-green` without baking; a `canary` goes by `steps`, `linear` is one of equal steps.
+        :param pulumi.Input['OnFailure'] on_failure: What a failure under traffic leads to: the old release serves again, or a person is asked.
+        :param pulumi.Input[_builtins.int] step: Of linear: how much more the new release gets each time, in percent.
+        :param pulumi.Input[_builtins.str] step_bake: Of linear: how long each share is watched.
+        :param pulumi.Input[Sequence[pulumi.Input['DeploymentStepArgs']]] steps: Of a canary: shares that rise. All traffic follows by itself.
         """
+        if approve is not None:
+            pulumi.set(__self__, "approve", approve)
         if bake is not None:
             pulumi.set(__self__, "bake", bake)
+        if concurrent is not None:
+            pulumi.set(__self__, "concurrent", concurrent)
         if keep_warm is not None:
             pulumi.set(__self__, "keep_warm", keep_warm)
         if kind is not None:
             pulumi.set(__self__, "kind", kind)
+        if on_failure is not None:
+            pulumi.set(__self__, "on_failure", on_failure)
+        if step is not None:
+            pulumi.set(__self__, "step", step)
+        if step_bake is not None:
+            pulumi.set(__self__, "step_bake", step_bake)
+        if steps is not None:
+            pulumi.set(__self__, "steps", steps)
+
+    @_builtins.property
+    @pulumi.getter
+    def approve(self) -> pulumi.Input[Optional[_builtins.bool]]:
+        """
+        A person lets the release go on before it gets any traffic (`osvdeploy approve`); until then an `up` fails, and the next one goes on.
+        """
+        return pulumi.get(self, "approve")
+
+    @approve.setter
+    def approve(self, value: pulumi.Input[Optional[_builtins.bool]]):
+        pulumi.set(self, "approve", value)
 
     @_builtins.property
     @pulumi.getter
@@ -343,6 +478,18 @@ class DeploymentStrategyArgs:
     @bake.setter
     def bake(self, value: pulumi.Input[Optional[_builtins.str]]):
         pulumi.set(self, "bake", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def concurrent(self) -> pulumi.Input[Optional['Concurrent']]:
+        """
+        What an update does while another rollout of the service is under way: it fails, waits for that one's end, or ends it.
+        """
+        return pulumi.get(self, "concurrent")
+
+    @concurrent.setter
+    def concurrent(self, value: pulumi.Input[Optional['Concurrent']]):
+        pulumi.set(self, "concurrent", value)
 
     @_builtins.property
     @pulumi.getter(name="keepWarm")
@@ -360,13 +507,61 @@ class DeploymentStrategyArgs:
     @pulumi.getter
     def kind(self) -> pulumi.Input[Optional['StrategyKind']]:
         """
-        `all-at-once` is `blue-green` without baking.
+        `all-at-once` is `blue-green` without baking; a `canary` goes by `steps`, `linear` is one of equal steps.
         """
         return pulumi.get(self, "kind")
 
     @kind.setter
     def kind(self, value: pulumi.Input[Optional['StrategyKind']]):
         pulumi.set(self, "kind", value)
+
+    @_builtins.property
+    @pulumi.getter(name="onFailure")
+    def on_failure(self) -> pulumi.Input[Optional['OnFailure']]:
+        """
+        What a failure under traffic leads to: the old release serves again, or a person is asked.
+        """
+        return pulumi.get(self, "on_failure")
+
+    @on_failure.setter
+    def on_failure(self, value: pulumi.Input[Optional['OnFailure']]):
+        pulumi.set(self, "on_failure", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def step(self) -> pulumi.Input[Optional[_builtins.int]]:
+        """
+        Of linear: how much more the new release gets each time, in percent.
+        """
+        return pulumi.get(self, "step")
+
+    @step.setter
+    def step(self, value: pulumi.Input[Optional[_builtins.int]]):
+        pulumi.set(self, "step", value)
+
+    @_builtins.property
+    @pulumi.getter(name="stepBake")
+    def step_bake(self) -> pulumi.Input[Optional[_builtins.str]]:
+        """
+        Of linear: how long each share is watched.
+        """
+        return pulumi.get(self, "step_bake")
+
+    @step_bake.setter
+    def step_bake(self, value: pulumi.Input[Optional[_builtins.str]]):
+        pulumi.set(self, "step_bake", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def steps(self) -> pulumi.Input[Optional[Sequence[pulumi.Input['DeploymentStepArgs']]]]:
+        """
+        Of a canary: shares that rise. All traffic follows by itself.
+        """
+        return pulumi.get(self, "steps")
+
+    @steps.setter
+    def steps(self, value: pulumi.Input[Optional[Sequence[pulumi.Input['DeploymentStepArgs']]]]):
+        pulumi.set(self, "steps", value)
 
 
 class DiskArgsDict(TypedDict):

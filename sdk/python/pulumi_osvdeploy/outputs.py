@@ -24,6 +24,7 @@ __all__ = [
     'DeploymentRoute',
     'DeploymentServed',
     'DeploymentSlot',
+    'DeploymentStep',
     'DeploymentStrategy',
     'Disk',
     'Endpoints',
@@ -518,6 +519,53 @@ class DeploymentSlot(dict):
 
 
 @pulumi.output_type
+class DeploymentStep(dict):
+    """
+    A share of the traffic on the way up.
+    """
+    def __init__(__self__, *,
+                 weight: _builtins.int,
+                 approve: Optional[_builtins.bool] = None,
+                 bake: Optional[_builtins.str] = None):
+        """
+        A share of the traffic on the way up.
+
+        :param _builtins.int weight: What the new release gets, in percent: 1 to 99.
+        :param _builtins.bool approve: Then a person lets it go on: `osvdeploy approve`.
+        :param _builtins.str bake: How long it is watched with this share.
+        """
+        pulumi.set(__self__, "weight", weight)
+        if approve is not None:
+            pulumi.set(__self__, "approve", approve)
+        if bake is not None:
+            pulumi.set(__self__, "bake", bake)
+
+    @_builtins.property
+    @pulumi.getter
+    def weight(self) -> _builtins.int:
+        """
+        What the new release gets, in percent: 1 to 99.
+        """
+        return pulumi.get(self, "weight")
+
+    @_builtins.property
+    @pulumi.getter
+    def approve(self) -> Optional[_builtins.bool]:
+        """
+        Then a person lets it go on: `osvdeploy approve`.
+        """
+        return pulumi.get(self, "approve")
+
+    @_builtins.property
+    @pulumi.getter
+    def bake(self) -> Optional[_builtins.str]:
+        """
+        How long it is watched with this share.
+        """
+        return pulumi.get(self, "bake")
+
+
+@pulumi.output_type
 class DeploymentStrategy(dict):
     """
     How traffic moves to a new release. Durations carry their unit: `90s`, `1h`.
@@ -527,6 +575,10 @@ class DeploymentStrategy(dict):
         suggest = None
         if key == "keepWarm":
             suggest = "keep_warm"
+        elif key == "onFailure":
+            suggest = "on_failure"
+        elif key == "stepBake":
+            suggest = "step_bake"
 
         if suggest:
             pulumi.log.warn(f"Key '{key}' not found in DeploymentStrategy. Access the value via the '{suggest}' property getter instead.")
@@ -540,22 +592,54 @@ class DeploymentStrategy(dict):
         return super().get(key, default)
 
     def __init__(__self__, *,
+                 approve: Optional[_builtins.bool] = None,
                  bake: Optional[_builtins.str] = None,
+                 concurrent: Optional['Concurrent'] = None,
                  keep_warm: Optional[_builtins.str] = None,
-                 kind: Optional['StrategyKind'] = None):
+                 kind: Optional['StrategyKind'] = None,
+                 on_failure: Optional['OnFailure'] = None,
+                 step: Optional[_builtins.int] = None,
+                 step_bake: Optional[_builtins.str] = None,
+                 steps: Optional[Sequence['outputs.DeploymentStep']] = None):
         """
         How traffic moves to a new release. Durations carry their unit: `90s`, `1h`.
 
+        :param _builtins.bool approve: A person lets the release go on before it gets any traffic (`osvdeploy approve`); until then an `up` fails, and the next one goes on.
         :param _builtins.str bake: How long the new release is watched under full traffic.
+        :param 'Concurrent' concurrent: What an update does while another rollout of the service is under way: it fails, waits for that one's end, or ends it.
         :param _builtins.str keep_warm: How long the old release's machines stay, to be gone back to in one call.
-        :param 'StrategyKind' kind: `all-at-once` is `blue-green` without baking.
+        :param 'StrategyKind' kind: `all-at-once` is `blue-green` without baking; a `canary` goes by `steps`, `linear` is one of equal steps.
+        :param 'OnFailure' on_failure: What a failure under traffic leads to: the old release serves again, or a person is asked.
+        :param _builtins.int step: Of linear: how much more the new release gets each time, in percent.
+        :param _builtins.str step_bake: Of linear: how long each share is watched.
+        :param Sequence['DeploymentStep'] steps: Of a canary: shares that rise. All traffic follows by itself.
         """
+        if approve is not None:
+            pulumi.set(__self__, "approve", approve)
         if bake is not None:
             pulumi.set(__self__, "bake", bake)
+        if concurrent is not None:
+            pulumi.set(__self__, "concurrent", concurrent)
         if keep_warm is not None:
             pulumi.set(__self__, "keep_warm", keep_warm)
         if kind is not None:
             pulumi.set(__self__, "kind", kind)
+        if on_failure is not None:
+            pulumi.set(__self__, "on_failure", on_failure)
+        if step is not None:
+            pulumi.set(__self__, "step", step)
+        if step_bake is not None:
+            pulumi.set(__self__, "step_bake", step_bake)
+        if steps is not None:
+            pulumi.set(__self__, "steps", steps)
+
+    @_builtins.property
+    @pulumi.getter
+    def approve(self) -> Optional[_builtins.bool]:
+        """
+        A person lets the release go on before it gets any traffic (`osvdeploy approve`); until then an `up` fails, and the next one goes on.
+        """
+        return pulumi.get(self, "approve")
 
     @_builtins.property
     @pulumi.getter
@@ -564,6 +648,14 @@ class DeploymentStrategy(dict):
         How long the new release is watched under full traffic.
         """
         return pulumi.get(self, "bake")
+
+    @_builtins.property
+    @pulumi.getter
+    def concurrent(self) -> Optional['Concurrent']:
+        """
+        What an update does while another rollout of the service is under way: it fails, waits for that one's end, or ends it.
+        """
+        return pulumi.get(self, "concurrent")
 
     @_builtins.property
     @pulumi.getter(name="keepWarm")
@@ -577,9 +669,41 @@ class DeploymentStrategy(dict):
     @pulumi.getter
     def kind(self) -> Optional['StrategyKind']:
         """
-        `all-at-once` is `blue-green` without baking.
+        `all-at-once` is `blue-green` without baking; a `canary` goes by `steps`, `linear` is one of equal steps.
         """
         return pulumi.get(self, "kind")
+
+    @_builtins.property
+    @pulumi.getter(name="onFailure")
+    def on_failure(self) -> Optional['OnFailure']:
+        """
+        What a failure under traffic leads to: the old release serves again, or a person is asked.
+        """
+        return pulumi.get(self, "on_failure")
+
+    @_builtins.property
+    @pulumi.getter
+    def step(self) -> Optional[_builtins.int]:
+        """
+        Of linear: how much more the new release gets each time, in percent.
+        """
+        return pulumi.get(self, "step")
+
+    @_builtins.property
+    @pulumi.getter(name="stepBake")
+    def step_bake(self) -> Optional[_builtins.str]:
+        """
+        Of linear: how long each share is watched.
+        """
+        return pulumi.get(self, "step_bake")
+
+    @_builtins.property
+    @pulumi.getter
+    def steps(self) -> Optional[Sequence['outputs.DeploymentStep']]:
+        """
+        Of a canary: shares that rise. All traffic follows by itself.
+        """
+        return pulumi.get(self, "steps")
 
 
 @pulumi.output_type
