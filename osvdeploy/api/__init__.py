@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from osvdeploy.api.building import Foreseen, build, foresee, pinned, pinned_programs, upgrade_lock
 from osvdeploy.api.caching import CacheContents, Pruned, cache_contents, prune_cache
+from osvdeploy.api.controlling import Milestone, Waited, ask, hand_over, pin, recover, retry, wait
 from osvdeploy.api.converting import convert
 from osvdeploy.api.declared import (
     LEDGER_VARIABLE,
@@ -87,6 +88,7 @@ __all__ = [
     "InspectedKernel",
     "Inspection",
     "Looked",
+    "Milestone",
     "Pruned",
     "PublishedImage",
     "RolledOut",
@@ -96,9 +98,11 @@ __all__ = [
     "Standing",
     "Verified",
     "VerifiedImage",
+    "Waited",
     "Withdrawal",
     "Withdrawn",
     "add_kernel",
+    "ask",
     "build",
     "cache_contents",
     "check",
@@ -114,6 +118,7 @@ __all__ = [
     "foresee",
     "gc",
     "ground",
+    "hand_over",
     "history",
     "hold",
     "holdings",
@@ -129,6 +134,7 @@ __all__ = [
     "open_ledger",
     "open_store",
     "opened",
+    "pin",
     "pinned",
     "pinned_programs",
     "place_findings",
@@ -138,8 +144,10 @@ __all__ = [
     "prune_cache",
     "publish",
     "realign",
+    "recover",
     "release_in",
     "restore",
+    "retry",
     "roll_out",
     "rollback",
     "run",
@@ -155,5 +163,6 @@ __all__ = [
     "upgrade_lock",
     "usual_region",
     "verify",
+    "wait",
     "withdraw",
 ]

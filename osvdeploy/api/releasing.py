@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from osvdeploy.cloud.interfaces import Cloud
     from osvdeploy.publish.publisher import Published
     from osvdeploy.rollout.manager import Rollout
+    from osvdeploy.rollout.model import Until
     from osvdeploy.rollout.releases import Release
     from osvdeploy.spec import LoadedSpec
     from osvdeploy.spec.model import DeployGcp
@@ -140,9 +141,10 @@ def deploy(
     *,
     forced: Collection[str] = (),
     take_over: bool = False,
+    until: Until | None = None,
 ) -> Deployed:
-    """Build and publish if needed, then roll out. Returns when the rollout has ended, well or not: look at
-    ``rollout.outcome``.
+    """Build and publish if needed, then roll out. Returns when the rollout has ended, well or not, or waits for a
+    person: look at ``rollout.outcome``. ``until`` says otherwise.
 
     What would be refused later is looked for first: a machine type that the cloud does not have, an image that would
     not boot on it, a ledger that cannot be written, a lease that is held, a rule that is not ours, a held release.
@@ -151,6 +153,7 @@ def deploy(
     """
     from osvdeploy.cloud import tags
     from osvdeploy.rollout.manager import RolloutManager
+    from osvdeploy.rollout.model import Until
     from osvdeploy.rollout.releases import Release
 
     require_rules(loaded, forced)
@@ -181,7 +184,7 @@ def deploy(
         settings=settings,
     )
     ledger = wiring.open_ledger(service)
-    manager = RolloutManager(ledger, ground, wiring.prober(), take_over=take_over)
+    manager = RolloutManager(ledger, ground, wiring.prober(), take_over=take_over, until=until or Until.ASKED)
     ledger.store.refuse_unwritable(ctx, ledger.service)
     manager.preflight(ctx, release)
     if cloud is None:

@@ -14,6 +14,7 @@ from osvdeploy.errors import UsageError
 if TYPE_CHECKING:
     from osvdeploy.cloud.interfaces import Ground
     from osvdeploy.rollout.manager import Rollout
+    from osvdeploy.rollout.model import Until
     from osvdeploy.rollout.releases import Release, Settings
 
 
@@ -34,23 +35,26 @@ def roll_out(
     forced: bool = False,
     ground: Ground | None = None,
     take_over: bool = False,
+    until: Until | None = None,
 ) -> RolledOut:
     """Bring the release of an image that is registered into service, under these settings. ``account`` is asked for on
     Google alone: the project. ``forced``: also where a hold refuses that very release. ``ground`` is the place, where
     it is connected already. ``take_over``: outrank what a later lease than the ledger knows of has left in the cloud.
-    Returns when the rollout has ended, well or not: look at ``rollout.outcome``.
+    Returns when the rollout has ended, well or not, or waits for a person: look at ``rollout.outcome``. ``until`` says
+    otherwise.
 
     Raises :class:`~osvdeploy.errors.UsageError` for an image that is not there or no release's, and what
     :meth:`~osvdeploy.rollout.manager.RolloutManager.deploy` does, before anything is changed.
     """
     from osvdeploy.rollout.manager import RolloutManager
+    from osvdeploy.rollout.model import Until
 
     if settings.cloud == "gcp" and ground is None and not account:
         raise UsageError(f"{image_id}: Google's images are a project's, and none is named", hint="give `account`")
     ground = ground or wiring.ground(ctx, settings.cloud, account, settings.region)
     release = release_in(ctx, ground, settings, image_id)
     ledger = wiring.open_ledger(Service(release.app, settings.environment, settings.ledger))
-    manager = RolloutManager(ledger, ground, wiring.prober(), take_over=take_over)
+    manager = RolloutManager(ledger, ground, wiring.prober(), take_over=take_over, until=until or Until.ASKED)
     ledger.store.refuse_unwritable(ctx, ledger.service)
     manager.preflight(ctx, release, forced=forced)
     return RolledOut(release, manager.deploy(ctx, release, forced=forced))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from osvdeploy.publish.importing import ThroughStore
     from osvdeploy.rollout.ledger import Head, Ledger, Place
     from osvdeploy.rollout.manager import RolloutManager
+    from osvdeploy.rollout.model import Until
     from osvdeploy.spec.model import PublishGcp
 
 
@@ -174,12 +175,19 @@ def head(ctx: Context, service: Service) -> Head:
 
 
 def manager(
-    ctx: Context, service: Service, head: Head, *, take_over: bool = False, known: Ground | None = None
+    ctx: Context,
+    service: Service,
+    head: Head,
+    *,
+    take_over: bool = False,
+    known: Ground | None = None,
+    until: Until | None = None,
 ) -> RolloutManager:
     from osvdeploy.rollout.manager import RolloutManager
+    from osvdeploy.rollout.model import Until
 
     if head.place is None:
         raise UsageError(f"{service.name}: was never deployed")
     place = head.place
     here = ground_again(ctx, known, place)
-    return RolloutManager(open_ledger(service), here, prober(), take_over=take_over)
+    return RolloutManager(open_ledger(service), here, prober(), take_over=take_over, until=until or Until.ASKED)

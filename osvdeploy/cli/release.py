@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from osvdeploy.cli.control import handed_over, stay_options
 from osvdeploy.cli.options import ServiceChoice, force_option, service_options, spec_options, take_over_option
 from osvdeploy.cli.output import Result, command
+from osvdeploy.cli.rollouts import (
+    calls_document,
+    rollout_document,
+    rollout_text,
+    run_document,
+    scaling_document,
+    ways_on,
+)
 from osvdeploy.context import Context
 from osvdeploy.sizes import format_size
 
 if TYPE_CHECKING:
-    from osvdeploy.api import Calls, ServiceStatus
+    from osvdeploy.api import ServiceStatus
     from osvdeploy.cloud.interfaces import CloudImage, Scaling, Slot, StoredObject, UnfinishedObject
-    from osvdeploy.rollout.manager import Rollout
-    from osvdeploy.rollout.model import Run
+    from osvdeploy.rollout.model import Until
 
 
 @click.command(short_help="Raw disk to cloud image (AMI, GCE image).")
@@ -53,7 +62,7 @@ def publish(
             "blocks": published.blocks,
             "blocks_sent": published.blocks_sent,
             "reused": published.reused,
-            "calls": _calls(calls),
+            "calls": calls_document(calls),
         },
     )
 
@@ -66,6 +75,7 @@ def _image(image: CloudImage) -> dict[str, Any]:
 @spec_options
 @force_option
 @take_over_option
+@stay_options
 @command
 def deploy(
     ctx: Context,
@@ -74,12 +84,14 @@ def deploy(
     sets: tuple[str, ...],
     forced: tuple[str, ...],
     take_over: bool,
+    until: Until,
 ) -> Result:
-    """Bring the spec's image into service by blue-green, and go back by itself if it is bad.
+    """Bring the spec's image into service by its strategy, and go back by itself if it is bad.
 
     Builds and publishes what is missing. Interrupted or killed, the same command goes on with the rollout.
     Exit codes: 0 serves, 1 failed with nothing to go back to, 2 refused with nothing made, 3 rolled back (the old
-    release serves), 4 another deploy is at work, 6 traffic could not be brought back.
+    release serves), 4 another deploy is at work, 5 waits for approval or is paused, 6 traffic could not be brought
+    back.
 
     Example: osvdeploy deploy --env production
     """
@@ -87,14 +99,18 @@ def deploy(
 
     calls = api.Calls()
     loaded = api.load_spec(spec_file, sets=sets)
-    deployed = api.deploy(calls.listening(ctx), loaded, environment, forced=forced, take_over=take_over)
+    deployed = api.deploy(calls.listening(ctx), loaded, environment, forced=forced, take_over=take_over, until=until)
+    release = deployed.release
+    service = api.Service(release.app, release.settings.environment, release.settings.ledger)
+    log = handed_over(ctx, service, deployed.rollout)
     document = {
         "release": deployed.release.id,
         "image": {"id": deployed.published.image.id, "digest": deployed.release.image},
-        **_rollout(deployed.rollout),
-        "calls": _calls(calls),
+        **rollout_document(deployed.rollout),
+        "log": log,
+        "calls": calls_document(calls),
     }
-    return Result(_told(deployed.rollout), document, deployed.rollout.exit_code)
+    return Result(rollout_text(deployed.rollout), document, deployed.rollout.exit_code)
 
 
 @click.command(short_help="Bring an earlier release back.")
@@ -118,7 +134,9 @@ def rollback(
     calls = api.Calls()
     chosen = choice.service()
     outcome = api.rollback(calls.listening(ctx), chosen, to=to, take_over=take_over)
-    return Result(_told(outcome), {**_rollout(outcome), "calls": _calls(calls)}, outcome.exit_code)
+    return Result(
+        rollout_text(outcome), {**rollout_document(outcome), "calls": calls_document(calls)}, outcome.exit_code
+    )
 
 
 @click.command(short_help="What serves now.")
@@ -152,7 +170,7 @@ def status(
                 "warm_until": slot.warm_until,
                 "weight": slot.weight,
                 "capacity": slot.capacity,
-                "scaling": _scaling(slot.scaling),
+                "scaling": scaling_document(slot.scaling),
                 "targets": None
                 if slot.targets is None
                 else [{"machine": each.machine, "state": each.state, "reason": each.reason} for each in slot.targets],
@@ -160,7 +178,7 @@ def status(
             for slot in found.slots
         ],
         "holds": [{"release": hold.release, "why": hold.why, "by": hold.by, "at": hold.at} for hold in head.holds],
-        "run": _run(head.run) if head.run is not None else None,
+        "run": run_document(head.run) if head.run is not None else None,
         "held_by": None if head.lease is None else f"process {head.lease.holder.pid} on {head.lease.holder.host}",
         "cloud_error": found.cloud_error,
     }
@@ -220,7 +238,7 @@ def history(
     document = {
         "service": found.service,
         "serving": found.serving,
-        "runs": [_run(run) for run in found.runs],
+        "runs": [run_document(run) for run in found.runs],
         "releases": [
             {
                 "release": release.id,
@@ -413,87 +431,10 @@ def _sized(size: int | None) -> str:
 # ------------------------------------------------------------------------------------------------------------ texts
 
 
-def _told(outcome: Rollout) -> str:
-    run = outcome.run
-    if run is None or outcome.exit_code == 0:
-        return outcome.told
-    lines = [outcome.told]
-    shown: set[tuple[str, ...]] = set()
-    for evidence in run.evidence:
-        excerpt = _excerpt(evidence.text)
-        # Machines of one release tend to say the same; --json has every word of each.
-        if evidence.text != "(empty)" and tuple(excerpt) not in shown:
-            shown.add(tuple(excerpt))
-            lines += [f"--- {evidence.source}", *(f"    {line}" for line in excerpt)]
-    return "\n".join(lines)
-
-
-def _excerpt(text: str, most: int = 12) -> list[str]:
-    """The last lines of a text, those that repeat each other told once."""
-    lines: list[list[Any]] = []
-    for line in text.rstrip().splitlines():
-        if lines and lines[-1][0] == line:
-            lines[-1][1] += 1
-        else:
-            lines.append([line, 1])
-    return [line if times == 1 else f"{line}  (x {times})" for line, times in lines[-most:]]
-
-
-def _rollout(outcome: Rollout) -> dict[str, Any]:
-    return {
-        "service": outcome.head.service,
-        "outcome": outcome.outcome,
-        "told": outcome.told,
-        "serving": outcome.head.stable.release if outcome.head.stable else None,
-        "run": _run(outcome.run) if outcome.run is not None else None,
-    }
-
-
-def _run(run: Run) -> dict[str, Any]:
-    return {
-        "id": run.id,
-        "kind": run.kind,
-        "candidate": run.candidate,
-        "slot": run.slot,
-        "stable": run.stable,
-        "stage": run.stage,
-        "outcome": run.verdict if run.over else None,
-        "reason": run.reason,
-        "by": run.by,
-        "warm": run.warm,
-        "capacity": run.capacity,
-        "scaling": _scaling(run.scaling),
-        "scaled": run.scaled,
-        "started": run.started,
-        "ended": run.ended,
-        "stages": [
-            {"stage": each.stage, "entered": each.entered, "left": each.left, "why": each.why} for each in run.stages
-        ],
-        "gates": [{"gate": each.gate, "passed": each.passed, "at": each.at, "seen": each.seen} for each in run.gates],
-        "evidence": [{"source": each.source, "text": each.text} for each in run.evidence],
-    }
-
-
-def _scaling(scaling: Scaling | None) -> dict[str, Any] | None:
-    if scaling is None:
-        return None
-    return {
-        "minimum": scaling.minimum,
-        "desired": scaling.desired,
-        "maximum": scaling.maximum,
-        "paused": scaling.paused,
-        "by": list(scaling.parts),
-    }
-
-
 def _scaling_text(slot: Slot, scaling: Scaling) -> str:
     bounds = f", {scaling.minimum} to {scaling.maximum} machines" if scaling.moves else ""
     by = f" ({', '.join(scaling.parts)})" if scaling.parts else ""
     return f"{slot} scales by itself{bounds}{by}" + ("; paused: it does not get smaller" if scaling.paused else "")
-
-
-def _calls(calls: Calls) -> dict[str, int]:
-    return {"total": calls.total, "mutating": calls.mutating}
 
 
 def _status_text(found: ServiceStatus) -> str:
@@ -519,6 +460,8 @@ def _status_text(found: ServiceStatus) -> str:
         lines.append(
             f"unfinished: {run.kind} of {run.candidate}, in {run.stage} since {run.entered:%Y-%m-%d %H:%M:%S} UTC"
         )
+        if awaits := run.awaits(datetime.now(UTC)):
+            lines += [f"waits: {awaits}", ways_on(found.service, run)]
     lines += [f"held: {hold.release or 'every release'} by {hold.by}: {hold.why}" for hold in head.holds]
     if found.cloud_error:
         lines.append(f"the cloud could not be asked: {found.cloud_error}")

@@ -110,8 +110,8 @@ class DeploymentStrategy(Nested):
     step: int | None = prop("Of linear: how much more the new release gets each time, in percent.", default=None)
     step_bake: str = prop("Of linear: how long each share is watched.", default="0s")
     approve: bool = prop(
-        "A person lets the release go on before it gets any traffic (`osvdeploy approve`); until then an `up` fails, and "
-        "the next one goes on.",
+        "A person lets the release go on before it gets any traffic (`osvdeploy approve`); until then an `up` fails, "
+        "and the next one goes on.",
         default=False,
     )
     on_failure: OnFailure = prop(

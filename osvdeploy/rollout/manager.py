@@ -255,8 +255,9 @@ class RolloutManager:
             except LeaseHeld as busy:
                 head = self.ledger.head(ctx)
                 run = head.unfinished if head is not None else None
-                deploying = run is not None and run.kind is Kind.DEPLOY
-                # Another rollback that is under way is what was asked for: a second one would go back once more.
+                # Another rollback that is under way is what was asked for: a second one would go back once more. And a
+                # first deploy has nothing to go back to.
+                deploying = run is not None and run.kind is Kind.DEPLOY and run.stable is not None
                 if not deploying and (run is not None or not asked):
                     raise
                 self._wait_for_turn(ctx, busy, asked, None, "a rollback was asked for")
@@ -332,7 +333,7 @@ class RolloutManager:
         while True:
             try:
                 with lease.held(ctx, self.ledger, f"{kind} {run.candidate}") as held:
-                    return self._carry_on(ctx, held, kind, run.id, number)
+                    return self._carry_on(ctx, held, kind, run, number)
             except LeaseHeld as busy:
                 if (asked := self._came_of(self.ledger.head(ctx), run, number)) is not None:
                     return asked
@@ -381,22 +382,19 @@ class RolloutManager:
     def _request(self, ctx: Context, kind: RequestKind, run: Run, why: str) -> Request:
         return Request(kind, f"{ctx.process.user}@{ctx.process.host}", ctx.now(), run.step, why)
 
-    def _carry_on(self, ctx: Context, held: HeldLedger, kind: RequestKind, run_id: str, number: int) -> Asked:
+    def _carry_on(self, ctx: Context, held: HeldLedger, kind: RequestKind, asked: Run, number: int) -> Asked:
         """With the lease: hear what was asked, and go on."""
         run = held.head.unfinished
-        if run is not None and run.id == run_id:
+        if run is not None and run.id == asked.id:
             self._listened = None
-            run = self._listen(ctx, held, run)
-        asked = self._came_of(held.head, run, number) if run is not None else None
-        if asked is None or run is None or run.id != run_id:
-            last = held.head.run
-            assert last is not None
-            told = f"the {last.kind} of {last.candidate} was over before it was heard"
-            return Asked(held.head, last, False, told)
-        if kind is RequestKind.PAUSE or not asked.done or self.until is Until.BEGUN:
-            return asked
+            self._listen(ctx, held, run)
+        came = self._came_of(held.head, asked, number)
+        if came is None:
+            raise LedgerError(f"{self.ledger.service}: request {number} to {asked.id} cannot be read")
+        if kind is RequestKind.PAUSE or not came.done or held.head.unfinished is None or self.until is Until.BEGUN:
+            return came
         ended = self._drive(ctx, held, self._route(held.head))
-        return replace(asked, rollout=self._followed(ctx, held, self._ended(ctx, held, ended)))
+        return replace(came, rollout=self._followed(ctx, held, self._ended(ctx, held, ended)))
 
     def _came_of(self, head: Head | None, asked: Run, number: int) -> Asked | None:
         """What came of a request to a run; None while nobody has heard it."""
@@ -553,7 +551,17 @@ class RolloutManager:
                 return run
             if step.wait and not run.over:
                 ctx.report(Waiting(step.waiting_for, run.tally.last))
-                ctx.sleep(step.wait)
+                run = self._rest(ctx, held, run, step.wait)
+        return run
+
+    def _rest(self, ctx: Context, held: HeldLedger, run: Run, seconds: float) -> Run:
+        """Wait, but not while somebody asks for something."""
+        ends = ctx.monotonic() + seconds
+        while (left := ends - ctx.monotonic()) > 0:
+            ctx.sleep(min(left, self.limits.listen))
+            heard = self._listen(ctx, held, run)
+            if heard is not run:
+                return heard
         return run
 
     def _taken(self, ctx: Context, held: HeldLedger, observer: Observer, before: Run, step: Step) -> Run:
@@ -1009,7 +1017,7 @@ class RolloutManager:
     def _ended(self, ctx: Context, held: HeldLedger, run: Run) -> Rollout:
         """What a run came to: its end, or what it waits for."""
         if run.over:
-            return _ended(held.head, run)
+            return end_of(held.head, run)
         if awaited := run.awaits(ctx.now()):
             weights = f"; {run.candidate} has {run.steps[run.step].weight} % of the traffic" if run.shifted else ""
             return Rollout(Outcome.WAITING, held.head, run, f"{run.candidate} waits: {awaited}{weights}")
@@ -1120,7 +1128,8 @@ def _refuse_waiting(ctx: Context, head: Head, release: Release) -> None:
         )
 
 
-def _ended(head: Head, run: Run) -> Rollout:
+def end_of(head: Head, run: Run) -> Rollout:
+    """How a run that is over ended."""
     assert run.verdict is not None
     if run.verdict is Outcome.SUCCEEDED:
         told = f"{run.candidate} serves"

@@ -456,7 +456,9 @@ class Strategy(_Table):
         default="blue-green",
         description="all-at-once is blue-green without baking; a canary goes by `steps`, linear is one of equal steps.",
     )
-    steps: list[Step] = Field(default_factory=list, description="Of a canary: shares that rise. 100 % follows by itself.")
+    steps: list[Step] = Field(
+        default_factory=list, description="Of a canary: shares that rise. 100 % follows by itself."
+    )
     step: Annotated[Whole, Field(ge=1, le=50)] | None = Field(
         default=None, description="Of linear: how much more the new release gets each time, in percent."
     )
@@ -488,13 +490,13 @@ class Strategy(_Table):
             yield "bake", 'all-at-once does not bake; use kind = "blue-green"'
         weights = [step.weight for step in self.steps]
         if self.kind == "canary" and not weights:
-            yield "steps", "a canary needs them: steps = [{ weight = 5, bake = \"2m\" }]"
+            yield "steps", 'a canary needs them: steps = [{ weight = 5, bake = "2m" }]'
         elif self.kind != "canary" and weights:
             yield "steps", 'are a canary\'s; use kind = "canary"'
         if weights != sorted(set(weights)):
             yield "steps", f"each weight is more than the one before, not {', '.join(map(str, weights))}"
         if self.kind == "linear" and self.step is None:
-            yield "step", 'is missing: by how much the share rises each time, such as 20'
+            yield "step", "is missing: by how much the share rises each time, such as 20"
         for key, given in (("step", self.step is not None), ("step-bake", self.step_bake > 0)):
             if self.kind != "linear" and given:
                 yield key, f'is for equal steps; use kind = "linear", not "{self.kind}"'

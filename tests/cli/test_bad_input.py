@@ -302,7 +302,9 @@ def test_a_profile_that_is_not_there_is_named(customer: User, monkeypatch: pytes
     refused(customer.run("deploy"), 2, "acme", hint="AWS_PROFILE")
 
 
-@pytest.mark.parametrize("verb", ["status", "history", "rollback", "destroy", "gc", "hold", "unhold"])
+@pytest.mark.parametrize(
+    "verb", ["status", "history", "rollback", "destroy", "gc", "hold", "unhold", "wait", "abort", "recover", "retry"]
+)
 def test_a_service_that_was_never_deployed_is_told_with_the_ledger_that_was_read(customer: User, verb: str) -> None:
     """By the spec and by name; no ledger appears where none was."""
     words = ["--yes"] if verb == "destroy" else []

@@ -12,6 +12,7 @@ from osvdeploy.cloud.interfaces import Slot
 from osvdeploy.context import Context, ProcessIdentity, VirtualClock
 from osvdeploy.errors import LeaseHeld, RolloutWaiting, UsageError
 from osvdeploy.events import Note
+from osvdeploy.rollout import lease
 from osvdeploy.rollout.manager import Rollout, RolloutManager
 from osvdeploy.rollout.model import Outcome, Request, RequestKind, Stage, Until
 from osvdeploy.rollout.releases import Concurrent, OnFailure, Strategy, StrategyKind, TrafficStep
@@ -342,6 +343,22 @@ def test_one_who_asks_a_living_process_is_told_what_came_of_it() -> None:
     finally:
         thread.join(60)
     assert [each.outcome for each in ended] == [Outcome.SUCCEEDED]
+
+
+def test_one_who_asks_is_told_though_the_rollout_is_over_when_they_look() -> None:
+    """It was heard: the end came between two looks."""
+    service = serving(CANARY)
+    service.until = Until.BEGUN
+    service.deploy("1.1.0")
+    service.until = Until.ASKED
+    run = service.head.unfinished
+    assert run is not None
+    number = service.ledger.ask(service.context(), run.id, Request(RequestKind.PROMOTE_FULL, "ann", NOW, run.step))
+    manager = service.manager()
+    assert manager.recover(service.context()).outcome is Outcome.SUCCEEDED
+    with lease.held(service.context(), service.ledger, "look") as held:
+        asked = manager._carry_on(service.context(), held, RequestKind.PROMOTE_FULL, run, number)
+    assert asked.done and asked.told == "all traffic is next" and asked.rollout is None
 
 
 # --------------------------------------------------------------------------------------------- what meets another one

@@ -1,0 +1,180 @@
+"""A rollout under way: what people ask of it, waiting for it, going on with it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from osvdeploy.api import wiring
+from osvdeploy.api.declared import Service
+from osvdeploy.api.services import find_release
+from osvdeploy.context import Context
+from osvdeploy.errors import DeadlineExceeded, OsvDeployError, UsageError
+from osvdeploy.events import Note, Waiting
+
+if TYPE_CHECKING:
+    from osvdeploy.rollout.ledger import Head
+    from osvdeploy.rollout.manager import Asked, Rollout
+    from osvdeploy.rollout.model import RequestKind, Run, Until
+
+_LOOK_EVERY = 2.0
+_NOBODY = 75.0
+"""Seconds without a new head after which nobody is at work: a holder of the lease writes one each half minute, and
+whoever takes over a silent one needs its whole length."""
+_STARTED_WITHIN = 30.0
+
+
+def ask(ctx: Context, service: Service, kind: RequestKind, *, why: str = "", until: Until | None = None) -> Asked:
+    """Ask something of the rollout under way: pause, resume, approve, promote, abort. Whoever works on it is told, on
+    whatever machine; where nobody does, this process goes on with it, as far as ``until`` says (a person is asked).
+
+    Raises :class:`~osvdeploy.errors.UsageError` where no rollout is under way, or what is asked makes no sense then.
+    """
+    from osvdeploy.rollout.model import Until
+
+    head = wiring.head(ctx, service)
+    return wiring.manager(ctx, service, head, until=until or Until.ASKED).request(ctx, kind, why)
+
+
+def recover(ctx: Context, service: Service, *, take_over: bool = False, until: Until | None = None) -> Rollout:
+    """Go on with a rollout that nobody works on, from any machine. Does nothing where none is under way.
+
+    Raises :class:`~osvdeploy.errors.LeaseHeld` where somebody works on it.
+    """
+    from osvdeploy.rollout.model import Until
+
+    head = wiring.head(ctx, service)
+    return wiring.manager(ctx, service, head, take_over=take_over, until=until or Until.ASKED).recover(ctx)
+
+
+def retry(ctx: Context, service: Service, *, forced: bool = False, until: Until | None = None) -> Rollout:
+    """Try the last rollout again where it did not succeed, without its spec. ``forced``: also where a hold refuses the
+    release. Raises :class:`~osvdeploy.errors.UsageError` where the last one succeeded, or its image is gone."""
+    from osvdeploy.rollout.model import Until
+
+    head = wiring.head(ctx, service)
+    return wiring.manager(ctx, service, head, until=until or Until.ASKED).retry(ctx, forced=forced)
+
+
+def pin(ctx: Context, service: Service, release: str, *, pinned: bool = True) -> Head:
+    """Keep a release (an id or version) whatever retention says, or no more."""
+    head = wiring.head(ctx, service)
+    found = find_release(ctx, wiring.open_ledger(service), release)
+    return wiring.manager(ctx, service, head).pin(ctx, found.id, pinned=pinned)
+
+
+class Milestone(StrEnum):
+    """What of a rollout one can wait for: a stage that is entered, all traffic on the new release, a person who is
+    asked, the end."""
+
+    BOOT = "boot"
+    VERIFY = "verify"
+    SHIFT = "shift"
+    BAKE = "bake"
+    TRAFFIC = "traffic"
+    APPROVAL = "approval"
+    DONE = "done"
+
+
+@dataclass(frozen=True, slots=True)
+class Waited:
+    """What was waited for, or what came before it. ``reached``: it came; ``rollout`` is the run's end, where it has
+    one; ``awaits`` is what a person has to do."""
+
+    head: Head
+    run: Run
+    reached: bool
+    told: str
+    awaits: str
+    rollout: Rollout | None
+
+
+def wait(ctx: Context, service: Service, milestone: Milestone = Milestone.DONE) -> Waited:
+    """Wait for the rollout under way, or the last one, to come that far. Reads the ledger alone and changes nothing.
+
+    Raises :class:`~osvdeploy.errors.DeadlineExceeded` when the context's time is over, with where it stands; and
+    :class:`~osvdeploy.errors.OsvDeployError` when nobody is at work on it any more.
+    """
+    from osvdeploy.rollout.manager import end_of
+
+    ledger = wiring.open_ledger(service)
+    first: str | None = None
+    changed, number = ctx.monotonic(), 0
+    while True:
+        head = wiring.head(ctx, service)
+        run = head.run
+        if run is None or (first is not None and run.id != first):
+            what = "no rollout was ever begun" if run is None else f"another rollout, of {run.candidate}, has begun"
+            raise UsageError(f"{service.name}: {what}", hint="`osvdeploy history` lists them")
+        first = run.id
+        awaits = run.awaits(ctx.now())
+        rollout = end_of(head, run) if run.over else None
+        if rollout is not None or _reached(run, milestone, awaits):
+            reached = rollout is None or rollout.exit_code == 0
+            told = rollout.told if rollout is not None else f"{run.candidate}: {awaits or f'in stage {run.stage}'}"
+            return Waited(head, run, reached, told, awaits, rollout)
+        if head.n != number:
+            changed, number = ctx.monotonic(), head.n
+        if not awaits and ctx.monotonic() - changed > _NOBODY:
+            raise OsvDeployError(
+                f"{service.name}: nobody is at work on the {run.kind} of {run.candidate}, in stage {run.stage}",
+                hint=f"`osvdeploy recover {service.name} --ledger {service.ledger}` goes on with it",
+            )
+        ctx.report(Waiting(f"{milestone} of {run.candidate}", awaits or f"in stage {run.stage}"))
+        try:
+            ctx.sleep(_LOOK_EVERY)
+        except DeadlineExceeded:
+            if awaits:
+                return Waited(head, run, False, f"{run.candidate} waits: {awaits}", awaits, None)
+            raise DeadlineExceeded(
+                f"{ledger.service}: {run.candidate} is still in stage {run.stage}, since "
+                f"{run.entered:%Y-%m-%d %H:%M:%S} UTC",
+                hint="it goes on; wait again, or look with `osvdeploy status`",
+            ) from None
+
+
+def _reached(run: Run, milestone: Milestone, awaits: str) -> bool:
+    from osvdeploy.rollout.model import Stage
+
+    if milestone is Milestone.APPROVAL:
+        return bool(awaits) and run.paused is None
+    if milestone is Milestone.DONE:
+        return False
+    if milestone is Milestone.TRAFFIC:
+        return run.stage is Stage.BAKE and run.steps[run.step].weight == 100
+    return milestone in {run.stage.value, *(record.stage.value for record in run.stages)}
+
+
+def hand_over(ctx: Context, service: Service, run: Run, folder: Path) -> Path:
+    """Start a process on this machine that goes on with a run which nobody works on, and see it begin. It outlives this
+    one; what it tells goes to a file in ``folder``, whose path is returned.
+
+    Raises :class:`~osvdeploy.errors.OsvDeployError`, with what it said, where it ends at once.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / f"{service.app}-{service.environment}-{run.id}.log"
+    command = [sys.executable, "-m", "osvdeploy", "recover", service.name, "--ledger", service.ledger]
+    with log.open("ab") as told:
+        started = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=told, stderr=told, start_new_session=True, close_fds=True
+        )
+    ctx.report(Note(f"process {started.pid} goes on with it; it tells {log}"))
+    began = ctx.monotonic()
+    while ctx.monotonic() - began < _STARTED_WITHIN:
+        head = wiring.head(ctx, service)
+        if head.run is not None and (head.run.over or (head.lease and head.lease.holder.pid == started.pid)):
+            break
+        if (status := started.poll()) is not None and status != 0:
+            said = log.read_text(errors="replace").strip().splitlines() or ["nothing"]
+            raise OsvDeployError(
+                f"{service.name}: the process that was to go on ended with {status}, and said: {said[-1]}",
+                hint=f"see {log}; `osvdeploy recover {service.name} --ledger {service.ledger}` goes on",
+            )
+        ctx.sleep(0.1)
+    # It outlives us, of which Python would warn.
+    started.returncode = 0
+    return log

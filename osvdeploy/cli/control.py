@@ -1,0 +1,282 @@
+"""pause, resume, approve, promote, abort, wait, recover, retry, pin, unpin: a rollout under way, and its people."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from osvdeploy.cli.options import ServiceChoice, duration_value, service_options, take_over_option
+from osvdeploy.cli.output import Result, command
+from osvdeploy.context import Context
+
+if TYPE_CHECKING:
+    from osvdeploy.api import Service
+    from osvdeploy.rollout.manager import Rollout
+    from osvdeploy.rollout.model import RequestKind
+
+
+def stay_options(function: Callable[..., None]) -> Callable[..., None]:
+    """``--wait`` and ``--stay``: how far the command goes with a rollout. The callback gets an ``until``."""
+
+    @functools.wraps(function)
+    def callback(wait: bool, stay: bool | None, **arguments: Any) -> None:
+        from osvdeploy.rollout.model import Until
+
+        # Somebody who sits there can be asked; a pipeline is told by its exit code.
+        attended = _attended() if stay is None else stay
+        until = Until.OVER if attended else Until.ASKED
+        function(until=until if wait else Until.BEGUN, **arguments)
+
+    stays = click.option(
+        "--stay/--no-stay",
+        default=None,
+        help="Where a person is asked, wait for them, or end with 5; left out: wait on a terminal.",
+    )
+    waits = click.option(
+        "--wait/--no-wait",
+        default=True,
+        help="Watch the rollout, or leave it to a process in the background of this machine.",
+    )
+    return waits(stays(callback))
+
+
+def _attended() -> bool:
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def handed_over(ctx: Context, service: Service, rollout: Rollout) -> Path | None:
+    """Let a process in the background go on with a rollout that was only begun; the file that it tells its story."""
+    from osvdeploy import api
+    from osvdeploy.rollout.model import Outcome
+
+    if rollout.outcome is not Outcome.BEGUN or rollout.run is None:
+        return None
+    import platformdirs
+
+    state = Path(os.environ.get("OSVDEPLOY_STATE") or platformdirs.user_state_dir("osvdeploy"))
+    return api.hand_over(ctx, service, rollout.run, state / "rollouts")
+
+
+def _asked(ctx: Context, choice: ServiceChoice, kind: RequestKind, why: str = "") -> Result:
+    """Ask something of a rollout, and tell what came of it."""
+    from osvdeploy import api
+    from osvdeploy.cli.rollouts import calls_document, rollout_document, rollout_text, run_document
+    from osvdeploy.rollout.model import RequestKind, Until
+
+    calls = api.Calls()
+    until = Until.OVER if _attended() and kind is not RequestKind.PAUSE else Until.ASKED
+    found = api.ask(calls.listening(ctx), choice.service(), kind, why=why, until=until)
+    lines = [f"{found.run.candidate}: {found.told}"]
+    document: dict[str, Any] = {
+        "service": found.head.service,
+        "done": found.done,
+        "told": found.told,
+        "run": run_document(found.run),
+        "rollout": None,
+        "calls": calls_document(calls),
+    }
+    code = 0 if found.done else 1
+    if found.rollout is not None:
+        lines.append(rollout_text(found.rollout))
+        document |= {"rollout": rollout_document(found.rollout)}
+        ended_as_asked = kind is RequestKind.ABORT and found.rollout.exit_code == 3
+        code = 0 if ended_as_asked else found.rollout.exit_code
+    return Result("\n".join(lines), document, code)
+
+
+_why = click.option("--why", default="", metavar="TEXT", help="What others are told.")
+
+
+@click.command(short_help="Keep a rollout's traffic as it is.")
+@service_options
+@_why
+@command
+def pause(ctx: Context, choice: ServiceChoice, why: str) -> Result:
+    """Keep traffic as it is until `osvdeploy resume`: machines may boot, no weight moves.
+
+    Whoever works on the rollout is told, on whatever machine. What falls sick meanwhile is rolled back as ever.
+    Example: osvdeploy pause hello/production --why "the database is being moved"
+    """
+    from osvdeploy.rollout.model import RequestKind
+
+    return _asked(ctx, choice, RequestKind.PAUSE, why)
+
+
+@click.command(short_help="Let a paused rollout go on.")
+@service_options
+@command
+def resume(ctx: Context, choice: ServiceChoice) -> Result:
+    """Let a paused rollout go on: in its own process, or in this one where nobody works on it.
+
+    Example: osvdeploy resume hello/production
+    """
+    from osvdeploy.rollout.model import RequestKind
+
+    return _asked(ctx, choice, RequestKind.RESUME)
+
+
+@click.command(short_help="Let a rollout pass that waits for you.")
+@service_options
+@_why
+@command
+def approve(ctx: Context, choice: ServiceChoice, why: str) -> Result:
+    """Let a rollout go on that waits for approval; the ledger keeps by whom. Where its process has ended (a pipeline's
+    does, with 5), this one goes on.
+
+    Example: osvdeploy approve hello/production
+    """
+    from osvdeploy.rollout.model import RequestKind
+
+    return _asked(ctx, choice, RequestKind.APPROVE, why)
+
+
+@click.command(short_help="Leave out the rest of a bake, or all steps.")
+@service_options
+@click.option("--full", is_flag=True, help="All traffic is the next step, whatever steps are left.")
+@_why
+@command
+def promote(ctx: Context, choice: ServiceChoice, full: bool, why: str) -> Result:
+    """Go on to the next step now, without the rest of this one's bake, its approval or a pause. Health and answers are
+    waited for as ever.
+
+    Example: osvdeploy promote hello/production --full
+    """
+    from osvdeploy.rollout.model import RequestKind
+
+    return _asked(ctx, choice, RequestKind.PROMOTE_FULL if full else RequestKind.PROMOTE, why)
+
+
+@click.command(short_help="End a rollout; what served before serves.")
+@service_options
+@_why
+@command
+def abort(ctx: Context, choice: ServiceChoice, why: str) -> Result:
+    """Bring traffic back to what served before, and take the new release's machines away. Ends with 0 when that is so;
+    refused with 2 where no rollout is under way.
+
+    Example: osvdeploy abort hello/production --why "wrong version"
+    """
+    from osvdeploy.rollout.model import RequestKind
+
+    return _asked(ctx, choice, RequestKind.ABORT, why)
+
+
+_MILESTONES = ("boot", "verify", "shift", "traffic", "bake", "approval", "done")
+
+
+@click.command(short_help="Wait for a rollout to come so far.")
+@service_options
+@click.option(
+    "--for",
+    "milestone",
+    type=click.Choice(_MILESTONES),
+    default="done",
+    show_default=True,
+    help="A stage; all traffic on the new release; somebody's approval being asked; the end.",
+)
+@click.option(
+    "--timeout", callback=duration_value, metavar="TIME", help="How long at most, such as 10m; left out: for ever."
+)
+@command
+def wait(ctx: Context, choice: ServiceChoice, milestone: str, timeout: float | None) -> Result:
+    """Wait for the rollout under way, or see how the last one ended. Reads the ledger alone and changes nothing.
+
+    Ends with 0 when it has come so far, with the rollout's own code when it ended otherwise, with 5 when time is over
+    while a person is asked, and with 1 when time is over or nobody is at work on it any more.
+    Example: osvdeploy wait hello/production --for traffic --timeout 10m
+    """
+    from osvdeploy import api
+    from osvdeploy.cli.rollouts import run_document
+
+    found = api.wait(ctx.within(timeout), choice.service(), api.Milestone(milestone))
+    code = found.rollout.exit_code if found.rollout is not None else 0 if found.reached else 5
+    document = {
+        "service": found.head.service,
+        "for": milestone,
+        "reached": found.reached,
+        "told": found.told,
+        "outcome": found.rollout.outcome if found.rollout is not None else None,
+        "run": run_document(found.run),
+    }
+    return Result(found.told, document, code)
+
+
+@click.command(short_help="Go on with a rollout that nobody works on.")
+@service_options
+@take_over_option
+@stay_options
+@command
+def recover(ctx: Context, choice: ServiceChoice, take_over: bool, until: Any) -> Result:
+    """Go on with a rollout whose process is gone, from any machine, without its spec. Does nothing where none is under
+    way; a process that may still be alive elsewhere is waited out, a minute.
+
+    Example: osvdeploy recover hello/production --ledger s3://acme-releases/hello
+    """
+    from osvdeploy import api
+
+    calls = api.Calls()
+    chosen = choice.service()
+    outcome = api.recover(calls.listening(ctx), chosen, take_over=take_over, until=until)
+    return _ended(ctx, chosen, outcome, calls)
+
+
+@click.command(short_help="Try the last rollout again.")
+@service_options
+@click.option("--force", "forced", is_flag=True, help="Also where a hold refuses the release.")
+@stay_options
+@command
+def retry(ctx: Context, choice: ServiceChoice, forced: bool, until: Any) -> Result:
+    """Try the last rollout again where it did not succeed, with the same release and settings, without its spec.
+
+    Example: osvdeploy retry hello/production
+    """
+    from osvdeploy import api
+
+    calls = api.Calls()
+    chosen = choice.service()
+    outcome = api.retry(calls.listening(ctx), chosen, forced=forced, until=until)
+    return _ended(ctx, chosen, outcome, calls)
+
+
+def _ended(ctx: Context, service: Service, outcome: Rollout, calls: Any) -> Result:
+    from osvdeploy.cli.rollouts import calls_document, rollout_document, rollout_text
+
+    log = handed_over(ctx, service, outcome)
+    document = {**rollout_document(outcome), "log": log, "calls": calls_document(calls)}
+    return Result(rollout_text(outcome), document, outcome.exit_code)
+
+
+@click.command(short_help="Keep a release, whatever retention says.")
+@service_options
+@click.option("--release", required=True, metavar="VERSION", help="A version or release id.")
+@command
+def pin(ctx: Context, choice: ServiceChoice, release: str) -> Result:
+    """Keep a release's image: `osvdeploy gc` leaves it, so that it can always be gone back to.
+
+    Example: osvdeploy pin hello/production --release 1.4.0
+    """
+    from osvdeploy import api
+
+    head = api.pin(ctx, choice.service(), release)
+    return Result(f"{head.service}: {release} is pinned", {"service": head.service, "pins": list(head.pins)})
+
+
+@click.command(short_help="Let retention have a release again.")
+@service_options
+@click.option("--release", required=True, metavar="VERSION", help="A version or release id.")
+@command
+def unpin(ctx: Context, choice: ServiceChoice, release: str) -> Result:
+    """Take a pin away: the release is kept as long as any other.
+
+    Example: osvdeploy unpin hello/production --release 1.4.0
+    """
+    from osvdeploy import api
+
+    head = api.pin(ctx, choice.service(), release, pinned=False)
+    return Result(f"{head.service}: {release} is pinned no more", {"service": head.service, "pins": list(head.pins)})

@@ -1,0 +1,115 @@
+"""What a rollout looks like: as text for people, as a document for programs (docs/json.md)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from osvdeploy.rollout.model import Outcome
+
+if TYPE_CHECKING:
+    from osvdeploy.api import Calls
+    from osvdeploy.cloud.interfaces import Scaling
+    from osvdeploy.rollout.manager import Rollout
+    from osvdeploy.rollout.model import Run
+
+
+def rollout_text(outcome: Rollout) -> str:
+    run = outcome.run
+    if run is None or outcome.exit_code == 0:
+        return outcome.told
+    lines = [outcome.told]
+    if outcome.outcome is Outcome.WAITING:
+        return f"{outcome.told}\n{ways_on(outcome.head.service, run)}"
+    shown: set[tuple[str, ...]] = set()
+    for evidence in run.evidence:
+        excerpt = _excerpt(evidence.text)
+        # Machines of one release tend to say the same; --json has every word of each.
+        if evidence.text != "(empty)" and tuple(excerpt) not in shown:
+            shown.add(tuple(excerpt))
+            lines += [f"--- {evidence.source}", *(f"    {line}" for line in excerpt)]
+    return "\n".join(lines)
+
+
+def _excerpt(text: str, most: int = 12) -> list[str]:
+    """The last lines of a text, those that repeat each other told once."""
+    lines: list[list[Any]] = []
+    for line in text.rstrip().splitlines():
+        if lines and lines[-1][0] == line:
+            lines[-1][1] += 1
+        else:
+            lines.append([line, 1])
+    return [line if times == 1 else f"{line}  (x {times})" for line, times in lines[-most:]]
+
+
+def rollout_document(outcome: Rollout) -> dict[str, Any]:
+    return {
+        "service": outcome.head.service,
+        "outcome": outcome.outcome,
+        "told": outcome.told,
+        "serving": outcome.head.stable.release if outcome.head.stable else None,
+        "run": run_document(outcome.run) if outcome.run is not None else None,
+    }
+
+
+def run_document(run: Run) -> dict[str, Any]:
+    return {
+        "id": run.id,
+        "kind": run.kind,
+        "candidate": run.candidate,
+        "slot": run.slot,
+        "stable": run.stable,
+        "stage": run.stage,
+        "outcome": run.verdict if run.over else None,
+        "reason": run.reason,
+        "by": run.by,
+        "warm": run.warm,
+        "capacity": run.capacity,
+        "scaling": scaling_document(run.scaling),
+        "scaled": run.scaled,
+        "started": run.started,
+        "ended": run.ended,
+        "stages": [
+            {"stage": each.stage, "entered": each.entered, "left": each.left, "why": each.why} for each in run.stages
+        ],
+        "gates": [{"gate": each.gate, "passed": each.passed, "at": each.at, "seen": each.seen} for each in run.gates],
+        "awaits": None if run.over else run.awaits(datetime.now(UTC)) or None,
+        "steps": [{"weight": step.weight, "bake": step.bake, "approve": step.approve} for step in run.steps],
+        "step": run.step,
+        "approvals": [{"stage": each.stage, "step": each.step, "by": each.by, "at": each.at} for each in run.approvals],
+        "requests": [
+            {
+                "request": each.request.kind,
+                "by": each.request.by,
+                "at": each.request.at,
+                "why": each.request.why,
+                "done": each.done,
+                "told": each.told,
+            }
+            for each in run.heard
+        ],
+        "evidence": [{"source": each.source, "text": each.text} for each in run.evidence],
+    }
+
+
+def scaling_document(scaling: Scaling | None) -> dict[str, Any] | None:
+    if scaling is None:
+        return None
+    return {
+        "minimum": scaling.minimum,
+        "desired": scaling.desired,
+        "maximum": scaling.maximum,
+        "paused": scaling.paused,
+        "by": list(scaling.parts),
+    }
+
+
+def ways_on(service: str, run: Run) -> str:
+    """What to type for a rollout that waits for a person."""
+    if run.paused is not None:
+        return f"`osvdeploy resume {service}` lets it go on, `osvdeploy abort {service}` ends it"
+    return f"`osvdeploy approve {service}` lets it go on, `osvdeploy abort {service}` ends it"
+
+
+def calls_document(calls: Calls) -> dict[str, int]:
+    return {"total": calls.total, "mutating": calls.mutating}
