@@ -40,15 +40,18 @@ def ask(ctx: Context, service: Service, kind: RequestKind, *, why: str = "", unt
     return wiring.manager(ctx, service, head, until=until or Until.ASKED).request(ctx, kind, why)
 
 
-def recover(ctx: Context, service: Service, *, take_over: bool = False, until: Until | None = None) -> Rollout:
-    """Go on with a rollout that nobody works on, from any machine. Does nothing where none is under way.
+def recover(
+    ctx: Context, service: Service, *, take_over: bool = False, force: bool = False, until: Until | None = None
+) -> Rollout:
+    """Go on with a rollout that nobody works on, from any machine. Does nothing where none is under way. ``force``:
+    whoever holds the lease on another machine is dead, and not waited for.
 
     Raises :class:`~osvdeploy.errors.LeaseHeld` where somebody works on it.
     """
     from osvdeploy.rollout.model import Until
 
     head = wiring.head(ctx, service)
-    return wiring.manager(ctx, service, head, take_over=take_over, until=until or Until.ASKED).recover(ctx)
+    return wiring.manager(ctx, service, head, take_over=take_over, until=until or Until.ASKED).recover(ctx, force=force)
 
 
 def retry(ctx: Context, service: Service, *, forced: bool = False, until: Until | None = None) -> Rollout:

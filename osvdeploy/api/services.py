@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from osvdeploy.api import wiring
 from osvdeploy.api.declared import Service
@@ -31,6 +30,8 @@ if TYPE_CHECKING:
     from osvdeploy.rollout.model import Run
     from osvdeploy.rollout.releases import Release
     from osvdeploy.rollout.retention import Garbage, OnItsWay
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,16 +228,19 @@ def history(ctx: Context, service: Service, *, limit: int = 20) -> History:
     return History(service.name, tuple(reversed(ledger.releases(ctx))), tuple(runs.values()), serving)
 
 
-def rollback(ctx: Context, service: Service, *, to: str | None = None, take_over: bool = False) -> Rollout:
+def rollback(
+    ctx: Context, service: Service, *, to: str | None = None, take_over: bool = False, force: bool = False
+) -> Rollout:
     """Bring the release before the present one back, or ``to``: a release id or a version. ``take_over``: outrank what
-    a later lease than the ledger knows of has left in the cloud.
+    a later lease than the ledger knows of has left in the cloud. ``force``: whoever holds the lease on another machine
+    is dead, and not waited for.
 
     Raises :class:`~osvdeploy.errors.UsageError` for a release nobody knows, before anything moves.
     """
     head = wiring.head(ctx, service)
     ledger = wiring.open_ledger(service)
     target = find_release(ctx, ledger, to) if to is not None else None
-    return wiring.manager(ctx, service, head, take_over=take_over).rollback(ctx, target)
+    return wiring.manager(ctx, service, head, take_over=take_over).rollback(ctx, target, force=force)
 
 
 def find_release(ctx: Context, ledger: Ledger, name: str) -> Release:
@@ -375,29 +379,29 @@ def _sweep(ctx: Context, held: HeldLedger, cloud: Ground, garbage: Garbage) -> G
 
     refused: list[CloudError] = []
 
-    def removed(thing: str, why: str, remove: Callable[[], None]) -> None:
+    def removed(thing: str, why: str, remove: Callable[[Context, T], None], what: T) -> None:
         ctx.report(Note(f"removing {thing}: {why}"))
         try:
-            remove()
+            with held.acting(ctx) as acting:
+                remove(acting, what)
         except (Refused, NotOurs) as error:
             ctx.report(Warned(f"could not remove {thing}: {error}", hint=error.hint))
             refused.append(error)
-        held.renew(ctx)
 
     for group, why in garbage.groups:
-        removed(f"group {group}", why, partial(cloud.groups.delete, ctx, group))
+        removed(f"group {group}", why, cloud.groups.delete, group)
     for template, why in garbage.templates:
-        removed(f"template {template}", why, partial(cloud.groups.delete_template, ctx, template))
+        removed(f"template {template}", why, cloud.groups.delete_template, template)
     for image, why in garbage.images:
-        removed(f"image {image.name} ({image.id})", why, partial(cloud.images.deregister, ctx, image.id))
+        removed(f"image {image.name} ({image.id})", why, cloud.images.deregister, image.id)
     if isinstance(cloud, Cloud):
         for disk, why in garbage.disks:
-            removed(f"disk {disk.name} ({disk.id})", why, partial(cloud.snapshots.delete, ctx, disk.id))
+            removed(f"disk {disk.name} ({disk.id})", why, cloud.snapshots.delete, disk.id)
     for address, stored, why in garbage.objects:
-        removed(f"{address}/{stored.key}", why, partial(wiring.open_store(address).delete, ctx, stored.key))
+        removed(f"{address}/{stored.key}", why, wiring.open_store(address).delete, stored.key)
     for address, upload, why in garbage.uploads:
         told = f"what was sent of {address}/{upload.key}"
-        removed(told, why, partial(wiring.open_store(address).abort, ctx, upload))
+        removed(told, why, wiring.open_store(address).abort, upload)
     if refused:
         raise refused[0]
     return garbage

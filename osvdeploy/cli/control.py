@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from osvdeploy.cli.options import ServiceChoice, duration_value, service_options, take_over_option
+from osvdeploy.cli.options import ServiceChoice, dead_option, duration_value, service_options, take_over_option
 from osvdeploy.cli.output import Result, command
 from osvdeploy.context import Context
 
@@ -210,9 +210,10 @@ def wait(ctx: Context, choice: ServiceChoice, milestone: str, timeout: float | N
 @click.command(short_help="Go on with a rollout that nobody works on.")
 @service_options
 @take_over_option
+@dead_option
 @stay_options
 @command
-def recover(ctx: Context, choice: ServiceChoice, take_over: bool, until: Any) -> Result:
+def recover(ctx: Context, choice: ServiceChoice, take_over: bool, dead: bool, until: Any) -> Result:
     """Go on with a rollout whose process is gone, from any machine, without its spec. Does nothing where none is under
     way; a process that may still be alive elsewhere is waited out, a minute.
 
@@ -222,7 +223,7 @@ def recover(ctx: Context, choice: ServiceChoice, take_over: bool, until: Any) ->
 
     calls = api.Calls()
     chosen = choice.service()
-    outcome = api.recover(calls.listening(ctx), chosen, take_over=take_over, until=until)
+    outcome = api.recover(calls.listening(ctx), chosen, take_over=take_over, force=dead, until=until)
     return _ended(ctx, chosen, outcome, calls)
 
 

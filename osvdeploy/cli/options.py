@@ -43,6 +43,12 @@ take_over_option = click.option(
     is_flag=True,
     help="Outrank a later lease's marks in the cloud: the ledger was lost or put back, and no other is in use.",
 )
+dead_option = click.option(
+    "--force",
+    "dead",
+    is_flag=True,
+    help="Whoever holds the lease on another machine is dead: do not wait a minute for a sign of it.",
+)
 strict_option = click.option("--strict", is_flag=True, help="Refuse warnings too.")
 
 

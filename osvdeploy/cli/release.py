@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from osvdeploy.cli.control import handed_over, stay_options
-from osvdeploy.cli.options import ServiceChoice, force_option, service_options, spec_options, take_over_option
+from osvdeploy.cli.options import (
+    ServiceChoice,
+    dead_option,
+    force_option,
+    service_options,
+    spec_options,
+    take_over_option,
+)
 from osvdeploy.cli.output import Result, command
 from osvdeploy.cli.rollouts import (
     calls_document,
@@ -117,12 +124,14 @@ def deploy(
 @service_options
 @click.option("--to", metavar="VERSION", help="A version or release id; left out: the release before the present one.")
 @take_over_option
+@dead_option
 @command
 def rollback(
     ctx: Context,
     choice: ServiceChoice,
     to: str | None,
     take_over: bool,
+    dead: bool,
 ) -> Result:
     """Move traffic back to an earlier release: at once where its machines still stand, else they are started first.
 
@@ -133,7 +142,7 @@ def rollback(
 
     calls = api.Calls()
     chosen = choice.service()
-    outcome = api.rollback(calls.listening(ctx), chosen, to=to, take_over=take_over)
+    outcome = api.rollback(calls.listening(ctx), chosen, to=to, take_over=take_over, force=dead)
     return Result(
         rollout_text(outcome), {**rollout_document(outcome), "calls": calls_document(calls)}, outcome.exit_code
     )

@@ -39,9 +39,10 @@ def _follow(ctx: Context, cloud: Ground, families: ImageFamilies, held: HeldLedg
     withdrawn: set[str] = set()
     if serving is not None and head.family_due and release is not None and release.settings.family is not None:
         # First: a family that leads to nothing starts no machine.
-        families.restore(ctx, serving)
-        families.offer(ctx, serving, release.settings.family)
-        held.renew(ctx)
+        with held.acting(ctx) as acting:
+            families.restore(acting, serving)
+        with held.acting(ctx) as acting:
+            families.offer(acting, serving, release.settings.family)
         for ahead in families.members(ctx, release.settings.family):
             if ahead.id == serving.id:
                 break
@@ -61,7 +62,7 @@ def _withdraw(
 ) -> None:
     ctx.report(Note(f"no image family leads to {image.name} any more"))
     try:
-        families.withdraw(ctx, image, instead)
+        with held.acting(ctx) as acting:
+            families.withdraw(acting, image, instead)
     except NotFound:
         pass  # it has gone since
-    held.renew(ctx)

@@ -23,12 +23,13 @@ _LOOK_EVERY = 1.0
 
 
 @contextmanager
-def held(ctx: Context, ledger: Ledger, why: str) -> Iterator[HeldLedger]:
+def held(ctx: Context, ledger: Ledger, why: str, *, force: bool = False) -> Iterator[HeldLedger]:
     """Hold the service's lease for a block; it is given back at its end, however it ends.
 
-    Raises :class:`~osvdeploy.errors.LeaseHeld` when a living process has it.
+    Raises :class:`~osvdeploy.errors.LeaseHeld` when a living process has it. ``force``: one elsewhere is dead, somebody
+    says, and is not waited for.
     """
-    holder = acquire(ctx, ledger, why)
+    holder = acquire(ctx, ledger, why, force=force)
     try:
         yield holder
     except BaseException:
@@ -38,14 +39,17 @@ def held(ctx: Context, ledger: Ledger, why: str) -> Iterator[HeldLedger]:
         holder.give_up(ctx)
 
 
-def acquire(ctx: Context, ledger: Ledger, why: str) -> HeldLedger:
-    """Take the lease, waiting out one whose holder may be dead."""
+def acquire(ctx: Context, ledger: Ledger, why: str, *, force: bool = False) -> HeldLedger:
+    """Take the lease, waiting out one whose holder may be dead; with ``force`` only where it is known to live."""
     while True:
         head = ledger.head(ctx)
         lease = head.lease if head is not None else None
         if head is not None and lease is not None:
             if lease.holder.known_dead():
                 ctx.report(Note(f"{ledger.service}: taking over from process {lease.holder.pid}, which is dead"))
+            elif force and not _of_this_machine(ctx, lease):
+                holder = lease.holder
+                ctx.report(Note(f"{ledger.service}: taking over from process {holder.pid} on {holder.host}, unasked"))
             else:
                 _watch(ctx, ledger, head, lease)
         try:
@@ -100,7 +104,7 @@ def _refusal(ledger: Ledger, head: Head, lease: Lease) -> LeaseHeld:
 
 
 def _take(ctx: Context, ledger: Ledger, head: Head | None, why: str) -> HeldLedger:
-    lease = Lease(holder=ctx.process, length=LENGTH)
+    lease, began = Lease(holder=ctx.process, length=LENGTH), ctx.monotonic()
     if head is None:
         taken = Head(service=ledger.service, n=1, epoch=1, nonce=ctx.nonce(), written=ctx.now(), why=why, lease=lease)
     else:
@@ -108,7 +112,7 @@ def _take(ctx: Context, ledger: Ledger, head: Head | None, why: str) -> HeldLedg
             head, n=head.n + 1, epoch=head.epoch + 1, nonce=ctx.nonce(), written=ctx.now(), why=why, lease=lease
         )
     ledger.write(ctx, taken)
-    return HeldLedger(ledger, taken, taken_over=head is not None and head.lease is not None)
+    return HeldLedger(ledger, taken, written=began, taken_over=head is not None and head.lease is not None)
 
 
 def _give_up_quietly(ctx: Context, holder: HeldLedger) -> None:

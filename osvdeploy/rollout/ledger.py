@@ -19,13 +19,14 @@ import functools
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from osvdeploy.cloud.interfaces import ObjectStore, ReleaseId, Route, Slot
 from osvdeploy.context import Context, ProcessIdentity
-from osvdeploy.errors import LeaseLost, LedgerError, LedgerTooNew
+from osvdeploy.errors import DeadlineExceeded, LeaseLost, LedgerError, LedgerTooNew, Unavailable
 from osvdeploy.rollout.model import Request, Run
 from osvdeploy.rollout.releases import Release, service_name
 from osvdeploy.version import __version__
@@ -39,6 +40,9 @@ SCHEMA = 1
 _REVISION = re.compile(r"(?:\.([0-9]+))?\.json$")
 """What follows a release's id in its key. An id ends in eight hex digits after a dash, so this is unambiguous."""
 _LAST = 10**12 - 1
+_LAST_CALL = 15.0
+"""Seconds before the end of a lease after which its holder sends nothing more that changes the cloud: a call that was
+sent right before has 3 s to connect and 10 s to answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,23 +273,44 @@ def environments(ctx: Context, store: ObjectStore, app: str) -> list[str]:
 class HeldLedger:
     """The ledger while this process holds the lease: every write says so, and a lost one stops us."""
 
-    def __init__(self, ledger: Ledger, head: Head, *, taken_over: bool = False) -> None:
-        """``taken_over``: whoever held it before did not give it back."""
+    def __init__(self, ledger: Ledger, head: Head, *, written: float, taken_over: bool = False) -> None:
+        """``written``: when the head was begun to be written, in the clock's monotonic seconds. ``taken_over``: whoever
+        held it before did not give it back."""
         self.ledger = ledger
         self.head = head
         self.taken_over = taken_over
-        self._written: float | None = None
+        self._written = written
 
     def save(self, ctx: Context, why: str, **changes: Any) -> Head:
         """Write the next head, with these fields changed. Raises :class:`~osvdeploy.errors.LeaseLost`."""
         head = replace(self.head, n=self.head.n + 1, nonce=ctx.nonce(), written=ctx.now(), why=why, **changes)
+        began = ctx.monotonic()
         try:
             self.ledger.write(ctx, head)
         except HeadTaken as taken:
             raise _lost(self.ledger, taken.winner) from taken
         self.head = head
-        self._written = ctx.monotonic()
+        # Others count from when they can see it, which is later.
+        self._written = began
         return head
+
+    @contextmanager
+    def acting(self, ctx: Context) -> Iterator[Context]:
+        """A context to change the cloud in: every call made in it is over before anybody may take the lease over.
+
+        Half of the lease, or more, is left at its begin. Raises :class:`~osvdeploy.errors.Unavailable` where the cloud
+        takes longer, so that it is looked at again; the time or the cancel of ``ctx`` itself is raised as it is.
+        """
+        self.renew(ctx)
+        lease = self.head.lease
+        if lease is None:
+            yield ctx
+            return
+        try:
+            yield ctx.within(lease.length - _LAST_CALL - (ctx.monotonic() - self._written))
+        except DeadlineExceeded as error:
+            ctx.check()
+            raise Unavailable("the cloud takes longer than the lease lasts", hint="it is looked at again") from error
 
     def confirm(self, ctx: Context) -> None:
         """Raise :class:`~osvdeploy.errors.LeaseLost` unless our head is still the newest: asked before an action that
@@ -297,8 +322,6 @@ class HeldLedger:
     def renew(self, ctx: Context) -> None:
         """Write a head when half of the lease is over."""
         lease = self.head.lease
-        if self._written is None:
-            self._written = ctx.monotonic()
         if lease is not None and ctx.monotonic() - self._written >= lease.length / 2:
             self.save(ctx, "lease renewed")
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import assert_never
 
 from osvdeploy.cloud import tags
@@ -225,7 +224,7 @@ class RolloutManager:
         if stable is not None and stable.release == release.id:
             return self._same_release(ctx, held, release, route, scaling)
         self.ledger.put_release(ctx, release)
-        self._leave_old_route(ctx, held.head, route)
+        self._leave_old_route(ctx, held, route)
         capacity = self._capacity(ctx, held.head, release, scaling)
         if capacity != release.settings.capacity:
             ctx.report(Note(f"{capacity} machines, as many as {release.service} has now"))
@@ -240,17 +239,19 @@ class RolloutManager:
         self._listened = ctx.monotonic()
         return self._ended(ctx, held, self._drive(ctx, held, route))
 
-    def rollback(self, ctx: Context, to: Release | None = None) -> Rollout:
+    def rollback(self, ctx: Context, to: Release | None = None, *, force: bool = False) -> Rollout:
         """Bring an earlier release back: ``to``, or the one that served before the present one.
 
         Goes on with an unfinished rollback. An unfinished deploy is aborted, and that is all unless ``to`` asks for
-        another release than the stable one. Whoever works on one is asked to end it, and waited for. Raises
+        another release than the stable one. Whoever works on one is asked to end it, and waited for; with ``force`` the
+        lease is taken at once from a process on another machine, which somebody says is dead. Raises
         :class:`~osvdeploy.errors.LeaseHeld` where a living process does anything else.
         """
         asked = set[str]()
         while True:
             try:
-                with lease.held(ctx, self.ledger, f"rollback to {to.id if to else 'the release before'}") as held:
+                why = f"rollback to {to.id if to else 'the release before'}"
+                with lease.held(ctx, self.ledger, why, force=force) as held:
                     return self._followed(ctx, held, self._rollback(ctx, held, to, asked))
             except LeaseHeld as busy:
                 head = self.ledger.head(ctx)
@@ -340,9 +341,10 @@ class RolloutManager:
                 ctx.report(Waiting("whoever is at work to hear of it", str(busy)))
                 ctx.sleep(min(1.0, self.limits.listen))
 
-    def recover(self, ctx: Context) -> Rollout:
-        """Go on with a rollout that nobody works on, from wherever this is. Does nothing where all is done."""
-        with lease.held(ctx, self.ledger, "recover") as held:
+    def recover(self, ctx: Context, *, force: bool = False) -> Rollout:
+        """Go on with a rollout that nobody works on, from wherever this is. Does nothing where all is done. ``force``
+        as for :meth:`rollback`."""
+        with lease.held(ctx, self.ledger, "recover", force=force) as held:
             run = held.head.unfinished
             if run is None:
                 stable = held.head.stable
@@ -458,8 +460,8 @@ class RolloutManager:
                 held.confirm(ctx)
                 weights = {serving: 100, serving.other: 0}
                 try:
-                    self._outranking(ctx, held, route, lambda: self.cloud.router.ensure_slots(ctx, route))
-                    self._outranking(ctx, held, route, partial(self.cloud.router.set_weights, ctx, route, weights))
+                    self._outranking(ctx, held, route, lambda acting: self.cloud.router.ensure_slots(acting, route))
+                    self._set_weights(ctx, held, route, weights)
                 except (Unavailable, NotFound) as error:
                     ctx.report(Waiting("the cloud to accept a change", str(error)))
                 held.renew(ctx)
@@ -486,14 +488,16 @@ class RolloutManager:
                 for group in groups.values():
                     if not group.deleting:
                         ctx.report(Note(f"taking {group.name} away ({group.release}, {len(group.machines)} machines)"))
-                        self.cloud.groups.delete(ctx, group.name)
+                        with held.acting(ctx) as acting:
+                            self.cloud.groups.delete(acting, group.name)
                 held.renew(ctx)
                 ctx.report(Waiting("machines to be gone", f"{len(groups)} groups left"))
                 ctx.sleep(self.limits.poll)
-            self._outranking(ctx, held, route, lambda: self.cloud.router.remove(ctx, route))
+            self._outranking(ctx, held, route, lambda acting: self.cloud.router.remove(acting, route))
             ctx.report(Note("rules and backends are gone"))
             for name in self.cloud.groups.templates(ctx, {tags.SERVICE: self.ledger.service}):
-                self.cloud.groups.delete_template(ctx, name)
+                with held.acting(ctx) as acting:
+                    self.cloud.groups.delete_template(acting, name)
             return held.save(ctx, "destroyed", slots={}, serving=None, holds=(), destroyed=True)
 
     def hold(self, ctx: Context, release: ReleaseId | None, why: str) -> Head:
@@ -587,23 +591,27 @@ class RolloutManager:
         try:
             match action:
                 case WireSlots():
-                    self._outranking(ctx, held, route, lambda: self.cloud.router.ensure_slots(ctx, route))
+                    self._outranking(ctx, held, route, lambda acting: self.cloud.router.ensure_slots(acting, route))
                 case StartCandidate():
                     self._start(ctx, held, route, run)
                 case RemoveGroup(name):
                     self._forget(ctx, held, name)
-                    self.cloud.groups.delete(ctx, name)
+                    with held.acting(ctx) as acting:
+                        self.cloud.groups.delete(acting, name)
                 case SetWeights(weights):
-                    self._outranking(ctx, held, route, lambda: self.cloud.router.set_weights(ctx, route, weights))
+                    self._set_weights(ctx, held, route, weights)
                 case PauseScaling():
                     assert run.stable_group is not None
-                    self.cloud.groups.pause(ctx, run.stable_group)
+                    with held.acting(ctx) as acting:
+                        self.cloud.groups.pause(acting, run.stable_group)
                 case ResumeScaling():
                     assert run.stable_group is not None and run.scaling is not None
-                    self.cloud.groups.resume(ctx, run.stable_group, run.scaling)
+                    with held.acting(ctx) as acting:
+                        self.cloud.groups.resume(acting, run.stable_group, run.scaling)
                 case HandScalingOver():
                     assert run.scaling is not None
-                    self.cloud.groups.apply(ctx, run.group, run.scaling)
+                    with held.acting(ctx) as acting:
+                        self.cloud.groups.apply(acting, run.group, run.scaling)
                 case _:
                     assert_never(action)
         except (Unavailable, NotFound) as error:
@@ -618,6 +626,9 @@ class RolloutManager:
             failed = fail(run, ctx.now(), f"refused: {error}")
             return self._taken(ctx, held, self._observer(route), run, Step(failed))
         return run
+
+    def _set_weights(self, ctx: Context, held: HeldLedger, route: Route, weights: Mapping[Slot, int]) -> None:
+        self._outranking(ctx, held, route, lambda acting: self.cloud.router.set_weights(acting, route, weights))
 
     def _forget(self, ctx: Context, held: HeldLedger, group: str) -> None:
         """A slot whose group is about to go has nothing to be gone back to."""
@@ -644,11 +655,13 @@ class RolloutManager:
         self._hold(ctx, held, ended.candidate, "a rollback left it", given_up=True)
         return Rollout(Outcome.SUCCEEDED, held.head, ended, f"traffic is back; {ended.stable} serves")
 
-    def _leave_old_route(self, ctx: Context, head: Head, route: Route) -> None:
+    def _leave_old_route(self, ctx: Context, held: HeldLedger, route: Route) -> None:
         """A service that never came to serve may be declared elsewhere now: what was made there goes."""
+        head = held.head
         if head.place is not None and not head.destroyed and head.stable is None and head.place.route != route:
             ctx.report(Note("the route is another one now; taking the rules and backends of the old one away"))
-            self.cloud.router.remove(ctx, head.place.route)
+            with held.acting(ctx) as acting:
+                self.cloud.router.remove(acting, head.place.route)
 
     def _refuse_unknown_service(self, ctx: Context, head: Head | None, route: Route, state: RouteState) -> None:
         """What serves without this ledger knowing of it must not be taken for an empty place."""
@@ -690,20 +703,19 @@ class RolloutManager:
             configuration=release.configuration,
             digest=release.digest,
         )
-        self.cloud.groups.ensure(
-            ctx,
-            GroupRequest(
-                name=run.group,
-                release=release.id,
-                image=image.id,
-                capacity=run.capacity,
-                machine_type=run.settings.machine_type,
-                networks=run.settings.networks,
-                firewalls=run.settings.firewalls,
-                backend=backend,
-                tags=labels,
-            ),
+        wanted = GroupRequest(
+            name=run.group,
+            release=release.id,
+            image=image.id,
+            capacity=run.capacity,
+            machine_type=run.settings.machine_type,
+            networks=run.settings.networks,
+            firewalls=run.settings.firewalls,
+            backend=backend,
+            tags=labels,
         )
+        with held.acting(ctx) as acting:
+            self.cloud.groups.ensure(acting, wanted)
 
     def _settle(self, ctx: Context, held: HeldLedger, wanted: ReleaseId | None, why: str) -> Run | None:
         """Bring an unfinished run to its end: a good one if it is what is wanted or is decided already, else abort."""
@@ -799,12 +811,12 @@ class RolloutManager:
         if fence is None:
             return
         if held.taken_over:
-            self._outranking(ctx, held, route, lambda: fence.take_over(ctx, route, held.head.epoch))
+            self._outranking(ctx, held, route, lambda acting: fence.take_over(acting, route, held.head.epoch))
             held.taken_over = False
         else:
             fence.hold(route, held.head.epoch)
 
-    def _outranking(self, ctx: Context, held: HeldLedger, route: Route, change: Callable[[], None]) -> None:
+    def _outranking(self, ctx: Context, held: HeldLedger, route: Route, change: Callable[[Context], None]) -> None:
         """Change a route, where the mark of a later lease on it may be one that nobody holds any more.
 
         A ledger gives out epochs in order, and ours is the newest lease in it. So a later one is another ledger's, or
@@ -813,7 +825,8 @@ class RolloutManager:
         cannot be known, :class:`~osvdeploy.errors.LeaseLost` where another process has the lease now.
         """
         try:
-            change()
+            with held.acting(ctx) as acting:
+                change(acting)
         except Outranked as outranked:
             held.confirm(ctx)
             fence, ours = self.cloud.fence, self.ledger.store.address
@@ -829,7 +842,8 @@ class RolloutManager:
             )
             held.save(ctx, f"outrank lease {outranked.epoch}", epoch=outranked.epoch + 1)
             fence.hold(route, held.head.epoch)
-            change()
+            with held.acting(ctx) as acting:
+                change(acting)
 
     def _observer(self, route: Route) -> Observer:
         return Observer(self.cloud, self.prober, route, self.limits)
@@ -858,10 +872,11 @@ class RolloutManager:
         if there is None or not _owes(run, stable, there):
             return
         try:
-            if succeeded:
-                groups.apply(ctx, stable.group, run.scaling)
-            else:
-                groups.resume(ctx, stable.group, run.scaling)
+            with held.acting(ctx) as acting:
+                if succeeded:
+                    groups.apply(acting, stable.group, run.scaling)
+                else:
+                    groups.resume(acting, stable.group, run.scaling)
             now = groups.scaling(ctx, stable.group)
             paid = groups.follows(ctx, stable.group, run.scaling) if succeeded else now is not None and not now.paused
         except CloudError as error:

@@ -11,7 +11,7 @@ import pytest
 
 from osvdeploy.cloud.local.store import DirectoryStore
 from osvdeploy.context import CancelToken, Context, ProcessIdentity, VirtualClock
-from osvdeploy.errors import Interrupted, LeaseHeld, LeaseLost
+from osvdeploy.errors import DeadlineExceeded, Interrupted, LeaseHeld, LeaseLost, Unavailable
 from osvdeploy.rollout import lease
 from osvdeploy.rollout.ledger import Ledger
 from tests.rollout.made import NOW
@@ -55,6 +55,42 @@ def test_a_silent_process_elsewhere_is_waited_out(ledger: Ledger, ctx: Context) 
     lease.acquire(replace(ctx, process=ELSEWHERE), ledger, "deploy")
     taken = lease.acquire(ctx, ledger, "another")
     assert taken.head.epoch == 2 and ctx.monotonic() >= lease.LENGTH
+
+
+def test_by_force_nobody_elsewhere_is_waited_for(ledger: Ledger, ctx: Context) -> None:
+    """Somebody knows that it is dead; a process of this machine that lives is refused all the same."""
+    lease.acquire(replace(ctx, process=ELSEWHERE), ledger, "deploy")
+    taken = lease.acquire(ctx, ledger, "another", force=True)
+    assert taken.head.epoch == 2 and ctx.monotonic() == 0.0
+    with pytest.raises(LeaseHeld):
+        lease.acquire(ctx, ledger, "a third", force=True)
+
+
+def test_a_change_of_the_cloud_is_over_before_the_lease_can_be_taken_over(ledger: Ledger, ctx: Context) -> None:
+    """Its time is what is left of the lease, less one call; what takes longer is looked at again."""
+    holder = lease.acquire(ctx, ledger, "deploy")
+    ctx.sleep(29.0)
+    with pytest.raises(Unavailable, match="longer than the lease lasts"), holder.acting(ctx) as acting:
+        assert acting.remaining() == lease.LENGTH - 29.0 - 15.0
+        acting.sleep(100.0)
+    assert ctx.monotonic() == lease.LENGTH - 15.0
+
+
+def test_a_lease_that_is_half_over_is_renewed_before_the_cloud_is_changed(ledger: Ledger, ctx: Context) -> None:
+    """So there is time for the change."""
+    holder = lease.acquire(ctx, ledger, "deploy")
+    ctx.sleep(31.0)
+    with holder.acting(ctx) as acting:
+        assert acting.remaining() == lease.LENGTH - 15.0
+    assert holder.head.n == 2
+
+
+def test_the_users_own_deadline_ends_a_change_as_itself(ledger: Ledger, ctx: Context) -> None:
+    """It is not taken for the lease's."""
+    holder = lease.acquire(ctx, ledger, "deploy")
+    short = ctx.within(5.0)
+    with pytest.raises(DeadlineExceeded, match="the time given is over"), holder.acting(short) as acting:
+        acting.sleep(100.0)
 
 
 def test_a_sign_of_life_from_elsewhere_is_a_refusal(ledger: Ledger, ctx: Context) -> None:
