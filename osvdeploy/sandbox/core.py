@@ -194,7 +194,8 @@ class Sandbox:
 
     ``path`` is the store's directory, None for one in memory. ``speed`` divides every simulated delay. ``access_key``
     pins the only one that AWS accepts. ``lag`` is for how many seconds (divided as any delay) reads do not see what
-    changed, as where a cloud is eventually consistent. ``seed`` decides all ids (left out: random on disk, fixed in
+    changed, as where a cloud is eventually consistent; ``stale`` likewise, for reads that a fault of that kind strikes.
+    ``seed`` decides all ids (left out: random on disk, fixed in
     memory).
 
     Raises :class:`~osvdeploy.sandbox.errors.StoreUnusable`.
@@ -210,6 +211,7 @@ class Sandbox:
         account: str = ACCOUNT,
         access_key: str | None = None,
         lag: float = 0.0,
+        stale: float = 0.0,
     ) -> None:
         if speed <= 0:
             raise ValueError(f"speed {speed}: must be above 0")
@@ -219,6 +221,7 @@ class Sandbox:
         self.account = account
         self.access_key = access_key
         self.lag = timedelta(seconds=lag / speed)
+        self.stale = timedelta(seconds=stale / speed)
         self.faults = Faults()
         self.hook: CrashHook | None = None
         self.work_outside: Callable[[Callable[[], None]], None] | None = None
@@ -282,7 +285,7 @@ class Sandbox:
             lost = None if fault is None else faults.lost(fault)
             if self.hook is not None:
                 self.hook(Moment.BEFORE, call)
-            response = self._carry_out(served, lost)
+            response = self._carry_out(served, lost, self.stale if fault is faults.FaultKind.STALE else self.lag)
             if self.hook is not None:
                 self.hook(Moment.AFTER, call)
             return lost or response
@@ -294,9 +297,9 @@ class Sandbox:
         self._log(replace(served, error="lost"))
         return faults.lost(fault) or Lost.CLOSED
 
-    def _carry_out(self, served: _Served, lost: Lost | None) -> ApiResponse:
-        stale = bool(self.lag) and not served.call.mutating and served.call.service not in _STRONGLY_CONSISTENT
-        turn, transaction = self._begin(served.call.region, self._now - self.lag if stale else None)
+    def _carry_out(self, served: _Served, lost: Lost | None, lag: timedelta) -> ApiResponse:
+        stale = bool(lag) and not served.call.mutating and served.call.service not in _STRONGLY_CONSISTENT
+        turn, transaction = self._begin(served.call.region, self._now - lag if stale else None)
         try:
             result = self._operate(turn, served)
             # Before the commit: what cannot be sent must not have happened.
@@ -413,9 +416,10 @@ class Sandbox:
         return Turn(self, transaction, place, self._now), transaction
 
     def _commit(self, transaction: Transaction) -> None:
-        if self.lag:
-            self.store.forget(self._now - self.lag)
-        transaction.commit(self._now if self.lag else None)
+        longest = max(self.lag, self.stale)
+        if longest:
+            self.store.forget(self._now - longest)
+        transaction.commit(self._now if longest else None)
 
     def _send_out(self, turn: Turn, event: DueEvent | None) -> None:
         """Have the work done that a turn asked for; its event is over when the last of it is."""

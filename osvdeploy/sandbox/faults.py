@@ -44,6 +44,10 @@ class FaultKind(StrEnum):
     BROKEN = "broken"
     """Refused with the service's internal error; nothing happened."""
 
+    STALE = "stale"
+    """A read that is answered as things were some seconds ago (``Sandbox.stale``), as where a cloud is eventually
+    consistent."""
+
     EXHAUSTED = "exhausted"
     """Refused since the zone has no such machine left."""
 
@@ -186,4 +190,4 @@ def lost(kind: FaultKind) -> Lost | None:
 
 def takes_effect(kind: FaultKind) -> bool:
     """Whether the call is carried out all the same."""
-    return kind in (FaultKind.AFTER, FaultKind.HANG_AFTER)
+    return kind in (FaultKind.AFTER, FaultKind.HANG_AFTER, FaultKind.STALE)

@@ -118,6 +118,14 @@ def test_a_canary_takes_each_share_for_its_time() -> None:
     assert service.time.monotonic() - began > 120 + 300 + 60
 
 
+def test_a_first_release_gets_all_traffic_at_once() -> None:
+    """There is nobody to share it with: the rest of a share would be answered by nobody."""
+    service = Controlled(CANARY)
+    assert service.deploy("1.0.0").outcome is Outcome.SUCCEEDED
+    run = service.head.run
+    assert run is not None and [step.weight for step in run.steps] == [100]
+
+
 def test_a_canary_that_falls_sick_goes_back_from_where_it_is() -> None:
     """It never had more than its share."""
     service = serving(CANARY)
