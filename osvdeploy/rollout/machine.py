@@ -177,7 +177,9 @@ def _shift(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
     if run.tally.bad >= limits.bad_answers:
         reason = f"{run.tally.bad} bad answers in a row through the balancer: {run.tally.last}"
         return _failed(run, limits, now, "traffic", reason)
-    if run.tally.good < limits.proof_answers or not _settled(run, run.settings.health, limits, now):
+    # Who had a share before answers in any case: that the rest has moved too, only time and many answers show.
+    lasting = limits.settle if whole and run.step > 0 else 0.0
+    if run.tally.good < limits.proof_answers or not _settled(run, run.settings.health, limits, now, lasting=lasting):
         run = replace(run, tally=replace(run.tally, ready_since=run.tally.ready_since or now))
         weight = run.steps[run.step].weight
         return Step(
@@ -211,12 +213,12 @@ def _before_shift(run: Run, seen: Observation, limits: Limits, now: datetime) ->
     return None
 
 
-def _settled(run: Run, health: Health, limits: Limits, now: datetime) -> bool:
-    """An answer that names its release proves the switch; without, only time can."""
-    if health.version_header is not None:
-        return True
+def _settled(run: Run, health: Health, limits: Limits, now: datetime, *, lasting: float = 0.0) -> bool:
+    """An answer that names its release proves the switch; without, only time can. ``lasting``: how many seconds good
+    answers must last all the same."""
+    needed = lasting if health.version_header is not None else max(lasting, limits.settle)
     since = run.tally.ready_since
-    return since is not None and _between(since, now) >= limits.settle
+    return needed <= 0 or (since is not None and _between(since, now) >= needed)
 
 
 def _bake(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
@@ -266,7 +268,10 @@ def _revert(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
         return Step(run)
     health = run.stable_health or run.settings.health
     run = _count(run, seen.live, {run.stable} if run.stable else set(), named=health.version_header is not None)
-    if run.tally.good < limits.proof_answers or not _settled(run, health, limits, now):
+    # As for a last share. And a switch that was just made, and is in force nowhere yet, comes into force before what
+    # takes it back does: until then stable answers everywhere, and clients are yet to come to the candidate.
+    lasting = limits.settle if run.steps[0].weight < 100 else limits.spread
+    if run.tally.good < limits.proof_answers or not _settled(run, health, limits, now, lasting=lasting):
         run = replace(run, tally=replace(run.tally, ready_since=run.tally.ready_since or now))
         return Step(run, None, wait, f"answers to prove {run.stable} serves; last: {run.tally.last}")
     return Step(run.enter(Stage.CLEAN_UP, now, f"{run.tally.good} answers from {run.stable} in a row"))
@@ -363,12 +368,13 @@ def _count(
             tally = replace(tally, good=0, bad=0, ready_since=None, last=answer.told)
         elif not answer.well and answer.release is not None and answer.release == run.stable:
             # Where it has a share of the traffic still, that is to be expected.
-            good = tally.good if run.candidate in allowed and run.stable in allowed else 0
-            tally = replace(tally, good=good, last=answer.told)
+            shared = run.candidate in allowed and run.stable in allowed
+            since = tally.ready_since if shared else None
+            tally = replace(tally, good=tally.good if shared else 0, ready_since=since, last=answer.told)
         elif not answer.well:
             tally = replace(tally, good=0, bad=tally.bad + 1, ready_since=None, last=answer.told)
         elif other:
-            tally = replace(tally, good=0, bad=0, last=answer.told)
+            tally = replace(tally, good=0, bad=0, ready_since=None, last=answer.told)
         elif named and answer.release is None:
             tally = replace(tally, good=0, bad=tally.bad + 1, last=answer.told)
         else:

@@ -534,3 +534,36 @@ def test_a_pinned_release_is_kept_until_it_is_unpinned() -> None:
     assert service.head.pins == (service.id("1.0.0"),)
     service.manager().pin(service.context(), service.id("1.0.0"), pinned=False)
     assert not service.head.pins
+
+
+def test_a_share_that_was_left_is_not_proved_by_those_who_had_the_rest() -> None:
+    """With nine in ten requests stable's before, ten answers of its own in a row come by chance: the candidate's
+    machines are not taken away before that has lasted (argo-rollouts#4595)."""
+    service = serving(replace(CANARY, steps=(TrafficStep(5, 10.0, approve=True), TrafficStep(100))))
+    service.deploy("1.1.0")
+    began = service.time.monotonic()
+    gone: list[float] = []
+
+    def look() -> None:
+        if service.id("1.1.0") not in service.cloud.running and not gone:
+            gone.append(service.time.monotonic() - began)
+        elif not gone:
+            service.then(0.5, look)
+
+    service.then(0.5, look)
+    asked = service.manager().request(service.context(), RequestKind.ABORT)
+    assert asked.rollout is not None and asked.rollout.outcome is Outcome.ABORTED
+    assert gone and gone[0] >= 30.0
+
+
+def test_the_last_share_is_proved_by_more_than_a_run_of_luck() -> None:
+    """Half of all requests were the candidate's already."""
+    service = serving(replace(CANARY, steps=(TrafficStep(90), TrafficStep(100)), bake=0.0, keep_warm=0.0))
+    began: list[float] = []
+    service.when(
+        lambda: service.weights().get(Slot.GREEN) == 100, lambda: began.append(service.time.monotonic()), every=0.1
+    )
+    assert service.deploy("1.1.0").outcome is Outcome.SUCCEEDED
+    run = service.head.run
+    assert run is not None
+    assert (run.stages[-1].entered - NOW).total_seconds() - began[0] >= 29.0
