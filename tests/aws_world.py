@@ -58,6 +58,12 @@ class AwsWorld(World):
     def deploy(self, release: Release, process: Process | None = None) -> Rollout:
         """publish and deploy, as ``osvdeploy deploy`` does, from what build() made last."""
         here = process or self.process()
+        self.publish(release, here)
+        return here.manager.deploy(here.ctx, release)
+
+    def publish(self, release: Release, process: Process | None = None) -> None:
+        """The release's image, from what build() made last."""
+        here = process or self.process()
         published = publish_image(
             here.ctx, self.raw, app="hello", version=release.version, tags={}, cloud=here.cloud, journal=self.journal
         )
@@ -80,7 +86,6 @@ class AwsWorld(World):
             cloud=here.cloud,
             journal=self.journal,
         )
-        return here.manager.deploy(here.ctx, release)
 
     def rollback(self, to: Release | None = None, process: Process | None = None) -> Rollout:
         here = process or self.process()

@@ -216,6 +216,20 @@ def test_what_is_due_happens_before_the_next_call(account: Account) -> None:
         account.ebs.complete_snapshot(SnapshotId=snapshot, ChangedBlocksCount=0)
 
 
+def test_a_read_that_is_struck_is_answered_as_things_were_some_seconds_ago() -> None:
+    """One read, and no other; what changes something sees what is now."""
+    account = Account(stale=5.0)
+    ec2 = account.client("ec2", ONCE)
+    ec2.create_vpc(CidrBlock="10.0.0.0/16")
+    account.sandbox.faults.add(Fault("ec2:*", FaultKind.STALE, times=2))
+    ec2.create_vpc(CidrBlock="10.1.0.0/16")
+    assert ec2.describe_vpcs()["Vpcs"] == []
+    assert len(ec2.describe_vpcs()["Vpcs"]) == 2
+    account.clock.advance(6.0)
+    account.sandbox.faults.add(Fault("DescribeVpcs", FaultKind.STALE))
+    assert len(ec2.describe_vpcs()["Vpcs"]) == 2
+
+
 def test_reads_lag_behind_writes_where_that_is_asked_for() -> None:
     """What was made is not found for that long, what was changed is read as it was, and then all is seen."""
     account = Account(lag=5.0)

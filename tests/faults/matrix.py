@@ -1,0 +1,328 @@
+"""Every scenario, with every kind of trouble at every call that changes something, and at one read of each kind.
+
+A scenario runs once without trouble; its calls are counted. Then it runs again from the same beginning for each pair of
+a call and a kind of trouble: the process lives, and goes on with what it was told. If it does not end as it did
+without trouble, the same command runs again, as people do. What stands in the end must be what the run without trouble
+left, and on the way what must never be, never was.
+
+Deaths are in test_deploy_crashes.py and test_gcp_crashes.py: a dead process needs no run of its own for each call.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+
+from osvdeploy.errors import OsvDeployError
+from osvdeploy.events import StageEntered
+from osvdeploy.rollout.manager import Asked, Rollout
+from osvdeploy.rollout.model import Kind, Outcome, RequestKind
+from osvdeploy.rollout.releases import Release, Strategy
+from osvdeploy.sandbox.core import Moment
+from osvdeploy.sandbox.dataplane import HttpRequest, SendTo, TargetState
+from osvdeploy.sandbox.faults import Fault, FaultKind
+from osvdeploy.sandbox.inprocess import Client
+from osvdeploy.sandbox.runners import GuestAnswer
+from osvdeploy.sandbox.wire import Call
+from tests.world import GOOD, Kept, World
+
+STALE = 5.0
+"""Seconds that a stale read is behind."""
+
+CHANGES: Mapping[FaultKind, int] = {
+    FaultKind.AFTER: 1,
+    FaultKind.HANG_AFTER: 1,
+    FaultKind.HANG: 3,
+    FaultKind.THROTTLED: 3,
+    FaultKind.BROKEN: 3,
+    FaultKind.DENIED: 1,
+}
+"""What befalls a change, and how many calls in a row: three are more than one call is repeated."""
+
+READS: Mapping[FaultKind, int] = {
+    FaultKind.STALE: 1,
+    FaultKind.HANG: 3,
+    FaultKind.THROTTLED: 3,
+    FaultKind.DENIED: 1,
+}
+
+
+class Site(ABC):
+    """A place with a service in it, as its user works on it and as its clients see it.
+
+    ``place`` is the world of one cloud, which has ``publish(release)``, ``process()`` and all of ``World``.
+    """
+
+    def __init__(self, place: Any, port: int) -> None:
+        self.place = place
+        self.world: World = place
+        self.port = port
+        self.customer = Client(self.world.sandbox, self.world.clock)
+        self.releases: dict[str, Release] = {}
+        self.names: dict[str, str] = {}
+        self.world.sandbox.stale = timedelta(seconds=STALE)
+
+    # -------------------------------------------------------------------------------------------------- as a user
+
+    def made(self, version: str, program: Mapping[str, Any] = GOOD, strategy: Strategy | None = None) -> None:
+        """Built and published, so that only the rollout is left to do."""
+        if strategy is not None:
+            self.world.settings = replace(self.world.settings, strategy=strategy)
+        release = self.world.build(version, program)
+        self.releases[version], self.names[version] = release, release.id
+        self.place.publish(release)
+
+    def new(
+        self, *live: str, version: str = "new", program: Mapping[str, Any] = GOOD, strategy: Strategy | None = None
+    ) -> None:
+        """``live`` serve one after the other, and another version is there to be rolled out."""
+        self.put_into_service(*live)
+        self.made(version, program, strategy)
+
+    def put_into_service(self, *versions: str) -> None:
+        for version in versions:
+            self.made(version)
+            assert self.deploy(version).exit_code == 0
+
+    def deploy(self, version: str) -> Rollout:
+        here = self.place.process()
+        ended: Rollout = here.manager.deploy(here.ctx, self.releases[version])
+        return ended
+
+    def rollback(self, version: str | None = None) -> Rollout:
+        """Names its release where the one before was over, not to go back twice."""
+        here, run = self.place.process(), self.world.head.run
+        assert run is not None
+        if version is None and run.kind is Kind.ROLLBACK and run.over and run.verdict is Outcome.SUCCEEDED:
+            version = next(name for name, id in self.names.items() if id == run.candidate)
+        ended: Rollout = here.manager.rollback(here.ctx, self.releases[version] if version else None)
+        return ended
+
+    def destroy(self) -> object:
+        here = self.place.process()
+        return here.manager.destroy(here.ctx) if not self.world.head.destroyed else None
+
+    def say(self, kind: RequestKind) -> Rollout | Asked | None:
+        """Asked, or gone on with where it was heard; what was asked for may have come about."""
+        here, run = self.place.process(), self.world.head.unfinished
+        if run is None:
+            return None
+        if run.verdict is not None or run.abort is not None:
+            recovered: Rollout = here.manager.recover(here.ctx)
+            return recovered
+        asked: Asked = here.manager.request(here.ctx, kind)
+        return asked.rollout if asked.rollout is not None else asked
+
+    # ---------------------------------------------------------------------------------------------- to look at it
+
+    @property
+    @abstractmethod
+    def address(self) -> str:
+        """Where clients find the service."""
+
+    @property
+    @abstractmethod
+    def version_header(self) -> str:
+        """The header of an answer that names its release."""
+
+    @abstractmethod
+    def standing(self) -> Mapping[str, object]:
+        """What there is in the end, in the cloud and in the ledger, but for when and by whom."""
+
+    def ask(self) -> str | None:
+        """The release that answers a client now, None for an answer that is no good."""
+        answer = self.customer.get(self.address, self.port, "/")
+        good = isinstance(answer, GuestAnswer) and answer.status == 200
+        return answer.headers.get(self.version_header) if isinstance(answer, GuestAnswer) and good else None
+
+    def carrying(self) -> Mapping[str, int]:
+        """Healthy machines of each backend that requests go to now."""
+        view, request = self.world.sandbox.view(), HttpRequest("GET", "/")
+        found: dict[str, int] = {}
+        for endpoint in view.endpoints.values():
+            if endpoint.listener.port != self.port:
+                continue
+            for draw in _DRAWS:
+                decision = endpoint.listener.decide(request, view.targets, draw)
+                if isinstance(decision, SendTo) and decision.group not in found:
+                    # Google's fronts have names of their own for what stands behind them.
+                    named = getattr(endpoint.listener, "group", str)
+                    targets = view.targets[named(decision.group)]
+                    found[decision.group] = sum(each.state is TargetState.HEALTHY for each in targets)
+        return found
+
+    def ledger(self) -> dict[str, object]:
+        """What of the newest head is the same however one came to it."""
+        head = self.world.head
+        return {
+            "serving": head.serving,
+            "stable": head.stable.release if head.stable else None,
+            "slots": {slot: (record.release, record.group) for slot, record in head.slots.items()},
+            "destroyed": head.destroyed,
+            "unfinished": None if head.unfinished is None else head.unfinished.stage,
+            "lease": head.lease,
+        }
+
+
+_DRAWS = [(2 * number + 1) / 40 for number in range(20)]
+"""So many that a share of 5 % is met."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """``answers``: versions that a client may get meanwhile; None where the service comes or goes."""
+
+    name: str
+    before: Callable[[Site], object]
+    command: Callable[[Site], object]
+    answers: frozenset[str] | None
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """What befalls the calls from the ``number``-th on."""
+
+    number: int
+    operation: str
+    stage: str
+    kind: FaultKind
+    times: int
+
+    def __str__(self) -> str:
+        return f"{self.kind} at call {self.number}, {self.operation} in {self.stage}"
+
+
+@dataclass
+class Watch:
+    """Is called around each call: asks as a client, and looks at what must never be."""
+
+    site: Site
+    scenario: Scenario
+    seen: list[tuple[str, str, bool]] = field(default_factory=list)
+    """Operation, stage and whether it changes something, of each call."""
+    wrong: list[str] = field(default_factory=list)
+    events: int = 0
+
+    def __post_init__(self) -> None:
+        self.events = len(self.site.world.recorder.events)
+
+    def __call__(self, moment: Moment, call: Call) -> None:
+        if moment is Moment.AFTER:
+            return
+        self.seen.append((f"{call.service}:{call.operation}", self._stage(), call.mutating))
+        if self.scenario.answers is None:
+            return
+        answered = self.site.ask()
+        if answered not in {self.site.names[version] for version in self.scenario.answers}:
+            self.wrong.append(f"a client got {answered or 'no good answer'} before {call.operation}")
+        for backend, healthy in self.site.carrying().items():
+            if healthy < self.site.world.settings.capacity:
+                self.wrong.append(
+                    f"only {healthy} machines behind {backend}, which has traffic, before {call.operation}"
+                )
+
+    def _stage(self) -> str:
+        for event in reversed(self.site.world.recorder.events[self.events :]):
+            if isinstance(event, StageEntered):
+                return str(event.stage)
+        return "begin"
+
+
+@dataclass
+class Played:
+    """One scenario without trouble: where it began, what it called, what it left."""
+
+    site: Site
+    scenario: Scenario
+    start: Kept
+    calls: Sequence[tuple[str, str, bool]]
+    ended: object
+    left: Mapping[str, object]
+
+
+def played(site: Site, scenario: Scenario) -> Played:
+    """Run a scenario without trouble."""
+    scenario.before(site)
+    site.world.sandbox.faults.clear()
+    start = site.world.kept()
+    watch = _watched(site, scenario)
+    ended = _run(scenario, site)
+    site.world.sandbox.hook = None
+    assert not isinstance(ended, OsvDeployError), f"without trouble: {ended}"
+    assert not watch.wrong, watch.wrong[:5]
+    return Played(site, scenario, start, watch.seen, ended, site.standing())
+
+
+def troubles(plot: Played) -> Iterator[Trouble]:
+    """Every change with each kind of trouble, and the first read of each operation in each stage."""
+    looked: set[tuple[str, str]] = set()
+    for number, (operation, stage, mutating) in enumerate(plot.calls):
+        if mutating:
+            kinds = CHANGES
+        elif (operation, stage) not in looked:
+            looked.add((operation, stage))
+            kinds = READS
+        else:
+            continue
+        for kind, times in kinds.items():
+            yield Trouble(number, operation, stage, kind, times)
+
+
+def sampled(found: Sequence[Trouble], share: float) -> list[Trouble]:
+    """That share of them, the same ones in each run."""
+    chosen = [each for each in found if int(hashlib.sha256(str(each).encode()).hexdigest()[:8], 16) < share * 2**32]
+    return chosen or list(found[:1])
+
+
+def befallen(plot: Played, trouble: Trouble) -> list[str]:
+    """What is wrong when this befalls the scenario."""
+    site, scenario, world = plot.site, plot.scenario, plot.site.world
+    world.put_back(plot.start)
+    # What was before belongs to the run before.
+    world.sandbox.store._past.clear()
+    world.sandbox.faults.clear()
+    world.sandbox.faults.add(Fault("*", trouble.kind, skip=trouble.number, times=trouble.times))
+    watch = _watched(site, scenario)
+    ended = _run(scenario, site)
+    world.sandbox.faults.clear()
+    times = 0
+    while _differs(ended, plot.ended):
+        times += 1
+        if times > 3:
+            return [f"{trouble}: it does not end as it should, however often: {_told(ended)}", *watch.wrong]
+        ended = _run(scenario, site)
+    world.sandbox.hook = None
+    left = site.standing()
+    wrong = [
+        f"{what} is {left.get(what)}, not {plot.left.get(what)}"
+        for what in sorted({*left, *plot.left})
+        if left.get(what) != plot.left.get(what)
+    ]
+    return [f"{trouble}: {each}" for each in (*watch.wrong[:2], *wrong)]
+
+
+def _watched(site: Site, scenario: Scenario) -> Watch:
+    watch = Watch(site, scenario)
+    site.world.sandbox.hook = watch
+    return watch
+
+
+def _run(scenario: Scenario, site: Site) -> object:
+    try:
+        return scenario.command(site)
+    except OsvDeployError as error:
+        return error
+
+
+def _differs(ended: object, wanted: object) -> bool:
+    if isinstance(ended, Rollout) and isinstance(wanted, Rollout):
+        return ended.exit_code != wanted.exit_code
+    return isinstance(ended, OsvDeployError) or (isinstance(ended, Asked) and not ended.done)
+
+
+def _told(ended: object) -> str:
+    return ended.told if isinstance(ended, Rollout) else f"{type(ended).__name__}: {ended}"
