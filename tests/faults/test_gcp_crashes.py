@@ -16,15 +16,15 @@ import pytest
 
 from osvdeploy.digests import sha256
 from osvdeploy.osv.image import RawImage
-from osvdeploy.rollout.model import Kind
+from osvdeploy.rollout.model import Kind, Limits
 from osvdeploy.rollout.releases import Release
 from osvdeploy.sandbox.core import Moment
 from osvdeploy.sandbox.inprocess import Client
 from osvdeploy.sandbox.runners import GuestAnswer
 from osvdeploy.sandbox.wire import Call
 from tests.contract.gcp_scene import REGION, ZONE, scale_group
-from tests.gcp_world import GcpWorld
-from tests.world import BAD, GOOD, Kept
+from tests.gcp_world import GcpWorld, Process
+from tests.world import BAD, GOOD, UNHURRIED, Kept
 
 pytestmark = [pytest.mark.slow, pytest.mark.sandbox]
 
@@ -54,6 +54,9 @@ class Project(GcpWorld):
         self.points: list[tuple[str, Kept]] = []
         self.pointer = pointer
         self.entry = self.shown()
+
+    def process(self, limits: Limits | None = None) -> Process:
+        return super().process(limits or UNHURRIED)
 
     def made(self, version: str, program: dict[str, object] | None = None) -> None:
         self.releases[version] = self.build(version, program or dict(GOOD))
