@@ -40,6 +40,13 @@ ABORTING: Mapping[str, Any] = {"boot": "abort", "after": 1.0}
 UNHURRIED = Limits(poll=6.0, quick_poll=5.0)
 """Of suites that run hundreds of rollouts: far fewer looks than a user's run has, each of which is the same calls."""
 
+MIN_READY = 2.0
+"""Seconds that machines have to stay healthy, in those suites: meanwhile a rollout looks almost every second."""
+
+SETTLED = 180.0
+"""Seconds after which nothing goes on by itself any more that a rollout began: machines have ended, targets are
+drained, a lease that nobody renews is over. Each costs the health checks of a whole fleet."""
+
 
 class SandboxProber:
     """:class:`~osvdeploy.cloud.interfaces.Prober` through the sandbox's balancers, without a socket."""
@@ -193,7 +200,8 @@ class World:
         assert isinstance(runner, InlineRunner)
         store._documents = {at: dict(found) for at, found in kept.documents.items()}
         store._database.deserialize(kept.database)
-        store.version = kept.version
+        # Never a number that it had: what was worked out at one would be taken for what is true of the other.
+        store.version += 1
         self.sandbox._now, self.sandbox._answered = kept.now, kept.answered
         runner._guests = dict(kept.guests)
         self.clock._passed = kept.passed

@@ -31,7 +31,7 @@ from osvdeploy.sandbox.runners import GuestAnswer
 from osvdeploy.sandbox.wire import Call
 from tests.aws_world import REGION, AwsWorld, Process
 from tests.contract.aws_scene import scale_group
-from tests.world import ABORTING, BAD, GOOD, UNHURRIED, Kept, SandboxProber
+from tests.world import ABORTING, BAD, GOOD, SETTLED, UNHURRIED, Kept, SandboxProber
 
 pytestmark = pytest.mark.slow
 
@@ -499,7 +499,7 @@ def told(tape: Tape, died: int, then: str) -> str:
 
 def finished(account: Account, scenario: Scenario) -> dict[str, object]:
     """What holds when the dust has settled; checks what has to be so whatever happened."""
-    account.wait(600)
+    account.wait(SETTLED)
     head = account.head
     assert head.lease is None and head.unfinished is None
     if scenario.serving is None:

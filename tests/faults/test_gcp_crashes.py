@@ -24,7 +24,7 @@ from osvdeploy.sandbox.runners import GuestAnswer
 from osvdeploy.sandbox.wire import Call
 from tests.contract.gcp_scene import REGION, ZONE, scale_group
 from tests.gcp_world import GcpWorld, Process
-from tests.world import BAD, GOOD, UNHURRIED, Kept
+from tests.world import BAD, GOOD, SETTLED, UNHURRIED, Kept
 
 pytestmark = [pytest.mark.slow, pytest.mark.sandbox]
 
@@ -141,7 +141,7 @@ class Project(GcpWorld):
     def standing(self) -> dict[str, object]:
         """What there is, and what the ledger says of it, as far as it is not about when and by whom."""
         self.sandbox.hook = None
-        self.wait(600)
+        self.wait(SETTLED)
         found: dict[str, object] = {kind: self.held().get(kind, []) for kind in STANDING}
         head = self.head
         families = [
