@@ -31,7 +31,8 @@ from osvdeploy.sandbox.runners import GuestAnswer
 from osvdeploy.sandbox.wire import Call
 from tests.aws_world import REGION, AwsWorld, Process
 from tests.contract.aws_scene import scale_group
-from tests.world import ABORTING, BAD, GOOD, SETTLED, UNHURRIED, Kept, SandboxProber
+from tests.rollout.made import SETTINGS
+from tests.world import ABORTING, BAD, GOOD, MIN_READY, SETTLED, UNHURRIED, Kept, SandboxProber
 
 pytestmark = pytest.mark.slow
 
@@ -89,7 +90,7 @@ class Account(AwsWorld):
     """An account with a client that asks the service at every call of whoever works on it."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
+        super().__init__(folder, health=replace(SETTINGS.health, min_ready=MIN_READY))
         self.prober = self.watched = WatchedProber(self.sandbox, self.clock)
         self.customer = Client(self.sandbox, self.clock)
         self.releases: dict[str, Release] = {}

@@ -24,7 +24,7 @@ from osvdeploy.sandbox.runners import GuestAnswer
 from osvdeploy.sandbox.wire import Call
 from tests.contract.gcp_scene import REGION, ZONE, scale_group
 from tests.gcp_world import GcpWorld, Process
-from tests.world import BAD, GOOD, SETTLED, UNHURRIED, Kept
+from tests.world import BAD, GOOD, MIN_READY, SETTLED, UNHURRIED, Kept
 
 pytestmark = [pytest.mark.slow, pytest.mark.sandbox]
 
@@ -46,7 +46,8 @@ class Project(GcpWorld):
 
     def __init__(self, folder: Path, *, pointer: bool = False) -> None:
         super().__init__(folder, pointer=pointer)
-        self.settings = replace(self.settings, family="hello-production")
+        health = replace(self.settings.health, min_ready=MIN_READY)
+        self.settings = replace(self.settings, family="hello-production", health=health)
         self.customer = Client(self.sandbox, self.clock)
         self.releases: dict[str, Release] = {}
         self.raws: dict[str, RawImage] = {}
