@@ -46,7 +46,8 @@ class Project(GcpWorld):
 
     def __init__(self, folder: Path, *, pointer: bool = False) -> None:
         super().__init__(folder, pointer=pointer)
-        health = replace(self.settings.health, min_ready=MIN_READY)
+        # The stories wait longer for what never comes up; here each death waits for it anew.
+        health = replace(self.settings.health, min_ready=MIN_READY, boot_timeout=90.0)
         self.settings = replace(self.settings, family="hello-production", health=health)
         self.customer = Client(self.sandbox, self.clock)
         self.releases: dict[str, Release] = {}
