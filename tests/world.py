@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
 from osvdeploy.build import builder
@@ -210,6 +210,26 @@ class World:
         for path, content in kept.files.items():
             (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
             (self.folder / path).write_bytes(content)
+
+
+W = TypeVar("W", bound=World)
+
+
+class Prepared(Generic[W]):
+    """A world that was brought somewhere once, and is there again for each test that wants to begin there."""
+
+    def __init__(self, world: W) -> None:
+        self._world, self._kept, self._own = world, world.kept(), dict(vars(world))
+
+    def again(self) -> W:
+        """All of it, also what a test set on it; nothing is in its way, and nobody was told anything yet."""
+        vars(self._world).clear()
+        vars(self._world).update(self._own)
+        self._world.put_back(self._kept)
+        self._world.recorder = Recorder()
+        self._world.sandbox.faults.clear()
+        self._world.sandbox.hook = None
+        return self._world
 
 
 _KEPT_FOLDERS = ("ledger", "state")
