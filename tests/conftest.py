@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import re
+import resource
 import sys
 from pathlib import Path
 
@@ -97,6 +98,20 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         from tests.google_types import Judge
 
         place.judge = Judge() if item.get_closest_marker("sandbox") is not None else None  # type: ignore[attr-defined]
+
+
+MOST = pytest.StashKey[int]()
+"""The most memory, in KiB, that this process had when it was last looked for garbage."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """A sandbox with its objects is a circle of few things and many bytes: the collector, which counts things, would
+    let a dozen of them pile up in a worker."""
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if most > item.config.stash.get(MOST, 0) + 64 * 1024:
+        gc.collect()
+        item.config.stash[MOST] = most
 
 
 def pytest_collection_finish() -> None:
