@@ -24,7 +24,6 @@ from osvdeploy.context import Clock, Context, ProcessIdentity, VirtualClock
 from osvdeploy.events import Recorder
 from osvdeploy.publish.journal import Journal
 from osvdeploy.rollout.ledger import Head, Ledger
-from osvdeploy.rollout.model import Limits
 from osvdeploy.rollout.releases import Release, Settings, configuration_digest, release_digest, release_id
 from osvdeploy.sandbox.core import Sandbox
 from osvdeploy.sandbox.inprocess import Client
@@ -36,9 +35,6 @@ GOOD: Mapping[str, Any] = {"headers": {"x-release": "$OSVDEPLOY_RELEASE"}, "answ
 BAD: Mapping[str, Any] = {**GOOD, "answers": {"*": 500}}
 ABORTING: Mapping[str, Any] = {"boot": "abort", "after": 1.0}
 
-
-UNHURRIED = Limits(poll=6.0, quick_poll=5.0)
-"""Of suites that run hundreds of rollouts: far fewer looks than a user's run has, each of which is the same calls."""
 
 MIN_READY = 2.0
 """Seconds that machines have to stay healthy, in those suites: meanwhile a rollout looks almost every second."""

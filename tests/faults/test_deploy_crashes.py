@@ -31,8 +31,8 @@ from osvdeploy.sandbox.runners import GuestAnswer
 from osvdeploy.sandbox.wire import Call
 from tests.aws_world import REGION, AwsWorld, Process
 from tests.contract.aws_scene import scale_group
-from tests.rollout.made import SETTINGS
-from tests.world import ABORTING, BAD, GOOD, MIN_READY, SETTLED, UNHURRIED, Kept, SandboxProber
+from tests.rollout.made import SETTINGS, UNHURRIED
+from tests.world import ABORTING, BAD, GOOD, MIN_READY, SETTLED, Kept, SandboxProber
 
 pytestmark = pytest.mark.slow
 

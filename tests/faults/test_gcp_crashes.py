@@ -24,7 +24,8 @@ from osvdeploy.sandbox.runners import GuestAnswer
 from osvdeploy.sandbox.wire import Call
 from tests.contract.gcp_scene import REGION, ZONE, scale_group
 from tests.gcp_world import GcpWorld, Process
-from tests.world import BAD, GOOD, MIN_READY, SETTLED, UNHURRIED, Kept
+from tests.rollout.made import UNHURRIED
+from tests.world import BAD, GOOD, MIN_READY, SETTLED, Kept
 
 pytestmark = [pytest.mark.slow, pytest.mark.sandbox]
 
