@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import re
+import resource
 import sys
 from pathlib import Path
 
@@ -14,6 +15,21 @@ BENCHMARKS = Path(__file__).parent / "benchmarks"
 
 # Collecting tests makes many objects and drops few: looking for garbage among them took a tenth of the suite's time.
 gc.set_threshold(20_000)
+
+
+SLOWEST = (
+    "pulumi/test_deployment_programs.py",
+    "faults/test_gcp_crashes.py",
+    "faults/test_deploy_crashes.py",
+    "pulumi/test_image_programs.py",
+    "pulumi/test_deployments.py",
+    "pulumi/test_programs.py",
+    "pulumi/test_aws_ami.py",
+    "faults/test_rollout_crashes.py",
+    "faults/test_publish_crashes.py",
+    "faults/test_import_crashes.py",
+)
+"""Files whose single tests take longest, the longest first. They are begun with."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -53,12 +69,25 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     elif ours := [item for item in items if item.get_closest_marker("live") is not None]:
         items[:] = [item for item in items if item.get_closest_marker("live") is None]
         config.hook.pytest_deselected(items=ours)
+    items.sort(key=_rank)
     if "not slow" in config.option.markexpr:
         # Imported here, where the tests were: the process that only hands them out to workers has no use for it.
         from tests.properties import try_fewer
 
         for test in {item.obj for item in items if isinstance(item, pytest.Function)}:
             try_fewer(test)
+
+
+def _rank(item: pytest.Item) -> int:
+    """Where an item's file stands in the order; within a file and among all others the order is kept.
+
+    xdist's worksteal gives each worker one stretch of the items, and who is done takes half of what another has left,
+    from its end. So the first worker begins with the slow ones while the other does quick ones, and takes over quick
+    ones first and the least slow ones last: both end within a test of each other. In the order of their names a slow
+    file may come last, and one worker is left alone with it for minutes.
+    """
+    file = "/".join(item.path.parts[-2:])
+    return SLOWEST.index(file) if file in SLOWEST else len(SLOWEST)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -69,6 +98,20 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         from tests.google_types import Judge
 
         place.judge = Judge() if item.get_closest_marker("sandbox") is not None else None  # type: ignore[attr-defined]
+
+
+MOST = pytest.StashKey[int]()
+"""The most memory, in KiB, that this process had when it was last looked for garbage."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """A sandbox with its objects is a circle of few things and many bytes: the collector, which counts things, would
+    let a dozen of them pile up in a worker."""
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if most > item.config.stash.get(MOST, 0) + 64 * 1024:
+        gc.collect()
+        item.config.stash[MOST] = most
 
 
 def pytest_collection_finish() -> None:

@@ -18,6 +18,7 @@ from osvdeploy.context import Context, VirtualClock
 from osvdeploy.osv.cmdline import RELEASE_VARIABLE, with_environment
 from osvdeploy.publish.archiving import ReleaseOrder, publish_archived
 from osvdeploy.rollout.manager import Rollout, RolloutManager
+from osvdeploy.rollout.model import Limits
 from osvdeploy.rollout.releases import Release
 from osvdeploy.rollout.retention import Garbage
 from tests.contract.gcp_place import PROJECT, GcpSandbox
@@ -109,11 +110,11 @@ class GcpWorld(World):
             patched.setattr(wiring, "open_store", opened)
             return services.gc(here.ctx, service, keep=keep, dry_run=dry_run, buckets={"gcp": "acme"})
 
-    def process(self) -> Process:
+    def process(self, limits: Limits | None = None) -> Process:
         """A new process: another identity, its own clients."""
         ctx = self.next_context()
         ground = gcp.ground(self.account.gcp(), self.settings.region)
-        return Process(ctx, ground, RolloutManager(self.ledger, ground, self.prober))
+        return Process(ctx, ground, RolloutManager(self.ledger, ground, self.prober, limits))
 
     def changes(self, since: int = 0) -> list[str]:
         """Every call since that number that asked Compute Engine for a change."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
 from osvdeploy.build import builder
@@ -34,6 +34,14 @@ from tests.rollout.made import NOW
 GOOD: Mapping[str, Any] = {"headers": {"x-release": "$OSVDEPLOY_RELEASE"}, "answers": {"*": 200}}
 BAD: Mapping[str, Any] = {**GOOD, "answers": {"*": 500}}
 ABORTING: Mapping[str, Any] = {"boot": "abort", "after": 1.0}
+
+
+MIN_READY = 2.0
+"""Seconds that machines have to stay healthy, in those suites: meanwhile a rollout looks almost every second."""
+
+SETTLED = 180.0
+"""Seconds after which nothing goes on by itself any more that a rollout began: machines have ended, targets are
+drained, a lease that nobody renews is over. Each costs the health checks of a whole fleet."""
 
 
 class SandboxProber:
@@ -188,7 +196,8 @@ class World:
         assert isinstance(runner, InlineRunner)
         store._documents = {at: dict(found) for at, found in kept.documents.items()}
         store._database.deserialize(kept.database)
-        store.version = kept.version
+        # Never a number that it had: what was worked out at one would be taken for what is true of the other.
+        store.version += 1
         self.sandbox._now, self.sandbox._answered = kept.now, kept.answered
         runner._guests = dict(kept.guests)
         self.clock._passed = kept.passed
@@ -197,6 +206,26 @@ class World:
         for path, content in kept.files.items():
             (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
             (self.folder / path).write_bytes(content)
+
+
+W = TypeVar("W", bound=World)
+
+
+class Prepared(Generic[W]):
+    """A world that was brought somewhere once, and is there again for each test that wants to begin there."""
+
+    def __init__(self, world: W) -> None:
+        self._world, self._kept, self._own = world, world.kept(), dict(vars(world))
+
+    def again(self) -> W:
+        """All of it, also what a test set on it; nothing is in its way, and nobody was told anything yet."""
+        vars(self._world).clear()
+        vars(self._world).update(self._own)
+        self._world.put_back(self._kept)
+        self._world.recorder = Recorder()
+        self._world.sandbox.faults.clear()
+        self._world.sandbox.hook = None
+        return self._world
 
 
 _KEPT_FOLDERS = ("ledger", "state")

@@ -102,19 +102,22 @@ def after_check(health: TargetHealth, check: HealthCheck, result: CheckResult) -
     """A target's health after one more check.
 
     A newly registered target is healthy after one passing check; later changes need the thresholds ("Health checks
-    for your target groups"). Targets that are draining or unused are not checked: they stay as they are.
+    for your target groups"). Targets that are draining or unused are not checked: they stay as they are. It is counted
+    no further than to the threshold, so that what stays well stays the same.
     """
     if health.state in (TargetState.DRAINING, TargetState.UNUSED):
         return health
     if check.passes(result):
         passed = health.passed + 1
         if health.state is TargetState.HEALTHY or health.first or passed >= check.healthy:
-            return TargetHealth(TargetState.HEALTHY, passed=passed, first=False)
+            return TargetHealth(TargetState.HEALTHY, passed=min(passed, check.healthy), first=False)
         return TargetHealth(health.state, health.reason, health.description, passed=passed, first=health.first)
     failed = health.failed + 1
     if health.state is TargetState.UNHEALTHY or failed >= check.unhealthy:
         reason, description = _why(result)
-        return TargetHealth(TargetState.UNHEALTHY, reason, description, failed=failed, first=False)
+        return TargetHealth(
+            TargetState.UNHEALTHY, reason, description, failed=min(failed, check.unhealthy), first=False
+        )
     return TargetHealth(health.state, health.reason, health.description, failed=failed, first=health.first)
 
 

@@ -312,9 +312,12 @@ class Transaction:
 
     def put(self, place: str, kind: str, key: str, document: Mapping[str, Any]) -> None:
         body = json.dumps(document, separators=(",", ":"))
-        self._bodies[place, kind, key] = body
         # By way of JSON, so that a document reads the same before and after a restart.
-        self._changes.setdefault((place, kind), {})[key] = marshal.dumps(json.loads(body))
+        kept = marshal.dumps(json.loads(body))
+        if (place, kind, key) not in self._bodies and self._store._documents.get((place, kind), {}).get(key) == kept:
+            return  # as it was: most health checks find what the one before found
+        self._bodies[place, kind, key] = body
+        self._changes.setdefault((place, kind), {})[key] = kept
 
     def delete(self, place: str, kind: str, key: str) -> None:
         self._bodies[place, kind, key] = None

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pickle
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 from xml.sax.saxutils import escape
@@ -26,6 +27,7 @@ from werkzeug.datastructures import MultiDict
 
 from osvdeploy.sandbox import s3wire
 from osvdeploy.sandbox.errors import ApiError, NotSimulated
+from osvdeploy.sizes import KIB
 
 SIGNING_NAMES = {
     "ec2": "ec2",
@@ -49,6 +51,9 @@ _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that XML 1.0 has no way to write ("2.2 Characters")."""
 
 _READ_VERBS = ("describe", "get", "head", "list", "aggregatedlist", "testiampermissions", "validate", "wait")
+
+FORMS = ("query", "ec2")
+"""Protocols whose requests are a form and nothing else, and whose answers are the result's plain values as XML."""
 
 STATUS = "$status"
 """In a result: an HTTP status other than the model's."""
@@ -209,23 +214,37 @@ def _routed(service: str, method: str, path: str) -> tuple[str, dict[str, str]]:
 def _parsed(
     service: str, operation: str, request: ApiRequest, parts: _Parts, in_path: Mapping[str, str]
 ) -> dict[str, Any]:
-    protocol = model(service).protocol
-    operation_model = model(service).operation_model(operation)
-    rest = protocol.startswith("rest-")
+    if model(service).protocol in FORMS:
+        read: dict[str, Any] = pickle.loads(_read_form(service, operation, tuple(parts.values.items())))
+        return read
     pieces: Any = {
         "method": request.method,
         "url_path": parts.path,
         "url_params": in_path,
-        "values": MultiDict(parts.values) if rest else parts.values,
+        "values": MultiDict(parts.values),
         "headers": HeadersDict(request.headers),
         "body": request.body,
     }
+    return _read(service, operation, pieces)
+
+
+@lru_cache(maxsize=1024)
+def _read_form(service: str, operation: str, values: tuple[tuple[str, str], ...]) -> bytes:
+    """The parameters that a form has, pickled: who polls asks the same again and again, and each call may change its
+    own."""
+    parameters = _read(service, operation, {"values": dict(values)})
+    return pickle.dumps(parameters, pickle.HIGHEST_PROTOCOL)
+
+
+def _read(service: str, operation: str, pieces: Any) -> dict[str, Any]:
+    protocol = model(service).protocol
+    operation_model = model(service).operation_model(operation)
     try:
         parsed = PROTOCOL_PARSERS[protocol](operation_model).parse(pieces)
     except (ValueError, KeyError, TypeError, AttributeError, RequestParserError) as error:
         raise _unreadable(protocol, error) from None
     if service == "ec2":
-        _refuse_unknown(operation_model, parts.values)
+        _refuse_unknown(operation_model, pieces["values"])
     params = {name: value for name, value in parsed.items() if value is not None}
     if operation_model.input_shape is not None:
         for refusal in _wrong(service, operation_model.input_shape, params, ""):
@@ -368,17 +387,40 @@ def request_id(seed: str) -> str:
 
 def answer(call: Call, result: Mapping[str, Any], identifier: str) -> ApiResponse:
     """A result as the service sends it."""
-    its_model = model(call.service)
-    serializer = get_serializer_class(call.service, its_model.protocol)
-    operation = its_model.operation_model(call.operation)
+    if model(call.service).protocol in FORMS:
+        told = pickle.dumps(dict(result), pickle.HIGHEST_PROTOCOL)
+        if len(told) <= _WORTH_KEEPING and _NOBODYS.encode() not in told:
+            made = _remembered(call.service, call.operation, told)
+            headers = {name: value.replace(_NOBODYS, identifier) for name, value in made.headers.items()}
+            return ApiResponse(made.status, headers, made.body.replace(_NOBODYS.encode(), identifier.encode()))
+    return _serialized(call.service, call.operation, result, identifier)
+
+
+_NOBODYS = "00000000-0000-0000-0000-000000000000"
+"""Stands for the request's id in an answer that is kept. No request has it."""
+
+_WORTH_KEEPING = 64 * KIB
+"""Larger results, in bytes, are asked for seldom."""
+
+
+@lru_cache(maxsize=1024)
+def _remembered(service: str, operation: str, told: bytes) -> ApiResponse:
+    """The answer to a result as it was pickled: who polls gets the same one many times, and writing it takes longer
+    than everything else of a call."""
+    return _serialized(service, operation, pickle.loads(told), _NOBODYS)
+
+
+def _serialized(service: str, operation: str, result: Mapping[str, Any], identifier: str) -> ApiResponse:
+    its_model = model(service)
+    serializer = get_serializer_class(service, its_model.protocol)
     told = dict(result)
     status = told.pop(STATUS, None)
-    made = serializer(operation, SerializationContext(identifier)).serialize(told)
+    made = serializer(its_model.operation_model(operation), SerializationContext(identifier)).serialize(told)
     body = made["body"]
     if isinstance(body, str):
         body = (body if its_model.protocol == "rest-json" else _NO_XML.sub("\ufffd", body)).encode()
     headers = {name.lower(): str(value) for name, value in made["headers"].items()}
-    if call.service == "s3" and "ContentType" in told:
+    if service == "s3" and "ContentType" in told:
         headers["content-type"] = told["ContentType"]  # the object's own, which the serialiser takes for XML
     status = made["status_code"] if status is None else status
     return ApiResponse(status, {**headers, "x-amzn-requestid": identifier}, bytes(body or b""))

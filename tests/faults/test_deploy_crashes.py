@@ -31,12 +31,10 @@ from osvdeploy.sandbox.runners import GuestAnswer
 from osvdeploy.sandbox.wire import Call
 from tests.aws_world import REGION, AwsWorld, Process
 from tests.contract.aws_scene import scale_group
-from tests.world import ABORTING, BAD, GOOD, Kept, SandboxProber
+from tests.rollout.made import SETTINGS, UNHURRIED
+from tests.world import ABORTING, BAD, GOOD, MIN_READY, SETTLED, Kept, SandboxProber
 
 pytestmark = pytest.mark.slow
-
-# Fewer looks than a user's run has: each look is the same calls again.
-LIMITS = Limits(poll=6.0, quick_poll=1.5)
 
 BREAKING = {**GOOD, "phases": [{"after": 35, "answers": {"*": 500}}]}
 """Answers well until it has been in service for a while."""
@@ -92,7 +90,7 @@ class Account(AwsWorld):
     """An account with a client that asks the service at every call of whoever works on it."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
+        super().__init__(folder, health=replace(SETTINGS.health, min_ready=MIN_READY))
         self.prober = self.watched = WatchedProber(self.sandbox, self.clock)
         self.customer = Client(self.sandbox, self.clock)
         self.releases: dict[str, Release] = {}
@@ -105,7 +103,7 @@ class Account(AwsWorld):
         return replace(ProcessIdentity.current(), pid=number, started=f"before-{number}")
 
     def process(self, limits: Limits | None = None) -> Process:
-        return super().process(limits or LIMITS)
+        return super().process(limits or UNHURRIED)
 
     def made(self, version: str, program: Mapping[str, object] = GOOD) -> Release:
         release = self.build(version, program)
@@ -382,7 +380,7 @@ class Watch:
             self.wrong.append(f"{call.operation} of {release}, which has weight")
         proof = self.account.watched.proof
         served = {entry.release for entry in self.account.head.served}
-        if release in served and (proof.release == release or proof.answers < LIMITS.proof_answers):
+        if release in served and (proof.release == release or proof.answers < UNHURRIED.proof_answers):
             self.wrong.append(f"{call.operation} of {release} after {proof.answers} answers of {proof.release}")
 
 
@@ -502,7 +500,7 @@ def told(tape: Tape, died: int, then: str) -> str:
 
 def finished(account: Account, scenario: Scenario) -> dict[str, object]:
     """What holds when the dust has settled; checks what has to be so whatever happened."""
-    account.wait(600)
+    account.wait(SETTLED)
     head = account.head
     assert head.lease is None and head.unfinished is None
     if scenario.serving is None:

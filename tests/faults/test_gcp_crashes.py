@@ -16,15 +16,16 @@ import pytest
 
 from osvdeploy.digests import sha256
 from osvdeploy.osv.image import RawImage
-from osvdeploy.rollout.model import Kind
+from osvdeploy.rollout.model import Kind, Limits
 from osvdeploy.rollout.releases import Release
 from osvdeploy.sandbox.core import Moment
 from osvdeploy.sandbox.inprocess import Client
 from osvdeploy.sandbox.runners import GuestAnswer
 from osvdeploy.sandbox.wire import Call
 from tests.contract.gcp_scene import REGION, ZONE, scale_group
-from tests.gcp_world import GcpWorld
-from tests.world import BAD, GOOD, Kept
+from tests.gcp_world import GcpWorld, Process
+from tests.rollout.made import UNHURRIED
+from tests.world import BAD, GOOD, MIN_READY, SETTLED, Kept
 
 pytestmark = [pytest.mark.slow, pytest.mark.sandbox]
 
@@ -46,7 +47,9 @@ class Project(GcpWorld):
 
     def __init__(self, folder: Path, *, pointer: bool = False) -> None:
         super().__init__(folder, pointer=pointer)
-        self.settings = replace(self.settings, family="hello-production")
+        # The stories wait longer for what never comes up; here each death waits for it anew.
+        health = replace(self.settings.health, min_ready=MIN_READY, boot_timeout=90.0)
+        self.settings = replace(self.settings, family="hello-production", health=health)
         self.customer = Client(self.sandbox, self.clock)
         self.releases: dict[str, Release] = {}
         self.raws: dict[str, RawImage] = {}
@@ -54,6 +57,9 @@ class Project(GcpWorld):
         self.points: list[tuple[str, Kept]] = []
         self.pointer = pointer
         self.entry = self.shown()
+
+    def process(self, limits: Limits | None = None) -> Process:
+        return super().process(limits or UNHURRIED)
 
     def made(self, version: str, program: dict[str, object] | None = None) -> None:
         self.releases[version] = self.build(version, program or dict(GOOD))
@@ -138,7 +144,7 @@ class Project(GcpWorld):
     def standing(self) -> dict[str, object]:
         """What there is, and what the ledger says of it, as far as it is not about when and by whom."""
         self.sandbox.hook = None
-        self.wait(600)
+        self.wait(SETTLED)
         found: dict[str, object] = {kind: self.held().get(kind, []) for kind in STANDING}
         head = self.head
         families = [

@@ -15,6 +15,7 @@ import pytest
 from osvdeploy.cloud.interfaces import Scaling
 from osvdeploy.cloud.memory import Call, Moment
 from osvdeploy.rollout.model import Kind, Outcome
+from tests.rollout.made import SETTINGS, UNHURRIED
 from tests.rollout.service import Service
 
 pytestmark = pytest.mark.slow
@@ -54,9 +55,17 @@ def killed(service: Service, killer: Killer) -> Iterator[None]:
         service.cloud.on_call(None)
 
 
-def served(version: str) -> Service:
-    service = Service()
+def served(version: str, **settings: object) -> Service:
+    service = Service(**settings)
+    service.limits = UNHURRIED
     service.deploy(version)
+    return service
+
+
+def begun(scenario: Scenario) -> Service:
+    """What stands before. Only who comes then looks as often as a user's run does."""
+    service = scenario.before()
+    service.limits = None
     return service
 
 
@@ -117,9 +126,7 @@ def _breaking() -> Service:
 
 
 def _baking() -> Service:
-    service = Service(strategy=replace(Service().settings.strategy, bake=60.0))
-    service.deploy("1.0.0")
-    return service
+    return served("1.0.0", strategy=replace(SETTINGS.strategy, bake=60.0))
 
 
 def _scaled_twice() -> Service:
@@ -173,7 +180,7 @@ SCENARIOS = [
 def points(scenario: Scenario) -> tuple[int, list[int]]:
     """How many calls the command makes, and which to die at: every change, and of the reads every seventh and the
     last ones (they are polls and look-ups that all end the same way)."""
-    service = scenario.before()
+    service = begun(scenario)
     before = len(service.cloud.calls)
     scenario.command(service)
     calls = service.cloud.calls[before:]
@@ -188,7 +195,7 @@ def test_dying_at_any_call_converges(scenario: Scenario, moment: Moment) -> None
     total, chosen = points(scenario)
     assert total > 10
     for at in chosen:
-        service = scenario.before()
+        service = begun(scenario)
         before = len(service.cloud.calls)
         with killed(service, Killer(at, moment)):
             scenario.command(service)

@@ -8,7 +8,7 @@ from typing import Any
 
 from osvdeploy.cloud.interfaces import GroupState, Machine, MachineState, ReleaseId, Slot, TargetHealth
 from osvdeploy.digests import sha256
-from osvdeploy.rollout.model import Answer, Kind, Observation, Run, Stage
+from osvdeploy.rollout.model import Answer, Kind, Limits, Observation, Run, Stage
 from osvdeploy.rollout.releases import (
     Health,
     Release,
@@ -44,6 +44,10 @@ SETTINGS = Settings(
     ),
     strategy=Strategy(kind=StrategyKind.BLUE_GREEN, steps=(TrafficStep(100),), bake=0.0, keep_warm=3600.0),
 )
+
+
+UNHURRIED = Limits(poll=6.0, quick_poll=5.0)
+"""Of suites that run hundreds of rollouts: far fewer looks than a user's run has, each of which is the same calls."""
 
 
 def release(version: str, app: str = "hello", settings: Settings = SETTINGS) -> Release:

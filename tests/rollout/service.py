@@ -12,6 +12,7 @@ from osvdeploy.context import Context, ProcessIdentity, VirtualClock
 from osvdeploy.events import Recorder
 from osvdeploy.rollout.ledger import Head, Ledger
 from osvdeploy.rollout.manager import Rollout, RolloutManager
+from osvdeploy.rollout.model import Limits
 from osvdeploy.rollout.releases import Release, group_name
 from tests.rollout.made import NOW, SETTINGS
 from tests.rollout.made import release as made_release
@@ -25,6 +26,7 @@ class Service:
         self.cloud = MemoryCloud(self.clock)
         self.settings = replace(SETTINGS, **settings)  # type: ignore[arg-type]  # the caller names fields
         self.recorder = Recorder()
+        self.limits: Limits | None = None
         self._processes = 0
 
     def context(self) -> Context:
@@ -50,7 +52,7 @@ class Service:
         return self.release(version).id
 
     def manager(self) -> RolloutManager:
-        return RolloutManager(self.ledger, self.cloud.cloud, self.cloud.prober)
+        return RolloutManager(self.ledger, self.cloud.cloud, self.cloud.prober, self.limits)
 
     def publish(self, version: str) -> None:
         """Register an image for the release, as publishing would."""

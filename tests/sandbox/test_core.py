@@ -314,6 +314,17 @@ def test_work_outside_is_taken_in_later_or_due_again(tmp_path: Path) -> None:
     account.sandbox.close()
 
 
+def test_a_view_is_worked_out_once_for_what_did_not_change(account: Account) -> None:
+    """Reading and time change nothing of it; what is written does."""
+    first = account.sandbox.view()
+    account.sts.get_caller_identity()
+    account.clock.advance(60)
+    account.sandbox.settle(account.clock.now())
+    assert account.sandbox.view() is first
+    account.client("ec2").create_vpc(CidrBlock="10.0.0.0/16")
+    assert account.sandbox.view() is not first
+
+
 def test_nobody_listens_where_no_listener_is(account: Account) -> None:
     """A client in process is refused as by a host."""
     assert Client(account.sandbox, account.clock).get("127.0.7.1", 8000, "/") is NoAnswer.REFUSED

@@ -60,6 +60,14 @@ def test_why_a_target_is_unhealthy(result: CheckResult, reason: str, description
     assert (sick.state, sick.reason, sick.description) == (TargetState.UNHEALTHY, reason, description)
 
 
+def test_what_stays_well_or_sick_stays_the_same() -> None:
+    """It is counted to the threshold and no further: nothing has to be written for it."""
+    well = after(CHECKING, PASS, PASS, PASS)
+    assert after(well, PASS, PASS) == well
+    sick = after(well, FAIL, FAIL)
+    assert after(sick, FAIL, FAIL) == sick
+
+
 def test_what_is_not_checked_stays_as_it_is() -> None:
     """A late result changes nothing on a target that is draining or unused."""
     assert after(DEREGISTERING, PASS) == DEREGISTERING

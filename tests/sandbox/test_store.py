@@ -48,6 +48,32 @@ def test_what_is_not_committed_never_happened(tmp_path: Path) -> None:
     again.close()
 
 
+def test_to_put_what_is_there_changes_nothing() -> None:
+    """The version says whether anything may have changed; equal values of other types have."""
+    store = Store()
+    put(store, "a", value=1)
+    before = store.version
+    put(store, "a", value=1)
+    assert store.version == before
+    for changed in (True, 1.0, "1"):
+        put(store, "a", value=changed)
+        assert repr(store.begin().get(PLACE, "thing", "a")) == repr({"value": changed})
+    assert store.version == before + 3
+
+
+def test_what_was_changed_and_changed_back_is_as_it_was() -> None:
+    """Within one transaction the last word counts."""
+    store = Store()
+    put(store, "a", value=1)
+    transaction = store.begin()
+    transaction.delete(PLACE, "thing", "a")
+    transaction.put(PLACE, "thing", "a", {"value": 1})
+    transaction.put(PLACE, "thing", "b", {"value": 2})
+    transaction.put(PLACE, "thing", "b", {"value": 3})
+    transaction.commit()
+    assert store.begin().all(PLACE, "thing") == [{"value": 1}, {"value": 3}]
+
+
 def test_a_reader_has_a_copy_of_its_own() -> None:
     """Changing a document that was read changes nothing until it is put."""
     store = Store()

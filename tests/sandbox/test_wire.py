@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from urllib.parse import urlencode
 from xml.etree import ElementTree
 
@@ -252,6 +254,75 @@ def test_a_parameter_that_would_be_ignored_is_refused(case: Parameters) -> None:
     else:
         with pytest.raises(NotSimulated, match=rf"parameter {case.unsupported} of ec2 RunInstances"):
             wire.refuse_unsupported(call, declared)
+
+
+KEPT: Mapping[str, tuple[Call, list[dict[str, object]]]] = {
+    "ec2": (
+        Call("ec2", "eu-west-1", "DescribeSnapshots", {}),
+        [
+            {"Snapshots": []},
+            {"Snapshots": [{"SnapshotId": "snap-1", "VolumeSize": 1, "Encrypted": False}]},
+            {"Snapshots": [{"SnapshotId": "snap-1", "VolumeSize": 1, "Encrypted": True}]},
+            {"Snapshots": [{"SnapshotId": "snap-1", "VolumeSize": True, "Encrypted": 1}]},
+            {"Snapshots": [{"SnapshotId": 1.0, "StartTime": datetime(2030, 1, 1, tzinfo=UTC)}]},
+            {"Snapshots": [{"SnapshotId": "1.0", "StartTime": datetime(2030, 1, 1, 0, 0, 0, 1, tzinfo=UTC)}]},
+            {"Snapshots": [{"Tags": [{"Key": "a & b", "Value": "é\x00<c>"}]}], "NextToken": "snap-2"},
+            {"NextToken": "snap-2", "Snapshots": [{"Tags": [{"Value": "é\x00<c>", "Key": "a & b"}]}]},
+            {"Snapshots": [{"Description": f"made by {'0' * 8}-0000-0000-0000-{'0' * 12}"}]},
+            {"Snapshots": [{"Description": "x" * 100_000}]},
+        ],
+    ),
+    "elbv2": (
+        Call("elbv2", "eu-west-1", "DescribeTargetHealth", {}),
+        [
+            {
+                "TargetHealthDescriptions": [
+                    {"Target": {"Id": "i-1", "Port": 8000}, "TargetHealth": {"State": "initial"}}
+                ]
+            },
+            {"TargetHealthDescriptions": [{"Target": {"Id": "i-1", "Port": "8000"}, "TargetHealth": {}}]},
+            {wire.STATUS: 418, "TargetHealthDescriptions": []},
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("service", KEPT)
+def test_an_answer_that_is_kept_is_as_one_just_written(service: str) -> None:
+    """Byte for byte, headers and status too, whoever asks again; values that are equal only to Python stay apart."""
+    call, results = KEPT[service]
+    for identifier in ("id-1", "id-2"):
+        for result in results:
+            told = copy.deepcopy(result)
+            assert wire.answer(call, result, identifier) == wire._serialized(
+                call.service, call.operation, result, identifier
+            )
+            assert result == told
+    assert wire._remembered.cache_info().hits
+
+
+def test_each_call_has_its_own_parameters() -> None:
+    """An operation may change what it was given; who asks the same later is not told of it."""
+    asked = form("ec2", EC2, Action="DescribeImages", **{"Owner.1": "self"})
+    first = wire.parse(asked)
+    first.params["Owners"].append("amazon")
+    assert wire.parse(asked).params == {"Owners": ["self"]}
+
+
+@given(st.dictionaries(st.text(max_size=4), st.text(max_size=4), max_size=3))
+@settings(max_examples=25)
+def test_a_form_that_was_read_before_means_the_same(values: dict[str, str]) -> None:
+    """What is refused is refused again, by the same words."""
+    asked = form("elbv2", ELB, **{"Action": "DescribeRules", "ListenerArn": "arn", **values})
+
+    def meaning() -> object:
+        try:
+            return wire.parse(asked)
+        except Unreadable as unreadable:
+            return unreadable.call, str(unreadable)
+
+    wire._read_form.cache_clear()
+    assert meaning() == meaning()
 
 
 def test_what_xml_cannot_hold_is_replaced() -> None:

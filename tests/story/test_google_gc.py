@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from osvdeploy.cloud.gcp.images import GceImages
@@ -17,6 +15,7 @@ from tests.contract.gcp_scene import archive_of
 from tests.gcp_world import GcpWorld
 from tests.sandbox.volumes import volume
 from tests.sources import Made
+from tests.world import Prepared
 
 pytestmark = [pytest.mark.slow, pytest.mark.sandbox]
 
@@ -24,23 +23,33 @@ HOUR = 3600.0
 OLD, NEW = (sha256(name) for name in (b"old", b"new"))
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> GcpWorld:
-    """1.0.0 and 1.1.0 served once, 1.2.0 serves."""
-    world = GcpWorld(tmp_path)
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Prepared[GcpWorld]:
+    world = GcpWorld(tmp_path_factory.mktemp("served"))
     for version in ("1.0.0", "1.1.0", "1.2.0"):
         assert world.deploy(world.build(version)).outcome is Outcome.SUCCEEDED
-    return world
+    return Prepared(world)
 
 
 @pytest.fixture
-def gone(tmp_path: Path) -> GcpWorld:
-    """1.0.0 served, and all was taken away but its images: days pass quickly where no machine is asked how it is."""
-    world = GcpWorld(tmp_path)
+def world(served: Prepared[GcpWorld]) -> GcpWorld:
+    """1.0.0 and 1.1.0 served once, 1.2.0 serves."""
+    return served.again()
+
+
+@pytest.fixture(scope="module")
+def taken_away(tmp_path_factory: pytest.TempPathFactory) -> Prepared[GcpWorld]:
+    world = GcpWorld(tmp_path_factory.mktemp("gone"))
     assert world.deploy(world.build("1.0.0")).outcome is Outcome.SUCCEEDED
     here = world.process()
     here.manager.destroy(here.ctx)
-    return world
+    return Prepared(world)
+
+
+@pytest.fixture
+def gone(taken_away: Prepared[GcpWorld]) -> GcpWorld:
+    """1.0.0 served, and all was taken away but its images: days pass quickly where no machine is asked how it is."""
+    return taken_away.again()
 
 
 def kinds(world: GcpWorld, kind: str) -> list[str]:

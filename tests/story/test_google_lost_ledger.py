@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -16,19 +15,24 @@ from osvdeploy.rollout.ledger import Ledger
 from osvdeploy.rollout.manager import RolloutManager
 from osvdeploy.rollout.model import Outcome
 from tests.gcp_world import GcpWorld
-from tests.world import BAD
+from tests.world import BAD, Prepared
 
 pytestmark = [pytest.mark.slow, pytest.mark.sandbox]
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> GcpWorld:
-    """The marks of three leases on the balancer, and nothing behind it: no release ever came to serve."""
-    world = GcpWorld(tmp_path)
-    world.settings = replace(world.settings, ledger=str(tmp_path / "ledger"))
+@pytest.fixture(scope="module")
+def marked(tmp_path_factory: pytest.TempPathFactory) -> Prepared[GcpWorld]:
+    world = GcpWorld(tmp_path_factory.mktemp("marked"))
+    world.settings = replace(world.settings, ledger=str(world.folder / "ledger"))
     for version in ("0.7.0", "0.8.0", "0.9.0"):
         assert world.deploy(world.build(version, BAD)).outcome is Outcome.FAILED
-    return world
+    return Prepared(world)
+
+
+@pytest.fixture
+def world(marked: Prepared[GcpWorld]) -> GcpWorld:
+    """The marks of three leases on the balancer, and nothing behind it: no release ever came to serve."""
+    return marked.again()
 
 
 def warnings(world: GcpWorld) -> list[str]:

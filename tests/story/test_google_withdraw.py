@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from osvdeploy.api import wiring, withdrawing
@@ -17,6 +14,7 @@ from osvdeploy.rollout.model import Outcome
 from osvdeploy.spec import LoadedSpec
 from tests.contract.gcp_place import PROJECT
 from tests.gcp_world import GcpWorld
+from tests.world import Prepared
 
 pytestmark = [pytest.mark.slow, pytest.mark.sandbox]
 
@@ -46,20 +44,26 @@ route = { path = "/*", priority = 100 }
 FINAL = pytest.mark.parametrize("how", [Withdrawal.OBSOLETE, Withdrawal.DELETED])
 
 
-@pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[GcpWorld]:
-    """1.1.0 serves, 1.0.0 is warm."""
-    world = GcpWorld(tmp_path)
-    (tmp_path / "osv.toml").write_text(SPEC)
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Prepared[GcpWorld]:
+    world = GcpWorld(tmp_path_factory.mktemp("served"))
+    (world.folder / "osv.toml").write_text(SPEC)
     for version in ("1.0.0", "1.1.0"):
         assert world.deploy(world.build(version)).outcome is Outcome.SUCCEEDED
+    return Prepared(world)
+
+
+@pytest.fixture
+def world(served: Prepared[GcpWorld], monkeypatch: pytest.MonkeyPatch) -> GcpWorld:
+    """1.1.0 serves, 1.0.0 is warm."""
+    world = served.again()
 
     def images(_: object) -> ArchivePlace:
         made = GceImages(world.account.gcp())
         return ArchivePlace("gcp", PROJECT, "global", made, made, world.account.store())
 
     monkeypatch.setattr(wiring, "google_images", images)
-    yield world
+    return world
 
 
 def loaded(world: GcpWorld) -> LoadedSpec:

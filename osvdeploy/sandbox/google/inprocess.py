@@ -14,6 +14,8 @@ from collections.abc import Mapping
 
 import requests
 from requests.adapters import BaseAdapter, HTTPAdapter
+from requests.sessions import merge_hooks
+from requests.structures import CaseInsensitiveDict
 from urllib3 import HTTPResponse
 
 from osvdeploy.sandbox.core import Sandbox
@@ -24,12 +26,38 @@ from osvdeploy.sandbox.wire import ApiRequest, ApiResponse
 
 def connect(sandbox: Sandbox, clock: Clock) -> requests.Session:
     """A session whose every request goes to the sandbox, whatever its address. No setting of this machine is read."""
-    session = requests.Session()
+    session = _Session()
     session.trust_env = False
     delivery = Delivery(sandbox, clock)
     session.mount("https://", delivery)
     session.mount("http://", delivery)
     return session
+
+
+class _Session(requests.Session):
+    """A session that has no settings of its own but headers: looking for others, to merge them with a request's, takes
+    longer than most calls are carried out in."""
+
+    def prepare_request(self, request: requests.Request) -> requests.PreparedRequest:
+        if self.trust_env or self.auth or self.params or self.cookies or request.cookies:
+            return super().prepare_request(request)
+        headers = CaseInsensitiveDict(self.headers)
+        headers.update(request.headers or {})
+        for name in [name for name, value in headers.items() if value is None]:
+            del headers[name]
+        prepared = requests.PreparedRequest()
+        prepared.prepare(
+            method=str(request.method).upper(),
+            url=request.url,
+            files=request.files,
+            data=request.data,
+            json=request.json,
+            headers=headers,
+            params=request.params,
+            auth=request.auth,
+            hooks=merge_hooks(request.hooks, self.hooks),
+        )
+        return prepared
 
 
 class Delivery(BaseAdapter):

@@ -18,8 +18,10 @@ Sources: "Cloud Storage JSON API overview", "Resumable uploads", "HTTP status an
 from __future__ import annotations
 
 import json
+import pickle
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl, urlsplit
 
@@ -85,6 +87,25 @@ def _place(path: str) -> tuple[str, str, str] | None:
 
 def parse(request: ApiRequest) -> Call:
     """The call a request means. Raises :class:`~osvdeploy.sandbox.wire.Unreadable`."""
+    if request.method not in ("GET", "POST") or len(request.body) > _WORTH_KEEPING:
+        return _parse(request)
+    service, name, params = _read(request.method, request.url, tuple(request.headers.items()), request.body)
+    return Call(service, "", name, pickle.loads(params))
+
+
+_WORTH_KEEPING = 1024
+"""Longer requests, in bytes, are changes and uploads."""
+
+
+@lru_cache(maxsize=1024)
+def _read(method: str, url: str, headers: tuple[tuple[str, str], ...], body: bytes) -> tuple[str, str, bytes]:
+    """Service, operation and parameters of a request, the last pickled: who polls asks the same again and again, and
+    each call may change its own."""
+    call = _parse(ApiRequest(method, url, dict(headers), body))
+    return call.service, call.operation, pickle.dumps(call.params, pickle.HIGHEST_PROTOCOL)
+
+
+def _parse(request: ApiRequest) -> Call:
     split = urlsplit(request.url)
     place = _place(split.path)
     assert place is not None
@@ -209,11 +230,18 @@ def answer(call: Call, result: Mapping[str, Any], identifier: str) -> ApiRespons
     if media is not None:
         return ApiResponse(status or 200, {"content-type": "text/plain", **headers}, media)
     method = api(call.service).methods.get("objects.insert" if call.operation == SENT else call.operation)
+    body = json.dumps(told)
     if status is None and method is not None:
-        method.answer(told)
+        _hold(call.service, method.name, body)
     if not told:
         return ApiResponse(status or 204, {"content-type": _JSON, **headers}, b"")
-    return ApiResponse(status or 200, {"content-type": _JSON, **headers}, json.dumps(told).encode())
+    return ApiResponse(status or 200, {"content-type": _JSON, **headers}, body.encode())
+
+
+@lru_cache(maxsize=1024)
+def _hold(service: str, method: str, body: str) -> None:
+    """Hold an answer to the document, equal ones once: who polls gets the same one many times."""
+    api(service).methods[method].answer(json.loads(body))
 
 
 def refusal(call: Call, refused: ApiError, identifier: str) -> ApiResponse:

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 import pytest
+import requests
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -146,6 +147,47 @@ def test_an_answer_that_google_would_not_give_is_a_fault_of_ours(result: dict[st
     """Names, types and how numbers are written."""
     with pytest.raises(Mismatch):
         wire.answer(Call("storage", "", "objects.get", {}), result, "id-1")
+
+
+def test_an_answer_is_held_to_the_document_each_time() -> None:
+    """Also one of which an equal one was let pass or not before."""
+    for _ in range(2):
+        with pytest.raises(Mismatch):
+            wire.answer(Call("storage", "", "objects.get", {}), {"name": 1}, "id-1")
+        assert wire.answer(Call("storage", "", "objects.get", {}), {"name": "1"}, "id-1").status == 200
+        with pytest.raises(Mismatch):
+            wire.answer(Call("storage", "", "buckets.list", {}), {"name": "1"}, "id-1")
+
+
+def test_each_call_has_its_own_parameters() -> None:
+    """An operation may change what it was given; who asks the same later is not told of it."""
+    request = ApiRequest("POST", f"{HOST}/storage/v1/b?project=p", {"host": "h"}, b'{"labels": {"a": "b"}}')
+    wire.parse(request).params["body"]["labels"].clear()
+    assert wire.parse(request).params["body"] == {"labels": {"a": "b"}}
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {},
+        {"params": {"a": "b c", "d": ["e", "f"]}},
+        {"data": b"bytes", "headers": {"Content-Type": "text/plain", "User-Agent": "other"}},
+        {"json": {"a": 1}, "headers": {"accept": None}},
+        {"cookies": {"a": "b"}},
+        {"auth": ("somebody", "secret")},
+    ],
+    ids=str,
+)
+def test_a_request_is_prepared_as_any_session_does(project: Project, told: dict[str, Any]) -> None:
+    """Only quicker: address, headers and body are those that requests makes."""
+    plain = requests.Session()
+    plain.trust_env = False
+    prepared = [
+        session.prepare_request(requests.Request("post", f"{HOST}/x?y=z", **told))
+        for session in (project.session, plain)
+    ]
+    first, second = ((each.method, each.url, each.body, dict(each.headers), each.hooks) for each in prepared)
+    assert first == second
 
 
 VALUE = st.recursive(

@@ -14,7 +14,6 @@ reserved or chosen.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Any, Final
 
 from osvdeploy.sandbox.errors import NotSimulated
@@ -266,14 +265,19 @@ def let_go(scope: Scope, path: str, document: Doc) -> None:
 
 def services_in(value: Any) -> set[str]:
     """The paths of all services that a URL map names, by whatever weight."""
-    if isinstance(value, Mapping):
-        named_ = {
-            path_of(each)
-            for name, each in value.items()
-            if name in ("service", "defaultService", "backendService") and isinstance(each, str)
-        }
-        return named_.union(*(services_in(each) for each in value.values()))
-    return set().union(*(services_in(each) for each in value)) if isinstance(value, list) else set()
+    found: set[str] = set()
+    left = [value]
+    while left:
+        each = left.pop()
+        if isinstance(each, dict):
+            found.update(path_of(named_) for name in _NAMING if isinstance(named_ := each.get(name), str))
+            left += each.values()
+        elif isinstance(each, list):
+            left += each
+    return found
+
+
+_NAMING = ("service", "defaultService", "backendService")
 
 
 def services_led_to(scope: Scope) -> set[str]:

@@ -138,9 +138,9 @@ def not_ready(path: str) -> ApiError:
 
 def completed(params: Wire, value: Any) -> Any:
     """A resource with links as the client can follow them."""
-    if isinstance(value, str) and value.startswith(LINK):
-        return f"{params[BASE]}/compute/v1/{path_of(value)}"
-    if isinstance(value, Mapping):
+    if isinstance(value, str):
+        return f"{params[BASE]}/compute/v1/{path_of(value)}" if value.startswith(LINK) else value
+    if isinstance(value, dict):
         return {name: completed(params, each) for name, each in value.items()}
     if isinstance(value, list):
         return [completed(params, each) for each in value]
