@@ -34,6 +34,7 @@ from osvdeploy.rollout.model import (
 from osvdeploy.rollout.releases import Health, OnFailure
 from osvdeploy.sizes import format_duration
 
+_LOOKS_THAT_LAST = 60
 SECOND = 0.8
 """Seconds between looks, so that with its own time a look sees within a second."""
 
@@ -182,9 +183,8 @@ def _shift(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
     if run.tally.good < limits.proof_answers or not _settled(run, run.settings.health, limits, now, lasting=lasting):
         run = replace(run, tally=replace(run.tally, ready_since=run.tally.ready_since or now))
         weight = run.steps[run.step].weight
-        return Step(
-            run, None, limits.quick_poll, f"answers to prove {weight} % on slot {run.slot}; last: {run.tally.last}"
-        )
+        wait = _until_proved(run, limits, lasting, limits.quick_poll)
+        return Step(run, None, wait, f"answers to prove {weight} % on slot {run.slot}; last: {run.tally.last}")
     told = f"{run.tally.good} answers in a row through the balancer, the last: {run.tally.last}"
     if run.settings.health.version_header is None:
         told += " (no version header: the weaker proof)"
@@ -219,6 +219,13 @@ def _settled(run: Run, health: Health, limits: Limits, now: datetime, *, lasting
     needed = lasting if health.version_header is not None else max(lasting, limits.settle)
     since = run.tally.ready_since
     return needed <= 0 or (since is not None and _between(since, now) >= needed)
+
+
+def _until_proved(run: Run, limits: Limits, lasting: float, wait: float) -> float:
+    """Seconds to the next look at answers. Where there are enough and only time is missing, some hundred more of them
+    show what was a run of luck: each look has several, and costs calls."""
+    enough = run.tally.good >= limits.proof_answers
+    return max(wait, SECOND, lasting / _LOOKS_THAT_LAST) if enough and lasting else wait
 
 
 def _bake(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
@@ -273,6 +280,7 @@ def _revert(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
     lasting = limits.settle if run.steps[0].weight < 100 else limits.spread
     if run.tally.good < limits.proof_answers or not _settled(run, health, limits, now, lasting=lasting):
         run = replace(run, tally=replace(run.tally, ready_since=run.tally.ready_since or now))
+        wait = _until_proved(run, limits, lasting, wait)
         return Step(run, None, wait, f"answers to prove {run.stable} serves; last: {run.tally.last}")
     return Step(run.enter(Stage.CLEAN_UP, now, f"{run.tally.good} answers from {run.stable} in a row"))
 

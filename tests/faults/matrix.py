@@ -28,7 +28,8 @@ from osvdeploy.sandbox.faults import Fault, FaultKind
 from osvdeploy.sandbox.inprocess import Client
 from osvdeploy.sandbox.runners import GuestAnswer
 from osvdeploy.sandbox.wire import Call
-from tests.world import GOOD, Kept, World
+from tests.rollout.made import UNHURRIED
+from tests.world import GOOD, MIN_READY, Kept, World
 
 STALE = 5.0
 """Seconds that a stale read is behind."""
@@ -65,6 +66,8 @@ class Site(ABC):
         self.releases: dict[str, Release] = {}
         self.names: dict[str, str] = {}
         self.world.sandbox.stale = timedelta(seconds=STALE)
+        health = replace(self.world.settings.health, min_ready=MIN_READY)
+        self.world.settings = replace(self.world.settings, health=health)
 
     # -------------------------------------------------------------------------------------------------- as a user
 
@@ -89,13 +92,13 @@ class Site(ABC):
             assert self.deploy(version).exit_code == 0
 
     def deploy(self, version: str) -> Rollout:
-        here = self.place.process()
+        here = self.place.process(UNHURRIED)
         ended: Rollout = here.manager.deploy(here.ctx, self.releases[version])
         return ended
 
     def rollback(self, version: str | None = None) -> Rollout:
         """Names its release where the one before was over, not to go back twice."""
-        here, run = self.place.process(), self.world.head.run
+        here, run = self.place.process(UNHURRIED), self.world.head.run
         assert run is not None
         if version is None and run.kind is Kind.ROLLBACK and run.over and run.verdict is Outcome.SUCCEEDED:
             version = next(name for name, id in self.names.items() if id == run.candidate)
@@ -103,12 +106,12 @@ class Site(ABC):
         return ended
 
     def destroy(self) -> object:
-        here = self.place.process()
+        here = self.place.process(UNHURRIED)
         return here.manager.destroy(here.ctx) if not self.world.head.destroyed else None
 
     def say(self, kind: RequestKind) -> Rollout | Asked | None:
         """Asked, or gone on with where it was heard; what was asked for may have come about."""
-        here, run = self.place.process(), self.world.head.unfinished
+        here, run = self.place.process(UNHURRIED), self.world.head.unfinished
         if run is None:
             return None
         if run.verdict is not None or run.abort is not None:

@@ -15,7 +15,7 @@ from tests.aws_world import REGION, AwsWorld
 from tests.faults.matrix import Scenario, Site, befallen, played, sampled, troubles
 from tests.faults.test_deploy_crashes import _name
 from tests.gcp_world import GcpWorld
-from tests.world import BAD
+from tests.world import BAD, SETTLED
 
 pytestmark = [pytest.mark.slow, pytest.mark.sandbox]
 
@@ -41,7 +41,7 @@ class AwsSite(Site):
 
     def standing(self) -> Mapping[str, object]:
         self.world.sandbox.hook = None
-        self.world.wait(600)
+        self.world.wait(SETTLED)
         store = self.world.sandbox.store.begin()
         held = {
             kind: sorted(_name(key, store.get(REGION, kind, key) or {}) for key in keys)
@@ -66,7 +66,7 @@ class GcpSite(Site):
 
     def standing(self) -> Mapping[str, object]:
         self.world.sandbox.hook = None
-        self.world.wait(600)
+        self.world.wait(SETTLED)
         matchers = self.place.network.ask("GET", "global/urlMaps/web").get("pathMatchers", [])
         leading = [(rule["priority"], rule["routeAction"]) for matcher in matchers for rule in matcher["routeRules"]]
         held = {kind: keys for kind, keys in self.world.held().items() if kind.startswith("compute.")}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 
@@ -55,7 +56,7 @@ def killed(service: Service, killer: Killer) -> Iterator[None]:
         service.cloud.on_call(None)
 
 
-def served(version: str, **settings: object) -> Service:
+def served(version: str, **settings: Any) -> Service:
     service = Service(**settings)
     service.limits = UNHURRIED
     service.deploy(version)
