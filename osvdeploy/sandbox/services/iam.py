@@ -1,7 +1,7 @@
 """IAM: roles and the policies written into them, for the services that take one on.
 
 Sources: IAM API reference (CreateRole, GetRole, DeleteRole, PutRolePolicy, GetRolePolicy, ListRolePolicies,
-DeleteRolePolicy). Not simulated: users, groups, managed policies, and what a policy lets callers do: whoever asks the
+DeleteRolePolicy, UpdateAssumeRolePolicy). Not simulated: users, groups, managed policies, and what a policy lets callers do: whoever asks the
 sandbox may do everything. Document ``iam.role``, in no region: what answers show, ``policies`` ({name: document}).
 """
 
@@ -58,6 +58,13 @@ def delete_role(scope: Scope, params: Wire) -> Doc:
     if role["policies"]:
         raise ApiError("DeleteConflict", "Cannot delete entity, must delete policies first.", 409)
     scope.everywhere.delete(ROLE, role["RoleName"])
+    return {}
+
+
+def update_assume_role_policy(scope: Scope, params: Wire) -> Doc:
+    role = _role(scope, params)
+    role["AssumeRolePolicyDocument"] = _policy(params["PolicyDocument"])
+    scope.everywhere.put(ROLE, role["RoleName"], role)
     return {}
 
 
@@ -119,6 +126,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "GetRolePolicy": get_role_policy,
     "ListRolePolicies": list_role_policies,
     "PutRolePolicy": put_role_policy,
+    "UpdateAssumeRolePolicy": update_assume_role_policy,
 }
 
 PARAMETERS: Mapping[str, frozenset[str]] = {
@@ -129,4 +137,5 @@ PARAMETERS: Mapping[str, frozenset[str]] = {
     "GetRolePolicy": frozenset({"RoleName", "PolicyName"}),
     "ListRolePolicies": frozenset({"RoleName"}),
     "PutRolePolicy": frozenset({"RoleName", "PolicyName", "PolicyDocument"}),
+    "UpdateAssumeRolePolicy": frozenset({"RoleName", "PolicyDocument"}),
 }
