@@ -107,7 +107,7 @@ def test_life(aws: MiniStack, shell: Shell) -> None:
         ('aws.ec2.Vpc("vpc", ipv6_cidr_block="::/56")', "property ipv6CidrBlock: the stand-in of"),
         ('aws.ec2.Vpc("vpc")', "property cidrBlock: Missing required"),
         ('aws.ec2.Vpc("vpc", cidr_block="10.0.0.0/30")', "InvalidVpc.Range"),
-        ("aws.get_caller_identity()", "does not serve aws:index/getCallerIdentity:getCallerIdentity"),
+        ("aws.get_partition()", "does not serve aws:index/getPartition:getPartition"),
     ],
     ids=["type", "property", "missing", "the cloud", "function"],
 )  # fmt: skip

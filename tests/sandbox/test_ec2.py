@@ -574,7 +574,11 @@ def test_a_route_table_of_its_own(world: Ec2World) -> None:
     stays while the table does, and the table while a subnet has it."""
     vpc, subnet = world.network()
     tags = with_tags("route-table", Name="public")
-    table = world.call("CreateRouteTable", VpcId=vpc, TagSpecifications=tags)["RouteTable"]
+    table, again = (
+        world.call("CreateRouteTable", VpcId=vpc, TagSpecifications=tags, ClientToken="once")["RouteTable"]
+        for _ in range(2)
+    )
+    assert again == table
     assert [route["GatewayId"] for route in table["Routes"]] == ["local"]
     assert tags_of(table) == {"Name": "public"}
     name = table["RouteTableId"]

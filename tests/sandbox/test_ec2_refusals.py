@@ -48,7 +48,7 @@ def scene() -> Scene:
     world.call("AttachInternetGateway", InternetGatewayId=gateway, VpcId=vpc)
     free = world.call("CreateInternetGateway")["InternetGateway"]["InternetGatewayId"]
     table = world.call("DescribeRouteTables", Filters=[{"Name": "vpc-id", "Values": [vpc]}])["RouteTables"][0]
-    public = world.call("CreateRouteTable", VpcId=vpc)["RouteTable"]["RouteTableId"]
+    public = world.call("CreateRouteTable", VpcId=vpc, ClientToken="used")["RouteTable"]["RouteTableId"]
     world.call("AssociateRouteTable", RouteTableId=public, SubnetId=subnet)
     template = world.call(
         "CreateLaunchTemplate",
@@ -295,6 +295,7 @@ REFUSED: list[tuple[str, Params, str, str, str]] = [
     ("DeleteRoute", wanted(RouteTableId="$table", DestinationCidrBlock="10.0.0.0/16"), "local route", "InvalidParameterValue", "seen"),
     ("DeleteRoute", wanted(RouteTableId="$table", DestinationCidrBlock="10.77.0.0/16"), "unknown route", "InvalidRoute.NotFound", "codes"),
     ("CreateRouteTable", fixed(VpcId=f"vpc-{NOWHERE}"), "unknown VPC", "InvalidVpcID.NotFound", "codes"),
+    ("CreateRouteTable", wanted(VpcId="$other_vpc", ClientToken="used"), "token, other request", "IdempotentParameterMismatch", "codes"),
     ("DeleteRouteTable", named(RouteTableId="table"), "main", "DependencyViolation", "codes"),
     ("DeleteRouteTable", named(RouteTableId="public"), "a subnet has it", "DependencyViolation", "codes"),
     ("AssociateRouteTable", named(RouteTableId="table", SubnetId="subnet"), "has another", "Resource.AlreadyAssociated", "codes"),

@@ -1,8 +1,9 @@
 """IAM: roles and the policies written into them, for the services that take one on.
 
-Sources: IAM API reference (CreateRole, GetRole, DeleteRole, PutRolePolicy, GetRolePolicy, ListRolePolicies,
-DeleteRolePolicy, UpdateAssumeRolePolicy). Not simulated: users, groups, managed policies, and what a policy lets callers do: whoever asks the
-sandbox may do everything. Document ``iam.role``, in no region: what answers show, ``policies`` ({name: document}).
+Sources: IAM API reference (CreateRole, GetRole, DeleteRole, UpdateAssumeRolePolicy, PutRolePolicy, GetRolePolicy,
+ListRolePolicies, DeleteRolePolicy). Not simulated: users, groups, managed policies, and what a policy lets callers do:
+whoever asks the sandbox may do everything. Document ``iam.role``, in no region: what answers show, ``policies``
+({name: document}).
 """
 
 from __future__ import annotations

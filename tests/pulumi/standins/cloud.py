@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import os
 import signal
 import sys
@@ -47,6 +48,9 @@ Document = dict[str, Any]
 """Properties in plain Python: no secrets, and unknowns in previews alone."""
 
 C = TypeVar("C")
+
+MAPS = frozenset({"labels", "tags"})
+"""Inputs whose keys are the program's own: one more is a difference."""
 
 _OF_THE_ENGINE = frozenset({"version", "pluginDownloadURL"})
 _DIFF = provider_pb2.PropertyDiff
@@ -95,6 +99,8 @@ class Resource(ABC, Generic[C]):
     """Of the inputs that the real type has, those that are served; others are refused by Check."""
     replaces: ClassVar[Sequence[str]] = ()
     """Inputs of which another value makes another resource."""
+    in_place: ClassVar[Sequence[str]] = ()
+    """Inputs that ``update`` changes. Those in neither list are refused when they change."""
     outputs: ClassVar[Sequence[str]] = ()
     """What the cloud adds, unknown until it is made."""
     longest_name: ClassVar[int | None] = None
@@ -113,8 +119,7 @@ class Resource(ABC, Generic[C]):
         """All inputs and outputs as the cloud has them now; None where there is none. The id alone must do."""
 
     def update(self, call: Call[C], id: str, given: Document, state: Document) -> None:
-        """Change in place what differs. Without one of its own a type changes nothing in place."""
-        raise Refused(f"the stand-in does not change {self.token} in place")
+        """Change what differs of ``in_place``."""
 
     @abstractmethod
     def delete(self, call: Call[C], id: str, state: Document) -> None:
@@ -257,6 +262,9 @@ class StandIn(provider_pb2_grpc.ResourceProviderServicer, Generic[C]):
     def Update(self, request: provider_pb2.UpdateRequest, context: grpc.ServicerContext) -> provider_pb2.UpdateResponse:
         given, state = _plain(decode(request.news)), _plain(decode(request.olds))
         with self._asked(context, request.urn, given) as (type, call):
+            changed = changes(given, _plain(decode(request.old_inputs)), state)
+            if fixed := [name for name in changed if name not in type.in_place]:
+                raise Refused(f"the stand-in of pulumi-resource-{self._package} does not change {', '.join(fixed)}")
             if request.preview:
                 return provider_pb2.UpdateResponse(properties=encode({**state, **given}))
             type.update(call, request.id, given, state)
@@ -333,13 +341,21 @@ def changes(news: Document, olds: Document, state: Document) -> list[str]:
     changed = []
     for name in sorted({*news, *olds}):
         there = state.get(name, olds.get(name))
-        if not fits(news[name], there) if name in news else not empty(olds[name]):
+        wanted = news.get(name)
+        if name not in news:
+            differs = not empty(olds[name])
+        elif name in MAPS and is_known(wanted):
+            differs = (wanted or {}) != (there or {})
+        else:
+            differs = not fits(wanted, there)
+        if differs:
             changed.append(name)
     return changed
 
 
 def fits(wanted: Value, there: Value) -> bool:
-    """Whether what is there is what is wanted: the cloud may tell more of it, and lists in another order."""
+    """Whether what is there is what is wanted: the cloud may tell more of it, lists in another order, JSON otherwise
+    written."""
     if not (is_known(wanted) and is_known(there)):
         return False
     if isinstance(wanted, Mapping) and isinstance(there, Mapping):
@@ -352,6 +368,8 @@ def fits(wanted: Value, there: Value) -> bool:
                 return False
             left.remove(found)
         return not left
+    if isinstance(wanted, str) and isinstance(there, str) and wanted[:1] == there[:1] == "{":
+        return bool(json.loads(wanted) == json.loads(there))
     return wanted == there or (empty(wanted) and empty(there))
 
 

@@ -79,7 +79,7 @@ _SIMULATED: Mapping[str, tuple[Operation, str]] = {
         "ClientToken LaunchTemplateId LaunchTemplateName SourceVersion VersionDescription LaunchTemplateData",
     ),
     "CreateRoute": (network.create_route, "RouteTableId DestinationCidrBlock GatewayId"),
-    "CreateRouteTable": (network.create_route_table, "VpcId TagSpecifications"),
+    "CreateRouteTable": (network.create_route_table, "ClientToken VpcId TagSpecifications"),
     "CreateSecurityGroup": (network.create_security_group, "Description GroupName VpcId TagSpecifications"),
     "CreateSubnet": (network.create_subnet, "TagSpecifications AvailabilityZone AvailabilityZoneId CidrBlock VpcId"),
     "CreateTags": (resources.create_tags, "Resources Tags"),

@@ -2,7 +2,8 @@
 
 They have the rules that a caller can break and carry no traffic: guests and listeners are on loopback.
 Sources: EC2 API reference (CreateVpc, CreateSubnet, CreateSecurityGroup, AuthorizeSecurityGroupIngress and -Egress,
-CreateRoute, CreateRouteTable, AssociateRouteTable, and the calls that undo them), VPC user guide (subnet sizing: the first four addresses and the last are AWS's).
+CreateRoute, CreateRouteTable, AssociateRouteTable, and the calls that undo them), VPC user guide (subnet sizing: the
+first four addresses and the last are AWS's).
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from osvdeploy.sandbox.services.ec2.resources import (
     invalid,
     missing,
     only,
+    remember,
+    repeated,
     required,
     shown,
     specified_tags,
@@ -721,9 +724,13 @@ def _is_main(table: Doc) -> bool:
 
 
 def create_route_table(scope: Scope, params: Wire) -> Doc:
-    vpc = VPC.find(scope, required(params, "VpcId"))
-    tags = specified_tags(params.get("TagSpecifications"), "route-table")["route-table"]
-    return {"RouteTable": shown(_new_table(scope, vpc, tags))}
+    table = repeated(scope, "CreateRouteTable", params)
+    if table is None:
+        vpc = VPC.find(scope, required(params, "VpcId"))
+        tags = specified_tags(params.get("TagSpecifications"), "route-table")["route-table"]
+        table = _new_table(scope, vpc, tags)
+        remember(scope, "CreateRouteTable", params, table)
+    return {"RouteTable": shown(table)}
 
 
 def delete_route_table(scope: Scope, params: Wire) -> Doc:
