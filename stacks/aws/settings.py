@@ -1,0 +1,114 @@
+"""What a stack says in its Pulumi.<stack>.yaml, read and checked. README.md has the list."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pulumi
+
+KEYS = {
+    "bake", "bootTimeout", "balancerSubnetIds", "capacity", "certificateArn", "cidr", "clients", "env", "host",
+    "instanceType", "keepWarm", "listenerArn", "listenerPort", "minReady", "path", "port", "priority", "protect",
+    "releaser", "subnetIds", "version", "vpcId",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Existing:
+    """A network that is there: a balancer of ours is put into ``balancer_subnet_ids``, or ``listener_arn`` is used."""
+
+    vpc_id: str
+    subnet_ids: Sequence[str]
+    balancer_subnet_ids: Sequence[str]
+    listener_arn: str | None
+
+
+@dataclass(frozen=True)
+class Settings:
+    region: str
+    version: str | None
+    env: pulumi.Output[Mapping[str, str]] | None
+    capacity: int
+    instance_type: str
+    port: int
+    host: str | None
+    path: str
+    priority: int
+    boot_timeout: str
+    min_ready: str
+    bake: str
+    keep_warm: str
+    existing: Existing | None
+    cidr: str
+    clients: Sequence[str]
+    certificate_arn: str | None
+    listener_port: int
+    protect: bool
+    releaser: str | None
+
+    @classmethod
+    def load(cls) -> Settings:
+        """Raises pulumi.RunError, which `pulumi` shows without a traceback."""
+        config = pulumi.Config()
+        unknown = sorted(each for each in _given(config.name) if each.split(".")[0].split("[")[0] not in KEYS)
+        if unknown:
+            raise pulumi.RunError(f"no such setting: {', '.join(unknown)}; there are {', '.join(sorted(KEYS))}")
+        certificate = config.get("certificateArn")
+        return cls(
+            region=pulumi.Config("aws").require("region"),
+            version=config.get("version"),
+            env=config.get_secret_object("env"),
+            capacity=config.get_int("capacity") or 2,
+            instance_type=config.get("instanceType") or "t3.nano",
+            port=config.get_int("port") or 8080,
+            host=config.get("host"),
+            path=config.get("path") or "/*",
+            priority=config.get_int("priority") or 100,
+            boot_timeout=config.get("bootTimeout") or "120s",
+            min_ready=config.get("minReady") or "10s",
+            bake=config.get("bake") or "10m",
+            keep_warm=config.get("keepWarm") or "1h",
+            existing=_existing(config),
+            cidr=config.get("cidr") or "10.20.0.0/16",
+            clients=config.get_object("clients") or ["0.0.0.0/0"],
+            certificate_arn=certificate,
+            listener_port=config.get_int("listenerPort") or (443 if certificate else 80),
+            protect=config.get_bool("protect") or False,
+            releaser=config.get("releaser"),
+        )
+
+
+def _given(namespace: str) -> list[str]:
+    """The settings that the stack has, also those that nothing asks for: a slip of the pen, mostly."""
+    prefix = f"{namespace}:"
+    return [key.removeprefix(prefix) for key in pulumi.runtime.get_config_env() if key.startswith(prefix)]
+
+
+def _existing(config: pulumi.Config) -> Existing | None:
+    """The network that is there, None where the stack makes its own. All of one or nothing: half is refused."""
+    vpc, listener = config.get("vpcId"), config.get("listenerArn")
+    subnets, balancer_subnets = config.get_object("subnetIds") or [], config.get_object("balancerSubnetIds") or []
+    if not (vpc or listener or subnets or balancer_subnets):
+        return None
+    if not (vpc and subnets):
+        raise pulumi.RunError(
+            f"{_named(config, vpcId=vpc, subnetIds=subnets, listenerArn=listener, balancerSubnetIds=balancer_subnets)}: "
+            "a network that is there is vpcId and subnetIds; leave them all out, and the stack makes its own"
+        )
+    if listener and balancer_subnets:
+        raise pulumi.RunError(
+            "listenerArn and balancerSubnetIds: a balancer that is there has its subnets; give one of them"
+        )
+    if not listener and len(balancer_subnets) < 2:
+        raise pulumi.RunError(
+            "vpcId and subnetIds say where machines stand; give listenerArn too, of a balancer that is there, or "
+            "balancerSubnetIds, two or more of different zones, for one that the stack makes"
+        )
+    if listener and config.get("certificateArn"):
+        raise pulumi.RunError("certificateArn: the listener of listenerArn has its own; leave one of them out")
+    return Existing(vpc, subnets, balancer_subnets, listener)
+
+
+def _named(config: pulumi.Config, **given: object) -> str:
+    return " and ".join(f"{config.name}:{name}" for name, value in given.items() if value) + " alone"
