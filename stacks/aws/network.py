@@ -94,7 +94,7 @@ def entrance(settings: Settings, network: Network) -> Entrance:
         tags=_named("balancer"),
     )
     balancer = aws.lb.LoadBalancer(
-        "balancer",
+        f"{TAGS['service']}-{TAGS['environment']}",
         security_groups=[group.id],
         subnets=network.balancer_subnet_ids,
         tags=_named("balancer"),

@@ -1,4 +1,4 @@
-"""A role for whoever releases, a CI job mostly: it brings images into service and changes nothing of network or balancer."""
+"""A role for whoever releases, a CI job mostly: images and their way into service, nothing of network or balancer."""
 
 from __future__ import annotations
 
@@ -42,11 +42,12 @@ LEDGER = ["s3:DeleteObject", "s3:GetBucketLocation", "s3:GetObject", "s3:ListBuc
 def role(settings: Settings, listener_arn: pulumi.Input[str]) -> aws.iam.Role:
     """The role, which ``settings.releaser`` may take on: a user, a role, an account."""
     trust = [{"Effect": "Allow", "Principal": {"AWS": settings.releaser}, "Action": "sts:AssumeRole"}]
-    made = aws.iam.Role("releaser", assume_role_policy=_document(trust), description="Releases of the service")
+    name = f"{pulumi.get_project()}-{pulumi.get_stack()}-releaser"
+    made = aws.iam.Role(name, assume_role_policy=_document(trust), description="Brings releases into service")
     policy = pulumi.Output.from_input(listener_arn).apply(
         lambda listener: _document(permissions(listener, pulumi.Config("osvdeploy").get("ledger")))
     )
-    aws.iam.RolePolicy("releases", role=made.name, policy=policy)
+    aws.iam.RolePolicy(name, role=made.name, policy=policy)
     return made
 
 

@@ -86,29 +86,24 @@ def _given(namespace: str) -> list[str]:
 
 
 def _existing(config: pulumi.Config) -> Existing | None:
-    """The network that is there, None where the stack makes its own. All of one or nothing: half is refused."""
+    """The network that is there, None where the stack makes its own. Half of one is refused."""
     vpc, listener = config.get("vpcId"), config.get("listenerArn")
     subnets, balancer_subnets = config.get_object("subnetIds") or [], config.get_object("balancerSubnetIds") or []
     if not (vpc or listener or subnets or balancer_subnets):
         return None
     if not (vpc and subnets):
+        lacking = " and ".join(name for name, value in (("vpcId", vpc), ("subnetIds", subnets)) if not value)
         raise pulumi.RunError(
-            f"{_named(config, vpcId=vpc, subnetIds=subnets, listenerArn=listener, balancerSubnetIds=balancer_subnets)}: "
-            "a network that is there is vpcId and subnetIds; leave them all out, and the stack makes its own"
+            f"half a network: {lacking} is missing. One that is there is vpcId and subnetIds, with listenerArn or "
+            "balancerSubnetIds; without all four the stack makes its own"
         )
     if listener and balancer_subnets:
-        raise pulumi.RunError(
-            "listenerArn and balancerSubnetIds: a balancer that is there has its subnets; give one of them"
-        )
+        raise pulumi.RunError("listenerArn and balancerSubnetIds: give one, the balancer is there or it is made")
+    if listener and config.get("certificateArn"):
+        raise pulumi.RunError("listenerArn and certificateArn: give one, a listener that is there has its own")
     if not listener and len(balancer_subnets) < 2:
         raise pulumi.RunError(
-            "vpcId and subnetIds say where machines stand; give listenerArn too, of a balancer that is there, or "
-            "balancerSubnetIds, two or more of different zones, for one that the stack makes"
+            "no way in: vpcId and subnetIds say where machines stand. Give listenerArn, of a balancer that is there, "
+            "or balancerSubnetIds, two or more in different zones, for one that is made"
         )
-    if listener and config.get("certificateArn"):
-        raise pulumi.RunError("certificateArn: the listener of listenerArn has its own; leave one of them out")
     return Existing(vpc, subnets, balancer_subnets, listener)
-
-
-def _named(config: pulumi.Config, **given: object) -> str:
-    return " and ".join(f"{config.name}:{name}" for name, value in given.items() if value) + " alone"

@@ -210,7 +210,10 @@ class StandIn(provider_pb2_grpc.ResourceProviderServicer, Generic[C]):
                 if news.get(name) is None
             ]
             if type.longest_name is not None and "name" not in news:
-                news["name"] = olds.get("name") or _made_up(request, type.longest_name)
+                news["name"] = olds.get("name") or _made_up(request)
+                if len(news["name"]) > type.longest_name:
+                    reason = f"name {news['name']!r} is longer than {type.longest_name} characters: give a shorter one"
+                    failures.append(provider_pb2.CheckFailure(property="name", reason=reason))
             return provider_pb2.CheckResponse(inputs=encode(news), failures=failures)
 
     def _unserved(self, name: str) -> provider_pb2.CheckFailure:
@@ -378,11 +381,10 @@ def empty(value: Value) -> bool:
     return value is None or value is False or value in ("", [], {})
 
 
-def _made_up(request: provider_pb2.CheckRequest, longest: int) -> str:
+def _made_up(request: provider_pb2.CheckRequest) -> str:
     """A name as the bridge makes them up: the resource's, and 7 hex digits that are the same in preview and up."""
     digits = hashlib.sha256(request.randomSeed + request.urn.encode()).hexdigest()[:7]
-    name = request.urn.rpartition("::")[2]
-    return f"{name[: longest - 8]}-{digits}"
+    return f"{request.urn.rpartition('::')[2]}-{digits}"
 
 
 def _plain(properties: Properties) -> Document:
