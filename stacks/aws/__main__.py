@@ -43,6 +43,7 @@ service = osvdeploy.aws.BlueGreenDeployment(
         min_ready=settings.min_ready,
     ),
     strategy=osvdeploy.DeploymentStrategyArgs(bake=settings.bake, keep_warm=settings.keep_warm),
+    force_rollout=settings.force_rollout,
     opts=pulumi.ResourceOptions(protect=settings.protect),
 )
 if settings.releaser:

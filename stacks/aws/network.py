@@ -12,6 +12,11 @@ import pulumi_aws as aws
 from settings import Settings
 
 TLS_POLICY = "ELBSecurityPolicy-TLS13-1-2-2021-06"
+NO_SERVICE = {
+    "type": "fixed-response",
+    "fixed_response": {"status_code": "404", "content_type": "text/plain", "message_body": "no such service\n"},
+}
+"""What a listener answers to requests that no rule of a service takes."""
 TAGS = {"service": pulumi.get_project(), "environment": pulumi.get_stack()}
 
 
@@ -45,7 +50,7 @@ def network(settings: Settings) -> Network:
     way_out = aws.ec2.RouteTable(
         "public",
         vpc_id=vpc.id,
-        routes=[aws.ec2.RouteTableRouteArgs(cidr_block="0.0.0.0/0", gateway_id=gateway.id)],
+        routes=[{"cidr_block": "0.0.0.0/0", "gateway_id": gateway.id}],
         tags=_named("public"),
     )
     blocks = ipaddress.ip_network(settings.cidr).subnets(prefixlen_diff=4)
@@ -74,15 +79,7 @@ def network(settings: Settings) -> Network:
 def entrance(settings: Settings, network: Network) -> Entrance:
     """The listener that is there, or one of a balancer that is made."""
     if settings.existing and settings.existing.listener_arn:
-        listener = aws.lb.get_listener(arn=settings.existing.listener_arn)
-        balancer = aws.lb.get_load_balancer(arn=listener.load_balancer_arn)
-        if balancer.vpc_id != settings.existing.vpc_id:
-            raise pulumi.RunError(
-                f"listenerArn: its balancer is in {balancer.vpc_id}, and vpcId is {settings.existing.vpc_id}"
-            )
-        url = _url(settings, listener.protocol.lower(), balancer.dns_name, listener.port)
-        return Entrance(listener.arn, balancer.dns_name, balancer.zone_id, url, balancer.security_groups)
-
+        return _entrance_there(settings, settings.existing.listener_arn, settings.existing.vpc_id)
     secure = settings.certificate_arn is not None
     ports = [settings.listener_port, *([80] if secure else [])]
     group = aws.ec2.SecurityGroup(
@@ -107,37 +104,31 @@ def entrance(settings: Settings, network: Network) -> Entrance:
         protocol="HTTPS" if secure else "HTTP",
         certificate_arn=settings.certificate_arn,
         ssl_policy=TLS_POLICY if secure else None,
-        # What no rule of a service takes.
-        default_actions=[
-            aws.lb.ListenerDefaultActionArgs(
-                type="fixed-response",
-                fixed_response=aws.lb.ListenerDefaultActionFixedResponseArgs(
-                    status_code="404", content_type="text/plain", message_body="no such service\n"
-                ),
-            )
-        ],
+        default_actions=[NO_SERVICE],
         tags=_named("clients"),
     )
     if secure:
+        to_https = {"protocol": "HTTPS", "port": str(settings.listener_port), "status_code": "HTTP_301"}
         aws.lb.Listener(
             "to-https",
             load_balancer_arn=balancer.arn,
             port=80,
             protocol="HTTP",
-            default_actions=[
-                aws.lb.ListenerDefaultActionArgs(
-                    type="redirect",
-                    redirect=aws.lb.ListenerDefaultActionRedirectArgs(
-                        protocol="HTTPS", port=str(settings.listener_port), status_code="HTTP_301"
-                    ),
-                )
-            ],
+            default_actions=[{"type": "redirect", "redirect": to_https}],
             tags=_named("to-https"),
         )
-    url = balancer.dns_name.apply(
-        lambda name: _url(settings, "https" if secure else "http", name, settings.listener_port)
-    )
+    scheme = "https" if secure else "http"
+    url = balancer.dns_name.apply(lambda name: _url(settings, scheme, name, settings.listener_port))
     return Entrance(listener.arn, balancer.dns_name, balancer.zone_id, url, [group.id])
+
+
+def _entrance_there(settings: Settings, listener_arn: str, vpc_id: str) -> Entrance:
+    listener = aws.lb.get_listener(arn=listener_arn)
+    balancer = aws.lb.get_load_balancer(arn=listener.load_balancer_arn)
+    if balancer.vpc_id != vpc_id:
+        raise pulumi.RunError(f"listenerArn: its balancer is in {balancer.vpc_id}, and vpcId is {vpc_id}")
+    url = _url(settings, listener.protocol.lower(), balancer.dns_name, listener.port)
+    return Entrance(listener.arn, balancer.dns_name, balancer.zone_id, url, balancer.security_groups)
 
 
 def machines_group(settings: Settings, network: Network, entrance: Entrance) -> aws.ec2.SecurityGroup:
@@ -147,7 +138,7 @@ def machines_group(settings: Settings, network: Network, entrance: Entrance) -> 
         vpc_id=network.vpc_id,
         description="The balancer to machines",
         ingress=[_tcp(settings.port, security_groups=entrance.group_ids)],
-        egress=[aws.ec2.SecurityGroupEgressArgs(protocol="-1", from_port=0, to_port=0, cidr_blocks=["0.0.0.0/0"])],
+        egress=[{"protocol": "-1", "from_port": 0, "to_port": 0, "cidr_blocks": ["0.0.0.0/0"]}],
         tags=_named("machines"),
     )
 

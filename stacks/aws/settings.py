@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import pulumi
 
 KEYS = {
-    "bake", "bootTimeout", "balancerSubnetIds", "capacity", "certificateArn", "cidr", "clients", "env", "host",
-    "instanceType", "keepWarm", "listenerArn", "listenerPort", "minReady", "path", "port", "priority", "protect",
-    "releaser", "subnetIds", "version", "vpcId",
-}  # fmt: skip
+    *("bake", "bootTimeout", "balancerSubnetIds", "capacity", "certificateArn", "cidr", "clients", "env"),
+    *("forceRollout", "host", "instanceType", "keepWarm", "listenerArn", "listenerPort", "minReady", "path"),
+    *("port", "priority", "protect", "releaser", "subnetIds", "version", "vpcId"),
+}
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class Settings:
     min_ready: str
     bake: str
     keep_warm: str
+    force_rollout: str | None
     existing: Existing | None
     cidr: str
     clients: Sequence[str]
@@ -55,6 +56,9 @@ class Settings:
         if unknown:
             raise pulumi.RunError(f"no such setting: {', '.join(unknown)}; there are {', '.join(sorted(KEYS))}")
         certificate = config.get("certificateArn")
+        listener_port = config.get_int("listenerPort") or (443 if certificate else 80)
+        if certificate and listener_port == 80:
+            raise pulumi.RunError("listenerPort 80 and certificateArn: 80 is where clients are sent on from to HTTPS")
         return cls(
             region=pulumi.Config("aws").require("region"),
             version=config.get("version"),
@@ -69,11 +73,12 @@ class Settings:
             min_ready=config.get("minReady") or "10s",
             bake=config.get("bake") or "10m",
             keep_warm=config.get("keepWarm") or "1h",
+            force_rollout=config.get("forceRollout"),
             existing=_existing(config),
             cidr=config.get("cidr") or "10.20.0.0/16",
             clients=config.get_object("clients") or ["0.0.0.0/0"],
             certificate_arn=certificate,
-            listener_port=config.get_int("listenerPort") or (443 if certificate else 80),
+            listener_port=listener_port,
             protect=config.get_bool("protect") or False,
             releaser=config.get("releaser"),
         )

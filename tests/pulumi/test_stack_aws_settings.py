@@ -89,6 +89,7 @@ def test_what_is_there_already(
         ({**VPC, "balancerSubnetIds": ["subnet-3"]}, "two or more in different zones"),
         ({**VPC, **LISTENER, **INSIDE}, "listenerArn and balancerSubnetIds: give one"),
         ({**VPC, **LISTENER, "certificateArn": "arn:aws:acm:x"}, "listenerArn and certificateArn: give one"),
+        ({"listenerPort": "80", "certificateArn": "arn:aws:acm:x"}, "listenerPort 80 and certificateArn"),
         ({"capcity": "3"}, "no such setting: capcity; there are bake, "),
         ({"capacity": "many"}, "'service:capacity' value 'many' is not a valid 'int'"),
         ({"subnetIds": "subnet-1"}, "'service:subnetIds' value 'subnet-1' is not a valid 'JSON object'"),
