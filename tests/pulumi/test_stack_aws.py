@@ -70,6 +70,33 @@ class Story:
         again = self.up()
         assert (again.errors, again.changes) == ([], {})
 
+    def stands_as_it_says(self) -> None:
+        """The balancer has a way to the internet; machines have none, and are reached from the balancer alone."""
+        ec2 = client(self.copied.place, "ec2")
+
+        def gateways(subnet: str) -> set[str]:
+            of_it = [{"Name": "association.subnet-id", "Values": [subnet]}]
+            tables = ec2.describe_route_tables(Filters=of_it)["RouteTables"]
+            return {route["GatewayId"] for table in tables for route in table["Routes"]}
+
+        ids = {each.urn.rpartition("::")[2]: each.id for each in self.stack.records if "Subnet" in each.type}
+        assert gateways(ids["public-a"]) == gateways(ids["public-b"]) == {"local", self.stack.record("gateway").id}
+        assert gateways(ids["machines-a"]) == gateways(ids["machines-b"]) == set()
+        inside = [{"Name": "vpc-id", "Values": [self.stack.record("vpc").id]}]
+        (machine,) = [
+            each
+            for reservation in ec2.describe_instances(Filters=inside)["Reservations"]
+            for each in reservation["Instances"]
+        ]
+        assert machine["SubnetId"] in (ids["machines-a"], ids["machines-b"])
+        (group,) = machine["SecurityGroups"]
+        (rules,) = ec2.describe_security_groups(GroupIds=[group["GroupId"]])["SecurityGroups"]
+        (permission,) = rules["IpPermissions"]
+        assert (permission["FromPort"], permission["IpRanges"]) == (8080, [])
+        (peer,) = permission["UserIdGroupPairs"]
+        (balancer,) = [each.id for each in self.stack.records if each.urn.endswith("SecurityGroup::balancer")]
+        assert peer["GroupId"] == balancer
+
     def shown(self) -> list[str]:
         """What the run that is under way has shown so far."""
         run = self.stack.running
@@ -116,7 +143,12 @@ def test_story(place: Place, tmp_path: Path) -> None:
     fourth, what was changed by hand, an interruption; and nothing is left."""
     copied = Copied.of("aws", tmp_path, place)
     before = copied.held()
-    story = Story(copied, listenerPort=str(free_port()), releaser="arn:aws:iam::123456789012:user/ci")
+    story = Story(
+        copied,
+        listenerPort=str(free_port()),
+        releaser="arn:aws:iam::123456789012:user/ci",
+        env=json.dumps({"GREETING": "good day"}),
+    )
     copied.release("1.0.0")
     planned = story.preview()
     assert (planned.errors, planned.changes) == ([], {"create": 18})
@@ -124,6 +156,8 @@ def test_story(place: Place, tmp_path: Path) -> None:
     first = story.brought("1.0.0")
     assert first.changes == planned.changes
     url = str(first.outputs["url"])
+    assert requests.get(url, timeout=10).text == f"good day from {first.outputs['release']}\n"
+    story.stands_as_it_says()
     story.unchanged()
     lawful = Permissions.of_role(place, str(first.outputs["releaserRole"]))
 
