@@ -12,9 +12,9 @@ from network import entrance, machines_group, network
 from settings import Settings
 
 settings = Settings.load()
-place = network(settings)
-door = entrance(settings, place)
-group = machines_group(settings, place, door)
+net = network(settings)
+way_in = entrance(settings, net)
+group = machines_group(settings, net, way_in)
 
 image = osvdeploy.Image("app", file="app", set={"version": settings.version} if settings.version else None)
 release = osvdeploy.aws.Ami(
@@ -29,10 +29,10 @@ service = osvdeploy.aws.BlueGreenDeployment(
     image=release.id,
     environment=pulumi.get_stack(),
     region=settings.region,
-    listener_arn=door.listener_arn,
+    listener_arn=way_in.listener_arn,
     route=osvdeploy.DeploymentRouteArgs(host=settings.host, path=settings.path, priority=settings.priority),
     port=settings.port,
-    subnet_ids=place.subnet_ids,
+    subnet_ids=net.subnet_ids,
     security_group_ids=[group.id],
     instance_type=settings.instance_type,
     capacity=settings.capacity,
@@ -47,11 +47,11 @@ service = osvdeploy.aws.BlueGreenDeployment(
     opts=pulumi.ResourceOptions(protect=settings.protect),
 )
 if settings.releaser:
-    pulumi.export("releaserRole", releaser.role(settings, door.listener_arn).arn)
+    pulumi.export("releaserRole", releaser.role(settings, way_in.listener_arn).arn)
 
-pulumi.export("url", door.url)
-pulumi.export("dnsName", door.dns_name)
-pulumi.export("dnsZoneId", door.zone_id)
+pulumi.export("url", way_in.url)
+pulumi.export("dnsName", way_in.dns_name)
+pulumi.export("dnsZoneId", way_in.zone_id)
 pulumi.export("service", service.service)
 pulumi.export("release", service.active_release)
 pulumi.export("status", service.status)

@@ -52,34 +52,33 @@ class Settings:
     def load(cls) -> Settings:
         """Raises pulumi.RunError, which `pulumi` shows without a traceback."""
         config = pulumi.Config()
-        unknown = sorted(each for each in _given(config.name) if each.split(".")[0].split("[")[0] not in KEYS)
-        if unknown:
+        if unknown := sorted(set(_given(config.name)) - KEYS):
             raise pulumi.RunError(f"no such setting: {', '.join(unknown)}; there are {', '.join(sorted(KEYS))}")
         certificate = config.get("certificateArn")
-        listener_port = config.get_int("listenerPort") or (443 if certificate else 80)
+        listener_port = config.get_int("listenerPort", 443 if certificate else 80)
         if certificate and listener_port == 80:
             raise pulumi.RunError("listenerPort 80 and certificateArn: 80 is where clients are sent on from to HTTPS")
         return cls(
             region=pulumi.Config("aws").require("region"),
             version=config.get("version"),
             env=config.get_secret_object("env"),
-            capacity=config.get_int("capacity") or 2,
-            instance_type=config.get("instanceType") or "t3.nano",
-            port=config.get_int("port") or 8080,
+            capacity=config.get_int("capacity", 2),
+            instance_type=config.get("instanceType", "t3.nano"),
+            port=config.get_int("port", 8080),
             host=config.get("host"),
-            path=config.get("path") or "/*",
-            priority=config.get_int("priority") or 100,
-            boot_timeout=config.get("bootTimeout") or "120s",
-            min_ready=config.get("minReady") or "10s",
-            bake=config.get("bake") or "10m",
-            keep_warm=config.get("keepWarm") or "1h",
+            path=config.get("path", "/*"),
+            priority=config.get_int("priority", 100),
+            boot_timeout=config.get("bootTimeout", "120s"),
+            min_ready=config.get("minReady", "10s"),
+            bake=config.get("bake", "10m"),
+            keep_warm=config.get("keepWarm", "1h"),
             force_rollout=config.get("forceRollout"),
             existing=_existing(config),
-            cidr=config.get("cidr") or "10.20.0.0/16",
-            clients=config.get_object("clients") or ["0.0.0.0/0"],
+            cidr=config.get("cidr", "10.20.0.0/16"),
+            clients=config.get_object("clients", ["0.0.0.0/0"]),
             certificate_arn=certificate,
             listener_port=listener_port,
-            protect=config.get_bool("protect") or False,
+            protect=config.get_bool("protect", False),
             releaser=config.get("releaser"),
         )
 
@@ -93,7 +92,7 @@ def _given(namespace: str) -> list[str]:
 def _existing(config: pulumi.Config) -> Existing | None:
     """The network that is there, None where the stack makes its own. Half of one is refused."""
     vpc, listener = config.get("vpcId"), config.get("listenerArn")
-    subnets, balancer_subnets = config.get_object("subnetIds") or [], config.get_object("balancerSubnetIds") or []
+    subnets, balancer_subnets = config.get_object("subnetIds", []), config.get_object("balancerSubnetIds", [])
     if not (vpc or listener or subnets or balancer_subnets):
         return None
     if not (vpc and subnets):

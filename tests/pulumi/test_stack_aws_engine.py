@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import requests
 
 from osvdeploy.sandbox import control
 from tests.alive import until
@@ -23,6 +24,7 @@ from tests.pulumi.stacks import Copied
 pytestmark = [pytest.mark.engine, pytest.mark.slow, needs_pulumi, needs_loopback]
 
 LEDGER = "s3://acme-releases/service"
+GREETING = "good day to you"
 
 
 @pytest.fixture
@@ -57,6 +59,7 @@ def cli(tmp_path: Path, copied: Copied) -> Cli:
     }  # fmt: skip
     for key, value in wanted.items():
         assert cli.run("config", "set", key, str(value)).code == 0
+    assert cli.run("config", "set", "--secret", "--path", "env.GREETING", GREETING).code == 0
     return cli
 
 
@@ -97,6 +100,8 @@ def test_story(cli: Cli, copied: Copied, place: Place) -> None:
     assert stopped.code == 1, stopped.text
     serves(cli, copied, cli.up(), "1.0.0")
     assert len(elb.describe_load_balancers()["LoadBalancers"]) == 2, "one of the stack's, one of somebody's"
+    assert requests.get(cli.output("url"), timeout=10).text.startswith(f"{GREETING} from service-1.0.0-")
+    assert GREETING not in cli.run("stack", "export").text, "a secret variable is in no state"
 
     copied.release("1.1.0")
     planned = cli.run("preview", "--expect-no-changes")
