@@ -17,29 +17,13 @@ from osvdeploy.sandbox.core import Sandbox
 from osvdeploy.sandbox.http import Shell
 from osvdeploy.sandbox.runners.inline import InlineRunner
 from tests.alive import until
-from tests.pulumi.engine import MODULES, MiniStack
+from tests.pulumi.engine import MODULES
+from tests.pulumi.lifecycle import lives_a_whole_life
 from tests.pulumi.process import Failed, ProviderProcess, running
 from tests.pulumi.standins import command
 
 pytestmark = pytest.mark.slow
 
-NETWORK = """
-import pulumi
-import pulumi_aws as aws
-
-config = pulumi.Config()
-zones = aws.get_availability_zones(state="available").names
-vpc = aws.ec2.Vpc("vpc", cidr_block="10.20.0.0/16", tags={"Name": config.get("called") or "web"})
-for number in (0, 1):
-    aws.ec2.Subnet(
-        f"subnet-{number}",
-        vpc_id=vpc.id,
-        availability_zone=zones[number],
-        cidr_block=f"10.20.{config.get_int('first') or number}.0/24" if number == 0 else "10.20.1.0/24",
-    )
-pulumi.export("vpc", vpc.id)
-pulumi.export("table", vpc.main_route_table_id)
-"""
 VPC, SUBNET, BALANCER = "aws:ec2/vpc:Vpc", "aws:ec2/subnet:Subnet", "aws:lb/loadBalancer:LoadBalancer"
 
 
@@ -77,36 +61,31 @@ def client(shell: Shell, service: Any) -> Any:
     return session.client(service, region_name=control.REGION, endpoint_url=shell.url)
 
 
-def test_in_a_program(shell: Shell, environ: dict[str, str], tmp_path: Path) -> None:
-    """What a program of pulumi_aws says is made, changed, replaced, found gone and taken away."""
+def test_lives_as_resources_of_ours_do(provider: ProviderProcess, shell: Shell) -> None:
+    """A stand-in keeps all that our own provider's resources keep, and leaves nothing."""
     before = shell.sandbox.inventory()
-    aws = MiniStack(tmp_path, {"aws": command("aws")}, environ=environ, config={"aws:region": control.REGION})
-    (tmp_path / "__main__.py").write_text(NETWORK)
-    done = aws.up("__main__.py")
-    assert (done.errors, done.changes) == ([], {"create": 3})
-    ec2 = client(shell, "ec2")
-    (vpc,) = ec2.describe_vpcs()["Vpcs"]
-    assert (vpc["VpcId"], vpc["Tags"]) == (done.outputs["vpc"], [{"Key": "Name", "Value": "web"}])
-    assert str(done.outputs["table"]).startswith("rtb-")
-
-    aws.config |= {"called": "shop", "first": "7"}
-    changed = aws.up("__main__.py")
-    assert (changed.errors, changed.changes) == ([], {"update": 1, "replace": 1, "delete": 1})
-    assert changed.step("vpc").paths == {"tags": "UPDATE"}
-    assert ec2.describe_vpcs()["Vpcs"][0]["Tags"] == [{"Key": "Name", "Value": "shop"}]
-    subnets = {each["CidrBlock"]: each["SubnetId"] for each in ec2.describe_subnets()["Subnets"]}
-    assert set(subnets) == {"10.20.7.0/24", "10.20.1.0/24"}
-
-    ec2.delete_subnet(SubnetId=subnets["10.20.1.0/24"])
-    ec2.create_tags(Resources=[vpc["VpcId"]], Tags=[{"Key": "by", "Value": "hand"}])
-    seen = aws.refresh()
-    assert (seen.errors, seen.changes) == ([], {"refresh": 1, "delete": 1})
-    assert aws.up("__main__.py").changes == {"update": 1, "create": 1}
-    assert ec2.describe_vpcs()["Vpcs"][0]["Tags"] == [{"Key": "Name", "Value": "shop"}]
-
-    gone = aws.destroy()
-    assert (gone.errors, gone.changes) == ([], {"delete": 3})
+    given: Properties = {"cidrBlock": "10.20.0.0/16", "tags": {"Name": "web"}}
+    lives_a_whole_life(provider, VPC, given, {**given, "tags": {"Name": "shop"}})
     assert shell.sandbox.inventory() == before
+
+
+def test_what_is_there_is_what_counts(provider: ProviderProcess, shell: Shell) -> None:
+    """A diff is of what was seen last: what was changed by hand is a difference, of the inputs that were given alone;
+    what cannot be changed is made anew; what is gone is gone."""
+    ec2 = client(shell, "ec2")
+    given: Properties = {"cidrBlock": "10.20.0.0/16", "tags": {"Name": "web"}}
+    inputs, _ = provider.check(VPC, given)
+    id, state = provider.create(VPC, inputs)
+    ec2.create_tags(Resources=[id], Tags=[{"Key": "by", "Value": "hand"}])
+    _, seen, told = provider.read(VPC, id, state, inputs)
+    assert seen["tags"] == {"Name": "web", "by": "hand"} and told is not None
+    assert provider.diff(VPC, id, seen, told, inputs).detailed == {"tags": "UPDATE"}
+    assert provider.update(VPC, id, seen, told, inputs)["tags"] == {"Name": "web"}
+
+    other = provider.diff(VPC, id, state, inputs, {**inputs, "cidrBlock": "10.30.0.0/16"})
+    assert (other.replaces, other.detailed) == (["cidrBlock"], {"cidrBlock": "UPDATE_REPLACE"})
+    ec2.delete_vpc(VpcId=id)
+    assert provider.read(VPC, id, state, inputs)[0] == ""
 
 
 @pytest.mark.parametrize(

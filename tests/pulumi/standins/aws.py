@@ -89,6 +89,7 @@ def tags_of(described: Mapping[str, Any]) -> Document:
 class Ec2Resource(Resource[Account]):
     """Something of EC2: described by its id, tagged by its id. ``noun`` and ``plural`` are the API's words."""
 
+    follows: ClassVar[Mapping[str, str]] = {"tagsAll": "tags"}
     noun: ClassVar[str]
     plural: ClassVar[str]
     key: ClassVar[str]
@@ -367,6 +368,8 @@ def _rule(group: Mapping[str, Any], permission: Mapping[str, Any]) -> Document:
 
 class ElbResource(Resource[Account]):
     """Something of Elastic Load Balancing: its id is its ARN, and it has tags by it."""
+
+    follows: ClassVar[Mapping[str, str]] = {"tagsAll": "tags"}
 
     def tags(self, call: Call[Account], arn: str) -> Document:
         (described,) = call.cloud.elb.describe_tags(ResourceArns=[arn])["TagDescriptions"]

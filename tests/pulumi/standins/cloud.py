@@ -103,6 +103,8 @@ class Resource(ABC, Generic[C]):
     """Inputs that ``update`` changes. Those in neither list are refused when they change."""
     outputs: ClassVar[Sequence[str]] = ()
     """What the cloud adds, unknown until it is made."""
+    follows: ClassVar[Mapping[str, str]] = {}
+    """Outputs that are other ones when an input is: `{"tagsAll": "tags"}`. No preview knows them then."""
     longest_name: ClassVar[int | None] = None
     """Where a `name` that is left out is made up: the resource's own and 7 digits, of so many characters at most."""
 
@@ -269,7 +271,8 @@ class StandIn(provider_pb2_grpc.ResourceProviderServicer, Generic[C]):
             if fixed := [name for name in changed if name not in type.in_place]:
                 raise Refused(f"the stand-in of pulumi-resource-{self._package} does not change {', '.join(fixed)}")
             if request.preview:
-                return provider_pb2.UpdateResponse(properties=encode({**state, **given}))
+                unknown = {name: UNKNOWN for name, cause in type.follows.items() if cause in changed}
+                return provider_pb2.UpdateResponse(properties=encode({**state, **given, **unknown}))
             type.update(call, request.id, given, state)
             return provider_pb2.UpdateResponse(properties=encode(self._state(type, call, request.id, given)))
 
