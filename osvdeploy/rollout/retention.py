@@ -128,7 +128,7 @@ def find_garbage(
     deployed, known = {release.image for release in releases}, {release.id for release in releases}
     ended = (destroyed or head.written) if head.destroyed else None
 
-    def in_vain(thing: CloudImage | UploadedDisk, bases: Collection[str]) -> str:
+    def in_vain(thing: CloudImage | UploadedDisk, bases: Collection[tuple[str, str]]) -> str:
         """Why nobody needs an image, or the disk of one; "" where somebody does, or may."""
         release = thing.tags.get(tags.RELEASE)
         if tags.PROGRAMS in thing.tags or (_young(thing, now) and not _before(thing, ended)):
@@ -141,10 +141,14 @@ def find_garbage(
             ours = thing.tags.get(tags.SERVICE) == service and rolled_out
             return f"release {release} is not needed" if ours and release not in needed else ""
         ours = thing.digest in deployed or tags.BELOW in thing.tags
-        return f"no release is made of {thing.name}" if ours and thing.digest not in bases else ""
+        based = (thing.tags.get(tags.VERSION, ""), thing.digest) in bases
+        return f"no release is made of {thing.name}" if ours and not based else ""
 
+    # By version too: another version of the same bytes has an image of its own.
     bases = {
-        image.tags.get(tags.IMAGE, "") for image in images if tags.RELEASE in image.tags and not in_vain(image, ())
+        (image.tags.get(tags.VERSION, ""), image.tags.get(tags.IMAGE, ""))
+        for image in images
+        if tags.RELEASE in image.tags and not in_vain(image, ())
     }
     dead_images = [(image, why) for image in images if (why := in_vain(image, bases))]
     gone = {image.id for image, _ in dead_images}

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.pulumi import standins
 from tests.pulumi.process import SCRIPT
 
 PULUMI = shutil.which("pulumi")
@@ -36,7 +37,7 @@ class Cli:
     """A project whose stack is `dev`. The provider is found in the environment that the tests run in."""
 
     def __init__(self, folder: Path, home: Path, *, environ: Mapping[str, str] | None = None) -> None:
-        self.folder = folder
+        self.folder, self.home = folder, home
         backend = home / "backend"
         backend.mkdir(parents=True)
         self.environ = {
@@ -54,9 +55,12 @@ class Cli:
 
     def project(self, program: str, *, runtime: str = "python") -> None:
         """Write a project with a Python program, and make its stack."""
+        # The command wants the plugin of each SDK that the program's Python has, also where the program has none of it.
+        aws = standins.put_into(self.home / "plugins", "aws").parent
+        providers = {"osvdeploy": SCRIPT.parent, "aws": aws}
         (self.folder / "Pulumi.yaml").write_text(
-            f"name: project\nruntime: {runtime}\n"
-            f"plugins:\n  providers:\n    - name: osvdeploy\n      path: {SCRIPT.parent}\n"
+            f"name: project\nruntime: {runtime}\nplugins:\n  providers:\n"
+            + "".join(f"    - name: {name}\n      path: {path}\n" for name, path in providers.items())
         )
         (self.folder / "__main__.py").write_text(program)
         made = self.run("stack", "init", "dev")

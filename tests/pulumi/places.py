@@ -138,14 +138,15 @@ class Place:
         return {kind: keys for kind, keys in found.items() if not any(each in kind.lower() for each in left)}
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 @contextmanager
-def _shell(folder: Path) -> Iterator[tuple[Shell, dict[str, str]]]:
+def sandboxed(folder: Path) -> Iterator[tuple[Shell, dict[str, str]]]:
+    """Both clouds, empty, and the environment of who uses them; in the folder the kernel of guests, ``loader.img``."""
     (folder / "guests").mkdir(parents=True)
     runner = ProcessRunner(folder / "guests")
     shell = Shell(Sandbox(runner=runner, speed=SPEED))
@@ -176,8 +177,8 @@ def _shell(folder: Path) -> Iterator[tuple[Shell, dict[str, str]]]:
 @contextmanager
 def on_aws(folder: Path) -> Iterator[Place]:
     """AWS with a network and a listener."""
-    with _shell(folder) as (shell, environ):
-        words = [sys.executable, str(NETWORK), "create", "--prefix", "X", "--port", str(_free_port())]
+    with sandboxed(folder) as (shell, environ):
+        words = [sys.executable, str(NETWORK), "create", "--prefix", "X", "--port", str(free_port())]
         made = subprocess.run(words, env={**os.environ, **environ}, capture_output=True, text=True, check=True)
         network = dict(line.removeprefix("export X_").split("=", 1) for line in made.stdout.splitlines())
         inputs: dict[str, Value] = {
@@ -203,11 +204,11 @@ def client(place: Place, service: Any) -> Any:
 @contextmanager
 def on_google(folder: Path) -> Iterator[Place]:
     """Google with a balancer that answers nothing yet, and a bucket."""
-    with _shell(folder) as (shell, environ):
+    with sandboxed(folder) as (shell, environ):
         bucket = {"name": "acme-images", "location": "EU"}
         assert requests.post(f"{shell.url}/storage/v1/b?project=acme-prod", json=bucket, timeout=10).ok
 
-        url = make_balancer(shell.url, port=_free_port())
+        url = make_balancer(shell.url, port=free_port())
         inputs: dict[str, Value] = {
             "environment": "test",
             "urlMap": "https://www.googleapis.com/compute/v1/projects/acme-prod/global/urlMaps/web",

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import runpy
 import sys
+from pathlib import Path
 
 
 def main(file: str, monitor: str, engine: str, project: str, stack: str, preview: str) -> None:
@@ -29,6 +30,9 @@ def main(file: str, monitor: str, engine: str, project: str, stack: str, preview
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
+
+    # A program imports what lies beside it.
+    sys.path.insert(0, str(Path(file).resolve().parent))
 
     def run() -> None:
         runpy.run_path(file, run_name="__main__")

@@ -88,6 +88,24 @@ def test_a_changed_source_is_an_update(provider: ProviderProcess, folder: Path) 
     assert provider.update(IMAGE, id, outputs, inputs, news)["digest"] != outputs["digest"]
 
 
+def test_another_version_in_the_spec_is_an_update(provider: ProviderProcess, folder: Path) -> None:
+    """An osv.toml that says another version of the same bytes is an update in place, which the clouds' images follow;
+    the state of an image that was recorded without its name shows no change for that."""
+    inputs, _ = provider.check(IMAGE, {"file": "app"})
+    id, outputs = provider.create(IMAGE, inputs)
+    recorded = {name: {each: value for each, value in of.items() if each != "named"} for name, of in
+                (("inputs", inputs), ("outputs", outputs))}  # fmt: skip
+    assert provider.diff(IMAGE, id, recorded["outputs"], recorded["inputs"], inputs).changes == "DIFF_NONE"
+    spec = folder / "app" / "osv.toml"
+    spec.write_text(spec.read_text().replace('version = "1.0.0"', 'version = "1.1.0"'))
+    news, _ = provider.check(IMAGE, {"file": "app"}, inputs)
+    for kind, before in (("UPDATE", {"inputs": inputs, "outputs": outputs}), ("ADD", recorded)):
+        diff = provider.diff(IMAGE, id, before["outputs"], before["inputs"], news)
+        assert (diff.changes, diff.detailed, diff.replaces) == ("DIFF_SOME", {"named": kind}, [])
+    updated = provider.update(IMAGE, id, outputs, inputs, news)
+    assert (updated["version"], updated["digest"]) == ("1.1.0", outputs["digest"])
+
+
 def test_a_missing_disk_is_no_drift(provider: ProviderProcess, tmp_path: Path) -> None:
     """A disk that is not on this machine changes nothing: it is the same image wherever it is built."""
     inputs, _ = provider.check(IMAGE, {"file": "app"})

@@ -50,7 +50,7 @@ def test_image(stack: MiniStack, tmp_path: Path) -> None:
 
     stack.config["version"] = "1.1.0"
     third = stack.up("__main__.py")
-    assert (third.changes, third.step("app").paths) == ({"update": 1}, {"set.version": "UPDATE"})
+    assert (third.changes, third.step("app").paths) == ({"update": 1}, {"set.version": "UPDATE", "named": "UPDATE"})
     assert (third.outputs["version"], third.outputs["digest"]) == ("1.1.0", second.outputs["digest"])
 
     shutil.rmtree(tmp_path / "cache")

@@ -204,6 +204,22 @@ def test_a_release_goes_with_the_image_under_it() -> None:
     assert named(found.images) == named(found.disks) == names
 
 
+def test_an_image_goes_though_another_version_has_the_same_bytes() -> None:
+    """What a release stands on is its own version's image: where only the version was raised, there are two of the same
+    digest, and the one that is needed keeps the other no longer than its own release does."""
+    account = Holdings()
+    names = {account.add("1.1.0", None), account.add("1.1.0", OURS)}
+    account.add("1.0.0", None), account.add("1.0.0", OURS)
+    one = release("1.0.0")
+    account.images = [
+        replace(image, digest=one.image if image.name in ("hello-1.0.0", "hello-1.1.0") else image.digest,
+                tags={**image.tags, tags.IMAGE: one.image})
+        for image in account.images
+    ]  # fmt: skip
+    found = account.garbage(head("1.0.0"))
+    assert named(found.images) == names
+
+
 def test_an_image_that_another_service_stands_on_stays() -> None:
     """Its ledger is not known here: a release of its own in the account is what says so."""
     account = Holdings()

@@ -569,6 +569,63 @@ def test_a_network_is_taken_down_in_aws_order(world: Ec2World) -> None:
     assert world.call("DescribeVpcs")["Vpcs"] == []
 
 
+def test_a_route_table_of_its_own(world: Ec2World) -> None:
+    """A subnet that is given one has it in place of the main one, until it is taken off or the subnet goes; the VPC
+    stays while the table does, and the table while a subnet has it."""
+    vpc, subnet = world.network()
+    tags = with_tags("route-table", Name="public")
+    table, again = (
+        world.call("CreateRouteTable", VpcId=vpc, TagSpecifications=tags, ClientToken="once")["RouteTable"]
+        for _ in range(2)
+    )
+    assert again == table
+    assert [route["GatewayId"] for route in table["Routes"]] == ["local"]
+    assert tags_of(table) == {"Name": "public"}
+    name = table["RouteTableId"]
+    gateway = world.call("CreateInternetGateway")["InternetGateway"]["InternetGatewayId"]
+    world.call("AttachInternetGateway", InternetGatewayId=gateway, VpcId=vpc)
+    world.call("CreateRoute", RouteTableId=name, DestinationCidrBlock="0.0.0.0/0", GatewayId=gateway)
+    world.call("DeleteRoute", RouteTableId=name, DestinationCidrBlock="0.0.0.0/0")
+    made = world.call("AssociateRouteTable", RouteTableId=name, SubnetId=subnet)["AssociationId"]
+    has = [{"Name": "association.subnet-id", "Values": [subnet]}]
+    [seen] = world.call("DescribeRouteTables", Filters=has)["RouteTables"]
+    assert (seen["RouteTableId"], len(seen["Routes"])) == (name, 1)
+    world.call("DisassociateRouteTable", AssociationId=made)
+    assert world.call("DescribeRouteTables", Filters=has)["RouteTables"] == []
+    world.call("AssociateRouteTable", RouteTableId=name, SubnetId=subnet)
+    world.call("DeleteSubnet", SubnetId=subnet)
+    world.call("DetachInternetGateway", InternetGatewayId=gateway, VpcId=vpc)
+    assert codes(lambda: world.call("DeleteVpc", VpcId=vpc)) == "DependencyViolation"
+    world.call("DeleteRouteTable", RouteTableId=name)
+    world.call("DeleteVpc", VpcId=vpc)
+    assert world.call("DescribeRouteTables")["RouteTables"] == []
+
+
+def test_rules_are_given_and_taken_away(world: Ec2World) -> None:
+    """In both directions; a permission without peers is gone, and the rule that lets all out is one like any other."""
+    vpc = world.network()[0]
+    group, other = (
+        world.call("CreateSecurityGroup", GroupName=name, Description="x", VpcId=vpc)["GroupId"] for name in "ab"
+    )
+    to_other = {"IpProtocol": "tcp", "FromPort": 80, "ToPort": 80, "UserIdGroupPairs": [{"GroupId": other}]}
+    out = {"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
+    world.call("AuthorizeSecurityGroupIngress", GroupId=group, IpPermissions=[to_other])
+    [rule] = world.call("AuthorizeSecurityGroupEgress", GroupId=group, IpPermissions=[to_other])["SecurityGroupRules"]
+    assert (rule["IsEgress"], rule["ReferencedGroupInfo"]["GroupId"]) == (True, other)
+    world.call("RevokeSecurityGroupEgress", GroupId=group, IpPermissions=[out])
+    world.call("RevokeSecurityGroupIngress", GroupId=group, IpPermissions=[to_other])
+    [seen] = world.call("DescribeSecurityGroups", GroupIds=[group])["SecurityGroups"]
+    assert seen["IpPermissions"] == []
+    assert [each["UserIdGroupPairs"][0]["GroupId"] for each in seen["IpPermissionsEgress"]] == [other]
+    assert codes(lambda: world.call("DeleteSecurityGroup", GroupId=other)) == "DependencyViolation"
+    world.call("RevokeSecurityGroupEgress", GroupId=group, IpPermissions=[to_other])
+    world.call("DeleteSecurityGroup", GroupId=other)
+    [default] = world.call("DescribeSecurityGroups", Filters=[{"Name": "group-name", "Values": ["default"]}])[
+        "SecurityGroups"
+    ]
+    assert default["IpPermissionsEgress"][0]["IpRanges"] == [{"CidrIp": "0.0.0.0/0"}]
+
+
 def test_a_groups_rules_are_shown_together(world: Ec2World) -> None:
     """Ranges of the same ports are one permission, as DescribeSecurityGroups gives them."""
     vpc = world.network()[0]

@@ -48,6 +48,8 @@ def scene() -> Scene:
     world.call("AttachInternetGateway", InternetGatewayId=gateway, VpcId=vpc)
     free = world.call("CreateInternetGateway")["InternetGateway"]["InternetGatewayId"]
     table = world.call("DescribeRouteTables", Filters=[{"Name": "vpc-id", "Values": [vpc]}])["RouteTables"][0]
+    public = world.call("CreateRouteTable", VpcId=vpc, ClientToken="used")["RouteTable"]["RouteTableId"]
+    world.call("AssociateRouteTable", RouteTableId=public, SubnetId=subnet)
     template = world.call(
         "CreateLaunchTemplate",
         LaunchTemplateName="hello",
@@ -75,6 +77,8 @@ def scene() -> Scene:
         "gateway": gateway,
         "free": free,
         "table": table["RouteTableId"],
+        "main": table["Associations"][0]["RouteTableAssociationId"],
+        "public": public,
         "template": template,
         "instance": instance,
         "ended": ended,
@@ -86,6 +90,8 @@ def tcp(port: int, low: int | None = None, cidr: str = "0.0.0.0/0") -> dict[str,
     low = port if low is None else low
     return {"IpProtocol": "tcp", "FromPort": low, "ToPort": port, "IpRanges": [{"CidrIp": cidr}]}
 
+
+ANYWHERE = {"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
 
 Names = Mapping[str, str]
 Params = Callable[[Names], dict[str, Any]]
@@ -270,6 +276,11 @@ REFUSED: list[tuple[str, Params, str, str, str]] = [
     ("AuthorizeSecurityGroupIngress", wanted(GroupId="$group", IpPermissions=[tcp(9, cidr="all")]), "block", "InvalidParameterValue", "seen"),
     ("AuthorizeSecurityGroupIngress", wanted(GroupId="$group", IpPermissions=[{"IpProtocol": "carrier"}]), "protocol", "InvalidParameterValue", "seen"),
     ("AuthorizeSecurityGroupIngress", fixed(GroupId=f"sg-{NOWHERE}", IpPermissions=[tcp(9)]), "unknown group", "InvalidGroup.NotFound", "codes"),
+    ("AuthorizeSecurityGroupEgress", wanted(GroupId="$group", IpPermissions=[ANYWHERE]), "rule is there", "InvalidPermission.Duplicate", "codes"),
+    ("RevokeSecurityGroupIngress", wanted(GroupId="$group", IpPermissions=[tcp(81)]), "no such ports", "InvalidPermission.NotFound", "codes"),
+    ("RevokeSecurityGroupIngress", wanted(GroupId="$group", IpPermissions=[tcp(80, cidr="10.0.0.0/8")]), "no such peer", "InvalidPermission.NotFound", "RevokeSecurityGroupIngress"),
+    ("RevokeSecurityGroupIngress", wanted(GroupId="$group", IpPermissions=[tcp(80), tcp(81)]), "one is not there", "InvalidPermission.NotFound", "codes"),
+    ("RevokeSecurityGroupEgress", wanted(GroupId="$group", IpPermissions=[tcp(80)]), "no such rule", "InvalidPermission.NotFound", "RevokeSecurityGroupEgress"),
     ("DescribeSecurityGroups", fixed(GroupIds=["web"]), "no id", "InvalidGroupId.Malformed", "codes"),
     ("DeleteSecurityGroup", named(GroupId="default"), "the default one", "CannotDelete", "codes"),
     ("DeleteSecurityGroup", named(GroupId="group"), "in use", "DependencyViolation", "codes"),
@@ -281,6 +292,18 @@ REFUSED: list[tuple[str, Params, str, str, str]] = [
     ("CreateRoute", wanted(RouteTableId=f"rtb-{NOWHERE}", DestinationCidrBlock="0.0.0.0/0", GatewayId="$gateway"), "unknown table", "InvalidRouteTableID.NotFound", "codes"),
     ("CreateRoute", wanted(RouteTableId="$table", DestinationCidrBlock="0.0.0.0/0", GatewayId="$free"), "gateway elsewhere", "InvalidParameterValue", "seen"),
     ("CreateRoute", wanted(RouteTableId="$table", DestinationCidrBlock="10.0.0.0/16", GatewayId="$gateway"), "route is there", "RouteAlreadyExists", "codes"),
+    ("DeleteRoute", wanted(RouteTableId="$table", DestinationCidrBlock="10.0.0.0/16"), "local route", "InvalidParameterValue", "seen"),
+    ("DeleteRoute", wanted(RouteTableId="$table", DestinationCidrBlock="10.77.0.0/16"), "unknown route", "InvalidRoute.NotFound", "codes"),
+    ("CreateRouteTable", fixed(VpcId=f"vpc-{NOWHERE}"), "unknown VPC", "InvalidVpcID.NotFound", "codes"),
+    ("CreateRouteTable", wanted(VpcId="$other_vpc", ClientToken="used"), "token, other request", "IdempotentParameterMismatch", "codes"),
+    ("DeleteRouteTable", named(RouteTableId="table"), "main", "DependencyViolation", "codes"),
+    ("DeleteRouteTable", named(RouteTableId="public"), "a subnet has it", "DependencyViolation", "codes"),
+    ("AssociateRouteTable", named(RouteTableId="table", SubnetId="subnet"), "has another", "Resource.AlreadyAssociated", "codes"),
+    ("AssociateRouteTable", named(RouteTableId="table", SubnetId="other_subnet"), "subnet of another VPC", "InvalidParameterValue", "seen"),
+    ("AssociateRouteTable", wanted(RouteTableId=f"rtb-{NOWHERE}", SubnetId="$subnet"), "unknown table", "InvalidRouteTableID.NotFound", "codes"),
+    ("AssociateRouteTable", wanted(RouteTableId="$table", SubnetId=f"subnet-{NOWHERE}"), "unknown subnet", "InvalidSubnetID.NotFound", "codes"),
+    ("DisassociateRouteTable", named(AssociationId="main"), "main", "InvalidParameterValue", "seen"),
+    ("DisassociateRouteTable", fixed(AssociationId=f"rtbassoc-{NOWHERE}"), "unknown association", "InvalidAssociationID.NotFound", "codes"),
     ("DescribeAvailabilityZones", fixed(ZoneNames=["mars-1a"]), "unknown zone", "InvalidParameterValue", "seen"),
     ("DescribeRegions", fixed(RegionNames=["mars-1"]), "unknown region", "InvalidParameterValue", "seen"),
     ("DescribeInstanceTypes", fixed(InstanceTypes=["t3.huge"]), "unknown type", "InvalidInstanceType", "codes"),

@@ -26,6 +26,9 @@ def test_a_role_is_known_whole(iam: Any) -> None:
     made = iam.create_role(RoleName="vmimport", AssumeRolePolicyDocument=json.dumps(TRUST))["Role"]
     assert made["Arn"] == "arn:aws:iam::123456789012:role/vmimport"
     assert iam.get_role(RoleName="vmimport")["Role"]["AssumeRolePolicyDocument"] == TRUST
+    trusted = {**TRUST, "Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"AWS": "*"}}]}
+    iam.update_assume_role_policy(RoleName="vmimport", PolicyDocument=json.dumps(trusted))
+    assert iam.get_role(RoleName="vmimport")["Role"]["AssumeRolePolicyDocument"] == trusted
     iam.put_role_policy(RoleName="vmimport", PolicyName="disks", PolicyDocument=json.dumps(TRUST))
     assert iam.list_role_policies(RoleName="vmimport")["PolicyNames"] == ["disks"]
     assert iam.get_role_policy(RoleName="vmimport", PolicyName="disks")["PolicyDocument"] == TRUST
@@ -46,6 +49,10 @@ def test_what_iam_refuses(iam: Any) -> None:
         iam.create_role(RoleName="vm import", AssumeRolePolicyDocument=json.dumps(TRUST))
     with pytest.raises(ClientError, match="MalformedPolicyDocument"):
         iam.create_role(RoleName="other", AssumeRolePolicyDocument="no policy")
+    with pytest.raises(ClientError, match="MalformedPolicyDocument"):
+        iam.update_assume_role_policy(RoleName="vmimport", PolicyDocument="[]")
+    with pytest.raises(ClientError, match="NoSuchEntity"):
+        iam.update_assume_role_policy(RoleName="other", PolicyDocument=json.dumps(TRUST))
     for ask in (iam.get_role_policy, iam.delete_role_policy):
         with pytest.raises(ClientError, match="NoSuchEntity"):
             ask(RoleName="vmimport", PolicyName="none")

@@ -77,6 +77,11 @@ class ImageInputs:
         default=None,
         derived=True,
     )
+    named: str | None = prop(
+        "App and version, as the spec says them: `orders-1.4.0`. The same bytes by another name are another release.",
+        default=None,
+        derived=True,
+    )
 
     @property
     def recipe(self) -> Recipe:
@@ -110,11 +115,12 @@ class Image(Resource[ImageInputs, ImageOutputs]):
     def check(self, call: Call, wanted: ImageInputs, before: ImageInputs | None) -> Checked[ImageInputs]:
         failures = list(_misplaced(wanted))
         if failures or not is_known(replace(wanted, plan=None)):
-            return Checked(replace(wanted, plan=None), failures)
+            return Checked(replace(wanted, plan=None, named=None), failures)
         try:
             loaded = wanted.recipe.load()
         except SpecError as error:
             return Checked(wanted, _failures(wanted, error))
+        wanted = replace(wanted, named=f"{loaded.spec.name}-{loaded.spec.version}")
         try:
             return Checked(replace(wanted, plan=_foresee(call.without_warnings(), loaded)[0]))
         except NOT_THERE_YET:
@@ -128,6 +134,9 @@ class Image(Resource[ImageInputs, ImageOutputs]):
     def judge(
         self, before: State[ImageInputs, ImageOutputs], wanted: ImageInputs, changes: Sequence[Change]
     ) -> Verdict:
+        # A state that was recorded before there was `named` has it in the outputs alone.
+        if wanted.named in (None, before.actual.named or f"{before.outputs.name}-{before.outputs.version}"):
+            changes = [each for each in changes if each.property != "named"]
         if wanted.plan is not None and wanted.plan == before.actual.plan:
             # However it is put, it is the same image; it is named and versioned by what was said, though.
             return Verdict([each for each in changes if each.property != "plan"])

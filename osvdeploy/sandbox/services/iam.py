@@ -1,8 +1,9 @@
 """IAM: roles and the policies written into them, for the services that take one on.
 
-Sources: IAM API reference (CreateRole, GetRole, DeleteRole, PutRolePolicy, GetRolePolicy, ListRolePolicies,
-DeleteRolePolicy). Not simulated: users, groups, managed policies, and what a policy lets callers do: whoever asks the
-sandbox may do everything. Document ``iam.role``, in no region: what answers show, ``policies`` ({name: document}).
+Sources: IAM API reference (CreateRole, GetRole, DeleteRole, UpdateAssumeRolePolicy, PutRolePolicy, GetRolePolicy,
+ListRolePolicies, DeleteRolePolicy). Not simulated: users, groups, managed policies, and what a policy lets callers do:
+whoever asks the sandbox may do everything. Document ``iam.role``, in no region: what answers show, ``policies``
+({name: document}).
 """
 
 from __future__ import annotations
@@ -58,6 +59,13 @@ def delete_role(scope: Scope, params: Wire) -> Doc:
     if role["policies"]:
         raise ApiError("DeleteConflict", "Cannot delete entity, must delete policies first.", 409)
     scope.everywhere.delete(ROLE, role["RoleName"])
+    return {}
+
+
+def update_assume_role_policy(scope: Scope, params: Wire) -> Doc:
+    role = _role(scope, params)
+    role["AssumeRolePolicyDocument"] = _policy(params["PolicyDocument"])
+    scope.everywhere.put(ROLE, role["RoleName"], role)
     return {}
 
 
@@ -119,6 +127,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "GetRolePolicy": get_role_policy,
     "ListRolePolicies": list_role_policies,
     "PutRolePolicy": put_role_policy,
+    "UpdateAssumeRolePolicy": update_assume_role_policy,
 }
 
 PARAMETERS: Mapping[str, frozenset[str]] = {
@@ -129,4 +138,5 @@ PARAMETERS: Mapping[str, frozenset[str]] = {
     "GetRolePolicy": frozenset({"RoleName", "PolicyName"}),
     "ListRolePolicies": frozenset({"RoleName"}),
     "PutRolePolicy": frozenset({"RoleName", "PolicyName", "PolicyDocument"}),
+    "UpdateAssumeRolePolicy": frozenset({"RoleName", "PolicyDocument"}),
 }

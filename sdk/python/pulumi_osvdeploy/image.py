@@ -199,6 +199,7 @@ class Image(pulumi.CustomResource):
             __props__.__dict__["files"] = None
             __props__.__dict__["kernel"] = None
             __props__.__dict__["name"] = None
+            __props__.__dict__["named"] = None
             __props__.__dict__["path"] = None
             __props__.__dict__["plan"] = None
             __props__.__dict__["size"] = None
@@ -234,6 +235,7 @@ class Image(pulumi.CustomResource):
         __props__.__dict__["formats"] = None
         __props__.__dict__["kernel"] = None
         __props__.__dict__["name"] = None
+        __props__.__dict__["named"] = None
         __props__.__dict__["path"] = None
         __props__.__dict__["plan"] = None
         __props__.__dict__["set"] = None
@@ -313,6 +315,14 @@ class Image(pulumi.CustomResource):
         The app, as the spec names it.
         """
         return pulumi.get(self, "name")
+
+    @_builtins.property
+    @pulumi.getter
+    def named(self) -> pulumi.Output[Optional[_builtins.str]]:
+        """
+        App and version, as the spec says them: `orders-1.4.0`. The same bytes by another name are another release.
+        """
+        return pulumi.get(self, "named")
 
     @_builtins.property
     @pulumi.getter

@@ -65,7 +65,9 @@ class Ec2Service:
 _PAGED = "Filters NextToken MaxResults"
 
 _SIMULATED: Mapping[str, tuple[Operation, str]] = {
+    "AssociateRouteTable": (network.associate_route_table, "RouteTableId SubnetId GatewayId"),
     "AttachInternetGateway": (network.attach_internet_gateway, "InternetGatewayId VpcId"),
+    "AuthorizeSecurityGroupEgress": (network.authorize_security_group_egress, "GroupId IpPermissions"),
     "AuthorizeSecurityGroupIngress": (network.authorize_security_group_ingress, "GroupId IpPermissions"),
     "CreateInternetGateway": (network.create_internet_gateway, "TagSpecifications"),
     "CreateLaunchTemplate": (
@@ -77,12 +79,15 @@ _SIMULATED: Mapping[str, tuple[Operation, str]] = {
         "ClientToken LaunchTemplateId LaunchTemplateName SourceVersion VersionDescription LaunchTemplateData",
     ),
     "CreateRoute": (network.create_route, "RouteTableId DestinationCidrBlock GatewayId"),
+    "CreateRouteTable": (network.create_route_table, "ClientToken VpcId TagSpecifications"),
     "CreateSecurityGroup": (network.create_security_group, "Description GroupName VpcId TagSpecifications"),
     "CreateSubnet": (network.create_subnet, "TagSpecifications AvailabilityZone AvailabilityZoneId CidrBlock VpcId"),
     "CreateTags": (resources.create_tags, "Resources Tags"),
     "CreateVpc": (network.create_vpc, "CidrBlock InstanceTenancy TagSpecifications"),
     "DeleteInternetGateway": (network.delete_internet_gateway, "InternetGatewayId"),
     "DeleteLaunchTemplate": (templates.delete_launch_template, "LaunchTemplateId LaunchTemplateName"),
+    "DeleteRoute": (network.delete_route, "RouteTableId DestinationCidrBlock"),
+    "DeleteRouteTable": (network.delete_route_table, "RouteTableId"),
     "DeleteSecurityGroup": (network.delete_security_group, "GroupId"),
     "DeleteSnapshot": (images.delete_snapshot, "SnapshotId"),
     "DeleteSubnet": (network.delete_subnet, "SubnetId"),
@@ -113,6 +118,7 @@ _SIMULATED: Mapping[str, tuple[Operation, str]] = {
     "DescribeVolumes": (instances.describe_volumes, f"VolumeIds {_PAGED}"),
     "DescribeVpcs": (network.describe_vpcs, f"VpcIds {_PAGED}"),
     "DetachInternetGateway": (network.detach_internet_gateway, "InternetGatewayId VpcId"),
+    "DisassociateRouteTable": (network.disassociate_route_table, "AssociationId"),
     "GetConsoleOutput": (instances.get_console_output, "InstanceId Latest"),
     "ImportSnapshot": (
         imports.import_snapshot,
@@ -123,6 +129,8 @@ _SIMULATED: Mapping[str, tuple[Operation, str]] = {
         "Name Description Architecture RootDeviceName BlockDeviceMappings VirtualizationType EnaSupport BootMode "
         "ImdsSupport TagSpecifications",
     ),
+    "RevokeSecurityGroupEgress": (network.revoke_security_group_egress, "GroupId IpPermissions"),
+    "RevokeSecurityGroupIngress": (network.revoke_security_group_ingress, "GroupId IpPermissions"),
     "RunInstances": (
         instances.run_instances,
         "ImageId InstanceType MinCount MaxCount SubnetId SecurityGroupIds LaunchTemplate TagSpecifications ClientToken "

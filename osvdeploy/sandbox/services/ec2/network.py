@@ -1,8 +1,9 @@
 """Networks: VPCs, subnets, security groups, internet gateways, route tables, zones.
 
 They have the rules that a caller can break and carry no traffic: guests and listeners are on loopback.
-Sources: EC2 API reference (CreateVpc, CreateSubnet, CreateSecurityGroup, AuthorizeSecurityGroupIngress, CreateRoute and
-their Delete calls), VPC user guide (subnet sizing: the first four addresses and the last are AWS's).
+Sources: EC2 API reference (CreateVpc, CreateSubnet, CreateSecurityGroup, AuthorizeSecurityGroupIngress and -Egress,
+CreateRoute, CreateRouteTable, AssociateRouteTable, and the calls that undo them), VPC user guide (subnet sizing: the
+first four addresses and the last are AWS's).
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from osvdeploy.sandbox.services.ec2.resources import (
     invalid,
     missing,
     only,
+    remember,
+    repeated,
     required,
     shown,
     specified_tags,
@@ -128,31 +131,8 @@ def create_vpc(scope: Scope, params: Wire) -> Doc:
         "tags": tags,
     }
     VPC.keep(scope, vpc)
-    table = ROUTES.new_id(scope)
-    association = {
-        "Main": True,
-        "RouteTableAssociationId": f"rtbassoc-{scope.new_id(17)}",
-        "RouteTableId": table,
-        "AssociationState": {"State": "associated"},
-    }
-    local = {
-        "DestinationCidrBlock": str(network),
-        "GatewayId": "local",
-        "Origin": "CreateRouteTable",
-        "State": "active",
-    }
-    ROUTES.keep(
-        scope,
-        {
-            "RouteTableId": table,
-            "VpcId": vpc["VpcId"],
-            "OwnerId": scope.account,
-            "Associations": [association],
-            "Routes": [local],
-            "PropagatingVgws": [],
-            "tags": {},
-        },
-    )
+    table = _new_table(scope, vpc, {})
+    _associate(scope, table, {"Main": True})
     _new_group(scope, "default", "default VPC security group", vpc["VpcId"], {}, default=True)
     return {"Vpc": {**shown(vpc), "State": "pending"}}
 
@@ -184,7 +164,8 @@ def delete_vpc(scope: Scope, params: Wire) -> Doc:
     tables = [table for table in scope.all(ROUTES.name) if table["VpcId"] == name]
     attached = any(_attached_to(gateway) == name for gateway in scope.all(GATEWAY.name))
     subnets = any(subnet["VpcId"] == name for subnet in scope.all(SUBNET.name))
-    if attached or subnets or not all(group["default"] for group in groups) or _balancers(scope, name):
+    made = [group for group in groups if not group["default"]] + [table for table in tables if not _is_main(table)]
+    if attached or subnets or made or _balancers(scope, name):
         raise ApiError("DependencyViolation", f"The vpc '{name}' has dependencies and cannot be deleted.")
     for group in groups:
         SECURITY_GROUP.drop(scope, group)
@@ -301,11 +282,19 @@ def delete_subnet(scope: Scope, params: Wire) -> Doc:
     )
     if balancers or any(instance["SubnetId"] == name for instance in _instances(scope)):
         raise ApiError("DependencyViolation", f"The subnet '{name}' has dependencies and cannot be deleted.")
+    for table in scope.all(ROUTES.name):
+        kept = [each for each in table["Associations"] if each.get("SubnetId") != name]
+        if kept != table["Associations"]:
+            ROUTES.keep(scope, {**table, "Associations": kept})
     SUBNET.drop(scope, subnet)
     return {}
 
 
 # ------------------------------------------------------------------------------------------------ security groups
+
+INGRESS, EGRESS = "IpPermissions", "IpPermissionsEgress"
+_PEERS = {"IpRanges": "CidrIp", "Ipv6Ranges": "CidrIpv6", "UserIdGroupPairs": "GroupId"}
+"""The kinds of peers of a rule, and by what each is told from others."""
 
 _ANYWHERE: Doc = {
     "IpProtocol": "-1",
@@ -328,7 +317,7 @@ def _new_group(
         "OwnerId": scope.account,
         "SecurityGroupArn": f"arn:aws:ec2:{scope.region}:{scope.account}:security-group/{number}",
         "IpPermissions": [],
-        "IpPermissionsEgress": [_ANYWHERE],
+        "IpPermissionsEgress": [{**_ANYWHERE}],
         "default": default,
         "tags": tags,
     }
@@ -359,18 +348,53 @@ def create_security_group(scope: Scope, params: Wire) -> Doc:
 
 
 def authorize_security_group_ingress(scope: Scope, params: Wire) -> Doc:
+    return _authorized(scope, params, INGRESS)
+
+
+def authorize_security_group_egress(scope: Scope, params: Wire) -> Doc:
+    return _authorized(scope, params, EGRESS)
+
+
+def _authorized(scope: Scope, params: Wire, direction: str) -> Doc:
     group = SECURITY_GROUP.find(scope, required(params, "GroupId"))
-    permissions = [_permission(scope, group, given) for given in required(params, "IpPermissions")]
     rules = [
-        _authorize(scope, group, permission, key, peer)
-        for permission in permissions
-        for key in ("IpRanges", "Ipv6Ranges", "UserIdGroupPairs")
-        for peer in permission[key]
+        _authorize(scope, group, direction, permission, key, peer)
+        for permission, key, peer in _rules(scope, group, params)
     ]
-    if not rules:
-        raise missing("groups or ipRanges")
     SECURITY_GROUP.keep(scope, group)
     return {"Return": True, "SecurityGroupRules": rules}
+
+
+def _rules(scope: Scope, group: Doc, params: Wire) -> list[tuple[Doc, str, Doc]]:
+    """The rules that permissions say: each with its permission, the kind of its peer and the peer."""
+    permissions = [_permission(scope, group, given) for given in required(params, "IpPermissions")]
+    rules = [(permission, key, peer) for permission in permissions for key in _PEERS for peer in permission[key]]
+    if not rules:
+        raise missing("groups or ipRanges")
+    return rules
+
+
+def revoke_security_group_ingress(scope: Scope, params: Wire) -> Doc:
+    return _revoked(scope, params, INGRESS)
+
+
+def revoke_security_group_egress(scope: Scope, params: Wire) -> Doc:
+    return _revoked(scope, params, EGRESS)
+
+
+def _revoked(scope: Scope, params: Wire, direction: str) -> Doc:
+    """Take rules away. Of a VPC that is not the default one, AWS refuses a rule that is not there."""
+    group = SECURITY_GROUP.find(scope, required(params, "GroupId"))
+    for permission, key, peer in _rules(scope, group, params):
+        there = _same_span(group[direction], _span(permission))
+        name = _PEERS[key]
+        if there is None or peer[name] not in [each[name] for each in there[key]]:
+            raise ApiError("InvalidPermission.NotFound", "The specified rule does not exist in this security group.")
+        there[key] = [each for each in there[key] if each[name] != peer[name]]
+        if not any(there[each] for each in _PEERS):
+            group[direction].remove(there)
+    SECURITY_GROUP.keep(scope, group)
+    return {"Return": True}
 
 
 def _permission(scope: Scope, group: Doc, given: Wire) -> Doc:
@@ -422,17 +446,23 @@ def _pair(scope: Scope, group: Doc, given: Wire) -> Doc:
     return {"UserId": scope.account, **given}
 
 
-def _authorize(scope: Scope, group: Doc, permission: Doc, key: str, peer: Doc) -> Doc:
+def _span(permission: Doc) -> Doc:
+    return {name: permission[name] for name in ("IpProtocol", "FromPort", "ToPort") if name in permission}
+
+
+def _same_span(permissions: Sequence[Doc], span: Doc) -> Doc | None:
+    """What a group permits of exactly that protocol and those ports."""
+    return next((each for each in permissions if _span(each) == span), None)
+
+
+def _authorize(scope: Scope, group: Doc, direction: str, permission: Doc, key: str, peer: Doc) -> Doc:
     """Add one rule to a group. Raises ApiError where it is there."""
-    ports: Doc = {name: permission[name] for name in ("IpProtocol", "FromPort", "ToPort") if name in permission}
-    empty: Doc = {"IpRanges": [], "Ipv6Ranges": [], "PrefixListIds": [], "UserIdGroupPairs": []}
-    for there in group["IpPermissions"]:
-        if {name: there[name] for name in ports if name in there} == ports and len(there) == len(ports) + len(empty):
-            break
-    else:
-        there = {**ports, **empty}
-        group["IpPermissions"].append(there)
-    name = {"IpRanges": "CidrIp", "Ipv6Ranges": "CidrIpv6", "UserIdGroupPairs": "GroupId"}[key]
+    ports = _span(permission)
+    there = _same_span(group[direction], ports)
+    if there is None:
+        there = {**ports, "IpRanges": [], "Ipv6Ranges": [], "PrefixListIds": [], "UserIdGroupPairs": []}
+        group[direction].append(there)
+    name = _PEERS[key]
     if any(each[name] == peer[name] for each in there[key]):
         span = f"from port: {ports['FromPort']}, to port: {ports['ToPort']}, " if "FromPort" in ports else ""
         raise ApiError(
@@ -444,7 +474,7 @@ def _authorize(scope: Scope, group: Doc, permission: Doc, key: str, peer: Doc) -
         "SecurityGroupRuleId": f"sgr-{scope.new_id(17)}",
         "GroupId": group["GroupId"],
         "GroupOwnerId": scope.account,
-        "IsEgress": False,
+        "IsEgress": direction == EGRESS,
         "FromPort": -1,
         "ToPort": -1,
         **ports,
@@ -490,7 +520,7 @@ def delete_security_group(scope: Scope, params: Wire) -> Doc:
         pair["GroupId"] == name
         for other in scope.all(SECURITY_GROUP.name)
         if other["GroupId"] != name
-        for permission in other["IpPermissions"]
+        for permission in (*other[INGRESS], *other[EGRESS])
         for pair in permission["UserIdGroupPairs"]
     )
     machines = any(each["GroupId"] == name for machine in _instances(scope) for each in machine["SecurityGroups"])
@@ -602,6 +632,7 @@ _DESCRIBE_ROUTES = Query(
         "vpc-id": "VpcId",
         "owner-id": "OwnerId",
         "association.main": "Associations.Main",
+        "association.subnet-id": "Associations.SubnetId",
         "association.route-table-association-id": "Associations.RouteTableAssociationId",
         "route.destination-cidr-block": "Routes.DestinationCidrBlock",
         "route.gateway-id": "Routes.GatewayId",
@@ -635,3 +666,110 @@ def create_route(scope: Scope, params: Wire) -> Doc:
     )
     ROUTES.keep(scope, table)
     return {"Return": True}
+
+
+def delete_route(scope: Scope, params: Wire) -> Doc:
+    table = ROUTES.find(scope, required(params, "RouteTableId"))
+    destination = str(_network(required(params, "DestinationCidrBlock")))
+    for route in table["Routes"]:
+        if route["DestinationCidrBlock"] == destination:
+            break
+    else:
+        raise ApiError(
+            "InvalidRoute.NotFound",
+            f"no route with destination-cidr-block {destination} in route table {table['RouteTableId']}",
+        )
+    if route["GatewayId"] == "local":
+        raise invalid(f"cannot remove local route {destination} in route table {table['RouteTableId']}")
+    table["Routes"].remove(route)
+    ROUTES.keep(scope, table)
+    return {}
+
+
+def _new_table(scope: Scope, vpc: Doc, tags: dict[str, str]) -> Doc:
+    local = {
+        "DestinationCidrBlock": vpc["CidrBlock"],
+        "GatewayId": "local",
+        "Origin": "CreateRouteTable",
+        "State": "active",
+    }
+    table: Doc = {
+        "RouteTableId": ROUTES.new_id(scope),
+        "VpcId": vpc["VpcId"],
+        "OwnerId": scope.account,
+        "Associations": [],
+        "Routes": [local],
+        "PropagatingVgws": [],
+        "tags": tags,
+    }
+    ROUTES.keep(scope, table)
+    return table
+
+
+def _associate(scope: Scope, table: Doc, subject: Doc) -> Doc:
+    association: Doc = {
+        "Main": False,
+        "RouteTableAssociationId": f"rtbassoc-{scope.new_id(17)}",
+        "RouteTableId": table["RouteTableId"],
+        "AssociationState": {"State": "associated"},
+        **subject,
+    }
+    table["Associations"].append(association)
+    ROUTES.keep(scope, table)
+    return association
+
+
+def _is_main(table: Doc) -> bool:
+    return any(association["Main"] for association in table["Associations"])
+
+
+def create_route_table(scope: Scope, params: Wire) -> Doc:
+    table = repeated(scope, "CreateRouteTable", params)
+    if table is None:
+        vpc = VPC.find(scope, required(params, "VpcId"))
+        tags = specified_tags(params.get("TagSpecifications"), "route-table")["route-table"]
+        table = _new_table(scope, vpc, tags)
+        remember(scope, "CreateRouteTable", params, table)
+    return {"RouteTable": shown(table)}
+
+
+def delete_route_table(scope: Scope, params: Wire) -> Doc:
+    """Refused while a subnet has it, and for a VPC's main one; its routes go with it."""
+    table = ROUTES.find(scope, required(params, "RouteTableId"))
+    if table["Associations"]:
+        raise ApiError(
+            "DependencyViolation", f"The routeTable '{table['RouteTableId']}' has dependencies and cannot be deleted."
+        )
+    ROUTES.drop(scope, table)
+    return {}
+
+
+def associate_route_table(scope: Scope, params: Wire) -> Doc:
+    table = ROUTES.find(scope, required(params, "RouteTableId"))
+    if params.get("GatewayId"):
+        raise NotSimulated("route tables of gateways")
+    subnet = SUBNET.find(scope, required(params, "SubnetId"))
+    name, number = subnet["SubnetId"], table["RouteTableId"]
+    if subnet["VpcId"] != table["VpcId"]:
+        raise invalid(f"route table {number} and subnet {name} belong to different networks")
+    if any(each.get("SubnetId") == name for other in scope.all(ROUTES.name) for each in other["Associations"]):
+        raise ApiError(
+            "Resource.AlreadyAssociated",
+            f"the specified association for route table {number} conflicts with an existing association",
+        )
+    made = _associate(scope, table, {"SubnetId": name})
+    return {"AssociationId": made["RouteTableAssociationId"], "AssociationState": made["AssociationState"]}
+
+
+def disassociate_route_table(scope: Scope, params: Wire) -> Doc:
+    name = required(params, "AssociationId")
+    for table in scope.all(ROUTES.name):
+        for association in table["Associations"]:
+            if association["RouteTableAssociationId"] != name:
+                continue
+            if association["Main"]:
+                raise invalid(f"cannot disassociate the main route table association {name}")
+            table["Associations"].remove(association)
+            ROUTES.keep(scope, table)
+            return {}
+    raise ApiError("InvalidAssociationID.NotFound", f"The association ID '{name}' does not exist")

@@ -1,0 +1,113 @@
+"""What a stack says in its Pulumi.<stack>.yaml, read and checked. README.md has the list."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pulumi
+
+KEYS = {
+    *("bake", "bootTimeout", "balancerSubnetIds", "capacity", "certificateArn", "cidr", "clients", "env"),
+    *("forceRollout", "host", "instanceType", "keepWarm", "listenerArn", "listenerPort", "minReady", "path"),
+    *("port", "priority", "protect", "releaser", "subnetIds", "version", "vpcId"),
+}
+
+
+@dataclass(frozen=True)
+class Existing:
+    """A network that is there: a balancer of ours is put into ``balancer_subnet_ids``, or ``listener_arn`` is used."""
+
+    vpc_id: str
+    subnet_ids: Sequence[str]
+    balancer_subnet_ids: Sequence[str]
+    listener_arn: str | None
+
+
+@dataclass(frozen=True)
+class Settings:
+    region: str
+    version: str | None
+    env: pulumi.Output[Mapping[str, str]] | None
+    capacity: int
+    instance_type: str
+    port: int
+    host: str | None
+    path: str
+    priority: int
+    boot_timeout: str
+    min_ready: str
+    bake: str
+    keep_warm: str
+    force_rollout: str | None
+    existing: Existing | None
+    cidr: str
+    clients: Sequence[str]
+    certificate_arn: str | None
+    listener_port: int
+    protect: bool
+    releaser: str | None
+
+    @classmethod
+    def load(cls) -> Settings:
+        """Raises pulumi.RunError, which `pulumi` shows without a traceback."""
+        config = pulumi.Config()
+        if unknown := sorted(set(_given(config.name)) - KEYS):
+            raise pulumi.RunError(f"no such setting: {', '.join(unknown)}; there are {', '.join(sorted(KEYS))}")
+        certificate = config.get("certificateArn")
+        listener_port = config.get_int("listenerPort", 443 if certificate else 80)
+        if certificate and listener_port == 80:
+            raise pulumi.RunError("listenerPort 80 and certificateArn: 80 is where clients are sent on from to HTTPS")
+        return cls(
+            region=pulumi.Config("aws").require("region"),
+            version=config.get("version"),
+            env=config.get_secret_object("env"),
+            capacity=config.get_int("capacity", 2),
+            instance_type=config.get("instanceType", "t3.nano"),
+            port=config.get_int("port", 8080),
+            host=config.get("host"),
+            path=config.get("path", "/*"),
+            priority=config.get_int("priority", 100),
+            boot_timeout=config.get("bootTimeout", "120s"),
+            min_ready=config.get("minReady", "10s"),
+            bake=config.get("bake", "10m"),
+            keep_warm=config.get("keepWarm", "1h"),
+            force_rollout=config.get("forceRollout"),
+            existing=_existing(config),
+            cidr=config.get("cidr", "10.20.0.0/16"),
+            clients=config.get_object("clients", ["0.0.0.0/0"]),
+            certificate_arn=certificate,
+            listener_port=listener_port,
+            protect=config.get_bool("protect", False),
+            releaser=config.get("releaser"),
+        )
+
+
+def _given(namespace: str) -> list[str]:
+    """The settings that the stack has, also those that nothing asks for: a slip of the pen, mostly."""
+    prefix = f"{namespace}:"
+    return [key.removeprefix(prefix) for key in pulumi.runtime.get_config_env() if key.startswith(prefix)]
+
+
+def _existing(config: pulumi.Config) -> Existing | None:
+    """The network that is there, None where the stack makes its own. Half of one is refused."""
+    vpc, listener = config.get("vpcId"), config.get("listenerArn")
+    subnets, balancer_subnets = config.get_object("subnetIds", []), config.get_object("balancerSubnetIds", [])
+    if not (vpc or listener or subnets or balancer_subnets):
+        return None
+    if not (vpc and subnets):
+        lacking = " and ".join(name for name, value in (("vpcId", vpc), ("subnetIds", subnets)) if not value)
+        raise pulumi.RunError(
+            f"half a network: {lacking} is missing. One that is there is vpcId and subnetIds, with listenerArn or "
+            "balancerSubnetIds; without all four the stack makes its own"
+        )
+    if listener and balancer_subnets:
+        raise pulumi.RunError("listenerArn and balancerSubnetIds: give one, the balancer is there or it is made")
+    if listener and config.get("certificateArn"):
+        raise pulumi.RunError("listenerArn and certificateArn: give one, a listener that is there has its own")
+    if not listener and len(balancer_subnets) < 2:
+        raise pulumi.RunError(
+            "no way in: vpcId and subnetIds say where machines stand. Give listenerArn, of a balancer that is there, "
+            "or balancerSubnetIds, two or more in different zones, for one that is made"
+        )
+    return Existing(vpc, subnets, balancer_subnets, listener)

@@ -1,0 +1,86 @@
+"""A stack as a team has it: a copy of its folder, with a program in it, in a sandbox whose machines run."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import requests
+import yaml
+
+from osvdeploy.demo.toolchain import compile_program
+from tests.cli.running import Ran, osvdeploy
+from tests.pulumi.places import Place
+
+STACKS = Path(__file__).parents[2] / "stacks"
+
+BROKEN = """\
+#include <stdio.h>
+#include <stdlib.h>
+
+int main(void)
+{
+    puts("app: no database");
+    fflush(stdout);
+    abort();
+}
+"""
+
+
+def texts(config: Mapping[str, Any]) -> dict[str, str]:
+    """A configuration as a program is given it: texts, what is more than that as JSON."""
+    return {key: each if isinstance(each, str) else json.dumps(each) for key, each in config.items()}
+
+
+@dataclass
+class Copied:
+    """A copy of a stack, and the account that it is run in."""
+
+    place: Place
+    folder: Path
+    stack: str = "dev"
+
+    @classmethod
+    def of(cls, cloud: str, home: Path, place: Place) -> Copied:
+        """Copy a stack, and put the kernel of the place's guests where it looks for one."""
+        folder = home / "copy"
+        shutil.copytree(STACKS / cloud, folder, ignore=shutil.ignore_patterns("__pycache__", "build"))
+        build = folder / "app" / "build"
+        build.mkdir()
+        shutil.copy(place.folder / "loader.img", build)
+        return cls(place, folder)
+
+    def config(self, **changed: str) -> dict[str, str]:
+        """What the stack's Pulumi.<stack>.yaml says, and what is said in its place, as the engine hands it on."""
+        said = yaml.safe_load((self.folder / f"Pulumi.{self.stack}.yaml").read_text())["config"]
+        return {**texts(said), **{key if ":" in key else f"service:{key}": text for key, text in changed.items()}}
+
+    def release(self, version: str, *, broken: bool = False) -> None:
+        """Make the app's program and spec those of a version."""
+        source = self.folder / "app" / "app.c"
+        if broken:
+            source = self.folder / "broken.c"
+            source.write_text(BROKEN)
+        compile_program([source], self.folder / "app" / "build" / "app")
+        spec = self.folder / "app" / "osv.toml"
+        spec.write_text(re.sub('(?m)^version = "[0-9.]+"', f'version = "{version}"', spec.read_text()))
+
+    def serves(self, url: str, version: str) -> bool:
+        """Whether a client gets that version's answer."""
+        return requests.get(url, timeout=10).headers.get("x-release", "").startswith(f"service-{version}-")
+
+    def osvdeploy(self, command: str, *words: str, ledger: str) -> Ran:
+        """A command about the service, as a person runs it."""
+        with mock.patch.dict("os.environ", self.place.environ):
+            return osvdeploy(command, f"service/{self.stack}", "--ledger", ledger, *words)
+
+    def held(self) -> Mapping[str, Sequence[str]]:
+        """All that the account has, but for the ledger's objects, and the tokens of calls, which nobody takes away."""
+        found = self.place.shell.sandbox.inventory()
+        return {kind: keys for kind, keys in found.items() if not kind.startswith(("s3.object", "token"))}

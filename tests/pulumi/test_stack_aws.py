@@ -1,0 +1,253 @@
+"""stacks/aws, run whole: its program, our provider, the stand-in of pulumi_aws and a sandbox whose machines run."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pytest
+import requests
+
+from osvdeploy.sandbox import control
+from tests.alive import until
+from tests.pulumi.engine import MiniStack, Report
+from tests.pulumi.places import Place, client, free_port, move_traffic, needs_loopback, on_aws
+from tests.pulumi.process import SCRIPT
+from tests.pulumi.stacks import Copied
+from tests.pulumi.standins import command
+
+pytestmark = [pytest.mark.slow, needs_loopback]
+
+LEDGER = "s3://acme-releases/service"
+QUICK = {"instanceType": "t3.small", "minReady": "0s", "bootTimeout": "30s", "bake": "0s"}
+"""In place of what is for machines that boot: for those that are processes."""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """An account with a network and a balancer of somebody's, and the bucket of the ledger."""
+    with on_aws(tmp_path_factory.mktemp("aws")) as place:
+        bucket = {"LocationConstraint": control.REGION}
+        client(place, "s3").create_bucket(Bucket="acme-releases", CreateBucketConfiguration=bucket)
+        yield place
+
+
+class Story:
+    """The stack `dev` of a copy."""
+
+    def __init__(self, copied: Copied, **config: str) -> None:
+        self.copied = copied
+        self.stack = MiniStack(
+            copied.folder,
+            {"osvdeploy": [SCRIPT], "aws": command("aws")},
+            environ=copied.place.environ,
+            config=copied.config(**QUICK, **config),
+            project="service",
+            name=copied.stack,
+        )
+
+    def preview(self) -> Report:
+        return self.stack.preview("__main__.py")
+
+    def up(self) -> Report:
+        return self.stack.up("__main__.py")
+
+    def brought(self, version: str) -> Report:
+        """After the next `up` that version serves."""
+        done = self.up()
+        assert done.ok, done.said()
+        assert done.outputs["status"] == "serving"
+        assert str(done.outputs["release"]).startswith(f"service-{version}-")
+        assert self.copied.serves(str(done.outputs["url"]), version)
+        return done
+
+    def unchanged(self) -> None:
+        """The next `up` has nothing to do."""
+        again = self.up()
+        assert (again.errors, again.changes) == ([], {})
+
+    def stands_as_it_says(self) -> None:
+        """The balancer has a way to the internet; machines have none, and are reached from the balancer alone."""
+        ec2 = client(self.copied.place, "ec2")
+
+        def gateways(subnet: str) -> set[str]:
+            of_it = [{"Name": "association.subnet-id", "Values": [subnet]}]
+            tables = ec2.describe_route_tables(Filters=of_it)["RouteTables"]
+            return {route["GatewayId"] for table in tables for route in table["Routes"]}
+
+        ids = {each.urn.rpartition("::")[2]: each.id for each in self.stack.records if "Subnet" in each.type}
+        assert gateways(ids["public-a"]) == gateways(ids["public-b"]) == {"local", self.stack.record("gateway").id}
+        assert gateways(ids["machines-a"]) == gateways(ids["machines-b"]) == set()
+        inside = [{"Name": "vpc-id", "Values": [self.stack.record("vpc").id]}]
+        (machine,) = [
+            each
+            for reservation in ec2.describe_instances(Filters=inside)["Reservations"]
+            for each in reservation["Instances"]
+        ]
+        assert machine["SubnetId"] in (ids["machines-a"], ids["machines-b"])
+        (group,) = machine["SecurityGroups"]
+        (rules,) = ec2.describe_security_groups(GroupIds=[group["GroupId"]])["SecurityGroups"]
+        (permission,) = rules["IpPermissions"]
+        assert (permission["FromPort"], permission["IpRanges"]) == (8080, [])
+        (peer,) = permission["UserIdGroupPairs"]
+        (balancer,) = [each.id for each in self.stack.records if each.urn.endswith("SecurityGroup::balancer")]
+        assert peer["GroupId"] == balancer
+
+    def shown(self) -> list[str]:
+        """What the run that is under way has shown so far."""
+        run = self.stack.running
+        return [] if run is None else [each.text for each in run.report.lines]
+
+
+_PREFIXES = {"elbv2": "elasticloadbalancing"}
+_ACTIONS = {
+    "s3:HeadBucket": "s3:ListBucket",
+    "s3:HeadObject": "s3:GetObject",
+    "s3:ListObjectsV2": "s3:ListBucket",
+    "sts:GetCallerIdentity": "",
+}
+"""The action that lets a call through, where it has another name (Service Authorization Reference)."""
+
+
+@dataclass(frozen=True)
+class Permissions:
+    """What a role may do, by the actions' names."""
+
+    actions: Sequence[str]
+
+    @classmethod
+    def of_role(cls, place: Place, arn: str) -> Permissions:
+        iam, name = client(place, "iam"), arn.rpartition("/")[2]
+        assert iam.get_role(RoleName=name)["Role"]["AssumeRolePolicyDocument"]["Statement"][0]["Principal"]
+        policies = [
+            iam.get_role_policy(RoleName=name, PolicyName=each)["PolicyDocument"]
+            for each in iam.list_role_policies(RoleName=name)["PolicyNames"]
+        ]
+        return cls([action for policy in policies for each in policy["Statement"] for action in each["Action"]])
+
+    def refused(self, place: Place, began: int) -> set[str]:
+        """Which calls since then the role would not have been allowed."""
+        done = {
+            f"{_PREFIXES.get(each.service, each.service)}:{each.operation}" for each in place.shell.sandbox.calls(began)
+        }
+        wanted = {_ACTIONS.get(each, each) for each in done} - {""}
+        return {each for each in wanted if not any(fnmatchcase(each, action) for action in self.actions)}
+
+
+def test_story(place: Place, tmp_path: Path) -> None:
+    """From nothing to a service and through its releases: a second, a bad one, back from the command line, a hold, a
+    fourth, what was changed by hand, an interruption; and nothing is left."""
+    copied = Copied.of("aws", tmp_path, place)
+    before = copied.held()
+    story = Story(
+        copied,
+        listenerPort=str(free_port()),
+        releaser="arn:aws:iam::123456789012:user/ci",
+        env=json.dumps({"GREETING": "good day"}),
+    )
+    copied.release("1.0.0")
+    planned = story.preview()
+    assert (planned.errors, planned.changes) == ([], {"create": 18})
+    assert copied.held() == before
+    first = story.brought("1.0.0")
+    assert first.changes == planned.changes
+    url = str(first.outputs["url"])
+    assert requests.get(url, timeout=10).text == f"good day from {first.outputs['release']}\n"
+    story.stands_as_it_says()
+    story.unchanged()
+    lawful = Permissions.of_role(place, str(first.outputs["releaserRole"]))
+
+    began = place.shell.sandbox.calls()[-1].number
+    copied.release("1.1.0")
+    planned = story.preview()
+    assert (planned.errors, planned.changes) == ([], {"update": 2, "replace": 1, "delete": 1})
+    assert story.brought("1.1.0").changes == planned.changes
+    assert lawful.refused(place, began) == set(), "what a release does, the role for it allows"
+
+    copied.release("1.2.0", broken=True)
+    failed = story.up()
+    assert not failed.ok
+    assert "no database" in failed.said(), "what the guest said is told"
+    assert copied.serves(url, "1.1.0")
+
+    began = place.shell.sandbox.calls()[-1].number
+    copied.release("1.1.0")
+    ran = copied.osvdeploy("rollback", ledger=LEDGER)
+    assert ran.code == 0, ran.stderr
+    held = story.brought("1.0.0")
+    assert held.said().count("is held since") == 1
+    assert "osvdeploy unhold service/dev" in held.said()
+    story.unchanged()
+    copied.release("1.3.0")
+    story.brought("1.3.0")
+    assert lawful.refused(place, began) == set()
+
+    group = story.stack.record("machines").id
+    ec2 = client(place, "ec2")
+    (rules,) = ec2.describe_security_groups(GroupIds=[group])["SecurityGroups"]
+    ec2.revoke_security_group_ingress(GroupId=group, IpPermissions=rules["IpPermissions"])
+    listener = story.stack.record("clients").id
+    move_traffic(replace(place, inputs={"listenerArn": listener}), 50, 50)
+    seen = story.stack.refresh()
+    assert (seen.errors, seen.changes) == ([], {"refresh": 2})
+    assert seen.step("machines").paths == {"ingress": "UPDATE"}
+    assert story.brought("1.3.0").changes == {"update": 2}
+    (again,) = ec2.describe_security_groups(GroupIds=[group])["SecurityGroups"]
+    assert again["IpPermissions"] == rules["IpPermissions"]
+
+    story.stack.config["service:bake"] = "3s"
+    copied.release("1.4.0")
+    reports: list[Report] = []
+    running = threading.Thread(target=lambda: reports.append(story.up()))
+    running.start()
+    until(lambda: any("end of" in each for each in story.shown()), 60)
+    story.stack.interrupt()
+    running.join()
+    (interrupted,) = reports
+    assert not interrupted.ok
+    assert "left in stage bake" in interrupted.said()
+    story.brought("1.4.0")
+
+    gone = story.stack.destroy()
+    assert gone.ok, gone.said()
+    assert story.stack.records == []
+    assert copied.held() == before
+
+
+def test_on_a_balancer_that_is_there(place: Place, tmp_path: Path) -> None:
+    """A network and a listener that are there are used as they are; of the network a security group alone is made, and
+    goes. A listener of another network is refused."""
+    copied = Copied.of("aws", tmp_path, place)
+    before = copied.held()
+    (listener,) = client(place, "elbv2").describe_listeners(ListenerArns=[place.inputs["listenerArn"]])["Listeners"]
+    arn = listener["LoadBalancerArn"]
+    (balancer,) = client(place, "elbv2").describe_load_balancers(LoadBalancerArns=[arn])["LoadBalancers"]
+    there = {"subnetIds": json.dumps(place.inputs["subnetIds"]), "listenerArn": str(place.inputs["listenerArn"])}
+    copied.release("1.0.0")
+    wrong = Story(copied, vpcId="vpc-0a1b2c3d4e5f60718", **there).preview()
+    assert f"its balancer is in {balancer['VpcId']}, and vpcId is vpc-0a1b2c3d4e5f60718" in wrong.said()
+
+    story = Story(copied, vpcId=balancer["VpcId"], host="orders.example.com", **there)
+    done = story.up()
+    assert (done.errors, done.changes) == ([], {"create": 4})
+    assert done.outputs["dnsName"] == balancer["DNSName"]
+    assert done.outputs["url"] == f"http://orders.example.com:{listener['Port']}"
+    answer = requests.get(place.url, headers={"host": "orders.example.com"}, timeout=10)
+    assert answer.headers["x-release"] == done.outputs["release"]
+    assert requests.get(place.url, timeout=10).status_code == 404, "other hosts are not the service's"
+    gone = story.stack.destroy()
+    assert (gone.errors, gone.changes) == ([], {"delete": 4})
+    assert copied.held() == before
+
+
+def test_https(place: Place, tmp_path: Path) -> None:
+    """With a certificate the listener is HTTPS, and there is one more that leads to it."""
+    copied = Copied.of("aws", tmp_path, place)
+    copied.release("1.0.0")
+    planned = Story(copied, certificateArn="arn:aws:acm:eu-west-1:123456789012:certificate/1").preview()
+    assert (planned.errors, planned.changes) == ([], {"create": 17})
+    assert {"clients", "to-https"} <= {each.name for each in planned.steps}

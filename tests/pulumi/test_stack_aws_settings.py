@@ -1,0 +1,116 @@
+"""What a configuration of stacks/aws may say, and what it is told that it may not."""
+
+from __future__ import annotations
+
+import contextvars
+import importlib
+import json
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import pulumi
+import pytest
+import yaml
+from pulumi.runtime import settings as pulumi_settings
+from pulumi.runtime.config import set_all_config
+
+from tests.pulumi.stacks import STACKS, texts
+
+STACK = STACKS / "aws"
+VPC = {"vpcId": "vpc-1", "subnetIds": ["subnet-1", "subnet-2"]}
+LISTENER = {"listenerArn": "arn:aws:elasticloadbalancing:eu-west-1:123456789012:listener/app/web/1/2"}
+INSIDE = {"balancerSubnetIds": ["subnet-3", "subnet-4"]}
+
+
+@pytest.fixture
+def settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """The stack's module."""
+    monkeypatch.syspath_prepend(str(STACK))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    yield importlib.import_module("settings")
+    del sys.modules["settings"]
+
+
+def loaded(settings: ModuleType, monkeypatch: pytest.MonkeyPatch, config: dict[str, Any]) -> Any:
+    """The settings of a configuration; raises pulumi.RunError."""
+    said = {key if ":" in key else f"service:{key}": text for key, text in texts(config).items()}
+    monkeypatch.setenv("PULUMI_CONFIG", json.dumps(said))
+
+    def load() -> Any:
+        pulumi_settings.reset_options(project="service", stack="dev")
+        set_all_config(said)
+        return settings.Settings.load()
+
+    return contextvars.copy_context().run(load)
+
+
+@pytest.mark.parametrize("stack", ["dev", "production"])
+def test_the_files_that_come_with_it(settings: ModuleType, monkeypatch: pytest.MonkeyPatch, stack: str) -> None:
+    """Both of the stack's own files are understood; the one has a network made, the other is put into one."""
+    document = yaml.safe_load((STACK / f"Pulumi.{stack}.yaml").read_text())["config"]
+    said = loaded(settings, monkeypatch, document)
+    assert (said.existing is None) is (stack == "dev")
+    assert said.capacity == {"dev": 1, "production": 3}[stack]
+
+
+def test_what_is_left_out(settings: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The region alone is enough. A certificate makes it HTTPS."""
+    said = loaded(settings, monkeypatch, {"aws:region": "eu-west-1"})
+    assert (said.capacity, said.listener_port, said.existing, said.env) == (2, 80, None, None)
+    secure = loaded(settings, monkeypatch, {"aws:region": "eu-west-1", "certificateArn": "arn:aws:acm:x"})
+    assert secure.listener_port == 443
+
+
+@pytest.mark.parametrize(
+    ("given", "balancer"),
+    [({**VPC, **LISTENER}, LISTENER["listenerArn"]), ({**VPC, **INSIDE}, None)],
+    ids=["balancer", "network alone"],
+)
+def test_what_is_there_already(
+    settings: ModuleType, monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], balancer: str | None
+) -> None:
+    """A network and a balancer, or a network that a balancer is made in."""
+    said = loaded(settings, monkeypatch, {"aws:region": "eu-west-1", **given})
+    assert said.existing.vpc_id == "vpc-1"
+    assert list(said.existing.subnet_ids) == VPC["subnetIds"]
+    assert said.existing.listener_arn == balancer
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"vpcId": "vpc-1"}, "half a network: subnetIds is missing"),
+        ({"subnetIds": ["subnet-1"]}, "half a network: vpcId is missing"),
+        (LISTENER, "half a network: vpcId and subnetIds is missing"),
+        (INSIDE, "half a network: vpcId and subnetIds is missing"),
+        (VPC, "no way in"),
+        ({**VPC, "balancerSubnetIds": ["subnet-3"]}, "two or more in different zones"),
+        ({**VPC, **LISTENER, **INSIDE}, "listenerArn and balancerSubnetIds: give one"),
+        ({**VPC, **LISTENER, "certificateArn": "arn:aws:acm:x"}, "listenerArn and certificateArn: give one"),
+        ({"listenerPort": "80", "certificateArn": "arn:aws:acm:x"}, "listenerPort 80 and certificateArn"),
+        ({"capcity": "3"}, "no such setting: capcity; there are bake, "),
+        ({"capacity": "many"}, "'service:capacity' value 'many' is not a valid 'int'"),
+        ({"subnetIds": "subnet-1"}, "'service:subnetIds' value 'subnet-1' is not a valid 'JSON object'"),
+    ],
+)
+def test_what_is_refused(
+    settings: ModuleType, monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], told: str
+) -> None:
+    """Half of what belongs together, two that exclude each other, a name that nobody knows, a value of another type."""
+    with pytest.raises(pulumi.RunError) as refused:
+        loaded(settings, monkeypatch, {"aws:region": "eu-west-1", **given})
+    assert told in str(refused.value)
+
+
+def test_the_readme_lists_every_setting(settings: ModuleType) -> None:
+    """And no other."""
+    page = (STACK / "README.md").read_text()
+    table = page.partition("## Settings")[2].partition("\n## ")[0]
+    listed = {name for line in table.splitlines() if line.startswith("| `") for name in _names(line)}
+    assert listed == {*settings.KEYS, "aws:region", "osvdeploy:ledger"}
+
+
+def _names(line: str) -> list[str]:
+    return [each.strip(" `") for each in line.split("|")[1].split(",")]
