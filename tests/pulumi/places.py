@@ -99,13 +99,18 @@ class Place:
             self.images[app, version] = self._made(version, app)
         return self.images[app, version]
 
-    def _made(self, version: str, app: str) -> str:
-        folder = self.folder / f"{app}-{version}"
+    def app(self, version: str, app: str = "hello", *, declared: str = "") -> Path:
+        """The folder of an app's version, with its spec: what is built of it, and what is ``declared`` beside."""
+        folder = self.folder / f"{app}-{version}{'-declared' if declared else ''}"
         folder.mkdir()
         os.link(self.folder / "loader.img", folder / "loader.img")
         build_hello(version, folder / "hello")
+        (folder / "osv.toml").write_text(_SPEC.format(app=app, version=version) + declared)
+        return folder
+
+    def _made(self, version: str, app: str) -> str:
         google = self.token.startswith("osvdeploy:gcp")
-        (folder / "osv.toml").write_text(_SPEC.format(app=app, version=version) + (_GOOGLE if google else _AWS))
+        folder = self.app(version, app, declared=_GOOGLE if google else _AWS)
         ctx = Context()
         with mock.patch.dict(os.environ, self.environ):
             loaded = api.load_spec(folder / "osv.toml")
