@@ -261,10 +261,12 @@ class _Doctor:
                 cure = f"{cure} --project {self.project.folder}"
             return Examined(need, Verdict.MISSING, f"{where}, but there is no {found.command} to run", cure)
         if found.way is Way.PATH:
-            seen = (
-                f"{where}, {found.command}: Pulumi warns that it took it from there, and only finds it in such a shell"
-            )
-            return Examined(need, Verdict.WARNING, seen, f"{cure} --project .")
+            seen = f"{where}, {found.command}: Pulumi warns of that, and finds it in such a shell alone"
+            kept = any(wanted is None or each.version == wanted for each in cached(self.environ))
+            return Examined(
+                need, Verdict.WARNING, seen,
+                "export PULUMI_IGNORE_AMBIENT_PLUGINS=true, and the one in the cache is taken" if kept else cure,
+            )  # fmt: skip
         return Examined(need, Verdict.OK, f"{where}, {found.command}")
 
     def start(

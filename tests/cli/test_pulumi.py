@@ -168,6 +168,12 @@ def test_a_plugin_that_is_only_on_path(project: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("PATH", f"{os.environ['PATH']}:{SCRIPTS}")
     found = examined(project)
     assert found["plugin"]["verdict"] == "warning" and found["start"]["verdict"] == "ok"
+    assert found["plugin"]["cure"] == "osvdeploy pulumi install"
+    assert osvdeploy("pulumi", "install", folder=project).code == 0
+    cure = examined(project)["plugin"]["cure"]
+    name, value = cure.partition(",")[0].removeprefix("export ").split("=")
+    monkeypatch.setenv(name, value)
+    assert examined(project)["plugin"]["verdict"] == "ok"
 
 
 FAILURES: dict[str, str] = {
