@@ -78,7 +78,7 @@ def test_what_cannot_be_imported_is_told(provider: ProviderProcess) -> None:
     id, outputs = provider.create(IMAGE, provider.check(IMAGE, given)[0])
     with pytest.raises(Failed, match="imported by the path of its osv") as failed:
         provider.read(IMAGE, id)
-    assert failed.value.code is grpc.StatusCode.FAILED_PRECONDITION
+    assert failed.value.code is grpc.StatusCode.INVALID_ARGUMENT
     assert "nothing but the program has its spec" in failed.value.message
     assert provider.create(IMAGE, provider.check(IMAGE, given)[0]) == (id, outputs)
 
