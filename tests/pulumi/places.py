@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -31,7 +31,7 @@ from osvdeploy.sandbox import control
 from osvdeploy.sandbox.core import Sandbox
 from osvdeploy.sandbox.http import Shell
 from osvdeploy.sandbox.runners.process import ProcessRunner, loopback_addresses_work
-from tests.cli.google import finished, make_balancer
+from tests.cli.google import finished, make_balancer, make_pointer
 from tests.cli.running import Ran, osvdeploy
 
 NETWORK = Path(__file__).parents[2] / "examples" / "aws-network" / "network.py"
@@ -223,6 +223,16 @@ def on_google(folder: Path) -> Iterator[Place]:
             "health": {"path": "/healthz", "minReady": "0s", "bootTimeout": "30s"},
         }
         yield Place(shell, folder, "osvdeploy:gcp:BlueGreenDeployment", inputs, url.rstrip("/"), environ)
+
+
+@contextmanager
+def on_google_by_a_rule(folder: Path) -> Iterator[Place]:
+    """Likewise, where the way in is a forwarding rule of its own."""
+    with on_google(folder) as place:
+        url = make_pointer(place.shell.url, _free_port())
+        link = "https://www.googleapis.com/compute/v1/projects/acme-prod/regions/europe-west1/forwardingRules/web"
+        inputs = {key: value for key, value in place.inputs.items() if key not in ("urlMap", "route")}
+        yield replace(place, inputs={**inputs, "forwardingRule": link}, url=url.rstrip("/"))
 
 
 def move_traffic(place: Place, blue: int, green: int) -> None:
