@@ -195,8 +195,8 @@ class _Doctor:
         if lacking:
             seen = f"the program's Python, {interpreter}, has no {' and no '.join(lacking)}"
             cure = f"{interpreter} -m pip install {' '.join(lacking)}"
-            if _here("pulumi_osvdeploy") and Path(sys.prefix) != Path(sys.base_prefix):
-                cure += f"; or, in Pulumi.yaml, runtime: {{name: python, options: {{virtualenv: {sys.prefix}}}}}"
+            if named_here := _environment_with("pulumi_osvdeploy", project.folder):
+                cure = f"in Pulumi.yaml, runtime: {{name: python, options: {{virtualenv: {named_here}}}}}; or {cure}"
             return Examined(need, Verdict.MISSING, seen, cure), None
         version = versions["pulumi_osvdeploy"]
         return Examined(need, Verdict.OK, f"pulumi_osvdeploy {version} in {interpreter}"), version
@@ -298,8 +298,9 @@ class _Doctor:
         need = "configuration"
         if answered.problems:
             told = "; ".join(f"{PACKAGE}:{name}: {reason}" for name, reason in answered.problems)
-            keys = " ".join(f"{PACKAGE}:{name.partition('.')[0]}" for name, _ in answered.problems[:1])
-            return Examined(need, Verdict.MISSING, f"{where}: {told}", f"pulumi config set {keys} VALUE, or rm")
+            key = f"{PACKAGE}:{answered.problems[0][0].partition('.')[0]}"
+            cure = f"pulumi config rm {key}, or pulumi config set {key} VALUE"
+            return Examined(need, Verdict.MISSING, f"{where}: {told}", cure)
         region = configuration.get("region")
         found = [f"region {region}"] if region else []
         found += [
@@ -412,12 +413,16 @@ class _Doctor:
         return ended.stdout if ended.returncode == 0 else None
 
 
-def _here(distribution: str) -> bool:
+def _environment_with(distribution: str, project: Path) -> str | None:
+    """The virtual environment that this runs in, where it has a package; relative to the project where it is in it."""
     try:
         metadata.version(distribution)
     except metadata.PackageNotFoundError:
-        return False
-    return True
+        return None
+    here = Path(sys.prefix)
+    if here == Path(sys.base_prefix):
+        return None
+    return str(here.relative_to(project) if here.is_relative_to(project) else here)
 
 
 def _supported(version: str) -> bool:

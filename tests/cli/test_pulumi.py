@@ -134,6 +134,7 @@ def test_what_is_wrong_with_a_stacks_configuration(project: Path) -> None:
     assert "configuration" not in examined(project)
     assert examined(project, "--stack", "organization/orders/dev")["configuration"]["verdict"] == "ok"
     wrong = examined(project, "--stack", "prod")["configuration"]
+    assert wrong["cure"].startswith("pulumi config rm osvdeploy:regoin, or")
     assert wrong["verdict"] == "missing" and "regoin" in wrong["seen"] and "Pulumi.prod.yaml" in wrong["seen"]
 
 
@@ -215,7 +216,11 @@ def test_the_programs_own_python(project: Path, tmp_path: Path) -> None:
     assert f"asks for 7.0.0; Pulumi's cache has {__version__}" in found["plugin"]["seen"]
 
     executable(tmp_path / "bin" / "python3", answers(None))
-    assert "has no pulumi_osvdeploy" in examined(project)["sdk"]["seen"]
+    lacking = examined(project)["sdk"]
+    assert "has no pulumi_osvdeploy" in lacking["seen"]
+    assert lacking["cure"].startswith(
+        f"in Pulumi.yaml, runtime: {{name: python, options: {{virtualenv: {sys.prefix}}}}}"
+    )
 
     write("name: orders\nruntime: {name: python, options: {virtualenv: venv}}\n")
     assert examined(project)["sdk"]["cure"] == "pulumi install"
