@@ -125,6 +125,7 @@ def test_yaml_with_pulumis_own_command(tmp_path: Path) -> None:
     with on_aws(tmp_path / "place") as place:
         cli = installed("pulumi-yaml", tmp_path, place)
         assert cli.run("stack", "init", "test").code == 0
+        is_well(cli)
         ec2 = client(place, "ec2")
         for version in ("1.0.0", "1.1.0"):
             configure(cli, {"app": str(place.app(version)), "version": version})
@@ -146,6 +147,14 @@ def installed(name: str, tmp_path: Path, place: Place) -> Cli:
     words = [sys.executable, "-m", "osvdeploy", "pulumi", "install"]
     subprocess.run(words, env=cli.environ, check=True, capture_output=True)
     return cli
+
+
+def is_well(cli: Cli) -> None:
+    """What a README says to ask after it was followed finds nothing missing."""
+    words = [sys.executable, "-m", "osvdeploy", "pulumi", "doctor"]
+    ran = subprocess.run(words, cwd=cli.folder, env=cli.environ, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stdout
+    assert {line.split()[0] for line in ran.stdout.splitlines() if not line.startswith(" ")} <= {"ok", "skipped"}
 
 
 def needs_npm() -> None:
@@ -172,6 +181,7 @@ def story(cli: Cli, place: Place, given: dict[str, str]) -> None:
     if cli.run("stack", "select", "test").code:
         assert cli.run("stack", "init", "test").code == 0
     configure(cli, given)
+    is_well(cli)
     for version in ("1.0.0", "1.1.0"):
         configure(cli, {"app": str(place.app(version)), "version": version})
         done = cli.up()
