@@ -31,6 +31,8 @@ OLDEST: Final = (3, 250)
 _TOOLS: Final = {"nodejs": "node", "go": "go", "dotnet": "dotnet", "java": "java"}
 _SDK: Final = {"python": "pulumi_osvdeploy", "nodejs": "pulumi-osvdeploy"}
 _OWN_BACKENDS: Final = ("file://", "s3://", "gs://", "azblob://", "postgres://")
+_SEALED: Final = "$pulumiSecureStore"
+"""The key of a file of logins that a keyring's key encrypts (sdk/go/common/util/securestore/envelope.go)."""
 _SLOW: Final = 60.0
 _ASK_PYTHON: Final = """\
 import json
@@ -207,11 +209,14 @@ class _Doctor:
         named = project.options.get("virtualenv")
         toolchain = project.options.get("toolchain")
         above = (project.folder, *project.folder.parents)
-        if toolchain == "poetry" or (toolchain is None and any((each / "poetry.lock").is_file() for each in above)):
+        locked = next((each for each in above if (each / "uv.lock").is_file()), None)
+        if toolchain is None:
+            poetry = any((each / "poetry.lock").is_file() for each in above)
+            toolchain = "uv" if locked is not None else "poetry" if poetry else "pip"
+        if toolchain == "poetry":
             return None, Examined(need, Verdict.SKIPPED, "poetry's environment is not looked into")
-        uv = next((each for each in above if (each / "uv.lock").is_file()), None)
-        if named is None and (toolchain == "uv" or (toolchain is None and uv is not None)):
-            named = self.environ.get("UV_PROJECT_ENVIRONMENT") or str((uv or project.folder) / ".venv")
+        if toolchain == "uv" and named is None:
+            named = str((locked or project.folder) / (self.environ.get("UV_PROJECT_ENVIRONMENT") or ".venv"))
         if isinstance(named, str):
             path = project.folder / named / "bin" / "python"
             missing = Examined(need, Verdict.MISSING, f"{path}, the program's Python, is not there", "pulumi install")
@@ -283,6 +288,9 @@ class _Doctor:
         yield self.started(found, wanted, answered)
         if where is not None:
             yield self.judged(answered, configuration, where)
+        elif self.stack is not None and self.project is not None:
+            seen = f"no Pulumi.{self.selected()}{self.project.file.suffix} in {self.project.stacks}"
+            yield Examined("configuration", Verdict.SKIPPED, seen, "pulumi stack ls, or pulumi config set")
 
     def started(self, found: Found, wanted: str | None, answered: Answered) -> Examined:
         took = f"port after {answered.port * 1000:.0f} ms, Handshake answered after {answered.handshake * 1000:.0f} ms"
@@ -367,13 +375,16 @@ class _Doctor:
         """Where states are, and whether one is logged in there as far as this machine knows."""
         need, token = "backend", bool(self.environ.get("PULUMI_ACCESS_TOKEN"))
         place = self.where_states_are()
+        if not token and _SEALED in self.credentials() and not (place or "").startswith(_OWN_BACKENDS):
+            return Examined(need, Verdict.SKIPPED, "the login is in an encrypted file: `pulumi whoami` tells of it")
         if place is None:
             if token:
                 return Examined(need, Verdict.OK, "Pulumi Cloud, by PULUMI_ACCESS_TOKEN")
             cure = "pulumi login, or pulumi login --local to keep states on this machine"
             return Examined(need, Verdict.MISSING, "nobody is logged in to where states are kept", cure)
         if place.startswith(_OWN_BACKENDS):
-            return Examined(need, Verdict.OK, place)
+            # A database's address may have a password in it.
+            return Examined(need, Verdict.OK, re.sub(r"//[^/@]*@", "//", place))
         tokens = self.credentials().get("accessTokens")
         if not token and not (isinstance(tokens, dict) and tokens.get(place)):
             return Examined(need, Verdict.MISSING, f"not logged in to {place}", f"pulumi login {place}")

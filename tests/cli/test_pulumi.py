@@ -133,6 +133,7 @@ def test_what_is_wrong_with_a_stacks_configuration(project: Path) -> None:
     (project / "Pulumi.prod.yaml").write_text("config:\n  osvdeploy:regoin: x\n")
     assert "configuration" not in examined(project)
     assert examined(project, "--stack", "organization/orders/dev")["configuration"]["verdict"] == "ok"
+    assert "no Pulumi.test.yaml" in examined(project, "--stack", "test")["configuration"]["seen"]
     wrong = examined(project, "--stack", "prod")["configuration"]
     assert wrong["cure"].startswith("pulumi config rm osvdeploy:regoin, or")
     assert wrong["verdict"] == "missing" and "regoin" in wrong["seen"] and "Pulumi.prod.yaml" in wrong["seen"]
@@ -233,6 +234,31 @@ def test_the_programs_own_python(project: Path, tmp_path: Path) -> None:
     assert examined(project)["start"]["seen"].endswith("the program's SDK is 7.0.0")
 
 
+def test_each_toolchain_has_its_python(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """uv's environment is beside its lock, or where its variable says; poetry's is not looked for; a command that
+    Pulumi's own variable names counts before python3."""
+    names_plugin(project, tmp_path / "nowhere")
+    file = project / "Pulumi.yaml"
+    file.write_text(file.read_text().replace("runtime: yaml", "runtime: python"))
+
+    def answers(path: Path, version: str) -> None:
+        path.parent.mkdir(parents=True)
+        executable(path, f"echo '{json.dumps({'pulumi': '3.260.0', 'pulumi_osvdeploy': version})}'")
+
+    answers(tmp_path / "own" / "python9", "0.0.1")
+    monkeypatch.setenv("PULUMI_PYTHON_CMD", str(tmp_path / "own" / "python9"))
+    assert examined(project)["sdk"]["seen"].startswith("pulumi_osvdeploy 0.0.1 in ")
+    (tmp_path / "uv.lock").touch()
+    assert examined(project)["sdk"]["seen"].startswith(str(tmp_path / ".venv" / "bin" / "python"))
+    answers(tmp_path / ".venv" / "bin" / "python", "0.0.2")
+    assert examined(project)["sdk"]["seen"].startswith("pulumi_osvdeploy 0.0.2 in ")
+    answers(tmp_path / "elsewhere" / "bin" / "python", "0.0.3")
+    monkeypatch.setenv("UV_PROJECT_ENVIRONMENT", str(tmp_path / "elsewhere"))
+    assert examined(project)["sdk"]["seen"].startswith("pulumi_osvdeploy 0.0.3 in ")
+    (tmp_path / "uv.lock").rename(project / "poetry.lock")
+    assert examined(project)["sdk"]["verdict"] == "skipped"
+
+
 def test_the_sdk_of_a_program_in_typescript(project: Path, tmp_path: Path) -> None:
     """As `pulumi package add` links it."""
     executable(tmp_path / "bin" / "pulumi-language-nodejs", "exit 1")
@@ -261,6 +287,13 @@ def test_logins_and_passphrases(project: Path, tmp_path: Path, monkeypatch: pyte
     stored.write_text('{"current": "https://api.pulumi.com", "accessTokens": {"https://api.pulumi.com": "t"}}')
     found = examined(project)
     assert found["backend"]["verdict"] == "ok" and "passphrase" not in found
+    stored.write_text('{"$pulumiSecureStore": 1, "backend": "keychain", "data": "x"}')
+    assert examined(project)["backend"]["verdict"] == "skipped"
+    monkeypatch.setenv("PULUMI_BACKEND_URL", "postgres://me:secret@db/states")
+    assert examined(project)["backend"]["seen"] == "postgres://db/states"
+    monkeypatch.setenv("PULUMI_BACKEND_URL", "https://api.pulumi.com")
+    monkeypatch.setenv("PULUMI_ACCESS_TOKEN", "t")
+    assert examined(project)["backend"]["verdict"] == "ok"
     (project / "Pulumi.dev.yaml").write_text("encryptionsalt: v1:abc\n")
     assert examined(project)["passphrase"]["verdict"] == "warning"
 
