@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from osvdeploy.context import Context
@@ -128,7 +128,13 @@ _values = st.recursive(
 )
 
 
-@given(st.dictionaries(_words, _values, max_size=3), _plugins | st.none(), st.booleans(), st.integers(1, 4))
+@settings(deadline=None)
+@given(
+    st.dictionaries(_words.filter(lambda key: key != "plugins"), _values, max_size=3),
+    _plugins | st.none(),
+    st.booleans(),
+    st.integers(1, 4),
+)
 def test_any_project_keeps_all_that_it_says(rest: Any, plugins: Any, last: bool, indent: int) -> None:
     """Every line that was there is there, in its order, and the file says the same but for the provider."""
     given = {} if plugins is None else {"plugins": plugins}
