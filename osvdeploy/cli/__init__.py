@@ -48,6 +48,7 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "unpin": ("osvdeploy.cli.control", "unpin", "Let retention have a release again."),
     "destroy": ("osvdeploy.cli.release", "destroy", "Take a service away, with all it has."),
     "gc": ("osvdeploy.cli.release", "gc", "Remove images and machines that no release needs."),
+    "pulumi": ("osvdeploy.cli.pulumi", "pulumi", "The Pulumi provider on this machine."),
     "sandbox": ("osvdeploy.cli.sandbox", "sandbox", "AWS and Google Cloud on loopback, without an account."),
     "demo": ("osvdeploy.cli.demo", "demo", "The whole story, in the sandbox."),
     "schema": ("osvdeploy.cli.about", "schema", "JSON Schema of osv.toml, for editors."),

@@ -103,3 +103,21 @@ def make_balancer(url: str, scheme: str = "EXTERNAL_MANAGED", port: int = 8000) 
     make(url, made, "forwardingRules", name="web", target=target, loadBalancingScheme=scheme, portRange=str(port))
     rule = requests.get(f"{url}/compute/v1/{made}/forwardingRules/web", timeout=10).json()
     return f"http://{rule['IPAddress']}:{port}/"
+
+
+def make_pointer(url: str, port: int) -> str:
+    """A forwarding rule that leads to a proxy of TCP with nobody behind it. Where a client enters."""
+    made = "projects/acme-prod/regions/europe-west1"
+    scheme = "EXTERNAL_MANAGED"
+    make(url, made, "healthChecks", name="nobody", type="TCP", tcpHealthCheck={"port": 80})
+    checks = [f"{made}/healthChecks/nobody"]
+    make(
+        url, made, "backendServices", name="nobody", loadBalancingScheme=scheme, protocol="TCP", healthChecks=checks
+    )  # fmt: skip
+    make(url, made, "targetTcpProxies", name="nobody", service=f"{made}/backendServices/nobody")
+    make(
+        url, made, "forwardingRules", name="web", target=f"{made}/targetTcpProxies/nobody", IPProtocol="TCP",
+        loadBalancingScheme=scheme, portRange=str(port),
+    )  # fmt: skip
+    rule = requests.get(f"{url}/compute/v1/{made}/forwardingRules/web", timeout=10).json()
+    return f"http://{rule['IPAddress']}:{port}/"

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -31,7 +31,7 @@ from osvdeploy.sandbox import control
 from osvdeploy.sandbox.core import Sandbox
 from osvdeploy.sandbox.http import Shell
 from osvdeploy.sandbox.runners.process import ProcessRunner, loopback_addresses_work
-from tests.cli.google import finished, make_balancer
+from tests.cli.google import finished, make_balancer, make_pointer
 from tests.cli.running import Ran, osvdeploy
 
 NETWORK = Path(__file__).parents[2] / "examples" / "aws-network" / "network.py"
@@ -99,13 +99,18 @@ class Place:
             self.images[app, version] = self._made(version, app)
         return self.images[app, version]
 
-    def _made(self, version: str, app: str) -> str:
-        folder = self.folder / f"{app}-{version}"
+    def app(self, version: str, app: str = "hello", *, declared: str = "") -> Path:
+        """The folder of an app's version, with its spec: what is built of it, and what is ``declared`` beside."""
+        folder = self.folder / f"{app}-{version}{'-declared' if declared else ''}"
         folder.mkdir()
         os.link(self.folder / "loader.img", folder / "loader.img")
         build_hello(version, folder / "hello")
+        (folder / "osv.toml").write_text(_SPEC.format(app=app, version=version) + declared)
+        return folder
+
+    def _made(self, version: str, app: str) -> str:
         google = self.token.startswith("osvdeploy:gcp")
-        (folder / "osv.toml").write_text(_SPEC.format(app=app, version=version) + (_GOOGLE if google else _AWS))
+        folder = self.app(version, app, declared=_GOOGLE if google else _AWS)
         ctx = Context()
         with mock.patch.dict(os.environ, self.environ):
             loaded = api.load_spec(folder / "osv.toml")
@@ -219,6 +224,16 @@ def on_google(folder: Path) -> Iterator[Place]:
             "health": {"path": "/healthz", "minReady": "0s", "bootTimeout": "30s"},
         }
         yield Place(shell, folder, "osvdeploy:gcp:BlueGreenDeployment", inputs, url.rstrip("/"), environ)
+
+
+@contextmanager
+def on_google_by_a_rule(folder: Path) -> Iterator[Place]:
+    """Likewise, where the way in is a forwarding rule of its own."""
+    with on_google(folder) as place:
+        url = make_pointer(place.shell.url, _free_port())
+        link = "https://www.googleapis.com/compute/v1/projects/acme-prod/regions/europe-west1/forwardingRules/web"
+        inputs = {key: value for key, value in place.inputs.items() if key not in ("urlMap", "route")}
+        yield replace(place, inputs={**inputs, "forwardingRule": link}, url=url.rstrip("/"))
 
 
 def move_traffic(place: Place, blue: int, green: int) -> None:

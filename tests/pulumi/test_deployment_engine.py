@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -106,16 +108,7 @@ def test_story(cli: Cli, place: Place) -> None:
     ledger, ctx = Ledger(DirectoryStore(place.ledger), "hello", "test"), Context()
     assert cli.run("config", "set", "bake", "3s").code == 0
     wants(cli, place, "1.4.0")
-    command = subprocess.Popen(
-        ["pulumi", "up", "--yes", "--skip-preview", "--non-interactive"], cwd=cli.folder, env=cli.environ,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-
-    def baking() -> bool:
-        head = ledger.head(ctx)
-        return head is not None and head.unfinished is not None and head.unfinished.stage is Stage.BAKE
-
-    until(baking, 60)
+    command = begun(cli, ledger, Stage.BAKE)
     command.send_signal(signal.SIGINT)
     told, _ = command.communicate(timeout=60)
     assert command.returncode == 1, told
@@ -138,5 +131,81 @@ def test_story(cli: Cli, place: Place) -> None:
     serves(cli, place, "1.4.0")
 
     gone = cli.run("destroy", "--yes")
+    assert gone.code == 0, gone.text
+    assert place.held() == before
+
+
+def begun(cli: Cli, ledger: Ledger, stage: Stage) -> subprocess.Popen[str]:
+    """`pulumi up`, once its rollout is in a stage."""
+    command = subprocess.Popen(
+        ["pulumi", "up", "--yes", "--skip-preview", "--non-interactive"], cwd=cli.folder, env=cli.environ,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    ctx = Context()
+
+    def there() -> bool:
+        head = ledger.head(ctx)
+        return head is not None and head.unfinished is not None and head.unfinished.stage is stage
+
+    until(there, 60)
+    return command
+
+
+def resource(cli: Cli, place: Place) -> dict[str, Any]:
+    (found,) = [each for each in cli.export() if each["type"] == place.token]
+    return found
+
+
+def test_a_first_release_that_fails(cli: Cli, place: Place) -> None:
+    """What was made is in the state with the reason, so that another image, or `destroy`, goes on from there."""
+    before = place.held()
+    failed = up(cli, place, "1.3.0")
+    assert failed.code == 1
+    assert "HELLO_GREETING is not set" in failed.text and "corrupt" not in failed.text
+    made = resource(cli, place)
+    assert "HELLO_GREETING is not set" in json.dumps(made["initErrors"])
+
+    gone = cli.run("destroy", "--yes", "--skip-preview")
+    assert gone.code == 0, gone.text
+    assert place.held() == before
+
+    assert up(cli, place, "1.3.0").code == 1
+    done = up(cli, place, "1.0.0")
+    assert done.code == 0, done.text
+    serves(cli, place, "1.0.0")
+    assert "initErrors" not in resource(cli, place)
+    gone = cli.run("destroy", "--yes", "--skip-preview")
+    assert gone.code == 0, gone.text
+    assert place.held() == before
+
+
+@pytest.mark.parametrize("how", ["interrupted twice", "killed"])
+def test_a_command_that_is_not_let_finish(cli: Cli, place: Place, how: str) -> None:
+    """Whether it is interrupted once more or killed: traffic is safe, the ledger knows how far it came, and the next
+    `up` goes on from there."""
+    before, ledger = place.held(), Ledger(DirectoryStore(place.ledger), "hello", "test")
+    done = up(cli, place, "1.0.0")
+    assert done.code == 0, done.text
+    assert cli.run("config", "set", "bake", "3s").code == 0
+    wants(cli, place, "1.1.0")
+    command = begun(cli, ledger, Stage.BAKE)
+    if how == "killed":
+        command.kill()
+    else:
+        command.send_signal(signal.SIGINT)
+        time.sleep(0.05)
+        command.send_signal(signal.SIGINT)
+    told, _ = command.communicate(timeout=60)
+    assert command.returncode != 0, told
+    assert (place.serving() or "").startswith(("hello-1.0.0-", "hello-1.1.0-"))
+    if how == "killed":
+        # Pulumi's own lock on the stack, which nobody holds any more.
+        locked = cli.run("up", "--yes", "--skip-preview")
+        assert locked.code != 0 and "pulumi cancel" in locked.text, locked.text
+        assert cli.run("cancel", "--yes").code == 0
+    done = cli.up()
+    assert done.code == 0, done.text
+    serves(cli, place, "1.1.0")
+    gone = cli.run("destroy", "--yes", "--skip-preview")
     assert gone.code == 0, gone.text
     assert place.held() == before

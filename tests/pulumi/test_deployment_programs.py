@@ -15,7 +15,7 @@ from osvdeploy.rollout import lease
 from osvdeploy.rollout.ledger import Ledger
 from tests.alive import until
 from tests.pulumi.engine import MiniStack, Report
-from tests.pulumi.places import Place, move_traffic, needs_loopback, on_aws, on_google
+from tests.pulumi.places import Place, move_traffic, needs_loopback, on_aws, on_google, on_google_by_a_rule
 from tests.pulumi.process import SCRIPT, Logged
 from tests.pulumi.projects import DEPLOYMENT_AWS, DEPLOYMENT_GOOGLE
 
@@ -148,3 +148,22 @@ def test_story(story: Story) -> None:
     assert (gone.errors, gone.changes) == ([], {"delete": 1})
     assert story.stack.records == []
     assert story.place.held() == before
+
+
+def test_by_a_forwarding_rule(tmp_path: Path) -> None:
+    """All traffic moves with the rule, which is the user's, and leads where it led when the deployment is gone."""
+    by_rule = DEPLOYMENT_GOOGLE.replace('path="/healthz"', 'path="/healthz", version_header="x-release"')
+    for own, other in (
+        ('url_map=network["urlMap"]', 'forwarding_rule=network["forwardingRule"]'),
+        ('    route=osvdeploy.DeploymentRouteArgs(path="/*", priority=100),\n', ""),
+    ):
+        assert own in by_rule
+        by_rule = by_rule.replace(own, other)
+    with on_google_by_a_rule(tmp_path / "place") as place:
+        (tmp_path / "program").mkdir()
+        story, before = Story(place, tmp_path / "program", by_rule), place.held()
+        for version in ("1.0.0", "1.1.0"):
+            story.finished(story.up(version), version)
+        gone = story.stack.destroy()
+        assert gone.ok, gone.said()
+        assert place.held() == before

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 from osvdeploy.provider import spec
@@ -65,6 +66,21 @@ def test_life(provider: ProviderProcess) -> None:
 def test_life_inline(provider: ProviderProcess) -> None:
     """So does one whose spec the program gives, but for the import."""
     lives_a_whole_life(provider, IMAGE, inline(), inline(env={"PORT": "80"}, boot={"verbose": True}), imported=False)
+
+
+def test_what_cannot_be_imported_is_told(provider: ProviderProcess) -> None:
+    """An Image whose spec the program gives has an id that is no path: the error says why, and what to do instead,
+    which makes the same resource out of what is there."""
+    given = inline()
+    spec = given["spec"]
+    assert isinstance(spec, dict)
+    given["spec"] = {**spec, "name": "orders"}
+    id, outputs = provider.create(IMAGE, provider.check(IMAGE, given)[0])
+    with pytest.raises(Failed, match="imported by the path of its osv") as failed:
+        provider.read(IMAGE, id)
+    assert failed.value.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert "nothing but the program has its spec" in failed.value.message
+    assert provider.create(IMAGE, provider.check(IMAGE, given)[0]) == (id, outputs)
 
 
 def test_preview_says_the_digest_where_it_is_known(provider: ProviderProcess) -> None:

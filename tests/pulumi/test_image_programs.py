@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
 from pathlib import Path
 
 import pytest
 
-from osvdeploy.cloud import tags
-from osvdeploy.demo.hello import build_hello
 from osvdeploy.provider.values import UNKNOWN
 from tests.pulumi.cli import Cli, needs_pulumi
 from tests.pulumi.clouds import clouds
 from tests.pulumi.engine import MODULES, MiniStack
-from tests.pulumi.places import Place, client, needs_loopback, on_aws
 from tests.pulumi.process import SCRIPT
-from tests.pulumi.projects import DEPLOYMENT_AWS
 
 pytestmark = [pytest.mark.slow, pytest.mark.sandbox]
 
@@ -72,67 +66,6 @@ def test_a_whole_life(tmp_path: Path) -> None:
         gone = stack.destroy()
         assert (gone.errors, gone.changes) == ([], {"delete": 3})
         assert (world.amis(), world.snapshots(), world.google()) == ({}, set(), {})
-
-
-IMAGES = """
-image = osvdeploy.Image("hello", file=config.require("app"))
-ami = osvdeploy.aws.Ami("hello", disk=image.disk, env={"GREETING": "hello"})
-deployment ="""
-
-HELLO = """
-name = "hello"
-version = "{version}"
-[kernel]
-file = "loader.img"
-[image]
-command = ["/hello", "--port", "8080"]
-[[files]]
-from = "hello"
-to = "/hello"
-"""
-
-
-def hello(place: Place, version: str) -> str:
-    """The folder of a release of hello."""
-    folder = place.folder / f"built-{version}"
-    folder.mkdir()
-    shutil.copy(place.folder / "loader.img", folder)
-    build_hello(version, folder / "hello")
-    (folder / "osv.toml").write_text(HELLO.format(version=version))
-    return str(folder)
-
-
-@needs_loopback
-def test_into_service(tmp_path: Path) -> None:
-    """From a spec to traffic in one program. The image that was replaced can be gone back to: it is retired, and goes
-    with the service."""
-    with on_aws(tmp_path / "place") as place:
-        (tmp_path / "program").mkdir()
-        program = DEPLOYMENT_AWS.replace("deployment =", IMAGES, 1).replace('config.require("image")', "ami.id")
-        (tmp_path / "program" / "__main__.py").write_text(program)
-        stack = MiniStack(tmp_path / "program", {"osvdeploy": [SCRIPT]}, environ=place.environ)
-        stack.config["network"] = json.dumps(dict(place.inputs))
-        ec2 = client(place, "ec2")
-
-        def images() -> dict[str, set[str]]:
-            found = ec2.describe_images(Owners=["self"])["Images"]
-            return {each["Name"]: {tag["Key"] for tag in each["Tags"]} for each in found}
-
-        releases = []
-        for version in ("1.0.0", "1.1.0"):
-            stack.config["app"] = hello(place, version)
-            done = stack.up("__main__.py")
-            assert done.ok, done.said()
-            releases.append(str(done.outputs["release"]))
-            assert place.serving() == releases[-1]
-        first, second = releases
-        assert tags.RETIRED in images()[first] and tags.RETIRED not in images()[second]
-        assert place.run("rollback").code == 0
-        assert place.serving() == first
-        gone = stack.destroy()
-        assert gone.ok, gone.said()
-        assert images() == {}
-        assert ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"] == []
 
 
 @pytest.mark.engine

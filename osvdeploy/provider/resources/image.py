@@ -20,6 +20,7 @@ from osvdeploy.errors import (
     ProgramInvalid,
     SpecError,
     TreeInvalid,
+    UsageError,
 )
 from osvdeploy.provider.base import Call, Checked, Created, Function, Resource, Seen, State, Verdict, all_unknown
 from osvdeploy.provider.declare import declared, prop
@@ -166,7 +167,12 @@ class Image(Resource[ImageInputs, ImageOutputs]):
             return Seen(before.outputs)
         # An import: the id is an osv.toml, or its folder.
         if not Path(id).exists():
-            return None
+            raise UsageError(
+                f"{id}: there is no such file or folder. An Image is imported by the path of its osv.toml, from the "
+                "program's folder",
+                hint="one whose `spec` the program gives cannot be imported, since nothing but the program has its "
+                "spec: leave the import out and run `pulumi up`, which finds the disk where it is built already",
+            )
         given = ImageInputs(file=id)
         loaded = given.recipe.load()
         outputs = _built(call, given, loaded)
