@@ -187,11 +187,11 @@ def settings_for(
             concurrent=Concurrent(strategy.concurrent),
         ),
         family=family,
-        gates=tuple(_gate(each) for each in wanted.gates),
+        gates=tuple(_gate(each, base) for each in wanted.gates),
     )
 
 
-def _gate(declared: DeclaredGate) -> Gate:
+def _gate(declared: DeclaredGate, base: Path) -> Gate:
     from osvdeploy.rollout.gates import Bound, Compared, Gate, GateStage, NoData
 
     wanted = declared.metric
@@ -205,7 +205,7 @@ def _gate(declared: DeclaredGate) -> Gate:
     )
     return Gate(
         name=declared.called,
-        metric=_metric(wanted),
+        metric=_metric(wanted, base),
         bounds=tuple(Bound(limit, upper, compared) for limit, upper, compared in bounds if limit is not None),
         on=tuple(GateStage(stage) for stage in declared.stages),
         interval=wanted.interval,
@@ -218,7 +218,7 @@ def _gate(declared: DeclaredGate) -> Gate:
     )
 
 
-def _metric(declared: GateMetric) -> Metric:
+def _metric(declared: GateMetric, base: Path) -> Metric:
     from osvdeploy.cloud import interfaces as ports
 
     statistic = ports.Statistic(declared.statistic or ("sum" if declared.per is not None else "average"))
@@ -235,7 +235,10 @@ def _metric(declared: GateMetric) -> Metric:
         assert declared.pointer is not None, "the model asks for it"
         return ports.JsonMetric(declared.json_, declared.pointer, declared.token_variable)
     assert declared.command is not None, "the model asks for one of them"
-    return ports.CommandMetric(tuple(declared.command))
+    program, *arguments = declared.command
+    # A plain name is looked for on PATH, as a shell does it; any other is beside the spec.
+    here = str(base / Path(program).expanduser()) if "/" in program else program
+    return ports.CommandMetric((here, *arguments))
 
 
 def release_tags(loaded: LoadedSpec, environment: str, image: Digest, ledger: str) -> dict[str, str]:

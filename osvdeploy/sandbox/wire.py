@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -34,6 +34,7 @@ SIGNING_NAMES = {
     "autoscaling": "autoscaling",
     "elasticloadbalancing": "elbv2",
     "iam": "iam",
+    "monitoring": "cloudwatch",
     "s3": "s3",
 }
 """What a signature calls a service, and what botocore (and everything here) does."""
@@ -83,6 +84,8 @@ class Call:
     operation: str
     params: Mapping[str, Any]
     access_key: str = ""
+    protocol: str = field(default="", compare=False)
+    """What it was written in, and is answered in."""
 
     @property
     def mutating(self) -> bool:
@@ -123,16 +126,19 @@ def parse(request: ApiRequest) -> Call:
     """The call a request means. Raises :class:`Unreadable`."""
     parts = _take_apart(request)
     access_key, _, region, signed_for = parts.scope or ("", "", _region_of_host(request), "")
-    service, operation = _service(request, parts), ""
+    service, operation, protocol = _service(request, parts), "", ""
     try:
         if service == "":
             if signed_for:
                 raise NotSimulated(f"the service '{signed_for}'")
             raise ApiError("MissingAuthenticationToken", "Request is missing Authentication Token", 403)
         in_path: dict[str, str] = {}
-        if model(service).protocol == "rest-json":
+        protocol = _protocol(service, request.headers)
+        if protocol == "json":
+            operation = _targeted(service, request.headers)
+        elif protocol == "rest-json":
             operation, in_path = _routed(service, request.method, parts.path)
-        elif model(service).protocol == "rest-xml":
+        elif protocol == "rest-xml":
             operation, in_path = s3wire.route(
                 model(service), request.method, request.url, request.headers, parts.values
             )
@@ -142,8 +148,27 @@ def parse(request: ApiRequest) -> Call:
             operation = _action(service, parts)
         params = _parsed(service, operation, request, parts, in_path)
     except ApiError as refusal:
-        raise Unreadable(refusal, Call(service, region, operation, {}, access_key)) from None
-    return Call(service, region, operation, params, access_key)
+        raise Unreadable(refusal, Call(service, region, operation, {}, access_key, protocol)) from None
+    return Call(service, region, operation, params, access_key, protocol)
+
+
+def _protocol(service: str, headers: Mapping[str, str]) -> str:
+    """What a request is written in. CloudWatch speaks several: botocore chooses JSON, earlier ones the query
+    protocol."""
+    its = model(service).metadata
+    if "json" in its.get("protocols", ()):
+        return "json" if _TARGET in headers else "query"
+    return str(its["protocol"])
+
+
+_TARGET = "x-amz-target"
+
+
+def _targeted(service: str, headers: Mapping[str, str]) -> str:
+    prefix, _, name = headers[_TARGET].rpartition(".")
+    if prefix != model(service).metadata.get("targetPrefix") or name not in model(service).operation_names:
+        raise ApiError("UnknownOperationException", f"{headers[_TARGET]} is no operation", 404)
+    return name
 
 
 def _take_apart(request: ApiRequest) -> _Parts:
@@ -209,7 +234,7 @@ def _routed(service: str, method: str, path: str) -> tuple[str, dict[str, str]]:
 def _parsed(
     service: str, operation: str, request: ApiRequest, parts: _Parts, in_path: Mapping[str, str]
 ) -> dict[str, Any]:
-    protocol = model(service).protocol
+    protocol = _protocol(service, request.headers)
     operation_model = model(service).operation_model(operation)
     rest = protocol.startswith("rest-")
     pieces: Any = {
@@ -368,15 +393,15 @@ def request_id(seed: str) -> str:
 
 def answer(call: Call, result: Mapping[str, Any], identifier: str) -> ApiResponse:
     """A result as the service sends it."""
-    its_model = model(call.service)
-    serializer = get_serializer_class(call.service, its_model.protocol)
-    operation = its_model.operation_model(call.operation)
+    protocol = call.protocol or str(model(call.service).protocol)
+    serializer = get_serializer_class(call.service, protocol)
+    operation = model(call.service).operation_model(call.operation)
     told = dict(result)
     status = told.pop(STATUS, None)
     made = serializer(operation, SerializationContext(identifier)).serialize(told)
     body = made["body"]
     if isinstance(body, str):
-        body = (body if its_model.protocol == "rest-json" else _NO_XML.sub("\ufffd", body)).encode()
+        body = (body if protocol in ("json", "rest-json") else _NO_XML.sub("\ufffd", body)).encode()
     headers = {name.lower(): str(value) for name, value in made["headers"].items()}
     if call.service == "s3" and "ContentType" in told:
         headers["content-type"] = told["ContentType"]  # the object's own, which the serialiser takes for XML
@@ -399,6 +424,10 @@ def refusal(call: Call, refused: ApiError, identifier: str) -> ApiResponse:
     if status == 400 and service in SERVICES:
         status = _error_statuses(service).get(refused.code, 400)
     headers = {"x-amzn-requestid": identifier, "content-type": "text/xml", **refused.headers}
+    if call.protocol == "json":
+        fault = "Receiver" if status >= 500 else "Sender"
+        headers |= {"content-type": "application/x-amz-json-1.0", "x-amzn-query-error": f"{refused.code};{fault}"}
+        return ApiResponse(status, headers, json.dumps({"__type": refused.code, "message": refused.message}).encode())
     if service == "s3":
         headers |= {"x-amz-request-id": identifier, "content-type": "application/xml"}
         # What asks with HEAD gets no document; whoever sends the answer leaves it out.

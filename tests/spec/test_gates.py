@@ -98,7 +98,7 @@ def test_every_word_of_a_gate_is_taken() -> None:
             "https://acme.example/{{slot}}#/a/0",
             0.0,
         ),
-        ('command = ["./rate", "{{ group }}"]', CommandMetric(("./rate", "{{ group }}")), "./rate {{ group }}", 0.0),
+        ('command = ["rate", "{{ group }}"]', CommandMetric(("rate", "{{ group }}")), "rate {{ group }}", 0.0),
     ],
 )
 def test_each_source_is_taken(metric: str, expected: object, called: str, delay: float) -> None:
@@ -232,3 +232,10 @@ def test_a_bound_is_overridden_as_any_scalar() -> None:
     text = aws(f"metric = {{ {ERRORS}, max = 0.01 }}")
     found = read(text, sets=["deploy.production.gates.0.metric.max=0.05", "deploy.production.gates.0.dry-run=true"])
     assert (on_aws(found).gates[0].metric.max, on_aws(found).gates[0].dry_run) == (0.05, True)
+
+
+def test_a_program_of_ones_own_is_beside_the_spec(tmp_path: Path) -> None:
+    """One without a slash is looked for on PATH."""
+    text = aws('metric = { command = ["./bin/rate", "{{release}}"], max = 1 }')
+    (gate,) = settings_of(parse(text, path=tmp_path / "osv.toml", environ={}), "production").gates
+    assert gate.metric == CommandMetric((f"{tmp_path}/bin/rate", "{{release}}"))
