@@ -924,12 +924,10 @@ class RolloutManager:
         now = ctx.now()
         stable = head.stable
         strategy = release.settings.strategy
-        # A rollback goes by the same engine, but not by small steps: it is an answer to an emergency.
-        steps = (
-            (TrafficStep(100),)
-            if kind is Kind.ROLLBACK or strategy.kind is StrategyKind.ALL_AT_ONCE
-            else strategy.steps
-        )
+        # A rollback goes by the same engine, but not by small steps: it is an answer to an emergency. So does the first
+        # release: nobody is there for the rest of the traffic.
+        whole = kind is Kind.ROLLBACK or strategy.kind is StrategyKind.ALL_AT_ONCE or stable is None
+        steps = (TrafficStep(100),) if whole else strategy.steps
         settings = release.settings
         if kind is Kind.ROLLBACK:
             alone = replace(strategy, bake=0.0, approve=False, on_failure=OnFailure.ROLLBACK)
