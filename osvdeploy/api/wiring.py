@@ -197,4 +197,6 @@ def manager(
         raise UsageError(f"{service.name}: was never deployed")
     place = head.place
     here = ground_again(ctx, known, place)
-    return RolloutManager(open_ledger(service), here, prober(), take_over=take_over, until=until or Until.ASKED)
+    return RolloutManager(
+        open_ledger(service), here, prober(), take_over=take_over, until=until or Until.ASKED, metrics=metrics(here)
+    )

@@ -35,6 +35,10 @@ MULTIPLES = (1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0)
 nearly as soon; one of 1.1 times its bound takes long."""
 
 
+GRACE = 60.0
+"""Seconds at least that are waited for samples which come later than was said, or a source that does not answer."""
+
+
 class GateStage(StrEnum):
     """When a gate is judged: while a release bakes with a share of the traffic, or with all of it."""
 
@@ -113,15 +117,40 @@ class Gate:
         whole = int(max(0.0, since + bake - first) // self.interval)
         return Grid(datetime.fromtimestamp(first, entered.tzinfo), self.interval, max(whole, self.min_samples))
 
+    def extended(self, grid: Grid, since: datetime | None) -> Grid:
+        """The grid, long enough for samples that are taken from ``since`` on: what a source does not remember, and
+        nobody was there to ask for, is lost."""
+        if self.remembered or since is None:
+            return grid
+        before = max(0, math.ceil((since - grid.begin).total_seconds() / self.interval))
+        return Grid(grid.begin, grid.interval, max(grid.count, before + self.min_samples))
+
     def readable(self, grid: Grid, now: datetime) -> Grid:
         """What of a grid can be read by now."""
         passed = (now - grid.begin).total_seconds() - self.delay
         count = int(max(0.0, passed) // self.interval)
         return Grid(grid.begin, grid.interval, min(count, grid.count))
 
-    def over(self, grid: Grid, now: datetime) -> bool:
-        """Whether all of a grid could be read by now."""
-        return now >= grid.end + timedelta(seconds=self.delay)
+    def over(self, grid: Grid, reading: Reading, samples: int) -> bool:
+        """Whether no more is to be waited for than a reading told, which made so many samples: all of the grid could be
+        read by then, and what is late has had its time."""
+        end = grid.end + timedelta(seconds=self.delay)
+        late = end + timedelta(seconds=max(self.interval, GRACE))
+        return reading.at >= (end if samples >= self.min_samples else late)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a gate's source told at ``at`` of the first ``count`` intervals from ``begin`` on. ``trouble``: why it told
+    nothing then; what it had told before is here still. ``fresh``: just now."""
+
+    begin: datetime
+    count: int
+    at: datetime
+    candidate: tuple[Sample, ...] = ()
+    stable: tuple[Sample, ...] = ()
+    trouble: str = ""
+    fresh: bool = False
 
 
 class Verdict(StrEnum):
@@ -298,4 +327,7 @@ def _share(count: float, of: float) -> str:
 
 
 def _times(evidence: float) -> str:
-    return f"{math.exp(evidence):,.2g}" if evidence < 7 else "over 1,000"
+    if evidence >= math.log(1000):
+        return "over 1,000"
+    odds = math.exp(evidence)
+    return f"{odds:.0f}" if odds >= 10 else f"{odds:.1f}"

@@ -17,6 +17,7 @@ from osvdeploy.cloud.interfaces import (
     Ground,
     GroupRequest,
     GroupState,
+    Metrics,
     Prober,
     ReleaseId,
     Route,
@@ -42,13 +43,14 @@ from osvdeploy.errors import (
 from osvdeploy.events import GateJudged, Note, StageEntered, Waiting, Warned
 from osvdeploy.rollout import families, lease
 from osvdeploy.rollout.ledger import Head, HeldLedger, Hold, Ledger, Place, Served, SlotRecord
-from osvdeploy.rollout.machine import advance, fail
+from osvdeploy.rollout.machine import advance, fail, gate_views
 from osvdeploy.rollout.model import (
     Action,
     GateRecord,
     HandScalingOver,
     Kind,
     Limits,
+    Observation,
     Outcome,
     PauseScaling,
     RemoveGroup,
@@ -121,14 +123,17 @@ class RolloutManager:
         *,
         take_over: bool = False,
         until: Until = Until.ASKED,
+        metrics: Metrics | None = None,
     ) -> None:
         """``take_over``: outrank what a later lease than the ledger knows of has left in the cloud. ``until``: how far
-        this process goes with a run that is on its way up; the way back is always gone to its end."""
+        this process goes with a run that is on its way up; the way back is always gone to its end. ``metrics`` are what
+        gates are read from, where that is more than the place's own."""
         self.take_over = take_over
         self.until = until
         self.ledger = ledger
         self.cloud = cloud
         self.prober = prober
+        self.metrics = metrics if metrics is not None else cloud.metrics
         limits = limits or Limits()
         # Time alone proves nothing before a change can be in force everywhere.
         self.limits = replace(limits, spread=cloud.spread, settle=max(limits.settle, cloud.spread))
@@ -544,6 +549,7 @@ class RolloutManager:
                 ctx.sleep(self.limits.poll)
                 continue
             step = advance(run, seen, self.limits, ctx.now())
+            _tell_measured(ctx, step.run, seen)
             number = held.head.n
             run = self._taken(ctx, held, observer, run, step)
             if step.action is not None:
@@ -846,7 +852,7 @@ class RolloutManager:
                 change(acting)
 
     def _observer(self, route: Route) -> Observer:
-        return Observer(self.cloud, self.prober, route, self.limits)
+        return Observer(self.cloud, self.prober, route, self.limits, self.metrics)
 
     def _scaling(self, ctx: Context, head: Head) -> Scaling | None:
         """What scales the stable group by itself, and its size. None where there is none.
@@ -1065,17 +1071,29 @@ def _behind(ledger: Ledger, head: Head, route: Route, outranked: Outranked) -> L
     )
 
 
+def _tell_measured(ctx: Context, run: Run, seen: Observation) -> None:
+    """Report how metric gates stand of which something was read just now."""
+    for view in gate_views(run, seen):
+        reading = seen.readings.get(view.gate.name)
+        if reading is not None and reading.fresh:
+            ctx.report(GateJudged(view.gate.name, None, view.judgement.told))
+
+
 def _tell(ctx: Context, run: Run, passed: Sequence[StageRecord], gates: Sequence[GateRecord]) -> None:
     """Report gates and stages in the order they came: a gate is what lets a stage be left."""
     for gate in gates:
         if all(record.stage is not gate.stage for record in passed):
-            ctx.report(GateJudged(gate.gate, gate.passed, gate.seen))
+            ctx.report(_judged(gate))
     for number, record in enumerate(passed):
         for gate in gates:
             if gate.stage is record.stage:
-                ctx.report(GateJudged(gate.gate, gate.passed, gate.seen))
+                ctx.report(_judged(gate))
         entered = passed[number + 1].stage if number + 1 < len(passed) else run.stage
         ctx.report(StageEntered(run.id, entered, record.why))
+
+
+def _judged(gate: GateRecord) -> GateJudged:
+    return GateJudged(f"{gate.gate} (dry run)" if gate.dry_run else gate.gate, gate.passed, gate.seen)
 
 
 def _consequences(ctx: Context, head: Head, run: Run) -> Mapping[str, object]:

@@ -20,6 +20,7 @@ from osvdeploy.rollout.gates import (
     Gate,
     GateStage,
     NoData,
+    Reading,
     Verdict,
     evidence_against,
     evidence_between,
@@ -299,8 +300,27 @@ def test_only_what_is_over_and_told_by_then_is_read() -> None:
         return GATE.readable(grid, BEGAN + timedelta(seconds=seconds)).count
 
     assert [readable(0), readable(239), readable(240), readable(300), readable(9999)] == [0, 0, 1, 2, 9]
-    assert not GATE.over(grid, BEGAN + timedelta(seconds=719))
-    assert GATE.over(grid, BEGAN + timedelta(seconds=720))
+
+
+def test_a_gate_is_over_when_all_could_be_read_or_was_waited_for_long_enough() -> None:
+    """With enough samples at the first look that could have had all; else what is late has a minute more."""
+    grid = GATE.grid(BEGAN, 300.0)
+
+    def over(seconds: float, samples: int) -> bool:
+        return GATE.over(grid, Reading(BEGAN, 5, BEGAN + timedelta(seconds=seconds)), samples)
+
+    assert (over(419, 3), over(420, 3)) == (False, True)
+    assert (over(479, 2), over(480, 2)) == (False, True)
+
+
+def test_what_nobody_was_there_to_ask_for_is_measured_later() -> None:
+    """Where the source tells only what is now; others are asked for what was."""
+    command = replace(GATE, metric=CommandMetric(("./rate",)))
+    grid = command.grid(BEGAN, 300.0)
+    assert command.extended(grid, BEGAN) == grid
+    assert command.extended(grid, None) == grid
+    assert command.extended(grid, BEGAN + timedelta(seconds=1000)).count == 20
+    assert GATE.extended(grid, BEGAN + timedelta(seconds=1000)) == grid
 
 
 def test_what_a_command_printed_cannot_be_asked_for_again() -> None:

@@ -29,7 +29,7 @@ _BOUNDS = {
     "uint64": (0, (1 << 64) - 1),
 }
 _VARIABLE = re.compile(r"\{(\w+)\}")
-_NAMED = re.compile(r"\{\+(\w+)\}")
+_NAMED = re.compile(r"v3/\{\+(\w+)\}")
 _NUMBER = re.compile(r"-?\d{1,20}")
 
 
@@ -132,7 +132,7 @@ class Api:
         for method in ordered:
             path = _path(method)
             pattern = re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(path)))
-            if (whole := _NAMED.search(method.document["path"])) is not None:
+            if path != method.document["path"] and (whole := _NAMED.match(method.document["path"])) is not None:
                 # A variable that stands for several parts; the flat path has one for each.
                 named = method.parameters[whole[1]]["pattern"].strip("^$")
                 pattern = re.compile(f"(?P<{whole[1]}>{named}){re.escape(method.document['path'][whole.end() :])}")
