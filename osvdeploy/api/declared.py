@@ -227,7 +227,8 @@ def _metric(declared: GateMetric, base: Path) -> Metric:
             declared.cloudwatch, declared.per, statistic, declared.namespace, dict(declared.dimensions)
         )
     if declared.cloud_monitoring is not None:
-        return ports.MonitoringMetric(declared.cloud_monitoring, declared.per, statistic, dict(declared.labels))
+        labels, per_labels = dict(declared.labels), dict(declared.per_labels)
+        return ports.MonitoringMetric(declared.cloud_monitoring, declared.per, statistic, labels, per_labels)
     if declared.prometheus is not None:
         assert declared.query is not None, "the model asks for it"
         return ports.PrometheusMetric(declared.prometheus, declared.query, declared.per, declared.token_variable)

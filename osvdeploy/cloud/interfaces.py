@@ -666,12 +666,13 @@ class CloudWatchMetric:
 @dataclass(frozen=True, slots=True)
 class MonitoringMetric:
     """A metric type of Cloud Monitoring: of the slot's backend service where it is one of a balancer's. ``labels`` are
-    those that ``type`` must have; ``per`` is counted whatever its labels."""
+    those that ``type`` must have, ``per_labels`` those of ``per``."""
 
     type: str
     per: str | None
     statistic: Statistic
     labels: Mapping[str, str] = field(default_factory=dict)
+    per_labels: Mapping[str, str] = field(default_factory=dict)
     kind: Literal["cloud-monitoring"] = "cloud-monitoring"
 
 

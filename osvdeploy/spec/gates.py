@@ -39,6 +39,7 @@ _TAKES: dict[str, tuple[str, ...]] = {
     "namespace": ("cloudwatch",),
     "dimensions": ("cloudwatch",),
     "labels": ("cloud-monitoring",),
+    "per-labels": ("cloud-monitoring",),
     "query": ("prometheus",),
     "pointer": ("json",),
     "token-variable": ("prometheus", "json"),
@@ -156,6 +157,9 @@ class GateMetric(Table):
     labels: Annotated[_Names, BeforeValidator(_texts)] = Field(
         default_factory=dict, description="Labels that the metric must have, such as response_code_class = 500."
     )
+    per_labels: Annotated[_Names, BeforeValidator(_texts)] = Field(
+        default_factory=dict, description="Labels that what it is counted of must have."
+    )
     token_variable: Annotated[str, matches(r"[A-Za-z_][A-Za-z0-9_]*", "the name of an environment variable")] | None = (
         Field(default=None, description="The environment variable of whoever deploys that holds a bearer token.")
     )
@@ -256,6 +260,17 @@ class GateMetric(Table):
         if self.cloud_monitoring and not self.cloud_monitoring.startswith(BALANCING) and not self.labels:
             told = "is no balancer's metric: needs labels that tell releases apart"
             yield "cloud-monitoring", f'{told}, labels = {{ release = "{{{{release}}}}" }}'
+        if (
+            self.source == "cloud-monitoring"
+            and self.per
+            and not self.per.startswith(BALANCING)
+            and not self.per_labels
+        ):
+            yield "per", "is no balancer's metric: needs per-labels that tell releases apart"
+        if self.per_labels and self.per is None:
+            yield "per-labels", "need per"
+        if self.source == "cloud-monitoring" and self.statistic == "p90":
+            yield "statistic", "Cloud Monitoring has p50, p95 and p99 alone"
         if self.per is not None and self.statistic not in (None, "sum"):
             yield "statistic", "of two counts it is their sum; leave it out"
 

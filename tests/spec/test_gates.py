@@ -224,8 +224,19 @@ def test_a_metric_of_ones_own_on_google_needs_labels() -> None:
     """Or it would be every release's."""
     (told,) = problems(google('metric = { cloud-monitoring = "custom.googleapis.com/age", max = 1 }'))
     assert "is no balancer's metric: needs labels that tell releases apart" in told
+    own = 'cloud-monitoring = "custom.googleapis.com/a", labels = { release = "{{release}}" }, max = 1'
+    (told,) = problems(google(f'metric = {{ {own}, per = "custom.googleapis.com/b" }}'))
+    assert "metric.per: is no balancer's metric: needs per-labels" in told
+    (told,) = problems(google(f'metric = {{ {own}, per-labels = {{ a = "b" }} }}'))
+    assert "metric.per-labels: need per" in told
     (told,) = problems(google(f"metric = {{ {ERRORS}, max = 1 }}"))
     assert 'cloudwatch is of an environment with cloud = "aws"' in told
+
+
+def test_google_has_not_every_percentile() -> None:
+    metric = 'cloud-monitoring = "loadbalancing.googleapis.com/https/total_latencies", statistic = "p90", max = 500'
+    (told,) = problems(google(f"metric = {{ {metric} }}"))
+    assert "metric.statistic: Cloud Monitoring has p50, p95 and p99 alone" in told
 
 
 def test_a_bound_is_overridden_as_any_scalar() -> None:

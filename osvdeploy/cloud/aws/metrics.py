@@ -35,7 +35,11 @@ _VALUE, _PER = "value", "per"
 
 
 class CloudWatch:
-    """:class:`~osvdeploy.cloud.interfaces.Metrics` of one region."""
+    """:class:`~osvdeploy.cloud.interfaces.Metrics` of one region.
+
+    Each call is sent once: a rollout waits for it and has a lease to renew, and whoever reads metrics reads them again
+    anyway.
+    """
 
     def __init__(self, aws: Aws) -> None:
         self._aws = aws
@@ -51,7 +55,7 @@ class CloudWatch:
         wanted = {_VALUE: metric.name, **({_PER: metric.per} if metric.per is not None else {})}
         queries = [self._query(name, asked, metric, dimensions, grid) for name, asked in wanted.items()]
         found: dict[str, dict[datetime, float]] = {name: {} for name in wanted}
-        with self._aws.calling(ctx, f"metric {metric.name}"):
+        with self._aws.calling(ctx, f"metric {metric.name}", attempts=1):
             pages = self._aws.cloudwatch.get_paginator("get_metric_data").paginate(
                 MetricDataQueries=queries, StartTime=grid.begin, EndTime=grid.end, ScanBy="TimestampAscending"
             )
@@ -72,7 +76,7 @@ class CloudWatch:
             ]
         name = group_name(measured.route, measured.slot)
         try:
-            with self._aws.calling(ctx, f"target group {name}"):
+            with self._aws.calling(ctx, f"target group {name}", attempts=1):
                 groups = self._aws.elbv2.describe_target_groups(Names=[name])["TargetGroups"]
         except NotFound:
             return None

@@ -36,7 +36,11 @@ _REDUCERS = {
 
 
 class CloudMonitoring:
-    """:class:`~osvdeploy.cloud.interfaces.Metrics` of one project."""
+    """:class:`~osvdeploy.cloud.interfaces.Metrics` of one project.
+
+    Each call is sent once: a rollout waits for it and has a lease to renew, and whoever reads metrics reads them again
+    anyway.
+    """
 
     def __init__(self, gcp: Gcp) -> None:
         self._gcp = gcp
@@ -49,8 +53,7 @@ class CloudMonitoring:
         values = self._series(ctx, metric.type, metric.labels, metric.statistic, measured, grid)
         per = None
         if metric.per is not None:
-            own = {} if metric.per.startswith(BALANCING) else metric.labels
-            per = self._series(ctx, metric.per, own, metric.statistic, measured, grid)
+            per = self._series(ctx, metric.per, metric.per_labels, metric.statistic, measured, grid)
         return samples_of(grid, values, per)
 
     def _series(
@@ -84,7 +87,7 @@ class CloudMonitoring:
         url = f"{self._gcp.monitoring}/v3/projects/{self._gcp.project}/timeSeries"
         found: dict[datetime, float] = {}
         try:
-            for page in self._gcp.pages(ctx, url, f"metric {kind}", query):
+            for page in self._gcp.pages(ctx, url, f"metric {kind}", query, attempts=1):
                 for series in page.get("timeSeries", []):
                     for point in series.get("points", []):
                         # Of a count the interval begins where the last one ended, of a gauge it is a moment: both end.

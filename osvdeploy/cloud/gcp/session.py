@@ -113,9 +113,11 @@ class Gcp:
 
     # ----------------------------------------------------------------------------------------------------- calling
 
-    def get(self, ctx: Context, url: str, what: str, query: Mapping[str, str] | None = None) -> Document:
+    def get(
+        self, ctx: Context, url: str, what: str, query: Mapping[str, str] | None = None, *, attempts: int = ATTEMPTS
+    ) -> Document:
         """Read one thing. Raises :class:`~osvdeploy.errors.NotFound`."""
-        return self.send(ctx, "GET", url, what, query=query).json()
+        return self.send(ctx, "GET", url, what, query=query, attempts=attempts).json()
 
     def counted_on(self, ctx: Context, url: str, what: str, *, key: str, made_by: str) -> Document:
         """As :meth:`get`, for what the user makes and the spec names as ``key``: where it is missing, that is said."""
@@ -131,11 +133,13 @@ class Gcp:
             ctx, "POST", url, what, body=None if document is None else json.dumps(document).encode()
         ).json()
 
-    def pages(self, ctx: Context, url: str, what: str, query: Mapping[str, str] | None = None) -> Iterator[Document]:
+    def pages(
+        self, ctx: Context, url: str, what: str, query: Mapping[str, str] | None = None, *, attempts: int = ATTEMPTS
+    ) -> Iterator[Document]:
         """Every page of a list."""
         asked = dict(query or {})
         while True:
-            page = self.get(ctx, url, what, asked)
+            page = self.get(ctx, url, what, asked, attempts=attempts)
             yield page
             token = page.get("nextPageToken")
             if not token:
