@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import assert_never
 
 from osvdeploy.cloud import tags
@@ -17,6 +18,7 @@ from osvdeploy.cloud.interfaces import (
     Ground,
     GroupRequest,
     GroupState,
+    Measured,
     Metrics,
     Prober,
     ReleaseId,
@@ -42,6 +44,7 @@ from osvdeploy.errors import (
 )
 from osvdeploy.events import GateJudged, Note, StageEntered, Waiting, Warned
 from osvdeploy.rollout import families, lease
+from osvdeploy.rollout.gates import NoData
 from osvdeploy.rollout.ledger import Head, HeldLedger, Hold, Ledger, Place, Served, SlotRecord
 from osvdeploy.rollout.machine import advance, fail, gate_views
 from osvdeploy.rollout.model import (
@@ -156,6 +159,7 @@ class RolloutManager:
         self._refuse_unknown_service(ctx, head, route, state)
         if not state.weighted:
             ctx.report(Note(about_pointer(route.listener, named=release.settings.health.version_header is not None)))
+        self._refuse_closed_sources(ctx, release, route, head)
         if head is None:
             return
         if release.settings.strategy.concurrent is Concurrent.REFUSE:
@@ -660,6 +664,25 @@ class RolloutManager:
             return self._ended(ctx, held, ended)
         self._hold(ctx, held, ended.candidate, "a rollback left it", given_up=True)
         return Rollout(Outcome.SUCCEEDED, held.head, ended, f"traffic is back; {ended.stable} serves")
+
+    def _refuse_closed_sources(self, ctx: Context, release: Release, route: Route, head: Head | None) -> None:
+        """Raise what a gate's source refuses already, where that would fail the deploy after its bake: for want of a
+        permission, above all. A document or a program may well know of the release only when it is there."""
+        serving = head.serving if head is not None and head.stable is not None else None
+        slot = serving.other if serving is not None else Slot.BLUE
+        measured = Measured(route, slot, release.id, group_name(self.ledger.service, release))
+        for gate in release.settings.gates:
+            if self.metrics is None or not gate.remembered or gate.dry_run or gate.no_data is not NoData.FAIL:
+                continue
+            now = ctx.now()
+            before = gate.grid(now - timedelta(seconds=gate.delay + 2 * gate.interval), 0.0)
+            try:
+                self.metrics.read(ctx, gate.metric, measured, gate.readable(before, now))
+            except (Unavailable, NotFound) as error:
+                ctx.report(Warned(f"gate {gate.name}: cannot be read now: {error}", hint=error.hint))
+            except Refused as error:
+                error.hint = error.hint or "else the release would fail when it has baked; `no-data` says otherwise"
+                raise
 
     def _leave_old_route(self, ctx: Context, held: HeldLedger, route: Route) -> None:
         """A service that never came to serve may be declared elsewhere now: what was made there goes."""

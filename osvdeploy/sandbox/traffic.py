@@ -8,6 +8,7 @@ backends.
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,12 +21,12 @@ KEPT = 180
 @dataclass(slots=True)
 class Minute:
     """One minute of one backend. ``answers`` counts by the status of what the target answered, ``failed`` by that of
-    what the balancer answered in its place; ``seconds`` are the targets' response times."""
+    what the balancer answered in its place; ``seconds`` counts the targets' response times, by milliseconds."""
 
     answers: dict[int, int] = field(default_factory=dict)
     failed: dict[int, int] = field(default_factory=dict)
     unconnected: int = 0
-    seconds: list[float] = field(default_factory=list)
+    seconds: Counter[float] = field(default_factory=Counter)
 
     @property
     def requests(self) -> int:
@@ -48,7 +49,7 @@ class Traffic:
         with self._lock:
             minute = self._minute(backend, now)
             minute.answers[status] = minute.answers.get(status, 0) + 1
-            minute.seconds.append(seconds)
+            minute.seconds[round(seconds, 3)] += 1
 
     def failed(self, backend: str, status: int, now: datetime, *, connected: bool) -> None:
         """A target was chosen and gave no answer; the balancer answered by itself (0: it closed the connection)."""

@@ -161,6 +161,22 @@ def test_a_source_that_is_down_is_no_data_at_the_end(error: Exception) -> None:
     assert [str(error) in event.text for event in warned] == [True]
 
 
+def test_a_source_that_refuses_is_told_before_anything_is_uploaded() -> None:
+    """Where that would fail the deploy after its bake; one that only does not answer may do so by then."""
+    here = deployed(GATE)
+    failing(here, Refused("not allowed"))
+    with pytest.raises(Refused, match="not allowed") as raised:
+        here.manager().preflight(here.context(), here.release("2.0.0"))
+    assert raised.value.hint
+    failing(here, Unavailable("no answer"))
+    here.manager().preflight(here.context(), here.release("2.0.0"))
+    assert "cannot be read now: no answer" in str(here.recorder.events[-1])
+    failing(here, Refused("not allowed"))
+    for gate in (replace(GATE, dry_run=True), replace(GATE, no_data=NoData.PASS), DEPTH):
+        here.settings = replace(here.settings, gates=(gate,))
+        here.manager().preflight(here.context(), here.release("2.0.0"))
+
+
 def test_a_source_that_comes_back_is_read_for_all_that_was() -> None:
     here = deployed(GATE)
     failing(here, Unavailable("no answer"), times=5)

@@ -16,10 +16,12 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import accumulate
 from typing import Any, Final
 
 from osvdeploy.sandbox.errors import ApiError, NotSimulated
@@ -37,10 +39,10 @@ _BALANCER, _GROUP = "LoadBalancer", "TargetGroup"
 
 @dataclass(frozen=True, slots=True)
 class _Point:
-    """What CloudWatch keeps of one minute: all single values, or the sum of so many."""
+    """What CloudWatch keeps of one minute: the sum, and how often there was each value, where that is told."""
 
     total: float
-    values: tuple[float, ...] = ()
+    values: Counter[float] = field(default_factory=Counter)
 
 
 _Read = Callable[[Minute], _Point | None]
@@ -55,7 +57,8 @@ def _count(found: Callable[[Minute], int]) -> _Read:
 
 
 def _times(minute: Minute) -> _Point | None:
-    return _Point(sum(minute.seconds), tuple(minute.seconds)) if minute.seconds else None
+    total = sum(seconds * count for seconds, count in minute.seconds.items())
+    return _Point(total, Counter(minute.seconds)) if minute.seconds else None
 
 
 def _answered(hundred: int, minute: Minute) -> int:
@@ -192,32 +195,35 @@ def _hosts(scope: Scope, group: str, which: int, start: datetime, end: datetime)
         ended = at + timedelta(seconds=MINUTE)
         last = next((count for since, count in reversed(seen) if since <= ended), None)
         if last is not None:
-            yield at, _Point(last, (last,))
+            yield at, _Point(last, Counter([last]))
         at = ended
 
 
 def _statistic(name: str, stat: str, points: Sequence[_Point]) -> float:
     counted = name not in _HOSTS and name != "TargetResponseTime"
-    values = [value for point in points for value in point.values]
+    values = sum((point.values for point in points), Counter[float]())
+    many = values.total()
     if counted and stat != "Sum":
         raise NotSimulated(f"the statistic {stat} of {name}")
     match stat:
         case "Sum":
             return sum(point.total for point in points)
         case "Average":
-            return sum(values) / len(values)
+            return sum(point.total for point in points) / many
         case "Minimum":
             return min(values)
         case "Maximum":
             return max(values)
         case "SampleCount":
-            return float(len(values))
+            return float(many)
     percentile = re.fullmatch(r"p(\d{1,2}(?:\.\d{1,2})?|100)", stat)
     if percentile is None:
         if re.fullmatch(r"(?:p|tm|wm|tc|ts|pr|iqm|TM|WM|TC|TS|PR|IQM).*", stat):
             raise NotSimulated(f"the statistic {stat}")
         raise _invalid(f"The value {stat} for parameter MetricDataQueries.member.MetricStat.Stat is not supported.")
-    return sorted(values)[max(0, math.ceil(len(values) * float(percentile[1]) / 100) - 1)]
+    wanted = max(1, math.ceil(many * float(percentile[1]) / 100))
+    below = accumulate(values[value] for value in sorted(values))
+    return next(value for value, rank in zip(sorted(values), below, strict=True) if rank >= wanted)
 
 
 def _aware(moment: datetime) -> datetime:
