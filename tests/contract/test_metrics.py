@@ -53,31 +53,34 @@ def load(scene: Scene, minutes: int, each: int = 10) -> Grid:
 
 
 def test_answers_are_counted_by_slot_and_minute(scene: Scene) -> None:
-    """Each minute is one sample: its errors, of its requests; those of the slot that errs, and none of the other's."""
+    """Each minute is one sample: its errors, of its requests; those of the slot that errs, and none of the other's. A
+    longer interval has all of its minutes. Whoever asks, and however long after, is told the same, and changes
+    nothing."""
     serve(scene)
+    began = scene.ctx.now().timestamp()
+    scene.ctx.sleep(math.ceil(began / 180) * 180 - began)
     grid = load(scene, 3)
     scene.ctx.sleep(scene.published)
+    changed = scene.mutations()
     blue, green = read(scene, Slot.BLUE, grid), read(scene, Slot.GREEN, grid)
     assert [sample.at for sample in blue] == [sample.at for sample in green] == [grid.start(each) for each in range(3)]
     assert all(sample.value == 0 for sample in blue)
     assert all(sample.value == sample.of for sample in green)
     assert [(mine.of or 0) + (theirs.of or 0) for mine, theirs in zip(blue, green, strict=True)] == [10, 10, 10]
 
+    (sample,) = read(scene, Slot.GREEN, Grid(grid.begin, 180.0, 1))
+    assert sample.at == grid.begin
+    assert sample.value == sample.of == sum(each.value for each in green) > 0
 
-def test_longer_intervals_have_all_of_their_minutes(scene: Scene) -> None:
-    """The same requests, in one sample."""
-    serve(scene)
-    began = scene.ctx.now().timestamp()
-    scene.ctx.sleep(math.ceil(began / 180) * 180 - began)
-    minutes = load(scene, 3)
-    scene.ctx.sleep(scene.published)
-    (sample,) = read(scene, Slot.GREEN, Grid(minutes.begin, 180.0, 1))
-    assert sample.at == minutes.begin
-    assert sample.value == sample.of == sum(each.value for each in read(scene, Slot.GREEN, minutes)) > 0
+    scene.ctx.sleep(600)
+    assert read(scene, Slot.GREEN, grid) == green
+    assert read(scene, Slot.GREEN, Grid(grid.begin, 60.0, 1)) == green[:1]
+    assert scene.mutations() == changed
 
 
 def test_a_minute_is_told_whole_and_late(scene: Scene) -> None:
-    """Not while it goes on, nor at once when it is over."""
+    """Not while it goes on, nor at once when it is over. Of one count alone, a minute without any has no sample: nobody
+    knows whether there was anything to count."""
     serve(scene)
     grid = load(scene, 1)
     assert read(scene, Slot.BLUE, grid) == ()
@@ -86,16 +89,11 @@ def test_a_minute_is_told_whole_and_late(scene: Scene) -> None:
     scene.ctx.sleep(1)
     assert len(read(scene, Slot.BLUE, grid)) == 1
 
-
-def test_the_same_is_told_again(scene: Scene) -> None:
-    """Whoever asks, and however long after."""
-    serve(scene)
-    grid = load(scene, 2)
-    scene.ctx.sleep(scene.published)
-    before = read(scene, Slot.GREEN, grid)
-    scene.ctx.sleep(600)
-    assert read(scene, Slot.GREEN, grid) == before
-    assert read(scene, Slot.GREEN, Grid(grid.begin, 60.0, 1)) == before[:1]
+    assert scene.errors is not None
+    alone = replace(scene.errors, per=None)  # type: ignore[arg-type]  # a balancer's has it
+    found = metrics(scene).read(scene.ctx, alone, scene.measured(Slot.GREEN, "hello-2"), grid)
+    assert [(sample.value > 0, sample.of) for sample in found] == [(True, None)]
+    assert metrics(scene).read(scene.ctx, alone, scene.measured(Slot.BLUE, "hello-1"), grid) == ()
 
 
 def test_without_requests_there_is_no_sample(scene: Scene) -> None:
@@ -112,34 +110,12 @@ def test_without_requests_there_is_no_sample(scene: Scene) -> None:
 
 
 def test_nothing_is_asked_of_no_interval(scene: Scene) -> None:
-    serve(scene)
     assert read(scene, Slot.BLUE, Grid(next_minute(scene), 60.0, 0)) == ()
-
-
-def test_one_count_alone_is_told_without_what_it_is_of(scene: Scene) -> None:
-    """Then an interval without any has no sample, since nobody knows whether there was anything to count."""
-    serve(scene)
-    grid = load(scene, 1)
-    scene.ctx.sleep(scene.published)
-    assert scene.errors is not None
-    alone = replace(scene.errors, per=None)  # type: ignore[arg-type]  # a balancer's has it
-    found = metrics(scene).read(scene.ctx, alone, scene.measured(Slot.GREEN, "hello-2"), grid)
-    assert [(sample.value > 0, sample.of) for sample in found] == [(True, None)]
-    assert metrics(scene).read(scene.ctx, alone, scene.measured(Slot.BLUE, "hello-1"), grid) == ()
-
-
-def test_looking_at_metrics_changes_nothing(scene: Scene) -> None:
-    serve(scene)
-    grid = load(scene, 1)
-    before = scene.mutations()
-    read(scene, Slot.BLUE, grid)
-    assert scene.mutations() == before
 
 
 def test_another_place_s_metric_is_refused(scene: Scene) -> None:
     if scene.cloud.kind == "memory":
         pytest.skip("the fake has whatever a test tells it")
-    serve(scene)
     with pytest.raises(Refused, match="json is no metric of Cloud"):
         metrics(scene).read(
             scene.ctx,
