@@ -335,7 +335,7 @@ class Gate(Table):
     on: Annotated[list[Literal["step", "bake"]], Field(min_length=1)] | None = Field(
         default=None,
         description="When: while the release bakes with a share of the traffic (step), with all of it (bake). Left "
-        "out: both, and a comparison of counts with stable in steps.",
+        "out: both, and a comparison with stable in steps alone, while that has requests.",
     )
     dry_run: bool = Field(default=False, description="Measure and tell, and decide nothing.")
 
@@ -348,7 +348,7 @@ class Gate(Table):
         """When it is judged."""
         if self.on is not None:
             return tuple(dict.fromkeys(self.on))
-        return ("step",) if self.metric.against and self.metric.per else ("step", "bake")
+        return ("step",) if self.metric.against else ("step", "bake")
 
     @model_validator(mode="after")
     def _check(self) -> Gate:

@@ -378,3 +378,36 @@ def test_gates_are_read_back_from_the_ledger_as_they_were_declared() -> None:
     release = here.ledger.release(here.context(), here.id("1.0.0"))
     assert release is not None
     assert release.settings.gates == here.settings.gates
+
+
+@pytest.mark.parametrize("moment", list(Moment))
+def test_a_process_may_die_at_any_reading(moment: Moment) -> None:
+    """Before it, or when it was answered: the next process comes to the same verdict, by samples of which each counts
+    once."""
+    for number in range(6):
+        here = deployed(replace(GATE, delay=30.0), DEPTH, strategy=replace(SETTINGS.strategy, bake=90.0))
+        tells(here, lambda at: (3, 1000))
+        _die_at_reading(here, number, moment)
+        ended = here.manager().recover(here.context())
+        assert ended.outcome is Outcome.SUCCEEDED
+        assert ended.run is not None
+        for record in (each for each in ended.run.gates if each.verdict is not None):
+            times = [each.at for each in record.samples]
+            assert times == sorted(set(times))
+            assert len(times) >= 3
+
+
+def _die_at_reading(here: Service, number: int, moment: Moment) -> None:
+    reads = 0
+
+    def asked(call: Call, at: Moment) -> None:
+        nonlocal reads
+        if call.operation == "metrics.read" and at is moment:
+            reads += 1
+            if reads > number:
+                raise Interrupted("killed")
+
+    here.cloud.on_call(asked)
+    with pytest.raises(Interrupted):
+        here.deploy("2.0.0")
+    here.cloud.on_call(None)

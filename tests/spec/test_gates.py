@@ -114,12 +114,13 @@ def test_google_counts_by_labels() -> None:
     assert (gate.name, gate.delay) == ("request_count per request_count", 240.0)
 
 
-def test_counts_are_compared_with_stable_while_it_has_a_share() -> None:
-    """With all of the traffic on the new release there is nothing to compare with."""
+def test_stable_is_compared_with_while_it_has_a_share() -> None:
+    """With all of the traffic on the new release there is nothing to compare with, unless somebody knows better."""
     gate = declared(aws(f'metric = {{ {ERRORS}, against = "stable", max-ratio = 1.5 }}', CANARY))
     assert (gate.bounds, gate.on) == ((Bound(1.5, compared=Compared.RATIO),), (GateStage.STEP,))
     latency = 'cloudwatch = "TargetResponseTime", against = "stable", min-difference = -0.1, max-difference = 0.1'
-    gate = declared(aws(f"metric = {{ {latency} }}"))
+    assert declared(aws(f"metric = {{ {latency} }}", CANARY)).on == (GateStage.STEP,)
+    gate = declared(aws(f'metric = {{ {latency} }}\non = ["step", "bake"]'))
     differences = (Bound(0.1, compared=Compared.DIFFERENCE), Bound(-0.1, upper=False, compared=Compared.DIFFERENCE))
     assert (gate.bounds, gate.on) == (differences, (GateStage.STEP, GateStage.BAKE))
 
