@@ -17,6 +17,9 @@ from osvdeploy.cloud.samples import samples_of
 from osvdeploy.context import Context
 from osvdeploy.errors import Refused
 
+MOST_POINTS = 10_000
+"""In one question: Prometheus refuses more than 11,000."""
+
 
 def read(
     ctx: Context, http: HttpProber, metric: PrometheusMetric, measured: Measured, grid: Grid
@@ -28,6 +31,16 @@ def read(
 
 
 def _series(
+    ctx: Context, http: HttpProber, metric: PrometheusMetric, query: str, measured: Measured, grid: Grid
+) -> dict[datetime, float]:
+    found: dict[datetime, float] = {}
+    for first in range(0, grid.count, MOST_POINTS):
+        part = Grid(grid.start(first), grid.interval, min(MOST_POINTS, grid.count - first))
+        found |= _part(ctx, http, metric, query, measured, part)
+    return found
+
+
+def _part(
     ctx: Context, http: HttpProber, metric: PrometheusMetric, query: str, measured: Measured, grid: Grid
 ) -> dict[datetime, float]:
     asked = {

@@ -70,7 +70,8 @@ class MemoryCloud:
     """One world with its adapters. A listener named ``listener-1`` is there from the beginning, and so is one that is a
     pointer, ``pointer-1``.
 
-    ``faults`` makes single calls fail; :meth:`on_call` sees each before and after its effect.
+    ``metrics.tell`` lets a release have numbers. ``faults`` makes single calls fail; :meth:`on_call` sees each before
+    and after its effect.
     """
 
     def __init__(self, clock: Clock, timing: Timing | None = None) -> None:

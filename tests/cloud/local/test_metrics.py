@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import stat
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -26,10 +27,11 @@ from osvdeploy.cloud.interfaces import (
     Slot,
     Statistic,
 )
-from osvdeploy.cloud.local import command_metric, http_json
+from osvdeploy.cloud.local import command_metric, http_json, prometheus
 from osvdeploy.cloud.local.metrics import MetricSources
 from osvdeploy.context import Context
 from osvdeploy.errors import CloudError, Interrupted, Refused, Unavailable
+from tests.alive import lives, until
 from tests.cloud.local.test_prober import Start, start
 
 __all__ = ["start"]
@@ -90,6 +92,17 @@ def test_what_prometheus_counts_is_of_what_it_counts(start: Start) -> None:
     server = start(lambda connection, head: answering(next(answers))(connection, head))
     found = read(PrometheusMetric(f"http://127.0.0.1:{server.port}", "errors", "requests"))
     assert found == (Sample(GRID.start(0), 3.0, 60.0), Sample(GRID.start(2), 0.0, 20.0))
+
+
+def test_a_long_bake_is_asked_for_in_parts(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prometheus has a limit on points."""
+    monkeypatch.setattr(prometheus, "MOST_POINTS", 2)
+    answers = iter([matrix([(at(0), "1"), (at(1), "2")]), matrix([(at(2), "3")])])
+    server = start(lambda connection, head: answering(next(answers))(connection, head))
+    found = read(PrometheusMetric(f"http://127.0.0.1:{server.port}", "up"))
+    assert [sample.value for sample in found] == [1.0, 2.0, 3.0]
+    ends = [re.findall(rb"end=(\d+)", head)[0] for head in server.requests]
+    assert ends == [str(int(at(number))).encode() for number in (1, 2)]
 
 
 def test_prometheus_without_series_has_no_samples(start: Start) -> None:
@@ -227,7 +240,7 @@ def test_a_command_that_does_not_end_is_ended_with_all_that_it_started(
     with pytest.raises(Unavailable, match="did not end within"):
         read(CommandMetric((path,)))
     child = int((tmp_path / "child").read_text())
-    assert not Path(f"/proc/{child}").exists() or " Z " in Path(f"/proc/{child}/stat").read_text()
+    until(lambda: not lives(child))
 
 
 def test_a_cancel_ends_a_command(program: Any) -> None:
