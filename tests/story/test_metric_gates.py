@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from osvdeploy.cloud.interfaces import CloudWatchMetric, Statistic
+from osvdeploy.cloud.interfaces import CloudWatchMetric, MonitoringMetric, Statistic
 from osvdeploy.context import VirtualClock
 from osvdeploy.rollout.gates import Bound, Compared, Gate, GateStage, Verdict
 from osvdeploy.rollout.model import Outcome
@@ -19,8 +19,9 @@ from osvdeploy.sandbox.faults import Fault, FaultKind
 from osvdeploy.sandbox.inprocess import Client
 from osvdeploy.sandbox.runners import GuestAnswer
 from tests.aws_world import AwsWorld
+from tests.gcp_world import GcpWorld
 from tests.rollout.made import NOW, SETTINGS
-from tests.world import GOOD
+from tests.world import GOOD, World
 
 pytestmark = pytest.mark.slow
 
@@ -54,7 +55,7 @@ class Day(VirtualClock):
 class Customers:
     """Two of three requests at a time are for the page, one is an order."""
 
-    world: AwsWorld
+    world: World
     answers: list[int] = field(default_factory=list)
 
     def come(self) -> None:
@@ -137,3 +138,19 @@ def test_a_canary_is_compared_with_what_serves_beside_it(tmp_path: Path) -> None
     assert ended.run.step == 0
     assert "stable 0 of " in ended.told
     assert customers.answers.count(500) < customers.answers.count(200) / 5
+
+
+def test_google_counts_by_backend_service(tmp_path: Path) -> None:
+    """The same story, by what Cloud Monitoring tells."""
+    day = Day()
+    world = GcpWorld(tmp_path, clock=day)
+    customers = Customers(world)
+    assert world.deploy(world.build("1.0.0")).outcome is Outcome.SUCCEEDED
+    requests = "loadbalancing.googleapis.com/https/request_count"
+    errors = MonitoringMetric(requests, requests, Statistic.SUM, {"response_code_class": "500"})
+    world.settings = replace(world.settings, gates=(replace(GATE, metric=errors, delay=180.0),), strategy=BAKES)
+    day.each = customers.come
+    ended = world.deploy(world.build("2.0.0", ILL))
+    assert ended.outcome is Outcome.ROLLED_BACK
+    assert "gate errors: " in ended.told
+    assert world.answer().headers["x-osvdeploy-release"].startswith("hello-1.0.0-")
