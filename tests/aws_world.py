@@ -39,8 +39,8 @@ class AwsWorld(World):
 
     options = (("power-off-on-abort", None),)
 
-    def __init__(self, folder: Path, **settings: Any) -> None:
-        clock, sandbox = VirtualClock(NOW), Sandbox(runner=InlineRunner())
+    def __init__(self, folder: Path, clock: VirtualClock | None = None, **settings: Any) -> None:
+        clock, sandbox = clock or VirtualClock(NOW), Sandbox(runner=InlineRunner())
         self.session = connect(sandbox, clock, REGION)
         self.network = self._make_network(sandbox, clock)
         wanted = replace(

@@ -35,8 +35,10 @@ class GcpWorld(World):
 
     network: Project
 
-    def __init__(self, folder: Path, place: str = ZONE, *, pointer: bool = False) -> None:
-        clock = VirtualClock(NOW)
+    def __init__(
+        self, folder: Path, place: str = ZONE, *, pointer: bool = False, clock: VirtualClock | None = None
+    ) -> None:
+        clock = clock or VirtualClock(NOW)
         self.account = GcpSandbox(clock)
         settings = replace(
             SETTINGS,

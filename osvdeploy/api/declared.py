@@ -14,8 +14,12 @@ from osvdeploy.errors import UsageError
 if TYPE_CHECKING:
     from osvdeploy.build.plan import ImageInputs
     from osvdeploy.build.sources import KernelSource
+    from osvdeploy.cloud.interfaces import Metric
+    from osvdeploy.rollout.gates import Gate
     from osvdeploy.rollout.releases import Health, Settings
     from osvdeploy.spec import LoadedSpec
+    from osvdeploy.spec.gates import Gate as DeclaredGate
+    from osvdeploy.spec.gates import GateMetric
     from osvdeploy.spec.model import Deploy, DeployGcp
     from osvdeploy.spec.model import Health as DeclaredHealth
     from osvdeploy.spec.model import Kernel as DeclaredKernel
@@ -183,7 +187,59 @@ def settings_for(
             concurrent=Concurrent(strategy.concurrent),
         ),
         family=family,
+        gates=tuple(_gate(each, base) for each in wanted.gates),
     )
+
+
+def _gate(declared: DeclaredGate, base: Path) -> Gate:
+    from osvdeploy.rollout.gates import Bound, Compared, Gate, GateStage, NoData
+
+    wanted = declared.metric
+    bounds = (
+        (wanted.max, True, Compared.VALUE),
+        (wanted.min, False, Compared.VALUE),
+        (wanted.max_ratio, True, Compared.RATIO),
+        (wanted.min_ratio, False, Compared.RATIO),
+        (wanted.max_difference, True, Compared.DIFFERENCE),
+        (wanted.min_difference, False, Compared.DIFFERENCE),
+    )
+    return Gate(
+        name=declared.called,
+        metric=_metric(wanted, base),
+        bounds=tuple(Bound(limit, upper, compared) for limit, upper, compared in bounds if limit is not None),
+        on=tuple(GateStage(stage) for stage in declared.stages),
+        interval=wanted.interval,
+        delay=wanted.lag,
+        window=wanted.window,
+        min_samples=wanted.min_samples,
+        no_data=NoData(wanted.no_data),
+        confidence=wanted.confidence,
+        dry_run=declared.dry_run,
+    )
+
+
+def _metric(declared: GateMetric, base: Path) -> Metric:
+    from osvdeploy.cloud import interfaces as ports
+
+    statistic = ports.Statistic(declared.statistic or ("sum" if declared.per is not None else "average"))
+    if declared.cloudwatch is not None:
+        return ports.CloudWatchMetric(
+            declared.cloudwatch, declared.per, statistic, declared.namespace, dict(declared.dimensions)
+        )
+    if declared.cloud_monitoring is not None:
+        labels, per_labels = dict(declared.labels), dict(declared.per_labels)
+        return ports.MonitoringMetric(declared.cloud_monitoring, declared.per, statistic, labels, per_labels)
+    if declared.prometheus is not None:
+        assert declared.query is not None, "the model asks for it"
+        return ports.PrometheusMetric(declared.prometheus, declared.query, declared.per, declared.token_variable)
+    if declared.json_ is not None:
+        assert declared.pointer is not None, "the model asks for it"
+        return ports.JsonMetric(declared.json_, declared.pointer, declared.token_variable)
+    assert declared.command is not None, "the model asks for one of them"
+    program, *arguments = declared.command
+    # A plain name is looked for on PATH, as a shell does it; any other is beside the spec.
+    here = str(base / Path(program).expanduser()) if "/" in program else program
+    return ports.CommandMetric((here, *arguments))
 
 
 def release_tags(loaded: LoadedSpec, environment: str, image: Digest, ledger: str) -> dict[str, str]:

@@ -184,7 +184,9 @@ def deploy(
         settings=settings,
     )
     ledger = wiring.open_ledger(service)
-    manager = RolloutManager(ledger, ground, wiring.prober(), take_over=take_over, until=until or Until.ASKED)
+    manager = RolloutManager(
+        ledger, ground, wiring.prober(), take_over=take_over, until=until or Until.ASKED, metrics=wiring.metrics(ground)
+    )
     ledger.store.refuse_unwritable(ctx, ledger.service)
     manager.preflight(ctx, release)
     if cloud is None:

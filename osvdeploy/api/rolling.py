@@ -54,7 +54,9 @@ def roll_out(
     ground = ground or wiring.ground(ctx, settings.cloud, account, settings.region)
     release = release_in(ctx, ground, settings, image_id)
     ledger = wiring.open_ledger(Service(release.app, settings.environment, settings.ledger))
-    manager = RolloutManager(ledger, ground, wiring.prober(), take_over=take_over, until=until or Until.ASKED)
+    manager = RolloutManager(
+        ledger, ground, wiring.prober(), take_over=take_over, until=until or Until.ASKED, metrics=wiring.metrics(ground)
+    )
     ledger.store.refuse_unwritable(ctx, ledger.service)
     manager.preflight(ctx, release, forced=forced)
     return RolledOut(release, manager.deploy(ctx, release, forced=forced))

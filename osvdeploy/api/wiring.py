@@ -13,7 +13,7 @@ from osvdeploy.events import CloudCall, Event
 
 if TYPE_CHECKING:
     from osvdeploy.cloud.gcp.machines import GceMachineTypes
-    from osvdeploy.cloud.interfaces import ArchivePlace, Cloud, Ground, ObjectStore, Prober
+    from osvdeploy.cloud.interfaces import ArchivePlace, Cloud, Ground, Metrics, ObjectStore, Prober
     from osvdeploy.publish.importing import ThroughStore
     from osvdeploy.rollout.ledger import Head, Ledger, Place
     from osvdeploy.rollout.manager import RolloutManager
@@ -164,6 +164,13 @@ def prober() -> Prober:
     return HttpProber()
 
 
+def metrics(place: Ground) -> Metrics:
+    """Every source that a gate may have: what the place counts, and those that are none of a cloud's."""
+    from osvdeploy.cloud.local.metrics import MetricSources
+
+    return MetricSources(place.metrics)
+
+
 def head(ctx: Context, service: Service) -> Head:
     head = open_ledger(service).head(ctx)
     if head is None:
@@ -190,4 +197,6 @@ def manager(
         raise UsageError(f"{service.name}: was never deployed")
     place = head.place
     here = ground_again(ctx, known, place)
-    return RolloutManager(open_ledger(service), here, prober(), take_over=take_over, until=until or Until.ASKED)
+    return RolloutManager(
+        open_ledger(service), here, prober(), take_over=take_over, until=until or Until.ASKED, metrics=metrics(here)
+    )

@@ -9,9 +9,9 @@ from osvdeploy.rollout.model import Outcome
 
 if TYPE_CHECKING:
     from osvdeploy.api import Calls
-    from osvdeploy.cloud.interfaces import Scaling
+    from osvdeploy.cloud.interfaces import Sample, Scaling
     from osvdeploy.rollout.manager import Rollout
-    from osvdeploy.rollout.model import Run
+    from osvdeploy.rollout.model import GateRecord, Run
 
 
 def rollout_text(outcome: Rollout) -> str:
@@ -52,6 +52,23 @@ def rollout_document(outcome: Rollout) -> dict[str, Any]:
     }
 
 
+def _gate_document(gate: GateRecord) -> dict[str, Any]:
+    return {
+        "gate": gate.gate,
+        "passed": gate.passed,
+        "at": gate.at,
+        "seen": gate.seen,
+        "verdict": gate.verdict,
+        "dry_run": gate.dry_run,
+        "samples": [_sample_document(sample) for sample in gate.samples],
+        "stable": [_sample_document(sample) for sample in gate.stable],
+    }
+
+
+def _sample_document(sample: Sample) -> dict[str, Any]:
+    return {"at": sample.at, "value": sample.value, "of": sample.of}
+
+
 def run_document(run: Run) -> dict[str, Any]:
     return {
         "id": run.id,
@@ -72,7 +89,7 @@ def run_document(run: Run) -> dict[str, Any]:
         "stages": [
             {"stage": each.stage, "entered": each.entered, "left": each.left, "why": each.why} for each in run.stages
         ],
-        "gates": [{"gate": each.gate, "passed": each.passed, "at": each.at, "seen": each.seen} for each in run.gates],
+        "gates": [_gate_document(each) for each in run.gates],
         "awaits": None if run.over else run.awaits(datetime.now(UTC)) or None,
         "steps": [{"weight": step.weight, "bake": step.bake, "approve": step.approve} for step in run.steps],
         "step": run.step,

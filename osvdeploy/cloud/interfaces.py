@@ -13,11 +13,12 @@ security group id or a network tag.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import NewType, Protocol
+from typing import Literal, NewType, Protocol
 
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest
@@ -633,6 +634,147 @@ class Prober(Protocol):
     def probe(self, ctx: Context, request: ProbeRequest) -> ProbeAnswer: ...
 
 
+# ------------------------------------------------------------------------------------------------------- measuring
+
+
+class Statistic(StrEnum):
+    """What is told of all that was measured in an interval."""
+
+    SUM = "sum"
+    AVERAGE = "average"
+    MINIMUM = "minimum"
+    MAXIMUM = "maximum"
+    P50 = "p50"
+    P90 = "p90"
+    P95 = "p95"
+    P99 = "p99"
+
+
+@dataclass(frozen=True, slots=True)
+class CloudWatchMetric:
+    """A metric of CloudWatch: of the slot's target group where ``namespace`` is None. ``per`` is another one that it is
+    counted of."""
+
+    name: str
+    per: str | None
+    statistic: Statistic
+    namespace: str | None = None
+    dimensions: Mapping[str, str] = field(default_factory=dict)
+    kind: Literal["cloudwatch"] = "cloudwatch"
+
+
+@dataclass(frozen=True, slots=True)
+class MonitoringMetric:
+    """A metric type of Cloud Monitoring: of the slot's backend service where it is one of a balancer's. ``labels`` are
+    those that ``type`` must have, ``per_labels`` those of ``per``."""
+
+    type: str
+    per: str | None
+    statistic: Statistic
+    labels: Mapping[str, str] = field(default_factory=dict)
+    per_labels: Mapping[str, str] = field(default_factory=dict)
+    kind: Literal["cloud-monitoring"] = "cloud-monitoring"
+
+
+@dataclass(frozen=True, slots=True)
+class PrometheusMetric:
+    """A query in PromQL. ``token_variable`` names the environment variable that holds a bearer token."""
+
+    address: str
+    query: str
+    per: str | None = None
+    token_variable: str | None = None
+    kind: Literal["prometheus"] = "prometheus"
+
+
+@dataclass(frozen=True, slots=True)
+class JsonMetric:
+    """The number at ``pointer`` (RFC 6901) of a JSON document, as it is when it is asked for."""
+
+    url: str
+    pointer: str
+    token_variable: str | None = None
+    kind: Literal["json"] = "json"
+
+
+@dataclass(frozen=True, slots=True)
+class CommandMetric:
+    """The number that a program of this host prints, as it is when it is run."""
+
+    argv: tuple[str, ...]
+    kind: Literal["command"] = "command"
+
+
+Metric = CloudWatchMetric | MonitoringMetric | PrometheusMetric | JsonMetric | CommandMetric
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Whose numbers are asked for: what stands in a slot of a route."""
+
+    route: Route
+    slot: Slot
+    release: ReleaseId
+    group: str
+
+    def filled(self, text: str, interval: float) -> str:
+        """The text with its placeholders filled in: ``{{release}}``, ``{{slot}}``, ``{{group}}`` and ``{{interval}}``,
+        in whole seconds as Prometheus writes them."""
+        known = {
+            "release": self.release,
+            "slot": self.slot.value,
+            "group": self.group,
+            "interval": f"{round(interval)}s",
+        }
+        return re.sub(r"\{\{\s*(\w+)\s*\}\}", lambda found: known.get(found[1], found[0]), text)
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Intervals that follow one another without a gap: ``count`` of them from ``begin`` on, ``interval`` seconds
+    each."""
+
+    begin: datetime
+    interval: float
+    count: int
+
+    @property
+    def end(self) -> datetime:
+        return self.start(self.count)
+
+    def start(self, number: int) -> datetime:
+        """When an interval begins, counted from 0."""
+        return self.begin + timedelta(seconds=number * self.interval)
+
+    def holds(self, at: datetime) -> bool:
+        """Whether one of the intervals begins then."""
+        number = (at - self.begin).total_seconds() / self.interval
+        return number.is_integer() and 0 <= number < self.count
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One interval's number; ``at`` is when the interval began. ``of`` is how many it was counted of, None for what is
+    no count."""
+
+    at: datetime
+    value: float
+    of: float | None = None
+
+
+class Metrics(Protocol):
+    """Numbers that somebody counts of what stands in a slot."""
+
+    def read(self, ctx: Context, metric: Metric, measured: Measured, grid: Grid) -> tuple[Sample, ...]:
+        """One sample for each of the grid's intervals of which there is a number, in the order of time, and none for
+        the others. Of a ratio, an interval in which nothing was counted has none, and one in which only ``per`` was
+        counted has 0 of it. A source that tells only what is now has at most one: that of the last interval.
+
+        The same grid may be asked for any number of times. Raises :class:`~osvdeploy.errors.Unavailable` where the
+        source does not answer, :class:`~osvdeploy.errors.Refused` where it will not, or knows no such metric.
+        """
+
+
 # -------------------------------------------------------------------------------------------------------- objects
 
 
@@ -754,6 +896,8 @@ class Ground:
     """Seconds that a change of a route may take to be in force at every entry point."""
     endpoint: str | None = None
     """The address of the place's API that the spec names, None for the place's own."""
+    metrics: Metrics | None = None
+    """What the place counts by itself, None where it counts nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

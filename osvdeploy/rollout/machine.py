@@ -12,8 +12,10 @@ from dataclasses import replace
 from datetime import datetime
 
 from osvdeploy.cloud.interfaces import GroupState, TargetHealth
+from osvdeploy.rollout.gates import Verdict
 from osvdeploy.rollout.model import (
     Answer,
+    GateView,
     HandScalingOver,
     Kind,
     Limits,
@@ -71,16 +73,22 @@ def fail(run: Run, now: datetime, reason: str) -> Run:
     return replace(run, verdict=verdict, reason=reason).enter(back, now, reason)
 
 
-def _failed(run: Run, limits: Limits, now: datetime, gate: str, reason: str) -> Step:
+def _failed(run: Run, limits: Limits, now: datetime, gate: str | GateView, reason: str) -> Step:
     """A failure while traffic moves, judged by ``gate`` ("" for none): on the way back, or to whoever is to decide."""
     asks = run.settings.strategy.on_failure is OnFailure.PAUSE and run.shifted is not None
     if not asks:
-        return Step(fail(run.judged(gate, False, now, reason) if gate else run, now, reason))
+        return Step(fail(_with_record(run, now, gate, reason), now, reason))
     # What was counted so far has had its answer; counted anew, it neither hurries nor hinders whoever resumes.
     idle = replace(run, tally=Tally(since=now))
     if run.paused is None:
-        idle = replace(idle.judged(gate, False, now, reason) if gate else idle, paused=Pause("osvdeploy", now, reason))
+        idle = replace(_with_record(idle, now, gate, reason), paused=Pause("osvdeploy", now, reason))
     return Step(idle, None, limits.bake_poll, idle.awaits(now), for_person=True)
+
+
+def _with_record(run: Run, now: datetime, gate: str | GateView, reason: str) -> Run:
+    if isinstance(gate, GateView):
+        return run.recorded(gate, now)
+    return run.judged(gate, False, now, reason) if gate else run
 
 
 def _prepare(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
@@ -245,6 +253,11 @@ def _bake(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
             broken = f"{run.tally.bad} bad answers in a row through the balancer: {run.tally.last}"
     if broken:
         return _failed(run, limits, now, "bake", broken)
+    run = run.keeping(seen.readings)
+    views = gate_views(run, seen)
+    deciding = {view.judgement.verdict: view for view in reversed(views) if not view.gate.dry_run}
+    if (failed := deciding.get(Verdict.FAILED)) is not None:
+        return _failed(run, limits, now, failed, f"gate {failed.gate.name}: {failed.judgement.told}")
     if run.paused is not None:
         return Step(run, None, limits.bake_poll, run.awaits(now), for_person=True)
     left = bake - run.baked_for(now)
@@ -252,13 +265,28 @@ def _bake(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
     if left > 0 or run.tally.good == 0:
         wait = min(limits.bake_poll, max(left, limits.quick_poll))
         return Step(run, None, wait, f"the end of {format_duration(bake)} of baking")
+    undecided = [view for view in views if view.judgement.verdict is Verdict.UNDECIDED and not view.gate.dry_run]
+    if undecided:
+        told = "; ".join(f"gate {view.gate.name}: {view.judgement.told}" for view in undecided)
+        return Step(run, None, limits.bake_poll, f"metrics to decide; {told}")
+    if (unclear := deciding.get(Verdict.INCONCLUSIVE)) is not None:
+        why = f"gate {unclear.gate.name} is inconclusive: {unclear.judgement.told}"
+        asked = replace(run.recorded(unclear, now), paused=Pause("osvdeploy", now, why))
+        return Step(asked, None, limits.bake_poll, asked.awaits(now), for_person=True)
     if awaited := run.awaits(now):
         return Step(run, None, limits.bake_poll, awaited, for_person=True)
+    for view in views:
+        run = run.recorded(view, now)
     if not last:
         following = replace(run, step=run.step + 1)
         return Step(following.enter(Stage.SHIFT, now, f"{step.weight} % held"))
     done = replace(run, verdict=Outcome.SUCCEEDED)
     return Step(done.enter(Stage.CLEAN_UP, now, f"baked for {format_duration(bake)}" if bake else "proved"))
+
+
+def gate_views(run: Run, seen: Observation) -> tuple[GateView, ...]:
+    """How each metric gate of the present stage stands."""
+    return tuple(run.view(gate, seen.readings.get(gate.name)) for gate in run.gated)
 
 
 def _revert(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import assert_never
 
 from osvdeploy.cloud import tags
@@ -17,6 +18,8 @@ from osvdeploy.cloud.interfaces import (
     Ground,
     GroupRequest,
     GroupState,
+    Measured,
+    Metrics,
     Prober,
     ReleaseId,
     Route,
@@ -41,14 +44,16 @@ from osvdeploy.errors import (
 )
 from osvdeploy.events import GateJudged, Note, StageEntered, Waiting, Warned
 from osvdeploy.rollout import families, lease
+from osvdeploy.rollout.gates import NoData
 from osvdeploy.rollout.ledger import Head, HeldLedger, Hold, Ledger, Place, Served, SlotRecord
-from osvdeploy.rollout.machine import advance, fail
+from osvdeploy.rollout.machine import advance, fail, gate_views
 from osvdeploy.rollout.model import (
     Action,
     GateRecord,
     HandScalingOver,
     Kind,
     Limits,
+    Observation,
     Outcome,
     PauseScaling,
     RemoveGroup,
@@ -121,14 +126,17 @@ class RolloutManager:
         *,
         take_over: bool = False,
         until: Until = Until.ASKED,
+        metrics: Metrics | None = None,
     ) -> None:
         """``take_over``: outrank what a later lease than the ledger knows of has left in the cloud. ``until``: how far
-        this process goes with a run that is on its way up; the way back is always gone to its end."""
+        this process goes with a run that is on its way up; the way back is always gone to its end. ``metrics`` are what
+        gates are read from, where that is more than the place's own."""
         self.take_over = take_over
         self.until = until
         self.ledger = ledger
         self.cloud = cloud
         self.prober = prober
+        self.metrics = metrics if metrics is not None else cloud.metrics
         limits = limits or Limits()
         # Time alone proves nothing before a change can be in force everywhere.
         self.limits = replace(limits, spread=cloud.spread, settle=max(limits.settle, cloud.spread))
@@ -151,6 +159,7 @@ class RolloutManager:
         self._refuse_unknown_service(ctx, head, route, state)
         if not state.weighted:
             ctx.report(Note(about_pointer(route.listener, named=release.settings.health.version_header is not None)))
+        self._refuse_closed_sources(ctx, release, route, head)
         if head is None:
             return
         if release.settings.strategy.concurrent is Concurrent.REFUSE:
@@ -544,6 +553,7 @@ class RolloutManager:
                 ctx.sleep(self.limits.poll)
                 continue
             step = advance(run, seen, self.limits, ctx.now())
+            _tell_measured(ctx, step.run, seen)
             number = held.head.n
             run = self._taken(ctx, held, observer, run, step)
             if step.action is not None:
@@ -654,6 +664,25 @@ class RolloutManager:
             return self._ended(ctx, held, ended)
         self._hold(ctx, held, ended.candidate, "a rollback left it", given_up=True)
         return Rollout(Outcome.SUCCEEDED, held.head, ended, f"traffic is back; {ended.stable} serves")
+
+    def _refuse_closed_sources(self, ctx: Context, release: Release, route: Route, head: Head | None) -> None:
+        """Raise what a gate's source refuses already, where that would fail the deploy after its bake: for want of a
+        permission, above all. A document or a program may well know of the release only when it is there."""
+        serving = head.serving if head is not None and head.stable is not None else None
+        slot = serving.other if serving is not None else Slot.BLUE
+        measured = Measured(route, slot, release.id, group_name(self.ledger.service, release))
+        for gate in release.settings.gates:
+            if self.metrics is None or not gate.remembered or gate.dry_run or gate.no_data is not NoData.FAIL:
+                continue
+            now = ctx.now()
+            before = gate.grid(now - timedelta(seconds=gate.delay + 2 * gate.interval), 0.0)
+            try:
+                self.metrics.read(ctx, gate.metric, measured, gate.readable(before, now))
+            except (Unavailable, NotFound) as error:
+                ctx.report(Warned(f"gate {gate.name}: cannot be read now: {error}", hint=error.hint))
+            except Refused as error:
+                error.hint = error.hint or "else the release would fail when it has baked; `no-data` says otherwise"
+                raise
 
     def _leave_old_route(self, ctx: Context, held: HeldLedger, route: Route) -> None:
         """A service that never came to serve may be declared elsewhere now: what was made there goes."""
@@ -846,7 +875,7 @@ class RolloutManager:
                 change(acting)
 
     def _observer(self, route: Route) -> Observer:
-        return Observer(self.cloud, self.prober, route, self.limits)
+        return Observer(self.cloud, self.prober, route, self.limits, self.metrics)
 
     def _scaling(self, ctx: Context, head: Head) -> Scaling | None:
         """What scales the stable group by itself, and its size. None where there is none.
@@ -1065,17 +1094,29 @@ def _behind(ledger: Ledger, head: Head, route: Route, outranked: Outranked) -> L
     )
 
 
+def _tell_measured(ctx: Context, run: Run, seen: Observation) -> None:
+    """Report how metric gates stand of which something was read just now."""
+    for view in gate_views(run, seen):
+        reading = seen.readings.get(view.gate.name)
+        if reading is not None and reading.fresh:
+            ctx.report(GateJudged(view.gate.name, None, view.judgement.told))
+
+
 def _tell(ctx: Context, run: Run, passed: Sequence[StageRecord], gates: Sequence[GateRecord]) -> None:
     """Report gates and stages in the order they came: a gate is what lets a stage be left."""
     for gate in gates:
         if all(record.stage is not gate.stage for record in passed):
-            ctx.report(GateJudged(gate.gate, gate.passed, gate.seen))
+            ctx.report(_judged(gate))
     for number, record in enumerate(passed):
         for gate in gates:
             if gate.stage is record.stage:
-                ctx.report(GateJudged(gate.gate, gate.passed, gate.seen))
+                ctx.report(_judged(gate))
         entered = passed[number + 1].stage if number + 1 < len(passed) else run.stage
         ctx.report(StageEntered(run.id, entered, record.why))
+
+
+def _judged(gate: GateRecord) -> GateJudged:
+    return GateJudged(f"{gate.gate} (dry run)" if gate.dry_run else gate.gate, gate.passed, gate.seen)
 
 
 def _consequences(ctx: Context, head: Head, run: Run) -> Mapping[str, object]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
-from osvdeploy.cloud.interfaces import GroupState, ReleaseId, Scaling, Slot, TargetHealth
+from osvdeploy.cloud.interfaces import Grid, GroupState, ReleaseId, Sample, Scaling, Slot, TargetHealth
+from osvdeploy.rollout.gates import Gate, GateStage, Judgement, Reading, Verdict, judge
 from osvdeploy.rollout.releases import Health, Settings, TrafficStep
 
 
@@ -72,13 +73,40 @@ class StageRecord:
 
 @dataclass(frozen=True, slots=True)
 class GateRecord:
-    """A gate that has decided, with the sample it decided on."""
+    """A gate that has decided, with what it decided on.
+
+    Of a metric gate the samples are kept, stable's too where it was compared with that, and ``verdict`` tells
+    inconclusive from failed; ``dry_run``: it was told, and decided nothing.
+    """
 
     gate: str
     passed: bool
     at: datetime
     seen: str
     stage: Stage
+    verdict: Verdict | None = None
+    samples: tuple[Sample, ...] = ()
+    stable: tuple[Sample, ...] = ()
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class KeptSample:
+    """A sample of a source that tells only what is now: nobody can ask for it again. ``stable``: that release's."""
+
+    gate: str
+    sample: Sample
+    stable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GateView:
+    """A metric gate in the present stage: its judgement so far, and what it stands on."""
+
+    gate: Gate
+    judgement: Judgement
+    candidate: tuple[Sample, ...]
+    stable: tuple[Sample, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +211,9 @@ class Run:
 
     ``scaling`` is what scales the stable group by itself, as it was before anything of it was changed; None where
     nothing does. ``scaled``: it is where it belongs, on the candidate after a success and else on stable as before.
+
+    ``measured_since`` is when metric gates were begun anew in this stage, None where they count from its beginning;
+    ``kept`` are this stage's samples of sources that remember nothing.
     """
 
     id: str
@@ -215,6 +246,8 @@ class Run:
     scaled: bool = False
     paused: Pause | None = None
     heard: tuple[Heard, ...] = ()
+    measured_since: datetime | None = None
+    kept: tuple[KeptSample, ...] = ()
     tally: Tally = field(default=Tally(), compare=False)
 
     @property
@@ -276,10 +309,79 @@ class Run:
             ended=now if stage is Stage.DONE else None,
             stages=(*self.stages, StageRecord(self.stage, self.entered, now, why)),
             tally=Tally(),
+            measured_since=None,
+            kept=(),
         )
 
     def judged(self, gate: str, passed: bool, now: datetime, seen: str) -> Run:
         return replace(self, gates=(*self.gates, GateRecord(gate, passed, now, seen, self.stage)))
+
+    # -------------------------------------------------------------------------------------------------- metric gates
+
+    @property
+    def gated(self) -> tuple[Gate, ...]:
+        """The metric gates that are judged in the present stage: a deploy's, while it bakes. A rollback has none."""
+        if self.stage is not Stage.BAKE or self.kind is not Kind.DEPLOY or self.verdict is not None or self.bake <= 0:
+            return ()
+        here = GateStage.BAKE if self.step == len(self.steps) - 1 else GateStage.STEP
+        return tuple(
+            gate
+            for gate in self.settings.gates
+            if here in gate.on and (self.stable is not None or not gate.against_stable)
+        )
+
+    def grid(self, gate: Gate) -> Grid:
+        """The intervals that a gate is judged by in the present stage."""
+        return gate.extended(gate.grid(self.measured_since or self.entered, self.bake), self.tally.since)
+
+    def keeping(self, readings: Mapping[str, Reading]) -> Run:
+        """The run with what sources told that remember nothing: each interval's first sample, once."""
+        kept = {(each.gate, each.stable, each.sample.at): each for each in self.kept}
+        for gate in self.gated:
+            reading = readings.get(gate.name)
+            if reading is None or gate.remembered:
+                continue
+            for stable, samples in ((False, reading.candidate), (True, reading.stable)):
+                for sample in samples:
+                    kept.setdefault((gate.name, stable, sample.at), KeptSample(gate.name, sample, stable))
+        return self if len(kept) == len(self.kept) else replace(self, kept=tuple(kept.values()))
+
+    def view(self, gate: Gate, reading: Reading | None) -> GateView:
+        """How a gate stands, by the last reading of it."""
+        grid = self.grid(gate)
+        if reading is None or reading.begin != grid.begin:
+            reading = Reading(grid.begin, 0, self.entered)
+        candidate, stable = reading.candidate, reading.stable
+        if not gate.remembered:
+            candidate, stable = self._kept_of(gate, grid, stable=False), self._kept_of(gate, grid, stable=True)
+        there = {sample.at for sample in stable}
+        pairs = sum(sample.at in there for sample in candidate) if gate.against_stable else len(candidate)
+        over = gate.over(grid, reading, pairs)
+        return GateView(gate, judge(gate, candidate, stable, over=over, trouble=reading.trouble), candidate, stable)
+
+    def _kept_of(self, gate: Gate, grid: Grid, *, stable: bool) -> tuple[Sample, ...]:
+        own = (each.sample for each in self.kept if each.gate == gate.name and each.stable is stable)
+        return tuple(sorted((each for each in own if grid.holds(each.at)), key=lambda each: each.at))
+
+    def recorded(self, view: GateView, now: datetime) -> Run:
+        """The run with a metric gate's verdict on record."""
+        verdict, told = view.judgement.verdict, view.judgement.told
+        record = GateRecord(
+            view.gate.name,
+            verdict is Verdict.PASSED,
+            now,
+            told if verdict in (Verdict.PASSED, Verdict.FAILED) else f"{verdict}: {told}",
+            self.stage,
+            verdict,
+            view.candidate[-_SAMPLES_KEPT:],
+            view.stable[-_SAMPLES_KEPT:],
+            view.gate.dry_run,
+        )
+        return replace(self, gates=(*self.gates, record))
+
+
+_SAMPLES_KEPT = 100
+"""Of each gate's record: an hour and more by minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,7 +403,8 @@ class Observation:
     the release that served before. ``boot_faults`` are fatal findings in the candidate's boot logs. ``targets``,
     ``preview`` and ``live`` are None where nobody looked; so is ``leaving``, an answer right before the switch, of what
     has the traffic until then. So is ``scaling``, what scales the stable group now; it is
-    also None once that group is gone. ``follows``: the candidate has the run's scaling.
+    also None once that group is gone. ``follows``: the candidate has the run's scaling. ``readings`` are the last of
+    each metric gate that is judged in this stage, by its name.
     """
 
     wired: bool
@@ -316,6 +419,7 @@ class Observation:
     leaving: Answer | None = None
     scaling: Scaling | None = None
     follows: bool = False
+    readings: Mapping[str, Reading] = field(default_factory=dict)
 
     @property
     def healthy(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from osvdeploy.cloud import tags
 from osvdeploy.cloud.interfaces import (
@@ -11,22 +12,28 @@ from osvdeploy.cloud.interfaces import (
     GroupState,
     Machine,
     MachineState,
+    Measured,
+    Metrics,
     ProbeAnswer,
     Prober,
     ProbeRequest,
     Route,
     RouteState,
+    Sample,
     Scaling,
     Slot,
     TargetHealth,
 )
 from osvdeploy.context import Context
-from osvdeploy.errors import CloudError, Refused
+from osvdeploy.errors import CloudError, DeadlineExceeded, Interrupted, OsvDeployError, Refused
 from osvdeploy.events import Warned
 from osvdeploy.osv.console import read_boot_log
+from osvdeploy.rollout.gates import Gate, Reading, Verdict
 from osvdeploy.rollout.model import Answer, Evidence, Kind, Limits, Observation, Outcome, Run, Stage
 
 _EVIDENCE = 4096
+_ASKED_AGAIN = 30.0
+"""Seconds at most until a source that told too little is asked again."""
 _CONSOLE_EVERY = 2.0
 """Seconds between two readings of one console."""
 _CONSOLES_READ = 12
@@ -42,6 +49,10 @@ class Observer:
     prober: Prober
     route: Route
     limits: Limits
+    metrics: Metrics | None = None
+    """What metric gates are read from."""
+    _readings: dict[str, Reading] = field(default_factory=dict)
+    """The last of each metric gate."""
     _consoles: dict[str, tuple[float, str]] = field(default_factory=dict)
     """When each machine's console was last read, and the fault found in it."""
     _blind: set[str] = field(default_factory=set)
@@ -50,6 +61,8 @@ class Observer:
     def look(self, ctx: Context, run: Run) -> Observation:
         """What the run's stage needs. Raises a CloudError where the cloud does not answer."""
         seen = self._look(ctx, run)
+        if run.gated:
+            seen = replace(seen, readings=self._measure(ctx, run))
         if run.scaling is None or run.scaled:
             # A service that nobody scales pays nothing for those that somebody does.
             return seen
@@ -60,6 +73,55 @@ class Observer:
         if run.stable_group is not None and (before or (run.stage is Stage.CLEAN_UP and not succeeded)):
             return replace(seen, scaling=self._scaling(ctx, run, run.stable_group, run.scaling))
         return seen
+
+    def _measure(self, ctx: Context, run: Run) -> dict[str, Reading]:
+        """The last reading of each metric gate. One gate at most is read in one look, when its next interval is there:
+        a source may take its time, and health is to be looked at meanwhile. Never fails."""
+        now = ctx.now()
+        for gate in run.gated:
+            last = self._readings.get(gate.name)
+            self._readings[gate.name] = (
+                replace(last, fresh=False)
+                if last is not None and last.begin == run.grid(gate).begin
+                else Reading(run.grid(gate).begin, 0, run.grid(gate).begin)
+            )
+        due = [gate for gate in run.gated if self._due(run, gate, now)]
+        if due:
+            gate = min(due, key=lambda gate: self._readings[gate.name].at)
+            self._readings[gate.name] = self._read(ctx, run, gate)
+        return {gate.name: self._readings[gate.name] for gate in run.gated}
+
+    def _due(self, run: Run, gate: Gate, now: datetime) -> bool:
+        """Whether a gate's source is to be asked now: one interval more can be read, or what lacked may have come."""
+        grid, last = run.grid(gate), self._readings[gate.name]
+        readable = gate.readable(grid, now)
+        if readable.count > last.count:
+            return True
+        # What is late is read with the next interval, but for the last.
+        lacking = bool(last.trouble) or last.count == grid.count
+        waited = (now - last.at).total_seconds() >= min(gate.interval, _ASKED_AGAIN)
+        undecided = run.view(gate, last).judgement.verdict is Verdict.UNDECIDED
+        return readable.count > 0 and lacking and waited and undecided
+
+    def _read(self, ctx: Context, run: Run, gate: Gate) -> Reading:
+        now = ctx.now()
+        grid, last = gate.readable(run.grid(gate), now), self._readings[gate.name]
+        read = Reading(grid.begin, grid.count, now, last.candidate, last.stable, fresh=True)
+        try:
+            if self.metrics is None:
+                raise Refused(f"{gate.metric.kind}: there is nothing to read it from here")
+            here = Measured(self.route, run.slot, run.candidate, run.group)
+            candidate = self.metrics.read(ctx, gate.metric, here, grid)
+            stable: tuple[Sample, ...] = ()
+            if gate.against_stable and run.stable is not None and run.stable_group is not None:
+                there = Measured(self.route, run.slot.other, run.stable, run.stable_group)
+                stable = self.metrics.read(ctx, gate.metric, there, grid)
+            return replace(read, candidate=candidate, stable=stable)
+        except (Interrupted, DeadlineExceeded):
+            raise
+        except OsvDeployError as error:
+            self._tell_once(ctx, f"gate {gate.name}: cannot be read: {error}")
+            return replace(read, trouble=str(error))
 
     def _follows(self, ctx: Context, run: Run, scaling: Scaling) -> bool:
         try:

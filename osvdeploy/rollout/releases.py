@@ -13,6 +13,7 @@ from osvdeploy.cloud.interfaces import CloudImage, HealthRule, ReleaseId, Route
 from osvdeploy.cloud.tags import service_tags
 from osvdeploy.digests import Digest, digest_of, sha256
 from osvdeploy.errors import UsageError
+from osvdeploy.rollout.gates import Gate
 
 
 class StrategyKind(StrEnum):
@@ -104,6 +105,7 @@ class Settings:
     health: Health
     strategy: Strategy
     family: str | None = None
+    gates: tuple[Gate, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,16 +39,16 @@ def heed(run: Run, request: Request, now: datetime) -> Run:
             paused = replace(run, paused=Pause(request.by, now, request.why or "asked for"))
             return _told(paused, request, now, "traffic stays as it is")
         case RequestKind.RESUME:
-            return _told(_resumed(run), request, now, "it goes on")
+            return _told(_resumed(run, now), request, now, "it goes on")
         case RequestKind.APPROVE:
             return _told(_approved(run, request, now), request, now, "it goes on")
         case RequestKind.PROMOTE:
             if request.step != run.step:
                 return _told(run, request, now, "it had gone on to the next step by itself", done=False)
-            following = _resumed(_approved(_hurried(run), request, now))
+            following = _resumed(_approved(_hurried(run), request, now), now)
             return _told(following, request, now, "it goes on without the rest of the bake")
         case RequestKind.PROMOTE_FULL:
-            return _told(_resumed(_approved(_all_at_once(run), request, now)), request, now, "all traffic is next")
+            return _told(_resumed(_approved(_all_at_once(run), request, now), now), request, now, "all traffic is next")
 
 
 def _senseless(run: Run, kind: RequestKind, now: datetime) -> tuple[str, str] | None:
@@ -81,8 +81,11 @@ def _told(run: Run, request: Request, now: datetime, told: str, *, done: bool = 
     return replace(run, heard=(*run.heard, Heard(request, now, done, told)))
 
 
-def _resumed(run: Run) -> Run:
-    return run if run.paused is None else replace(run, paused=None, tally=Tally())
+def _resumed(run: Run, now: datetime) -> Run:
+    """Judged anew: by what is counted from now on, and by metrics of another bake."""
+    if run.paused is None:
+        return run
+    return replace(run, paused=None, tally=Tally(), measured_since=now if run.gated else None, kept=())
 
 
 def _approved(run: Run, request: Request, now: datetime) -> Run:

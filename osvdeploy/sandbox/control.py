@@ -41,7 +41,7 @@ STOP_TIMEOUT = 15.0
 _BALANCERS_NAMED = 8
 """Python's clients read no networks in NO_PROXY, so the first balancers' addresses are listed one by one."""
 
-_ENDPOINTS = ("EC2", "EBS", "STS", "S3", "IAM", "AUTO_SCALING", "ELASTIC_LOAD_BALANCING_V2")
+_ENDPOINTS = ("EC2", "EBS", "STS", "S3", "IAM", "AUTO_SCALING", "CLOUDWATCH", "ELASTIC_LOAD_BALANCING_V2")
 
 
 class SandboxFailed(OsvDeployError):
@@ -272,6 +272,7 @@ def environment(running: Running, now: Mapping[str, str] = os.environ) -> Enviro
         "AWS_EC2_METADATA_DISABLED": "true",
         "STORAGE_EMULATOR_HOST": running.url,
         "OSVDEPLOY_GCP_COMPUTE_ENDPOINT": running.url,
+        "OSVDEPLOY_GCP_MONITORING_ENDPOINT": running.url,
         "GOOGLE_CLOUD_PROJECT": PROJECT,
         "NO_PROXY": no_proxy,
         "no_proxy": no_proxy,

@@ -22,11 +22,12 @@ from typing import Any, TypeVar
 from osvdeploy.sandbox import dataplane, faults, wire, wires
 from osvdeploy.sandbox.errors import ApiError, NotSimulated
 from osvdeploy.sandbox.faults import Faults, Lost
-from osvdeploy.sandbox.google import compute, storage
+from osvdeploy.sandbox.google import compute, monitoring, storage
 from osvdeploy.sandbox.runners import GuestAnswer, GuestRequest, NoAnswer, Runner
-from osvdeploy.sandbox.services import autoscaling, ebs, ec2, elbv2, iam, s3, sts
+from osvdeploy.sandbox.services import autoscaling, cloudwatch, ebs, ec2, elbv2, iam, s3, sts
 from osvdeploy.sandbox.services.scope import Doc, EventHandler, Operation, Scope
 from osvdeploy.sandbox.store import Blobs, CallRecord, DueEvent, Store, Transaction
+from osvdeploy.sandbox.traffic import Traffic
 from osvdeploy.sandbox.wire import ApiRequest, ApiResponse, Call
 from osvdeploy.sandbox.wires import Wire
 
@@ -40,11 +41,13 @@ _GLOBAL = ""
 
 _MODULES: Mapping[str, Any] = {
     "autoscaling": autoscaling,
+    "cloudwatch": cloudwatch,
     "compute": compute,
     "ebs": ebs,
     "ec2": ec2,
     "elbv2": elbv2,
     "iam": iam,
+    "monitoring": monitoring,
     "s3": s3,
     "storage": storage,
     "sts": sts,
@@ -72,6 +75,7 @@ _OPERATIONS: Mapping[tuple[str, str], tuple[Operation, frozenset[str]]] = {
 _NO_HOLDINGS = (
     "autoscaling.activity",
     "autoscaling.member",
+    "elbv2.hosts-seen",
     "elbv2.in-force",
     "elbv2.target",
     "import-snapshot-task",
@@ -131,6 +135,10 @@ class Turn:
     @property
     def blobs(self) -> Blobs:
         return self._sandbox.store.blobs
+
+    @property
+    def traffic(self) -> Traffic:
+        return self._sandbox.traffic
 
     @property
     def ec2(self) -> ec2.Ec2Service:
@@ -223,6 +231,7 @@ class Sandbox:
         self.lag = timedelta(seconds=lag / speed)
         self.stale = timedelta(seconds=stale / speed)
         self.faults = Faults()
+        self.traffic = Traffic()
         self.hook: CrashHook | None = None
         self.work_outside: Callable[[Callable[[], None]], None] | None = None
         """Does work that takes real time in a thread of the shell's; without one it is done at once."""
@@ -488,8 +497,12 @@ class Sandbox:
             asked = GuestRequest(request.method, request.target, decision.request.applied(request.headers))
             answer = self.runner.ask(target.id, target.address, target.port, asked, timeout, now)
             if isinstance(answer, GuestAnswer):
+                self.traffic.answered(decision.group, answer.status, answer.seconds, now)
                 return replace(answer, headers=dict(decision.answer.applied(tuple(answer.headers.items()))))
-            decision = decision.failed(in_time=answer is not NoAnswer.TIMEOUT)
+            failed = decision.failed(in_time=answer is not NoAnswer.TIMEOUT)
+            status = failed.status if isinstance(failed, dataplane.Answer) else 0
+            self.traffic.failed(decision.group, status, now, connected=answer is not NoAnswer.REFUSED)
+            decision = failed
         if isinstance(decision, dataplane.Hangup):
             return NoAnswer.BROKEN
         headers = {"Content-Type": decision.content_type}

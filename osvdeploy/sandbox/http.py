@@ -57,7 +57,7 @@ class Shell:
         self.ended = threading.Event()
         """Set when somebody asks over HTTP for the sandbox to stop."""
         self._server = _Server((host, port), self)
-        self._plane = DataPlane()
+        self._plane = DataPlane(traffic=sandbox.traffic)
         self._problems: list[str] = []
         self._shown = -1
         self._wake = threading.Event()

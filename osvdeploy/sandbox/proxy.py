@@ -11,7 +11,9 @@ import http.client
 import random
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -25,6 +27,7 @@ from osvdeploy.sandbox.dataplane import (
     page,
     unavailable,
 )
+from osvdeploy.sandbox.traffic import Traffic
 
 Decide = Callable[[HttpRequest], Decision]
 """Where a request goes by the rules in force; called in the connection's own thread."""
@@ -57,8 +60,9 @@ class _BodyInvalid(Exception):
 class ListenerServer:
     """Serves one listener from :meth:`start` to :meth:`stop`. Raises OSError at once where the port is taken."""
 
-    def __init__(self, address: str, port: int, decide: Decide) -> None:
-        self._server = _Server((address, port), decide)
+    def __init__(self, address: str, port: int, decide: Decide, traffic: Traffic | None = None) -> None:
+        """``traffic`` counts what is forwarded."""
+        self._server = _Server((address, port), decide, traffic if traffic is not None else Traffic())
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, name=f"listener-{address}:{port}"
         )
@@ -87,9 +91,11 @@ class DataPlane:
     :meth:`update` is given a view whenever something changed; requests read the newest one without a lock.
     """
 
-    def __init__(self, draw: Callable[[], float] = random.random) -> None:
+    def __init__(self, draw: Callable[[], float] = random.random, traffic: Traffic | None = None) -> None:
+        """``traffic`` counts what is forwarded."""
         self._view = View({}, {})
         self._draw = draw
+        self._traffic = traffic if traffic is not None else Traffic()
         self._servers: dict[tuple[str, int], tuple[str, ListenerServer]] = {}
 
     def update(self, view: View) -> list[str]:
@@ -106,7 +112,7 @@ class DataPlane:
             if (address, port) in self._servers:
                 continue
             try:
-                server = ListenerServer(address, port, partial(self._decide, arn))
+                server = ListenerServer(address, port, partial(self._decide, arn), self._traffic)
             except OSError as error:
                 failed.append(f"{address}:{port}: cannot be opened: {error.strerror}")
                 continue
@@ -131,8 +137,9 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 128
     stopping = False
 
-    def __init__(self, address: tuple[str, int], decide: Decide) -> None:
+    def __init__(self, address: tuple[str, int], decide: Decide, traffic: Traffic) -> None:
         self.decide = decide
+        self.traffic = traffic
         super().__init__(address, _Connection)
 
     def server_bind(self) -> None:
@@ -217,23 +224,31 @@ class _Connection(BaseHTTPRequestHandler):
     def _forward(self, sent: SendTo) -> None:
         target = sent.target
         upstream = http.client.HTTPConnection(target.address, target.port, timeout=CONNECT_TIMEOUT)
+        connected, asked = False, time.monotonic()
         try:
             try:
                 upstream.connect()
+                connected = True
                 upstream.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 upstream.sock.settimeout(IDLE_TIMEOUT)
                 self._send_request(upstream, sent)
+                asked = time.monotonic()
                 response = upstream.getresponse()
             except TimeoutError:
-                self._fail(sent.failed(in_time=False))
+                self._fail(sent, connected=connected, in_time=False)
             except (OSError, http.client.HTTPException):
-                self._fail(sent.failed(in_time=True))
+                self._fail(sent, connected=connected, in_time=True)
             else:
+                took = time.monotonic() - asked
+                self.server.traffic.answered(sent.group, response.status, took, datetime.now(UTC))
                 self._pass_back(response, sent)
         finally:
             upstream.close()
 
-    def _fail(self, answer: Answer | Hangup) -> None:
+    def _fail(self, sent: SendTo, *, connected: bool, in_time: bool) -> None:
+        answer = sent.failed(in_time=in_time)
+        status = answer.status if isinstance(answer, Answer) else 0
+        self.server.traffic.failed(sent.group, status, datetime.now(UTC), connected=connected)
         if isinstance(answer, Hangup):
             self.close_connection = True
             return

@@ -12,7 +12,7 @@ import json
 import pickle
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -36,6 +36,7 @@ SIGNING_NAMES = {
     "autoscaling": "autoscaling",
     "elasticloadbalancing": "elbv2",
     "iam": "iam",
+    "monitoring": "cloudwatch",
     "s3": "s3",
 }
 """What a signature calls a service, and what botocore (and everything here) does."""
@@ -88,6 +89,8 @@ class Call:
     operation: str
     params: Mapping[str, Any]
     access_key: str = ""
+    protocol: str = field(default="", compare=False)
+    """What it was written in, and is answered in."""
 
     @property
     def mutating(self) -> bool:
@@ -128,16 +131,19 @@ def parse(request: ApiRequest) -> Call:
     """The call a request means. Raises :class:`Unreadable`."""
     parts = _take_apart(request)
     access_key, _, region, signed_for = parts.scope or ("", "", _region_of_host(request), "")
-    service, operation = _service(request, parts), ""
+    service, operation, protocol = _service(request, parts), "", ""
     try:
         if service == "":
             if signed_for:
                 raise NotSimulated(f"the service '{signed_for}'")
             raise ApiError("MissingAuthenticationToken", "Request is missing Authentication Token", 403)
         in_path: dict[str, str] = {}
-        if model(service).protocol == "rest-json":
+        protocol = _protocol(service, request.headers)
+        if protocol == "json":
+            operation = _targeted(service, request.headers)
+        elif protocol == "rest-json":
             operation, in_path = _routed(service, request.method, parts.path)
-        elif model(service).protocol == "rest-xml":
+        elif protocol == "rest-xml":
             operation, in_path = s3wire.route(
                 model(service), request.method, request.url, request.headers, parts.values
             )
@@ -147,8 +153,27 @@ def parse(request: ApiRequest) -> Call:
             operation = _action(service, parts)
         params = _parsed(service, operation, request, parts, in_path)
     except ApiError as refusal:
-        raise Unreadable(refusal, Call(service, region, operation, {}, access_key)) from None
-    return Call(service, region, operation, params, access_key)
+        raise Unreadable(refusal, Call(service, region, operation, {}, access_key, protocol)) from None
+    return Call(service, region, operation, params, access_key, protocol)
+
+
+def _protocol(service: str, headers: Mapping[str, str]) -> str:
+    """What a request is written in. CloudWatch speaks several: botocore chooses JSON, earlier ones the query
+    protocol."""
+    its = model(service).metadata
+    if "json" in its.get("protocols", ()):
+        return "json" if _TARGET in headers else "query"
+    return str(its["protocol"])
+
+
+_TARGET = "x-amz-target"
+
+
+def _targeted(service: str, headers: Mapping[str, str]) -> str:
+    prefix, _, name = headers[_TARGET].rpartition(".")
+    if prefix != model(service).metadata.get("targetPrefix") or name not in model(service).operation_names:
+        raise ApiError("UnknownOperationException", f"{headers[_TARGET]} is no operation", 404)
+    return name
 
 
 def _take_apart(request: ApiRequest) -> _Parts:
@@ -214,30 +239,31 @@ def _routed(service: str, method: str, path: str) -> tuple[str, dict[str, str]]:
 def _parsed(
     service: str, operation: str, request: ApiRequest, parts: _Parts, in_path: Mapping[str, str]
 ) -> dict[str, Any]:
-    if model(service).protocol in FORMS:
-        read: dict[str, Any] = pickle.loads(_read_form(service, operation, tuple(parts.values.items())))
+    protocol = _protocol(service, request.headers)
+    if protocol in FORMS:
+        read: dict[str, Any] = pickle.loads(_read_form(service, protocol, operation, tuple(parts.values.items())))
         return read
+    rest = protocol.startswith("rest-")
     pieces: Any = {
         "method": request.method,
         "url_path": parts.path,
         "url_params": in_path,
-        "values": MultiDict(parts.values),
+        "values": MultiDict(parts.values) if rest else parts.values,
         "headers": HeadersDict(request.headers),
         "body": request.body,
     }
-    return _read(service, operation, pieces)
+    return _read(service, protocol, operation, pieces)
 
 
 @lru_cache(maxsize=1024)
-def _read_form(service: str, operation: str, values: tuple[tuple[str, str], ...]) -> bytes:
+def _read_form(service: str, protocol: str, operation: str, values: tuple[tuple[str, str], ...]) -> bytes:
     """The parameters that a form has, pickled: who polls asks the same again and again, and each call may change its
     own."""
-    parameters = _read(service, operation, {"values": dict(values)})
+    parameters = _read(service, protocol, operation, {"values": dict(values)})
     return pickle.dumps(parameters, pickle.HIGHEST_PROTOCOL)
 
 
-def _read(service: str, operation: str, pieces: Any) -> dict[str, Any]:
-    protocol = model(service).protocol
+def _read(service: str, protocol: str, operation: str, pieces: Any) -> dict[str, Any]:
     operation_model = model(service).operation_model(operation)
     try:
         parsed = PROTOCOL_PARSERS[protocol](operation_model).parse(pieces)
@@ -387,13 +413,14 @@ def request_id(seed: str) -> str:
 
 def answer(call: Call, result: Mapping[str, Any], identifier: str) -> ApiResponse:
     """A result as the service sends it."""
-    if model(call.service).protocol in FORMS:
+    protocol = call.protocol or str(model(call.service).protocol)
+    if protocol in FORMS:
         told = pickle.dumps(dict(result), pickle.HIGHEST_PROTOCOL)
         if len(told) <= _WORTH_KEEPING and _NOBODYS.encode() not in told:
-            made = _remembered(call.service, call.operation, told)
+            made = _remembered(call.service, protocol, call.operation, told)
             headers = {name: value.replace(_NOBODYS, identifier) for name, value in made.headers.items()}
             return ApiResponse(made.status, headers, made.body.replace(_NOBODYS.encode(), identifier.encode()))
-    return _serialized(call.service, call.operation, result, identifier)
+    return _serialized(call.service, protocol, call.operation, result, identifier)
 
 
 _NOBODYS = "00000000-0000-0000-0000-000000000000"
@@ -404,21 +431,21 @@ _WORTH_KEEPING = 64 * KIB
 
 
 @lru_cache(maxsize=1024)
-def _remembered(service: str, operation: str, told: bytes) -> ApiResponse:
+def _remembered(service: str, protocol: str, operation: str, told: bytes) -> ApiResponse:
     """The answer to a result as it was pickled: who polls gets the same one many times, and writing it takes longer
     than everything else of a call."""
-    return _serialized(service, operation, pickle.loads(told), _NOBODYS)
+    return _serialized(service, protocol, operation, pickle.loads(told), _NOBODYS)
 
 
-def _serialized(service: str, operation: str, result: Mapping[str, Any], identifier: str) -> ApiResponse:
+def _serialized(service: str, protocol: str, operation: str, result: Mapping[str, Any], identifier: str) -> ApiResponse:
     its_model = model(service)
-    serializer = get_serializer_class(service, its_model.protocol)
+    serializer = get_serializer_class(service, protocol)
     told = dict(result)
     status = told.pop(STATUS, None)
     made = serializer(its_model.operation_model(operation), SerializationContext(identifier)).serialize(told)
     body = made["body"]
     if isinstance(body, str):
-        body = (body if its_model.protocol == "rest-json" else _NO_XML.sub("\ufffd", body)).encode()
+        body = (body if protocol in ("json", "rest-json") else _NO_XML.sub("\ufffd", body)).encode()
     headers = {name.lower(): str(value) for name, value in made["headers"].items()}
     if service == "s3" and "ContentType" in told:
         headers["content-type"] = told["ContentType"]  # the object's own, which the serialiser takes for XML
@@ -441,6 +468,10 @@ def refusal(call: Call, refused: ApiError, identifier: str) -> ApiResponse:
     if status == 400 and service in SERVICES:
         status = _error_statuses(service).get(refused.code, 400)
     headers = {"x-amzn-requestid": identifier, "content-type": "text/xml", **refused.headers}
+    if call.protocol == "json":
+        fault = "Receiver" if status >= 500 else "Sender"
+        headers |= {"content-type": "application/x-amz-json-1.0", "x-amzn-query-error": f"{refused.code};{fault}"}
+        return ApiResponse(status, headers, json.dumps({"__type": refused.code, "message": refused.message}).encode())
     if service == "s3":
         headers |= {"x-amz-request-id": identifier, "content-type": "application/xml"}
         # What asks with HEAD gets no document; whoever sends the answer leaves it out.

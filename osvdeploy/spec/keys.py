@@ -22,7 +22,6 @@ _LATER: Final[dict[tuple[str, ...], str]] = {
     ("publish", "aws", "share"): _EBS,
     ("publish", "aws", "deprecate-after"): _EBS,
     ("publish", "gcp", "guest-os-features"): "an image claims what its kernel drives, and no OSv drives any of these",
-    ("deploy", "*", "gates"): "this version judges by health, preview probe and boot log alone",
     ("deploy", "*", "default-action"): "this version takes its traffic by a rule, `route`",
     ("deploy", "*", "zone"): _GCP,
     ("deploy", "*", "machine-type"): _GCP,

@@ -8,85 +8,28 @@ than an error.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from osvdeploy.sizes import GIB, TIB, parse_duration, parse_size
+from osvdeploy.sizes import GIB, TIB
 from osvdeploy.spec.boot import boot_options, shown, wrong_options
-
-
-def _kebab(name: str) -> str:
-    return name.rstrip("_").replace("_", "-")
-
-
-class _Table(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, alias_generator=_kebab, populate_by_name=True, defer_build=True
-    )
-
-
-class Inside(ValueError):
-    """What is wrong with keys inside a table, each by its own name, so that each is told with its own line."""
-
-    def __init__(self, problems: Sequence[tuple[str, str]]) -> None:
-        super().__init__("; ".join(f"{key}: {message}" for key, message in problems))
-        self.problems = tuple(problems)
-
-
-class Elsewhere(Inside):
-    """The same for keys of several tables: each problem is (table, key, message)."""
-
-    def __init__(self, problems: Sequence[tuple[str, str, str]]) -> None:
-        super().__init__([(f"{table}.{key}", message) for table, key, message in problems])
-        self.places = tuple(problems)
-
-
-_YEAR = 366 * 86400.0
-
-
-def _duration(value: object) -> float:
-    # A bare number could be milliseconds as well as minutes, so none is taken; Python callers may give a timedelta.
-    if isinstance(value, timedelta):
-        seconds = value.total_seconds()
-    elif isinstance(value, str):
-        seconds = parse_duration(value[:40])
-    else:
-        raise ValueError(f'a duration with its unit, such as "90s"{_not(value)}')
-    if not 0 <= seconds <= _YEAR:
-        raise ValueError("a duration from 0s to a year")
-    return seconds
-
-
-def _size(value: object) -> int:
-    if isinstance(value, str):
-        return parse_size(value[:40])
-    raise ValueError(f'a size with its unit, such as "1GiB"{_not(value)}')
-
-
-def _not(value: object) -> str:
-    return f", not {shown(value)}" if isinstance(value, int | float) else ""
-
-
-Duration = Annotated[
-    float, BeforeValidator(_duration), WithJsonSchema({"type": "string", "pattern": r"^[0-9.]+ ?(ms|s|m|h|d)$"})
-]
-Size = Annotated[
-    int, BeforeValidator(_size), WithJsonSchema({"type": "string", "pattern": r"^[0-9.]+ ?(B|KiB|MiB|GiB|TiB)$"})
-]
-
-
-def _matches(pattern: str, told: str) -> AfterValidator:
-    """The text has this form; the pattern goes into the JSON Schema, ``told`` into the error."""
-
-    def check(value: str) -> str:
-        if not re.fullmatch(pattern, value):
-            raise ValueError(f"{told}, not {shown(value)}")
-        return value
-
-    return AfterValidator(check)
+from osvdeploy.spec.gates import Gate, refuse_wrong_gates
+from osvdeploy.spec.table import (
+    Duration,
+    Elsewhere,
+    Header,
+    Inside,
+    Size,
+    Table,
+    Text,
+    Whole,
+    kebab,
+    matches,
+    some_time,
+)
 
 
 def _name(value: str) -> str:
@@ -172,12 +115,6 @@ def _reason(value: str) -> str:
     return value
 
 
-def _some_time(value: float) -> float:
-    if value <= 0:
-        raise ValueError("longer than 0s")
-    return value
-
-
 def _interval(value: float) -> float:
     # CreateTargetGroup: HealthCheckIntervalSeconds 5-300.
     if not 5 <= value <= 300 or value != int(value):
@@ -185,30 +122,22 @@ def _interval(value: float) -> float:
     return value
 
 
-Text = Annotated[str, Field(min_length=1)]
 Variables = dict[Annotated[str, AfterValidator(_variable)], str]
-Header = Annotated[
-    str,
-    _matches(r"[A-Za-z0-9_-]{1,40}", "the name of a header, 1 to 40 letters, digits, dashes and underscores"),
-]
-Whole = Annotated[int, Field(strict=True)]
 Option = Annotated[bool, Field(strict=True)] | Whole | Annotated[str, Field(strict=True)]
 
 
-class Kernel(_Table):
+class Kernel(Table):
     """Where the kernel comes from: one of file, release, url and tree. What it is is pinned in osv.lock."""
 
     file: Text | None = Field(default=None, description="A loader.img, relative to this file.")
     release: (
-        Annotated[
-            str, _matches(r"v[0-9]+\.[0-9]+(\.[0-9]+)?[A-Za-z0-9.+-]{0,40}", 'a release of OSv such as "v0.57.0"')
-        ]
+        Annotated[str, matches(r"v[0-9]+\.[0-9]+(\.[0-9]+)?[A-Za-z0-9.+-]{0,40}", 'a release of OSv such as "v0.57.0"')]
         | None
     ) = Field(default=None, description="A release of OSv, by its tag.")
     variant: Literal["loader", "hidden", "with-zfs", "with-zfs-hidden", "microvm"] | None = Field(
         default=None, description="Which of the release's kernels; left out: loader, which has everything but ZFS."
     )
-    url: Annotated[str, _matches(r"https?://[!-~]+", "an address that begins with https:// or http://")] | None = Field(
+    url: Annotated[str, matches(r"https?://[!-~]+", "an address that begins with https:// or http://")] | None = Field(
         default=None, description="The address of a loader.img, plain or gzip."
     )
     tree: Text | None = Field(
@@ -235,7 +164,7 @@ class Kernel(_Table):
         return self
 
 
-class Image(_Table):
+class Image(Table):
     """What is booted."""
 
     command: Annotated[list[str], Field(min_length=1)] = Field(
@@ -262,17 +191,17 @@ class Image(_Table):
         return boot_options(self.boot)
 
 
-class File(_Table):
+class File(Table):
     """Files of this host that go into the image."""
 
     from_: Text = Field(description="A file, a directory or a pattern, relative to this file.")
-    to: Annotated[str, _matches(r"/[^\0]*", "a path in the guest, which begins with /")] = Field(
+    to: Annotated[str, matches(r"/[^\0]*", "a path in the guest, which begins with /")] = Field(
         description="The path in the guest; ending in / it is a directory to put things into."
     )
     exclude: list[Text] = Field(default_factory=list, description="Patterns of what to leave out.")
 
 
-class Packages(_Table):
+class Packages(Table):
     """What a language's interpreter is to find beside its standard library: one of three."""
 
     requirements: Text | None = Field(
@@ -291,13 +220,13 @@ class Packages(_Table):
         return self
 
 
-class Program(_Table):
+class Program(Table):
     """A program of this host with all that it needs to run."""
 
     path: Text = Field(
         description="An absolute path, a name on PATH, or a path relative to this file, which then needs `to`."
     )
-    to: Annotated[str, _matches(r"(?:/[^\0/]+)+", "a path in the guest, which begins with /")] | None = Field(
+    to: Annotated[str, matches(r"(?:/[^\0/]+)+", "a path in the guest, which begins with /")] | None = Field(
         default=None, description="Its path in the guest; left out, the same as on the host."
     )
     root: Text | None = Field(
@@ -308,14 +237,14 @@ class Program(_Table):
     )
 
 
-class PublishAws(_Table):
+class PublishAws(Table):
     """How images are made on AWS."""
 
     via: Literal["ebs", "s3"] = Field(
         default="ebs",
         description="How the disk gets there: block by block (ebs), or as an object that EC2 imports (s3), slower.",
     )
-    bucket: Annotated[str, _matches(_BUCKETS["s3"], 'a bucket such as "acme-images"')] | None = Field(
+    bucket: Annotated[str, matches(_BUCKETS["s3"], 'a bucket such as "acme-images"')] | None = Field(
         default=None, description="For s3: the bucket it passes through, in the region of the image."
     )
     # 50 tags are AWS's limit on a resource; ours need some.
@@ -332,33 +261,33 @@ class PublishAws(_Table):
         return self
 
 
-class PublishGcp(_Table):
+class PublishGcp(Table):
     """How images are made on Google."""
 
     project: Annotated[
-        str, _matches(r"(?:[a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]", 'a project\'s id such as "acme-prod"')
+        str, matches(r"(?:[a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]", 'a project\'s id such as "acme-prod"')
     ] = Field(description="The project that images are made in.")
-    bucket: Annotated[str, _matches(_BUCKETS["gs"], 'a bucket such as "acme-images"')] = Field(
+    bucket: Annotated[str, matches(_BUCKETS["gs"], 'a bucket such as "acme-images"')] = Field(
         description="The bucket that disks pass through."
     )
-    family: Annotated[str, _matches(_GCE_PLAIN, _GCE_NAME)] | None = Field(
+    family: Annotated[str, matches(_GCE_PLAIN, _GCE_NAME)] | None = Field(
         default=None, description="The image family that images join when they are ready; left out, none."
     )
     # 64 labels are Google's limit on a resource; ours need some.
     labels: Annotated[
         dict[
             Annotated[str, AfterValidator(_label)],
-            Annotated[str, _matches(r"[a-z0-9_-]{0,63}", "up to 63 lower-case letters, digits, dashes, underscores")],
+            Annotated[str, matches(r"[a-z0-9_-]{0,63}", "up to 63 lower-case letters, digits, dashes, underscores")],
         ],
         Field(max_length=24),
     ] = Field(default_factory=dict, description="Your own labels on images.")
     storage_location: (
-        Annotated[str, _matches(r"us|eu|asia|[a-z]+-[a-z]+[0-9]+", 'a region, or "us", "eu", "asia"')] | None
+        Annotated[str, matches(r"us|eu|asia|[a-z]+-[a-z]+[0-9]+", 'a region, or "us", "eu", "asia"')] | None
     ) = Field(default=None, description="Where images are kept; left out, the nearest multi-region to the bucket.")
     compute_endpoint: (
         Annotated[
             str,
-            _matches(
+            matches(
                 r"https?://[A-Za-z0-9.-]+(?::[0-9]{1,5})?",
                 'an address such as "https://compute.europe-west1.rep.googleapis.com"',
             ),
@@ -370,27 +299,25 @@ class PublishGcp(_Table):
     )
 
 
-class Publish(_Table):
+class Publish(Table):
     """How images are made, cloud by cloud."""
 
     aws: PublishAws | None = Field(default=None, description="How images are made on AWS.")
     gcp: PublishGcp | None = Field(default=None, description="How images are made on Google.")
 
 
-class Route(_Table):
+class Route(Table):
     """Which requests on the listener are this service's."""
 
     priority: Annotated[Whole, Field(ge=3, le=50000)] = Field(
         description="Priority of the service's rule; the two before it become its preview rules."
     )
     # ELBv2 RuleCondition: up to 128 characters of these sets.
-    host: Annotated[str, _matches(r"[A-Za-z0-9.*?-]{1,128}", "a host name; * and ? are wildcards")] | None = Field(
+    host: Annotated[str, matches(r"[A-Za-z0-9.*?-]{1,128}", "a host name; * and ? are wildcards")] | None = Field(
         default=None, description="The Host header to match; * and ? are wildcards."
     )
     path: (
-        Annotated[
-            str, _matches(r"""[/*?][A-Za-z0-9_.$/~"'@:+&*?-]{0,127}""", "a path from / on; * and ? are wildcards")
-        ]
+        Annotated[str, matches(r"""[/*?][A-Za-z0-9_.$/~"'@:+&*?-]{0,127}""", "a path from / on; * and ? are wildcards")]
         | None
     ) = Field(default=None, description="The path to match; * and ? are wildcards. Left out with host: every path.")
 
@@ -401,7 +328,7 @@ class Route(_Table):
         return self
 
 
-class Preview(_Table):
+class Preview(Table):
     """How the idle slot is reached."""
 
     header: Header = Field(
@@ -409,17 +336,17 @@ class Preview(_Table):
     )
 
 
-class Health(_Table):
+class Health(Table):
     """When a release counts as well."""
 
-    path: Annotated[str, _matches(r"/[!-~]{0,1023}", "a path from / on, without spaces")] = Field(
+    path: Annotated[str, matches(r"/[!-~]{0,1023}", "a path from / on, without spaces")] = Field(
         default="/", description="What is asked; any 2xx answer is well."
     )
     version_header: Header | None = Field(
         default=None,
         description="The answer header that carries OSVDEPLOY_RELEASE. Left out, a switch is proved more weakly.",
     )
-    boot_timeout: Annotated[Duration, AfterValidator(_some_time)] = Field(
+    boot_timeout: Annotated[Duration, AfterValidator(some_time)] = Field(
         default=60.0, description="How long all machines may take to become healthy."
     )
     interval: Annotated[Duration, AfterValidator(_interval)] = Field(
@@ -441,7 +368,7 @@ class Health(_Table):
 Flag = Annotated[bool, Field(strict=True)]
 
 
-class Step(_Table):
+class Step(Table):
     """A share of the traffic on the way up."""
 
     weight: Annotated[Whole, Field(ge=1, le=99)] = Field(description="What the new release gets, in percent.")
@@ -449,7 +376,7 @@ class Step(_Table):
     approve: Flag = Field(default=False, description="Then a person lets it go on: `osvdeploy approve`.")
 
 
-class Strategy(_Table):
+class Strategy(Table):
     """How traffic moves to a new release."""
 
     kind: Literal["blue-green", "all-at-once", "canary", "linear"] = Field(
@@ -502,6 +429,12 @@ class Strategy(_Table):
                 yield key, f'is for equal steps; use kind = "linear", not "{self.kind}"'
 
     @property
+    def bakes(self) -> set[str]:
+        """When a release bakes: with a share of the traffic (``step``), with all of it (``bake``)."""
+        steps = {"step"} if any(step.bake > 0 for step in self.shares) else set()
+        return steps | ({"bake"} if self.bake > 0 else set())
+
+    @property
     def shares(self) -> list[Step]:
         """What the new release gets before it gets everything, in order."""
         if self.kind != "linear" or self.step is None:
@@ -510,14 +443,14 @@ class Strategy(_Table):
         return [Step(weight=weight, bake=each) for weight in range(self.step, 100, self.step)]
 
 
-class Deploy(_Table):
+class Deploy(Table):
     """One environment on AWS: where the image runs and how it gets its traffic."""
 
     cloud: Literal["aws"] = Field(description="Where.")
-    region: Annotated[str, _matches(r"[a-z]{2,}(-[a-z]+)+-[0-9]+", 'a region such as "eu-west-1"')] = Field(
+    region: Annotated[str, matches(r"[a-z]{2,}(-[a-z]+)+-[0-9]+", 'a region such as "eu-west-1"')] = Field(
         description="The region."
     )
-    instance_type: Annotated[str, _matches(r"[a-z0-9-]+\.[a-z0-9-]+", 'an instance type such as "t3.small"')] = Field(
+    instance_type: Annotated[str, matches(r"[a-z0-9-]+\.[a-z0-9-]+", 'an instance type such as "t3.small"')] = Field(
         default="t3.nano", description="The machines' type."
     )
     capacity: Annotated[Whole, Field(ge=1, le=1000)] = Field(
@@ -540,17 +473,23 @@ class Deploy(_Table):
     )
     health: Health = Field(default_factory=Health, description="When a release counts as well.")
     strategy: Strategy = Field(default_factory=Strategy, description="How traffic moves to a new release.")
+    gates: list[Gate] = Field(default_factory=list, description="Metrics that a new release is held to while it bakes.")
 
     @property
     def machine(self) -> str:
         return self.instance_type
+
+    @model_validator(mode="after")
+    def _check_gates(self) -> Deploy:
+        refuse_wrong_gates(self.gates, self.cloud, self.strategy.bakes)
+        return self
 
 
 class GceHealth(Health):
     """When a release counts as well, on Google: an answer of 200, no other. Machines and their checks take longer to
     come than on AWS."""
 
-    boot_timeout: Annotated[Duration, AfterValidator(_some_time)] = Field(
+    boot_timeout: Annotated[Duration, AfterValidator(some_time)] = Field(
         default=300.0, description="How long all machines may take to become healthy."
     )
 
@@ -561,29 +500,29 @@ class GceRoute(Route):
     host: (
         Annotated[
             str,
-            _matches(
+            matches(
                 r"(?:\*[.-])?[A-Za-z0-9](?:[A-Za-z0-9.-]{0,120}[A-Za-z0-9])?", "a host name; *. or *- may stand first"
             ),
         ]
         | None
     ) = Field(default=None, description="The host to match; *. or *- may stand first. Left out: what no host claims.")
-    path: Annotated[str, _matches(r"/[^*?\s]{0,1000}\*?", "a path from / on; * may stand last")] | None = Field(
+    path: Annotated[str, matches(r"/[^*?\s]{0,1000}\*?", "a path from / on; * may stand last")] | None = Field(
         default=None, description="The path to match; * may stand last. Left out with host: every path."
     )
 
 
-class DeployGcp(_Table):
+class DeployGcp(Table):
     """One environment on Google: what its machines are, and how they get their traffic. Without a URL map or a
     forwarding rule it is one to make images for, and is not rolled out."""
 
     cloud: Literal["gcp"] = Field(description="Where.")
-    zone: Annotated[str, _matches(r"[a-z]+-[a-z]+[0-9]+-[a-z]", 'a zone such as "europe-west1-b"')] | None = Field(
+    zone: Annotated[str, matches(r"[a-z]+-[a-z]+[0-9]+-[a-z]", 'a zone such as "europe-west1-b"')] | None = Field(
         default=None, description="The zone that machines stand in."
     )
-    region: Annotated[str, _matches(r"[a-z]+-[a-z]+[0-9]+", 'a region such as "europe-west1"')] | None = Field(
+    region: Annotated[str, matches(r"[a-z]+-[a-z]+[0-9]+", 'a region such as "europe-west1"')] | None = Field(
         default=None, description="In place of a zone: a region, over whose zones machines are spread."
     )
-    machine_type: Annotated[str, _matches(r"[a-z0-9]+(-[a-z0-9]+)+", 'a machine type such as "e2-small"')] = Field(
+    machine_type: Annotated[str, matches(r"[a-z0-9]+(-[a-z0-9]+)+", 'a machine type such as "e2-small"')] = Field(
         default="e2-small", description="The machines' type, which the image is held to."
     )
     env: Variables = Field(
@@ -593,7 +532,7 @@ class DeployGcp(_Table):
     url_map: (
         Annotated[
             str,
-            _matches(
+            matches(
                 rf"(?:(?:global|regions/[a-z]+-[a-z]+[0-9]+)/urlMaps/)?{_GCE_PLAIN}",
                 'the name of a URL map, or "regions/REGION/urlMaps/NAME"',
             ),
@@ -607,7 +546,7 @@ class DeployGcp(_Table):
     forwarding_rule: (
         Annotated[
             str,
-            _matches(
+            matches(
                 rf"(?:(?:global|regions/[a-z]+-[a-z]+[0-9]+)/forwardingRules/)?{_GCE_PLAIN}",
                 'the name of a forwarding rule, or "regions/REGION/forwardingRules/NAME"',
             ),
@@ -624,14 +563,14 @@ class DeployGcp(_Table):
     subnetwork: (
         Annotated[
             str,
-            _matches(
+            matches(
                 rf"(?:projects/[a-z0-9.:-]+/regions/[a-z0-9-]+/subnetworks/)?{_GCE_PLAIN}",
                 'the name of a subnetwork, or "projects/PROJECT/regions/REGION/subnetworks/NAME"',
             ),
         ]
         | None
     ) = Field(default=None, description="Where machines stand; left out: the network default.")
-    network_tags: list[Annotated[str, _matches(_GCE_PLAIN, _GCE_NAME)]] = Field(
+    network_tags: list[Annotated[str, matches(_GCE_PLAIN, _GCE_NAME)]] = Field(
         default_factory=list, description="The machines' network tags, by which firewalls know them."
     )
     route: GceRoute | None = Field(default=None, description="Which requests are this service's.")
@@ -646,6 +585,7 @@ class DeployGcp(_Table):
     )
     health: GceHealth = Field(default_factory=GceHealth, description="When a release counts as well.")
     strategy: Strategy = Field(default_factory=Strategy, description="How traffic moves to a new release.")
+    gates: list[Gate] = Field(default_factory=list, description="Metrics that a new release is held to while it bakes.")
 
     @property
     def machine(self) -> str:
@@ -671,7 +611,7 @@ class DeployGcp(_Table):
             idle = [key for key in _ROLLED_OUT if key in self.model_fields_set]
             if idle:
                 told = "needs url-map or forwarding-rule: without, nothing is rolled out"
-                raise Inside([(_kebab(key), told) for key in idle])
+                raise Inside([(kebab(key), told) for key in idle])
             return self
         if self.url_map is not None and self.forwarding_rule is not None:
             raise Inside([("forwarding-rule", "is one too many: there is url-map")])
@@ -686,6 +626,7 @@ class DeployGcp(_Table):
         missing = [key for key in needed if getattr(self, key) is None]
         if missing:
             raise Inside([(way, f"needs {' and '.join(missing)} beside it")])
+        refuse_wrong_gates(self.gates, self.cloud, self.strategy.bakes)
         return self
 
 
@@ -699,19 +640,20 @@ _NO_POINTER = {
 
 _ROLLED_OUT = (
     "capacity", "subnetwork", "network_tags", "route", "preview", "port", "ledger", "health", "strategy",
+    "gates",
 )  # fmt: skip
 
 
 Environment = Annotated[Deploy | DeployGcp, Field(discriminator="cloud")]
 
 
-class Environments(_Table):
+class Environments(Table):
     """Environments alone, without an app: what is brought into service is in the cloud already."""
 
     deploy: dict[Annotated[str, AfterValidator(_name)], Environment] = Field(description="Each by its name.")
 
 
-class Retention(_Table):
+class Retention(Table):
     """What ``osvdeploy gc`` keeps."""
 
     releases: Annotated[Whole, Field(ge=1, le=50)] = Field(
@@ -719,14 +661,14 @@ class Retention(_Table):
     )
 
 
-class Spec(_Table):
+class Spec(Table):
     """An osv.toml."""
 
     name: Annotated[str, AfterValidator(_name)] = Field(description="The app.")
     version: Annotated[
         str,
         BeforeValidator(_is_text),
-        _matches(
+        matches(
             r"[0-9A-Za-z][0-9A-Za-z._-]{0,39}",
             "1 to 40 letters, digits, dots, dashes and underscores, the first a letter or digit",
         ),

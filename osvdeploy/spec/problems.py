@@ -14,7 +14,7 @@ from osvdeploy.errors import Problem, SpecError
 from osvdeploy.spec.boot import shown
 from osvdeploy.spec.keys import Path, keys_of, kind_at, later, nearest
 from osvdeploy.spec.lines import line_of, lines_of
-from osvdeploy.spec.model import Elsewhere, Inside
+from osvdeploy.spec.table import Elsewhere, Inside
 
 OVERRIDE = "--set"
 

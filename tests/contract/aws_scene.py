@@ -12,10 +12,20 @@ from osvdeploy.cloud.aws.console import Ec2Console
 from osvdeploy.cloud.aws.groups import AutoScalingGroups
 from osvdeploy.cloud.aws.images import AmiRegistry
 from osvdeploy.cloud.aws.machines import Ec2MachineTypes
+from osvdeploy.cloud.aws.metrics import CloudWatch
 from osvdeploy.cloud.aws.router import AlbRouter
 from osvdeploy.cloud.aws.session import Aws, mutating
 from osvdeploy.cloud.aws.snapshots import EbsSnapshots, tag_list
-from osvdeploy.cloud.interfaces import Block, Cloud, ImageRequest, ReleaseId, Tags, UploadRequest
+from osvdeploy.cloud.interfaces import (
+    Block,
+    Cloud,
+    CloudWatchMetric,
+    ImageRequest,
+    ReleaseId,
+    Statistic,
+    Tags,
+    UploadRequest,
+)
 from osvdeploy.cloud.tags import image_tags
 from osvdeploy.context import Context, VirtualClock
 from osvdeploy.digests import sha256
@@ -38,6 +48,7 @@ PROGRAMS: dict[Guest, bytes] = {
     Guest.SICK: declared(answers={"*": 500}),
     Guest.ABORTS: declared(boot="abort"),
     Guest.ENDS: declared(boot="exit 3", after=0.5),
+    Guest.FAILS: declared(answers={"/healthz": 200, "*": {"status": 500, "takes": 0.2}}),
 }
 
 
@@ -163,6 +174,7 @@ def aws_scene() -> Scene:
         router=AlbRouter(user),
         console=Ec2Console(user),
         machines=Ec2MachineTypes(user),
+        metrics=CloudWatch(user),
     )
 
     vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
@@ -222,4 +234,6 @@ def aws_scene() -> Scene:
         unload=lambda name: unload_group(user.autoscaling, name, clock.now() + timedelta(seconds=60)),
         mutations=lambda: sum(isinstance(event, CloudCall) and event.mutating for event in events.events),
         on_change=on_change,
+        errors=CloudWatchMetric("HTTPCode_Target_5XX_Count", "RequestCount", Statistic.SUM),
+        published=60.0,
     )

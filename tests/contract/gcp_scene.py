@@ -12,7 +12,7 @@ from osvdeploy.cloud.gcp.backends import write
 from osvdeploy.cloud.gcp.marks import written
 from osvdeploy.cloud.gcp.scope import address_of, area_of
 from osvdeploy.cloud.gcp.session import Gcp
-from osvdeploy.cloud.interfaces import ImageRequest, ReleaseId, Tags, UploadedDisk
+from osvdeploy.cloud.interfaces import ImageRequest, MonitoringMetric, ReleaseId, Statistic, Tags, UploadedDisk
 from osvdeploy.cloud.tags import image_tags
 from osvdeploy.context import Context
 from osvdeploy.digests import sha256
@@ -243,6 +243,7 @@ def pointer_scene(scheme: str = "EXTERNAL_MANAGED", scope: str = f"regions/{REGI
 def _scene(
     place: GcpSandbox, network: Project, listener: str, plant: Callable[[int], None], *, pointer: bool = False
 ) -> GcpScene:
+    requests = "loadbalancing.googleapis.com/https/request_count"
     events = Recorder()
     ctx = Context(clock=place.clock, reporter=events)
     project = place.gcp()
@@ -280,6 +281,8 @@ def _scene(
         unload=lambda name: unload_group(ctx, project, area_of(ZONE), name),
         mutations=lambda: sum(isinstance(event, CloudCall) and event.mutating for event in events.events),
         on_change=on_change,
+        errors=MonitoringMetric(requests, requests, Statistic.SUM, {"response_code_class": "500"}),
+        published=120.0,
         keeps_dead=False,
         unchecked="unhealthy",
         pointer=pointer,

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from osvdeploy.cloud.interfaces import Block, ImageRequest, ReleaseId, UploadRequest
+from osvdeploy.cloud.interfaces import Block, CloudWatchMetric, ImageRequest, ReleaseId, Statistic, UploadRequest
 from osvdeploy.cloud.memory import Call, MemoryCloud, Moment, Timing
 from osvdeploy.cloud.tags import image_tags
 from osvdeploy.context import Context, VirtualClock
@@ -34,6 +34,7 @@ _BEHAVIOURS: dict[Guest, dict[str, object]] = {
     Guest.HANGS: {"never_healthy": True},
     Guest.SICK: {"answers": (500,)},
     Guest.ABORTS: {"aborts": _ABORTED},
+    Guest.FAILS: {"answers": (500,), "health": 200},
     Guest.ENDS: {"never_healthy": True, "dies_at": 0.5, "console": _ENDED},
 }
 
@@ -89,6 +90,7 @@ def memory_scene(timing: Timing | None = None, *, pointer: bool = False) -> Memo
         unload=lambda group: place.load(group, 0),
         mutations=lambda: len(place.mutations),
         on_change=on_change,
+        errors=CloudWatchMetric("HTTPCode_Target_5XX_Count", "RequestCount", Statistic.SUM),
         pointer=pointer,
         place=place,
     )

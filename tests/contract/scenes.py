@@ -11,6 +11,8 @@ from osvdeploy.cloud.interfaces import (
     Ground,
     GroupRequest,
     HealthRule,
+    Measured,
+    Metric,
     ProbeAnswer,
     Prober,
     ProbeRequest,
@@ -30,13 +32,15 @@ THEIRS = ReleaseId("theirs")
 
 
 class Guest(StrEnum):
-    """What a release's program does: serve, never listen, answer 500, abort while it starts, or end at once."""
+    """What a release's program does: serve, never listen, answer 500, abort while it starts, or end at once; or be well
+    by its health check alone, and answer everybody else 500."""
 
     SERVES = "serves"
     HANGS = "hangs"
     SICK = "sick"
     ABORTS = "aborts"
     ENDS = "ends"
+    FAILS = "fails"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +55,9 @@ class Scene:
     what it may be besides before its machine has booted. ``pointer``: the listener sends all of its traffic to one
     slot; ``plant_rule`` then lets it lead to machines of somebody else's. ``patience`` is how many times as long as in
     virtual time tests wait here, looking every ``pause`` seconds.
+
+    ``errors`` is the metric of answers of 5xx per request that the place has; what was counted in a minute is told
+    ``published`` seconds after its end.
 
     ``scale(group, minimum, maximum)`` attaches to a group what scales it, as a user would, with every kind of rule that
     the place has; ``unload(group)`` lets its load go: what scales it makes it as small as it may, a minute later.
@@ -70,6 +77,8 @@ class Scene:
     unload: Callable[[str], None]
     mutations: Callable[[], int]
     on_change: Callable[[Callable[[str, bool], None] | None], None]
+    errors: Metric | None = None
+    published: float = 60.0
     keeps_dead: bool = True
     unchecked: str = "initial"
     pointer: bool = False
@@ -162,6 +171,11 @@ class Scene:
         if state.weighted:
             return self._ask(state, {"x-preview": slot.value}, None)
         return self.prober.probe(self.ctx, ProbeRequest(f"{state.previews[slot]}/"))
+
+    def measured(self, slot: Slot, release: str) -> Measured:
+        """What stands in a slot, as metrics are asked of it."""
+        name = f"osvd-{sha256(release.encode())[:8]}"
+        return Measured(self.route(), slot, ReleaseId(release), name)
 
     def _ask(self, state: RouteState, headers: Mapping[str, str], address: str | None) -> ProbeAnswer:
         request = ProbeRequest(f"{state.base_url}/", headers, address=address or state.addresses[0])

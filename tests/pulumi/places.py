@@ -230,7 +230,7 @@ def on_google(folder: Path) -> Iterator[Place]:
 def on_google_by_a_rule(folder: Path) -> Iterator[Place]:
     """Likewise, where the way in is a forwarding rule of its own."""
     with on_google(folder) as place:
-        url = make_pointer(place.shell.url, _free_port())
+        url = make_pointer(place.shell.url, free_port())
         link = "https://www.googleapis.com/compute/v1/projects/acme-prod/regions/europe-west1/forwardingRules/web"
         inputs = {key: value for key, value in place.inputs.items() if key not in ("urlMap", "route")}
         yield replace(place, inputs={**inputs, "forwardingRule": link}, url=url.rstrip("/"))

@@ -14,7 +14,7 @@ from osvdeploy.events import GateJudged, StageEntered, Warned
 from osvdeploy.rollout import lease
 from osvdeploy.rollout.manager import RolloutManager
 from osvdeploy.rollout.model import Outcome, Stage
-from osvdeploy.rollout.releases import Release, release_id
+from osvdeploy.rollout.releases import Release, StrategyKind, TrafficStep, release_id
 from tests.rollout.made import SETTINGS
 from tests.rollout.made import release as made_release
 from tests.rollout.service import Service
@@ -564,3 +564,14 @@ def test_who_held_the_lease_before_is_shut_out() -> None:
     lease.acquire(service.context(), service.ledger, "a process that is killed")
     manager.destroy(service.context())
     assert fence.asked[1:] == [("take over", first[1] + 2)]
+
+
+def test_the_first_release_goes_by_no_steps() -> None:
+    """Nobody is there for the rest of the traffic, who would answer 503."""
+    steps = (TrafficStep(10, 60.0), TrafficStep(100))
+    canary = replace(SETTINGS.strategy, kind=StrategyKind.CANARY, steps=steps)
+    service = Service(strategy=canary)
+    first = service.deploy("1.0.0")
+    assert (first.outcome, first.run and first.run.steps) == (Outcome.SUCCEEDED, (TrafficStep(100),))
+    second = service.deploy("2.0.0")
+    assert (second.outcome, second.run and second.run.steps) == (Outcome.SUCCEEDED, steps)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import http.client
 import socket
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -27,6 +29,7 @@ from osvdeploy.sandbox.dataplane import (
     View,
 )
 from osvdeploy.sandbox.proxy import DataPlane, ListenerServer
+from osvdeploy.sandbox.traffic import Traffic
 
 pytestmark = pytest.mark.slow
 
@@ -111,6 +114,32 @@ def client(balancer: Balancer) -> Iterator[http.client.HTTPConnection]:
     yield connection
     connection.close()
     server.stop()
+
+
+def test_what_is_forwarded_is_counted() -> None:
+    """By the group that it was sent to, with what the target answered, or the balancer in its place; the balancer's own
+    answers are nobody's."""
+    traffic, balancer = Traffic(), Balancer()
+    server = ListenerServer("127.0.0.1", 0, balancer.decide, traffic)
+    server.start()
+    client = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    began = datetime.now(UTC) - timedelta(minutes=2)
+    with program("blue") as target:
+        balancer.decision = SendTo("group-a", target)
+        for path in ("/", "/", "/silent"):
+            get(client, path)
+    balancer.decision = SendTo("group-a", Target("gone", "127.0.0.1", 1, TargetState.HEALTHY))
+    get(client)
+    balancer.decision = Answer(503)
+    get(client)
+    client.close()
+    server.stop()
+    minutes = [minute for _, minute in traffic.between("group-a", began, began + timedelta(hours=1))]
+    answers = sum((Counter(minute.answers) for minute in minutes), Counter[int]())
+    failed = sum((Counter(minute.failed) for minute in minutes), Counter[int]())
+    assert (answers, failed) == ({200: 2}, {502: 2})
+    assert sum(minute.unconnected for minute in minutes) == 1
+    assert sum(minute.seconds.total() for minute in minutes) == 2
 
 
 def get(client: http.client.HTTPConnection, path: str = "/") -> tuple[int, bytes]:

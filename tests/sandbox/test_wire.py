@@ -294,8 +294,9 @@ def test_an_answer_that_is_kept_is_as_one_just_written(service: str) -> None:
     for identifier in ("id-1", "id-2"):
         for result in results:
             told = copy.deepcopy(result)
+            protocol = str(wire.model(call.service).protocol)
             assert wire.answer(call, result, identifier) == wire._serialized(
-                call.service, call.operation, result, identifier
+                call.service, protocol, call.operation, result, identifier
             )
             assert result == told
     assert wire._remembered.cache_info().hits

@@ -25,6 +25,7 @@ from osvdeploy.sandbox.runners import Guest, Power
 from osvdeploy.sandbox.runners.inline import InlineRunner
 from osvdeploy.sandbox.services import autoscaling, elbv2
 from osvdeploy.sandbox.services.scope import Doc, EventHandler, Instance, Scope, Template
+from osvdeploy.sandbox.traffic import Traffic
 from tests.sandbox.volumes import Volume, declared, volume
 
 T = TypeVar("T")
@@ -189,6 +190,7 @@ class World:
         self.runner = InlineRunner()
         self.ec2 = MemoryEc2(self)
         self.blobs = MemoryBlobs()
+        self.traffic = Traffic()
         self._documents: dict[str, dict[str, bytes]] = {}
         self._due: list[tuple[datetime, int, Callable[[], None]]] = []
         self._count = itertools.count(1)

@@ -253,7 +253,6 @@ def test_what_is_wrong_with_a_deployment_is_named_with_its_line(old: str, new: s
         ('strategy = { kind = "all-at-once", bake = "1m" }', "deploy.production.strategy.bake: all-at-once does"),
         ('strategy = { on-failure = "stop" }', "deploy.production.strategy.on-failure: 'stop' is not supported"),
         ('strategy = { concurrent = "both" }', "deploy.production.strategy.concurrent: 'both' is not supported"),
-        ('gates = []', "deploy.production.gates: is not supported: this version judges by health"),
     ],
 )  # fmt: skip
 def test_health_and_strategy_take_only_what_is_done(table: str, told: str) -> None:

@@ -1,4 +1,4 @@
-"""The ports on AWS: EBS direct, S3, AMIs, Auto Scaling groups, application load balancers.
+"""The ports on AWS: EBS direct, S3, AMIs, Auto Scaling groups, application load balancers, CloudWatch.
 
 boto3 is imported, and each service's client made, when it is first used.
 """
@@ -12,6 +12,7 @@ from osvdeploy.cloud.aws.groups import AutoScalingGroups
 from osvdeploy.cloud.aws.images import AmiRegistry
 from osvdeploy.cloud.aws.imports import SnapshotImports
 from osvdeploy.cloud.aws.machines import Ec2MachineTypes
+from osvdeploy.cloud.aws.metrics import CloudWatch
 from osvdeploy.cloud.aws.router import AlbRouter
 from osvdeploy.cloud.aws.session import Aws
 from osvdeploy.cloud.aws.snapshots import EbsSnapshots
@@ -47,4 +48,5 @@ def ports(ctx: Context, aws: Aws) -> Cloud:
         console=Ec2Console(aws),
         machines=Ec2MachineTypes(aws),
         imports=SnapshotImports(aws),
+        metrics=CloudWatch(aws),
     )

@@ -131,7 +131,7 @@ class AlbRouter:
                 self._create_rule(ctx, route, PREVIEW_PRIORITY[slot], conditions, actions, tags)
 
     def health(self, ctx: Context, route: Route, slot: Slot) -> tuple[TargetHealth, ...]:
-        name = _group_name(route, slot)
+        name = group_name(route, slot)
         for _ in range(2):
             arn = self._groups.get(name)
             if arn is None:
@@ -164,7 +164,7 @@ class AlbRouter:
             if arn is None:
                 group = self._target_group(ctx, route, slot)
                 if group is None:
-                    raise NotFound(f"target group {_group_name(route, slot)}: does not exist (yet)")
+                    raise NotFound(f"target group {group_name(route, slot)}: does not exist (yet)")
                 arn = group["TargetGroupArn"]
             pairs.append({"TargetGroupArn": arn, "Weight": weights[slot]})
         actions: list[ActionUnionTypeDef] = [
@@ -252,7 +252,7 @@ class AlbRouter:
             slot: arn
             for slot, pairs in forwarded.items()
             for arn in pairs
-            if len(pairs) == 1 and _name_of(arn) == _group_name(route, slot)
+            if len(pairs) == 1 and _name_of(arn) == group_name(route, slot)
         }
         self._learn_owners(ctx, [*(rule["RuleArn"] for rule in held.values()), *backends.values()])
         for place, rule in held.items():
@@ -268,7 +268,7 @@ class AlbRouter:
                 )
         for slot, arn in backends.items():
             self._check_group_owner(route, arn)
-            self._groups[_group_name(route, slot)] = arn
+            self._groups[group_name(route, slot)] = arn
             if _previews(held[slot], route, slot):
                 wired[slot] = arn
         previews = {slot: held[slot] for slot in Slot if slot in held}
@@ -314,7 +314,7 @@ class AlbRouter:
 
     def _target_group(self, ctx: Context, route: Route, slot: Slot) -> TargetGroupTypeDef | None:
         """A slot's target group, found by its name. Raises NotOurs."""
-        name = _group_name(route, slot)
+        name = group_name(route, slot)
         try:
             with self._aws.calling(ctx, f"target group {name}"):
                 found = self._aws.elbv2.describe_target_groups(Names=[name])["TargetGroups"]
@@ -343,7 +343,7 @@ class AlbRouter:
     def _make_target_group(
         self, ctx: Context, route: Route, entry: _Entry, slot: Slot, there: TargetGroupTypeDef | None
     ) -> str:
-        name, health = _group_name(route, slot), route.health
+        name, health = group_name(route, slot), route.health
         if there is not None and (there.get("Port"), there.get("VpcId")) != (route.port, entry.vpc):
             # Left behind by a deploy that was killed before its first rule, and then changed in the spec.
             self._delete_group(ctx, there)
@@ -437,7 +437,7 @@ def _check_arn(arn: str, region: str) -> None:
         raise UsageError(f"listener {arn}: is in {match[1]}, the deployment in {region}", hint="make both the same")
 
 
-def _group_name(route: Route, slot: Slot) -> str:
+def group_name(route: Route, slot: Slot) -> str:
     return f"osvd-{route.key}-{slot}"
 
 
@@ -459,7 +459,7 @@ def _forwarded(rule: RuleTypeDef) -> dict[str, int]:
 
 def _weights(route: Route, rule: RuleTypeDef) -> dict[Slot, int]:
     by_name = {_name_of(arn): weight for arn, weight in _forwarded(rule).items()}
-    return {slot: by_name.get(_group_name(route, slot), 0) for slot in Slot}
+    return {slot: by_name.get(group_name(route, slot), 0) for slot in Slot}
 
 
 def _conditions(route: Route, preview: Slot | None) -> list[RuleConditionUnionTypeDef]:

@@ -33,6 +33,7 @@ from osvdeploy.version import __version__
 if TYPE_CHECKING:
     import boto3
     from mypy_boto3_autoscaling import AutoScalingClient
+    from mypy_boto3_cloudwatch import CloudWatchClient
     from mypy_boto3_ebs import EBSClient
     from mypy_boto3_ec2 import EC2Client
     from mypy_boto3_elbv2 import ElasticLoadBalancingv2Client
@@ -104,6 +105,10 @@ class Aws:
     @property
     def autoscaling(self) -> AutoScalingClient:
         return cast("AutoScalingClient", self._client("autoscaling"))
+
+    @property
+    def cloudwatch(self) -> CloudWatchClient:
+        return cast("CloudWatchClient", self._client("cloudwatch"))
 
     @property
     def elbv2(self) -> ElasticLoadBalancingv2Client:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from osvdeploy.cloud.gcp.console import SerialPort
 from osvdeploy.cloud.gcp.groups import ManagedGroups
 from osvdeploy.cloud.gcp.images import GceImages
+from osvdeploy.cloud.gcp.metrics import CloudMonitoring
 from osvdeploy.cloud.gcp.session import Gcp
 from osvdeploy.cloud.gcp.ways import GceRouter
 from osvdeploy.cloud.interfaces import Ground
@@ -34,4 +35,5 @@ def ground(gcp: Gcp, place: str) -> Ground:
         fence=router,
         spread=SPREAD,
         endpoint=gcp.declared,
+        metrics=CloudMonitoring(gcp),
     )

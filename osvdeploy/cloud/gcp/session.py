@@ -38,8 +38,10 @@ if TYPE_CHECKING:
 
 COMPUTE = "https://compute.googleapis.com"
 STORAGE = "https://storage.googleapis.com"
+MONITORING = "https://monitoring.googleapis.com"
 
 COMPUTE_VARIABLE = "OSVDEPLOY_GCP_COMPUTE_ENDPOINT"
+MONITORING_VARIABLE = "OSVDEPLOY_GCP_MONITORING_ENDPOINT"
 STORAGE_VARIABLE = "STORAGE_EMULATOR_HOST"
 """google-cloud-storage's own variable."""
 
@@ -83,10 +85,12 @@ class Gcp:
         *,
         compute: str | None = None,
         storage: str | None = None,
+        monitoring: str | None = None,
         declared: str | None = None,
         session: requests.Session | None = None,
     ) -> None:
-        """``compute`` and ``storage`` are base addresses; without one the environment's, else Google's own.
+        """``compute``, ``storage`` and ``monitoring`` are base addresses; without one the environment's, else Google's
+        own.
         ``declared`` is Compute Engine's, where the environment has none. ``session`` is a prepared one, credentials and
         all (tests deliver its requests in process).
 
@@ -96,6 +100,7 @@ class Gcp:
         self.declared = declared
         self.compute = _base(compute or os.environ.get(COMPUTE_VARIABLE) or declared or COMPUTE)
         self.storage = _base(storage or os.environ.get(STORAGE_VARIABLE) or STORAGE)
+        self.monitoring = _base(monitoring or os.environ.get(MONITORING_VARIABLE) or MONITORING)
         self._given = session
         self._sessions: dict[bool, requests.Session] = {}
         """By whether they show credentials."""
@@ -108,9 +113,11 @@ class Gcp:
 
     # ----------------------------------------------------------------------------------------------------- calling
 
-    def get(self, ctx: Context, url: str, what: str, query: Mapping[str, str] | None = None) -> Document:
+    def get(
+        self, ctx: Context, url: str, what: str, query: Mapping[str, str] | None = None, *, attempts: int = ATTEMPTS
+    ) -> Document:
         """Read one thing. Raises :class:`~osvdeploy.errors.NotFound`."""
-        return self.send(ctx, "GET", url, what, query=query).json()
+        return self.send(ctx, "GET", url, what, query=query, attempts=attempts).json()
 
     def counted_on(self, ctx: Context, url: str, what: str, *, key: str, made_by: str) -> Document:
         """As :meth:`get`, for what the user makes and the spec names as ``key``: where it is missing, that is said."""
@@ -126,11 +133,13 @@ class Gcp:
             ctx, "POST", url, what, body=None if document is None else json.dumps(document).encode()
         ).json()
 
-    def pages(self, ctx: Context, url: str, what: str, query: Mapping[str, str] | None = None) -> Iterator[Document]:
+    def pages(
+        self, ctx: Context, url: str, what: str, query: Mapping[str, str] | None = None, *, attempts: int = ATTEMPTS
+    ) -> Iterator[Document]:
         """Every page of a list."""
         asked = dict(query or {})
         while True:
-            page = self.get(ctx, url, what, asked)
+            page = self.get(ctx, url, what, asked, attempts=attempts)
             yield page
             token = page.get("nextPageToken")
             if not token:
@@ -318,6 +327,8 @@ _COLLECTIONS = ("projects", "zones", "regions", "global", "aggregated")
 def named(method: str, url: str) -> tuple[str, str]:
     """Service and operation of a request, for the log: ``compute`` and ``instances.delete``."""
     path = urlsplit(url).path.strip("/").split("/")
+    if path[0] == "v3":
+        return "monitoring", f"{path[-1]}.list"
     if path[:2] != ["compute", "v1"]:
         return "storage", _storage_operation(method, path)
     words = path[2:]

@@ -33,6 +33,10 @@ class HttpProber:
         self._loading = threading.Lock()
 
     def probe(self, ctx: Context, request: ProbeRequest) -> ProbeAnswer:
+        return self.fetch(ctx, request, _BODY)
+
+    def fetch(self, ctx: Context, request: ProbeRequest, most: int) -> ProbeAnswer:
+        """The same with the first ``most`` bytes of the body."""
         left = ctx.remaining()
         timeout = request.timeout if left is None else min(request.timeout, left)
         until = ctx.monotonic() + timeout
@@ -56,8 +60,8 @@ class HttpProber:
                     connection.settimeout(remaining())
                     name = urlsplit(f"//{asked}").hostname or url.hostname
                     with self._context().wrap_socket(connection, server_hostname=name) as secured:
-                        return _exchange(secured, url, asked, request, remaining)
-                return _exchange(connection, url, asked, request, remaining)
+                        return _exchange(secured, url, asked, request, remaining, most)
+                return _exchange(connection, url, asked, request, remaining, most)
         except TimeoutError:
             return ProbeAnswer(None, error=f"no answer from {target} within {format_duration(timeout)}")
         except http.client.RemoteDisconnected:
@@ -103,7 +107,12 @@ def _connected(host: str, port: int, remaining: Callable[[], float]) -> socket.s
 
 
 def _exchange(
-    connection: socket.socket, url: SplitResult, host: str, request: ProbeRequest, remaining: Callable[[], float]
+    connection: socket.socket,
+    url: SplitResult,
+    host: str,
+    request: ProbeRequest,
+    remaining: Callable[[], float],
+    most: int,
 ) -> ProbeAnswer:
     client = http.client.HTTPConnection("unused")
     client.sock = cast("Any", _TimedSocket(connection, remaining))
@@ -123,7 +132,7 @@ def _exchange(
     for name, value in response.getheaders():
         key = name.lower()
         answered[key] = f"{answered[key]}, {value}" if key in answered else value
-    return ProbeAnswer(response.status, answered, response.read(_BODY))
+    return ProbeAnswer(response.status, answered, response.read(most))
 
 
 @dataclass(frozen=True, slots=True)

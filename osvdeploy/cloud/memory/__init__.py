@@ -27,6 +27,7 @@ from osvdeploy.cloud.memory.faults import Faults
 from osvdeploy.cloud.memory.groups import MemoryGroups
 from osvdeploy.cloud.memory.imports import MemoryImports
 from osvdeploy.cloud.memory.machines import MemoryMachineTypes
+from osvdeploy.cloud.memory.metrics import MemoryMetrics
 from osvdeploy.cloud.memory.prober import MemoryProber
 from osvdeploy.cloud.memory.router import MemoryRouter
 from osvdeploy.cloud.memory.store import MemoryStore
@@ -69,7 +70,8 @@ class MemoryCloud:
     """One world with its adapters. A listener named ``listener-1`` is there from the beginning, and so is one that is a
     pointer, ``pointer-1``.
 
-    ``faults`` makes single calls fail; :meth:`on_call` sees each before and after its effect.
+    ``metrics.tell`` lets a release have numbers. ``faults`` makes single calls fail; :meth:`on_call` sees each before
+    and after its effect.
     """
 
     def __init__(self, clock: Clock, timing: Timing | None = None) -> None:
@@ -83,6 +85,7 @@ class MemoryCloud:
         self.archives.groups = lambda: [(name, group.image) for name, group in self.world.groups.items()]
         self.world.image_exists = self.images.exists
         self.prober = MemoryProber(self.world)
+        self.metrics = MemoryMetrics(self.world)
         self.add_listener("listener-1")
         self.add_listener("pointer-1", pointer=True)
 
@@ -100,6 +103,7 @@ class MemoryCloud:
             console=MemoryConsole(self.world),
             machines=MemoryMachineTypes(self.faults),
             imports=self.imports,
+            metrics=self.metrics,
         )
 
     # -------------------------------------------------------------------------------------------------- to script it

@@ -88,6 +88,8 @@ class MemoryProber:
         status = self._world.status_of(target.machine, now)
         if status is None:
             return ProbeAnswer(502, {"content-type": "text/html"}, b"502 Bad Gateway")
+        assert backend is not None, "a target is of one"
+        self._world.answered.setdefault(backend.id, []).append((self._world.clock.now(), status))
         release = target.machine.release
         header = self._world.behaviour(release).header
         headers = {header.lower(): release} if header else {}

@@ -10,6 +10,7 @@ import heapq
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from osvdeploy.cloud import tags as labels
 from osvdeploy.cloud.interfaces import HealthRule, MachineState, ReleaseId, Slot
@@ -206,6 +207,8 @@ class World:
         self.groups: dict[str, Group] = {}
         self.templates: dict[str, Template] = {}
         self.instances: dict[str, Instance] = {}
+        self.answered: dict[str, list[tuple[datetime, int]]] = {}
+        """What machines answered to clients, by backend: when, and the status."""
         self._due: list[tuple[float, int, Callable[[float], None]]] = []
         self._numbers = 0
         self._opened = 0

@@ -29,6 +29,7 @@ _BOUNDS = {
     "uint64": (0, (1 << 64) - 1),
 }
 _VARIABLE = re.compile(r"\{(\w+)\}")
+_NAMED = re.compile(r"v3/\{\+(\w+)\}")
 _NUMBER = re.compile(r"-?\d{1,20}")
 
 
@@ -131,6 +132,10 @@ class Api:
         for method in ordered:
             path = _path(method)
             pattern = re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(path)))
+            if path != method.document["path"] and (whole := _NAMED.match(method.document["path"])) is not None:
+                # A variable that stands for several parts; the flat path has one for each.
+                named = method.parameters[whole[1]]["pattern"].strip("^$")
+                pattern = re.compile(f"(?P<{whole[1]}>{named}){re.escape(method.document['path'][whole.end() :])}")
             found.setdefault((method.verb, path.count("/")), []).append((pattern, method))
         return found
 
@@ -178,10 +183,13 @@ class Api:
         return self.document["schemas"][schema["$ref"]] if "$ref" in schema else schema
 
 
+_VERSIONS = {"monitoring": "v3"}
+
+
 @cache
-def api(service: str, version: str = "v1") -> Api:
+def api(service: str) -> Api:
     """A service's description, read once."""
-    return Api(service, version)
+    return Api(service, _VERSIONS.get(service, "v1"))
 
 
 _UNKNOWN = "Cannot find field."
@@ -195,7 +203,8 @@ def _methods(resources: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, S
 
 
 def _path(method: Method) -> str:
-    return str(method.document.get("flatPath") or method.document["path"])
+    """What follows the API's own place, which some documents have in it."""
+    return str(method.document.get("flatPath") or method.document["path"]).removeprefix("v3/")
 
 
 def _without_nulls(value: Any) -> Any:

@@ -29,7 +29,7 @@ from osvdeploy.sandbox.errors import ApiError, NotSimulated
 from osvdeploy.sandbox.google.discovery import Method, api
 from osvdeploy.sandbox.wire import STATUS, ApiRequest, ApiResponse, Call, Unreadable
 
-APIS = {"/storage/v1/": "storage", "/compute/v1/": "compute"}
+APIS = {"/storage/v1/": "storage", "/compute/v1/": "compute", "/v3/": "monitoring"}
 """Where each API stands, and its name."""
 
 BASE = "$base"

@@ -71,11 +71,13 @@ class GuestRequest:
 
 @dataclass(frozen=True, slots=True)
 class GuestAnswer:
-    """What a program answered. Header names as the program wrote them."""
+    """What a program answered. Header names as the program wrote them; ``seconds`` until its answer began, where that
+    took no real time."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
+    seconds: float = 0.0
 
 
 class Runner(Protocol):

@@ -9,7 +9,7 @@ A program file begins with the line ``#!inline``; JSON follows, every key option
      "headers": {"x-release": "$OSVDEPLOY_RELEASE"},
      "answers": {"/healthz": 200,
                  "/slow": "timeout",     or "broken": the connection closes without an answer
-                 "*": {"status": 500, "body": "out of order", "headers": {}}},
+                 "*": {"status": 500, "body": "out of order", "headers": {}, "takes": 0.2}},  seconds
      "phases": [{"after": 60, ...}]}     from then on these keys instead (seconds from power-on)
 
 ``$NAME`` in a header or body is the guest's environment variable, empty where it is not set. An answer's key is a
@@ -23,7 +23,7 @@ import json
 import re
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from osvdeploy.sandbox import boot
@@ -114,10 +114,14 @@ def _answer(path: str, declared: object) -> GuestAnswer | NoAnswer:
             return NoAnswer.TIMEOUT
         case "broken":
             return NoAnswer.BROKEN
-        case {"status": int(status), **rest} if 100 <= status <= 599 and set(rest) <= {"body", "headers"}:
-            return GuestAnswer(status, _headers(rest.get("headers", {})), str(rest.get("body", "")).encode())
+        case {"status": int(status), **rest} if 100 <= status <= 599 and set(rest) <= {"body", "headers", "takes"}:
+            takes = rest.get("takes", 0)
+            if isinstance(takes, int | float) and takes >= 0:
+                headers, body = _headers(rest.get("headers", {})), str(rest.get("body", "")).encode()
+                return GuestAnswer(status, headers, body, float(takes))
     raise DeclarationInvalid(
-        f'the answer for {path!r} is a status, {{"status", "body", "headers"}}, "timeout" or "broken", not {declared!r}'
+        f'the answer for {path!r} is a status, {{"status", "body", "headers", "takes"}}, "timeout" or "broken", not '
+        f"{declared!r}"
     )
 
 
@@ -220,8 +224,10 @@ class InlineRunner:
         answer = phase.answers.get(path, phase.answers.get("*", GuestAnswer(404)))
         if isinstance(answer, NoAnswer):
             return answer
+        if answer.seconds > timeout:
+            return NoAnswer.TIMEOUT
         headers = {name: running.filled(value) for name, value in {**phase.headers, **answer.headers}.items()}
-        return GuestAnswer(answer.status, headers, running.filled(answer.body.decode()).encode())
+        return replace(answer, headers=headers, body=running.filled(answer.body.decode()).encode())
 
     def stop(self, guest_id: str, now: datetime) -> bytes:
         with self._lock:

@@ -41,7 +41,12 @@ FIRST_NET, NETS, HOSTS = 7, 240, 254
 
 BALANCER, LISTENER, RULE = "elbv2.balancer", "elbv2.listener", "elbv2.rule"
 GROUP, TARGET, IN_FORCE = "elbv2.group", "elbv2.target", "elbv2.in-force"
-"""Kinds of documents in the store."""
+HOSTS_SEEN = "elbv2.hosts-seen"
+"""Kinds of documents in the store. The last, by target group: since when there were how many healthy targets and how
+many unhealthy ones, ``[[time, healthy, unhealthy], ...]``."""
+
+HOSTS_KEPT = 500
+"""Changes of a group's health that are remembered."""
 
 
 # ------------------------------------------------------------------------------------------------- load balancers
@@ -547,6 +552,7 @@ def delete_target_group(scope: Scope, params: Wire) -> Doc:
         raise ApiError("ResourceInUse", f"Target group '{arn}' is currently in use by a listener or a rule")
     for target in _targets_of(scope, arn):
         scope.delete(TARGET, _key(target))
+    scope.delete(HOSTS_SEEN, arn)
     scope.delete(GROUP, arn)
     return {}
 
@@ -618,6 +624,7 @@ def _set(scope: Scope, target: Doc, new: TargetHealth) -> None:
 
 
 def _keep(scope: Scope, target: Doc, new: TargetHealth) -> None:
+    changed = target.get("state") != str(new.state)
     target |= {
         "state": str(new.state),
         "reason": new.reason,
@@ -627,6 +634,23 @@ def _keep(scope: Scope, target: Doc, new: TargetHealth) -> None:
         "first": new.first,
     }
     scope.put(TARGET, _key(target), target)
+    if changed:
+        _count_hosts(scope, target["group"])
+
+
+def _forget(scope: Scope, target: Doc) -> None:
+    """A target is gone."""
+    scope.delete(TARGET, _key(target))
+    _count_hosts(scope, target["group"])
+
+
+def _count_hosts(scope: Scope, group: str) -> None:
+    """Note how many targets are healthy and unhealthy from now on, for the metrics."""
+    states = [target["state"] for target in _targets_of(scope, group)]
+    now = [states.count(TargetState.HEALTHY), states.count(TargetState.UNHEALTHY)]
+    seen = (scope.get(HOSTS_SEEN, group) or {"seen": []})["seen"]
+    if not seen or seen[-1][1:] != now:
+        scope.put(HOSTS_SEEN, group, {"seen": [*seen, [scope.now.isoformat(), *now]][-HOSTS_KEPT:]})
 
 
 def deregister_targets(scope: Scope, params: Wire) -> Doc:
@@ -643,7 +667,7 @@ def deregister(scope: Scope, target: Doc) -> float:
     if target["state"] == TargetState.DRAINING:
         return 0.0
     if target["state"] == TargetState.UNUSED:
-        scope.delete(TARGET, _key(target))
+        _forget(scope, target)
         return 0.0
     attributes = routing.ATTRIBUTE_DEFAULTS | _group(scope, target["group"])["attributes"]
     delay = float(attributes["deregistration_delay.timeout_seconds"])
@@ -888,8 +912,9 @@ def _current(scope: Scope, payload: Wire) -> Doc | None:
 
 
 def drained(scope: Scope, payload: Wire) -> None:
-    if _current(scope, payload) is not None:
-        scope.delete(TARGET, payload["target"])
+    target = _current(scope, payload)
+    if target is not None:
+        _forget(scope, target)
 
 
 def instance_changed(scope: Scope, instance: str, state: str) -> None:
@@ -900,7 +925,7 @@ def instance_changed(scope: Scope, instance: str, state: str) -> None:
         if state == "running" and target["reason"] == "Target.InvalidState":
             _begin(scope, target)
         elif state == "terminated":
-            scope.delete(TARGET, _key(target))
+            _forget(scope, target)
         elif state == "stopped" and target["reason"] != health.NOT_IN_USE.reason:
             _set(scope, target, health.stopped(state))
 

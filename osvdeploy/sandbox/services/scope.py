@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 from osvdeploy.sandbox.faults import FaultKind
 from osvdeploy.sandbox.runners import Runner
+from osvdeploy.sandbox.traffic import Traffic
 
 Doc = dict[str, Any]
 """A document as the store keeps it: JSON. Names in the API's spelling are shown as they are."""
@@ -99,6 +100,10 @@ class Scope(Protocol):
     def ec2(self) -> Ec2: ...
     @property
     def blobs(self) -> Blobs: ...
+    @property
+    def traffic(self) -> Traffic:
+        """What balancers have counted so far."""
+
     @property
     def everywhere(self) -> Scope:
         """The same call or event on what the account has in no region, or in all of them: buckets, roles."""
