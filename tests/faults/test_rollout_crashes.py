@@ -55,8 +55,8 @@ def killed(service: Service, killer: Killer) -> Iterator[None]:
         service.cloud.on_call(None)
 
 
-def served(version: str, **settings: object) -> Service:
-    service = Service(**settings)
+def served(version: str, service: Service | None = None) -> Service:
+    service = service or Service()
     service.limits = UNHURRIED
     service.deploy(version)
     return service
@@ -126,7 +126,7 @@ def _breaking() -> Service:
 
 
 def _baking() -> Service:
-    return served("1.0.0", strategy=replace(SETTINGS.strategy, bake=60.0))
+    return served("1.0.0", Service(strategy=replace(SETTINGS.strategy, bake=60.0)))
 
 
 def _scaled_twice() -> Service:
