@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
 
 import pytest
 
@@ -56,8 +55,8 @@ def killed(service: Service, killer: Killer) -> Iterator[None]:
         service.cloud.on_call(None)
 
 
-def served(version: str, **settings: Any) -> Service:
-    service = Service(**settings)
+def served(version: str, service: Service | None = None) -> Service:
+    service = service or Service()
     service.limits = UNHURRIED
     service.deploy(version)
     return service
@@ -127,7 +126,7 @@ def _breaking() -> Service:
 
 
 def _baking() -> Service:
-    return served("1.0.0", strategy=replace(SETTINGS.strategy, bake=60.0))
+    return served("1.0.0", Service(strategy=replace(SETTINGS.strategy, bake=60.0)))
 
 
 def _scaled_twice() -> Service:
