@@ -18,6 +18,7 @@ gc.set_threshold(20_000)
 
 
 SLOWEST = (
+    "faults/test_matrix.py",
     "pulumi/test_deployment_programs.py",
     "faults/test_gcp_crashes.py",
     "faults/test_deploy_crashes.py",
