@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint bench lock sdk setup qemu clean unit
+.PHONY: demo test lint bench soak lock sdk setup qemu clean unit
 .DEFAULT_GOAL := test
 
 demo: setup
@@ -28,6 +28,10 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Any commands in any order, by processes that die anywhere, and every kind of trouble at every call: an hour or two.
+soak: $(STAMP)
+	OSVDEPLOY_SCHEDULES=10000 OSVDEPLOY_FAULTS_SHARE=1 $(BIN)/python -m pytest tests/faults/test_schedules.py tests/faults/test_matrix.py
 
 bench: setup
 	$(BIN)/python -m pytest tests/benchmarks --benchmarks -s -n 0

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from osvdeploy.cloud.interfaces import ObjectStore, ReleaseId, Route, Slot
 from osvdeploy.context import Context, ProcessIdentity
-from osvdeploy.errors import DeadlineExceeded, LeaseLost, LedgerError, LedgerTooNew, Unavailable
+from osvdeploy.errors import CloudError, DeadlineExceeded, LeaseLost, LedgerError, LedgerTooNew, Unavailable
 from osvdeploy.rollout.model import Request, Run
 from osvdeploy.rollout.releases import Release, service_name
 from osvdeploy.version import __version__
@@ -280,6 +280,8 @@ class HeldLedger:
         self.head = head
         self.taken_over = taken_over
         self._written = written
+        self._in_doubt: Head | None = None
+        """A head whose writing ended without an answer: it may be there."""
 
     def save(self, ctx: Context, why: str, **changes: Any) -> Head:
         """Write the next head, with these fields changed. Raises :class:`~osvdeploy.errors.LeaseLost`."""
@@ -288,8 +290,13 @@ class HeldLedger:
         try:
             self.ledger.write(ctx, head)
         except HeadTaken as taken:
+            if self._is_ours(taken.winner):
+                return self.save(ctx, why, **changes)
             raise _lost(self.ledger, taken.winner) from taken
-        self.head = head
+        except CloudError:
+            self._in_doubt = head
+            raise
+        self.head, self._in_doubt = head, None
         # Others count from when they can see it, which is later.
         self._written = began
         return head
@@ -316,8 +323,15 @@ class HeldLedger:
         """Raise :class:`~osvdeploy.errors.LeaseLost` unless our head is still the newest: asked before an action that
         is repeated without a write of its own."""
         newest = self.ledger.head(ctx)
-        if newest is None or newest.n != self.head.n:
+        if newest is None or (newest.n != self.head.n and not self._is_ours(newest)):
             raise _lost(self.ledger, newest)
+
+    def _is_ours(self, found: Head) -> bool:
+        """Whether a head is the one that we got no answer to; then it is the one that we go on from."""
+        if self._in_doubt is None or found.nonce != self._in_doubt.nonce:
+            return False
+        self.head, self._in_doubt = found, None
+        return True
 
     def renew(self, ctx: Context) -> None:
         """Write a head when half of the lease is over."""

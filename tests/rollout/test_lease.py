@@ -15,6 +15,7 @@ from osvdeploy.errors import DeadlineExceeded, Interrupted, LeaseHeld, LeaseLost
 from osvdeploy.rollout import lease
 from osvdeploy.rollout.ledger import Ledger
 from tests.rollout.made import NOW
+from tests.rollout.service import Service
 
 ELSEWHERE = ProcessIdentity(host="far", boot="another-kernel", namespace="pid:[1]", pid=7, started="1", user="ann")
 
@@ -91,6 +92,21 @@ def test_the_users_own_deadline_ends_a_change_as_itself(ledger: Ledger, ctx: Con
     short = ctx.within(5.0)
     with pytest.raises(DeadlineExceeded, match="the time given is over"), holder.acting(short) as acting:
         acting.sleep(100.0)
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_write_without_an_answer_is_not_taken_for_another_process(after: bool) -> None:
+    """Whether it came through is seen at the next one; the lease is given back all the same."""
+    service = Service()
+    ctx, ledger = service.context(), service.ledger
+    holder = lease.acquire(ctx, ledger, "deploy")
+    service.cloud.faults.fail("store.put", Unavailable("no answer"), after=after)
+    with pytest.raises(Unavailable):
+        holder.save(ctx, "first")
+    holder.confirm(ctx)
+    assert holder.save(ctx, "second").n == (3 if after else 2)
+    holder.give_up(ctx)
+    assert service.head.lease is None
 
 
 def test_a_sign_of_life_from_elsewhere_is_a_refusal(ledger: Ledger, ctx: Context) -> None:
