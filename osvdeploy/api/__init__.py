@@ -31,6 +31,7 @@ from osvdeploy.api.declared import (
     settings_of,
     spec_of,
 )
+from osvdeploy.api.drifting import Drifted, drift
 from osvdeploy.api.inspecting import Inspection, compare, extract, inspect, listed, opened
 from osvdeploy.api.kernels import AddedKernel, InspectedKernel, add_kernel, inspect_kernel, stored_kernels
 from osvdeploy.api.looking import (
@@ -82,6 +83,7 @@ __all__ = [
     "Converted",
     "Deployed",
     "Difference",
+    "Drifted",
     "Foreseen",
     "History",
     "Holdings",
@@ -111,6 +113,7 @@ __all__ = [
     "convert",
     "deploy",
     "destroy",
+    "drift",
     "environment_of",
     "extract",
     "find_release",

@@ -44,6 +44,7 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "rollback": ("osvdeploy.cli.release", "rollback", "Bring an earlier release back."),
     "hold": ("osvdeploy.cli.release", "hold", "Refuse a release, or every one."),
     "unhold": ("osvdeploy.cli.release", "unhold", "Take the holds away."),
+    "drift": ("osvdeploy.cli.control", "drift", "What is not as the ledger says."),
     "pin": ("osvdeploy.cli.control", "pin", "Keep a release, whatever retention says."),
     "unpin": ("osvdeploy.cli.control", "unpin", "Let retention have a release again."),
     "destroy": ("osvdeploy.cli.release", "destroy", "Take a service away, with all it has."),

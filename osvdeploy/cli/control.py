@@ -1,4 +1,4 @@
-"""pause, resume, approve, promote, abort, wait, recover, retry, pin, unpin: a rollout under way, and its people."""
+"""What people say to a rollout under way, and look after between rollouts: pause to unpin, as `--help` lists them."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from osvdeploy.context import Context
 
 if TYPE_CHECKING:
     from osvdeploy.api import Service
+    from osvdeploy.rollout.drifting import Drift
     from osvdeploy.rollout.manager import Rollout
     from osvdeploy.rollout.model import RequestKind
 
@@ -251,6 +252,39 @@ def _ended(ctx: Context, service: Service, outcome: Rollout, calls: Any) -> Resu
     log = handed_over(ctx, service, outcome)
     document = {**rollout_document(outcome), "log": log, "calls": calls_document(calls)}
     return Result(rollout_text(outcome), document, outcome.exit_code)
+
+
+@click.command(short_help="What is not as the ledger says.")
+@service_options
+@click.option("--repair", is_flag=True, help="Send traffic where the ledger says, where machines there are healthy.")
+@command
+def drift(ctx: Context, choice: ServiceChoice, repair: bool) -> Result:
+    """Look for what of a service is not as its ledger says: its route, its machines, groups that nobody knows of,
+    images that are gone. Ends with 0 where all is, with 1 where something differs.
+
+    Example: osvdeploy drift hello/production --repair
+    """
+    from osvdeploy import api
+
+    found = api.drift(ctx, choice.service(), repair=repair)
+    document = {
+        "service": found.service,
+        "under_way": found.under_way,
+        "drift": [_difference(each) for each in found.found],
+        "repaired": [_difference(each) for each in found.repaired],
+    }
+    lines = [f"repaired: {each.what}" for each in found.repaired]
+    for each in found.found:
+        lines += [f"{each.kind}: {each.what}", f"  {each.cure}"]
+    if found.under_way:
+        lines.append(f"{found.service}: a rollout is under way, which watches by itself")
+    elif not found.found:
+        lines.append(f"{found.service}: all is as the ledger says")
+    return Result("\n".join(lines), document, 1 if found.found else 0)
+
+
+def _difference(each: Drift) -> dict[str, Any]:
+    return {"kind": each.kind, "what": each.what, "cure": each.cure, "repairable": each.repairable}
 
 
 @click.command(short_help="Keep a release, whatever retention says.")

@@ -213,7 +213,9 @@ class RolloutManager:
         unfinished = held.head.unfinished
         queued = unfinished is not None and release.settings.strategy.concurrent is Concurrent.QUEUE
         wanted = unfinished.candidate if queued and unfinished is not None else release.id
-        ended = self._settle(ctx, held, wanted, f"superseded by {release.id}")
+        # However far this process is to go with its own release, another one's rollout has to be over before it.
+        until = self.until if wanted == release.id else Until.ASKED
+        ended = self._settle(ctx, held, wanted, f"superseded by {release.id}", until)
         if ended is not None and ended.candidate == release.id and ended.kind is Kind.DEPLOY:
             return self._ended(ctx, held, ended)
         # One that was gone on with may have come to where a person is asked.
@@ -521,13 +523,14 @@ class RolloutManager:
 
     # --------------------------------------------------------------------------------------------------- the loop
 
-    def _drive(self, ctx: Context, held: HeldLedger, route: Route) -> Run:
+    def _drive(self, ctx: Context, held: HeldLedger, route: Route, until: Until | None = None) -> Run:
         """Step the head's run to its end, or as far as this process goes."""
         observer = self._observer(route)
         self._fence(ctx, held, route)
         assert held.head.run is not None
         run = replace(held.head.run, tally=Tally())
-        if self.until is Until.BEGUN and run.verdict is None and run.abort is None:
+        until = until or self.until
+        if until is Until.BEGUN and run.verdict is None and run.abort is None:
             return run
         ctx.report(StageEntered(run.id, run.stage, f"{run.kind} {run.candidate}"))
         silent_since: float | None = None
@@ -561,7 +564,7 @@ class RolloutManager:
                     # A write would have told that another process is at work now; without one, ask.
                     held.confirm(ctx)
                 run = self._act(ctx, held, route, run, step.action)
-            if step.for_person and self.until is not Until.OVER:
+            if step.for_person and until is not Until.OVER:
                 return run
             if step.wait and not run.over:
                 ctx.report(Waiting(step.waiting_for, run.tally.last))
@@ -746,7 +749,9 @@ class RolloutManager:
         with held.acting(ctx) as acting:
             self.cloud.groups.ensure(acting, wanted)
 
-    def _settle(self, ctx: Context, held: HeldLedger, wanted: ReleaseId | None, why: str) -> Run | None:
+    def _settle(
+        self, ctx: Context, held: HeldLedger, wanted: ReleaseId | None, why: str, until: Until | None = None
+    ) -> Run | None:
         """Bring an unfinished run to its end: a good one if it is what is wanted or is decided already, else abort."""
         run = held.head.unfinished
         if run is None:
@@ -757,7 +762,7 @@ class RolloutManager:
             held.save(ctx, f"abort {run.candidate}: {why}", run=replace(run, abort=why))
         else:
             ctx.report(Note(f"going on with the {run.kind} of {run.candidate}, which is in stage {run.stage}"))
-        return self._drive(ctx, held, route)
+        return self._drive(ctx, held, route, until)
 
     def _recognize(
         self, ctx: Context, held: HeldLedger, route: Route, state: RouteState, groups: Mapping[str, GroupState]

@@ -430,6 +430,15 @@ def test_a_queued_deploy_lets_the_one_before_it_come_to_its_end() -> None:
     assert [each.release for each in service.head.served] == [service.id(each) for each in ("1.0.0", "1.1.0", "1.2.0")]
 
 
+def test_a_queued_deploy_that_is_only_begun_lets_the_one_before_it_end_first() -> None:
+    """However far a process goes with its own release."""
+    service = serving(replace(CANARY, concurrent=Concurrent.QUEUE))
+    service.until = Until.BEGUN
+    service.deploy("1.1.0")
+    assert service.deploy("1.2.0").outcome is Outcome.BEGUN
+    assert [each.release for each in service.head.served] == [service.id("1.0.0"), service.id("1.1.0")]
+
+
 def test_a_rollback_ends_a_deploy_that_another_process_works_on() -> None:
     """Who is on call does not have to find its terminal; and it goes back no further than to what served."""
     service = serving()

@@ -1,0 +1,54 @@
+"""What a cloud has of a service that its ledger does not say, and the repair of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from osvdeploy.api.declared import Service
+from osvdeploy.api.services import realign, standing
+from osvdeploy.context import Context
+from osvdeploy.errors import UsageError
+
+if TYPE_CHECKING:
+    from osvdeploy.rollout.drifting import Drift
+
+
+@dataclass(frozen=True, slots=True)
+class Drifted:
+    """What differs now, and what differed before it was repaired. ``under_way``: a rollout is, and nobody looked."""
+
+    service: str
+    found: tuple[Drift, ...]
+    repaired: tuple[Drift, ...] = ()
+    under_way: bool = False
+
+
+def drift(ctx: Context, service: Service, *, repair: bool = False) -> Drifted:
+    """Look for what is not as the ledger says: the route, machines, strangers, images, what scales it. With ``repair``
+    traffic is sent where the ledger says, as far as machines there are healthy.
+
+    Raises :class:`~osvdeploy.errors.UsageError` for a service that is not deployed, :class:`~osvdeploy.errors.Refused`
+    where traffic stays where it is, and why.
+    """
+    found = _look(ctx, service)
+    if not repair or not any(each.repairable for each in found.found):
+        return found
+    realign(ctx, service)
+    after = _look(ctx, service)
+    return Drifted(after.service, after.found, tuple(each for each in found.found if each not in after.found))
+
+
+def _look(ctx: Context, service: Service) -> Drifted:
+    from osvdeploy.rollout.drifting import Drift, DriftKind, drift_of
+
+    found = standing(ctx, service)
+    if found is None:
+        raise UsageError(f"{service.name}: nothing is deployed", hint="`osvdeploy history` tells what was")
+    if found.head.unfinished is not None:
+        return Drifted(service.name, (), under_way=True)
+    if found.state is None:
+        route = Drift(DriftKind.ROUTE, found.trouble, "bring the way in back, or `osvdeploy destroy` the service")
+        return Drifted(service.name, (route,))
+    groups, images = found.groups, frozenset(found.images)
+    return Drifted(service.name, tuple(drift_of(found.head, found.release, found.state, groups, images, found.scaling)))

@@ -1,0 +1,98 @@
+"""What a cloud has of a service that is not as its ledger says, while no rollout is under way: pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from osvdeploy.cloud import tags
+from osvdeploy.cloud.interfaces import GroupState, ReleaseId, RouteState, Scaling
+from osvdeploy.rollout.ledger import Head
+from osvdeploy.rollout.manager import astray
+from osvdeploy.rollout.releases import Release
+
+
+class DriftKind(StrEnum):
+    """What differs."""
+
+    ROUTE = "route"
+    MACHINES = "machines"
+    CAPACITY = "capacity"
+    STRANGER = "stranger"
+    IMAGE = "image"
+    SCALING = "scaling"
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """One difference, what cures it, and whether ``drift --repair`` does."""
+
+    kind: DriftKind
+    what: str
+    cure: str
+    repairable: bool = False
+
+
+def drift_of(
+    head: Head,
+    release: Release | None,
+    state: RouteState,
+    groups: Mapping[str, GroupState],
+    images: Collection[ReleaseId],
+    scaling: Scaling | None,
+) -> list[Drift]:
+    """Everything that differs. ``release`` is the one that serves, ``scaling`` what scales its group by itself,
+    ``images`` the releases of the app that have one."""
+    if head.unfinished is not None or head.destroyed:
+        return []
+    found = [*_route(head, state), *_slots(head, groups), *_strangers(head, groups), *_images(head, images)]
+    if head.stable is not None and (group := groups.get(head.stable.group)) is not None and release is not None:
+        found += _capacity(release, group, scaling)
+    run = head.run
+    if run is not None and run.scaling is not None and not run.scaled:
+        parts = ", ".join(run.scaling.parts)
+        told = f"{head.stable.release if head.stable else head.service} has not the scaling of before ({parts})"
+        found.append(Drift(DriftKind.SCALING, told, "the next deploy, of the same release too, brings it"))
+    return found
+
+
+def _route(head: Head, state: RouteState) -> Iterator[Drift]:
+    if wrong := astray(head, state):
+        yield Drift(DriftKind.ROUTE, wrong, "`osvdeploy drift --repair` puts traffic where the ledger says", True)
+
+
+def _slots(head: Head, groups: Mapping[str, GroupState]) -> Iterator[Drift]:
+    for slot, record in sorted(head.slots.items()):
+        group = groups.get(record.group)
+        if group is not None and not group.deleting:
+            continue
+        if slot is head.serving:
+            told = f"{record.release} serves in {slot}, and its machines ({record.group}) are gone"
+            yield Drift(DriftKind.MACHINES, told, "deploy another version, or `osvdeploy rollback`")
+        else:
+            told = f"{record.release} was kept warm in {slot}, and its machines ({record.group}) are gone"
+            yield Drift(DriftKind.MACHINES, told, "none needed: going back to it starts machines first")
+
+
+def _strangers(head: Head, groups: Mapping[str, GroupState]) -> Iterator[Drift]:
+    known = {record.group for record in head.slots.values()}
+    for name, group in sorted(groups.items()):
+        if name not in known and not group.deleting:
+            slot = group.tags.get(tags.SLOT, "no slot")
+            told = f"{name} ({group.release or 'no release'}, {group.capacity} machines, {slot}) is in no slot"
+            yield Drift(DriftKind.STRANGER, told, "`osvdeploy gc` takes it away, and so does a deploy to its slot")
+
+
+def _images(head: Head, images: Collection[ReleaseId]) -> Iterator[Drift]:
+    wanted = {record.release for record in head.slots.values()} | set(head.pins)
+    for release in sorted(wanted - set(images)):
+        told = f"the image of {release} is gone"
+        yield Drift(DriftKind.IMAGE, told, "publish it again from its spec: until then no machine of it can be started")
+
+
+def _capacity(release: Release, group: GroupState, scaling: Scaling | None) -> Iterator[Drift]:
+    asked = release.settings.capacity
+    if scaling is None and not group.deleting and group.capacity != asked:
+        told = f"{release.id} has {group.capacity} machines, and was deployed with {asked}"
+        yield Drift(DriftKind.CAPACITY, told, "`osvdeploy deploy` of the same release brings it to what the spec says")
