@@ -65,9 +65,8 @@ def test_machines_that_are_gone_are_told_by_what_they_were_for() -> None:
 def test_a_group_in_no_slot_is_a_stranger() -> None:
     """It has the service's tags, and the ledger knows nothing of it."""
     service = two()
-    service.cloud.plant_group(
-        "theirs", tags.slot_tags(tags.service_tags("hello", "hello/production", "memory"), Slot.BLUE)
-    )
+    labels = tags.service_tags("hello", "hello/production", "memory")
+    service.cloud.plant_group("theirs", tags.slot_tags(labels, Slot.BLUE))
     [found] = looked(service)
     assert found.kind is DriftKind.STRANGER and "theirs" in found.what and "gc" in found.cure
 
