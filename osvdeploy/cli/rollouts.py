@@ -73,6 +73,7 @@ def run_document(run: Run) -> dict[str, Any]:
             {"stage": each.stage, "entered": each.entered, "left": each.left, "why": each.why} for each in run.stages
         ],
         "gates": [{"gate": each.gate, "passed": each.passed, "at": each.at, "seen": each.seen} for each in run.gates],
+        "moves": [{"weight": each.weight, "at": each.at} for each in run.moves],
         "awaits": None if run.over else run.awaits(datetime.now(UTC)) or None,
         "steps": [{"weight": step.weight, "bake": step.bake, "approve": step.approve} for step in run.steps],
         "step": run.step,

@@ -526,3 +526,17 @@ def test_a_pinned_release_is_kept_until_it_is_unpinned() -> None:
     assert service.head.pins == (service.id("1.0.0"),)
     service.manager().pin(service.context(), service.id("1.0.0"), pinned=False)
     assert not service.head.pins
+
+
+def test_each_share_of_the_traffic_is_kept_with_its_time() -> None:
+    """Before it is given: an abort under 50 % tells 5, 50 and 0, and when."""
+    service = serving(CANARY)
+    service.when(lambda: service.weights().get(Slot.GREEN) == 50, lambda: service.say(RequestKind.ABORT))
+    service.deploy("1.1.0")
+    run = service.head.run
+    assert run is not None
+    assert [move.weight for move in run.moves] == [5, 50, 0]
+    first, second, back = (move.at for move in run.moves)
+    assert run.shifted == first
+    assert (second - first).total_seconds() >= CANARY.steps[0].bake
+    assert second < back == next(each.entered for each in run.stages if each.stage is Stage.REVERT)
