@@ -47,6 +47,7 @@ from osvdeploy.api.looking import (
     program_findings,
 )
 from osvdeploy.api.releasing import Deployed, PublishedImage, deploy, publish
+from osvdeploy.api.reporting import Report, events, follow, report
 from osvdeploy.api.rolling import RolledOut, release_in, roll_out
 from osvdeploy.api.running import run
 from osvdeploy.api.services import (
@@ -91,6 +92,7 @@ __all__ = [
     "Milestone",
     "Pruned",
     "PublishedImage",
+    "Report",
     "RolledOut",
     "Service",
     "ServiceStatus",
@@ -112,9 +114,11 @@ __all__ = [
     "deploy",
     "destroy",
     "environment_of",
+    "events",
     "extract",
     "find_release",
     "findings",
+    "follow",
     "foresee",
     "gc",
     "ground",
@@ -146,6 +150,7 @@ __all__ = [
     "realign",
     "recover",
     "release_in",
+    "report",
     "restore",
     "retry",
     "roll_out",

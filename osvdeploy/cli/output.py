@@ -38,10 +38,11 @@ SCHEMA = 1
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a command ends with: ``text`` for people, ``document`` for programs, and the exit code."""
+    """What a command ends with: ``text`` for people, ``document`` for programs, and the exit code. Without a document
+    it has told all as it came (:func:`tell`)."""
 
     text: str
-    document: Mapping[str, Any] = field(default_factory=dict)
+    document: Mapping[str, Any] | None = field(default_factory=dict)
     exit_code: int = 0
 
 
@@ -77,7 +78,8 @@ def command(function: Callable[..., Result]) -> Callable[..., None]:
                 sys.exit(show_bug(name, error, as_json))
         _finish(reporter)
         if as_json:
-            _write(json.dumps({"schema": SCHEMA, "command": name, **result.document}, indent=1, default=_plain))
+            if result.document is not None:
+                _write(json.dumps({"schema": SCHEMA, "command": name, **result.document}, indent=1, default=_plain))
         elif result.text:
             _write(result.text)
         sys.exit(result.exit_code)
@@ -90,6 +92,14 @@ def command(function: Callable[..., Result]) -> Callable[..., None]:
 def _name(context: click.Context) -> str:
     """What the user typed: ``deploy``, ``sandbox start``."""
     return context.command_path.removeprefix("osvdeploy ")
+
+
+def tell(text: str, document: Mapping[str, Any]) -> None:
+    """Put a part of a result on stdout now: a line for people, with ``--json`` a document on one line."""
+    context = click.get_current_context()
+    if context.params.get("as_json"):
+        text = json.dumps({"schema": SCHEMA, "command": _name(context), **document}, default=_plain)
+    _write(text)
 
 
 def _write(text: str) -> None:

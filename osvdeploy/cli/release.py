@@ -15,6 +15,7 @@ from osvdeploy.cli.options import ServiceChoice, force_option, service_options, 
 from osvdeploy.cli.output import Result, command
 from osvdeploy.cli.rollouts import (
     calls_document,
+    release_document,
     rollout_document,
     rollout_text,
     run_document,
@@ -239,17 +240,7 @@ def history(
         "service": found.service,
         "serving": found.serving,
         "runs": [run_document(run) for run in found.runs],
-        "releases": [
-            {
-                "release": release.id,
-                "version": release.version,
-                "created": release.created,
-                "by": release.by,
-                "image": release.image,
-                "configuration": release.configuration,
-            }
-            for release in found.releases
-        ],
+        "releases": [release_document(release) for release in found.releases],
     }
     return Result(text, document)
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from osvdeploy.cloud.interfaces import Scaling
     from osvdeploy.rollout.manager import Rollout
     from osvdeploy.rollout.model import Run
+    from osvdeploy.rollout.releases import Release
 
 
 def rollout_text(outcome: Rollout) -> str:
@@ -90,6 +91,17 @@ def run_document(run: Run) -> dict[str, Any]:
             for each in run.heard
         ],
         "evidence": [{"source": each.source, "text": each.text} for each in run.evidence],
+    }
+
+
+def release_document(release: Release) -> dict[str, Any]:
+    return {
+        "release": release.id,
+        "version": release.version,
+        "created": release.created,
+        "by": release.by,
+        "image": release.image,
+        "configuration": release.configuration,
     }
 
 
