@@ -31,6 +31,7 @@ from osvdeploy.api.declared import (
     settings_of,
     spec_of,
 )
+from osvdeploy.api.differing import ReleaseDiff, SettingChange, diff
 from osvdeploy.api.inspecting import Inspection, compare, extract, inspect, listed, opened
 from osvdeploy.api.kernels import AddedKernel, InspectedKernel, add_kernel, inspect_kernel, stored_kernels
 from osvdeploy.api.looking import (
@@ -92,10 +93,12 @@ __all__ = [
     "Milestone",
     "Pruned",
     "PublishedImage",
+    "ReleaseDiff",
     "Report",
     "RolledOut",
     "Service",
     "ServiceStatus",
+    "SettingChange",
     "SlotStatus",
     "Standing",
     "Verified",
@@ -113,6 +116,7 @@ __all__ = [
     "convert",
     "deploy",
     "destroy",
+    "diff",
     "environment_of",
     "events",
     "extract",

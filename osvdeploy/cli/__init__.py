@@ -33,6 +33,7 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "deploy": ("osvdeploy.cli.release", "deploy", "Build and publish if needed, roll out, watch."),
     "status": ("osvdeploy.cli.release", "status", "What serves now."),
     "history": ("osvdeploy.cli.release", "history", "Releases, and how each rollout ended."),
+    "diff": ("osvdeploy.cli.diff", "diff", "What makes a release another."),
     "events": ("osvdeploy.cli.reports", "events", "What happened to a service, and who did it."),
     "audit": ("osvdeploy.cli.reports", "audit", "Who changed what."),
     "report": ("osvdeploy.cli.reports", "report", "A rollout as one HTML file."),

@@ -23,12 +23,12 @@ from osvdeploy.cli.rollouts import (
     ways_on,
 )
 from osvdeploy.context import Context
-from osvdeploy.sizes import format_size
+from osvdeploy.sizes import format_duration, format_size
 
 if TYPE_CHECKING:
     from osvdeploy.api import ServiceStatus
     from osvdeploy.cloud.interfaces import CloudImage, Scaling, Slot, StoredObject, UnfinishedObject
-    from osvdeploy.rollout.model import Until
+    from osvdeploy.rollout.model import Run, Until
 
 
 @click.command(short_help="Raw disk to cloud image (AMI, GCE image).")
@@ -210,7 +210,7 @@ def history(
             run.candidate,
             run.verdict or f"in {run.stage}",
             run.by,
-            "" if run.verdict == "succeeded" else run.reason,
+            _how(run),
         )
         for run in found.runs
     ]
@@ -227,7 +227,7 @@ def history(
     text = "\n".join(
         [
             table(
-                ("STARTED (UTC)", "KIND", "RELEASE", "OUTCOME", "BY", "REASON"),
+                ("STARTED (UTC)", "KIND", "RELEASE", "OUTCOME", "BY", "HOW"),
                 rows,
                 last_width=60,
                 within=width() if sys.stdout.isatty() else None,
@@ -420,6 +420,13 @@ def _sized(size: int | None) -> str:
 
 
 # ------------------------------------------------------------------------------------------------------------ texts
+
+
+def _how(run: Run) -> str:
+    """By what strategy, in what time, and why it ended badly."""
+    kind = run.settings.strategy.kind if run.kind == "deploy" else "warm" if run.warm else "cold"
+    took = f"{kind}, {format_duration((run.ended - run.started).total_seconds())}" if run.ended is not None else kind
+    return took if run.verdict == "succeeded" or not run.reason else f"{took}: {run.reason}"
 
 
 def _scaling_text(slot: Slot, scaling: Scaling) -> str:

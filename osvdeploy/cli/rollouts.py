@@ -64,6 +64,7 @@ def run_document(run: Run) -> dict[str, Any]:
         "outcome": run.verdict if run.over else None,
         "reason": run.reason,
         "by": run.by,
+        "strategy": run.settings.strategy.kind,
         "warm": run.warm,
         "capacity": run.capacity,
         "scaling": scaling_document(run.scaling),
