@@ -71,6 +71,7 @@ from osvdeploy.api.services import (
     unhold,
 )
 from osvdeploy.api.verifying import Difference, Verified, VerifiedImage, verify
+from osvdeploy.api.watching import watch
 from osvdeploy.api.wiring import Calls, connect, ground, open_ledger, open_store, prober, usual_region
 from osvdeploy.api.withdrawing import Withdrawal, Withdrawn, restore, withdraw
 from osvdeploy.publish.converting import Converted
@@ -173,5 +174,6 @@ __all__ = [
     "usual_region",
     "verify",
     "wait",
+    "watch",
     "withdraw",
 ]

@@ -183,7 +183,7 @@ def follow(ctx: Context, service: Service, after: Entry | None, *, run: str | No
     ledger = wiring.open_ledger(service)
     before = wiring.head(ctx, service)
     known = after.id if after is not None else (before.n, 1000)
-    fresh = _since(ctx, ledger, known[0])
+    fresh = ledger.since(ctx, known[0])
     while True:
         for head, following in pairwise(fresh):
             for entry in logbook.between(head, following):
@@ -194,14 +194,4 @@ def follow(ctx: Context, service: Service, after: Entry | None, *, run: str | No
             return
         known = max(known, (last.n, 1000))
         ctx.sleep(_LOOK_EVERY)
-        fresh = _since(ctx, ledger, last.n)
-
-
-def _since(ctx: Context, ledger: Ledger, n: int) -> list[Head]:
-    """The heads from number ``n`` on, oldest first, and the one before."""
-    found: list[Head] = []
-    for head in ledger.heads(ctx):
-        found.append(head)
-        if head.n < n:
-            break
-    return found[::-1]
+        fresh = ledger.since(ctx, last.n)

@@ -18,6 +18,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO
@@ -26,12 +27,25 @@ import click
 
 from osvdeploy.context import CancelToken, Context
 from osvdeploy.errors import OsvDeployError, SpecError
-from osvdeploy.events import CloudCall, Event, GateJudged, Note, Progress, Reporter, StageEntered, Waiting, Warned
+from osvdeploy.events import (
+    CloudCall,
+    Event,
+    GateJudged,
+    Note,
+    Progress,
+    Reporter,
+    RolloutSeen,
+    StageEntered,
+    Waiting,
+    Warned,
+)
 from osvdeploy.sizes import format_duration, format_size
 from osvdeploy.version import __version__
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
+
+    from osvdeploy.cli.board import Board
 
 SCHEMA = 1
 
@@ -272,6 +286,7 @@ class LineReporter:
         self._gone = False
         self._waiting = ("", "")
         self._told_at = 0.0
+        self._traffic = ""
         self._tenth: dict[str, int] = {}
 
     def __call__(self, event: Event) -> None:
@@ -287,8 +302,10 @@ class LineReporter:
     def tell(self, event: Event) -> None:
         """Write what there is to say of an event."""
         match event:
-            case Waiting(what, seen):
-                self.waiting(what, seen)
+            case Waiting(what, seen, until):
+                self.waiting(what, seen, until)
+            case RolloutSeen():
+                self.seen(event)
             case GateJudged(gate, None, seen):
                 self.waiting(gate, seen)
             case Progress():
@@ -320,14 +337,24 @@ class LineReporter:
     def write(self, line: str) -> None:
         print(line, file=self.stream, flush=True)
 
-    def waiting(self, what: str, seen: str) -> None:
+    def seen(self, event: RolloutSeen) -> None:
+        """Tell the shares of the traffic when they have moved."""
+        from osvdeploy.cli.board import traffic
+
+        told = traffic(event.slots)
+        if told and told != self._traffic:
+            self._traffic = told
+            self.write(f"  traffic: {told}")
+
+    def waiting(self, what: str, seen: str, until: datetime | None = None) -> None:
         """Tell it when it is another thing; when only its numbers moved, four times a minute."""
         told = _wait(what, seen)
         kind = _NUMBER.sub("#", told)
         now = self.clock()
         if kind != self._waiting[1] or (told != self._waiting[0] and now - self._told_at >= 15):
             self._waiting, self._told_at = (told, kind), now
-            self.write(f"  {told}")
+            ends = f", until {until.astimezone(UTC):%H:%M:%S} UTC" if until is not None else ""
+            self.write(f"  {told}{ends}")
 
     def progress(self, event: Progress) -> None:
         """Tell it in tenths."""
@@ -346,23 +373,42 @@ class QuietReporter(LineReporter):
 
 
 class TerminalReporter(LineReporter):
-    """Lines as above, and below them one that moves: what is waited for, or how far something is."""
+    """Lines as above, and below them one that moves: what is waited for, or how far something is. During a rollout a
+    board of lines: its way, slots, gates, and what is waited for until when."""
 
-    def __init__(self, stream: TextIO, *, verbose: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        stream: TextIO,
+        *,
+        verbose: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         super().__init__(stream, verbose=verbose, clock=clock)
+        self.now = now
+        self._board: Board | None = None
         # Only a terminal pays for rich's import.
         from rich.console import Console
         from rich.status import Status
 
         self.console = Console(file=stream, highlight=False)
-        self.status = Status("", console=self.console, spinner="dots")
+        self.status = Status("", console=self.console, spinner="dots", refresh_per_second=5)
         self._running = False
         self._since = self.clock()
 
     def tell(self, event: Event) -> None:
-        if isinstance(event, StageEntered | GateJudged):
+        if self._board is not None and isinstance(event, GateJudged):
+            self._board.judged(event)
+            if event.passed is None:
+                return
+        elif isinstance(event, StageEntered | GateJudged) and self._board is None:
             # What was waited for has come.
             self.finish()
+        if isinstance(event, StageEntered):
+            if event.stage == "done":
+                self.finish()
+            elif self._board is not None:
+                self._board.entered(event.stage, self.now())
         super().tell(event)
 
     def write(self, line: str) -> None:
@@ -371,7 +417,20 @@ class TerminalReporter(LineReporter):
         # Soft wrap: the terminal breaks long lines, so that a path can be copied whole.
         self.console.print(Text.from_ansi(line), soft_wrap=True)
 
-    def waiting(self, what: str, seen: str) -> None:
+    def seen(self, event: RolloutSeen) -> None:
+        from osvdeploy.cli.board import Board
+
+        if self._board is None:
+            self.finish()
+            self._board = Board(event)
+        else:
+            self._board.look(event)
+
+    def waiting(self, what: str, seen: str, until: datetime | None = None) -> None:
+        if self._board is not None:
+            self._board.wait(what, seen, until)
+            self._show(_Moving(self._board, self.now))
+            return
         told = _wait(what, seen)
         kind = _NUMBER.sub("#", told)
         if kind != self._waiting[1]:
@@ -394,6 +453,7 @@ class TerminalReporter(LineReporter):
     def finish(self) -> None:
         """Take the moving line away."""
         with self._lock:
+            self._board = None
             if self._running:
                 self._running = False
                 try:
@@ -406,7 +466,10 @@ class TerminalReporter(LineReporter):
         return f"  {format_duration(seconds)}" if seconds else ""
 
     def _move(self, text: str, after: Callable[[], str] = lambda: "") -> None:
-        self.status.update(_Moving(text, after))
+        self._show(_MovingLine(text, after))
+
+    def _show(self, moving: RenderableType) -> None:
+        self.status.update(moving)
         if not self._running:
             self._running = True
             self.status.start()
@@ -414,6 +477,20 @@ class TerminalReporter(LineReporter):
 
 @dataclass(frozen=True, slots=True)
 class _Moving:
+    """The board of a rollout, drawn anew likewise: its clocks go on by themselves."""
+
+    board: Board
+    now: Callable[[], datetime]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        from rich.text import Text
+
+        for line in self.board.lines(options.max_width, self.now()):
+            yield Text(line, no_wrap=True, overflow="crop")
+
+
+@dataclass(frozen=True, slots=True)
+class _MovingLine:
     """The moving line. Rich asks for it anew with every turn of the spinner, so the seconds go on by themselves."""
 
     text: str

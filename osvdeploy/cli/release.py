@@ -143,19 +143,22 @@ def rollback(
 @click.command(short_help="What serves now.")
 @service_options
 @click.option("--offline", is_flag=True, help="Read the ledger alone; do not ask the cloud.")
+@click.option("--watch", is_flag=True, help="Go on looking until the rollout under way, or the next one, is over.")
 @command
 def status(
     ctx: Context,
     choice: ServiceChoice,
     offline: bool,
+    watch: bool,
 ) -> Result:
     """Show which release serves, what stands warm, weights and health, and a rollout under way.
 
-    Example: osvdeploy status hello/production --ledger /srv/releases
+    With --watch its course is told on standard error, as `osvdeploy deploy` tells it, whoever works on it.
+    Example: osvdeploy status hello/production --ledger /srv/releases --watch
     """
     from osvdeploy import api
 
-    found = api.status(ctx, choice.service(), look=not offline)
+    found = (api.watch if watch else api.status)(ctx, choice.service(), look=not offline)
     head = found.head
     document: dict[str, Any] = {
         "service": found.service,

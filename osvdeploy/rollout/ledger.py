@@ -163,6 +163,15 @@ class Ledger:
         for key in self.store.keys(ctx, f"{self.service}/head/"):
             yield self._read_head(ctx, key)
 
+    def since(self, ctx: Context, n: int) -> list[Head]:
+        """The heads from number ``n`` on, oldest first, and the one before them."""
+        found: list[Head] = []
+        for head in self.heads(ctx):
+            found.append(head)
+            if head.n < n:
+                break
+        return found[::-1]
+
     def write(self, ctx: Context, head: Head) -> None:
         """Put a head. Raises :class:`HeadTaken` when its number, or a higher one, is there already."""
         key = _head_key(self.service, head.n)
