@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from osvdeploy.rollout.releases import Release
 
 _LOOK_EVERY = 2.0
+_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ def _of_run(ctx: Context, ledger: Ledger, service: Service, name: str) -> list[H
     found: list[Head] = []
     wanted: str | None = None
     seen: dict[str, str] = {}
-    for head in ledger.heads(ctx):
+    for head in ledger.heads(ctx, width=_AT_ONCE):
         run = head.run
         if wanted is None and run is not None:
             seen.setdefault(run.id, f"{run.id} ({run.kind} of {run.candidate})")
@@ -152,7 +153,7 @@ def events(
     if newest.run is not None:
         asked = ledger.requests(ctx, newest.run.id, len(newest.run.heard))
         found = list(logbook.unheard(newest.run, asked, newest.n))[::-1]
-    for before, after in _pairs(ledger.heads(ctx)):
+    for before, after in _pairs(ledger.heads(ctx, width=_AT_ONCE)):
         if since is not None and after.written < since:
             break
         if before is not None or after.n == 1:

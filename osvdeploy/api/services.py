@@ -217,7 +217,7 @@ def history(ctx: Context, service: Service, *, limit: int = 20) -> History:
     head = wiring.head(ctx, service)
     ledger = wiring.open_ledger(service)
     runs: dict[str, Run] = {}
-    for past in ledger.heads(ctx):
+    for past in ledger.heads(ctx, width=16):
         # Newest first, so the first document of a run is its last word.
         if past.run is not None and past.run.id not in runs:
             if len(runs) == limit:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 from osvdeploy.events import GateJudged, RolloutSeen, SlotSeen
 from osvdeploy.sizes import format_duration
+from osvdeploy.visible import visible
 
 _SECOND = timedelta(seconds=1)
 _BAR, _LEAST_BAR = 20, 5
@@ -46,8 +47,8 @@ class Board:
 
     def wait(self, what: str, seen: str, until: datetime | None) -> None:
         """What is waited for from now on."""
-        self.waiting, self.until = " ".join(what.split()), until
-        self.last = "" if seen in what else " ".join(seen.split())
+        self.waiting, self.until = _line(what), until
+        self.last = "" if seen in what else _line(seen)
 
     def judged(self, gate: GateJudged) -> None:
         """A gate's word."""
@@ -143,7 +144,7 @@ def _bar(weight: int, width: int) -> str:
 
 def _gate(gate: GateJudged) -> str:
     sign = "…" if gate.passed is None else "✓" if gate.passed else "✗"
-    return f"{sign} gate {gate.gate}: {' '.join(gate.seen.split())}"
+    return f"{sign} gate {gate.gate}: {_line(gate.seen)}"
 
 
 def _with(slot: SlotSeen, before: SlotSeen | None) -> SlotSeen:
@@ -155,6 +156,11 @@ def _with(slot: SlotSeen, before: SlotSeen | None) -> SlotSeen:
         healthy=before.healthy if slot.healthy is None else slot.healthy,
         machines=before.machines if slot.machines is None else slot.machines,
     )
+
+
+def _line(text: str) -> str:
+    """On one line, and with nothing in it that a terminal obeys: a guest's words may be there."""
+    return visible(" ".join(text.split()))
 
 
 def _took(since: datetime, now: datetime) -> str:

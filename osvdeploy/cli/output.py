@@ -41,6 +41,7 @@ from osvdeploy.events import (
 )
 from osvdeploy.sizes import format_duration, format_size
 from osvdeploy.version import __version__
+from osvdeploy.visible import visible
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
@@ -119,8 +120,12 @@ def tell(text: str, document: Mapping[str, Any]) -> None:
 def _write(text: str) -> None:
     """Put the result on stdout, so that ``> file`` on a full disk is an error and no half a result.
 
+    A terminal is shown no control character: a guest's words, which may hold any, are in results too.
+
     Raises BrokenPipeError where the reader went away; any other trouble ends the process with 1.
     """
+    if sys.stdout.isatty():
+        text = visible(text)
     try:
         print(text, flush=True)
     except BrokenPipeError:
@@ -281,6 +286,8 @@ class LineReporter:
         self.stream = stream
         self.verbose = verbose
         self.style = _style(stream)
+        self.shown: Callable[[str], str] = visible if stream.isatty() else str
+        """A guest's words are in what is told: no terminal obeys them."""
         self.clock = clock
         self._lock = threading.RLock()
         self._gone = False
@@ -319,15 +326,15 @@ class LineReporter:
         """The line for an event, None for one that has none."""
         match event:
             case Note(text):
-                return text
+                return self.shown(text)
             case Warned(text, hint):
-                warning = f"{self.style('warning:', '1;33')} {text}"
-                return f"{warning}\n{self.style('hint:', '1;36')} {hint}" if hint else warning
+                warning = f"{self.style('warning:', '1;33')} {self.shown(text)}"
+                return f"{warning}\n{self.style('hint:', '1;36')} {self.shown(hint)}" if hint else warning
             case StageEntered(_, stage, why):
-                return f"{self.style(f'{stage:<9}', '1')} {why}"
+                return f"{self.style(f'{stage:<9}', '1')} {self.shown(why)}"
             case GateJudged(gate, passed, seen):
                 mark = self.style("passed", "32") if passed else self.style("failed", "1;31")
-                return f"  gate {mark}: {gate}: {seen}"
+                return f"  gate {mark}: {gate}: {self.shown(seen)}"
             case CloudCall(service, operation, mutating, seconds, error) if self.verbose:
                 kind = "changes" if mutating else "reads"
                 return f"  call {service}.{operation} ({kind}, {seconds * 1000:.0f} ms){f': {error}' if error else ''}"
@@ -510,7 +517,7 @@ _NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?")
 
 def _wait(what: str, seen: str) -> str:
     told = f"waiting for {what}" if not seen or seen in what else f"waiting for {what} ({seen})"
-    return " ".join(told.split())
+    return visible(" ".join(told.split()))
 
 
 def _amount(event: Progress) -> str:

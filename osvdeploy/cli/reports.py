@@ -232,8 +232,8 @@ def _time(entry: Entry) -> str:
 
 
 def _told(entry: Entry) -> str:
-    from osvdeploy.report.markup import visible
     from osvdeploy.rollout.logbook import EntryKind
+    from osvdeploy.visible import visible
 
     # What an event of another kind is, its own words tell. A guest's words may be among them.
     prefix = {EntryKind.GATE: "gate ", EntryKind.STAGE: "stage ", EntryKind.REQUEST: "asked: "}.get(entry.kind, "")

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from xml.etree.ElementTree import Element, tostring
 
-Child = Element | str | None
+from osvdeploy.visible import visible
 
-_HIDDEN = re.compile(
-    # Controls, what turns the direction of text around or takes no room, and halves of characters.
-    r"[\x00-\x08\x0b\x0c\x0d\x0e-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\uffff\ud800-\udfff]"
-)
+Child = Element | str | None
 
 
 def element(tag: str, /, *children: Child, **attributes: str | float | None) -> Element:
@@ -36,18 +32,6 @@ def element(tag: str, /, *children: Child, **attributes: str | float | None) -> 
 
 
 _AS_THEY_ARE = frozenset({"viewBox", "preserveAspectRatio"})
-
-
-def visible(text: str) -> str:
-    """The same text with what cannot be seen spelled out: a guest's console may hold any bytes."""
-    return _HIDDEN.sub(_spelled, text.replace("\r\n", "\n"))
-
-
-def _spelled(found: re.Match[str]) -> str:
-    code = ord(found[0])
-    if code < 0x20:
-        return chr(0x2400 + code)
-    return "\N{SYMBOL FOR DELETE}" if code == 0x7F else f"\\u{code:04x}"
 
 
 def written(page: Element) -> str:

@@ -21,9 +21,11 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from osvdeploy.cloud.interfaces import ObjectStore, ReleaseId, Route, Slot
+from osvdeploy.cloud.parallel import in_flight
 from osvdeploy.context import Context, ProcessIdentity
 from osvdeploy.errors import LeaseLost, LedgerError, LedgerTooNew
 from osvdeploy.rollout.model import Request, Run
@@ -158,10 +160,33 @@ class Ledger:
             return self._read_head(ctx, key)
         return None
 
-    def heads(self, ctx: Context) -> Iterator[Head]:
-        """All heads, newest first."""
-        for key in self.store.keys(ctx, f"{self.service}/head/"):
-            yield self._read_head(ctx, key)
+    def heads(self, ctx: Context, *, width: int = 1) -> Iterator[Head]:
+        """All heads, newest first; up to ``width`` are read at once, where many are wanted: a rollout writes one each
+        half minute at least."""
+        keys = iter(self.store.keys(ctx, f"{self.service}/head/"))
+        batch = 1
+        while several := list(islice(keys, batch)):
+            # The newest are often all that is looked at, so few are read ahead before many are.
+            batch = min(2 * batch, width)
+            yield from self._read_heads(ctx, several, width)
+
+    def _read_heads(self, ctx: Context, keys: list[str], width: int) -> list[Head]:
+        if len(keys) == 1:
+            return [self._read_head(ctx, keys[0])]
+        read: dict[str, Head] = {}
+
+        def keep(found: tuple[str, Head]) -> None:
+            read[found[0]] = found[1]
+
+        in_flight(
+            ctx,
+            keys,
+            lambda ctx, key, stop: (key, self._read_head(ctx, key)),
+            keep,
+            width=width,
+            name="osvdeploy-heads",
+        )
+        return [read[key] for key in keys]
 
     def since(self, ctx: Context, n: int) -> list[Head]:
         """The heads from number ``n`` on, oldest first, and the one before them."""

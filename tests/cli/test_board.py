@@ -107,6 +107,19 @@ def test_a_gate_that_has_not_decided_is_shown_until_it_has() -> None:
     assert not any("3 of 1,200" in line for line in made.lines(78, at(230)))
 
 
+def test_no_word_of_a_guests_is_obeyed() -> None:
+    """Neither on the board nor in the lines above it."""
+    made = board(replace(SEEN, gates=(GateJudged("errors", False, "500: \x1b[2Jgone"),)))
+    made.wait("answers; last: \x1b]0;title\x07", "\x9b31m", at(500))
+    assert not any("\x1b" in line or "\x07" in line or "\x9b" in line for line in made.lines(78, at(230)))
+    stream = Terminal()
+    report = LineReporter(stream)
+    report(GateJudged("errors", False, "\x9b2Jgone"))
+    report(Waiting("it", "\x1b[2Jgone"))
+    report(StageEntered("run-1", "revert", "\x1b[2Jgone"))
+    assert "\x9b" not in stream.getvalue() and "\x1b[2J" not in stream.getvalue()
+
+
 def test_a_time_that_is_over_is_not_waited_for() -> None:
     """Nor one that nobody knows."""
     assert (until(at(60), at(61)), until(None, at(0))) == ("", "")

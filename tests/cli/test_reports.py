@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import subprocess
 import sys
@@ -9,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from osvdeploy.cli import output
+from osvdeploy.cli.rollouts import rollout_text
 from osvdeploy.rollout.model import RequestKind
 from tests.cli.running import Ran, osvdeploy
-from tests.report.recorded import Kept, good, waiting
+from tests.report.recorded import HOSTILE, Kept, good, waiting
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +104,19 @@ def test_a_service_that_was_never_deployed_has_no_events(tmp_path: Path) -> None
     for words in (("events",), ("audit",), ("report", "last")):
         ran = osvdeploy(*words, "other/production", "--ledger", str(tmp_path))
         assert ran.code == 2 and "was never deployed" in ran.stderr and str(tmp_path) in ran.stderr
+
+
+def test_a_terminal_is_not_told_what_to_do_by_a_guest(tmp_path: Path) -> None:
+    """What a console has of escape sequences is shown, whichever command tells of it; a pipe has it raw."""
+    service = Kept(tmp_path)
+    service.cloud.behave(service.id("1.1.0"), sick_after=200.0, console=HOSTILE)
+    outcome = service.deploy("1.1.0")
+    assert "\x1b[31mred" in rollout_text(outcome)
+    shown = io.StringIO()
+    shown.isatty = lambda: True  # type: ignore[method-assign]
+    with contextlib.redirect_stdout(shown):
+        output._write(rollout_text(outcome))
+    assert "␛[31mred" in shown.getvalue() and "\x1b" not in shown.getvalue() and "\n" in shown.getvalue()
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import pytest
 from osvdeploy.errors import UsageError
 from osvdeploy.report import page
 from osvdeploy.report.course import Axis
-from osvdeploy.report.markup import visible
+from osvdeploy.visible import visible
 from tests.report.recorded import Kept, bad, good, waiting
 from tests.rollout.made import NOW
 
