@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from osvdeploy.rollout.releases import Release
 
 _LOOK_EVERY = 2.0
-_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +82,12 @@ def _told(head: Head, run: Run, now: datetime) -> str:
 
 def _of_run(ctx: Context, ledger: Ledger, service: Service, name: str) -> list[Head]:
     """The documents that have a run, oldest first; before them those of the process that began it, and one more."""
+    from osvdeploy.rollout.ledger import MANY
+
     found: list[Head] = []
     wanted: str | None = None
     seen: dict[str, str] = {}
-    for head in ledger.heads(ctx, width=_AT_ONCE):
+    for head in ledger.heads(ctx, width=MANY):
         run = head.run
         if wanted is None and run is not None:
             seen.setdefault(run.id, f"{run.id} ({run.kind} of {run.candidate})")
@@ -140,6 +141,7 @@ def events(
     Raises :class:`~osvdeploy.errors.UsageError` for a service that was never deployed, or a run that is not there.
     """
     from osvdeploy.rollout import logbook
+    from osvdeploy.rollout.ledger import MANY
 
     if run is not None:
         told = report(ctx, service, run)
@@ -153,7 +155,7 @@ def events(
     if newest.run is not None:
         asked = ledger.requests(ctx, newest.run.id, len(newest.run.heard))
         found = list(logbook.unheard(newest.run, asked, newest.n))[::-1]
-    for before, after in _pairs(ledger.heads(ctx, width=_AT_ONCE)):
+    for before, after in _pairs(ledger.heads(ctx, width=MANY)):
         if since is not None and after.written < since:
             break
         if before is not None or after.n == 1:

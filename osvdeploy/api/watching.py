@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from osvdeploy.api import wiring
@@ -14,8 +15,11 @@ if TYPE_CHECKING:
     from osvdeploy.rollout.ledger import Head, Ledger
     from osvdeploy.rollout.model import Limits, Run
 
-LOOK_EVERY = 2.0
-"""Seconds: often enough for people, and 8 calls of a balancer's API each."""
+_LOOK_EVERY = 2.0
+_LOOK_LATER = 10.0
+"""Seconds between two looks at the cloud in a stage's first minute, and after it: each is eight calls, of which an
+account may make only so many. The ledger is read as often as ever."""
+_SOON = 60.0
 _NOBODY = 75.0
 """Seconds without a new head after which nobody is at work: a holder of the lease writes one each half minute."""
 
@@ -32,10 +36,13 @@ def watch(ctx: Context, service: Service, *, look: bool = True) -> ServiceStatus
     before: Head | None = None
     last: str | None = None
     changed = ctx.monotonic()
-    warned = False
+    warned, serving = False, ""
+    looks = _Looks()
     while True:
-        found = status(ctx, service, look=look)
+        due = look and looks.due(ctx.monotonic())
+        found = status(ctx, service, look=due)
         head = found.head
+        looks.at_stage(head.run.stage if head.run is not None else "", ctx.monotonic())
         if before is None and head.unfinished is None and head.run is not None:
             last = head.run.id
         if before is None or before.n != head.n:
@@ -55,11 +62,35 @@ def watch(ctx: Context, service: Service, *, look: bool = True) -> ServiceStatus
                 warned = True
         elif head.run is not None and head.run.id != last:
             # Seen under way or not: a warm rollback is over between two looks.
-            return found
+            return found if due or not look else status(ctx, service)
         else:
-            ctx.report(Waiting("a rollout to begin", _serving(found)))
+            if due or not look:
+                serving = _serving(found)
+            ctx.report(Waiting("a rollout to begin", serving))
         before = head
-        ctx.sleep(LOOK_EVERY)
+        ctx.sleep(_LOOK_EVERY)
+
+
+@dataclass(slots=True)
+class _Looks:
+    """When the cloud is asked, by this process' clock."""
+
+    last: float | None = None
+    stage: str | None = None
+    entered: float = 0.0
+
+    def due(self, now: float) -> bool:
+        """Whether it is time again; if so, it is being done."""
+        pause = _LOOK_EVERY if now - self.entered < _SOON else _LOOK_LATER
+        if self.last is not None and now - self.last < pause:
+            return False
+        self.last = now
+        return True
+
+    def at_stage(self, stage: str, now: float) -> None:
+        """Where the rollout is; a stage's first minute begins when it is seen first."""
+        if stage != self.stage:
+            self.stage, self.entered = stage, now
 
 
 def _tell(ctx: Context, ledger: Ledger, before: Head | None, head: Head) -> None:

@@ -41,6 +41,8 @@ SCHEMA = 1
 _REVISION = re.compile(r"(?:\.([0-9]+))?\.json$")
 """What follows a release's id in its key. An id ends in eight hex digits after a dash, so this is unambiguous."""
 _LAST = 10**12 - 1
+MANY = 16
+"""Documents that are read at once, where many are wanted: a bucket answers each within tens of milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from osvdeploy import api
+from osvdeploy.api import watching
 from osvdeploy.cloud.interfaces import Slot
 from osvdeploy.events import GateJudged, Note, RolloutSeen, SlotSeen, Waiting, Warned
 from osvdeploy.rollout.model import Limits, Pause, RequestKind, Stage, Tally
@@ -84,6 +85,18 @@ def test_who_watches_a_service_at_rest_waits_for_its_next_rollout(tmp_path: Path
     assert found.head.stable is not None and found.head.stable.release == service.id("1.1.0")
     first = next(event for event in service.recorder.events if isinstance(event, Waiting))
     assert (first.what, first.seen) == ("a rollout to begin", f"{service.id('1.0.0')} serves")
+
+
+def test_the_cloud_is_asked_often_at_first_and_then_less_often() -> None:
+    """Every two seconds in a stage's first minute, every ten after it; a new stage begins anew."""
+    looks, asked = watching._Looks(), []
+    for second in range(0, 200, 2):
+        if looks.due(float(second)):
+            asked.append(second)
+        looks.at_stage("boot" if second < 120 else "bake", float(second))
+    assert asked[:30] == list(range(0, 60, 2))
+    assert [second for second in asked if 60 <= second < 120] == list(range(68, 120, 10))
+    assert [second for second in asked if 122 <= second < 140] == list(range(122, 140, 2))
 
 
 def test_that_nobody_is_at_work_is_told_once(tmp_path: Path) -> None:
