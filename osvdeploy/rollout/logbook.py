@@ -123,7 +123,7 @@ def between(before: Head | None, after: Head) -> tuple[Entry, ...]:
     ]
     if after.destroyed and (before is None or not before.destroyed):
         found.append(_Told(after.written, EntryKind.DESTROYED, "the service is destroyed; its history stays"))
-    if not found and after.why not in _ROUTINE:
+    if not found and not _routine(before, after):
         found.append(_Told(after.written, EntryKind.OTHER, after.why))
     lease = after.lease or (before.lease if before is not None else None)
     worker = name_of(lease.holder) if lease is not None else ""
@@ -131,6 +131,13 @@ def between(before: Head | None, after: Head) -> tuple[Entry, ...]:
         Entry((after.n, place), each.at, each.kind, each.who or worker, each.told, each.run, each.release)
         for place, each in enumerate(found)
     )
+
+
+def _routine(before: Head | None, after: Head) -> bool:
+    """A renewal, or a step of a run that keeps what only its next step needs."""
+    run, had = after.run, before.run if before is not None else None
+    step = run is not None and run != had and after.why == f"{run.kind} {run.candidate}: {run.stage}"
+    return after.why in _ROUTINE or step
 
 
 def unheard(run: Run, requests: Sequence[Request], after: int) -> tuple[Entry, ...]:
@@ -205,6 +212,8 @@ def _course(had: Run, run: Run, after: Head) -> Iterator[tuple[datetime, EntryKi
         yield after.written, EntryKind.OTHER, f"{run.candidate} is given up: {run.abort}", ""
     if run.capacity != had.capacity:
         yield after.written, EntryKind.OTHER, f"{run.capacity} machines instead of {had.capacity}", ""
+    if run.scaling != had.scaling:
+        yield after.written, EntryKind.OTHER, f"{run.stable} keeps its size while traffic moves", ""
     passed, gates = run.stages[len(had.stages) :], list(run.gates[len(had.gates) :])
     for number, record in enumerate(passed):
         # A gate is what lets its stage be left.

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from osvdeploy.cloud.interfaces import Slot
 from osvdeploy.rollout.ledger import Lease
-from osvdeploy.rollout.logbook import Entry, EntryKind, entries, spells, unheard
+from osvdeploy.rollout.logbook import Entry, EntryKind, between, entries, spells, unheard
 from osvdeploy.rollout.model import Outcome, Request, RequestKind, Run
 from osvdeploy.rollout.releases import OnFailure
 from tests.rollout.test_control import APPROVED, CANARY, Controlled, serving
@@ -85,6 +85,17 @@ def test_every_document_but_renewals_is_told() -> None:
     heads = list(service.ledger.heads(service.context()))
     silent = {head.why for head in heads if head.n not in {entry.id[0] for entry in told(service)}}
     assert silent <= {"lease renewed"}
+
+
+def test_what_a_step_keeps_for_the_next_is_no_event() -> None:
+    """A run that counts something, and saves it, has come by nothing."""
+    service = serving(APPROVED)
+    service.deploy("1.1.0")
+    head, run = service.head, last_run(service)
+    counted = replace(head, n=head.n + 1, run=replace(run, scaled=not run.scaled))
+    assert not between(head, replace(counted, why=f"deploy {run.candidate}: {run.stage}"))
+    (other,) = between(head, replace(counted, why="by hand"))
+    assert (other.kind, other.told) == (EntryKind.OTHER, "by hand")
 
 
 def test_holds_and_pins_are_told_with_who_set_them() -> None:
