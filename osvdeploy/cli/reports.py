@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,7 +36,8 @@ def report(ctx: Context, choice: ServiceChoice, run: str, output: str | None) ->
     gates, who asked and approved what, what a failing release left behind, and all that happened. Reads the ledger
     alone.
 
-    RUN is a run's id, a release or version (the last time it was rolled out), or `last`. Prints the file's path; with
+    RUN is a run's id, a release or version (the last time it was rolled out), or `last`, which may be left out before
+    APP/ENV. Prints the file's path; with
     --json a document of the same, and a file only where -o names one.
     Example: osvdeploy report last hello/production -o report.html
     """
@@ -43,6 +45,9 @@ def report(ctx: Context, choice: ServiceChoice, run: str, output: str | None) ->
     from osvdeploy.errors import UsageError
     from osvdeploy.report import page
 
+    if choice.name is None and "/" in run:
+        # No run and no release has a slash in its name: that is the service, and its last rollout is meant.
+        choice, run = replace(choice, name=run), "last"
     as_json = bool(click.get_current_context().params["as_json"])
     if output == "-" and as_json:
         raise UsageError("--json and the page cannot both go to standard output", hint="name a file with -o")

@@ -35,6 +35,7 @@ def test_a_report_is_a_file_whose_path_is_printed(recorded: Kept, tmp_path: Path
     whole = (tmp_path / ran.stdout.strip()).read_text()
     assert asked(recorded, "report", "1.1.0", "-o", "there.html", folder=tmp_path).stdout == "there.html\n"
     assert asked(recorded, "report", run.id, "-o", "there.html", folder=tmp_path).code == 0
+    assert asked(recorded, "report", "-o", "there.html", folder=tmp_path).code == 0
     assert asked(recorded, "report", "last", "-o", "-").stdout == whole == (tmp_path / "there.html").read_text()
     assert sorted(each.name for each in tmp_path.iterdir()) == [f"hello-production-{run.id}.html", "there.html"]
 
