@@ -69,6 +69,37 @@ class GateJudged(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class SlotSeen:
+    """A slot during a rollout. ``weight`` in percent, ``healthy`` of ``machines``; None: nobody looked."""
+
+    slot: str
+    release: str | None
+    weight: int | None
+    healthy: int | None = None
+    machines: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutSeen(Event):
+    """Where a rollout stands, after each look. ``what`` names it; ``shares`` are the weights of its steps, in percent,
+    and ``share`` the index of the present one. ``way`` are the stages that it came by, with the present one. ``until``
+    is when the stage ends, or is given up; None where neither is known. ``gates`` are those that have decided, each
+    with its latest word.
+    """
+
+    run: str
+    what: str
+    began: datetime
+    entered: datetime
+    way: tuple[str, ...]
+    shares: tuple[int, ...]
+    share: int
+    slots: tuple[SlotSeen, ...]
+    gates: tuple[GateJudged, ...] = ()
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class CloudCall(Event):
     """One API call that was sent and answered (or not): for the counts and the audit."""
 

@@ -31,6 +31,7 @@ from osvdeploy.api.declared import (
     settings_of,
     spec_of,
 )
+from osvdeploy.api.differing import ReleaseDiff, SettingChange, diff
 from osvdeploy.api.drifting import Drifted, drift
 from osvdeploy.api.inspecting import Inspection, compare, extract, inspect, listed, opened
 from osvdeploy.api.kernels import AddedKernel, InspectedKernel, add_kernel, inspect_kernel, stored_kernels
@@ -48,6 +49,7 @@ from osvdeploy.api.looking import (
     program_findings,
 )
 from osvdeploy.api.releasing import Deployed, PublishedImage, deploy, publish
+from osvdeploy.api.reporting import Report, events, follow, report
 from osvdeploy.api.rolling import RolledOut, release_in, roll_out
 from osvdeploy.api.running import run
 from osvdeploy.api.services import (
@@ -70,6 +72,7 @@ from osvdeploy.api.services import (
     unhold,
 )
 from osvdeploy.api.verifying import Difference, Verified, VerifiedImage, verify
+from osvdeploy.api.watching import watch
 from osvdeploy.api.wiring import Calls, connect, ground, open_ledger, open_store, prober, usual_region
 from osvdeploy.api.withdrawing import Withdrawal, Withdrawn, restore, withdraw
 from osvdeploy.publish.converting import Converted
@@ -93,9 +96,12 @@ __all__ = [
     "Milestone",
     "Pruned",
     "PublishedImage",
+    "ReleaseDiff",
+    "Report",
     "RolledOut",
     "Service",
     "ServiceStatus",
+    "SettingChange",
     "SlotStatus",
     "Standing",
     "Verified",
@@ -113,11 +119,14 @@ __all__ = [
     "convert",
     "deploy",
     "destroy",
+    "diff",
     "drift",
     "environment_of",
+    "events",
     "extract",
     "find_release",
     "findings",
+    "follow",
     "foresee",
     "gc",
     "ground",
@@ -149,6 +158,7 @@ __all__ = [
     "realign",
     "recover",
     "release_in",
+    "report",
     "restore",
     "retry",
     "roll_out",
@@ -167,5 +177,6 @@ __all__ = [
     "usual_region",
     "verify",
     "wait",
+    "watch",
     "withdraw",
 ]

@@ -215,10 +215,12 @@ class History:
 
 def history(ctx: Context, service: Service, *, limit: int = 20) -> History:
     """What was deployed, when, and how each rollout ended. Reads the ledger alone, back to the ``limit``-th run."""
+    from osvdeploy.rollout.ledger import MANY
+
     head = wiring.head(ctx, service)
     ledger = wiring.open_ledger(service)
     runs: dict[str, Run] = {}
-    for past in ledger.heads(ctx):
+    for past in ledger.heads(ctx, width=MANY):
         # Newest first, so the first document of a run is its last word.
         if past.run is not None and past.run.id not in runs:
             if len(runs) == limit:

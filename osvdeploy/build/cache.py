@@ -79,6 +79,17 @@ class BuildCache:
         except (OSError, ValueError):
             return None
 
+    def holding(self, image: Digest) -> RawImage | None:
+        """A disk with that image digest, whatever plan it was built by; None where there is none (any more)."""
+        for entry in sorted((self.root / "images").glob(f"*/{IMAGE_NAME}")):
+            try:
+                digest = parse_image(entry.read_bytes(), entry.with_name(DISK_NAME)).digest
+            except (OSError, ValueError):
+                continue
+            if digest == image and (found := self.find(Digest(entry.parent.name))) is not None:
+                return found
+        return None
+
     def stats_file(self, base: Path) -> Path:
         """Where the digests of one project's sources are remembered."""
         key = hashlib.sha256(os.fsencode(base.absolute())).hexdigest()[:32]

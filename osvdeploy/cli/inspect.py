@@ -303,11 +303,16 @@ def _command_line(anatomy: Anatomy) -> list[str]:
 
 
 def _differences(found: Comparison, image: Path, other: Path) -> Result:
+    lines = [f"{image} against {other}", *differing_lines(found)]
+    return Result("\n".join(lines), {"image": image, "against": other, **differing_document(found)})
+
+
+def differing_lines(found: Comparison) -> list[str]:
+    """What makes an image another, for people, two spaces from the left."""
     from osvdeploy.osv.compare import Change
     from osvdeploy.sizes import format_size
 
     lines = [
-        f"{image} against {other}",
         f"  kernel: {'differs' if found.kernel else 'the same'}",
         f"  command line: {'differs' if found.command_line else 'the same'}",
     ]
@@ -323,7 +328,7 @@ def _differences(found: Comparison, image: Path, other: Path) -> Result:
         f"  blocks: {len(blocks.changed)} of {blocks.needed} to send, {format_size(blocks.bytes_to_send)}, "
         "if the other were the parent snapshot"
     )
-    return Result("\n".join(lines), _differences_document(found, image, other))
+    return lines
 
 
 def _change(each: FileChange) -> str:
@@ -444,10 +449,8 @@ def _document(found: Inspection) -> dict[str, Any]:
     }
 
 
-def _differences_document(found: Comparison, image: Path, other: Path) -> dict[str, Any]:
+def differing_document(found: Comparison) -> dict[str, Any]:
     return {
-        "image": image,
-        "against": other,
         "kernel_differs": found.kernel,
         "command_line_differs": found.command_line,
         "files": None

@@ -18,6 +18,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO
@@ -26,22 +27,37 @@ import click
 
 from osvdeploy.context import CancelToken, Context
 from osvdeploy.errors import OsvDeployError, SpecError
-from osvdeploy.events import CloudCall, Event, GateJudged, Note, Progress, Reporter, StageEntered, Waiting, Warned
+from osvdeploy.events import (
+    CloudCall,
+    Event,
+    GateJudged,
+    Note,
+    Progress,
+    Reporter,
+    RolloutSeen,
+    StageEntered,
+    Waiting,
+    Warned,
+)
 from osvdeploy.sizes import format_duration, format_size
 from osvdeploy.version import __version__
+from osvdeploy.visible import visible
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
+
+    from osvdeploy.cli.board import Board
 
 SCHEMA = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a command ends with: ``text`` for people, ``document`` for programs, and the exit code."""
+    """What a command ends with: ``text`` for people, ``document`` for programs, and the exit code. Without a document
+    it has told all as it came (:func:`tell`)."""
 
     text: str
-    document: Mapping[str, Any] = field(default_factory=dict)
+    document: Mapping[str, Any] | None = field(default_factory=dict)
     exit_code: int = 0
 
 
@@ -77,7 +93,8 @@ def command(function: Callable[..., Result]) -> Callable[..., None]:
                 sys.exit(show_bug(name, error, as_json))
         _finish(reporter)
         if as_json:
-            _write(json.dumps({"schema": SCHEMA, "command": name, **result.document}, indent=1, default=_plain))
+            if result.document is not None:
+                _write(json.dumps({"schema": SCHEMA, "command": name, **result.document}, indent=1, default=_plain))
         elif result.text:
             _write(result.text)
         sys.exit(result.exit_code)
@@ -92,11 +109,23 @@ def _name(context: click.Context) -> str:
     return context.command_path.removeprefix("osvdeploy ")
 
 
+def tell(text: str, document: Mapping[str, Any]) -> None:
+    """Put a part of a result on stdout now: a line for people, with ``--json`` a document on one line."""
+    context = click.get_current_context()
+    if context.params.get("as_json"):
+        text = json.dumps({"schema": SCHEMA, "command": _name(context), **document}, default=_plain)
+    _write(text)
+
+
 def _write(text: str) -> None:
     """Put the result on stdout, so that ``> file`` on a full disk is an error and no half a result.
 
+    A terminal is shown no control character: a guest's words, which may hold any, are in results too.
+
     Raises BrokenPipeError where the reader went away; any other trouble ends the process with 1.
     """
+    if sys.stdout.isatty():
+        text = visible(text)
     try:
         print(text, flush=True)
     except BrokenPipeError:
@@ -257,11 +286,14 @@ class LineReporter:
         self.stream = stream
         self.verbose = verbose
         self.style = _style(stream)
+        self.shown: Callable[[str], str] = visible if stream.isatty() else str
+        """A guest's words are in what is told: no terminal obeys them."""
         self.clock = clock
         self._lock = threading.RLock()
         self._gone = False
         self._waiting = ("", "")
         self._told_at = 0.0
+        self._traffic = ""
         self._tenth: dict[str, int] = {}
 
     def __call__(self, event: Event) -> None:
@@ -277,8 +309,10 @@ class LineReporter:
     def tell(self, event: Event) -> None:
         """Write what there is to say of an event."""
         match event:
-            case Waiting(what, seen):
-                self.waiting(what, seen)
+            case Waiting(what, seen, until):
+                self.waiting(what, seen, until)
+            case RolloutSeen():
+                self.seen(event)
             case GateJudged(gate, None, seen):
                 self.waiting(gate, seen)
             case Progress():
@@ -292,15 +326,15 @@ class LineReporter:
         """The line for an event, None for one that has none."""
         match event:
             case Note(text):
-                return text
+                return self.shown(text)
             case Warned(text, hint):
-                warning = f"{self.style('warning:', '1;33')} {text}"
-                return f"{warning}\n{self.style('hint:', '1;36')} {hint}" if hint else warning
+                warning = f"{self.style('warning:', '1;33')} {self.shown(text)}"
+                return f"{warning}\n{self.style('hint:', '1;36')} {self.shown(hint)}" if hint else warning
             case StageEntered(_, stage, why):
-                return f"{self.style(f'{stage:<9}', '1')} {why}"
+                return f"{self.style(f'{stage:<9}', '1')} {self.shown(why)}"
             case GateJudged(gate, passed, seen):
                 mark = self.style("passed", "32") if passed else self.style("failed", "1;31")
-                return f"  gate {mark}: {gate}: {seen}"
+                return f"  gate {mark}: {gate}: {self.shown(seen)}"
             case CloudCall(service, operation, mutating, seconds, error) if self.verbose:
                 kind = "changes" if mutating else "reads"
                 return f"  call {service}.{operation} ({kind}, {seconds * 1000:.0f} ms){f': {error}' if error else ''}"
@@ -310,14 +344,24 @@ class LineReporter:
     def write(self, line: str) -> None:
         print(line, file=self.stream, flush=True)
 
-    def waiting(self, what: str, seen: str) -> None:
+    def seen(self, event: RolloutSeen) -> None:
+        """Tell the shares of the traffic when they have moved."""
+        from osvdeploy.cli.board import traffic
+
+        told = traffic(event.slots)
+        if told and told != self._traffic:
+            self._traffic = told
+            self.write(f"  traffic: {told}")
+
+    def waiting(self, what: str, seen: str, until: datetime | None = None) -> None:
         """Tell it when it is another thing; when only its numbers moved, four times a minute."""
         told = _wait(what, seen)
         kind = _NUMBER.sub("#", told)
         now = self.clock()
         if kind != self._waiting[1] or (told != self._waiting[0] and now - self._told_at >= 15):
             self._waiting, self._told_at = (told, kind), now
-            self.write(f"  {told}")
+            ends = f", until {until.astimezone(UTC):%H:%M:%S} UTC" if until is not None else ""
+            self.write(f"  {told}{ends}")
 
     def progress(self, event: Progress) -> None:
         """Tell it in tenths."""
@@ -336,23 +380,42 @@ class QuietReporter(LineReporter):
 
 
 class TerminalReporter(LineReporter):
-    """Lines as above, and below them one that moves: what is waited for, or how far something is."""
+    """Lines as above, and below them one that moves: what is waited for, or how far something is. During a rollout a
+    board of lines: its way, slots, gates, and what is waited for until when."""
 
-    def __init__(self, stream: TextIO, *, verbose: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        stream: TextIO,
+        *,
+        verbose: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         super().__init__(stream, verbose=verbose, clock=clock)
+        self.now = now
+        self._board: Board | None = None
         # Only a terminal pays for rich's import.
         from rich.console import Console
         from rich.status import Status
 
         self.console = Console(file=stream, highlight=False)
-        self.status = Status("", console=self.console, spinner="dots")
+        self.status = Status("", console=self.console, spinner="dots", refresh_per_second=5)
         self._running = False
         self._since = self.clock()
 
     def tell(self, event: Event) -> None:
-        if isinstance(event, StageEntered | GateJudged):
+        if self._board is not None and isinstance(event, GateJudged):
+            self._board.judged(event)
+            if event.passed is None:
+                return
+        elif isinstance(event, StageEntered | GateJudged) and self._board is None:
             # What was waited for has come.
             self.finish()
+        if isinstance(event, StageEntered):
+            if event.stage == "done":
+                self.finish()
+            elif self._board is not None:
+                self._board.entered(event.stage, self.now())
         super().tell(event)
 
     def write(self, line: str) -> None:
@@ -361,7 +424,20 @@ class TerminalReporter(LineReporter):
         # Soft wrap: the terminal breaks long lines, so that a path can be copied whole.
         self.console.print(Text.from_ansi(line), soft_wrap=True)
 
-    def waiting(self, what: str, seen: str) -> None:
+    def seen(self, event: RolloutSeen) -> None:
+        from osvdeploy.cli.board import Board
+
+        if self._board is None:
+            self.finish()
+            self._board = Board(event)
+        else:
+            self._board.look(event)
+
+    def waiting(self, what: str, seen: str, until: datetime | None = None) -> None:
+        if self._board is not None:
+            self._board.wait(what, seen, until)
+            self._show(_Moving(self._board, self.now))
+            return
         told = _wait(what, seen)
         kind = _NUMBER.sub("#", told)
         if kind != self._waiting[1]:
@@ -384,6 +460,7 @@ class TerminalReporter(LineReporter):
     def finish(self) -> None:
         """Take the moving line away."""
         with self._lock:
+            self._board = None
             if self._running:
                 self._running = False
                 try:
@@ -396,7 +473,10 @@ class TerminalReporter(LineReporter):
         return f"  {format_duration(seconds)}" if seconds else ""
 
     def _move(self, text: str, after: Callable[[], str] = lambda: "") -> None:
-        self.status.update(_Moving(text, after))
+        self._show(_MovingLine(text, after))
+
+    def _show(self, moving: RenderableType) -> None:
+        self.status.update(moving)
         if not self._running:
             self._running = True
             self.status.start()
@@ -404,6 +484,20 @@ class TerminalReporter(LineReporter):
 
 @dataclass(frozen=True, slots=True)
 class _Moving:
+    """The board of a rollout, drawn anew likewise: its clocks go on by themselves."""
+
+    board: Board
+    now: Callable[[], datetime]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        from rich.text import Text
+
+        for line in self.board.lines(options.max_width, self.now()):
+            yield Text(line, no_wrap=True, overflow="crop")
+
+
+@dataclass(frozen=True, slots=True)
+class _MovingLine:
     """The moving line. Rich asks for it anew with every turn of the spinner, so the seconds go on by themselves."""
 
     text: str
@@ -423,7 +517,7 @@ _NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?")
 
 def _wait(what: str, seen: str) -> str:
     told = f"waiting for {what}" if not seen or seen in what else f"waiting for {what} ({seen})"
-    return " ".join(told.split())
+    return visible(" ".join(told.split()))
 
 
 def _amount(event: Progress) -> str:

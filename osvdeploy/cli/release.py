@@ -22,6 +22,7 @@ from osvdeploy.cli.options import (
 from osvdeploy.cli.output import Result, command
 from osvdeploy.cli.rollouts import (
     calls_document,
+    release_document,
     rollout_document,
     rollout_text,
     run_document,
@@ -29,12 +30,12 @@ from osvdeploy.cli.rollouts import (
     ways_on,
 )
 from osvdeploy.context import Context
-from osvdeploy.sizes import format_size
+from osvdeploy.sizes import format_duration, format_size
 
 if TYPE_CHECKING:
     from osvdeploy.api import ServiceStatus
     from osvdeploy.cloud.interfaces import CloudImage, Scaling, Slot, StoredObject, UnfinishedObject
-    from osvdeploy.rollout.model import Until
+    from osvdeploy.rollout.model import Run, Until
 
 
 @click.command(short_help="Raw disk to cloud image (AMI, GCE image).")
@@ -151,19 +152,22 @@ def rollback(
 @click.command(short_help="What serves now.")
 @service_options
 @click.option("--offline", is_flag=True, help="Read the ledger alone; do not ask the cloud.")
+@click.option("--watch", is_flag=True, help="Go on looking until the rollout under way, or the next one, is over.")
 @command
 def status(
     ctx: Context,
     choice: ServiceChoice,
     offline: bool,
+    watch: bool,
 ) -> Result:
     """Show which release serves, what stands warm, weights and health, and a rollout under way.
 
-    Example: osvdeploy status hello/production --ledger /srv/releases
+    With --watch its course is told on standard error, as `osvdeploy deploy` tells it, whoever works on it.
+    Example: osvdeploy status hello/production --ledger /srv/releases --watch
     """
     from osvdeploy import api
 
-    found = api.status(ctx, choice.service(), look=not offline)
+    found = (api.watch if watch else api.status)(ctx, choice.service(), look=not offline)
     head = found.head
     document: dict[str, Any] = {
         "service": found.service,
@@ -218,7 +222,7 @@ def history(
             run.candidate,
             run.verdict or f"in {run.stage}",
             run.by,
-            "" if run.verdict == "succeeded" else run.reason,
+            _how(run),
         )
         for run in found.runs
     ]
@@ -235,7 +239,7 @@ def history(
     text = "\n".join(
         [
             table(
-                ("STARTED (UTC)", "KIND", "RELEASE", "OUTCOME", "BY", "REASON"),
+                ("STARTED (UTC)", "KIND", "RELEASE", "OUTCOME", "BY", "HOW"),
                 rows,
                 last_width=60,
                 within=width() if sys.stdout.isatty() else None,
@@ -248,17 +252,7 @@ def history(
         "service": found.service,
         "serving": found.serving,
         "runs": [run_document(run) for run in found.runs],
-        "releases": [
-            {
-                "release": release.id,
-                "version": release.version,
-                "created": release.created,
-                "by": release.by,
-                "image": release.image,
-                "configuration": release.configuration,
-            }
-            for release in found.releases
-        ],
+        "releases": [release_document(release) for release in found.releases],
     }
     return Result(text, document)
 
@@ -438,6 +432,13 @@ def _sized(size: int | None) -> str:
 
 
 # ------------------------------------------------------------------------------------------------------------ texts
+
+
+def _how(run: Run) -> str:
+    """By what strategy, in what time, and why it ended badly."""
+    kind = run.settings.strategy.kind if run.kind == "deploy" else "warm" if run.warm else "cold"
+    took = f"{kind}, {format_duration((run.ended - run.started).total_seconds())}" if run.ended is not None else kind
+    return took if run.verdict == "succeeded" or not run.reason else f"{took}: {run.reason}"
 
 
 def _scaling_text(slot: Slot, scaling: Scaling) -> str:

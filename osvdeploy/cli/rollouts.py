@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from osvdeploy.cloud.interfaces import Sample, Scaling
     from osvdeploy.rollout.manager import Rollout
     from osvdeploy.rollout.model import GateRecord, Run
+    from osvdeploy.rollout.releases import Release
 
 
 def rollout_text(outcome: Rollout) -> str:
@@ -80,6 +81,7 @@ def run_document(run: Run) -> dict[str, Any]:
         "outcome": run.verdict if run.over else None,
         "reason": run.reason,
         "by": run.by,
+        "strategy": run.settings.strategy.kind,
         "warm": run.warm,
         "capacity": run.capacity,
         "scaling": scaling_document(run.scaling),
@@ -90,6 +92,7 @@ def run_document(run: Run) -> dict[str, Any]:
             {"stage": each.stage, "entered": each.entered, "left": each.left, "why": each.why} for each in run.stages
         ],
         "gates": [_gate_document(each) for each in run.gates],
+        "moves": [{"weight": each.weight, "at": each.at} for each in run.moves],
         "awaits": None if run.over else run.awaits(datetime.now(UTC)) or None,
         "steps": [{"weight": step.weight, "bake": step.bake, "approve": step.approve} for step in run.steps],
         "step": run.step,
@@ -106,6 +109,17 @@ def run_document(run: Run) -> dict[str, Any]:
             for each in run.heard
         ],
         "evidence": [{"source": each.source, "text": each.text} for each in run.evidence],
+    }
+
+
+def release_document(release: Release) -> dict[str, Any]:
+    return {
+        "release": release.id,
+        "version": release.version,
+        "created": release.created,
+        "by": release.by,
+        "image": release.image,
+        "configuration": release.configuration,
     }
 
 

@@ -22,9 +22,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from osvdeploy.cloud.interfaces import ObjectStore, ReleaseId, Route, Slot
+from osvdeploy.cloud.parallel import in_flight
 from osvdeploy.context import Context, ProcessIdentity
 from osvdeploy.errors import CloudError, DeadlineExceeded, LeaseLost, LedgerError, LedgerTooNew, Unavailable
 from osvdeploy.rollout.model import Request, Run
@@ -43,6 +45,8 @@ _LAST = 10**12 - 1
 _LAST_CALL = 15.0
 """Seconds before the end of a lease after which its holder sends nothing more that changes the cloud: a call that was
 sent right before has 3 s to connect and 10 s to answer."""
+MANY = 16
+"""Documents that are read at once, where many are wanted: a bucket answers each within tens of milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,10 +166,42 @@ class Ledger:
             return self._read_head(ctx, key)
         return None
 
-    def heads(self, ctx: Context) -> Iterator[Head]:
-        """All heads, newest first."""
-        for key in self.store.keys(ctx, f"{self.service}/head/"):
-            yield self._read_head(ctx, key)
+    def heads(self, ctx: Context, *, width: int = 1) -> Iterator[Head]:
+        """All heads, newest first; up to ``width`` are read at once, where many are wanted: a rollout writes one each
+        half minute at least."""
+        keys = iter(self.store.keys(ctx, f"{self.service}/head/"))
+        batch = 1
+        while several := list(islice(keys, batch)):
+            # The newest are often all that is looked at, so few are read ahead before many are.
+            batch = min(2 * batch, width)
+            yield from self._read_heads(ctx, several, width)
+
+    def _read_heads(self, ctx: Context, keys: list[str], width: int) -> list[Head]:
+        if len(keys) == 1:
+            return [self._read_head(ctx, keys[0])]
+        read: dict[str, Head] = {}
+
+        def keep(found: tuple[str, Head]) -> None:
+            read[found[0]] = found[1]
+
+        in_flight(
+            ctx,
+            keys,
+            lambda ctx, key, stop: (key, self._read_head(ctx, key)),
+            keep,
+            width=width,
+            name="osvdeploy-heads",
+        )
+        return [read[key] for key in keys]
+
+    def since(self, ctx: Context, n: int) -> list[Head]:
+        """The heads from number ``n`` on, oldest first, and the one before them."""
+        found: list[Head] = []
+        for head in self.heads(ctx):
+            found.append(head)
+            if head.n < n:
+                break
+        return found[::-1]
 
     def write(self, ctx: Context, head: Head) -> None:
         """Put a head. Raises :class:`HeadTaken` when its number, or a higher one, is there already."""

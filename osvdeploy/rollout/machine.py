@@ -171,7 +171,8 @@ def _shift(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
         if (first := _before_shift(run, seen, limits, now)) is not None:
             return first
         unwell = run.tally.leaving if seen.leaving is None else not seen.leaving.well
-        moved = replace(run, shifted=run.shifted or now, tally=Tally(since=run.tally.since, leaving=unwell))
+        moved = run.moved(run.steps[run.step].weight, now)
+        moved = replace(moved, shifted=run.shifted or now, tally=Tally(since=run.tally.since, leaving=unwell))
         wait = _soon(run, limits, now)
         return Step(moved, SetWeights(wanted), wait, f"{run.steps[run.step].weight} % on slot {run.slot}")
     if seen.live is None:
@@ -297,7 +298,7 @@ def _revert(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
         return Step(replace(run, verdict=Outcome.ROLLBACK_FAILED, reason=reason).enter(Stage.DONE, now, reason))
     wait = _soon(run, limits, now)
     if seen.weights != wanted:
-        fresh = replace(run, tally=Tally(since=run.tally.since))
+        fresh = replace(run.moved(0, now), tally=Tally(since=run.tally.since))
         return Step(fresh, SetWeights(wanted), wait, f"traffic back on {run.stable}")
     if seen.live is None:
         return Step(run)

@@ -43,7 +43,7 @@ from osvdeploy.errors import (
     UsageError,
 )
 from osvdeploy.events import GateJudged, Note, StageEntered, Waiting, Warned
-from osvdeploy.rollout import families, lease
+from osvdeploy.rollout import families, lease, shown
 from osvdeploy.rollout.gates import NoData
 from osvdeploy.rollout.ledger import Head, HeldLedger, Hold, Ledger, Place, Served, SlotRecord
 from osvdeploy.rollout.machine import advance, fail, gate_views
@@ -567,7 +567,9 @@ class RolloutManager:
             if step.for_person and until is not Until.OVER:
                 return run
             if step.wait and not run.over:
-                ctx.report(Waiting(step.waiting_for, run.tally.last))
+                view = shown.rollout_seen(run, shown.slots_seen(run, seen), self.limits, ctx.now())
+                ctx.report(view)
+                ctx.report(Waiting(step.waiting_for, run.tally.last, view.until))
                 run = self._rest(ctx, held, run, step.wait)
         return run
 

@@ -110,6 +110,15 @@ class GateView:
 
 
 @dataclass(frozen=True, slots=True)
+class Move:
+    """Traffic was sent elsewhere: from ``at`` on the candidate was to have ``weight`` percent of it. That it has is
+    proved later: the stage ends by that."""
+
+    weight: int
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Approval:
     """A person let the run pass: with stage shift before its first traffic, with stage bake on from ``step``."""
 
@@ -206,6 +215,7 @@ class Run:
 
     ``warm``: the candidate's machines stood and had served when the run began. ``step`` indexes ``steps``.
     ``stable_health`` is how the stable release is asked, which may differ from how the candidate is.
+    ``moves`` are the changes of traffic, each saved before it is made.
     ``abort`` is set, with its reason, by whoever wants the run to end. ``paused``: traffic stays as it is. ``heard``
     are the requests that were read, in the order of their numbers: the next to come has number ``len(heard) + 1``.
 
@@ -239,6 +249,7 @@ class Run:
     reason: str = ""
     abort: str | None = None
     gates: tuple[GateRecord, ...] = ()
+    moves: tuple[Move, ...] = ()
     approvals: tuple[Approval, ...] = ()
     stages: tuple[StageRecord, ...] = ()
     evidence: tuple[Evidence, ...] = ()
@@ -312,6 +323,12 @@ class Run:
             measured_since=None,
             kept=(),
         )
+
+    def moved(self, weight: int, now: datetime) -> Run:
+        """The run whose candidate is given that share; one that has it already is not told twice."""
+        if self.moves and self.moves[-1].weight == weight:
+            return self
+        return replace(self, moves=(*self.moves, Move(weight, now)))
 
     def judged(self, gate: str, passed: bool, now: datetime, seen: str) -> Run:
         return replace(self, gates=(*self.gates, GateRecord(gate, passed, now, seen, self.stage)))

@@ -576,3 +576,17 @@ def test_the_last_share_is_proved_by_more_than_a_run_of_luck() -> None:
     run = service.head.run
     assert run is not None
     assert (run.stages[-1].entered - NOW).total_seconds() - began[0] >= 29.0
+
+
+def test_each_share_of_the_traffic_is_kept_with_its_time() -> None:
+    """Before it is given: an abort under 50 % tells 5, 50 and 0, and when."""
+    service = serving(CANARY)
+    service.when(lambda: service.weights().get(Slot.GREEN) == 50, lambda: service.say(RequestKind.ABORT))
+    service.deploy("1.1.0")
+    run = service.head.run
+    assert run is not None
+    assert [move.weight for move in run.moves] == [5, 50, 0]
+    first, second, back = (move.at for move in run.moves)
+    assert run.shifted == first
+    assert (second - first).total_seconds() >= CANARY.steps[0].bake
+    assert second < back == next(each.entered for each in run.stages if each.stage is Stage.REVERT)

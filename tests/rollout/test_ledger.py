@@ -125,3 +125,14 @@ def test_a_release_is_kept_once_and_again_with_other_settings(ledger: Ledger, ct
     assert found is not None and found.settings.capacity == 7
     assert [each.version for each in ledger.releases(ctx)] == ["1.0.0", "1.0.1"]
     assert len(list(ledger.store.keys(ctx, "hello/production/releases/"))) == 3
+
+
+def test_heads_come_in_order_however_many_are_read_at_once(ctx: Context, ledger: Ledger) -> None:
+    """Newest first, each once."""
+    for n in range(1, 43):
+        ledger.write(ctx, head(n))
+    numbers = [head.n for head in ledger.heads(ctx)]
+    assert numbers == list(range(42, 0, -1))
+    for width in (2, 16):
+        assert [head.n for head in ledger.heads(ctx, width=width)] == numbers
+    assert [head.n for head in ledger.since(ctx, 40)] == [39, 40, 41, 42]
