@@ -12,7 +12,8 @@ from xml.etree.ElementTree import Element
 
 from osvdeploy.api import Report
 from osvdeploy.report.markup import Child, element
-from osvdeploy.rollout.model import Run, Stage
+from osvdeploy.rollout.gates import Verdict
+from osvdeploy.rollout.model import GateRecord, Run, Stage
 from osvdeploy.sizes import format_duration
 
 _STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600, 43200, 86400)
@@ -131,11 +132,13 @@ def _weights(report: Report, axis: Axis) -> Element:
 
 
 def _gates(run: Run, axis: Axis) -> Element:
-    marks = [
-        _mark("passed" if gate.passed else "failed", axis.at(gate.at), f"{gate.gate}: {gate.seen}")
-        for gate in run.gates
-    ]
+    marks = [_mark(_sign(gate), axis.at(gate.at), f"{gate.gate}: {gate.seen}") for gate in run.gates]
     return element("div", *marks, class_="plot")
+
+
+def _sign(gate: GateRecord) -> str:
+    undecided = gate.verdict in (Verdict.INCONCLUSIVE, Verdict.UNDECIDED)
+    return "passed" if gate.passed else "open" if undecided else "failed"
 
 
 def _requests(run: Run, axis: Axis) -> Element:
@@ -143,7 +146,8 @@ def _requests(run: Run, axis: Axis) -> Element:
     return element("div", *marks, class_="plot")
 
 
-_SIGNS = {"passed": "✓", "failed": "✗", "asked": "●"}
+_SIGNS = {"passed": "✓", "failed": "✗", "open": "?", "asked": "●"}
+_KINDS = {"passed": "gate passed", "failed": "gate failed", "open": "gate inconclusive"}
 
 
 def _mark(kind: str, left: float, title: str) -> Element:
@@ -164,8 +168,8 @@ def _ticks(axis: Axis) -> Element:
 def _legend(run: Run) -> Element:
     stages = list(dict.fromkeys([*(each.stage for each in run.stages), *([] if run.over else [run.stage])]))
     items = [_item(element("i", class_=f"swatch {stage}"), str(stage)) for stage in stages if stage is not Stage.DONE]
-    kinds = sorted({"passed" if gate.passed else "failed" for gate in run.gates}, reverse=True)
-    items += [_item(element("b", _SIGNS[kind], class_=kind), f"gate {kind}") for kind in kinds]
+    there = {_sign(gate) for gate in run.gates}
+    items += [_item(element("b", _SIGNS[kind], class_=kind), told) for kind, told in _KINDS.items() if kind in there]
     if run.heard:
         items.append(_item(element("b", _SIGNS["asked"], class_="asked"), "somebody asked"))
     return element("ul", *items, class_="legend", aria_hidden="true")

@@ -10,6 +10,7 @@ from xml.etree.ElementTree import Element
 from osvdeploy.api import Report
 from osvdeploy.report.course import course, lasting
 from osvdeploy.report.markup import Child, element, written
+from osvdeploy.report.samples import charts, sign, word
 from osvdeploy.rollout.logbook import name_of
 from osvdeploy.rollout.model import Outcome, Run, Stage
 from osvdeploy.sizes import format_duration
@@ -122,7 +123,7 @@ def _gates(report: Report) -> Element:
     run = report.run
     rows: list[Sequence[Child]] = [
         (
-            element("span", "passed" if gate.passed else "failed", class_="passed" if gate.passed else "failed"),
+            element("span", word(gate), class_=sign(gate)),
             gate.gate,
             gate.stage,
             *_when(run, gate.at),
@@ -130,9 +131,12 @@ def _gates(report: Report) -> Element:
         )
         for gate in run.gates
     ]
-    return _section(
+    section = _section(
         "Gates", ("", "gate", "stage", "at (UTC)", "after", "seen"), rows, "No gate has decided anything yet."
     )
+    if (drawn := charts(run)) is not None:
+        section.append(drawn)
+    return section
 
 
 def _people(report: Report) -> Element:

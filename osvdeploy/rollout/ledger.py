@@ -41,6 +41,7 @@ T = TypeVar("T")
 SCHEMA = 1
 _REVISION = re.compile(r"(?:\.([0-9]+))?\.json$")
 """What follows a release's id in its key. An id ends in eight hex digits after a dash, so this is unambiguous."""
+_HALF = re.compile("[\ud800-\udfff]")
 _LAST = 10**12 - 1
 _LAST_CALL = 15.0
 """Seconds before the end of a lease after which its holder sends nothing more that changes the cloud: a call that was
@@ -396,7 +397,9 @@ def _head_key(service: str, n: int) -> str:
 
 def _dump(kind: str, body: object) -> bytes:
     document = {"schema": SCHEMA, "osvdeploy": __version__, kind: body}
-    return json.dumps(document, sort_keys=True, indent=1, ensure_ascii=False).encode() + b"\n"
+    text = json.dumps(document, sort_keys=True, indent=1, ensure_ascii=False)
+    # Bytes that are no UTF-8, of an argument or a console, are half a character here, which no JSON can hold.
+    return _HALF.sub(lambda half: f"\\\\u{ord(half[0]):04x}", text).encode() + b"\n"
 
 
 def _damaged(address: str, key: str) -> LedgerError:

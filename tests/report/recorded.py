@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from osvdeploy import api
-from osvdeploy.cloud.interfaces import Slot
+from osvdeploy.cloud.interfaces import CloudWatchMetric, Slot, Statistic
 from osvdeploy.cloud.local.store import DirectoryStore
+from osvdeploy.rollout.gates import Bound, Compared, Gate, GateStage
 from osvdeploy.rollout.ledger import Ledger
 from osvdeploy.rollout.model import Outcome, RequestKind, Until
-from osvdeploy.rollout.releases import Strategy
+from osvdeploy.rollout.releases import Strategy, TrafficStep
 from tests.rollout.test_control import CANARY, Controlled
 
 HOSTILE = (
@@ -63,6 +66,39 @@ def bad(folder: Path) -> Kept:
     """A canary whose machines fell sick under half of the traffic, with a hostile console."""
     service = Kept(folder)
     service.cloud.behave(service.id("1.1.0"), sick_after=200.0, console=HOSTILE)
+    assert service.deploy("1.1.0").outcome is Outcome.ROLLED_BACK
+    return service
+
+
+def _errors(began: datetime, worse: float, at: datetime) -> tuple[float, float]:
+    """Of a thousand requests a minute: more and more, where it gets worse."""
+    return 2 + worse * max(0.0, (at - began).total_seconds() - 700) / 30, 1000
+
+
+def _latency(worse: float, at: datetime) -> float:
+    return 0.1 + worse * 0.02 + at.minute % 3 * 0.01
+
+
+def measured(folder: Path) -> Kept:
+    """A canary whose errors are measured, of both releases, and that fails by them."""
+    service = Kept(folder)
+    errors = Gate(
+        "errors <of orders>",
+        CloudWatchMetric("Errors", "Requests", Statistic.SUM),
+        (Bound(0.01),),
+        (GateStage.STEP, GateStage.BAKE),
+        interval=60.0,
+        delay=60.0,
+    )
+    latency = replace(errors, name="latency", metric=CloudWatchMetric("Latency", None, Statistic.AVERAGE))
+    latency = replace(latency, bounds=(Bound(1.5, compared=Compared.RATIO),), on=(GateStage.STEP,), dry_run=True)
+    service.settings = replace(service.settings, gates=(errors, latency))
+    service.by(replace(CANARY, steps=(TrafficStep(20, 600.0), TrafficStep(100)), bake=900.0))
+    began = service.time.now()
+    for version, worse in (("1.0.0", 0.0), ("1.1.0", 1.0)):
+        tell = partial(service.cloud.metrics.tell, service.id(version))
+        tell("Errors", partial(_errors, began, worse))
+        tell("Latency", partial(_latency, worse))
     assert service.deploy("1.1.0").outcome is Outcome.ROLLED_BACK
     return service
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from osvdeploy.report import page
-from tests.report.recorded import bad, good, waiting
+from tests.report.recorded import bad, good, measured, waiting
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -115,7 +115,7 @@ def looked_at(folder: Path, pages: list[str], *flags: str) -> list[dict[str, Any
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     folder = tmp_path_factory.mktemp("ledgers")
-    made = [good(folder / "good"), bad(folder / "bad"), waiting(folder / "waiting")]
+    made = [good(folder / "good"), bad(folder / "bad"), waiting(folder / "waiting"), measured(folder / "measured")]
     return [page(each.report()) for each in made]
 
 

@@ -13,7 +13,7 @@ from osvdeploy.errors import UsageError
 from osvdeploy.report import page
 from osvdeploy.report.course import Axis
 from osvdeploy.visible import visible
-from tests.report.recorded import Kept, bad, good, waiting
+from tests.report.recorded import Kept, bad, good, measured, waiting
 from tests.rollout.made import NOW
 
 
@@ -134,3 +134,13 @@ def test_an_axis_has_few_ticks_whatever_its_length() -> None:
         ticks = axis.ticks()
         assert 1 <= len(ticks) <= 7 and ticks[0] == 0 and ticks[-1] <= axis.seconds
     assert Axis(NOW, NOW + timedelta(seconds=10)).at(NOW + timedelta(seconds=99)) == 100
+
+
+def test_a_metric_gate_shows_its_samples_and_its_bound(tmp_path: Path) -> None:
+    """Of the new release and, where it is compared, of the old one; the same in words."""
+    text = page(measured(tmp_path).report())
+    shown = Read(text).text
+    assert "errors <of orders>" in shown and "held to max 0.01" in shown
+    assert 'class="bound"' in text and 'class="dot stable"' in text and 'class="dot candidate"' in text
+    assert "(dry run)" in shown and "held to max-ratio 1.5" in shown
+    assert "failed" in shown

@@ -14,6 +14,7 @@ from osvdeploy.cloud.interfaces import Scaling, Slot
 from osvdeploy.cloud.local.store import DirectoryStore
 from osvdeploy.context import Context, VirtualClock
 from osvdeploy.errors import LedgerError, LedgerTooNew
+from osvdeploy.rollout import lease
 from osvdeploy.rollout.ledger import Head, HeadTaken, Hold, Ledger, Served, SlotRecord
 from osvdeploy.rollout.model import Evidence, GateRecord, Outcome, Stage
 from tests.rollout.made import NOW, SETTINGS, release, run
@@ -136,3 +137,11 @@ def test_heads_come_in_order_however_many_are_read_at_once(ctx: Context, ledger:
     for width in (2, 16):
         assert [head.n for head in ledger.heads(ctx, width=width)] == numbers
     assert [head.n for head in ledger.since(ctx, 40)] == [39, 40, 41, 42]
+
+
+def test_what_is_no_text_is_written_as_what_it_was(ledger: Ledger, ctx: Context) -> None:
+    """A reason that was typed in another encoding, or a console's bytes: the document can be read again."""
+    with lease.held(ctx, ledger, "why") as held:
+        held.save(ctx, "broken \udce9 word")
+    whys = [head.why for head in ledger.heads(ctx)]
+    assert "broken \\udce9 word" in whys
