@@ -610,9 +610,7 @@ class RolloutManager:
                 case StartCandidate():
                     self._start(ctx, held, route, run)
                 case RemoveGroup(name):
-                    self._forget(ctx, held, name)
-                    with held.acting(ctx) as acting:
-                        self.cloud.groups.delete(acting, name)
+                    self._remove(ctx, held, name)
                 case SetWeights(weights):
                     self._set_weights(ctx, held, route, weights)
                 case PauseScaling():
@@ -645,11 +643,20 @@ class RolloutManager:
     def _set_weights(self, ctx: Context, held: HeldLedger, route: Route, weights: Mapping[Slot, int]) -> None:
         self._outranking(ctx, held, route, lambda acting: self.cloud.router.set_weights(acting, route, weights))
 
-    def _forget(self, ctx: Context, held: HeldLedger, group: str) -> None:
-        """A slot whose group is about to go has nothing to be gone back to."""
-        slots = {slot: record for slot, record in held.head.slots.items() if record.group != group}
-        if len(slots) < len(held.head.slots):
+    def _remove(self, ctx: Context, held: HeldLedger, group: str) -> None:
+        """Take a group away. A slot whose group is about to go has nothing to be gone back to; where that is refused, it
+        has it still."""
+        before = held.head.slots
+        slots = {slot: record for slot, record in before.items() if record.group != group}
+        if len(slots) < len(before):
             held.save(ctx, f"{group} is taken away", slots=slots)
+        try:
+            with held.acting(ctx) as acting:
+                self.cloud.groups.delete(acting, group)
+        except (Refused, NotOurs):
+            if len(slots) < len(before):
+                held.save(ctx, f"{group} may not be taken away", slots=before)
+            raise
 
     def _revert_again(self, ctx: Context, held: HeldLedger, route: Route) -> Rollout | None:
         """After a rollback that failed: bring traffic back to stable, as that run could not."""

@@ -575,3 +575,14 @@ def test_the_first_release_goes_by_no_steps() -> None:
     assert (first.outcome, first.run and first.run.steps) == (Outcome.SUCCEEDED, (TrafficStep(100),))
     second = service.deploy("2.0.0")
     assert (second.outcome, second.run and second.run.steps) == (Outcome.SUCCEEDED, steps)
+
+
+def test_a_warm_release_that_may_not_be_taken_away_stays_in_its_slot(service: Service) -> None:
+    """A deploy needs its place, is refused it, and goes back: the warm one can be gone back to as before."""
+    for version in ("1.0.0", "1.1.0"):
+        service.deploy(version)
+    service.cloud.faults.fail("groups.delete", Refused("not allowed"))
+    assert service.deploy("1.2.0").outcome is Outcome.ROLLED_BACK
+    assert service.head.slots[Slot.BLUE].release == service.id("1.0.0")
+    assert service.rollback().outcome is Outcome.SUCCEEDED
+    assert service.cloud.serving == {service.id("1.0.0")}
