@@ -603,6 +603,9 @@ class RolloutManager:
 
     def _act(self, ctx: Context, held: HeldLedger, route: Route, run: Run, action: Action) -> Run:
         """Carry an action out. A final no ends the run; a passing one is met again at the next look."""
+        slots = held.head.slots
+        if isinstance(action, RemoveGroup):
+            self._forget(ctx, held, action.name)
         try:
             match action:
                 case WireSlots():
@@ -610,7 +613,8 @@ class RolloutManager:
                 case StartCandidate():
                     self._start(ctx, held, route, run)
                 case RemoveGroup(name):
-                    self._remove(ctx, held, name)
+                    with held.acting(ctx) as acting:
+                        self.cloud.groups.delete(acting, name)
                 case SetWeights(weights):
                     self._set_weights(ctx, held, route, weights)
                 case PauseScaling():
@@ -630,6 +634,8 @@ class RolloutManager:
         except (Unavailable, NotFound) as error:
             ctx.report(Waiting("the cloud to accept a change", str(error)))
         except (Refused, NotOurs) as error:
+            if isinstance(action, RemoveGroup) and held.head.slots != slots:
+                held.save(ctx, f"{action.name} may not be taken away", slots=slots)
             if run.verdict is not None:
                 # On the way back there is nothing better than to try again until the stage's limit decides.
                 ctx.report(Waiting("a refused change to be accepted", str(error)))
@@ -643,20 +649,11 @@ class RolloutManager:
     def _set_weights(self, ctx: Context, held: HeldLedger, route: Route, weights: Mapping[Slot, int]) -> None:
         self._outranking(ctx, held, route, lambda acting: self.cloud.router.set_weights(acting, route, weights))
 
-    def _remove(self, ctx: Context, held: HeldLedger, group: str) -> None:
-        """Take a group away. A slot whose group is about to go has nothing to be gone back to; where that is refused, it
-        has it still."""
-        before = held.head.slots
-        slots = {slot: record for slot, record in before.items() if record.group != group}
-        if len(slots) < len(before):
+    def _forget(self, ctx: Context, held: HeldLedger, group: str) -> None:
+        """A slot whose group is about to go has nothing to be gone back to."""
+        slots = {slot: record for slot, record in held.head.slots.items() if record.group != group}
+        if len(slots) < len(held.head.slots):
             held.save(ctx, f"{group} is taken away", slots=slots)
-        try:
-            with held.acting(ctx) as acting:
-                self.cloud.groups.delete(acting, group)
-        except (Refused, NotOurs):
-            if len(slots) < len(before):
-                held.save(ctx, f"{group} may not be taken away", slots=before)
-            raise
 
     def _revert_again(self, ctx: Context, held: HeldLedger, route: Route) -> Rollout | None:
         """After a rollback that failed: bring traffic back to stable, as that run could not."""

@@ -252,7 +252,8 @@ class _Struck:
     """One call of a process goes wrong; one that dies makes no other."""
 
     def __init__(self, kind: str, at: int, moment: Moment) -> None:
-        self.kind, self.at, self.moment = kind, at, moment
+        # Who is refused has done nothing.
+        self.kind, self.at, self.moment = kind, at, Moment.BEFORE if kind == "refused" else moment
         self.seen = 0
 
     def __call__(self, call: Call, moment: Moment) -> None:
