@@ -419,7 +419,9 @@ class _Run(engine_pb2_grpc.EngineServicer, resource_pb2_grpc.ResourceMonitorServ
         if diff.changes == _DIFF.DiffChanges.Name(_DIFF.DIFF_NONE) and not old.init_errors:
             made.id, made.outputs, made.refresh_before_update = old.id, old.outputs, old.refresh_before_update
             return self._put(made, Step("same", urn), old)
-        return self._update(provider, made, inputs, old, old_inputs, seconds(timeouts.update), diff.detailed)
+        return self._update(
+            provider, made, inputs, old, old_inputs, seconds(timeouts.update), diff.detailed, request.ignoreChanges
+        )
 
     def _create(
         self, provider: ProviderProcess, made: Record, inputs: Properties, timeout: float, op: str,
@@ -442,12 +444,12 @@ class _Run(engine_pb2_grpc.EngineServicer, resource_pb2_grpc.ResourceMonitorServ
 
     def _update(
         self, provider: ProviderProcess, made: Record, inputs: Properties, old: Record, old_inputs: Properties,
-        timeout: float, paths: Mapping[str, str],
+        timeout: float, paths: Mapping[str, str], ignored: Sequence[str],
     ) -> Record:  # fmt: skip
         made.id = old.id
         request = provider_pb2.UpdateRequest(
             urn=made.urn, id=old.id, olds=_struct(old.outputs), old_inputs=encode(old_inputs), news=encode(inputs),
-            timeout=timeout, preview=self.preview,
+            timeout=timeout, preview=self.preview, ignoreChanges=ignored,
         )  # fmt: skip
         try:
             answer = provider.ask("Update", request, _PATIENCE)
