@@ -16,9 +16,15 @@ import yaml
 
 from osvdeploy.demo.toolchain import compile_program
 from tests.cli.running import Ran, osvdeploy
+from tests.pulumi.engine import MiniStack, Report
 from tests.pulumi.places import Place
+from tests.pulumi.process import SCRIPT
+from tests.pulumi.standins import command
 
 STACKS = Path(__file__).parents[2] / "stacks"
+
+_LEFT = ("s3.object", "storage.object/acme-releases", "token")
+"""Kinds of what stays when a stack goes."""
 
 BROKEN = """\
 #include <stdio.h>
@@ -83,4 +89,44 @@ class Copied:
     def held(self) -> Mapping[str, Sequence[str]]:
         """All that the account has, but for the ledger's objects, and the tokens of calls, which nobody takes away."""
         found = self.place.shell.sandbox.inventory()
-        return {kind: keys for kind, keys in found.items() if not kind.startswith(("s3.object", "token"))}
+        return {kind: keys for kind, keys in found.items() if not kind.startswith(_LEFT)}
+
+
+class Story:
+    """A stack of a copy, run by the small engine: our provider, and the stand-in for the cloud's own."""
+
+    def __init__(self, copied: Copied, cloud: str, **config: str) -> None:
+        self.copied = copied
+        self.stack = MiniStack(
+            copied.folder,
+            {"osvdeploy": [SCRIPT], cloud: command(cloud)},
+            environ=copied.place.environ,
+            config=copied.config(**config),
+            project="service",
+            name=copied.stack,
+        )
+
+    def preview(self) -> Report:
+        return self.stack.preview("__main__.py")
+
+    def up(self) -> Report:
+        return self.stack.up("__main__.py")
+
+    def brought(self, version: str) -> Report:
+        """After the next `up` that version serves."""
+        done = self.up()
+        assert done.ok, done.said()
+        assert done.outputs["status"] == "serving"
+        assert str(done.outputs["release"]).startswith(f"service-{version}-")
+        assert self.copied.serves(str(done.outputs["url"]), version)
+        return done
+
+    def unchanged(self) -> None:
+        """The next `up` has nothing to do."""
+        again = self.up()
+        assert (again.errors, again.changes) == ([], {})
+
+    def shown(self) -> list[str]:
+        """What the run that is under way has shown so far."""
+        run = self.stack.running
+        return [] if run is None else [each.text for each in run.report.lines]
