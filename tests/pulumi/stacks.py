@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import requests
 import yaml
 
 from osvdeploy.demo.toolchain import compile_program
+from tests.alive import until
 from tests.cli.running import Ran, osvdeploy
 from tests.pulumi.engine import MiniStack, Report
 from tests.pulumi.places import Place
@@ -126,7 +128,28 @@ class Story:
         again = self.up()
         assert (again.errors, again.changes) == ([], {})
 
-    def shown(self) -> list[str]:
-        """What the run that is under way has shown so far."""
+    def rolled_back(self, ledger: str, version: str) -> None:
+        """Go back from the command line; the next `up` says that the release that was left is held, and stays there."""
+        ran = self.copied.osvdeploy("rollback", ledger=ledger)
+        assert ran.code == 0, ran.stderr
+        held = self.brought(version)
+        assert held.said().count("is held since") == 1
+        assert f"osvdeploy unhold service/{self.copied.stack}" in held.said()
+        self.unchanged()
+
+    def interrupted(self) -> None:
+        """An `up` that is interrupted while the release that it brings is watched says where it was left."""
+        self.stack.config["service:bake"] = "3s"
+        reports: list[Report] = []
+        running = threading.Thread(target=lambda: reports.append(self.up()))
+        running.start()
+        until(lambda: any("end of" in each for each in self._shown()), 60)
+        self.stack.interrupt()
+        running.join()
+        (report,) = reports
+        assert not report.ok
+        assert "left in stage bake" in report.said()
+
+    def _shown(self) -> list[str]:
         run = self.stack.running
         return [] if run is None else [each.text for each in run.report.lines]

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
 
-from tests.pulumi.places import Place, free_port, needs_loopback, on_google
+from tests.cli.google import finished
+from tests.pulumi.places import Place, free_port, move_traffic, needs_loopback, on_google
 from tests.pulumi.stacks import Copied, Story
 
 pytestmark = [pytest.mark.slow, needs_loopback]
@@ -32,7 +34,23 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         yield replace(place, environ={**place.environ, **environ})
 
 
+_OF_RELEASES = {
+    *("autoscalers", "images", "instanceGroupManagers", "instanceGroups", "instances", "instanceTemplates"),
+    *("backendServices", "forwardingRules", "globalForwardingRules", "healthChecks", "targetHttpProxies"),
+    *("machineTypes", "globalOperations", "zoneOperations", "regions", "urlMaps", "zones"),
+    *("targetHttpsProxies", "targetTcpProxies", "buckets", "objects"),
+}
+"""The collections that `roles/compute.instanceAdmin.v1`, `roles/compute.loadBalancerAdmin` and
+`roles/storage.objectUser` are for."""
+
+
+def found(place: Place, path: str) -> Any:
+    return requests.get(f"{place.shell.url}/compute/v1/{path}", timeout=10).json()
+
+
 def test_story(place: Place, tmp_path: Path) -> None:
+    """From nothing to a service and through its releases: a second, a bad one, back from the command line, a hold, a
+    fourth, what was changed by hand, an interruption; and nothing is left. The rules in the URL map are no drift."""
     copied = Copied.of("gcp", tmp_path, place)
     before = copied.held()
     story = Story(copied, "gcp", **QUICK, listenerPort=str(free_port()))
@@ -42,8 +60,87 @@ def test_story(place: Place, tmp_path: Path) -> None:
     assert copied.held() == before
     first = story.brought("1.0.0")
     assert first.changes == planned.changes
+    url = str(first.outputs["url"])
+    assert str(first.outputs["address"]) in url
     story.unchanged()
+    ways, wall = (story.stack.record(f"service-dev-{name}").id for name in ("ways", "balancer"))
+    (machine,) = found(place, "projects/acme-prod/zones/europe-west1-b/instances")["items"]
+    assert machine["networkInterfaces"][0]["subnetwork"].endswith(story.stack.record("service-dev-machines").id)
+    assert machine["tags"]["items"] == found(place, wall)["targetTags"] == ["service-dev"]
+
+    began = place.shell.sandbox.calls()[-1].number
+    copied.release("1.1.0")
+    planned = story.preview()
+    assert (planned.errors, planned.changes) == ([], {"update": 2, "replace": 1, "delete": 1})
+    assert story.brought("1.1.0").changes == planned.changes
+
+    copied.release("1.2.0", broken=True)
+    failed = story.up()
+    assert not failed.ok
+    assert "no database" in failed.said(), "what the guest said is told"
+    assert copied.serves(url, "1.1.0")
+
+    copied.release("1.1.0")
+    story.rolled_back(LEDGER, "1.0.0")
+    copied.release("1.3.0")
+    story.brought("1.3.0")
+    asked = {each.operation.partition(".")[0] for each in place.shell.sandbox.calls(began)}
+    assert asked <= _OF_RELEASES, "who releases needs no network's roles"
+
+    ranges = found(place, wall)["sourceRanges"]
+    link = f"{place.shell.url}/compute/v1/{wall}"
+    finished(requests.patch(link, json={"sourceRanges": ["192.0.2.0/24"]}, timeout=10))
+    move_traffic(replace(place, inputs={"urlMap": ways}), 50, 50)
+    seen = story.stack.refresh()
+    assert (seen.errors, seen.step("service-dev-balancer").paths) == ([], {"sourceRanges": "UPDATE"})
+    assert seen.step("service-dev-ways").op == "refresh", "it is told what is in the map"
+    assert "pathMatchers" in story.stack.record("service-dev-ways").outputs
+    assert story.brought("1.3.0").changes == {"update": 2}, "and that is not the map's"
+    assert found(place, wall)["sourceRanges"] == ranges
+
+    copied.release("1.4.0")
+    story.interrupted()
+    story.brought("1.4.0")
+    story.unchanged()
+
     gone = story.stack.destroy()
     assert gone.ok, gone.said()
     assert story.stack.records == []
     assert copied.held() == before
+
+
+def test_on_what_is_there(place: Place, tmp_path: Path) -> None:
+    """Of a network that is there a firewall rule alone is made, of a balancer nothing; other hosts are not the
+    service's."""
+    copied = Copied.of("gcp", tmp_path, place)
+    before = copied.held()
+    there = {
+        "network": "projects/acme-prod/global/networks/default",
+        "subnetwork": "projects/acme-prod/regions/europe-west1/subnetworks/default",
+        "bucket": "acme-images",
+        "urlMap": "web",
+        "host": "orders.example.com",
+    }
+    copied.release("1.0.0")
+    story = Story(copied, "gcp", **QUICK, **there)
+    done = story.up()
+    assert (done.errors, done.changes) == ([], {"create": 4})
+    assert {each.name for each in done.steps} == {"app", "release", "service", "service-dev-balancer"}
+    answer = requests.get(place.url, headers={"host": "orders.example.com"}, timeout=10)
+    assert answer.headers["x-release"] == done.outputs["release"]
+    assert "x-release" not in requests.get(place.url, timeout=10).headers
+    gone = story.stack.destroy()
+    assert (gone.errors, gone.changes) == ([], {"delete": 4})
+    assert copied.held() == before
+
+
+def test_https(place: Place, tmp_path: Path) -> None:
+    """With certificates clients come to a proxy of HTTPS, and who comes to port 80 is sent there."""
+    copied = Copied.of("gcp", tmp_path, place)
+    copied.release("1.0.0")
+    certificates = '["projects/acme-prod/global/sslCertificates/service"]'
+    planned = Story(copied, "gcp", **QUICK, certificates=certificates).preview()
+    assert (planned.errors, planned.changes) == ([], {"create": 15})
+    kinds = sorted(each.urn.split("::")[2].rpartition(":")[2] for each in planned.steps)
+    assert kinds.count("GlobalForwardingRule") == kinds.count("URLMap") == 2
+    assert kinds.count("TargetHttpsProxy") == kinds.count("TargetHttpProxy") == 1
