@@ -12,8 +12,8 @@ from network import entrance, machines
 from settings import Settings
 
 settings = Settings.load()
-place = machines(settings)
-door = entrance(settings)
+net = machines(settings)
+way_in = entrance(settings)
 # Disks pass through it on their way to images. Nothing stays, and nothing that was deleted is kept, which would cost.
 bucket = (
     settings.bucket
@@ -41,13 +41,13 @@ service = osvdeploy.gcp.BlueGreenDeployment(
     image=release.id,
     environment=pulumi.get_stack(),
     project=settings.project,
-    url_map=door.url_map,
+    url_map=way_in.url_map,
     route=osvdeploy.DeploymentRouteArgs(host=settings.host, path=settings.path, priority=settings.priority),
     port=settings.port,
     zone=settings.zone,
     region=None if settings.zone else settings.region,
-    subnetwork=place.subnetwork,
-    network_tags=place.tags,
+    subnetwork=net.subnetwork,
+    network_tags=net.tags,
     machine_type=settings.machine_type,
     capacity=settings.capacity,
     health=osvdeploy.DeploymentHealthArgs(
@@ -59,8 +59,8 @@ service = osvdeploy.gcp.BlueGreenDeployment(
 )
 
 pulumi.export("url", service.url)
-if door.address is not None:
-    pulumi.export("address", door.address)
+if way_in.address is not None:
+    pulumi.export("address", way_in.address)
 pulumi.export("service", service.service)
 pulumi.export("release", service.active_release)
 pulumi.export("status", service.status)

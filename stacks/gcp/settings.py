@@ -59,11 +59,10 @@ class Settings:
     def load(cls) -> Settings:
         """Raises pulumi.RunError, which `pulumi` shows without a traceback."""
         config, google = pulumi.Config(), pulumi.Config("gcp")
-        unknown = sorted(each for each in _given(config.name) if each.split(".")[0].split("[")[0] not in KEYS)
-        if unknown:
+        if unknown := sorted(set(_given(config.name)) - KEYS):
             raise pulumi.RunError(f"no such setting: {', '.join(unknown)}; there are {', '.join(sorted(KEYS))}")
-        certificates, url_map = config.get_object("certificates") or [], config.get("urlMap")
-        listener_port = config.get_int("listenerPort") or (443 if certificates else 80)
+        certificates, url_map = config.get_object("certificates", []), config.get("urlMap")
+        listener_port = config.get_int("listenerPort", 443 if certificates else 80)
         if certificates and listener_port == 80:
             raise pulumi.RunError("listenerPort 80 and certificates: 80 is where clients are sent on from to HTTPS")
         if certificates and url_map:
@@ -79,24 +78,24 @@ class Settings:
             version=config.get("version"),
             env=config.get_secret_object("env"),
             bucket=config.get("bucket"),
-            capacity=config.get_int("capacity") or 2,
-            machine_type=config.get("machineType") or "e2-small",
-            port=config.get_int("port") or 8080,
+            capacity=config.get_int("capacity", 2),
+            machine_type=config.get("machineType", "e2-small"),
+            port=config.get_int("port", 8080),
             host=config.get("host"),
-            path=config.get("path") or "/*",
-            priority=config.get_int("priority") or 100,
-            boot_timeout=config.get("bootTimeout") or "300s",
-            min_ready=config.get("minReady") or "10s",
-            bake=config.get("bake") or "10m",
-            keep_warm=config.get("keepWarm") or "1h",
+            path=config.get("path", "/*"),
+            priority=config.get_int("priority", 100),
+            boot_timeout=config.get("bootTimeout", "300s"),
+            min_ready=config.get("minReady", "10s"),
+            bake=config.get("bake", "10m"),
+            keep_warm=config.get("keepWarm", "1h"),
             force_rollout=config.get("forceRollout"),
             existing=_existing(config),
-            cidr=config.get("cidr") or "10.20.0.0/20",
-            from_balancer=config.get_object("fromBalancer") or BALANCERS,
+            cidr=config.get("cidr", "10.20.0.0/20"),
+            from_balancer=config.get_object("fromBalancer", BALANCERS),
             url_map=url_map,
             certificates=certificates,
             listener_port=listener_port,
-            protect=config.get_bool("protect") or False,
+            protect=config.get_bool("protect", False),
         )
 
 
@@ -120,7 +119,7 @@ def _name() -> str:
 def _existing(config: pulumi.Config) -> Existing | None:
     """The network that is there, None where the stack makes its own. Half of one is refused."""
     network, subnetwork = config.get("network"), config.get("subnetwork")
-    tags = config.get_object("networkTags") or []
+    tags = config.get_object("networkTags", [])
     if not (network or subnetwork or tags):
         return None
     if not subnetwork:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.alive import until
 from tests.pulumi import standins
 from tests.pulumi.process import SCRIPT
 
@@ -56,8 +58,10 @@ class Cli:
     def project(self, program: str, *, runtime: str = "python") -> None:
         """Write a project with a Python program, and make its stack."""
         # The command wants the plugin of each SDK that the program's Python has, also where the program has none of it.
-        aws = standins.put_into(self.home / "plugins", "aws").parent
-        providers = {"osvdeploy": SCRIPT.parent, "aws": aws}
+        providers = {
+            "osvdeploy": SCRIPT.parent,
+            **dict.fromkeys(standins.PACKAGES, standins.all_in(self.home / "plugins")),
+        }
         (self.folder / "Pulumi.yaml").write_text(
             f"name: project\nruntime: {runtime}\nplugins:\n  providers:\n"
             + "".join(f"    - name: {name}\n      path: {path}\n" for name, path in providers.items())
@@ -93,3 +97,15 @@ class Cli:
         assert ran.code == 0, ran.text
         resources: list[dict[str, Any]] = ran.document["deployment"]["resources"]
         return resources
+
+
+def interrupted(cli: Cli, when: Callable[[], object]) -> Ran:
+    """An `up` that gets a ^C."""
+    command = subprocess.Popen(
+        ["pulumi", "up", "--yes", "--skip-preview", "--non-interactive"], cwd=cli.folder, env=cli.environ,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    until(when, 60)
+    command.send_signal(signal.SIGINT)
+    told, _ = command.communicate(timeout=60)
+    return Ran(command.returncode, told)

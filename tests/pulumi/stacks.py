@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import contextvars
+import importlib
 import json
 import re
 import shutil
+import sys
 import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from unittest import mock
 
+import pytest
 import requests
 import yaml
+from pulumi.runtime.config import set_all_config
+from pulumi.runtime.settings import reset_options
 
 from osvdeploy.demo.toolchain import compile_program
 from tests.alive import until
 from tests.cli.running import Ran, osvdeploy
 from tests.pulumi.engine import MiniStack, Report
-from tests.pulumi.places import Place
+from tests.pulumi.places import Place, on_google
 from tests.pulumi.process import SCRIPT
 from tests.pulumi.standins import command
 
@@ -44,6 +52,50 @@ int main(void)
 def texts(config: Mapping[str, Any]) -> dict[str, str]:
     """A configuration as a program is given it: texts, what is more than that as JSON."""
     return {key: each if isinstance(each, str) else json.dumps(each) for key, each in config.items()}
+
+
+@contextmanager
+def settings_of(stack: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """A stack's module of that name, which each stack has one of."""
+    monkeypatch.syspath_prepend(str(stack))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    yield importlib.import_module("settings")
+    del sys.modules["settings"]
+
+
+def loaded(
+    settings: ModuleType, monkeypatch: pytest.MonkeyPatch, config: Mapping[str, Any], *, stack: str = "dev"
+) -> Any:
+    """The settings of a configuration; raises pulumi.RunError."""
+    said = {key if ":" in key else f"service:{key}": text for key, text in texts(config).items()}
+    monkeypatch.setenv("PULUMI_CONFIG", json.dumps(said))
+
+    def load() -> Any:
+        reset_options(project="service", stack=stack)
+        set_all_config(said)
+        return settings.Settings.load()
+
+    return contextvars.copy_context().run(load)
+
+
+def listed(stack: Path) -> set[str]:
+    """The settings that a stack's README has in its table."""
+    table = (stack / "README.md").read_text().partition("## Settings")[2].partition("\n## ")[0]
+    lines = [line for line in table.splitlines() if line.startswith("| `")]
+    return {each.strip(" `") for line in lines for each in line.split("|")[1].split(",")}
+
+
+@contextmanager
+def on_google_with_ledger(folder: Path) -> Iterator[Place]:
+    """A project with a balancer of somebody's and the bucket of the ledger, as pulumi_gcp's provider is told of it."""
+    with on_google(folder) as place:
+        bucket = {"name": "acme-releases", "location": "EU"}
+        assert requests.post(f"{place.shell.url}/storage/v1/b?project=acme-prod", json=bucket, timeout=10).ok
+        endpoints = {
+            "GOOGLE_COMPUTE_CUSTOM_ENDPOINT": f"{place.shell.url}/compute/v1/",
+            "GOOGLE_STORAGE_CUSTOM_ENDPOINT": f"{place.shell.url}/storage/v1/",
+        }
+        yield replace(place, environ={**place.environ, **endpoints})
 
 
 @dataclass
@@ -87,6 +139,11 @@ class Copied:
         """A command about the service, as a person runs it."""
         with mock.patch.dict("os.environ", self.place.environ):
             return osvdeploy(command, f"service/{self.stack}", "--ledger", ledger, *words)
+
+    def bakes(self, ledger: str) -> bool:
+        """Whether a rollout is under way that watches its release."""
+        run = self.osvdeploy("status", "--json", ledger=ledger).document["run"]
+        return (run["stage"], run["outcome"]) == ("bake", None)
 
     def held(self) -> Mapping[str, Sequence[str]]:
         """All that the account has, but for the ledger's objects, and the tokens of calls, which nobody takes away."""

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,9 +12,8 @@ import pytest
 import requests
 
 from osvdeploy.sandbox import control
-from tests.alive import until
 from tests.pulumi import standins
-from tests.pulumi.cli import Cli, Ran, needs_pulumi
+from tests.pulumi.cli import Cli, Ran, interrupted, needs_pulumi
 from tests.pulumi.engine import MODULES
 from tests.pulumi.places import Place, client, free_port, move_traffic, needs_loopback, on_aws
 from tests.pulumi.stacks import Copied
@@ -45,8 +42,7 @@ def copied(tmp_path: Path, place: Place) -> Copied:
 
 @pytest.fixture
 def cli(tmp_path: Path, copied: Copied) -> Cli:
-    plugins = standins.put_into(tmp_path / "plugins", "aws").parent
-    path = os.pathsep.join([str(plugins), os.environ["PATH"]])
+    path = os.pathsep.join([str(standins.all_in(tmp_path / "plugins")), os.environ["PATH"]])
     cli = Cli(
         copied.folder,
         tmp_path / "pulumi",
@@ -70,18 +66,6 @@ def serves(cli: Cli, copied: Copied, done: Ran, version: str) -> None:
     assert cli.output("release").startswith(f"service-{version}-")
     same = cli.up("--expect-no-changes")
     assert same.code == 0, same.text
-
-
-def interrupted(cli: Cli, when: Callable[[], object]) -> Ran:
-    """An `up` that gets a ^C."""
-    command = subprocess.Popen(
-        ["pulumi", "up", "--yes", "--skip-preview", "--non-interactive"], cwd=cli.folder, env=cli.environ,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-    until(when, 60)
-    command.send_signal(signal.SIGINT)
-    told, _ = command.communicate(timeout=60)
-    return Ran(command.returncode, told)
 
 
 def test_story(cli: Cli, copied: Copied, place: Place) -> None:
@@ -141,11 +125,7 @@ def test_story(cli: Cli, copied: Copied, place: Place) -> None:
     assert cli.run("config", "set", "bake", "3s").code == 0
     copied.release("1.4.0")
 
-    def baking() -> bool:
-        run = copied.osvdeploy("status", "--json", ledger=LEDGER).document["run"]
-        return (run["stage"], run["outcome"]) == ("bake", None)
-
-    stopped = interrupted(cli, baking)
+    stopped = interrupted(cli, lambda: copied.bakes(LEDGER))
     assert stopped.code == 1, stopped.text
     assert "left in stage bake" in stopped.text
     serves(cli, copied, cli.up(), "1.4.0")

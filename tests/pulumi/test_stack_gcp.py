@@ -11,8 +11,8 @@ import pytest
 import requests
 
 from tests.cli.google import finished
-from tests.pulumi.places import Place, free_port, move_traffic, needs_loopback, on_google
-from tests.pulumi.stacks import Copied, Story
+from tests.pulumi.places import Place, free_port, move_traffic, needs_loopback
+from tests.pulumi.stacks import Copied, Story, on_google_with_ledger
 
 pytestmark = [pytest.mark.slow, needs_loopback]
 
@@ -24,14 +24,8 @@ QUICK = {"minReady": "0s", "bootTimeout": "30s", "bake": "0s", "gcp:project": "a
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """A project with a balancer of somebody's, and the bucket of the ledger."""
-    with on_google(tmp_path_factory.mktemp("google")) as place:
-        bucket = {"name": "acme-releases", "location": "EU"}
-        assert requests.post(f"{place.shell.url}/storage/v1/b?project=acme-prod", json=bucket, timeout=10).ok
-        environ = {
-            "GOOGLE_COMPUTE_CUSTOM_ENDPOINT": f"{place.shell.url}/compute/v1/",
-            "GOOGLE_STORAGE_CUSTOM_ENDPOINT": f"{place.shell.url}/storage/v1/",
-        }
-        yield replace(place, environ={**place.environ, **environ})
+    with on_google_with_ledger(tmp_path_factory.mktemp("google")) as place:
+        yield place
 
 
 _OF_RELEASES = {

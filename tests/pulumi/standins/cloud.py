@@ -298,7 +298,9 @@ class StandIn(provider_pb2_grpc.ResourceProviderServicer, Generic[C]):
             if request.preview:
                 unknown = {name: UNKNOWN for name, cause in type.follows.items() if cause in changed}
                 return provider_pb2.UpdateResponse(properties=encode({**state, **given, **unknown}))
-            type.update(call, request.id, given, state)
+            # Nothing has changed of what was begun: then its state is to be made whole.
+            if changed:
+                type.update(call, request.id, given, state)
             return provider_pb2.UpdateResponse(properties=encode(self._state(type, call, request.id, given)))
 
     def Delete(self, request: provider_pb2.DeleteRequest, context: grpc.ServicerContext) -> empty_pb2.Empty:

@@ -43,13 +43,18 @@ class Project:
             raise Refused(f"googleapi: Error {answer.status_code}: {found['error']['message']}")
         return found
 
-    def changed(self, call: Call[Project], verb: str, url: str, body: Document | None = None) -> None:
-        """The same, for what Google answers with an operation; until that is done."""
+    def changed(
+        self, call: Call[Project], verb: str, url: str, body: Document | None = None, *, begun: str | None = None
+    ) -> None:
+        """The same, for what Google answers with an operation; until that is done. ``begun`` is the id of what is
+        there from the answer on."""
         operation = self.ask(verb, url, body)
         if operation is None:
             if verb == "DELETE":
                 return
             raise Refused(f"googleapi: Error 404: {url} was not found")
+        if begun is not None:
+            call.made(begun)
         link, said = operation["selfLink"], [operation]
 
         def done() -> bool:
@@ -96,10 +101,11 @@ class ComputeResource(Resource[Project]):
     @abstractmethod
     def create(self, call: Call[Project], given: Document) -> str: ...
 
-    def made(self, call: Call[Project], place: str, body: Document) -> str:
+    def insert(self, call: Call[Project], place: str, body: Document) -> str:
         above = f"projects/{call.cloud.name}/{place}/{self.collection}"
-        call.cloud.changed(call, "POST", call.cloud.compute + above, body)
-        return f"{above}/{body['name']}"
+        id = f"{above}/{body['name']}"
+        call.cloud.changed(call, "POST", call.cloud.compute + above, body, begun=id)
+        return id
 
     def written(self, given: Document) -> Document:
         """What a program says, as the API has it."""
@@ -134,7 +140,7 @@ def _paths(value: Any) -> Any:
 
 class GlobalResource(ComputeResource):
     def create(self, call: Call[Project], given: Document) -> str:
-        return self.made(call, "global", self.written(given))
+        return self.insert(call, "global", self.written(given))
 
 
 class Network(GlobalResource):
@@ -165,7 +171,7 @@ class Subnetwork(ComputeResource):
 
     def create(self, call: Call[Project], given: Document) -> str:
         region = given.get("region") or call.cloud.region
-        return self.made(call, f"regions/{region}", {**self.written(given), "region": region})
+        return self.insert(call, f"regions/{region}", {**self.written(given), "region": region})
 
     def shown(self, found: Document) -> Document:
         region = found["region"].rpartition("/")[2]
