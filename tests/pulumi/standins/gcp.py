@@ -10,13 +10,14 @@ from __future__ import annotations
 import os
 import re
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any, ClassVar
 
 import requests
 
-from tests.pulumi.standins.cloud import Call, Document, Refused, Resource, StandIn, Value, fits, serve
+from osvdeploy.provider.values import Value
+from tests.pulumi.standins.cloud import Call, Document, Refused, Resource, StandIn, fits, serve
 
 COMPUTE, STORAGE = "https://compute.googleapis.com/compute/v1/", "https://storage.googleapis.com/storage/v1/"
 _BEFORE_PATH = re.compile(r"https?://[^/]+/compute/v1/(?=projects/)")
@@ -265,9 +266,9 @@ class TargetHttpProxy(GlobalResource):
     token = "gcp:compute/targetHttpProxy:TargetHttpProxy"
     collection = "targetHttpProxies"
     required = ("urlMap",)
-    optional = ("description", "name")
+    optional: ClassVar[Sequence[str]] = ("description", "name")
     replaces = ("description", "name")
-    in_place = ("urlMap",)
+    in_place: ClassVar[Sequence[str]] = ("urlMap",)
     outputs = ("creationTimestamp", "fingerprint", "project", "proxyId", "selfLink")
 
     def shown(self, found: Document) -> Document:
