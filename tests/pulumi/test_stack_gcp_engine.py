@@ -133,3 +133,15 @@ def test_half_a_network(cli: Cli) -> None:
     assert refused.code == 1
     assert "error: half a network: subnetwork is missing" in refused.text
     assert "Traceback" not in refused.text
+
+
+def test_taken_over(cli: Cli) -> None:
+    """A URL map of somebody's gets into the state by its path, with all the rules that are in it."""
+    path = "projects/acme-prod/global/urlMaps/web"
+    words = ["import", "gcp:compute/uRLMap:URLMap", "theirs", path]
+    # The code that the command would print is made of the plugin's schema, which a stand-in has none of.
+    ran = cli.run(*words, "--yes", "--skip-preview", "--protect=false", "--generate-code=false")
+    assert ran.code == 0, ran.text
+    (taken,) = [each for each in cli.export() if each["type"] == words[1]]
+    assert taken["inputs"]["name"] == "web"
+    assert taken["inputs"]["defaultService"].endswith("/backendServices/nobody")
