@@ -55,7 +55,7 @@ service = osvdeploy.gcp.BlueGreenDeployment(
     ),
     strategy=osvdeploy.DeploymentStrategyArgs(bake=settings.bake, keep_warm=settings.keep_warm),
     force_rollout=settings.force_rollout,
-    opts=pulumi.ResourceOptions(protect=settings.protect),
+    opts=pulumi.ResourceOptions(protect=settings.protect, depends_on=[*net.after, *way_in.after]),
 )
 
 pulumi.export("url", service.url)

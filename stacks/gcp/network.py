@@ -19,18 +19,21 @@ OF_OSVDEPLOY = ["defaultService", "description", "hostRules", "pathMatchers"]
 
 @dataclass(frozen=True)
 class Machines:
-    """``tags`` is what a firewall knows machines by."""
+    """``tags`` is what a firewall knows machines by; ``after`` is what has to be there before them: a way in."""
 
     subnetwork: pulumi.Input[str]
     tags: Sequence[str]
+    after: Sequence[pulumi.Resource] = ()
 
 
 @dataclass(frozen=True)
 class Entrance:
-    """The URL map that the service's rules are put into; ``address`` is None for one that is there."""
+    """The URL map that the service's rules are put into, and its address, None where it was there. ``after`` is what
+    leads to it, without which nothing can be rolled out."""
 
     url_map: pulumi.Input[str]
-    address: pulumi.Output[str] | None
+    address: pulumi.Output[str] | None = None
+    after: Sequence[pulumi.Resource] = ()
 
 
 def machines(settings: Settings) -> Machines:
@@ -50,7 +53,7 @@ def machines(settings: Settings) -> Machines:
             ip_cidr_range=settings.cidr,
             description=_of(settings),
         ).id
-    gcp.compute.Firewall(
+    wall = gcp.compute.Firewall(
         f"{name}-balancer",
         network=network,
         description=f"The balancer and health checks to machines of {_of(settings)}",
@@ -58,13 +61,13 @@ def machines(settings: Settings) -> Machines:
         target_tags=[name],
         allows=[gcp.compute.FirewallAllowArgs(protocol="tcp", ports=[str(settings.port)])],
     )
-    return Machines(subnetwork, [name])
+    return Machines(subnetwork, [name], after=[wall])
 
 
 def entrance(settings: Settings) -> Entrance:
     """The URL map that is there, or one behind an address of its own."""
     if settings.url_map:
-        return Entrance(settings.url_map, None)
+        return Entrance(settings.url_map)
     name = settings.name
     # Nothing is behind it: whoever asks for what no rule takes gets a 503.
     nobody = gcp.compute.BackendService(
@@ -86,8 +89,8 @@ def entrance(settings: Settings) -> Entrance:
         _to_https(settings, address.address)
     else:
         proxy = gcp.compute.TargetHttpProxy(f"{name}-clients", url_map=url_map.id).id
-    _listens(f"{name}-clients", settings.listener_port, address.address, proxy)
-    return Entrance(url_map.id, address.address)
+    clients = _listens(f"{name}-clients", settings.listener_port, address.address, proxy)
+    return Entrance(url_map.id, address.address, after=[clients])
 
 
 def _to_https(settings: Settings, address: pulumi.Output[str]) -> None:
@@ -102,8 +105,10 @@ def _to_https(settings: Settings, address: pulumi.Output[str]) -> None:
     _listens(f"{settings.name}-to-https", 80, address, proxy.id)
 
 
-def _listens(name: str, port: int, address: pulumi.Output[str], proxy: pulumi.Output[str]) -> None:
-    gcp.compute.GlobalForwardingRule(
+def _listens(
+    name: str, port: int, address: pulumi.Output[str], proxy: pulumi.Output[str]
+) -> gcp.compute.GlobalForwardingRule:
+    return gcp.compute.GlobalForwardingRule(
         name, load_balancing_scheme=SCHEME, ip_address=address, port_range=str(port), target=proxy
     )
 

@@ -65,6 +65,11 @@ class Settings:
         listener_port = config.get_int("listenerPort", 443 if certificates else 80)
         if certificates and listener_port == 80:
             raise pulumi.RunError("listenerPort 80 and certificates: 80 is where clients are sent on from to HTTPS")
+        host = config.get("host")
+        if certificates and not host:
+            raise pulumi.RunError(
+                "certificates without host: give the name that they are of, by which a rollout asks the service too"
+            )
         if certificates and url_map:
             raise pulumi.RunError("urlMap and certificates: give one, a balancer that is there has its own")
         region, zone = google.require("region"), config.get("zone")
@@ -81,7 +86,7 @@ class Settings:
             capacity=config.get_int("capacity", 2),
             machine_type=config.get("machineType", "e2-small"),
             port=config.get_int("port", 8080),
-            host=config.get("host"),
+            host=host,
             path=config.get("path", "/*"),
             priority=config.get_int("priority", 100),
             boot_timeout=config.get("bootTimeout", "300s"),

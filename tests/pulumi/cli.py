@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.alive import until
 from tests.pulumi import standins
 from tests.pulumi.process import SCRIPT
 
@@ -97,15 +95,3 @@ class Cli:
         assert ran.code == 0, ran.text
         resources: list[dict[str, Any]] = ran.document["deployment"]["resources"]
         return resources
-
-
-def interrupted(cli: Cli, when: Callable[[], object]) -> Ran:
-    """An `up` that gets a ^C."""
-    command = subprocess.Popen(
-        ["pulumi", "up", "--yes", "--skip-preview", "--non-interactive"], cwd=cli.folder, env=cli.environ,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-    until(when, 60)
-    command.send_signal(signal.SIGINT)
-    told, _ = command.communicate(timeout=60)
-    return Ran(command.returncode, told)

@@ -185,17 +185,45 @@ class Story:
         again = self.up()
         assert (again.errors, again.changes) == ([], {})
 
-    def rolled_back(self, ledger: str, version: str) -> None:
-        """Go back from the command line; the next `up` says that the release that was left is held, and stays there."""
+    def begins(self, resources: int) -> Report:
+        """A preview makes nothing, the `up` after it what it said, and the next one nothing more."""
+        before = self.copied.held()
+        self.copied.release("1.0.0")
+        planned = self.preview()
+        assert (planned.errors, planned.changes) == ([], {"create": resources})
+        assert self.copied.held() == before
+        first = self.brought("1.0.0")
+        assert first.changes == planned.changes
+        self.unchanged()
+        return first
+
+    def releases(self, ledger: str) -> None:
+        """A second release, a bad one, back from the command line, a hold, a fourth."""
+        self.copied.release("1.1.0")
+        planned = self.preview()
+        assert (planned.errors, planned.changes) == ([], {"update": 2, "replace": 1, "delete": 1})
+        second = self.brought("1.1.0")
+        assert second.changes == planned.changes
+
+        self.copied.release("1.2.0", broken=True)
+        failed = self.up()
+        assert not failed.ok
+        assert "no database" in failed.said(), "what the guest said is told"
+        assert self.copied.serves(str(second.outputs["url"]), "1.1.0")
+
+        self.copied.release("1.1.0")
         ran = self.copied.osvdeploy("rollback", ledger=ledger)
         assert ran.code == 0, ran.stderr
-        held = self.brought(version)
+        held = self.brought("1.0.0")
         assert held.said().count("is held since") == 1
         assert f"osvdeploy unhold service/{self.copied.stack}" in held.said()
         self.unchanged()
+        self.copied.release("1.3.0")
+        self.brought("1.3.0")
 
-    def interrupted(self) -> None:
-        """An `up` that is interrupted while the release that it brings is watched says where it was left."""
+    def ends(self) -> None:
+        """An `up` that is interrupted while a release is watched is gone on with; then all of it goes."""
+        self.copied.release("1.4.0")
         self.stack.config["service:bake"] = "3s"
         reports: list[Report] = []
         running = threading.Thread(target=lambda: reports.append(self.up()))
@@ -203,9 +231,14 @@ class Story:
         until(lambda: any("end of" in each for each in self._shown()), 60)
         self.stack.interrupt()
         running.join()
-        (report,) = reports
-        assert not report.ok
-        assert "left in stage bake" in report.said()
+        (interrupted,) = reports
+        assert not interrupted.ok
+        assert "left in stage bake" in interrupted.said()
+        self.brought("1.4.0")
+        self.unchanged()
+        gone = self.stack.destroy()
+        assert gone.ok, gone.said()
+        assert self.stack.records == []
 
     def _shown(self) -> list[str]:
         run = self.stack.running

@@ -16,6 +16,7 @@ STACK = STACKS / "gcp"
 HERE = {"gcp:project": "acme-dev", "gcp:region": "europe-west1"}
 INSIDE = {"subnetwork": "machines"}
 NETWORK = {**INSIDE, "network": "shared"}
+SECURE = {"certificates": ["c"], "host": "service.example.com"}
 TAGGED = {**INSIDE, "networkTags": ["web"]}
 
 
@@ -40,7 +41,7 @@ def test_what_is_left_out(settings: ModuleType, monkeypatch: pytest.MonkeyPatch)
     """Project and region are enough. A certificate makes it HTTPS."""
     said = loaded(settings, monkeypatch, HERE)
     assert (said.capacity, said.listener_port, said.existing, said.env, said.zone) == (2, 80, None, None, None)
-    assert loaded(settings, monkeypatch, {**HERE, "certificates": ["c"]}).listener_port == 443
+    assert loaded(settings, monkeypatch, {**HERE, **SECURE}).listener_port == 443
 
 
 def test_what_is_there_already(settings: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,8 +59,9 @@ def test_what_is_there_already(settings: ModuleType, monkeypatch: pytest.MonkeyP
         ({"networkTags": ["web"]}, "half a network: subnetwork is missing"),
         (INSIDE, "no way to machines: give network"),
         ({**NETWORK, **TAGGED}, "network and networkTags: give one"),
-        ({"certificates": ["c"], "urlMap": "web"}, "urlMap and certificates: give one"),
-        ({"certificates": ["c"], "listenerPort": "80"}, "listenerPort 80 and certificates"),
+        ({"certificates": ["c"]}, "certificates without host"),
+        ({**SECURE, "urlMap": "web"}, "urlMap and certificates: give one"),
+        ({**SECURE, "listenerPort": "80"}, "listenerPort 80 and certificates"),
         ({"zone": "us-east1-b"}, "zone us-east1-b is none of gcp:region, which is europe-west1"),
         ({"capcity": "3"}, "no such setting: capcity; there are bake, "),
         ({"networkTags": "web"}, "'service:networkTags' value 'web' is not a valid 'JSON object'"),
