@@ -406,10 +406,15 @@ def _plain(properties: Properties) -> Document:
 
 def serve(provider: StandIn[Any]) -> NoReturn:
     """Serve until the engine is done with us. Ends the process."""
-    parent, ended = os.getppid(), threading.Event()
+    parent = os.getppid()
+    # A pipe and no Event: a signal's handler runs in the thread that waits, maybe while that holds the Event's lock.
+    ended, ending = os.pipe()
+
+    def end() -> None:
+        os.write(ending, b"\0")
 
     def stop(signum: int, frame: FrameType | None) -> None:
-        ended.set()
+        end()
 
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
@@ -418,8 +423,8 @@ def serve(provider: StandIn[Any]) -> NoReturn:
     print(server.add_insecure_port("127.0.0.1:0"), flush=True)
     server.start()
     if engine_address(sys.argv[1:]) is not None:
-        on_parent_gone(parent, ended.set)
-    ended.wait()
+        on_parent_gone(parent, end)
+    os.read(ended, 1)
     server.stop(grace=0.5).wait()
     sys.stdout.flush()
     os._exit(0)
