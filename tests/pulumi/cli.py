@@ -56,8 +56,10 @@ class Cli:
     def project(self, program: str, *, runtime: str = "python") -> None:
         """Write a project with a Python program, and make its stack."""
         # The command wants the plugin of each SDK that the program's Python has, also where the program has none of it.
-        aws = standins.put_into(self.home / "plugins", "aws").parent
-        providers = {"osvdeploy": SCRIPT.parent, "aws": aws}
+        providers = {
+            "osvdeploy": SCRIPT.parent,
+            **dict.fromkeys(standins.PACKAGES, standins.all_in(self.home / "plugins")),
+        }
         (self.folder / "Pulumi.yaml").write_text(
             f"name: project\nruntime: {runtime}\nplugins:\n  providers:\n"
             + "".join(f"    - name: {name}\n      path: {path}\n" for name, path in providers.items())

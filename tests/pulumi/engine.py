@@ -14,8 +14,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
 import threading
 import uuid
 from collections import Counter
@@ -39,8 +37,8 @@ from pulumi.runtime.proto import (
 from osvdeploy.provider.codec import decode, encode
 from osvdeploy.provider.values import UNKNOWN, Output, Properties, Secret, Value, is_known
 from tests.pulumi.process import Failed, Logged, ProviderProcess, start
+from tests.pulumi.program import Programs
 
-PROGRAM = Path(__file__).with_name("program.py")
 ROOT = Path(__file__).parents[2]
 MODULES = os.pathsep.join([str(ROOT), str(ROOT / "sdk" / "python")])
 """What programs and providers import is this checkout's."""
@@ -49,6 +47,7 @@ STACK = "pulumi:pulumi:Stack"
 _FEATURES = frozenset({"secrets", "resourceReferences", "outputValues"})
 _DIFF = provider_pb2.DiffResponse
 _PATIENCE = 300.0
+_PROGRAMS = Programs()
 
 
 @dataclass
@@ -182,20 +181,12 @@ class MiniStack:
     def _run(self, program: str, preview: bool) -> Report:
         with self._open(preview) as run:
             config = {f"{key if ':' in key else f'{self.project}:{key}'}": text for key, text in self.config.items()}
-            ended = subprocess.run(
-                [
-                    sys.executable, str(PROGRAM), program, run.address, run.address, self.project, self.name,
-                    "preview" if preview else "up",
-                ],
-                cwd=self.folder,
-                env={**os.environ, "PYTHONPATH": MODULES, **self.environ, "PULUMI_CONFIG": json.dumps(config)},
-                capture_output=True,
-                text=True,
-                timeout=_PATIENCE,
-            )  # fmt: skip
-            run.report.program = ended.stdout + ended.stderr
-            if ended.returncode and not run.report.errors:
-                run.report.errors.append(run.report.program)
+            words = (program, run.address, run.address, self.project, self.name, "preview" if preview else "up")
+            environ = {**os.environ, "PYTHONPATH": MODULES, **self.environ, "PULUMI_CONFIG": json.dumps(config)}
+            code, printed = _PROGRAMS.run(words, self.folder, environ, self.file.with_suffix(".program"), _PATIENCE)
+            run.report.program = printed
+            if code and not run.report.errors:
+                run.report.errors.append(printed)
             if not run.report.errors:
                 run.finish()
         return run.report
@@ -419,7 +410,9 @@ class _Run(engine_pb2_grpc.EngineServicer, resource_pb2_grpc.ResourceMonitorServ
         if diff.changes == _DIFF.DiffChanges.Name(_DIFF.DIFF_NONE) and not old.init_errors:
             made.id, made.outputs, made.refresh_before_update = old.id, old.outputs, old.refresh_before_update
             return self._put(made, Step("same", urn), old)
-        return self._update(provider, made, inputs, old, old_inputs, seconds(timeouts.update), diff.detailed)
+        return self._update(
+            provider, made, inputs, old, old_inputs, seconds(timeouts.update), diff.detailed, request.ignoreChanges
+        )
 
     def _create(
         self, provider: ProviderProcess, made: Record, inputs: Properties, timeout: float, op: str,
@@ -442,12 +435,12 @@ class _Run(engine_pb2_grpc.EngineServicer, resource_pb2_grpc.ResourceMonitorServ
 
     def _update(
         self, provider: ProviderProcess, made: Record, inputs: Properties, old: Record, old_inputs: Properties,
-        timeout: float, paths: Mapping[str, str],
+        timeout: float, paths: Mapping[str, str], ignored: Sequence[str],
     ) -> Record:  # fmt: skip
         made.id = old.id
         request = provider_pb2.UpdateRequest(
             urn=made.urn, id=old.id, olds=_struct(old.outputs), old_inputs=encode(old_inputs), news=encode(inputs),
-            timeout=timeout, preview=self.preview,
+            timeout=timeout, preview=self.preview, ignoreChanges=ignored,
         )  # fmt: skip
         try:
             answer = provider.ask("Update", request, _PATIENCE)

@@ -252,7 +252,8 @@ def move_traffic(place: Place, blue: int, green: int) -> None:
         action = {"Type": "forward", "ForwardConfig": {"TargetGroups": targets}}
         elb.modify_rule(RuleArn=rule["RuleArn"], Actions=[action])
         return
-    url = f"{place.shell.url}/compute/v1/projects/acme-prod/global/urlMaps/web"
+    path = str(place.inputs["urlMap"]).rpartition("/compute/v1/")[2]
+    url = f"{place.shell.url}/compute/v1/{path}"
     found = requests.get(url, timeout=10).json()
     for matcher in found["pathMatchers"]:
         for rule in matcher["routeRules"]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -13,12 +12,8 @@ import pytest
 import requests
 
 from osvdeploy.sandbox import control
-from tests.alive import until
-from tests.pulumi.engine import MiniStack, Report
 from tests.pulumi.places import Place, client, free_port, move_traffic, needs_loopback, on_aws
-from tests.pulumi.process import SCRIPT
-from tests.pulumi.stacks import Copied
-from tests.pulumi.standins import command
+from tests.pulumi.stacks import Copied, Story
 
 pytestmark = [pytest.mark.slow, needs_loopback]
 
@@ -36,39 +31,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         yield place
 
 
-class Story:
-    """The stack `dev` of a copy."""
-
+class OnAws(Story):
     def __init__(self, copied: Copied, **config: str) -> None:
-        self.copied = copied
-        self.stack = MiniStack(
-            copied.folder,
-            {"osvdeploy": [SCRIPT], "aws": command("aws")},
-            environ=copied.place.environ,
-            config=copied.config(**QUICK, **config),
-            project="service",
-            name=copied.stack,
-        )
-
-    def preview(self) -> Report:
-        return self.stack.preview("__main__.py")
-
-    def up(self) -> Report:
-        return self.stack.up("__main__.py")
-
-    def brought(self, version: str) -> Report:
-        """After the next `up` that version serves."""
-        done = self.up()
-        assert done.ok, done.said()
-        assert done.outputs["status"] == "serving"
-        assert str(done.outputs["release"]).startswith(f"service-{version}-")
-        assert self.copied.serves(str(done.outputs["url"]), version)
-        return done
-
-    def unchanged(self) -> None:
-        """The next `up` has nothing to do."""
-        again = self.up()
-        assert (again.errors, again.changes) == ([], {})
+        super().__init__(copied, "aws", **QUICK, **config)
 
     def stands_as_it_says(self) -> None:
         """The balancer has a way to the internet; machines have none, and are reached from the balancer alone."""
@@ -96,11 +61,6 @@ class Story:
         (peer,) = permission["UserIdGroupPairs"]
         (balancer,) = [each.id for each in self.stack.records if each.urn.endswith("SecurityGroup::balancer")]
         assert peer["GroupId"] == balancer
-
-    def shown(self) -> list[str]:
-        """What the run that is under way has shown so far."""
-        run = self.stack.running
-        return [] if run is None else [each.text for each in run.report.lines]
 
 
 _PREFIXES = {"elbv2": "elasticloadbalancing"}
@@ -143,48 +103,21 @@ def test_story(place: Place, tmp_path: Path) -> None:
     fourth, what was changed by hand, an interruption; and nothing is left."""
     copied = Copied.of("aws", tmp_path, place)
     before = copied.held()
-    story = Story(
+    story = OnAws(
         copied,
         listenerPort=str(free_port()),
         releaser="arn:aws:iam::123456789012:user/ci",
         env=json.dumps({"GREETING": "good day"}),
     )
-    copied.release("1.0.0")
-    planned = story.preview()
-    assert (planned.errors, planned.changes) == ([], {"create": 18})
-    assert copied.held() == before
-    first = story.brought("1.0.0")
-    assert first.changes == planned.changes
+    first = story.begins(18)
     url = str(first.outputs["url"])
     assert requests.get(url, timeout=10).text == f"good day from {first.outputs['release']}\n"
     story.stands_as_it_says()
-    story.unchanged()
     lawful = Permissions.of_role(place, str(first.outputs["releaserRole"]))
 
     began = place.shell.sandbox.calls()[-1].number
-    copied.release("1.1.0")
-    planned = story.preview()
-    assert (planned.errors, planned.changes) == ([], {"update": 2, "replace": 1, "delete": 1})
-    assert story.brought("1.1.0").changes == planned.changes
-    assert lawful.refused(place, began) == set(), "what a release does, the role for it allows"
-
-    copied.release("1.2.0", broken=True)
-    failed = story.up()
-    assert not failed.ok
-    assert "no database" in failed.said(), "what the guest said is told"
-    assert copied.serves(url, "1.1.0")
-
-    began = place.shell.sandbox.calls()[-1].number
-    copied.release("1.1.0")
-    ran = copied.osvdeploy("rollback", ledger=LEDGER)
-    assert ran.code == 0, ran.stderr
-    held = story.brought("1.0.0")
-    assert held.said().count("is held since") == 1
-    assert "osvdeploy unhold service/dev" in held.said()
-    story.unchanged()
-    copied.release("1.3.0")
-    story.brought("1.3.0")
-    assert lawful.refused(place, began) == set()
+    story.releases(LEDGER)
+    assert lawful.refused(place, began) == set(), "what releases do, the role for them allows"
 
     group = story.stack.record("machines").id
     ec2 = client(place, "ec2")
@@ -199,22 +132,7 @@ def test_story(place: Place, tmp_path: Path) -> None:
     (again,) = ec2.describe_security_groups(GroupIds=[group])["SecurityGroups"]
     assert again["IpPermissions"] == rules["IpPermissions"]
 
-    story.stack.config["service:bake"] = "3s"
-    copied.release("1.4.0")
-    reports: list[Report] = []
-    running = threading.Thread(target=lambda: reports.append(story.up()))
-    running.start()
-    until(lambda: any("end of" in each for each in story.shown()), 60)
-    story.stack.interrupt()
-    running.join()
-    (interrupted,) = reports
-    assert not interrupted.ok
-    assert "left in stage bake" in interrupted.said()
-    story.brought("1.4.0")
-
-    gone = story.stack.destroy()
-    assert gone.ok, gone.said()
-    assert story.stack.records == []
+    story.ends()
     assert copied.held() == before
 
 
@@ -228,10 +146,10 @@ def test_on_a_balancer_that_is_there(place: Place, tmp_path: Path) -> None:
     (balancer,) = client(place, "elbv2").describe_load_balancers(LoadBalancerArns=[arn])["LoadBalancers"]
     there = {"subnetIds": json.dumps(place.inputs["subnetIds"]), "listenerArn": str(place.inputs["listenerArn"])}
     copied.release("1.0.0")
-    wrong = Story(copied, vpcId="vpc-0a1b2c3d4e5f60718", **there).preview()
+    wrong = OnAws(copied, vpcId="vpc-0a1b2c3d4e5f60718", **there).preview()
     assert f"its balancer is in {balancer['VpcId']}, and vpcId is vpc-0a1b2c3d4e5f60718" in wrong.said()
 
-    story = Story(copied, vpcId=balancer["VpcId"], host="orders.example.com", **there)
+    story = OnAws(copied, vpcId=balancer["VpcId"], host="orders.example.com", **there)
     done = story.up()
     assert (done.errors, done.changes) == ([], {"create": 4})
     assert done.outputs["dnsName"] == balancer["DNSName"]
@@ -248,6 +166,6 @@ def test_https(place: Place, tmp_path: Path) -> None:
     """With a certificate the listener is HTTPS, and there is one more that leads to it."""
     copied = Copied.of("aws", tmp_path, place)
     copied.release("1.0.0")
-    planned = Story(copied, certificateArn="arn:aws:acm:eu-west-1:123456789012:certificate/1").preview()
+    planned = OnAws(copied, certificateArn="arn:aws:acm:eu-west-1:123456789012:certificate/1").preview()
     assert (planned.errors, planned.changes) == ([], {"create": 17})
     assert {"clients", "to-https"} <= {each.name for each in planned.steps}

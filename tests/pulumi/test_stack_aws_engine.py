@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,11 +10,9 @@ import pytest
 import requests
 
 from osvdeploy.sandbox import control
-from tests.alive import until
-from tests.pulumi import standins
-from tests.pulumi.cli import Cli, Ran, needs_pulumi
-from tests.pulumi.engine import MODULES
+from tests.pulumi.cli import needs_pulumi
 from tests.pulumi.places import Place, client, free_port, move_traffic, needs_loopback, on_aws
+from tests.pulumi.stack_cli import StackCli
 from tests.pulumi.stacks import Copied
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow, needs_pulumi, needs_loopback]
@@ -36,92 +30,26 @@ def place(tmp_path: Path) -> Iterator[Place]:
 
 
 @pytest.fixture
-def copied(tmp_path: Path, place: Place) -> Copied:
-    copied = Copied.of("aws", tmp_path, place)
-    # What `pip install -r requirements.txt` makes.
-    (copied.folder / ".venv").symlink_to(sys.prefix)
-    return copied
-
-
-@pytest.fixture
-def cli(tmp_path: Path, copied: Copied) -> Cli:
-    plugins = standins.put_into(tmp_path / "plugins", "aws").parent
-    path = os.pathsep.join([str(plugins), os.environ["PATH"]])
-    cli = Cli(
-        copied.folder,
-        tmp_path / "pulumi",
-        environ={**copied.place.environ, "PYTHONPATH": MODULES, "PATH": path},
-    )
-    assert cli.run("stack", "init", "dev").code == 0
-    wanted = {
+def cli(tmp_path: Path, place: Place) -> StackCli:
+    config = {
         "instanceType": "t3.small", "minReady": "0s", "bootTimeout": "30s", "bake": "0s", "listenerPort": free_port(),
         "releaser": "arn:aws:iam::123456789012:user/ci",
     }  # fmt: skip
-    for key, value in wanted.items():
-        assert cli.run("config", "set", key, str(value)).code == 0
+    cli = StackCli(Copied.of("aws", tmp_path, place), tmp_path, config)
     assert cli.run("config", "set", "--secret", "--path", "env.GREETING", GREETING).code == 0
     return cli
 
 
-def serves(cli: Cli, copied: Copied, done: Ran, version: str) -> None:
-    """A client gets that version's answers, the stack says so, and there is nothing more to do."""
-    assert done.code == 0, done.text
-    assert copied.serves(cli.output("url"), version)
-    assert cli.output("release").startswith(f"service-{version}-")
-    same = cli.up("--expect-no-changes")
-    assert same.code == 0, same.text
-
-
-def interrupted(cli: Cli, when: Callable[[], object]) -> Ran:
-    """An `up` that gets a ^C."""
-    command = subprocess.Popen(
-        ["pulumi", "up", "--yes", "--skip-preview", "--non-interactive"], cwd=cli.folder, env=cli.environ,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-    until(when, 60)
-    command.send_signal(signal.SIGINT)
-    told, _ = command.communicate(timeout=60)
-    return Ran(command.returncode, told)
-
-
-def test_story(cli: Cli, copied: Copied, place: Place) -> None:
+def test_story(cli: StackCli, place: Place) -> None:
     """The same as in the small engine, with the exit codes that scripts go by, and with an interruption while the
     network is made."""
-    before = copied.held()
-    copied.release("1.0.0")
-    planned = cli.run("preview")
-    assert planned.code == 0, planned.text
-    assert "+ 19 to create" in planned.text
-    assert cli.run("preview", "--expect-no-changes").code == 7
-    assert copied.held() == before
-
+    before = cli.copied.held()
     elb = client(place, "elbv2")
-    stopped = interrupted(cli, lambda: len(elb.describe_load_balancers()["LoadBalancers"]) > 1)
-    assert stopped.code == 1, stopped.text
-    serves(cli, copied, cli.up(), "1.0.0")
+    cli.begins(19, lambda: len(elb.describe_load_balancers()["LoadBalancers"]) > 1)
     assert len(elb.describe_load_balancers()["LoadBalancers"]) == 2, "one of the stack's, one of somebody's"
     assert requests.get(cli.output("url"), timeout=10).text.startswith(f"{GREETING} from service-1.0.0-")
     assert GREETING not in cli.run("stack", "export").text, "a secret variable is in no state"
-
-    copied.release("1.1.0")
-    planned = cli.run("preview", "--expect-no-changes")
-    assert planned.code == 7, planned.text
-    serves(cli, copied, cli.up(), "1.1.0")
-
-    copied.release("1.2.0", broken=True)
-    failed = cli.up()
-    assert failed.code == 1
-    assert "no database" in failed.text and "corrupt" not in failed.text
-    assert copied.serves(cli.output("url"), "1.1.0")
-
-    copied.release("1.1.0")
-    ran = copied.osvdeploy("rollback", ledger=LEDGER)
-    assert ran.code == 0, ran.stderr
-    held = cli.up()
-    assert held.text.partition("Diagnostics:")[2].count("is held since") == 1, held.text
-    serves(cli, copied, held, "1.0.0")
-    copied.release("1.3.0")
-    serves(cli, copied, cli.up(), "1.3.0")
+    cli.releases(LEDGER)
 
     (group,) = [each["id"] for each in cli.export() if each["urn"].endswith("SecurityGroup::machines")]
     (listener,) = [each["id"] for each in cli.export() if each["urn"].endswith("Listener::clients")]
@@ -129,33 +57,15 @@ def test_story(cli: Cli, copied: Copied, place: Place) -> None:
     (rules,) = ec2.describe_security_groups(GroupIds=[group])["SecurityGroups"]
     ec2.revoke_security_group_ingress(GroupId=group, IpPermissions=rules["IpPermissions"])
     move_traffic(replace(place, inputs={"listenerArn": listener}), 50, 50)
-    drifted = cli.run("refresh", "--yes", "--skip-preview")
-    assert drifted.code == 0, drifted.text
-    planned = cli.run("preview", "--expect-no-changes")
-    assert planned.code == 7, planned.text
-    assert "put traffic right" in planned.text
-    serves(cli, copied, cli.up(), "1.3.0")
+    cli.mends()
     (again,) = ec2.describe_security_groups(GroupIds=[group])["SecurityGroups"]
     assert again["IpPermissions"] == rules["IpPermissions"]
 
-    assert cli.run("config", "set", "bake", "3s").code == 0
-    copied.release("1.4.0")
-
-    def baking() -> bool:
-        run = copied.osvdeploy("status", "--json", ledger=LEDGER).document["run"]
-        return (run["stage"], run["outcome"]) == ("bake", None)
-
-    stopped = interrupted(cli, baking)
-    assert stopped.code == 1, stopped.text
-    assert "left in stage bake" in stopped.text
-    serves(cli, copied, cli.up(), "1.4.0")
-
-    gone = cli.run("destroy", "--yes", "--skip-preview")
-    assert gone.code == 0, gone.text
-    assert copied.held() == before
+    cli.ends(LEDGER)
+    assert cli.copied.held() == before
 
 
-def test_half_a_network(cli: Cli) -> None:
+def test_half_a_network(cli: StackCli) -> None:
     """What a configuration lacks is said in a sentence, and no traceback."""
     assert cli.run("config", "set", "vpcId", "vpc-0a1b2c3d4e5f60718").code == 0
     refused = cli.run("preview")
@@ -164,7 +74,7 @@ def test_half_a_network(cli: Cli) -> None:
     assert "Traceback" not in refused.text
 
 
-def test_taken_over(cli: Cli, place: Place) -> None:
+def test_taken_over(cli: StackCli, place: Place) -> None:
     """A balancer of somebody's gets into the state by its ARN, with all that makes it no change afterwards."""
     (balancer,) = client(place, "elbv2").describe_load_balancers()["LoadBalancers"]
     words = ["import", "aws:lb/loadBalancer:LoadBalancer", "theirs", balancer["LoadBalancerArn"]]

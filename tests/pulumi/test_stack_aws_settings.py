@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextvars
-import importlib
-import json
-import sys
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
@@ -13,10 +9,8 @@ from typing import Any
 import pulumi
 import pytest
 import yaml
-from pulumi.runtime import settings as pulumi_settings
-from pulumi.runtime.config import set_all_config
 
-from tests.pulumi.stacks import STACKS, texts
+from tests.pulumi.stacks import STACKS, listed, loaded, settings_of
 
 STACK = STACKS / "aws"
 VPC = {"vpcId": "vpc-1", "subnetIds": ["subnet-1", "subnet-2"]}
@@ -27,23 +21,8 @@ INSIDE = {"balancerSubnetIds": ["subnet-3", "subnet-4"]}
 @pytest.fixture
 def settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     """The stack's module."""
-    monkeypatch.syspath_prepend(str(STACK))
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    yield importlib.import_module("settings")
-    del sys.modules["settings"]
-
-
-def loaded(settings: ModuleType, monkeypatch: pytest.MonkeyPatch, config: dict[str, Any]) -> Any:
-    """The settings of a configuration; raises pulumi.RunError."""
-    said = {key if ":" in key else f"service:{key}": text for key, text in texts(config).items()}
-    monkeypatch.setenv("PULUMI_CONFIG", json.dumps(said))
-
-    def load() -> Any:
-        pulumi_settings.reset_options(project="service", stack="dev")
-        set_all_config(said)
-        return settings.Settings.load()
-
-    return contextvars.copy_context().run(load)
+    with settings_of(STACK, monkeypatch) as module:
+        yield module
 
 
 @pytest.mark.parametrize("stack", ["dev", "production"])
@@ -106,11 +85,4 @@ def test_what_is_refused(
 
 def test_the_readme_lists_every_setting(settings: ModuleType) -> None:
     """And no other."""
-    page = (STACK / "README.md").read_text()
-    table = page.partition("## Settings")[2].partition("\n## ")[0]
-    listed = {name for line in table.splitlines() if line.startswith("| `") for name in _names(line)}
-    assert listed == {*settings.KEYS, "aws:region", "osvdeploy:ledger"}
-
-
-def _names(line: str) -> list[str]:
-    return [each.strip(" `") for each in line.split("|")[1].split(",")]
+    assert listed(STACK) == {*settings.KEYS, "aws:region", "osvdeploy:ledger"}

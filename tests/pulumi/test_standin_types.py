@@ -14,7 +14,8 @@ from osvdeploy.sandbox.core import Sandbox
 from osvdeploy.sandbox.inprocess import connect
 from osvdeploy.sandbox.runners.inline import InlineRunner
 from tests.pulumi.standins import aws
-from tests.pulumi.standins.cloud import Call, Document, changes, fits
+from tests.pulumi.standins.cloud import Call, Document, fits
+from tests.pulumi.standins.judging import lives_as_told
 
 pytestmark = pytest.mark.sandbox
 
@@ -100,8 +101,7 @@ def scene() -> Iterator[Scene]:
     ids=lambda value: value.token.rpartition("/")[2] if hasattr(value, "token") else "",
 )
 def test_lives_as_it_is_told(scene: Scene, type: Any, given: Document, changed: Document) -> None:
-    """What was made is what was said, and no change; so it is after a change; what is read by the id alone says all
-    that was said; and it goes, also twice."""
+    """From its making on, through a change, until it is gone."""
 
     def named(value: Any) -> Any:
         if isinstance(value, dict):
@@ -112,27 +112,7 @@ def test_lives_as_it_is_told(scene: Scene, type: Any, given: Document, changed: 
 
     if "other" in str(given):
         scene.made("other", aws.Vpc(), cidrBlock="10.9.0.0/16")
-    before = scene.sandbox.inventory()
-    inputs = named(given)
-    assert set(type.required) <= set(inputs) <= type.inputs
-    id = type.create(scene.call, inputs)
-    state = type.read(scene.call, id)
-    assert changes(inputs, inputs, state) == []
-    assert set(type.outputs) <= set(state) <= {*type.inputs, *type.outputs}
-
-    wanted = {**inputs, **named(changed)}
-    there = {**inputs, **state}
-    differing = changes(wanted, inputs, there)
-    assert sorted(differing) == sorted(changed)
-    assert set(differing) <= set(type.in_place), "in place means without another one"
-    if differing:
-        type.update(scene.call, id, wanted, there)
-    assert changes(wanted, inputs, type.read(scene.call, id)) == []
-
-    type.delete(scene.call, id, {**wanted, **state})
-    assert type.read(scene.call, id) is None
-    type.delete(scene.call, id, {**wanted, **state})
-    assert scene.sandbox.inventory() == before
+    lives_as_told(scene.sandbox, scene.call, type, named(given), named(changed))
 
 
 @pytest.mark.parametrize(

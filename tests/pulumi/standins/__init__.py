@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
+PACKAGES = ("aws", "gcp")
 
 
 def command(package: str) -> list[str]:
@@ -28,3 +29,10 @@ def put_into(folder: Path, package: str) -> Path:
     script.write_text(f'#!/bin/sh\n{path} exec {shlex.join(command(package))} "$@"\n')
     script.chmod(0o755)
     return script
+
+
+def all_in(folder: Path) -> Path:
+    """Write all of them into a folder. Pulumi's command wants the plugin of each SDK that a program's Python has."""
+    for package in PACKAGES:
+        put_into(folder, package)
+    return folder

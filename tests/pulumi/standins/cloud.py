@@ -101,6 +101,9 @@ class Resource(ABC, Generic[C]):
     """Inputs of which another value makes another resource."""
     in_place: ClassVar[Sequence[str]] = ()
     """Inputs that ``update`` changes. Those in neither list are refused when they change."""
+    whole: ClassVar[Sequence[str]] = ()
+    """Inputs that say all there is to be: what is there and was left out is a difference. Of others it is the cloud's
+    affair."""
     outputs: ClassVar[Sequence[str]] = ()
     """What the cloud adds, unknown until it is made."""
     follows: ClassVar[Mapping[str, str]] = {}
@@ -111,6 +114,26 @@ class Resource(ABC, Generic[C]):
     @property
     def inputs(self) -> frozenset[str]:
         return frozenset((*self.required, *self.optional))
+
+    def fits(self, name: str, wanted: Value, there: Value) -> bool:
+        """Whether what is there of an input is what is wanted."""
+        return fits(wanted, there)
+
+    def changes(self, news: Document, olds: Document, state: Document, ignored: Sequence[str] = ()) -> list[str]:
+        """The inputs that differ from what is there, but for those that the program ignores."""
+        changed = []
+        for name in sorted({*news, *olds, *self.whole} - set(ignored)):
+            there = state.get(name, olds.get(name))
+            wanted = news.get(name)
+            if name not in news:
+                differs = not empty(there if name in self.whole else olds.get(name))
+            elif name in MAPS and is_known(wanted):
+                differs = (wanted or {}) != (there or {})
+            else:
+                differs = not self.fits(name, wanted, there)
+            if differs:
+                changed.append(name)
+        return changed
 
     @abstractmethod
     def create(self, call: Call[C], given: Document) -> str:
@@ -225,7 +248,7 @@ class StandIn(provider_pb2_grpc.ResourceProviderServicer, Generic[C]):
     def Diff(self, request: provider_pb2.DiffRequest, context: grpc.ServicerContext) -> provider_pb2.DiffResponse:
         with self._asked(context, request.urn) as (type, _):
             news, state = _plain(decode(request.news)), _plain(decode(request.olds))
-            changed = changes(news, _plain(decode(request.old_inputs)), state)
+            changed = type.changes(news, _plain(decode(request.old_inputs)), state, request.ignoreChanges)
             replaces = [name for name in changed if name in type.replaces]
             detailed = {
                 name: _DIFF(kind=_DIFF.UPDATE_REPLACE if name in replaces else _DIFF.UPDATE, inputDiff=False)
@@ -255,11 +278,11 @@ class StandIn(provider_pb2_grpc.ResourceProviderServicer, Generic[C]):
             if seen is None:
                 return provider_pb2.ReadResponse()
             before = _plain(decode(request.inputs)) if request.HasField("inputs") else {}
-            before = _plain(decode(request.inputs)) if request.HasField("inputs") else {}
             # What was left out stays so; of what is taken over, all that says something.
             names = before or [name for name in sorted(type.inputs) if not empty(seen.get(name))]
             inputs = {
-                name: before[name] if fits(before.get(name), seen.get(name)) else seen.get(name) for name in names
+                name: before[name] if type.fits(name, before.get(name), seen.get(name)) else seen.get(name)
+                for name in names
             }
             properties = encode({**before, **seen})
             return provider_pb2.ReadResponse(id=request.id, properties=properties, inputs=encode(inputs))
@@ -267,13 +290,17 @@ class StandIn(provider_pb2_grpc.ResourceProviderServicer, Generic[C]):
     def Update(self, request: provider_pb2.UpdateRequest, context: grpc.ServicerContext) -> provider_pb2.UpdateResponse:
         given, state = _plain(decode(request.news)), _plain(decode(request.olds))
         with self._asked(context, request.urn, given) as (type, call):
-            changed = changes(given, _plain(decode(request.old_inputs)), state)
+            changed = type.changes(given, _plain(decode(request.old_inputs)), state, request.ignoreChanges)
+            # What is ignored is written as it was last seen.
+            given |= {name: state[name] for name in request.ignoreChanges if name in state}
             if fixed := [name for name in changed if name not in type.in_place]:
                 raise Refused(f"the stand-in of pulumi-resource-{self._package} does not change {', '.join(fixed)}")
             if request.preview:
                 unknown = {name: UNKNOWN for name, cause in type.follows.items() if cause in changed}
                 return provider_pb2.UpdateResponse(properties=encode({**state, **given, **unknown}))
-            type.update(call, request.id, given, state)
+            # Nothing has changed of what was begun: then its state is to be made whole.
+            if changed:
+                type.update(call, request.id, given, state)
             return provider_pb2.UpdateResponse(properties=encode(self._state(type, call, request.id, given)))
 
     def Delete(self, request: provider_pb2.DeleteRequest, context: grpc.ServicerContext) -> empty_pb2.Empty:
@@ -342,23 +369,6 @@ class StandIn(provider_pb2_grpc.ResourceProviderServicer, Generic[C]):
             context.abort(code, str(error))
 
 
-def changes(news: Document, olds: Document, state: Document) -> list[str]:
-    """The inputs that differ from what is there. One that was never given is the cloud's affair."""
-    changed = []
-    for name in sorted({*news, *olds}):
-        there = state.get(name, olds.get(name))
-        wanted = news.get(name)
-        if name not in news:
-            differs = not empty(olds[name])
-        elif name in MAPS and is_known(wanted):
-            differs = (wanted or {}) != (there or {})
-        else:
-            differs = not fits(wanted, there)
-        if differs:
-            changed.append(name)
-    return changed
-
-
 def fits(wanted: Value, there: Value) -> bool:
     """Whether what is there is what is wanted: the cloud may tell more of it, lists in another order, JSON otherwise
     written."""
@@ -396,10 +406,15 @@ def _plain(properties: Properties) -> Document:
 
 def serve(provider: StandIn[Any]) -> NoReturn:
     """Serve until the engine is done with us. Ends the process."""
-    parent, ended = os.getppid(), threading.Event()
+    parent = os.getppid()
+    # A pipe and no Event: a signal's handler runs in the thread that waits, maybe while that holds the Event's lock.
+    ended, ending = os.pipe()
+
+    def end() -> None:
+        os.write(ending, b"\0")
 
     def stop(signum: int, frame: FrameType | None) -> None:
-        ended.set()
+        end()
 
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
@@ -408,8 +423,8 @@ def serve(provider: StandIn[Any]) -> NoReturn:
     print(server.add_insecure_port("127.0.0.1:0"), flush=True)
     server.start()
     if engine_address(sys.argv[1:]) is not None:
-        on_parent_gone(parent, ended.set)
-    ended.wait()
+        on_parent_gone(parent, end)
+    os.read(ended, 1)
     server.stop(grace=0.5).wait()
     sys.stdout.flush()
     os._exit(0)

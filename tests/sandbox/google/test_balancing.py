@@ -411,7 +411,7 @@ def test_what_google_refuses_is_refused(path: str, body: dict[str, Any], named: 
         ("global/urlMaps", {"name": "x", "defaultUrlRedirect": {"httpsRedirect": True}}),
         ("global/urlMaps", one(matchRules=[{"regexMatch": "/.*"}]) | {"name": "x", "defaultService": BLUE}),
         ("global/forwardingRules", {"name": "x", "portRange": "80", "target": "global/targetHttpProxies/proxy"}),
-        ("global/forwardingRules", {"name": "x", "portRange": "8000", "IPAddress": "10.0.0.1"}),
+        ("global/addresses", {"name": "x", "addressType": "INTERNAL"}),
         ("global/targetHttpsProxies", {"name": "x"}),
     ],
 )

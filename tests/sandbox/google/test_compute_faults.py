@@ -97,8 +97,15 @@ def story(fleet: Fleet, at: str, front: str) -> Iterator[Step]:
     yield Step(f"{scalers}.update", f"{at}/autoscalers?autoscaler=a", policy)
     yield Step(f"{scalers}.delete", f"{at}/autoscalers/a")
 
+    yield Step("networks.insert", "global/networks", {"name": "n", "autoCreateSubnetworks": False})
+    block = {"name": "s", "network": "global/networks/n", "ipCidrRange": "10.0.0.0/20"}
+    yield Step("subnetworks.insert", f"{REGION}/subnetworks", block)
+    yield Step("subnetworks.delete", f"{REGION}/subnetworks/s")
+    yield Step("networks.delete", "global/networks/n")
     wall = {"name": "f", "allowed": [{"IPProtocol": "tcp", "ports": ["8080"]}], "sourceRanges": ["10.0.0.0/8"]}
     yield Step("firewalls.insert", "global/firewalls", wall)
+    yield Step("firewalls.patch", "global/firewalls/f", {"priority": 10})
+    yield Step("firewalls.update", "global/firewalls/f", wall)
     yield Step("firewalls.delete", "global/firewalls/f")
     check = {"name": "up", "type": "HTTP"}
     yield Step(f"{own('healthChecks')}.insert", f"{front}/healthChecks", check)
@@ -124,6 +131,9 @@ def story(fleet: Fleet, at: str, front: str) -> Iterator[Step]:
         yield Step("targetHttpProxies.patch", proxy, marked(proxy, urlMap=url_map))
     rules = "globalForwardingRules" if front == "global" else "forwardingRules"
     rule = {"name": "r", "portRange": "8000", "loadBalancingScheme": "EXTERNAL_MANAGED", "target": proxy}
+    if front == "global":
+        yield Step("globalAddresses.insert", "global/addresses", {"name": "a"})
+        rule["IPAddress"] = "global/addresses/a"
     yield Step(f"{rules}.insert", f"{front}/forwardingRules", rule)
     yield Step(f"{rules}.setTarget", f"{front}/forwardingRules/r/setTarget", {"target": proxy})
     held = fleet.get(f"{front}/forwardingRules/r")["labelFingerprint"]
@@ -131,6 +141,8 @@ def story(fleet: Fleet, at: str, front: str) -> Iterator[Step]:
         f"{rules}.setLabels", f"{front}/forwardingRules/r/setLabels", {"labels": {"a": "b"}, "labelFingerprint": held}
     )
     yield Step(f"{rules}.delete", f"{front}/forwardingRules/r")
+    if front == "global":
+        yield Step("globalAddresses.delete", "global/addresses/a")
     tcp, tcp_proxy = f"{front}/backendServices/tcp", f"{front}/targetTcpProxies/t"
     fleet.done("POST", f"{front}/backendServices", backend | {"name": "tcp", "protocol": "TCP"})
     yield Step(f"{own('targetTcpProxies')}.insert", f"{front}/targetTcpProxies", {"name": "t", "service": tcp})

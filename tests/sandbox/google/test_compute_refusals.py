@@ -34,6 +34,9 @@ SERVICES = f"{REFERENCE}, backendServices"
 MAPS = f"{REFERENCE}, urlMaps"
 RULES = f"{REFERENCE}, forwardingRules"
 WALLS = f"{REFERENCE}, firewalls"
+NETWORKS = f"{REFERENCE}, networks"
+SUBNETWORKS = f"{REFERENCE}, subnetworks"
+ADDRESSES = f"{REFERENCE}, addresses"
 TEMPLATES = f"{REFERENCE}, instanceTemplates"
 MANAGERS = f"{REFERENCE}, instanceGroupManagers"
 SCALERS = f"{REFERENCE}, autoscalers"
@@ -186,6 +189,15 @@ def wall(words: str, reason: str = "invalid", **fields: Any) -> Row:
     return post(WALLS, "global/firewalls", {"name": "x", "allowed": allowed, **fields}, words, reason)
 
 
+NETWORK = "global/networks/own"
+BLOCK = {"name": "x", "network": NETWORK, "ipCidrRange": "10.77.0.0/20"}
+
+
+def subnetwork(words: str, reason: str = "invalid", **fields: Any) -> Row:
+    body = {name: value for name, value in {**BLOCK, **fields}.items() if value is not None}
+    return post(SUBNETWORKS, f"{REGION}/subnetworks", body, words, reason)
+
+
 BOUNDS = {"minNumReplicas": 1, "maxNumReplicas": 3}
 
 
@@ -288,6 +300,12 @@ ROWS = [
     template("cannot be found", disks=[disk(sourceImage="global/images/none")]),
     template("At least one network interface", networkInterfaces=[]),
     template("The URL is malformed", networkInterfaces=[{"network": "rubbish"}]),
+    template("cannot be found", networkInterfaces=[{"subnetwork": f"{REGION}/subnetworks/none"}]),
+    template(
+        "not in the specified network",
+        networkInterfaces=[{"network": "global/networks/default", "subnetwork": f"{REGION}/subnetworks/own"}],
+    ),
+    template("of custom subnet mode", networkInterfaces=[{"network": NETWORK}]),
     template("requirements for labels", labels={"A": "b"}),
     used(BLUE),
     # --------------------------------------------------------------------------------------------------------- groups
@@ -329,6 +347,11 @@ ROWS = [
     ),
     versions("The URL is malformed", {"instanceTemplate": "rubbish"}),
     versions("in another region", {"instanceTemplate": f"{ELSEWHERE}/instanceTemplates/far"}),
+    group(
+        f"{REFERENCE}, subnetworks, region",
+        "subnetwork of the instance template is in another",
+        instanceTemplate=f"{BLUE}-far",
+    ),
     policy("Only regional groups redistribute", instanceRedistributionType="PROACTIVE"),
     policy("cannot both be 0", maxSurge={"fixed": 0}, maxUnavailable={"fixed": 0}),
     policy("replacement method RECREATE", replacementMethod="RECREATE", maxSurge={"fixed": 1}),
@@ -509,6 +532,26 @@ ROWS = [
     wall("Not a port or range", allowed=[{"IPProtocol": "tcp", "ports": ["x"]}]),
     wall("valid CIDR range", sourceRanges=["x"]),
     wall("between 0 and 65535", priority=70000),
+    wall("cannot be found", network="global/networks/none"),
+    Row(WALLS, "PATCH", "global/firewalls/own", {"name": "x"}, "name cannot be changed"),
+    Row(WALLS, "PATCH", "global/firewalls/own", {"network": "global/networks/default"}, "network cannot be changed"),
+    post(NETWORKS, "global/networks", {"name": "x", "autoCreateSubnetworks": False, "mtu": 900}, "Must be between"),
+    used(NETWORK),
+    used("global/networks/walled"),
+    subnetwork("network", "required", network=None),
+    subnetwork("ipCidrRange", "required", ipCidrRange=None),
+    subnetwork("is not the region of the request", region="us-east1"),
+    subnetwork("valid CIDR range", ipCidrRange="10.0.0.1/8"),
+    subnetwork("at most 29 bits", ipCidrRange="10.0.0.0/30"),
+    subnetwork("conflicts with the range of the existing subnetwork", ipCidrRange="10.10.8.0/24"),
+    used(f"{REGION}/subnetworks/own"),
+    used(f"{REGION}/subnetworks/bare"),
+    post(ADDRESSES, "global/addresses", {"name": "x", "networkTier": "STANDARD"}, "of the tier PREMIUM"),
+    used("global/addresses/taken"),
+    forwarding("is not reserved in the project", IPAddress="192.0.2.1"),
+    forwarding("cannot be found", IPAddress="global/addresses/none"),
+    forwarding("The address is in another place", place=REGION, IPAddress="global/addresses/free"),
+    forwarding("in-use and would result in a conflict", IPAddress="global/addresses/taken", portRange="8003"),
 ]
 
 
@@ -528,6 +571,7 @@ def standing() -> Service:
     service.done("POST", "global/targetTcpProxies", {"name": "tcp", "service": TCP})
     rule = {"name": "tcp", "portRange": "8002", "loadBalancingScheme": "EXTERNAL_MANAGED"}
     service.done("POST", "global/forwardingRules", {**rule, "target": "global/targetTcpProxies/tcp"})
+    in_own_network(service)
     service.done("POST", f"global/healthChecks?requestId={ONCE}", {"name": "once", "type": "HTTP"})
     service.stable(GROUP)
     begun = [
@@ -537,6 +581,34 @@ def standing() -> Service:
     ]
     assert all(each.ok for each in begun), [each.text for each in begun]
     return service
+
+
+def in_own_network(service: Service) -> None:
+    """A network with a subnetwork for a template and one for a machine, another with a firewall rule; addresses."""
+    for name in ("own", "walled"):
+        service.done("POST", "global/networks", {"name": name, "autoCreateSubnetworks": False})
+    for name, place, block in (
+        ("own", REGION, "10.10.0.0/16"),
+        ("bare", REGION, "10.11.0.0/16"),
+        ("far", ELSEWHERE, "10.12.0.0/16"),
+    ):
+        body = {"name": name, "network": NETWORK, "ipCidrRange": block}
+        service.done("POST", f"{place}/subnetworks", body)
+    for name, subnetwork in (("own", f"{REGION}/subnetworks/own"), ("blue-far", f"{ELSEWHERE}/subnetworks/far")):
+        card = [{"subnetwork": subnetwork}]
+        service.done("POST", "global/instanceTemplates", template_body(name, "blue", networkInterfaces=card))
+    card = [{"subnetwork": f"{REGION}/subnetworks/bare"}]
+    service.done("POST", "global/instanceTemplates", template_body("bare", "blue", networkInterfaces=card))
+    service.stable(service.group("bare", size=1, template="bare"))
+    service.done("POST", f"{ZONE}/instanceGroupManagers/bare/setInstanceTemplate", {"instanceTemplate": BLUE})
+    service.done("DELETE", "global/instanceTemplates/bare")
+    wall = {"name": "own", "network": "global/networks/walled", "allowed": [{"IPProtocol": "tcp"}]}
+    service.done("POST", "global/firewalls", wall)
+    for name in ("free", "taken"):
+        service.done("POST", "global/addresses", {"name": name})
+    rule = {"name": "kept", "portRange": "8003", "loadBalancingScheme": "EXTERNAL_MANAGED"}
+    way = {"target": "global/targetHttpProxies/proxy", "IPAddress": "global/addresses/taken"}
+    service.done("POST", "global/forwardingRules", {**rule, **way})
 
 
 def machines(service: Service) -> dict[str, str]:

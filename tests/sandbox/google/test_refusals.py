@@ -58,6 +58,15 @@ STORAGE = [
     Row(f"{REFERENCE}, Buckets: insert", asked("POST", f"{BUCKETS}?project=p", {}), 400, "required", "name"),
     Row("About buckets, Bucket names", asked("POST", f"{BUCKETS}?project=p", {"name": "A"}), 400, "invalid", "'A'"),
     Row(STATUS, asked("POST", f"{BUCKETS}?project=p", {"name": "acme"}), 409, "conflict", "you already own it"),
+    Row(
+        "Soft delete overview, Retention duration",
+        asked(
+            "POST", f"{BUCKETS}?project=p", {"name": "bucket", "softDeletePolicy": {"retentionDurationSeconds": "60"}}
+        ),
+        400,
+        "invalid",
+        "must be 0, or from 604800 to 7776000",
+    ),
     Row(STATUS, asked("GET", f"{BUCKETS}/none"), 404, "notFound", "The specified bucket does not exist."),
     Row(f"{REFERENCE}, Buckets: delete", asked("DELETE", ACME), 409, "conflict", "not empty"),
     Row(CONDITIONS, asked("DELETE", f"{ACME}?ifMetagenerationMatch=9"), 412, "conditionNotMet", "pre-conditions"),

@@ -47,6 +47,7 @@ from osvdeploy.sandbox.google.compute import (
     instances,
     machine_types,
     managing,
+    networks,
     operations,
     resources,
     templates,
@@ -55,15 +56,18 @@ from osvdeploy.sandbox.google.compute import (
 from osvdeploy.sandbox.google.compute.instances import look, resume
 from osvdeploy.sandbox.google.compute.plane import view
 from osvdeploy.sandbox.google.compute.resources import (
+    ADDRESS,
     AUTOSCALER,
     FIREWALL,
     GROUP,
     HEALTH_CHECK,
     INSTANCE,
     MANAGER,
+    NETWORK,
     PROXY,
     RULE,
     SERVICE,
+    SUBNETWORK,
     TCP_PROXY,
     TEMPLATE,
     TLS_PROXY,
@@ -205,7 +209,28 @@ _RULES: Mapping[str, tuple[Operation, str]] = {
 _FIREWALLS: Mapping[str, tuple[Operation, str]] = {
     **_read(FIREWALL),
     "insert": (firewalls.insert, f"requestId {_body(firewalls.BODY)}"),
+    "patch": (firewalls.patch, f"firewall requestId {_body(firewalls.BODY)}"),
+    "update": (firewalls.update, f"firewall requestId {_body(firewalls.BODY)}"),
     "delete": (resources.deleter(FIREWALL, firewalls.refuse_deletion), "firewall requestId"),
+}
+
+_NETWORKS: Mapping[str, tuple[Operation, str]] = {
+    **_read(NETWORK, networks.network_shown),
+    "get": (networks.get_network, "network"),
+    "insert": (networks.insert_network, f"requestId {_body(networks.NETWORK_BODY)}"),
+    "delete": (resources.deleter(NETWORK, networks.refuse_network_deletion), "network requestId"),
+}
+
+_SUBNETWORKS: Mapping[str, tuple[Operation, str]] = {
+    **_read(SUBNETWORK),
+    "insert": (networks.insert_subnetwork, f"requestId {_body(networks.SUBNETWORK_BODY)}"),
+    "delete": (resources.deleter(SUBNETWORK, networks.refuse_subnetwork_deletion), "subnetwork requestId"),
+}
+
+_ADDRESSES: Mapping[str, tuple[Operation, str]] = {
+    **_read(ADDRESS, networks.address_shown),
+    "insert": (networks.insert_address, f"requestId {_body(networks.ADDRESS_BODY)}"),
+    "delete": (resources.deleter(ADDRESS, networks.refuse_address_deletion), "address requestId"),
 }
 
 _OPERATIONS: Mapping[str, tuple[Operation, str]] = {
@@ -219,6 +244,7 @@ _COLLECTIONS: Mapping[str, Mapping[str, tuple[Operation, str]]] = {
     "backendServices": _SERVICES,
     "firewalls": _FIREWALLS,
     "forwardingRules": _RULES,
+    "globalAddresses": _ADDRESSES,
     "globalForwardingRules": _RULES,
     "globalOperations": _OPERATIONS,
     "healthChecks": _HEALTH_CHECKS,
@@ -226,6 +252,7 @@ _COLLECTIONS: Mapping[str, Mapping[str, tuple[Operation, str]]] = {
     "instanceGroups": _GROUPS,
     "instanceTemplates": _TEMPLATES,
     "instances": _MACHINES,
+    "networks": _NETWORKS,
     "regionAutoscalers": _AUTOSCALERS,
     "regionBackendServices": _SERVICES,
     "regionHealthChecks": _HEALTH_CHECKS,
@@ -238,6 +265,7 @@ _COLLECTIONS: Mapping[str, Mapping[str, tuple[Operation, str]]] = {
     "regionTargetTcpProxies": _REGION_TCP_PROXIES,
     "regionUrlMaps": _URL_MAPS,
     "regions": {"get": (geography.get_region, "region"), "list": (geography.list_regions, _LIST)},
+    "subnetworks": _SUBNETWORKS,
     "targetHttpProxies": {
         **_PROXIES,
         "patch": (fronts.patch_proxy, f"targetHttpProxy requestId {_body('fingerprint urlMap')}"),

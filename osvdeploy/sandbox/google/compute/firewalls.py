@@ -10,8 +10,22 @@ import re
 from typing import Final
 
 from osvdeploy.sandbox.errors import NotSimulated
+from osvdeploy.sandbox.google.compute import networks
 from osvdeploy.sandbox.google.compute.operations import Wire
-from osvdeploy.sandbox.google.compute.resources import FIREWALL, begun, invalid, link, made, missing, named, once
+from osvdeploy.sandbox.google.compute.resources import (
+    FIREWALL,
+    begun,
+    changers,
+    completed,
+    found,
+    invalid,
+    its_path,
+    made,
+    merged,
+    missing,
+    named,
+    once,
+)
 from osvdeploy.sandbox.services.scope import Doc, Scope
 
 BODY: Final = (
@@ -19,7 +33,6 @@ BODY: Final = (
     "logConfig.enable disabled"
 )
 
-_NETWORK = re.compile(r"(?:https?://[^/]+/compute/v1/|/)?(?:projects/([^/]+)/)?(global/networks/[^/]+)")
 _PORTS = re.compile(r"\d{1,5}(?:-\d{1,5})?")
 
 
@@ -27,11 +40,15 @@ _PORTS = re.compile(r"\d{1,5}(?:-\d{1,5})?")
 def insert(scope: Scope, params: Wire) -> Doc:
     body = params.get("body") or {}
     name = named(body)
+    document = made(scope, params, FIREWALL, {**_checked(scope, params, body), "name": name})
+    return begun(scope, params, FIREWALL, "insert", document)
+
+
+def _checked(scope: Scope, params: Wire, body: Wire) -> Doc:
+    """A rule with the defaults. Raises ApiError."""
     if body.get("direction", "INGRESS") != "INGRESS":
         raise NotSimulated("firewall rules for what goes out")
-    network = _NETWORK.fullmatch(body.get("network", "global/networks/default"))
-    if network is None:
-        raise invalid("network", body["network"], "The URL is malformed.")
+    network = networks.network_link(scope, params, body.get("network", "global/networks/default"), "network")
     if not body.get("allowed"):
         raise missing("allowed")
     for number, each in enumerate(body["allowed"]):
@@ -48,17 +65,34 @@ def insert(scope: Scope, params: Wire) -> Doc:
     priority = body.get("priority", 1000)
     if not 0 <= priority <= 65535:
         raise invalid("priority", priority, "Must be between 0 and 65535.")
-    fields = {
+    return {
         "sourceRanges": ["0.0.0.0/0"],
         "disabled": False,
         "logConfig": {"enable": False},
         **body,
-        "name": name,
         "direction": "INGRESS",
         "priority": priority,
-        "network": link(f"projects/{network[1] or params['project']}/{network[2]}"),
+        "network": network,
     }
-    return begun(scope, params, FIREWALL, "insert", made(scope, params, FIREWALL, fields))
+
+
+def _change(scope: Scope, params: Wire, verb: str) -> Doc:
+    document = found(scope, params, FIREWALL, ready=True)
+    body, resource = params.get("body") or {}, document["resource"]
+    own = {name: resource[name] for name in ("kind", "id", "creationTimestamp", "name")}
+    before = completed(params, {name: value for name, value in resource.items() if name not in own})
+    given = merged(before, body) if verb == "patch" else body
+    if given.get("name", own["name"]) != own["name"]:
+        raise invalid("name", given["name"], "The name cannot be changed.")
+    changed = _checked(scope, params, given)
+    if changed["network"] != resource["network"]:
+        raise invalid("network", given.get("network"), "The network cannot be changed.")
+    document["resource"] = {**changed, **own}
+    scope.put(FIREWALL.store, its_path(FIREWALL, document), document)
+    return begun(scope, params, FIREWALL, verb, document)
+
+
+patch, update = changers(_change)
 
 
 def refuse_deletion(scope: Scope, path: str, document: Doc) -> None:

@@ -8,7 +8,7 @@ the old target"), "Forwarding rules overview" (ports).
 
 The sandbox's own limits, each refused as not simulated: HTTP and TCP proxies alone, rules that lead to a backend
 service themselves (packets are passed through), ports from 1024 up (they are opened on loopback), addresses that are
-reserved or chosen.
+chosen and not reserved.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import re
 from typing import Any, Final
 
 from osvdeploy.sandbox.errors import NotSimulated
-from osvdeploy.sandbox.google.compute import geography
+from osvdeploy.sandbox.google.compute import geography, networks
 from osvdeploy.sandbox.google.compute.operations import Wire, digest, place_of
 from osvdeploy.sandbox.google.compute.resources import (
     PROXY,
@@ -53,7 +53,8 @@ REACHES: Final = "compute.reaches-data-plane"
 SPREADS: Final = 20.0
 
 RULE_BODY: Final = (
-    "name description IPProtocol portRange target loadBalancingScheme networkTier ipVersion labels network subnetwork"
+    "name description IPAddress IPProtocol portRange target loadBalancingScheme networkTier ipVersion labels network "
+    "subnetwork"
 )
 
 
@@ -168,13 +169,14 @@ def insert_rule(scope: Scope, params: Wire) -> Doc:
     if body.get("IPProtocol", "TCP") != "TCP" or body.get("ipVersion", "IPV4") != "IPV4":
         raise NotSimulated("forwarding rules of other protocols than TCP over IPv4")
     port = _port(body)
+    address = networks.taken(scope, params, body["IPAddress"], port) if body.get("IPAddress") else None
     target = _target(scope, params, body, scheme)
     labels = checked_labels(body.get("labels") or {}, "labels")
     kept = {each: body[each] for each in ("description", "network", "subnetwork") if each in body}
     fields = {
         **kept,
         "name": name,
-        "IPAddress": new_address(scope),
+        "IPAddress": address or new_address(scope),
         "IPProtocol": "TCP",
         "portRange": f"{port}-{port}",
         "target": target,

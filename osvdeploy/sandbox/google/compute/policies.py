@@ -57,6 +57,9 @@ def template_path(scope: Scope, params: Wire, text: str, field: str) -> str:
     region = params["region"] if "region" in params else geography.region_of(params["zone"])
     if document["place"] not in ("global", f"regions/{region}"):
         raise invalid(field, text, "The instance template is in another region.")
+    [interface] = document["resource"]["properties"]["networkInterfaces"]
+    if f"/regions/{region}/" not in interface.get("subnetwork", f"/regions/{region}/"):
+        raise invalid(field, text, "The subnetwork of the instance template is in another region.")
     return path
 
 

@@ -78,6 +78,9 @@ TLS_PROXY: Final = Kind("targetHttpsProxy", "targetHttpsProxies")
 TCP_PROXY: Final = Kind("targetTcpProxy", "targetTcpProxies")
 RULE: Final = Kind("forwardingRule", "forwardingRules")
 FIREWALL: Final = Kind("firewall", "firewalls")
+NETWORK: Final = Kind("network", "networks")
+SUBNETWORK: Final = Kind("subnetwork", "subnetworks")
+ADDRESS: Final = Kind("address", "addresses")
 
 
 # ------------------------------------------------------------------------------------------------------------ refusals

@@ -3,8 +3,7 @@
 Sources: Compute Engine API reference (InstanceTemplate, InstanceProperties), "Create instance templates".
 
 The sandbox's own limits, each refused as not simulated: more than one disk, machines that are not x86-64, Spot ones.
-Networks and subnetworks are not simulated: any that could be is taken for one that exists, and no firewall is between
-a machine and a balancer.
+No firewall is between a machine and a balancer.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import re
 from typing import Final
 
 from osvdeploy.sandbox.errors import NotSimulated
-from osvdeploy.sandbox.google.compute import geography, images, machine_types
+from osvdeploy.sandbox.google.compute import geography, images, machine_types, networks
 from osvdeploy.sandbox.google.compute.operations import Wire, key
 from osvdeploy.sandbox.google.compute.resources import (
     MANAGER,
@@ -55,9 +54,6 @@ BODY: Final = (
 DISK_TYPES: Final = ("pd-standard", "pd-balanced", "pd-ssd", "hyperdisk-balanced")
 
 _IMAGE = re.compile(r"(?:https?://[^/]+/compute/v1/|/)?(?:projects/([^/]+)/)?global/images/(family/)?([^/]+)")
-_NETWORK = re.compile(
-    r"(?:https?://[^/]+/compute/v1/|/)?(?:projects/[^/]+/)?(?:global/networks|regions/[^/]+/subnetworks)/[^/]+"
-)
 
 
 @once("insert")
@@ -81,7 +77,7 @@ def insert(scope: Scope, params: Wire) -> Doc:
     properties = {
         **properties,
         "disks": _disks(scope, params, properties),
-        "networkInterfaces": _interfaces(properties),
+        "networkInterfaces": _interfaces(scope, params, properties),
         "labels": checked_labels(properties.get("labels") or {}, "properties.labels"),
         "metadata": metadata((properties.get("metadata") or {}).get("items") or []),
     }
@@ -165,17 +161,15 @@ def image_document(scope: Scope, path: str) -> Doc | None:
     return None if newest is None else scope.get(images.IMAGE, key(project, newest["name"]))
 
 
-def _interfaces(properties: Wire) -> list[Doc]:
+def _interfaces(scope: Scope, params: Wire, properties: Wire) -> list[Doc]:
     given = properties.get("networkInterfaces") or []
     if len(given) != 1:
         if given:
             raise NotSimulated("machines with more than one network interface")
         raise invalid("properties.networkInterfaces", 0, "At least one network interface is required.")
     [interface] = given
-    for field in ("network", "subnetwork"):
-        if field in interface and not _NETWORK.fullmatch(interface[field]):
-            raise invalid(f"properties.networkInterfaces[0].{field}", interface[field], "The URL is malformed.")
-    return [{"kind": "compute#networkInterface", "name": "nic0", "network": "global/networks/default", **interface}]
+    card = networks.card(scope, params, interface, "properties.networkInterfaces[0]")
+    return [{"kind": "compute#networkInterface", "name": "nic0", **interface, **card}]
 
 
 def refuse_deletion(scope: Scope, path: str, document: Doc) -> None:

@@ -35,7 +35,10 @@ _OBJECT = f"bucket object generation {_CONDITIONS}"
 _DESCRIPTION = (
     "name bucket cacheControl contentDisposition contentLanguage contentType crc32c md5Hash metadata storageClass"
 )
-_BUCKET = "name labels location storageClass iamConfiguration.uniformBucketLevelAccess.enabled"
+_BUCKET = (
+    "name labels location storageClass iamConfiguration.uniformBucketLevelAccess.enabled "
+    "softDeletePolicy.retentionDurationSeconds"
+)
 
 
 def _below(path: str, names: str) -> str:

@@ -1,4 +1,8 @@
-"""Cloud Storage's buckets."""
+"""Cloud Storage's buckets.
+
+What is deleted is gone at once here, whatever a bucket's softDeletePolicy: that is kept and told, and nothing can be
+restored.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +23,10 @@ BUCKET: Final = "storage.bucket"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{1,61}[a-z0-9]")
 _DOTTED = re.compile(r"[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?")
 _ADDRESS = re.compile(r"\d+\.\d+\.\d+\.\d+")
+_SOFT_DELETION: Final = 7 * 86400, 90 * 86400
+"""Seconds for which what is deleted is kept: least, which is what a bucket begins with, and most ("Soft delete
+overview"). 0 turns it off."""
+
 _MULTIREGIONS = ("ASIA", "EU", "US")
 
 
@@ -53,6 +61,10 @@ def insert(scope: Scope, params: Wire) -> Doc:
     uniform = (body.get("iamConfiguration") or {}).get("uniformBucketLevelAccess") or {}
     if uniform.get("enabled") is False:
         raise NotSimulated("access control lists: its buckets have uniform bucket-level access")
+    least, most = _SOFT_DELETION
+    kept = int((body.get("softDeletePolicy") or {}).get("retentionDurationSeconds", least))
+    if kept != 0 and not least <= kept <= most:
+        raise ApiError("invalid", f"softDeletePolicy.retentionDurationSeconds must be 0, or from {least} to {most}.")
     if scope.get(BUCKET, name) is not None:
         told = "Your previous request to create the named bucket succeeded and you already own it."
         raise ApiError("conflict", told, 409)
@@ -69,6 +81,7 @@ def insert(scope: Scope, params: Wire) -> Doc:
         "updated": time(scope.now),
         "metageneration": "1",
         "iamConfiguration": {"uniformBucketLevelAccess": {"enabled": True}, "publicAccessPrevention": "inherited"},
+        "softDeletePolicy": {"retentionDurationSeconds": str(kept), "effectiveTime": time(scope.now)},
         **({"labels": body["labels"]} if "labels" in body else {}),
     }
     scope.put(BUCKET, name, {"project": project, "resource": resource})
