@@ -18,13 +18,14 @@ from osvdeploy.provider.declare import Nested, camel, declared, prop
 from osvdeploy.provider.parsing import Failure
 from osvdeploy.provider.values import UNKNOWN, is_known
 from osvdeploy.rollout.releases import Concurrent, OnFailure, StrategyKind
+from osvdeploy.rollout.requests import ways_on
 from osvdeploy.sizes import format_duration, parse_duration
 
 if TYPE_CHECKING:
     from osvdeploy.api import Service, Standing
     from osvdeploy.rollout.ledger import Head
     from osvdeploy.rollout.model import Run
-    from osvdeploy.rollout.releases import Settings, Strategy
+    from osvdeploy.rollout.releases import Settings, Strategy, TrafficStep
 
 T = TypeVar("T")
 
@@ -303,12 +304,20 @@ def _slot(standing: Standing, slot: Slot) -> DeploymentSlot:
     record = head.slots.get(slot)
     if record is not None and standing.looked and record.group not in standing.groups:
         record = None
+    run = head.unfinished
+    if record is not None:
+        release, group = record.release, record.group
+    elif run is not None and run.slot is slot and (run.group in standing.groups or not standing.looked):
+        # The ledger writes a slot down once its release has proved itself.
+        release, group = run.candidate, run.group
+    else:
+        release, group = None, None
     weights: Mapping[Slot, int] = (state.weights if state is not None else None) or {}
     return DeploymentSlot(
         backend=state.backends.get(slot) if state is not None else None,
         weight=weights.get(slot, 0),
-        release=record.release if record is not None else None,
-        group=record.group if record is not None else None,
+        release=release,
+        group=group,
         warm_until=record.warm_until.isoformat() if record is not None and record.warm_until else None,
     )
 
@@ -336,8 +345,8 @@ def problems_of(standing: Standing, now: datetime) -> tuple[str, ...]:
     serves = f"{head.stable.release} serves" if head.stable is not None else "nothing serves yet"
     if (run := head.unfinished) is not None:
         if awaited := run.awaits(now):
-            ways = f"osvdeploy approve | resume | abort {head.service} --ledger {standing.service.ledger}"
-            return (f"{run.candidate} waits: {awaited}; {serves}. After `{ways}` the next `up` goes on",)
+            ways = ways_on(run, f"{head.service} --ledger {standing.service.ledger}")
+            return (f"{run.candidate} waits: {awaited}; {serves}. {ways}",)
         return (f"the {run.kind} of {run.candidate} was left in stage {run.stage}; {serves}. The next `up` goes on",)
     if head.stable is None:
         reason = f": {head.run.candidate} failed: {head.run.reason}" if head.run is not None else ""
@@ -578,12 +587,14 @@ def ledger_in(id: str) -> str | None:
 # -------------------------------------------------------------------------------------------------- what will happen
 
 
-def told_plan(standing: Standing | None, release: str, settings: Settings) -> str:
+def told_plan(standing: Standing | None, release: str, settings: Settings, now: datetime) -> str:
     """What bringing a release into service does to traffic, in one line."""
     head = standing.head if standing is not None else None
     first: list[str] = []
     if head is not None and (run := head.unfinished) is not None:
         same = run.candidate == release and run.kind == "deploy"
+        if same and (awaited := run.awaits(now)):
+            return f"{release} waits: {awaited}"
         verb = "go on with" if same else "end"
         first.append(f"{verb} the unfinished {run.kind} of {run.candidate} (stage {run.stage})")
         if same:
@@ -601,7 +612,7 @@ def told_plan(standing: Standing | None, release: str, settings: Settings) -> st
     warm = ", which still stands warm" if idle is not None and idle.release == release else ""
     if settings.strategy.approve:
         first.append("wait for approval")
-    shares = [f"{step.weight} %" for step in settings.strategy.steps[:-1]]
+    shares = [_told_step(step) for step in settings.strategy.steps[:-1]]
     by = f" by {', '.join(shares)}" if shares else ""
     first.append(f"switch {head.serving} -> {head.serving.other}{by} ({stable.release} -> {release}{warm})")
     if settings.strategy.bake:
@@ -609,6 +620,13 @@ def told_plan(standing: Standing | None, release: str, settings: Settings) -> st
     keep = settings.strategy.keep_warm
     first.append(f"keep {head.serving} warm {format_duration(keep)}" if keep else f"take {head.serving} away")
     return ", then ".join(first)
+
+
+def _told_step(step: TrafficStep) -> str:
+    after = [format_duration(step.bake)] if step.bake else []
+    if step.approve:
+        after.append("then approval" if after else "approval")
+    return f"{step.weight} % ({', '.join(after)})" if after else f"{step.weight} %"
 
 
 def evidence_of(run: Run) -> Iterator[str]:
