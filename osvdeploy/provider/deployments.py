@@ -481,7 +481,11 @@ def spelled_out(inputs: I, boot_timeout: str) -> I:
             keep_warm=_even(strategy.keep_warm),
         )
     preview = DeploymentPreview() if inputs.preview is None else inputs.preview
-    return replace(inputs, health=health, strategy=strategy, preview=preview)
+    ledger = inputs.ledger
+    if is_known(ledger) and ledger:
+        # Another one takes the service away, which another way to write the same one must not.
+        ledger = _place_of(ledger)
+    return replace(inputs, health=health, strategy=strategy, preview=preview, ledger=ledger)
 
 
 def _even(text: str) -> str:
@@ -560,6 +564,12 @@ def id_of(service: str, ledger: str) -> str:
     return f"{service}@{ledger}"
 
 
+def _place_of(ledger: str) -> str:
+    """A ledger's address in one form: a directory by its whole path, as rollouts write it down in the cloud."""
+    scheme, separator, rest = ledger.partition("://")
+    return f"{scheme}://{rest.rstrip('/')}" if separator else str(Path(ledger).expanduser().resolve())
+
+
 def service_of(id: str, ledger: str | None) -> Service:
     """The service that an id names; ``ledger`` is for one that does not say where it is written down.
 
@@ -575,8 +585,7 @@ def service_of(id: str, ledger: str | None) -> Service:
             f"{id!r} names no service and its ledger",
             hint="APP/ENVIRONMENT@LEDGER, as orders/production@s3://acme-releases/orders",
         )
-    # A directory by its whole path, as rollouts write it down in the cloud.
-    return Service(app, environment, address if "://" in address else str(Path(address).expanduser().resolve()))
+    return Service(app, environment, _place_of(address))
 
 
 def ledger_in(id: str) -> str | None:

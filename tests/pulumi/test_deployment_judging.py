@@ -215,6 +215,19 @@ def test_the_same_said_otherwise_is_no_change() -> None:
     assert judged(state(said), AWS) == ({}, "")
 
 
+def test_the_same_ledger_said_otherwise_is_no_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another ledger replaces the service, and nothing serves in between; the same, written otherwise, does not."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "link").symlink_to("ledger")
+    plain = replace(AWS, ledger=str(tmp_path / "ledger"))
+    for way in ("ledger", "./ledger/", "~/ledger", f"{tmp_path}/other/../ledger", f"{tmp_path}/link"):
+        assert judged(state(replace(AWS, ledger=way)), plain) == ({}, ""), way
+    assert judged(state(AWS), replace(AWS, ledger="s3://acme/orders/")) == ({}, "")
+    assert judged(state(AWS), replace(AWS, ledger="s3://acme/other"))[0] == {"ledger": True}
+    assert judged(state(AWS), replace(AWS, ledger=UNKNOWN))[0] == {"ledger": True}
+
+
 def test_what_is_not_known_yet_is_a_change() -> None:
     """Whatever it will be; a whole route that is not known may be another one."""
     assert judged(state(AWS), replace(AWS, image=UNKNOWN, health=UNKNOWN))[0] == {"image": False, "health": False}
