@@ -354,6 +354,18 @@ def problems_of(standing: Standing, now: datetime) -> tuple[str, ...]:
     return (f"{head.service}: {standing.astray}",) if standing.astray else ()
 
 
+def gates_left_out(standing: Standing) -> str | None:
+    """What a release that Pulumi rolls out goes without, where the one that serves had it; None for nothing."""
+    release = standing.release
+    if release is None or not release.settings.gates:
+        return None
+    names = ", ".join(gate.name for gate in release.settings.gates)
+    return (
+        f"{release.id} was deployed with metric gates ({names}), which an osv.toml alone declares: what Pulumi rolls "
+        "out goes without them"
+    )
+
+
 def at_work(head: Head, now: datetime) -> bool:
     """Whether a process that may be alive is at work on the service. Whoever is writes within half of the lease; twice
     its length without a word is silence, also where clocks differ."""

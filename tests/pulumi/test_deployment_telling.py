@@ -8,9 +8,10 @@ import pytest
 
 from osvdeploy import api
 from osvdeploy.api import Standing
-from osvdeploy.cloud.interfaces import Slot
+from osvdeploy.cloud.interfaces import CommandMetric, Slot
 from osvdeploy.errors import RolloutWaiting
-from osvdeploy.provider.deployments import outputs_of, problems_of, told_plan
+from osvdeploy.provider.deployments import gates_left_out, outputs_of, problems_of, told_plan
+from osvdeploy.rollout.gates import Bound, Gate, GateStage
 from osvdeploy.rollout.manager import RolloutManager, refuse_waiting
 from osvdeploy.rollout.model import Outcome, RequestKind, Until
 from osvdeploy.rollout.releases import Concurrent, StrategyKind, TrafficStep
@@ -105,3 +106,13 @@ def test_a_slot_says_whose_share_it_has(waiting: Asking) -> None:
     green = outputs_of(standing(waiting)).green
     assert (green.release, green.group) == (waiting.id("1.1.0"), waiting.group("1.1.0"))
     assert outputs_of(standing(waiting)).active_slot is Slot.BLUE
+
+
+def test_gates_that_a_program_cannot_declare_are_missed(waiting: Asking) -> None:
+    """Nobody is to lose them without a word: neither by an import nor by the next release."""
+    release = waiting.release("1.0.0")
+    gate = Gate("depth", CommandMetric(("depth",)), (Bound(10.0),), (GateStage.BAKE,), interval=30.0, delay=0.0)
+    gated = replace(release, settings=replace(release.settings, gates=(gate,)))
+    assert gates_left_out(replace(standing(waiting), release=release)) is None
+    told = gates_left_out(replace(standing(waiting), release=gated))
+    assert told is not None and f"{release.id} was deployed with metric gates (depth)" in told

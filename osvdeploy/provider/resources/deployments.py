@@ -50,6 +50,7 @@ from osvdeploy.provider.deployments import (
     common_inputs,
     evidence_of,
     frozen,
+    gates_left_out,
     held,
     id_of,
     ledger_in,
@@ -167,6 +168,8 @@ class _Deployment(Resource[I, DeploymentOutputs], Generic[I]):
         if standing is not None:
             refuse_waiting(standing.head, release, call.ctx.now())
             refuse_held(standing.head, release.id, forced=forced)
+            if left_out := gates_left_out(standing):
+                call.warn(left_out)
         call.info(told_plan(standing, release.id, settings, call.ctx.now()))
         return _foreseen(unknown, standing, release, image)
 
@@ -195,6 +198,8 @@ class _Deployment(Resource[I, DeploymentOutputs], Generic[I]):
         outputs = outputs_of(standing)
         if before is None:
             actual = self._imported(standing, ledger)
+            if left_out := gates_left_out(standing):
+                call.warn(left_out)
         else:
             # What a program asked for stays what it asked for, but for what the cloud shows of it.
             image = outputs.active_image or ""
