@@ -624,7 +624,8 @@ def told_plan(standing: Standing | None, release: str, settings: Settings, now: 
         first.append(f"put traffic right ({standing.astray})")
     stable = head.stable if head is not None else None
     if head is None or stable is None or head.serving is None:
-        return ", then ".join([*first, f"start {release} in blue, then send it all traffic"])
+        approval = ["wait for approval"] if settings.strategy.approve else []
+        return ", then ".join([*first, f"start {release} in blue", *approval, "send it all traffic"])
     if stable.release == release:
         other = standing is not None and standing.scaling is None and standing.capacity != settings.capacity
         rest = f", capacity {standing.capacity} -> {settings.capacity}" if standing is not None and other else ""

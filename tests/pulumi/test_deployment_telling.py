@@ -101,6 +101,14 @@ def test_steps_are_told_with_who_is_asked() -> None:
     )
 
 
+def test_a_first_release_may_have_to_wait_too() -> None:
+    """The preview says so."""
+    service = Service(strategy=replace(CANARY, approve=True))
+    release = service.release("1.0.0")
+    told = told_plan(None, release.id, release.settings, service.clock.now())
+    assert told == f"start {release.id} in blue, then wait for approval, then send it all traffic"
+
+
 def test_a_slot_says_whose_share_it_has(waiting: Asking) -> None:
     """Also while the rollout that brings the release is not over."""
     green = outputs_of(standing(waiting)).green
