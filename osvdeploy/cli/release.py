@@ -27,9 +27,9 @@ from osvdeploy.cli.rollouts import (
     rollout_text,
     run_document,
     scaling_document,
-    ways_on,
 )
 from osvdeploy.context import Context
+from osvdeploy.rollout.requests import ways_on
 from osvdeploy.sizes import format_duration, format_size
 
 if TYPE_CHECKING:
@@ -471,7 +471,7 @@ def _status_text(found: ServiceStatus) -> str:
             f"unfinished: {run.kind} of {run.candidate}, in {run.stage} since {run.entered:%Y-%m-%d %H:%M:%S} UTC"
         )
         if awaits := run.awaits(datetime.now(UTC)):
-            lines += [f"waits: {awaits}", ways_on(found.service, run)]
+            lines += [f"waits: {awaits}", ways_on(run, found.service)]
     lines += [f"held: {hold.release or 'every release'} by {hold.by}: {hold.why}" for hold in head.holds]
     if found.cloud_error:
         lines.append(f"the cloud could not be asked: {found.cloud_error}")

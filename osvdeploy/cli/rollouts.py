@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from osvdeploy.rollout.model import Outcome
+from osvdeploy.rollout.requests import ways_on
 
 if TYPE_CHECKING:
     from osvdeploy.api import Calls
@@ -21,7 +22,7 @@ def rollout_text(outcome: Rollout) -> str:
         return outcome.told
     lines = [outcome.told]
     if outcome.outcome is Outcome.WAITING:
-        return f"{outcome.told}\n{ways_on(outcome.head.service, run)}"
+        return f"{outcome.told}\n{ways_on(run, outcome.head.service)}"
     shown: set[tuple[str, ...]] = set()
     for evidence in run.evidence:
         excerpt = _excerpt(evidence.text)
@@ -133,13 +134,6 @@ def scaling_document(scaling: Scaling | None) -> dict[str, Any] | None:
         "paused": scaling.paused,
         "by": list(scaling.parts),
     }
-
-
-def ways_on(service: str, run: Run) -> str:
-    """What to type for a rollout that waits for a person."""
-    if run.paused is not None:
-        return f"`osvdeploy resume {service}` lets it go on, `osvdeploy abort {service}` ends it"
-    return f"`osvdeploy approve {service}` lets it go on, `osvdeploy abort {service}` ends it"
 
 
 def calls_document(calls: Calls) -> dict[str, int]:

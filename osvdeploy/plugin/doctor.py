@@ -81,6 +81,8 @@ class _Doctor:
         self.ctx, self.environ = ctx, environ
         self.folder, self.stack = folder, stack
         self.project: Project | None = None
+        self.unmade: tuple[Path, str] | None = None
+        """The program's environment that is not there, and what makes it."""
 
     def all(self) -> Iterator[Examined]:
         packages = self.packages()
@@ -219,14 +221,28 @@ class _Doctor:
             named = str((locked or project.folder) / (self.environ.get("UV_PROJECT_ENVIRONMENT") or ".venv"))
         if isinstance(named, str):
             path = project.folder / named / "bin" / "python"
-            missing = Examined(need, Verdict.MISSING, f"{path}, the program's Python, is not there", "pulumi install")
-            return path if path.exists() else None, missing
+            cure = self.making(project, named, str(toolchain))
+            missing = Examined(need, Verdict.MISSING, f"{path}, the program's Python, is not there", cure)
+            if path.exists():
+                return path, missing
+            self.unmade = project.folder / named, cure
+            return None, missing
         commands = (
             [self.environ["PULUMI_PYTHON_CMD"]] if self.environ.get("PULUMI_PYTHON_CMD") else ["python3", "python"]
         )
         found = next(filter(None, map(self.which, commands)), None)
         missing = Examined(need, Verdict.MISSING, f"no {' or '.join(commands)} on PATH", "install Python")
         return Path(found) if found is not None else None, missing
+
+    def making(self, project: Project, environment: str, toolchain: str) -> str:
+        """What makes the program's environment: Pulumi, which does nothing while the plugin's folder is not there."""
+        if project.plugin is None or project.plugin.is_dir():
+            return "pulumi install"
+        if toolchain == "uv":
+            return "uv sync"
+        listed = (project.folder / "requirements.txt").is_file()
+        packages = "-r requirements.txt" if listed else f"'osvdeploy[pulumi]' {_SDK['python']}"
+        return f"python3 -m venv {environment} && {environment}/bin/pip install {packages}"
 
     def node_sdk(self, project: Project) -> tuple[Examined, str | None]:
         need = "sdk"
@@ -264,6 +280,8 @@ class _Doctor:
         if not found.runs:
             if found.way is Way.PROJECT and self.project is not None:
                 cure = f"{cure} --project {self.project.folder}"
+                if self.unmade is not None and found.command.is_relative_to(self.unmade[0]):
+                    cure = self.unmade[1]
             return Examined(need, Verdict.MISSING, f"{where}, but there is no {found.command} to run", cure)
         if found.way is Way.PATH:
             seen = f"{where}, {found.command}: Pulumi warns of that, and finds it in such a shell alone"

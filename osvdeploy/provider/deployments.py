@@ -18,13 +18,14 @@ from osvdeploy.provider.declare import Nested, camel, declared, prop
 from osvdeploy.provider.parsing import Failure
 from osvdeploy.provider.values import UNKNOWN, is_known
 from osvdeploy.rollout.releases import Concurrent, OnFailure, StrategyKind
+from osvdeploy.rollout.requests import ways_on
 from osvdeploy.sizes import format_duration, parse_duration
 
 if TYPE_CHECKING:
     from osvdeploy.api import Service, Standing
     from osvdeploy.rollout.ledger import Head
     from osvdeploy.rollout.model import Run
-    from osvdeploy.rollout.releases import Settings, Strategy
+    from osvdeploy.rollout.releases import Settings, Strategy, TrafficStep
 
 T = TypeVar("T")
 
@@ -303,12 +304,20 @@ def _slot(standing: Standing, slot: Slot) -> DeploymentSlot:
     record = head.slots.get(slot)
     if record is not None and standing.looked and record.group not in standing.groups:
         record = None
+    run = head.unfinished
+    if record is not None:
+        release, group = record.release, record.group
+    elif run is not None and run.slot is slot and (run.group in standing.groups or not standing.looked):
+        # The ledger writes a slot down once its release has proved itself.
+        release, group = run.candidate, run.group
+    else:
+        release, group = None, None
     weights: Mapping[Slot, int] = (state.weights if state is not None else None) or {}
     return DeploymentSlot(
         backend=state.backends.get(slot) if state is not None else None,
         weight=weights.get(slot, 0),
-        release=record.release if record is not None else None,
-        group=record.group if record is not None else None,
+        release=release,
+        group=group,
         warm_until=record.warm_until.isoformat() if record is not None and record.warm_until else None,
     )
 
@@ -336,13 +345,25 @@ def problems_of(standing: Standing, now: datetime) -> tuple[str, ...]:
     serves = f"{head.stable.release} serves" if head.stable is not None else "nothing serves yet"
     if (run := head.unfinished) is not None:
         if awaited := run.awaits(now):
-            ways = f"osvdeploy approve | resume | abort {head.service} --ledger {standing.service.ledger}"
-            return (f"{run.candidate} waits: {awaited}; {serves}. After `{ways}` the next `up` goes on",)
+            ways = ways_on(run, f"{head.service} --ledger {standing.service.ledger}")
+            return (f"{run.candidate} waits: {awaited}; {serves}. {ways}",)
         return (f"the {run.kind} of {run.candidate} was left in stage {run.stage}; {serves}. The next `up` goes on",)
     if head.stable is None:
         reason = f": {head.run.candidate} failed: {head.run.reason}" if head.run is not None else ""
         return (f"{head.service}: nothing serves{reason}",)
     return (f"{head.service}: {standing.astray}",) if standing.astray else ()
+
+
+def gates_left_out(standing: Standing) -> str | None:
+    """What a release that Pulumi rolls out goes without, where the one that serves had it; None for nothing."""
+    release = standing.release
+    if release is None or not release.settings.gates:
+        return None
+    names = ", ".join(gate.name for gate in release.settings.gates)
+    return (
+        f"{release.id} was deployed with metric gates ({names}), which an osv.toml alone declares: what Pulumi rolls "
+        "out goes without them"
+    )
 
 
 def at_work(head: Head, now: datetime) -> bool:
@@ -472,7 +493,11 @@ def spelled_out(inputs: I, boot_timeout: str) -> I:
             keep_warm=_even(strategy.keep_warm),
         )
     preview = DeploymentPreview() if inputs.preview is None else inputs.preview
-    return replace(inputs, health=health, strategy=strategy, preview=preview)
+    ledger = inputs.ledger
+    if is_known(ledger) and ledger:
+        # Another one takes the service away, which another way to write the same one must not.
+        ledger = _place_of(ledger)
+    return replace(inputs, health=health, strategy=strategy, preview=preview, ledger=ledger)
 
 
 def _even(text: str) -> str:
@@ -551,6 +576,12 @@ def id_of(service: str, ledger: str) -> str:
     return f"{service}@{ledger}"
 
 
+def _place_of(ledger: str) -> str:
+    """A ledger's address in one form: a directory by its whole path, as rollouts write it down in the cloud."""
+    scheme, separator, rest = ledger.partition("://")
+    return f"{scheme}://{rest.rstrip('/')}" if separator else str(Path(ledger).expanduser().resolve())
+
+
 def service_of(id: str, ledger: str | None) -> Service:
     """The service that an id names; ``ledger`` is for one that does not say where it is written down.
 
@@ -566,8 +597,7 @@ def service_of(id: str, ledger: str | None) -> Service:
             f"{id!r} names no service and its ledger",
             hint="APP/ENVIRONMENT@LEDGER, as orders/production@s3://acme-releases/orders",
         )
-    # A directory by its whole path, as rollouts write it down in the cloud.
-    return Service(app, environment, address if "://" in address else str(Path(address).expanduser().resolve()))
+    return Service(app, environment, _place_of(address))
 
 
 def ledger_in(id: str) -> str | None:
@@ -578,12 +608,14 @@ def ledger_in(id: str) -> str | None:
 # -------------------------------------------------------------------------------------------------- what will happen
 
 
-def told_plan(standing: Standing | None, release: str, settings: Settings) -> str:
+def told_plan(standing: Standing | None, release: str, settings: Settings, now: datetime) -> str:
     """What bringing a release into service does to traffic, in one line."""
     head = standing.head if standing is not None else None
     first: list[str] = []
     if head is not None and (run := head.unfinished) is not None:
         same = run.candidate == release and run.kind == "deploy"
+        if same and (awaited := run.awaits(now)):
+            return f"{release} waits: {awaited}"
         verb = "go on with" if same else "end"
         first.append(f"{verb} the unfinished {run.kind} of {run.candidate} (stage {run.stage})")
         if same:
@@ -592,7 +624,8 @@ def told_plan(standing: Standing | None, release: str, settings: Settings) -> st
         first.append(f"put traffic right ({standing.astray})")
     stable = head.stable if head is not None else None
     if head is None or stable is None or head.serving is None:
-        return ", then ".join([*first, f"start {release} in blue, then send it all traffic"])
+        approval = ["wait for approval"] if settings.strategy.approve else []
+        return ", then ".join([*first, f"start {release} in blue", *approval, "send it all traffic"])
     if stable.release == release:
         other = standing is not None and standing.scaling is None and standing.capacity != settings.capacity
         rest = f", capacity {standing.capacity} -> {settings.capacity}" if standing is not None and other else ""
@@ -601,7 +634,7 @@ def told_plan(standing: Standing | None, release: str, settings: Settings) -> st
     warm = ", which still stands warm" if idle is not None and idle.release == release else ""
     if settings.strategy.approve:
         first.append("wait for approval")
-    shares = [f"{step.weight} %" for step in settings.strategy.steps[:-1]]
+    shares = [_told_step(step) for step in settings.strategy.steps[:-1]]
     by = f" by {', '.join(shares)}" if shares else ""
     first.append(f"switch {head.serving} -> {head.serving.other}{by} ({stable.release} -> {release}{warm})")
     if settings.strategy.bake:
@@ -609,6 +642,13 @@ def told_plan(standing: Standing | None, release: str, settings: Settings) -> st
     keep = settings.strategy.keep_warm
     first.append(f"keep {head.serving} warm {format_duration(keep)}" if keep else f"take {head.serving} away")
     return ", then ".join(first)
+
+
+def _told_step(step: TrafficStep) -> str:
+    after = [format_duration(step.bake)] if step.bake else []
+    if step.approve:
+        after.append("then approval" if after else "approval")
+    return f"{step.weight} % ({', '.join(after)})" if after else f"{step.weight} %"
 
 
 def evidence_of(run: Run) -> Iterator[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import assert_never
 
 from osvdeploy.cloud import tags
@@ -164,7 +164,7 @@ class RolloutManager:
             return
         if release.settings.strategy.concurrent is Concurrent.REFUSE:
             lease.refuse_if_alive(ctx, self.ledger, head)
-            _refuse_waiting(ctx, head, release)
+            refuse_waiting(head, release, ctx.now())
         refuse_held(head, release.id, forced=forced)
         self._refuse_moved_route(head, route)
         if head.unfinished is None:
@@ -186,7 +186,7 @@ class RolloutManager:
         while True:
             try:
                 with lease.held(ctx, self.ledger, f"deploy {release.id}") as held:
-                    _refuse_waiting(ctx, held.head, release)
+                    refuse_waiting(held.head, release, ctx.now())
                     return self._followed(ctx, held, self._deploy(ctx, held, release, route, forced))
             except LeaseHeld as busy:
                 if concurrent is Concurrent.REFUSE:
@@ -219,7 +219,7 @@ class RolloutManager:
         if ended is not None and ended.candidate == release.id and ended.kind is Kind.DEPLOY:
             return self._ended(ctx, held, ended)
         # One that was gone on with may have come to where a person is asked.
-        _refuse_waiting(ctx, held.head, release)
+        refuse_waiting(held.head, release, ctx.now())
         refuse_held(held.head, release.id, forced=forced)
         self._refuse_moved_route(held.head, route)
         state = self.cloud.router.observe(ctx, route)
@@ -1180,13 +1180,13 @@ def _giving_up(head: Head, run: Run, release: ReleaseId) -> dict[str, object]:
     return {"given_up": (*others, release)}
 
 
-def _refuse_waiting(ctx: Context, head: Head, release: Release) -> None:
+def refuse_waiting(head: Head, release: Release, now: datetime) -> None:
     """Raise :class:`~osvdeploy.errors.RolloutWaiting` where another release's rollout waits for a person, unless this
     one may supersede it."""
     run = head.unfinished
     if run is None or run.candidate == release.id or release.settings.strategy.concurrent is Concurrent.SUPERSEDE:
         return
-    if awaited := run.awaits(ctx.now()):
+    if awaited := run.awaits(now):
         raise RolloutWaiting(
             f"{head.service}: the {run.kind} of {run.candidate} waits: {awaited}",
             hint="`osvdeploy approve`, `resume` or `promote` lets it go on, `osvdeploy abort` ends it",

@@ -51,6 +51,12 @@ def heed(run: Run, request: Request, now: datetime) -> Run:
             return _told(_resumed(_approved(_all_at_once(run), request, now), now), request, now, "all traffic is next")
 
 
+def ways_on(run: Run, where: str) -> str:
+    """What to type for a run that waits for a person. ``where``: the service, with all that its commands need."""
+    first = "approve" if run.paused is None else "resume"
+    return f"`osvdeploy {first} {where}` lets it go on, `osvdeploy abort {where}` ends it"
+
+
 def _senseless(run: Run, kind: RequestKind, now: datetime) -> tuple[str, str] | None:
     """Why this cannot be asked now, and what can be done instead; None where it can."""
     if run.over:

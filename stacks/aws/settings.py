@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pulumi
 
@@ -55,13 +57,14 @@ class Settings:
         if unknown := sorted(set(_given(config.name)) - KEYS):
             raise pulumi.RunError(f"no such setting: {', '.join(unknown)}; there are {', '.join(sorted(KEYS))}")
         certificate = config.get("certificateArn")
+        env = config.get_secret_object("env")
         listener_port = config.get_int("listenerPort", 443 if certificate else 80)
         if certificate and listener_port == 80:
             raise pulumi.RunError("listenerPort 80 and certificateArn: 80 is where clients are sent on from to HTTPS")
         return cls(
             region=pulumi.Config("aws").require("region"),
             version=config.get("version"),
-            env=config.get_secret_object("env"),
+            env=env.apply(texts) if env is not None else None,
             capacity=config.get_int("capacity", 2),
             instance_type=config.get("instanceType", "t3.nano"),
             port=config.get_int("port", 8080),
@@ -74,13 +77,34 @@ class Settings:
             keep_warm=config.get("keepWarm", "1h"),
             force_rollout=config.get("forceRollout"),
             existing=_existing(config),
-            cidr=config.get("cidr", "10.20.0.0/16"),
+            cidr=_cidr(config),
             clients=config.get_object("clients", ["0.0.0.0/0"]),
             certificate_arn=certificate,
             listener_port=listener_port,
             protect=config.get_bool("protect", False),
             releaser=config.get("releaser"),
         )
+
+
+def texts(env: Mapping[str, Any]) -> Mapping[str, str]:
+    """Variables as they were typed: `pulumi config set --path env.WORKERS 4` writes a number."""
+    for name, value in env.items():
+        if not isinstance(value, str | int | float):
+            raise pulumi.RunError(f"env.{name}: is no text")
+    return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in env.items()}
+
+
+def _cidr(config: pulumi.Config) -> str:
+    """Each subnet is a sixteenth of it; AWS wants a /27 for a balancer, and has no VPC larger than a /16."""
+    cidr = config.get("cidr", "10.20.0.0/16")
+    try:
+        length = ipaddress.IPv4Network(cidr).prefixlen
+    except ValueError as error:
+        raise pulumi.RunError(f"cidr: {error}") from None
+    if not 16 <= length <= 23:
+        size = "small" if length > 23 else "large"
+        raise pulumi.RunError(f"cidr: {cidr} is too {size}: a /23 or larger, up to a /16")
+    return cidr
 
 
 def _given(namespace: str) -> list[str]:
@@ -103,6 +127,11 @@ def _existing(config: pulumi.Config) -> Existing | None:
         )
     if listener and balancer_subnets:
         raise pulumi.RunError("listenerArn and balancerSubnetIds: give one, the balancer is there or it is made")
+    if config.get("cidr"):
+        raise pulumi.RunError("cidr: is of a VPC that the stack makes, and vpcId names one")
+    idle = [name for name in ("clients", "listenerPort") if config.get(name)]
+    if listener and idle:
+        raise pulumi.RunError(f"{', '.join(idle)}: of a balancer that the stack makes, and listenerArn names one")
     if listener and config.get("certificateArn"):
         raise pulumi.RunError("listenerArn and certificateArn: give one, a listener that is there has its own")
     if not listener and len(balancer_subnets) < 2:

@@ -234,6 +234,26 @@ def test_the_programs_own_python(project: Path, tmp_path: Path) -> None:
     assert examined(project)["start"]["seen"].endswith("the program's SDK is 7.0.0")
 
 
+def test_an_environment_that_pulumi_does_not_make(project: Path, tmp_path: Path) -> None:
+    """Where Pulumi.yaml names the provider in an environment that is not there yet, Pulumi does nothing at all, so the
+    environment comes first: by pip, or by uv."""
+    executable(tmp_path / "bin" / "pulumi-language-python", "exit 1")
+    options = "{toolchain: pip, virtualenv: .venv}"
+    (project / "Pulumi.yaml").write_text(f"name: orders\nruntime: {{name: python, options: {options}}}\n")
+    names_plugin(project, Path(".venv/bin"))
+    found = examined(project)
+    made = "python3 -m venv .venv && .venv/bin/pip install"
+    assert found["sdk"]["cure"] == found["plugin"]["cure"] == f"{made} 'osvdeploy[pulumi]' pulumi_osvdeploy"
+    (project / "requirements.txt").write_text("osvdeploy[aws,pulumi]\npulumi_osvdeploy\n")
+    found = examined(project)
+    assert found["sdk"]["cure"] == found["plugin"]["cure"] == f"{made} -r requirements.txt"
+    (project / "uv.lock").touch()
+    (project / "Pulumi.yaml").write_text("name: orders\nruntime: python\n")
+    names_plugin(project, Path(".venv/bin"))
+    found = examined(project)
+    assert found["sdk"]["cure"] == found["plugin"]["cure"] == "uv sync"
+
+
 def test_each_toolchain_has_its_python(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """uv's environment is beside its lock, or where its variable says; poetry's is not looked for; a command that
     Pulumi's own variable names counts before python3."""

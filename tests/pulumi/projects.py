@@ -43,7 +43,7 @@ deployment = osvdeploy.aws.BlueGreenDeployment(
     health=osvdeploy.DeploymentHealthArgs(
         path="/healthz", version_header="x-release", min_ready="0s", boot_timeout="30s"
     ),
-    strategy=osvdeploy.DeploymentStrategyArgs(bake=config.get("bake") or "0s"),
+    strategy=config.get_object("strategy") or osvdeploy.DeploymentStrategyArgs(bake=config.get("bake") or "0s"),
 )
 pulumi.export("release", deployment.active_release)
 pulumi.export("status", deployment.status)

@@ -179,6 +179,40 @@ def test_a_first_release_that_fails(cli: Cli, place: Place) -> None:
     assert place.held() == before
 
 
+def test_a_person_is_waited_for(cli: Cli, place: Place) -> None:
+    """A canary that asks for approval fails the `up` with what to type, and so does the next one, and a preview of
+    another image. What the command line went on with is no change any more; what it ended would be tried again."""
+    strategy = {"kind": "canary", "steps": [{"weight": 5, "approve": True}, {"weight": 50}], "onFailure": "pause"}
+    assert cli.run("config", "set", "strategy", json.dumps(strategy)).code == 0
+    done = up(cli, place, "1.0.0")
+    assert done.code == 0, done.text
+    wants(cli, place, "1.1.0")
+    planned = cli.run("preview")
+    assert "switch blue -> green by 5 % (approval), 50 % (hello-1.0.0-" in planned.text
+    where = f"hello/test --ledger {place.ledger}"
+    for _ in range(2):
+        waits = cli.up()
+        assert waits.code == 1 and "corrupt" not in waits.text
+        assert f"`osvdeploy approve {where}` lets it go on, `osvdeploy abort {where}` ends it" in waits.text
+    assert "waits: approval to go on from 5 %" in cli.run("preview").text
+    wants(cli, place, "1.4.0")
+    planned = cli.run("preview")
+    assert planned.code == 1 and "the deploy of hello-1.1.0-" in planned.text, planned.text
+    assert place.run("approve").code == 0
+    wants(cli, place, "1.1.0")
+    serves(cli, place, "1.1.0")
+
+    waits = up(cli, place, "1.4.0")
+    assert waits.code == 1 and "waits: approval" in waits.text
+    assert place.run("abort").code == 0
+    again = cli.run("preview")
+    assert "by 5 % (approval), 50 % (hello-1.1.0-" in again.text, again.text
+    wants(cli, place, "1.1.0")
+    serves(cli, place, "1.1.0")
+    gone = cli.run("destroy", "--yes", "--skip-preview")
+    assert gone.code == 0, gone.text
+
+
 @pytest.mark.parametrize("how", ["interrupted twice", "killed"])
 def test_a_command_that_is_not_let_finish(cli: Cli, place: Place, how: str) -> None:
     """Whether it is interrupted once more or killed: traffic is safe, the ledger knows how far it came, and the next

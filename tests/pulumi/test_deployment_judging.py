@@ -22,6 +22,7 @@ from osvdeploy.provider.deployments import (
     DeploymentServed,
     DeploymentSlot,
     DeploymentStatus,
+    DeploymentStep,
     DeploymentStrategy,
     at_work,
     service_of,
@@ -36,7 +37,7 @@ from osvdeploy.provider.resources.deployments import (
 from osvdeploy.provider.settings import Settings
 from osvdeploy.provider.values import UNKNOWN
 from osvdeploy.rollout.ledger import Head, Lease
-from osvdeploy.rollout.releases import StrategyKind
+from osvdeploy.rollout.releases import Concurrent, OnFailure, StrategyKind
 from osvdeploy.sizes import parse_duration
 
 LISTENER = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:listener/app/web/1a2b/3c4d"
@@ -213,6 +214,44 @@ def test_the_same_said_otherwise_is_no_change() -> None:
     )
     assert judged(state(AWS), said) == ({}, "")
     assert judged(state(said), AWS) == ({}, "")
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        None,
+        DeploymentStrategy(
+            kind=StrategyKind.CANARY,
+            steps=(DeploymentStep(weight=5, bake="1500ms", approve=True), DeploymentStep(weight=50)),
+            on_failure=OnFailure.PAUSE,
+            concurrent=Concurrent.SUPERSEDE,
+        ),
+        DeploymentStrategy(kind=StrategyKind.LINEAR, step=30, step_bake="90s", approve=True),
+        DeploymentStrategy(kind=StrategyKind.ALL_AT_ONCE, keep_warm="0s"),
+    ],
+    ids=["none", "canary", "linear", "all at once"],
+)
+@pytest.mark.parametrize(("resource", "given"), [(AwsDeployment(), AWS), (GcpDeployment(), GCP)], ids=["aws", "gcp"])
+def test_an_import_gives_back_what_was_deployed(resource: Any, given: Any, strategy: DeploymentStrategy | None) -> None:
+    """Out of the settings in the ledger come inputs that a check accepts, and that differ in nothing."""
+    wanted, _ = checked(resource, replace(given, strategy=strategy))
+    seen = resource.seen_as(resource.settings(wanted), "acme")
+    imported, failures = checked(resource, replace(seen, image=wanted.image, ledger=wanted.ledger))
+    assert failures == {}
+    assert resource.judge(state(imported, image=wanted.image), wanted, ()).changes == ()
+
+
+def test_the_same_ledger_said_otherwise_is_no_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another ledger replaces the service, and nothing serves in between; the same, written otherwise, does not."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "link").symlink_to("ledger")
+    plain = replace(AWS, ledger=str(tmp_path / "ledger"))
+    for way in ("ledger", "./ledger/", "~/ledger", f"{tmp_path}/other/../ledger", f"{tmp_path}/link"):
+        assert judged(state(replace(AWS, ledger=way)), plain) == ({}, ""), way
+    assert judged(state(AWS), replace(AWS, ledger="s3://acme/orders/")) == ({}, "")
+    assert judged(state(AWS), replace(AWS, ledger="s3://acme/other"))[0] == {"ledger": True}
+    assert judged(state(AWS), replace(AWS, ledger=UNKNOWN))[0] == {"ledger": True}
 
 
 def test_what_is_not_known_yet_is_a_change() -> None:

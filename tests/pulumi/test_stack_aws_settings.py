@@ -68,6 +68,15 @@ def test_what_is_there_already(
         ({**VPC, "balancerSubnetIds": ["subnet-3"]}, "two or more in different zones"),
         ({**VPC, **LISTENER, **INSIDE}, "listenerArn and balancerSubnetIds: give one"),
         ({**VPC, **LISTENER, "certificateArn": "arn:aws:acm:x"}, "listenerArn and certificateArn: give one"),
+        ({**VPC, **INSIDE, "cidr": "10.1.0.0/16"}, "cidr: is of a VPC that the stack makes, and vpcId names one"),
+        (
+            {**VPC, **LISTENER, "listenerPort": "8000", "clients": ["10.0.0.0/8"]},
+            "clients, listenerPort: of a balancer that the stack makes, and listenerArn names one",
+        ),
+        ({"cidr": "10.1.2.3/16"}, "cidr: 10.1.2.3/16 has host bits set"),
+        ({"cidr": "everywhere"}, "cidr: Expected 4 octets in 'everywhere'"),
+        ({"cidr": "10.1.0.0/24"}, "cidr: 10.1.0.0/24 is too small: a /23 or larger, up to a /16"),
+        ({"cidr": "10.0.0.0/8"}, "cidr: 10.0.0.0/8 is too large: a /23 or larger, up to a /16"),
         ({"listenerPort": "80", "certificateArn": "arn:aws:acm:x"}, "listenerPort 80 and certificateArn"),
         ({"capcity": "3"}, "no such setting: capcity; there are bake, "),
         ({"capacity": "many"}, "'service:capacity' value 'many' is not a valid 'int'"),
@@ -81,6 +90,15 @@ def test_what_is_refused(
     with pytest.raises(pulumi.RunError) as refused:
         loaded(settings, monkeypatch, {"aws:region": "eu-west-1", **given})
     assert told in str(refused.value)
+
+
+def test_variables_are_texts(settings: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`pulumi config set --path env.WORKERS 4` writes a number, and `true` a truth; a program sees what was typed."""
+    assert settings.texts({"WORKERS": 4, "DEBUG": True, "NAME": "a", "RATIO": 0.5}) == {
+        "WORKERS": "4", "DEBUG": "true", "NAME": "a", "RATIO": "0.5",
+    }  # fmt: skip
+    with pytest.raises(pulumi.RunError, match=r"env\.LIST: is no text"):
+        settings.texts({"LIST": ["a"]})
 
 
 def test_the_readme_lists_every_setting(settings: ModuleType) -> None:

@@ -50,6 +50,7 @@ from osvdeploy.provider.deployments import (
     common_inputs,
     evidence_of,
     frozen,
+    gates_left_out,
     held,
     id_of,
     ledger_in,
@@ -149,7 +150,7 @@ class _Deployment(Resource[I, DeploymentOutputs], Generic[I]):
         if not is_known(wanted):
             call.info("what is rolled out is not known yet")
             return unknown
-        from osvdeploy.rollout.manager import refuse_held
+        from osvdeploy.rollout.manager import refuse_held, refuse_waiting
 
         quiet = call.ctx.reporting_to(silent)
         release, settings, ground = self._release(quiet, wanted)
@@ -165,8 +166,11 @@ class _Deployment(Resource[I, DeploymentOutputs], Generic[I]):
             image = wanted.image
             self._require_same_machines(standing, release, settings)
         if standing is not None:
+            refuse_waiting(standing.head, release, call.ctx.now())
             refuse_held(standing.head, release.id, forced=forced)
-        call.info(told_plan(standing, release.id, settings))
+            if left_out := gates_left_out(standing):
+                call.warn(left_out)
+        call.info(told_plan(standing, release.id, settings, call.ctx.now()))
         return _foreseen(unknown, standing, release, image)
 
     def create(self, call: Call, wanted: I) -> Created[DeploymentOutputs]:
@@ -194,6 +198,8 @@ class _Deployment(Resource[I, DeploymentOutputs], Generic[I]):
         outputs = outputs_of(standing)
         if before is None:
             actual = self._imported(standing, ledger)
+            if left_out := gates_left_out(standing):
+                call.warn(left_out)
         else:
             # What a program asked for stays what it asked for, but for what the cloud shows of it.
             image = outputs.active_image or ""
@@ -372,17 +378,23 @@ class _Deployment(Resource[I, DeploymentOutputs], Generic[I]):
         from osvdeploy.rollout.model import Outcome
 
         rollout = rolled.rollout
-        told = "\n".join([rollout.told, *(evidence_of(rollout.run) if rollout.run is not None else ())])
+        evidence = list(evidence_of(rollout.run)) if rollout.run is not None else []
+        told = "\n".join([rollout.told, *evidence])
         standing = _last_look(call, service, ground)
         problems = problems_of(standing, call.ctx.now()) if standing is not None else ()
+        waits = rollout.outcome is Outcome.WAITING
         if standing is None or not problems:
+            if waits:
+                raise RolloutWaiting(told, hint="somebody has gone on with it since: run `pulumi up` again")
             raise RolledBack(told, hint="the state is as it was; give an image that is well")
         error: OsvDeployError
-        if rollout.outcome is Outcome.WAITING:
+        if waits:
             error = RolloutWaiting(told)
         else:
             error = RolloutFailed(told) if standing.head.stable is None else RollbackFailed(told)
-        raise Unfinished([told, *problems], outputs_of(standing), id=self._id(service, wanted), cause=error)
+        # That it waits is said by the problem too, with the ways on.
+        reasons = ["\n".join([*problems, *evidence])] if waits else [told, *problems]
+        raise Unfinished(reasons, outputs_of(standing), id=self._id(service, wanted), cause=error)
 
 
 def _refusal(before: State[Any, DeploymentOutputs], wanted: DeploymentInputs) -> str | None:
