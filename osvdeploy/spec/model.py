@@ -99,6 +99,10 @@ _PREFIX = r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?"
 def _ledger(value: str) -> str:
     scheme, separator, rest = value.partition("://")
     if not separator:
+        # A slash short of an address is no directory that anybody means.
+        slip = value.partition(":")[0]
+        if slip in _BUCKETS and slip != value:
+            raise ValueError(f'no address of a bucket; write it as "{slip}://acme-releases/orders"')
         return value
     if scheme not in _BUCKETS:
         raise ValueError(

@@ -213,6 +213,7 @@ def test_an_environment_on_google_needs_a_project_and_a_bucket() -> None:
         ('path = "/*"', 'host = "a b"', "osv.toml:19: deploy.production.route.host: a host name; * and ? are"),
         ('ledger = "releases"', 'ledger = "ftp://x"', "osv.toml:21: deploy.production.ledger: ftp:// is not supported"),
         ('ledger = "releases"', 'ledger = "s3://X"', "osv.toml:21: deploy.production.ledger: no address of a bucket"),
+        ('ledger = "releases"', 'ledger = "s3:/acme"', "osv.toml:21: deploy.production.ledger: no address of a bucket"),
         ('ledger = "releases"', 'ledger = "s3://acme/.x"', "osv.toml:21: deploy.production.ledger: no address of a"),
         ('ledger = "releases"', 'ledger = "gs://a-"', "osv.toml:21: deploy.production.ledger: no address of a"),
         ('ledger = "releases"\n', "", "osv.toml:14: deploy.production.ledger: is missing"),
