@@ -110,11 +110,15 @@ class Site(ABC):
         return here.manager.destroy(here.ctx) if not self.world.head.destroyed else None
 
     def say(self, kind: RequestKind) -> Rollout | Asked | None:
-        """Asked, or gone on with where it was heard; what was asked for may have come about."""
+        """Asked, or gone on with where it was heard; what was asked for may have come about, or be tried again."""
         here, run = self.place.process(UNHURRIED), self.world.head.unfinished
+        approves, last = kind is RequestKind.APPROVE, self.world.head.run
         if run is None:
+            if approves and last is not None and last.verdict is not Outcome.SUCCEEDED:
+                retried: Rollout = here.manager.retry(here.ctx)
+                return retried
             return None
-        if run.verdict is not None or run.abort is not None:
+        if run.verdict is not None or run.abort is not None or (approves and not run.awaits(here.ctx.now())):
             recovered: Rollout = here.manager.recover(here.ctx)
             return recovered
         asked: Asked = here.manager.request(here.ctx, kind)
@@ -295,7 +299,7 @@ def befallen(plot: Played, trouble: Trouble) -> list[str]:
     times = 0
     while _differs(ended, plot.ended):
         times += 1
-        if times > 3:
+        if times > 4:
             return [f"{trouble}: it does not end as it should, however often: {_told(ended)}", *watch.wrong]
         ended = _run(scenario, site)
     world.sandbox.hook = None
