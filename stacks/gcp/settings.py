@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pulumi
 
@@ -72,6 +74,9 @@ class Settings:
             )
         if certificates and url_map:
             raise pulumi.RunError("urlMap and certificates: give one, a balancer that is there has its own")
+        if url_map and config.get("listenerPort"):
+            raise pulumi.RunError("listenerPort: of a balancer that the stack makes, and urlMap names one")
+        env = config.get_secret_object("env")
         region, zone = google.require("region"), config.get("zone")
         if zone and not zone.startswith(f"{region}-"):
             raise pulumi.RunError(f"zone {zone} is none of gcp:region, which is {region}")
@@ -81,7 +86,7 @@ class Settings:
             region=region,
             zone=zone,
             version=config.get("version"),
-            env=config.get_secret_object("env"),
+            env=env.apply(texts) if env is not None else None,
             bucket=config.get("bucket"),
             capacity=config.get_int("capacity", 2),
             machine_type=config.get("machineType", "e2-small"),
@@ -95,13 +100,33 @@ class Settings:
             keep_warm=config.get("keepWarm", "1h"),
             force_rollout=config.get("forceRollout"),
             existing=_existing(config),
-            cidr=config.get("cidr", "10.20.0.0/20"),
+            cidr=_cidr(config),
             from_balancer=config.get_object("fromBalancer", BALANCERS),
             url_map=url_map,
             certificates=certificates,
             listener_port=listener_port,
             protect=config.get_bool("protect", False),
         )
+
+
+def texts(env: Mapping[str, Any]) -> Mapping[str, str]:
+    """Variables as they were typed: `pulumi config set --path env.WORKERS 4` writes a number."""
+    for name, value in env.items():
+        if not isinstance(value, str | int | float):
+            raise pulumi.RunError(f"env.{name}: is no text")
+    return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in env.items()}
+
+
+def _cidr(config: pulumi.Config) -> str:
+    """Google takes a subnetwork of at least 8 addresses, and no larger one than a /8 ("Subnets", VPC)."""
+    cidr = config.get("cidr", "10.20.0.0/20")
+    try:
+        length = ipaddress.IPv4Network(cidr).prefixlen
+    except ValueError as error:
+        raise pulumi.RunError(f"cidr: {error}") from None
+    if not 8 <= length <= 29:
+        raise pulumi.RunError(f"cidr: {cidr} is too {'small' if length > 29 else 'large'}: a /29 or larger, up to a /8")
+    return cidr
 
 
 def _given(namespace: str) -> list[str]:
@@ -136,4 +161,8 @@ def _existing(config: pulumi.Config) -> Existing | None:
         )
     if network and tags:
         raise pulumi.RunError("network and networkTags: give one, the rule of the firewall is made or it is there")
+    if config.get("cidr"):
+        raise pulumi.RunError("cidr: is of a subnetwork that the stack makes, and subnetwork names one")
+    if tags and config.get("fromBalancer"):
+        raise pulumi.RunError("fromBalancer: of a firewall rule that the stack makes, and networkTags have their own")
     return Existing(network, subnetwork, tags)

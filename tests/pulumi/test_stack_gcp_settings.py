@@ -63,6 +63,11 @@ def test_what_is_there_already(settings: ModuleType, monkeypatch: pytest.MonkeyP
         ({**SECURE, "urlMap": "web"}, "urlMap and certificates: give one"),
         ({**SECURE, "listenerPort": "80"}, "listenerPort 80 and certificates"),
         ({"zone": "us-east1-b"}, "zone us-east1-b is none of gcp:region, which is europe-west1"),
+        ({**NETWORK, "cidr": "10.1.0.0/20"}, "cidr: is of a subnetwork that the stack makes"),
+        ({**TAGGED, "fromBalancer": ["10.0.0.0/8"]}, "fromBalancer: of a firewall rule that the stack makes"),
+        ({"urlMap": "web", "listenerPort": "8000"}, "listenerPort: of a balancer that the stack makes"),
+        ({"cidr": "10.1.2.3/20"}, "cidr: 10.1.2.3/20 has host bits set"),
+        ({"cidr": "10.1.0.0/30"}, "cidr: 10.1.0.0/30 is too small: a /29 or larger, up to a /8"),
         ({"capcity": "3"}, "no such setting: capcity; there are bake, "),
         ({"networkTags": "web"}, "'service:networkTags' value 'web' is not a valid 'JSON object'"),
     ],
@@ -80,6 +85,13 @@ def test_a_name_that_google_does_not_take(settings: ModuleType, monkeypatch: pyt
     """Names of what is made begin with the project's and the stack's."""
     with pytest.raises(pulumi.RunError, match="'service-Feature_1', which Google does not take"):
         loaded(settings, monkeypatch, HERE, stack="Feature_1")
+
+
+def test_variables_are_texts(settings: ModuleType) -> None:
+    """As on AWS: a program sees what was typed."""
+    assert settings.texts({"WORKERS": 4, "DEBUG": True, "NAME": "a"}) == {"WORKERS": "4", "DEBUG": "true", "NAME": "a"}
+    with pytest.raises(pulumi.RunError, match=r"env\.LIST: is no text"):
+        settings.texts({"LIST": ["a"]})
 
 
 def test_the_readme_lists_every_setting(settings: ModuleType) -> None:
