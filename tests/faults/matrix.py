@@ -327,8 +327,13 @@ def _run(scenario: Scenario, site: Site) -> object:
 
 def _differs(ended: object, wanted: object) -> bool:
     if isinstance(ended, Rollout) and isinstance(wanted, Rollout):
-        return ended.exit_code != wanted.exit_code
+        return ended.exit_code != wanted.exit_code or _was_refused(ended) != _was_refused(wanted)
     return isinstance(ended, OsvDeployError) or (isinstance(ended, Asked) and not ended.done)
+
+
+def _was_refused(ended: Rollout) -> bool:
+    """A release may go back because it is bad, or because something was not allowed: that is not the same end."""
+    return ended.run is not None and ended.run.reason.startswith("refused:")
 
 
 def _told(ended: object) -> str:

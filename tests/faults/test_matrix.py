@@ -19,7 +19,7 @@ from tests.world import BAD, SETTLED
 
 pytestmark = [pytest.mark.slow, pytest.mark.sandbox]
 
-SHARE = float(os.environ.get("OSVDEPLOY_FAULTS_SHARE", "0.1"))
+SHARE = float(os.environ.get("OSVDEPLOY_FAULTS_SHARE", "0.5"))
 """Of all pairs of call and trouble, what one run tries; `make soak` tries all."""
 
 CANARY = Strategy(StrategyKind.CANARY, (TrafficStep(20, 5.0), TrafficStep(100)), 5.0, 3600.0)
