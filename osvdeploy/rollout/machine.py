@@ -336,6 +336,10 @@ def _clean_up(run: Run, seen: Observation, limits: Limits, now: datetime) -> Ste
         # Capacity that carries traffic is never taken away, whoever sent the traffic there.
         return Step(run.enter(Stage.REVERT, now, f"slot {run.slot} carries traffic"))
     paused = run.scaling is not None and not run.scaling.paused and seen.scaling is not None and seen.scaling.paused
+    if seen.occupant is not None and not late:
+        # Whoever wrote down that it goes died before it took it away: no slot has it, so nobody else would.
+        action = None if seen.occupant.deleting else RemoveGroup(seen.occupant.name)
+        return Step(run, action, _soon(run, limits, now), f"{seen.occupant.name}, which is in no slot, to be gone")
     if late or (seen.candidate is None and (given_up or not paused)):
         run = replace(run, scaled=run.scaled or (run.scaling is not None and not paused))
         return Step(run.enter(Stage.DONE, now, "the candidate's capacity is gone" if not late else "took too long"))

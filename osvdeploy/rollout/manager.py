@@ -555,6 +555,10 @@ class RolloutManager:
                 ctx.report(Waiting("the cloud to answer", str(error)))
                 ctx.sleep(self.limits.poll)
                 continue
+            if run.stage is Stage.CLEAN_UP and seen.occupant is not None:
+                # What a slot has is warm, and stays.
+                known = {record.group for record in held.head.slots.values()}
+                seen = replace(seen, occupant=None if seen.occupant.name in known else seen.occupant)
             step = advance(run, seen, self.limits, ctx.now())
             _tell_measured(ctx, step.run, seen)
             number = held.head.n

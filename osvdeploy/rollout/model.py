@@ -416,7 +416,8 @@ class Observation:
     """What the manager saw, as far as the stage needs it.
 
     ``wired``: both backends and preview rules stand. ``weights`` None: the route's rule does not exist.
-    ``occupant`` is another release's group that still stands in the candidate's slot, ``left_behind`` the group of
+    ``occupant`` is another release's group that still stands in the candidate's slot, in clean-up one that no slot of
+    the ledger has, ``left_behind`` the group of
     the release that served before. ``boot_faults`` are fatal findings in the candidate's boot logs. ``targets``,
     ``preview`` and ``live`` are None where nobody looked; so is ``leaving``, an answer right before the switch, of what
     has the traffic until then. So is ``scaling``, what scales the stable group now; it is

@@ -194,14 +194,7 @@ class Observer:
         state = self.cloud.router.observe(ctx, self.route)
         groups = self.groups(ctx)
         candidate = groups.get(run.group)
-        occupant = next(
-            (
-                group
-                for group in groups.values()
-                if group.tags.get(tags.SLOT) == run.slot and group.name not in (run.group, run.stable_group)
-            ),
-            None,
-        )
+        occupant = _occupant(groups, run)
         if not run.warm or candidate is None:
             return self._seen(state, occupant=occupant, candidate=candidate)
         # What stands warm is settled by this one look.
@@ -249,6 +242,7 @@ class Observer:
         return Observation(
             wired=set(state.backends) == set(Slot),
             weights=state.weights,
+            occupant=None if succeeded else _occupant(groups, run),
             candidate=groups.get(run.group),
             left_behind=groups.get(run.stable_group) if succeeded and run.stable_group else None,
         )
@@ -340,6 +334,12 @@ class Observer:
                 told = answer
         assert told is not None
         return told
+
+
+def _occupant(groups: Mapping[str, GroupState], run: Run) -> GroupState | None:
+    """Another release's group in the candidate's slot."""
+    others = (group for group in groups.values() if group.name not in (run.group, run.stable_group))
+    return next((group for group in others if group.tags.get(tags.SLOT) == run.slot), None)
 
 
 def judged(answer: ProbeAnswer, version_header: str | None) -> Answer:

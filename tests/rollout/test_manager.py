@@ -586,3 +586,22 @@ def test_a_warm_release_that_may_not_be_taken_away_stays_in_its_slot(service: Se
     assert service.head.slots[Slot.BLUE].release == service.id("1.0.0")
     assert service.rollback().outcome is Outcome.SUCCEEDED
     assert service.cloud.serving == {service.id("1.0.0")}
+
+
+def test_a_warm_release_that_was_about_to_go_goes_with_the_rollout_that_is_aborted(service: Service) -> None:
+    """Its process died between writing that down and doing it; one that is in its slot still stays warm."""
+    for version in ("1.0.0", "1.1.0"):
+        service.deploy(version)
+    service.publish("1.2.0")
+
+    def die(call: Call, moment: Moment) -> None:
+        if call.operation == "groups.delete" and moment is Moment.BEFORE:
+            raise KeyboardInterrupt
+
+    service.cloud.on_call(die)
+    with pytest.raises(KeyboardInterrupt):
+        service.manager().deploy(service.context(), service.release("1.2.0"))
+    service.cloud.on_call(None)
+    assert Slot.BLUE not in service.head.slots and service.id("1.0.0") in service.cloud.running
+    service.manager().rollback(service.context())
+    assert service.cloud.running == {service.id("1.1.0")}
