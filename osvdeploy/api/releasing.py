@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from osvdeploy.build.builder import BuildResult
     from osvdeploy.cloud.interfaces import Cloud
     from osvdeploy.publish.publisher import Published
-    from osvdeploy.rollout.manager import Rollout
+    from osvdeploy.rollout.ends import Rollout
     from osvdeploy.rollout.model import Until
     from osvdeploy.rollout.releases import Release
     from osvdeploy.spec import LoadedSpec

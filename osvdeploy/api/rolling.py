@@ -13,7 +13,7 @@ from osvdeploy.errors import UsageError
 
 if TYPE_CHECKING:
     from osvdeploy.cloud.interfaces import Ground
-    from osvdeploy.rollout.manager import Rollout
+    from osvdeploy.rollout.ends import Rollout
     from osvdeploy.rollout.model import Until
     from osvdeploy.rollout.releases import Release, Settings
 

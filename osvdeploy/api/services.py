@@ -25,8 +25,8 @@ if TYPE_CHECKING:
         TargetHealth,
         UploadedDisk,
     )
+    from osvdeploy.rollout.ends import Rollout
     from osvdeploy.rollout.ledger import Head, HeldLedger, Ledger, Place
-    from osvdeploy.rollout.manager import Rollout
     from osvdeploy.rollout.model import Run
     from osvdeploy.rollout.releases import Release
     from osvdeploy.rollout.retention import Garbage, OnItsWay
@@ -155,7 +155,7 @@ class Standing:
     @property
     def astray(self) -> str:
         """What of the route is not as the ledger says; "" where all is."""
-        from osvdeploy.rollout.manager import astray
+        from osvdeploy.rollout.refusals import astray
 
         return self.trouble if self.state is None else astray(self.head, self.state)
 

@@ -11,7 +11,7 @@ from osvdeploy.rollout.requests import ways_on
 if TYPE_CHECKING:
     from osvdeploy.api import Calls
     from osvdeploy.cloud.interfaces import Sample, Scaling
-    from osvdeploy.rollout.manager import Rollout
+    from osvdeploy.rollout.ends import Rollout
     from osvdeploy.rollout.model import GateRecord, Run
     from osvdeploy.rollout.releases import Release
 

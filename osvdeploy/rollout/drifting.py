@@ -9,7 +9,7 @@ from enum import StrEnum
 from osvdeploy.cloud import tags
 from osvdeploy.cloud.interfaces import GroupState, ReleaseId, RouteState, Scaling
 from osvdeploy.rollout.ledger import Head
-from osvdeploy.rollout.manager import astray
+from osvdeploy.rollout.refusals import astray
 from osvdeploy.rollout.releases import Release
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from osvdeploy.errors import OsvDeployError
 from osvdeploy.events import StageEntered
-from osvdeploy.rollout.manager import Asked, Rollout
+from osvdeploy.rollout.ends import Asked, Rollout
 from osvdeploy.rollout.model import Kind, Outcome, RequestKind
 from osvdeploy.rollout.releases import Release, Strategy
 from osvdeploy.sandbox.core import Moment

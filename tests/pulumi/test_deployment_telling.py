@@ -12,8 +12,9 @@ from osvdeploy.cloud.interfaces import CommandMetric, Slot
 from osvdeploy.errors import RolloutWaiting
 from osvdeploy.provider.deployments import gates_left_out, outputs_of, problems_of, told_plan
 from osvdeploy.rollout.gates import Bound, Gate, GateStage
-from osvdeploy.rollout.manager import RolloutManager, refuse_waiting
+from osvdeploy.rollout.manager import RolloutManager
 from osvdeploy.rollout.model import Outcome, RequestKind, Until
+from osvdeploy.rollout.refusals import refuse_waiting
 from osvdeploy.rollout.releases import Concurrent, StrategyKind, TrafficStep
 from tests.rollout.made import SETTINGS
 from tests.rollout.service import Service

@@ -10,8 +10,9 @@ from osvdeploy.cloud.memory import MemoryCloud
 from osvdeploy.cloud.tags import release_tags, service_tags
 from osvdeploy.context import Context, ProcessIdentity, VirtualClock
 from osvdeploy.events import Recorder
+from osvdeploy.rollout.ends import Rollout
 from osvdeploy.rollout.ledger import Head, Ledger
-from osvdeploy.rollout.manager import Rollout, RolloutManager
+from osvdeploy.rollout.manager import RolloutManager
 from osvdeploy.rollout.model import Limits
 from osvdeploy.rollout.releases import Release, group_name
 from tests.rollout.made import NOW, SETTINGS

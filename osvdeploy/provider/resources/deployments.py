@@ -150,7 +150,7 @@ class _Deployment(Resource[I, DeploymentOutputs], Generic[I]):
         if not is_known(wanted):
             call.info("what is rolled out is not known yet")
             return unknown
-        from osvdeploy.rollout.manager import refuse_held, refuse_waiting
+        from osvdeploy.rollout.refusals import refuse_held, refuse_waiting
 
         quiet = call.ctx.reporting_to(silent)
         release, settings, ground = self._release(quiet, wanted)
