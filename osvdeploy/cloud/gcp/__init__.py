@@ -22,7 +22,7 @@ __all__ = ["Gcp", "ground"]
 
 def ground(gcp: Gcp, place: str) -> Ground:
     """What a rollout stands on in a zone or region of a project. Nothing is asked before it is used."""
-    router, images = GceRouter(gcp), GceImages(gcp)
+    router, images = GceRouter(gcp, place), GceImages(gcp)
     return Ground(
         kind="gcp",
         account=gcp.project,
