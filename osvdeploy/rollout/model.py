@@ -17,6 +17,8 @@ class Kind(StrEnum):
 
     DEPLOY = "deploy"
     ROLLBACK = "rollback"
+    ADOPT = "adopt"
+    """Machines that somebody else made, which have the traffic already, become a release of the service."""
 
 
 class Stage(StrEnum):
@@ -207,6 +209,8 @@ class Tally:
     last: str = ""
     leaving: bool = False
     """What had the traffic until the switch did not answer well."""
+    unmade: bool = False
+    """Of an adoption that failed: what was made for the route is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -481,7 +485,27 @@ class HandScalingOver:
     """Give the candidate's group what scaled the stable one."""
 
 
-Action = WireSlots | StartCandidate | RemoveGroup | SetWeights | PauseScaling | ResumeScaling | HandScalingOver
+@dataclass(frozen=True, slots=True)
+class GiveRouteBack:
+    """Take the route's own rule away: its requests go where they went before it was there."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnmakeRoute:
+    """Take all that was made for the route away."""
+
+
+Action = (
+    GiveRouteBack
+    | UnmakeRoute
+    | WireSlots
+    | StartCandidate
+    | RemoveGroup
+    | SetWeights
+    | PauseScaling
+    | ResumeScaling
+    | HandScalingOver
+)
 
 
 @dataclass(frozen=True, slots=True)

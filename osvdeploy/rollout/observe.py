@@ -162,7 +162,8 @@ class Observer:
                 return self._traffic(ctx, run)
             case Stage.REVERT:
                 state = self.cloud.router.observe(ctx, self.route)
-                live = self._live(ctx, run, state) if state.weights == run.weights(0) else None
+                back = state.weights is None if run.kind is Kind.ADOPT else state.weights == run.weights(0)
+                live = self._live(ctx, run, state) if back else None
                 return self._seen(state, live=live)
             case Stage.CLEAN_UP | Stage.DONE:
                 return self._clean_up(ctx, run)

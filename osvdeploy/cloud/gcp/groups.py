@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from osvdeploy.cloud.gcp.backends import LONGEST_CHANGE, NAMED_PORT, Backends, in_use
 from osvdeploy.cloud.gcp.errors import AlreadyThere
-from osvdeploy.cloud.gcp.marks import BACKEND, marks_of, require_ours, written
+from osvdeploy.cloud.gcp.marks import marks_of, require_ours, written
 from osvdeploy.cloud.gcp.scaling import Autoscalers
 from osvdeploy.cloud.gcp.scope import address_of, area_of, link_of, machine_of
 from osvdeploy.cloud.gcp.session import Document, Gcp, request_id
@@ -29,7 +29,7 @@ from osvdeploy.cloud.interfaces import (
     Scaling,
     Tags,
 )
-from osvdeploy.cloud.tags import RELEASE, is_ours
+from osvdeploy.cloud.tags import BACKEND, RELEASE, is_ours
 from osvdeploy.context import Context
 from osvdeploy.errors import NotFound, Refused, Unavailable
 from osvdeploy.retry import retrying
