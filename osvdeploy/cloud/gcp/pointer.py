@@ -188,6 +188,12 @@ class PointerRouter:
             tags = {key: value for key, value in standing.tags.items() if key != LEFT}
             self._label(ctx, route, standing, tags if left is None else {**tags, LEFT: left})
 
+    def give_back(self, ctx: Context, route: Route) -> None:
+        standing = self._looked(ctx, route)
+        if standing.leads_to is not None:
+            self._epoch(route, standing)
+            self._point(ctx, route, self._before(ctx, route, standing))
+
     def remove(self, ctx: Context, route: Route) -> None:
         standing: _Standing | None = None
         try:
