@@ -16,6 +16,7 @@ Adapters (boto3 and so on) are imported when a function first needs them.
 
 from __future__ import annotations
 
+from osvdeploy.api.adopting import Adoption, adopt
 from osvdeploy.api.building import Foreseen, build, foresee, pinned, pinned_programs, upgrade_lock
 from osvdeploy.api.caching import CacheContents, Pruned, cache_contents, prune_cache
 from osvdeploy.api.controlling import Milestone, Waited, ask, hand_over, pin, recover, retry, wait
@@ -67,6 +68,7 @@ from osvdeploy.api.services import (
     holdings,
     realign,
     rollback,
+    serves,
     standing,
     status,
     sweep_retired,
@@ -81,6 +83,7 @@ from osvdeploy.publish.converting import Converted
 __all__ = [
     "LEDGER_VARIABLE",
     "AddedKernel",
+    "Adoption",
     "CacheContents",
     "Calls",
     "Checked",
@@ -114,6 +117,7 @@ __all__ = [
     "Withdrawn",
     "WrittenAnew",
     "add_kernel",
+    "adopt",
     "adopt_from_cloud",
     "ask",
     "build",
@@ -170,6 +174,7 @@ __all__ = [
     "rollback",
     "rollback_from_cloud",
     "run",
+    "serves",
     "service_of",
     "settings_for",
     "settings_of",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from osvdeploy.cli.adopt import adoption_result
 from osvdeploy.cli.control import handed_over, stay_options
 from osvdeploy.cli.options import (
     PlaceChoice,
@@ -86,6 +87,12 @@ def _image(image: CloudImage) -> dict[str, Any]:
 @click.command(short_help="Build and publish if needed, roll out, watch.")
 @spec_options
 @force_option
+@click.option(
+    "--adopt",
+    "adopted",
+    metavar="GROUP",
+    help="First adopt the group that has the traffic now: `osvdeploy adopt` says how. Nothing where a release serves.",
+)
 @take_over_option
 @stay_options
 @command
@@ -95,6 +102,7 @@ def deploy(
     environment: str | None,
     sets: tuple[str, ...],
     forced: tuple[str, ...],
+    adopted: str | None,
     take_over: bool,
     until: Until,
 ) -> Result:
@@ -111,6 +119,10 @@ def deploy(
 
     calls = api.Calls()
     loaded = api.load_spec(spec_file, sets=sets)
+    if adopted is not None and not api.serves(ctx, api.service_of(loaded, environment)):
+        came = api.adopt(calls.listening(ctx), loaded, environment, adopted)
+        if came.rollout is not None and came.rollout.exit_code != 0:
+            return adoption_result(came, calls)
     deployed = api.deploy(calls.listening(ctx), loaded, environment, forced=forced, take_over=take_over, until=until)
     release = deployed.release
     service = api.Service(release.app, release.settings.environment, release.settings.ledger)
@@ -224,6 +236,7 @@ def status(
                 "weight": slot.weight,
                 "capacity": slot.capacity,
                 "scaling": scaling_document(slot.scaling),
+                "adopted": slot.adopted,
                 "targets": None
                 if slot.targets is None
                 else [{"machine": each.machine, "state": each.state, "reason": each.reason} for each in slot.targets],
@@ -365,11 +378,14 @@ def destroy(
         "templates": list(held.templates),
         "rules": list(held.rules),
         "backends": list(held.backends),
+        "kept": list(held.kept),
         "destroyed": False,
     }
     serving = f", {held.serving} serves" if held.serving else ""
     counted = _counted(group=held.groups, template=held.templates, rule=held.rules, backend=held.backends)
     told = f"{chosen.name}{serving}: {counted}"
+    if held.kept:
+        told += f" ({', '.join(held.kept)}, which somebody else made, stays and has its traffic as before)"
     if dry_run:
         # By its kind: on Google a group and its template have one name.
         kinds = (("group", held.groups), ("template", held.templates), ("rule", held.rules), ("backend", held.backends))
@@ -512,6 +528,11 @@ def _status_text(found: ServiceStatus) -> str:
         )
         if awaits := run.awaits(datetime.now(UTC)):
             lines += [f"waits: {awaits}", ways_on(run, found.service)]
+    lines += [
+        f"{slot.slot} was adopted: somebody else made its group, and it stays when it is let go"
+        for slot in found.slots
+        if slot.adopted
+    ]
     lines += [f"held: {hold.release or 'every release'} by {hold.by}: {hold.why}" for hold in head.holds]
     if found.cloud_error:
         lines.append(f"the cloud could not be asked: {found.cloud_error}")

@@ -122,6 +122,16 @@ class AutoScalingGroups:
                 f"Auto Scaling group {name}: is {tags.get(RELEASE)} of {tags.get(SERVICE)} already",
                 hint="a group is of one service: take its tags away, if that service is gone",
             )
+        # First: what has our tags is found again, whatever becomes of the rest, and let go by them.
+        lacking = {key: value for key, value in request.tags.items() if tags.get(key) != value}
+        if lacking:
+            with self._aws.calling(ctx, f"Auto Scaling group {name}"):
+                self._aws.autoscaling.create_or_update_tags(
+                    Tags=[
+                        {**_group_tag(name, key, value), "PropagateAtLaunch": False}
+                        for key, value in sorted(lacking.items())
+                    ]
+                )
         if request.backend not in group.get("TargetGroupARNs", []):
             with self._aws.calling(ctx, f"Auto Scaling group {name}"):
                 # Beside those that it has: who sends traffic to them goes on doing so.
@@ -134,16 +144,6 @@ class AutoScalingGroups:
                     AutoScalingGroupName=name,
                     DesiredCapacity=request.capacity,
                     MaxSize=max(group["MaxSize"], request.capacity),
-                )
-        # Last: a group that carries our tags stands where they say.
-        lacking = {key: value for key, value in request.tags.items() if tags.get(key) != value}
-        if lacking:
-            with self._aws.calling(ctx, f"Auto Scaling group {name}"):
-                self._aws.autoscaling.create_or_update_tags(
-                    Tags=[
-                        {**_group_tag(name, key, value), "PropagateAtLaunch": False}
-                        for key, value in sorted(lacking.items())
-                    ]
                 )
 
     def _let_go(self, ctx: Context, group: AutoScalingGroupTypeDef) -> None:

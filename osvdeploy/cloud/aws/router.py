@@ -222,12 +222,16 @@ class AlbRouter:
         entry = self._entry(ctx, route)
         found = self._adoptable_group(ctx, route, group)
         arns = found.get("TargetGroupARNs", [])
-        with self._aws.calling(ctx, f"target groups of {group}"):
-            theirs = {
-                each["TargetGroupArn"]: each
-                for each in self._aws.elbv2.describe_target_groups(TargetGroupArns=arns)["TargetGroups"]
-                if _name_of(each["TargetGroupArn"]) not in (group_name(route, slot) for slot in Slot)
-            }
+        try:
+            with self._aws.calling(ctx, f"target groups of {group}"):
+                described = self._aws.elbv2.describe_target_groups(TargetGroupArns=arns)["TargetGroups"]
+        except NotFound as error:
+            raise UsageError(
+                f"{group}: one of its target groups is gone: {error.message}",
+                hint="detach it: `aws autoscaling detach-load-balancer-target-groups`",
+            ) from error
+        own = [group_name(route, slot) for slot in Slot]
+        theirs = {each["TargetGroupArn"]: each for each in described if each["TargetGroupName"] not in own}
         with self._aws.calling(ctx, f"listener {route.listener}"):
             pages = self._aws.elbv2.get_paginator("describe_rules").paginate(ListenerArn=route.listener)
             rules = [rule for page in pages for rule in page["Rules"]]
