@@ -18,8 +18,9 @@ from osvdeploy.cloud.interfaces import (
     Slot,
 )
 from osvdeploy.context import Context
-from osvdeploy.errors import CloudError, LedgerBehind, NotFound, Outranked, Refused, UsageError
+from osvdeploy.errors import CloudError, LedgerBehind, NotFound, Outranked, Refused, Unavailable, UsageError
 from osvdeploy.events import Warned
+from osvdeploy.retry import retrying
 from osvdeploy.rollout.ledger import Head, HeldLedger, Ledger, Place
 from osvdeploy.rollout.model import (
     Action,
@@ -38,6 +39,9 @@ from osvdeploy.rollout.model import (
 )
 from osvdeploy.rollout.observe import Observer
 from osvdeploy.rollout.releases import Adopted, Release
+
+NOTED_FOR = 10.0
+"""Seconds for which it is tried to note what is left: traffic waits so long for it, and no longer."""
 
 BEHIND = "name the service's own ledger; or, where no other is in use, run the same command with --take-over"
 
@@ -139,8 +143,12 @@ class Executor:
         does not wait for it: where it is refused, that is said."""
         back = run.stable if run.kind is Kind.ROLLBACK else None
         left = back if weights.get(run.slot, 0) > 0 else (None if run.kind is Kind.ROLLBACK else run.candidate)
-        try:
+
+        def note() -> None:
             self.outranking(ctx, held, route, lambda acting: self.cloud.router.note_left(acting, route, left))
+
+        try:
+            retrying(ctx, note, when=lambda error: isinstance(error, Unavailable), seconds=NOTED_FOR, first_wait=0.5)
         except CloudError as error:
             ctx.report(
                 Warned(

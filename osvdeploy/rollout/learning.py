@@ -32,6 +32,8 @@ def learn(
     Raises :class:`~osvdeploy.errors.LedgerBehind` where what serves is of another ledger.
     """
     head, slot = held.head, whole(state)
+    if executor.noting:
+        return False  # a ledger that does not last is not whom the note is for
     if (state.left is None and not asked) or head.unfinished is not None or slot is None:
         return False
     stable = head.stable
@@ -86,7 +88,8 @@ def _serving(
     now = ctx.now()
     slots = {slot: SlotRecord(release, found.name, now)}
     left = head.slots.get(slot.other)
-    if left is not None and left.group in groups:
+    there = groups.get(left.group) if left is not None else None
+    if left is not None and there is not None and not there.deleting:
         # It stands, and nobody wants it back: the next `gc` or deploy takes it away.
         slots[slot.other] = replace(left, warm_until=left.warm_until or now)
     served = tuple(each for each in head.served if each.release != release)

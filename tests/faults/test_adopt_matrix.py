@@ -14,6 +14,7 @@ from osvdeploy.api import from_cloud
 from osvdeploy.api.from_cloud import Whereabouts
 from osvdeploy.cloud.gcp.urlmap import RELEASE_HEADER
 from osvdeploy.cloud.interfaces import Slot
+from osvdeploy.errors import Refused
 from osvdeploy.rollout.ends import Rollout
 from osvdeploy.rollout.model import Outcome
 from osvdeploy.rollout.releases import Adopted, Release, adopted_release
@@ -149,7 +150,16 @@ def _back_and_learnt(site: Any) -> object:
     if ended is not None and ended.outcome is not Outcome.SUCCEEDED:
         return ended
     here = site.place.process(UNHURRIED)
-    here.manager.realign(here.ctx)
+    try:
+        here.manager.realign(here.ctx)
+    except Refused:
+        # The note could not be written, which was said, and what to do then.
+        ground = getattr(here, "cloud", None) or here.ground
+        ledger = str(site.world.folder / "ledger")
+        where = Whereabouts(
+            "hello", "production", ground.kind, ground.region, ledger=ledger, settings=site.world.settings
+        )
+        from_cloud.write_anew(here.ctx, where, ground, site.world.prober)
     return ended
 
 
