@@ -14,7 +14,7 @@ from enum import StrEnum
 from osvdeploy.cloud.interfaces import ReleaseId
 from osvdeploy.context import ProcessIdentity
 from osvdeploy.rollout.ledger import Head, Hold
-from osvdeploy.rollout.model import GateRecord, Outcome, Request, Run, Stage
+from osvdeploy.rollout.model import GateRecord, Kind, Outcome, Request, Run, Stage
 
 _ROUTINE = ("lease renewed", "lease given back")
 
@@ -198,6 +198,8 @@ def _run(before: Head | None, after: Head) -> Iterator[_Told]:
 
 def _begins(run: Run) -> str:
     over = f" over {run.stable}" if run.stable is not None else ", the first release"
+    if run.kind is Kind.ADOPT:
+        return f"{run.group} is adopted as {run.candidate}: slot {run.slot}, {run.capacity} machines"
     shares = ", ".join(f"{step.weight} %" for step in run.steps)
     warm = ", whose machines stand" if run.warm else ""
     return f"{run.kind} of {run.candidate}{warm}{over}: slot {run.slot}, {run.capacity} machines, by {shares}"
@@ -228,7 +230,7 @@ def _course(had: Run, run: Run, after: Head) -> Iterator[tuple[datetime, EntryKi
     for move in run.moves[len(had.moves) :]:
         told = f"{move.weight} % of the traffic to {run.candidate}"
         if move.weight == 0:
-            told = f"all traffic back to {run.stable}"
+            told = f"all traffic back {f'to {run.stable}' if run.stable is not None else 'where it was'}"
         yield move.at, EntryKind.TRAFFIC, told, ""
     if (
         run.paused is not None

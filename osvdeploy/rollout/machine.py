@@ -110,7 +110,10 @@ def _prepare(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step
         return Step(run, None, wait, f"an earlier group of {run.candidate} to be gone")
     run = _as_large(run, seen)
     if seen.candidate is None or seen.candidate.capacity < run.capacity:
-        return Step(run, StartCandidate(), wait, f"{run.capacity} machines of {run.candidate} to be started")
+        told = f"{run.capacity} machines of {run.candidate} to be started"
+        if run.kind is Kind.ADOPT:
+            told = f"{run.group} to stand in slot {run.slot}"
+        return Step(run, StartCandidate(), wait, told)
     return Step(run.enter(Stage.BOOT, now, f"{seen.candidate.capacity} machines asked for in slot {run.slot}"))
 
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from osvdeploy.cloud.interfaces import Slot
 from osvdeploy.events import GateJudged, RolloutSeen, SlotSeen
-from osvdeploy.rollout.model import Limits, Observation, Run, Stage
+from osvdeploy.rollout.model import Kind, Limits, Observation, Run, Stage
 from osvdeploy.sizes import format_duration
 
 
@@ -62,6 +62,10 @@ def purpose(run: Run, now: datetime) -> str:
     if awaited := run.awaits(now):
         return awaited
     match run.stage:
+        case Stage.PREPARE if run.kind is Kind.ADOPT:
+            return f"{run.group} to stand in slot {run.slot}"
+        case Stage.REVERT if run.kind is Kind.ADOPT:
+            return "good answers from where traffic was"
         case Stage.PREPARE:
             return f"{run.capacity} machines of {run.candidate} to be started"
         case Stage.BOOT:

@@ -6,11 +6,13 @@ from dataclasses import replace
 
 import pytest
 
+from osvdeploy.api.from_cloud import Whereabouts, go_back
 from osvdeploy.cloud.interfaces import ProbeRequest, Slot
 from osvdeploy.cloud.memory import Call, Moment
 from osvdeploy.cloud.memory.calls import Hook
 from osvdeploy.errors import UsageError
 from osvdeploy.rollout.ends import Rollout
+from osvdeploy.rollout.logbook import entries
 from osvdeploy.rollout.model import Kind, Outcome, RequestKind, Stage
 from osvdeploy.rollout.releases import Adopted, Release, adopted_release
 from tests.faults.venues import Killed
@@ -292,3 +294,30 @@ def test_a_run_that_stands_still_is_told_as_an_adoption(legacy: Legacy) -> None:
     run = legacy.head.run
     assert run is not None
     assert (run.kind, run.stage, run.group) == ("adopt", Stage.DONE, GROUP)
+
+
+def test_the_log_tells_of_an_adoption() -> None:
+    """And each of its documents has an entry; what failed says where the traffic is."""
+    legacy = Legacy()
+    legacy.cloud.behave(GROUP, answers=(200,) * 5 + (500,) * 200)
+    legacy.adopt()
+    legacy.cloud.behave(GROUP, answers=(200,))
+    legacy.adopt()
+    heads = list(legacy.ledger.heads(legacy.context()))[::-1]
+    told = list(entries(heads))
+    assert any(entry.told.startswith(f"{GROUP} is adopted as hello-0.9.0-") for entry in told)
+    silent = {head.why for head in heads if head.n not in {entry.id[0] for entry in told}}
+    assert silent <= {"lease renewed"}
+    assert all("None" not in entry.told for entry in told)
+
+
+def test_what_was_adopted_is_gone_back_to_without_the_ledger() -> None:
+    """Its tags say that it has no image of ours."""
+    legacy = Legacy()
+    legacy.adopt()
+    assert legacy.deploy("1.0.0").outcome is Outcome.SUCCEEDED
+    where = Whereabouts("hello", "production", "memory", "nowhere-1", ledger="nowhere")
+    ctx = legacy.context()
+    went = go_back(ctx, where, legacy.cloud.cloud, legacy.cloud.prober)
+    assert went.rollout.outcome is Outcome.SUCCEEDED
+    assert legacy.ask() == GROUP
