@@ -19,9 +19,10 @@ from osvdeploy.errors import UsageError
 
 if TYPE_CHECKING:
     from osvdeploy.build.builder import BuildResult
-    from osvdeploy.cloud.interfaces import Cloud
+    from osvdeploy.cloud.interfaces import Cloud, Ground
     from osvdeploy.publish.publisher import Published
     from osvdeploy.rollout.ends import Rollout
+    from osvdeploy.rollout.ledger import Ledger
     from osvdeploy.rollout.model import Until
     from osvdeploy.rollout.releases import Release
     from osvdeploy.spec import LoadedSpec
@@ -141,6 +142,7 @@ def deploy(
     *,
     forced: Collection[str] = (),
     take_over: bool = False,
+    displace: bool = False,
     until: Until | None = None,
 ) -> Deployed:
     """Build and publish if needed, then roll out. Returns when the rollout has ended, well or not, or waits for a
@@ -148,8 +150,9 @@ def deploy(
 
     What would be refused later is looked for first: a machine type that the cloud does not have, an image that would
     not boot on it, a ledger that cannot be written, a lease that is held, a rule that is not ours, a held release.
-    ``forced`` are rules of the checks to override. ``take_over``: outrank what a later lease than the ledger knows of
-    has left in the cloud. Raises :class:`~osvdeploy.errors.CheckFailed`.
+    A first deploy is refused where machines of somebody else's have just the requests that it would take;
+    ``displace``: they are to lose them. ``forced`` are rules of the checks to override. ``take_over``: outrank what a
+    later lease than the ledger knows of has left in the cloud. Raises :class:`~osvdeploy.errors.CheckFailed`.
     """
     from osvdeploy.cloud import tags
     from osvdeploy.rollout.manager import RolloutManager
@@ -189,11 +192,28 @@ def deploy(
     )
     ledger.store.refuse_unwritable(ctx, ledger.service)
     manager.preflight(ctx, release)
+    if not displace:
+        _refuse_in_use(ctx, ledger, ground, release)
     if cloud is None:
         published, _ = _archived(ctx, loaded, name, built, labels)
     else:
         published = _on_disks(ctx, loaded, name, built, cloud, labels)
     return Deployed(release, published, manager.deploy(ctx, release))
+
+
+def _refuse_in_use(ctx: Context, ledger: Ledger, ground: Ground, release: Release) -> None:
+    """Raise UsageError where a first deploy would take requests from machines that somebody else made."""
+    from osvdeploy.rollout.releases import route_of
+
+    head = ledger.head(ctx)
+    if head is not None and head.place is not None and not head.destroyed:
+        return
+    if taker := ground.router.in_use(ctx, route_of(release)):
+        raise UsageError(
+            f"{release.service}: its requests are taken by {taker} now, and the first deploy would take them away",
+            hint="`osvdeploy deploy --adopt GROUP` makes the machines that have them a release first, to be gone back "
+            "to; `--displace` takes them away",
+        )
 
 
 def _on_disks(

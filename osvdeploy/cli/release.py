@@ -93,6 +93,11 @@ def _image(image: CloudImage) -> dict[str, Any]:
     metavar="GROUP",
     help="First adopt the group that has the traffic now: `osvdeploy adopt` says how. Nothing where a release serves.",
 )
+@click.option(
+    "--displace",
+    is_flag=True,
+    help="A first deploy takes its requests from machines that somebody else made, without adopting them.",
+)
 @take_over_option
 @stay_options
 @command
@@ -103,6 +108,7 @@ def deploy(
     sets: tuple[str, ...],
     forced: tuple[str, ...],
     adopted: str | None,
+    displace: bool,
     take_over: bool,
     until: Until,
 ) -> Result:
@@ -123,7 +129,9 @@ def deploy(
         came = api.adopt(calls.listening(ctx), loaded, environment, adopted)
         if came.rollout is not None and came.rollout.exit_code != 0:
             return adoption_result(came, calls)
-    deployed = api.deploy(calls.listening(ctx), loaded, environment, forced=forced, take_over=take_over, until=until)
+    deployed = api.deploy(
+        calls.listening(ctx), loaded, environment, forced=forced, take_over=take_over, displace=displace, until=until
+    )
     release = deployed.release
     service = api.Service(release.app, release.settings.environment, release.settings.ledger)
     log = handed_over(ctx, service, deployed.rollout)

@@ -622,6 +622,10 @@ class TrafficRouter(Protocol):
         """Note on the route that traffic was taken from a release without its ledger; None takes the note away. It
         stays when weights are set. Raises :class:`NotFound` where the route has no rule of its own yet."""
 
+    def in_use(self, ctx: Context, route: Route) -> str:
+        """What of somebody else's has exactly the requests that the route is to take, in words, and would lose them to
+        the route's own rule; "" for nothing."""
+
     def refuse_unadoptable(self, ctx: Context, route: Route, group: str) -> str:
         """What sends a group the requests that the route is to take, in words: what is somebody else's, and stays.
 

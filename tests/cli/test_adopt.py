@@ -54,6 +54,7 @@ def legacy(account: Account, guest: User) -> Iterator[User]:  # noqa: F811 (fixt
 
 def test_a_group_made_by_hand_is_adopted_deployed_beside_and_given_back(legacy: User) -> None:
     """Each command says what stays somebody else's."""
+    refused(legacy.run("deploy"), 2, "500", "would take them away", hint="--adopt GROUP")
     looked = legacy.run("adopt", "--group", GROUP, "--dry-run", "--json")
     assert looked.code == 0, looked.stderr
     assert looked.document["dry_run"] is True and "500" in looked.document["led_by"]

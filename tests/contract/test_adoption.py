@@ -138,3 +138,21 @@ def test_behind_a_pointer_nothing_is_adopted(pointer: Scene) -> None:
     """It leads to one thing at a time."""
     with pytest.raises(UsageError):
         pointer.cloud.router.refuse_unadoptable(pointer.ctx, pointer.route(), GROUP)
+
+
+@pytest.mark.parametrize("priority", [200, None])
+def test_who_would_lose_the_requests_is_told(scene: Scene, priority: int | None) -> None:
+    """Of somebody else's, and with machines; who has other requests would not, nor who comes first."""
+    router = scene.cloud.router
+    assert router.in_use(scene.ctx, scene.route()) == ""
+    scene.plant_service(GROUP, priority)
+    told = router.in_use(scene.ctx, scene.route())
+    assert ("200" in told) if priority is not None else ("default" in told or "50000" in told)
+    assert router.in_use(scene.ctx, scene.route(path="/other/*")) == ""
+    if priority is not None:
+        assert router.in_use(scene.ctx, scene.route(priority=300)) == ""
+
+
+def test_nobody_loses_anything_behind_a_pointer_unsaid(pointer: Scene) -> None:
+    """A pointer in use is refused by every look at it."""
+    assert pointer.cloud.router.in_use(pointer.ctx, pointer.route()) == ""

@@ -295,6 +295,9 @@ class ScopedRouter(_Scoped):
             for each in ours
         ]
 
+    def in_use(self, ctx: Context, route: Route) -> str:
+        return self.inner.in_use(ctx, self._of(route))
+
     def refuse_unadoptable(self, ctx: Context, route: Route, group: str) -> str:
         return self.inner.refuse_unadoptable(ctx, self._of(route), self.label.named(group))
 

@@ -101,6 +101,24 @@ def leading(
     return Leading(priority, target, f"{_place(priority)} ({_told(rule)})")
 
 
+def displaced(rules: Sequence[RuleTypeDef], ours: Collection[str], route: Route, wanted: Asked) -> str:
+    """What forwards exactly the route's requests now, after its own place, and is none of these ARNs; "" for
+    nothing."""
+    found = sorted(
+        (
+            (_priority(rule), rule)
+            for rule in rules
+            if rule["RuleArn"] not in ours and asked(rule.get("Conditions", [])) == wanted and _targets(rule)
+        ),
+        key=lambda each: each[0],
+    )
+    for priority, rule in found:
+        if priority > route.priority:
+            names = ", ".join(arn.split("/")[1] for arn in _targets(rule))
+            return f"{_place(priority)}, which sends them to {names}"
+    return ""
+
+
 def refuse_other_checks(kind: str, route: Route, vpc: str, behind: TargetGroupTypeDef, group: str) -> None:
     """Raise UsageError where machines could not stand behind a target group of ours too, or would be ended for it."""
     name = behind["TargetGroupName"]

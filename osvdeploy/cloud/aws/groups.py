@@ -27,6 +27,7 @@ from osvdeploy.cloud.interfaces import (
 from osvdeploy.cloud.tags import BACKEND, NAME, RELEASE, SCHEMA, SERVICE, is_kept, is_ours
 from osvdeploy.context import Context
 from osvdeploy.errors import NotFound, NotOurs, Refused, Unavailable
+from osvdeploy.events import Warned
 
 if TYPE_CHECKING:
     from mypy_boto3_autoscaling.type_defs import (
@@ -138,6 +139,7 @@ class AutoScalingGroups:
                 self._aws.autoscaling.attach_load_balancer_target_groups(
                     AutoScalingGroupName=name, TargetGroupARNs=[request.backend]
                 )
+            self._warn_of_requests(ctx, group)
         if group["DesiredCapacity"] < request.capacity:
             with self._aws.calling(ctx, f"Auto Scaling group {name}"):
                 self._aws.autoscaling.update_auto_scaling_group(
@@ -145,6 +147,18 @@ class AutoScalingGroups:
                     DesiredCapacity=request.capacity,
                     MaxSize=max(group["MaxSize"], request.capacity),
                 )
+
+    def _warn_of_requests(self, ctx: Context, group: AutoScalingGroupTypeDef) -> None:
+        """Tell of policies that will count nothing: requests come to our target group from now on."""
+        name = group["AutoScalingGroupName"]
+        if "ALBRequestCountPerTarget" in self._scaling.scaling(ctx, group).rules:
+            ctx.report(
+                Warned(
+                    f"{name}: a scaling policy counts requests of a target group that gets none any more",
+                    hint="until a release of yours serves, scale it by something else, or by requests of the new "
+                    "target group",
+                )
+            )
 
     def _let_go(self, ctx: Context, group: AutoScalingGroupTypeDef) -> None:
         """Leave somebody's group as it was. Its tags go last: as long as it has them, it is looked at again."""

@@ -218,6 +218,18 @@ class AlbRouter:
         left = self._owners.get(arn, {}).get(LEFT)
         return ReleaseId(left) if left is not None else None
 
+    def in_use(self, ctx: Context, route: Route) -> str:
+        self._entry(ctx, route)
+        rules = self._rules(ctx, route.listener)
+        self._learn_owners(ctx, [rule["RuleArn"] for rule in rules if rule["Priority"] != "default"])
+        ours = {arn for arn, tags in self._owners.items() if is_ours(tags)}
+        return adopting.displaced(rules, ours, route, _asked_of(_conditions(route, None)))
+
+    def _rules(self, ctx: Context, listener: str) -> list[RuleTypeDef]:
+        with self._aws.calling(ctx, f"listener {listener}"):
+            pages = self._aws.elbv2.get_paginator("describe_rules").paginate(ListenerArn=listener)
+            return [rule for page in pages for rule in page["Rules"]]
+
     def refuse_unadoptable(self, ctx: Context, route: Route, group: str) -> str:
         entry = self._entry(ctx, route)
         found = self._adoptable_group(ctx, route, group)
@@ -232,9 +244,7 @@ class AlbRouter:
             ) from error
         own = [group_name(route, slot) for slot in Slot]
         theirs = {each["TargetGroupArn"]: each for each in described if each["TargetGroupName"] not in own}
-        with self._aws.calling(ctx, f"listener {route.listener}"):
-            pages = self._aws.elbv2.get_paginator("describe_rules").paginate(ListenerArn=route.listener)
-            rules = [rule for page in pages for rule in page["Rules"]]
+        rules = self._rules(ctx, route.listener)
         self._learn_owners(ctx, [rule["RuleArn"] for rule in rules if rule["Priority"] != "default"])
         ours = {arn for arn, tags in self._owners.items() if is_ours(tags) and tags.get(SERVICE) == route.service}
         leading = adopting.leading(rules, set(theirs), ours, route, _asked_of(_conditions(route, None)), group)
@@ -338,9 +348,7 @@ class AlbRouter:
     def _standing(self, ctx: Context, route: Route) -> _Standing:
         """The route's three rules as they are now. Raises NotOurs where one belongs to somebody else."""
         _check_arn(route.listener, self._aws.region)
-        with self._aws.calling(ctx, f"listener {route.listener}"):
-            pages = self._aws.elbv2.get_paginator("describe_rules").paginate(ListenerArn=route.listener)
-            rules = {rule["Priority"]: rule for page in pages for rule in page["Rules"]}
+        rules = {rule["Priority"]: rule for rule in self._rules(ctx, route.listener)}
         places: dict[Slot | None, int] = {None: route.priority}
         places |= {slot: route.priority + PREVIEW_PRIORITY[slot] for slot in Slot}
         held = {place: rules[str(priority)] for place, priority in places.items() if str(priority) in rules}
@@ -381,9 +389,7 @@ class AlbRouter:
         self, ctx: Context, service: str, key: str, listener: str, groups: Mapping[str, TargetGroupTypeDef]
     ) -> list[Route]:
         """The routes of a service on a listener, by the rules that send to its target groups."""
-        with self._aws.calling(ctx, f"listener {listener}"):
-            pages = self._aws.elbv2.get_paginator("describe_rules").paginate(ListenerArn=listener)
-            rules = [rule for page in pages for rule in page["Rules"]]
+        rules = self._rules(ctx, listener)
         leading = {rule["RuleArn"]: rule for rule in rules if set(_forwarded(rule)) & set(groups)}
         self._learn_owners(ctx, list(leading))
         ours = [rule for arn, rule in leading.items() if self._owners.get(arn, {}).get(SERVICE) == service]

@@ -16,7 +16,7 @@ from osvdeploy.cloud.gcp.scope import last, link_of
 from osvdeploy.cloud.gcp.session import Document
 from osvdeploy.cloud.gcp.urlmap import asks, matcher_of, rule_of
 from osvdeploy.cloud.interfaces import Route
-from osvdeploy.cloud.tags import SERVICE
+from osvdeploy.cloud.tags import SERVICE, is_ours
 from osvdeploy.errors import UsageError
 
 _DEFAULT = 2**31
@@ -82,6 +82,27 @@ def leading(found: Document, route: Route, theirs: Collection[str], group: str) 
             else f"there is no room for three rules between {room} and {priority}: move one of them",
         )
     return service, told
+
+
+def takers(found: Document, route: Route) -> list[tuple[str, tuple[str, ...]]]:
+    """What of somebody else's takes exactly the route's requests now, after the route's own place, in their order: in
+    words, and the links of the backend services that it sends them to."""
+    matcher = matcher_of(found, route)
+    wanted, takes = asks(rule_of(route, None, (), 0)), []
+    for rule in sorted((matcher or {}).get("routeRules", []), key=lambda each: int(each.get("priority", 0))):
+        priority = int(rule.get("priority", 0))
+        if asks(rule) == wanted and priority > route.priority and not is_ours(marks_of(rule)):
+            takes.append((f"the rule at priority {priority}", _services(rule)))
+    if wanted == _EVERY_PATH and not (matcher is None and route.host is not None and found.get("hostRules")):
+        place = found if matcher is None else matcher
+        takes.append((f"the default of {place.get('name')}", _services(_as_rule(place))))
+    return takes
+
+
+def _services(rule: Document) -> tuple[str, ...]:
+    weighted = (rule.get("routeAction") or {}).get("weightedBackendServices", [])
+    named = [*(each["backendService"] for each in weighted), *([rule["service"]] if rule.get("service") else [])]
+    return tuple(link_of(each) for each in named)
 
 
 def refuse_other_service(service: Document, manager: Document, route: Route, group: str) -> None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from osvdeploy.cloud.gcp import adopting, urlmap
 from osvdeploy.cloud.gcp.backends import SCHEMES, Backend, Backends, backend_name, write
 from osvdeploy.cloud.gcp.fence import Epochs
-from osvdeploy.cloud.gcp.scope import address_of, base_url, link_of, port_of, url_map_of
+from osvdeploy.cloud.gcp.scope import address_of, base_url, last, link_of, port_of, url_map_of
 from osvdeploy.cloud.gcp.session import Document, Gcp
 from osvdeploy.cloud.interfaces import ReleaseId, Route, RouteState, Slot, TargetHealth
 from osvdeploy.cloud.weights import require
@@ -161,6 +161,15 @@ class UrlMapRouter:
         if urlmap.left_of(rule) != left:
             noted = urlmap.noting(rule, self._epoch(route, standing), left)
             self._write(ctx, route, standing, urlmap.with_rules(standing.found, route, {None: noted}))
+
+    def in_use(self, ctx: Context, route: Route) -> str:
+        found = self._url_map(ctx, route, url_map_of(route.listener)[1])
+        for told, links in adopting.takers(found, route):
+            looked = [self._backends.find(ctx, link) for link in links]
+            busy = [each for each in looked if each is not None and each.group is not None]
+            if busy:
+                return f"{told}, which sends them to {', '.join(last(each.link) for each in busy)}"
+        return ""
 
     def refuse_unadoptable(self, ctx: Context, route: Route, area: str, group: str) -> str:
         """As the port says, for a managed group of that area."""

@@ -57,6 +57,10 @@ class GceRouter:
     def note_left(self, ctx: Context, route: Route, left: ReleaseId | None) -> None:
         self._of(route).note_left(ctx, route, left)
 
+    def in_use(self, ctx: Context, route: Route) -> str:
+        # A forwarding rule that leads to machines is refused by every look at it.
+        return "" if forwarding_rule_of(route.listener) is not None else self._url_maps.in_use(ctx, route)
+
     def refuse_unadoptable(self, ctx: Context, route: Route, group: str) -> str:
         if forwarding_rule_of(route.listener) is not None:
             raise UsageError(

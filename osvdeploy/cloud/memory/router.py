@@ -152,6 +152,17 @@ class MemoryRouter:
         with world.calls.around("router.note_left", route.service, left), world.lock:
             rule.left = left
 
+    def in_use(self, ctx: Context, route: Route) -> str:
+        world = self._world
+        with world.calls.around("router.find", route.service), world.lock:
+            world.settle()
+            for rule in sorted(world.rules.values(), key=lambda each: each.priority):
+                theirs = rule.listener == route.listener and not labels.is_ours(rule.tags) and bool(rule.weights)
+                same = (rule.host, rule.path) == (route.host, route.path) and rule.priority > route.priority
+                if theirs and same and any(name in world.backends for name in rule.weights or {}):
+                    return f"rule {rule.id} at priority {rule.priority}"
+            return ""
+
     def refuse_unadoptable(self, ctx: Context, route: Route, group: str) -> str:
         world = self._world
         with world.calls.around("router.find", route.service, group), world.lock:
