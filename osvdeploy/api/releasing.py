@@ -206,7 +206,7 @@ def _refuse_in_use(ctx: Context, ledger: Ledger, ground: Ground, release: Releas
     from osvdeploy.rollout.releases import route_of
 
     head = ledger.head(ctx)
-    if head is not None and head.place is not None and not head.destroyed:
+    if head is not None and head.stable is not None and not head.destroyed:
         return
     if taker := ground.router.in_use(ctx, route_of(release)):
         raise UsageError(

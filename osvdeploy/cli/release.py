@@ -501,6 +501,8 @@ def _sized(size: int | None) -> str:
 def _how(run: Run) -> str:
     """By what strategy, in what time, and why it ended badly."""
     kind = run.settings.strategy.kind if run.kind == "deploy" else "warm" if run.warm else "cold"
+    if run.kind == "adopt":
+        kind = "beside theirs"
     took = f"{kind}, {format_duration((run.ended - run.started).total_seconds())}" if run.ended is not None else kind
     return took if run.verdict == "succeeded" or not run.reason else f"{took}: {run.reason}"
 

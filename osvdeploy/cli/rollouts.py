@@ -115,6 +115,7 @@ def run_document(run: Run) -> dict[str, Any]:
 
 def release_document(release: Release) -> dict[str, Any]:
     return {
+        "adopted": release.adopted.group if release.adopted is not None else None,
         "release": release.id,
         "version": release.version,
         "created": release.created,

@@ -207,6 +207,11 @@ class RolloutManager:
 
     def _deploy(self, ctx: Context, held: HeldLedger, release: Release, route: Route, forced: bool) -> Rollout:
         unfinished = held.head.unfinished
+        if unfinished is not None and unfinished.kind is Kind.ADOPT:
+            raise UsageError(
+                f"{self.ledger.service}: {unfinished.group} is being adopted",
+                hint="`osvdeploy recover` goes on with that, `osvdeploy abort` gives its traffic back",
+            )
         queued = unfinished is not None and release.settings.strategy.concurrent is Concurrent.QUEUE
         wanted = unfinished.candidate if queued and unfinished is not None else release.id
         # However far this process is to go with its own release, another one's rollout has to be over before it.
@@ -285,7 +290,9 @@ class RolloutManager:
         )
         wanted = unfinished.candidate if goes_on and unfinished is not None else None
         ended = self._settle(ctx, held, wanted, "a rollback was asked for")
-        if goes_on and ended is not None:
+        if ended is not None and ended.kind is Kind.ADOPT and ended.verdict is Outcome.ABORTED:
+            return replace(came_to(ctx, held, ended), outcome=Outcome.SUCCEEDED)
+        if ended is not None and (goes_on or ended.kind is Kind.ADOPT):
             return came_to(ctx, held, ended)
         last = held.head.run
         if ended is None and last is not None and last.id in asked and last.kind is Kind.DEPLOY:

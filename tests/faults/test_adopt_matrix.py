@@ -18,11 +18,14 @@ from osvdeploy.errors import Refused
 from osvdeploy.rollout.ends import Rollout
 from osvdeploy.rollout.model import Outcome
 from osvdeploy.rollout.releases import Adopted, Release, adopted_release
+from osvdeploy.sandbox.core import CrashHook, Moment
 from osvdeploy.sandbox.runners import GuestAnswer
+from osvdeploy.sandbox.wire import Call
 from tests.contract import aws_scene, gcp_scene
 from tests.contract.gcp_scene import ZONE, Network
 from tests.faults.matrix import Scenario, Site, befallen, played, sampled, troubles
 from tests.faults.test_matrix import AwsSite, GcpSite
+from tests.faults.venues import Killed
 from tests.rollout.made import NOW, UNHURRIED
 from tests.world import SETTLED
 
@@ -217,3 +220,45 @@ def test_a_deploy_and_a_rollback_go_beside_what_was_adopted(kind: str, tmp_path:
     site.destroy()
     site.world.wait(300)
     assert site.ask() == site.names["0.9.0"]
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("kind", SITES)
+@pytest.mark.parametrize("scenario", [SCENARIOS[0], SCENARIOS[2]], ids=lambda each: each.name)
+def test_a_process_that_dies_at_any_change_is_gone_on_with(kind: str, scenario: Scenario, tmp_path: Path) -> None:
+    """Before the change and after it: the same command ends as it would have, and no client noticed."""
+    plot = played(SITES[kind](tmp_path), scenario)
+    site, world = plot.site, plot.site.world
+    wrong: list[str] = []
+    for number, (operation, stage, mutating) in enumerate(plot.calls, 1):
+        for after in (False, True) if mutating else ():
+            world.put_back(plot.start)
+            world.sandbox.hook = _dying(number, after=after)
+            with pytest.raises(Killed):
+                scenario.command(site)
+            world.sandbox.hook = None
+            for _ in range(8):
+                if site.ask() not in {site.names[version] for version in scenario.answers or ()}:
+                    wrong.append(f"killed at {operation} in {stage}: a client got {site.ask()}")
+                world.wait(10)
+            scenario.command(site)
+            left = site.standing()
+            wrong += [
+                f"killed {'after' if after else 'before'} {operation} in {stage}: {what} is {left.get(what)}"
+                for what in plot.left
+                if left.get(what) != plot.left[what]
+            ]
+    assert not wrong, "\n".join(wrong[:20])
+
+
+def _dying(kill: int, *, after: bool) -> CrashHook:
+    """The ``kill``-th call is the last, before or ``after`` it took effect."""
+    calls = 0
+
+    def hook(moment: Moment, call: Call) -> None:
+        nonlocal calls
+        calls += moment is Moment.BEFORE
+        if calls > kill or (calls == kill and (moment is Moment.AFTER) == after):
+            raise Killed
+
+    return hook

@@ -248,6 +248,7 @@ def dying(number: int, *, after: bool) -> Hook:
     return hook
 
 
+@pytest.mark.slow
 def test_whoever_dies_anywhere_is_gone_on_with() -> None:
     """Before and after each change: the next `adopt` ends as it would have, and no client noticed."""
     counted = Legacy()
@@ -321,3 +322,31 @@ def test_what_was_adopted_is_gone_back_to_without_the_ledger() -> None:
     went = go_back(ctx, where, legacy.cloud.cloud, legacy.cloud.prober)
     assert went.rollout.outcome is Outcome.SUCCEEDED
     assert legacy.ask() == GROUP
+
+
+def _begun(legacy: Legacy) -> None:
+    """An adoption whose process died after it began."""
+    legacy.cloud.faults.fail("store.put", Killed(), at=8, times=1_000_000)
+    with pytest.raises(Killed):
+        legacy.adopt()
+    legacy.cloud.faults.clear()
+
+
+def test_a_rollback_gives_an_unfinished_adoption_back() -> None:
+    """It is no bad release, so nothing is held."""
+    legacy = Legacy()
+    _begun(legacy)
+    ended = legacy.manager().rollback(legacy.context())
+    assert ended.outcome is Outcome.SUCCEEDED and "as before" in ended.told
+    assert not legacy.head.holds
+    assert legacy.ask() == GROUP and not legacy.theirs
+
+
+def test_a_deploy_does_not_end_an_unfinished_adoption() -> None:
+    """It would take the traffic from what is being adopted."""
+    legacy = Legacy()
+    _begun(legacy)
+    with pytest.raises(UsageError, match="is being adopted"):
+        legacy.deploy("1.0.0")
+    assert legacy.ask() == GROUP
+    assert legacy.manager().recover(legacy.context()).outcome is Outcome.SUCCEEDED
