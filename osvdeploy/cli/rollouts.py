@@ -110,6 +110,16 @@ def run_document(run: Run) -> dict[str, Any]:
             for each in run.heard
         ],
         "evidence": [{"source": each.source, "text": each.text} for each in run.evidence],
+        "calls": [
+            {
+                "at": each.at,
+                "service": each.service,
+                "operation": each.operation,
+                "milliseconds": each.milliseconds,
+                "error": each.error,
+            }
+            for each in run.calls
+        ],
     }
 
 

@@ -42,6 +42,7 @@ def page(report: Report) -> str:
         _shares(report),
         _gates(report),
         _people(report),
+        _calls(report),
         _evidence(report),
         _releases(report),
         _log(report),
@@ -181,6 +182,22 @@ def _people(report: Report) -> Element:
         _table("Approvals", ("at (UTC)", "after", "by", "of"), approvals, "") if approvals else None,
         _table("Who was at work", ("from (UTC)", "after", "for", "who", "process", "end"), work, "Nobody."),
     )
+
+
+def _calls(report: Report) -> Element:
+    run = report.run
+    rows: list[Sequence[Child]] = [
+        (
+            *_when(run, each.at),
+            element("code", f"{each.service} {each.operation}"),
+            f"{each.milliseconds} ms",
+            each.error or "accepted",
+        )
+        for each in run.calls
+    ]
+    heading = ("answered at (UTC)", "after", "call", "took", "answer")
+    nothing = "The ledger has none: nothing was changed, or an osvdeploy that did not keep them was at work."
+    return _section("Calls that change the cloud", heading, rows, nothing)
 
 
 def _evidence(report: Report) -> Element:

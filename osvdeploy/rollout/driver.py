@@ -8,7 +8,7 @@ from dataclasses import replace
 from osvdeploy.cloud.interfaces import Route
 from osvdeploy.context import Context
 from osvdeploy.errors import CloudError, LedgerError, NotFound, NotOurs, Refused, Unavailable
-from osvdeploy.events import GateJudged, Note, StageEntered, Waiting, Warned
+from osvdeploy.events import CloudCall, Event, GateJudged, Note, Reporter, StageEntered, Waiting, Warned
 from osvdeploy.rollout import shown
 from osvdeploy.rollout.consequences import consequences
 from osvdeploy.rollout.executor import Executor
@@ -16,6 +16,7 @@ from osvdeploy.rollout.ledger import HeldLedger
 from osvdeploy.rollout.machine import advance, fail, gate_views
 from osvdeploy.rollout.model import (
     Action,
+    CallMade,
     GateRecord,
     HandScalingOver,
     Observation,
@@ -44,6 +45,8 @@ class Driver:
         """When it was last looked for requests; None for not at all."""
         self._deaf = False
         """A request cannot be read; that was told."""
+        self._made: list[CallMade] = []
+        """Calls that are yet to be written down."""
 
     def drive(self, ctx: Context, held: HeldLedger, route: Route, until: Until) -> Run:
         """Step the head's run to its end, or as far as ``until`` says."""
@@ -123,7 +126,9 @@ class Driver:
         if place is not None and passed and run.stage in (Stage.BOOT, Stage.BAKE):
             # Backends are made before boot, the route's rule by the first shift.
             changes["place"] = self.executor.place(place.route, self.executor.cloud.router.observe(ctx, place.route))
+        run = run.having_made(self._made)
         held.save(ctx, f"{run.kind} {run.candidate}: {run.stage}", run=run, **changes)
+        self._made.clear()
         return run
 
     def _act(self, ctx: Context, held: HeldLedger, route: Route, run: Run, action: Action) -> Run:
@@ -132,7 +137,7 @@ class Driver:
         if isinstance(action, RemoveGroup):
             self._forget(ctx, held, action.name)
         try:
-            self.executor.perform(ctx, held, route, run, action)
+            self.executor.perform(ctx.reporting_to(self._noting(ctx)), held, route, run, action)
         except (Unavailable, NotFound) as error:
             ctx.report(Waiting("the cloud to accept a change", str(error)))
         except (Refused, NotOurs) as error:
@@ -147,6 +152,17 @@ class Driver:
             failed = fail(run, ctx.now(), f"refused: {error}")
             return self._taken(ctx, held, self.executor.observer(route), run, Step(failed))
         return run
+
+    def _noting(self, ctx: Context) -> Reporter:
+        """Reports on, and keeps what changes the place."""
+
+        def report(event: Event) -> None:
+            if isinstance(event, CloudCall) and event.mutating:
+                took = round(event.seconds * 1000)
+                self._made.append(CallMade(ctx.now(), event.service, event.operation, took, event.error))
+            ctx.report(event)
+
+        return report
 
     def _forget(self, ctx: Context, held: HeldLedger, group: str) -> None:
         """A slot whose group is about to go has nothing to be gone back to."""

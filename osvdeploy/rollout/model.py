@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -180,6 +180,18 @@ class Until(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class CallMade:
+    """A call of the place's API that was to change something, as it was answered. ``error`` is the refusal's code, or
+    what became of a call without an answer; None for a call that was accepted."""
+
+    at: datetime
+    service: str
+    operation: str
+    milliseconds: int
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """What was kept of a failure before it was cleaned away. ``text`` at most 4 KiB."""
 
@@ -224,6 +236,9 @@ class Run:
 
     ``measured_since`` is when metric gates were begun anew in this stage, None where they count from its beginning;
     ``kept`` are this stage's samples of sources that remember nothing.
+
+    ``calls`` are the changes that were asked of the place, the newest 200 of them; each is written with the next step,
+    so those that a process made right before it died are missing.
     """
 
     id: str
@@ -259,6 +274,7 @@ class Run:
     heard: tuple[Heard, ...] = ()
     measured_since: datetime | None = None
     kept: tuple[KeptSample, ...] = ()
+    calls: tuple[CallMade, ...] = field(default=(), compare=False)
     tally: Tally = field(default=Tally(), compare=False)
 
     @property
@@ -330,6 +346,10 @@ class Run:
             return self
         return replace(self, moves=(*self.moves, Move(weight, now)))
 
+    def having_made(self, calls: Sequence[CallMade]) -> Run:
+        """The run with these calls on record."""
+        return replace(self, calls=(*self.calls, *calls)[-_CALLS_KEPT:]) if calls else self
+
     def judged(self, gate: str, passed: bool, now: datetime, seen: str) -> Run:
         return replace(self, gates=(*self.gates, GateRecord(gate, passed, now, seen, self.stage)))
 
@@ -396,6 +416,8 @@ class Run:
         )
         return replace(self, gates=(*self.gates, record))
 
+
+_CALLS_KEPT = 200
 
 _SAMPLES_KEPT = 100
 """Of each gate's record: an hour and more by minutes."""

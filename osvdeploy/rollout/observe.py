@@ -180,8 +180,11 @@ class Observer:
             if run.slot in state.backends:
                 answer = self._preview(ctx, run, state, times=1)[0]
                 found.append(Evidence(f"answer from slot {run.slot}", answer.told))
+                states = self.cloud.router.health(ctx, self.route, run.slot)
+                told = "\n".join(f"{each.machine}: {each.state} {each.reason}".rstrip() for each in states)
+                found.append(Evidence(f"targets of slot {run.slot}", told[:_EVIDENCE] or "(none)"))
         except CloudError as error:
-            found.append(Evidence(f"answer from slot {run.slot}", f"could not be had: {error}"))
+            found.append(Evidence(f"slot {run.slot}", f"could not be had: {error}"))
         try:
             for machine in self.cloud.groups.machines(ctx, run.group)[:_MACHINES_IN_EVIDENCE]:
                 text = self.cloud.console.read(ctx, machine.id)
