@@ -1,7 +1,8 @@
 """What people import: build, publish, deploy, roll back - the use cases joined to the adapters.
 
 Every function takes a :class:`~osvdeploy.context.Context` first, blocks until it is done, may be cancelled through the
-context, may be called again after any failure, and raises only :class:`~osvdeploy.errors.OsvDeployError`.
+context, may be called again after any failure, and raises only :class:`~osvdeploy.errors.OsvDeployError`. Any may be
+called from any thread: two that change one service meet at its lease. docs/library.md says what holds when.
 
     from osvdeploy import api
     from osvdeploy.context import Context

@@ -150,6 +150,9 @@ def deploy(
     not boot on it, a ledger that cannot be written, a lease that is held, a rule that is not ours, a held release.
     ``forced`` are rules of the checks to override. ``take_over``: outrank what a later lease than the ledger knows of
     has left in the cloud. Raises :class:`~osvdeploy.errors.CheckFailed`.
+
+    Promise: traffic is on the new release, proved, or on what served before. Whatever ends the call early, a cancel, a
+    deadline, the process's death, leaves a run in the ledger that the same call, or :func:`recover`, goes on with.
     """
     from osvdeploy.cloud import tags
     from osvdeploy.rollout.manager import RolloutManager

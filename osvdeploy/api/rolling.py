@@ -45,6 +45,8 @@ def roll_out(
 
     Raises :class:`~osvdeploy.errors.UsageError` for an image that is not there or no release's, and what
     :meth:`~osvdeploy.rollout.manager.RolloutManager.deploy` does, before anything is changed.
+
+    Promise: as for :func:`~osvdeploy.api.deploy`.
     """
     from osvdeploy.rollout.manager import RolloutManager
     from osvdeploy.rollout.model import Until
