@@ -243,8 +243,8 @@ def rollback(
 
     Raises :class:`~osvdeploy.errors.UsageError` for a release nobody knows, before anything moves.
 
-    Promise: when it returns, traffic is on that release, or where it was (look at ``outcome``). Warm, it is one changing
-    call. Neither metrics nor notifications can hold it up. Ended early, the same call goes on with it.
+    Promise: when it returns, traffic is on that release, or where it was (look at ``outcome``). Warm, it is one
+    changing call. Neither metrics nor notifications can hold it up. Ended early, the same call goes on with it.
     """
     head = wiring.head(ctx, service)
     ledger = wiring.open_ledger(service)
@@ -320,7 +320,8 @@ def destroy(ctx: Context, service: Service, *, take_over: bool = False) -> Head:
     """Take everything of a service away: machines, templates, rules, backends. Images stay for ``gc``. ``take_over`` as
     for :func:`rollback`.
 
-    Promise: when it returns, nothing of the service is left in the cloud but images. Ended early, the same call goes on.
+    Promise: when it returns, nothing of the service is left in the cloud but images. Ended early, the same call goes
+    on with it.
     """
     head = wiring.head(ctx, service)
     return wiring.manager(ctx, service, head, take_over=take_over).destroy(ctx)
