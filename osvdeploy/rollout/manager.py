@@ -562,20 +562,26 @@ class RolloutManager:
                 f"{release.id}: serves already, on machines with another {' and '.join(changed).replace('_', ' ')}",
                 hint="machines are replaced by a new release: raise `version` in the spec",
             )
-        self.ledger.put_release(ctx, release)
-        if scaling is not None and scaling.moves:
-            told = f"{release.id} serves already, on {scaling.desired} machines"
-            told += f"; its own scaling says how many, between {scaling.minimum} and {scaling.maximum}"
-            return Rollout(Outcome.SUCCEEDED, held.head, None, told)
+        if before_now is None:
+            self.ledger.put_release(ctx, release)
+        told = f"{release.id} serves already"
         group = self.cloud.groups.observe(ctx, stable.group)
-        if group is not None and group.capacity == release.settings.capacity:
-            return Rollout(Outcome.SUCCEEDED, held.head, None, f"{release.id} serves already")
-        run = begin(ctx, self.ledger, held.head, release, Kind.DEPLOY, release.settings.capacity)
-        self.executor.start(ctx, held, route, replace(run, slot=held.head.serving, group=stable.group))
-        before = group.capacity if group else 0
-        head = held.save(ctx, f"{release.id}: capacity {before} -> {release.settings.capacity}")
-        told = f"{release.id} serves already; its capacity goes from {before} to {release.settings.capacity}"
-        return Rollout(Outcome.SUCCEEDED, head, None, told)
+        declared, has = release.settings.capacity, group.capacity if group is not None else 0
+        enlarged = before_now is not None and before_now.settings.capacity == declared < has
+        if scaling is not None and scaling.moves:
+            told += f", on {scaling.desired} machines"
+            told += f"; its own scaling says how many, between {scaling.minimum} and {scaling.maximum}"
+        elif enlarged:
+            told += f", on {has} machines; {declared} are declared, and what somebody has added stays"
+        elif has != declared:
+            run = begin(ctx, self.ledger, held.head, release, Kind.DEPLOY, declared)
+            self.executor.start(ctx, held, route, replace(run, slot=held.head.serving, group=stable.group))
+            # Only then: by what is declared before, the next command knows whose number the group's is.
+            self.ledger.put_release(ctx, release)
+            head = held.save(ctx, f"{release.id}: capacity {has} -> {declared}")
+            return Rollout(Outcome.SUCCEEDED, head, None, f"{told}; its capacity goes from {has} to {declared}")
+        self.ledger.put_release(ctx, release)
+        return Rollout(Outcome.SUCCEEDED, held.head, None, told)
 
     # ------------------------------------------------------------------------------------------------------ facts
 
