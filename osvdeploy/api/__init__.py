@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from osvdeploy.api.building import Foreseen, build, foresee, pinned, pinned_programs, upgrade_lock
 from osvdeploy.api.caching import CacheContents, Pruned, cache_contents, prune_cache
+from osvdeploy.api.carrying import deploy_release
 from osvdeploy.api.controlling import Milestone, Waited, ask, hand_over, pin, recover, retry, wait
 from osvdeploy.api.converting import convert
 from osvdeploy.api.declared import (
@@ -119,6 +120,7 @@ __all__ = [
     "connect",
     "convert",
     "deploy",
+    "deploy_release",
     "destroy",
     "diff",
     "drift",

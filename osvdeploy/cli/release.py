@@ -81,6 +81,13 @@ def _image(image: CloudImage) -> dict[str, Any]:
 
 @click.command(short_help="Build and publish if needed, roll out, watch.")
 @spec_options
+@click.option(
+    "--release",
+    "wanted",
+    metavar="ID",
+    help="A release that another environment of the spec has deployed, by its id or version: nothing is built.",
+)
+@click.option("--from", "origin", metavar="NAME", help="With --release: which [deploy.NAME] has deployed it.")
 @force_option
 @take_over_option
 @stay_options
@@ -90,6 +97,8 @@ def deploy(
     spec_file: Path,
     environment: str | None,
     sets: tuple[str, ...],
+    wanted: str | None,
+    origin: str | None,
     forced: tuple[str, ...],
     take_over: bool,
     until: Until,
@@ -99,21 +108,31 @@ def deploy(
     Builds and publishes what is missing. Interrupted or killed, the same command goes on with the rollout.
     Exit codes: 0 serves, 1 failed with nothing to go back to, 2 refused with nothing made, 3 rolled back (the old
     release serves), 4 another deploy is at work, 5 waits for approval or is paused, 6 traffic could not be brought
-    back.
+    back. With --release the image is the one that another environment runs, with this one's variables and settings:
+    neither sources nor a build are needed here (docs/rollouts.md).
 
-    Example: osvdeploy deploy --env production
+    Example: osvdeploy deploy --env production, osvdeploy deploy --env production --release 1.4.0
     """
     from osvdeploy import api
+    from osvdeploy.errors import UsageError
 
     calls = api.Calls()
-    loaded = api.load_spec(spec_file, sets=sets)
-    deployed = api.deploy(calls.listening(ctx), loaded, environment, forced=forced, take_over=take_over, until=until)
+    if origin is not None and wanted is None:
+        raise UsageError("--from says where a release comes from, and none is named", hint="add --release VERSION")
+    loaded, counted = api.load_spec(spec_file, sets=sets), calls.listening(ctx)
+    if wanted is None:
+        deployed = api.deploy(counted, loaded, environment, forced=forced, take_over=take_over, until=until)
+    else:
+        deployed = api.deploy_release(
+            counted, loaded, environment, wanted, origin=origin, forced=forced, take_over=take_over, until=until
+        )
     release = deployed.release
     service = api.Service(release.app, release.settings.environment, release.settings.ledger)
     log = handed_over(ctx, service, deployed.rollout)
     document = {
         "release": deployed.release.id,
         "image": {"id": deployed.published.image.id, "digest": deployed.release.image},
+        "origin": deployed.release.origin,
         **rollout_document(deployed.rollout),
         "log": log,
         "calls": calls_document(calls),
