@@ -35,6 +35,7 @@ from osvdeploy.api.declared import (
 )
 from osvdeploy.api.differing import ReleaseDiff, SettingChange, diff
 from osvdeploy.api.drifting import Drifted, drift
+from osvdeploy.api.from_cloud import WentBack, Whereabouts, WrittenAnew, adopt_from_cloud, rollback_from_cloud
 from osvdeploy.api.inspecting import Inspection, compare, extract, inspect, listed, opened
 from osvdeploy.api.kernels import AddedKernel, InspectedKernel, add_kernel, inspect_kernel, stored_kernels
 from osvdeploy.api.looking import (
@@ -109,9 +110,13 @@ __all__ = [
     "Verified",
     "VerifiedImage",
     "Waited",
+    "WentBack",
+    "Whereabouts",
     "Withdrawal",
     "Withdrawn",
+    "WrittenAnew",
     "add_kernel",
+    "adopt_from_cloud",
     "ask",
     "build",
     "cache_contents",
@@ -166,6 +171,7 @@ __all__ = [
     "retry",
     "roll_out",
     "rollback",
+    "rollback_from_cloud",
     "run",
     "service_of",
     "settings_for",

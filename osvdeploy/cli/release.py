@@ -12,9 +12,13 @@ import click
 
 from osvdeploy.cli.control import handed_over, stay_options
 from osvdeploy.cli.options import (
+    PlaceChoice,
     ServiceChoice,
     dead_option,
     force_option,
+    place_options,
+    refuse_lease_options,
+    refuse_place_alone,
     service_options,
     spec_options,
     take_over_option,
@@ -33,7 +37,7 @@ from osvdeploy.rollout.requests import ways_on
 from osvdeploy.sizes import format_duration, format_size
 
 if TYPE_CHECKING:
-    from osvdeploy.api import ServiceStatus
+    from osvdeploy.api import ServiceStatus, WentBack
     from osvdeploy.cloud.interfaces import CloudImage, Scaling, Slot, StoredObject, UnfinishedObject
     from osvdeploy.rollout.model import Run, Until
 
@@ -143,6 +147,12 @@ def deploy(
 @click.command(short_help="Bring an earlier release back.")
 @service_options
 @click.option("--to", metavar="VERSION", help="A version or release id; left out: the release before the present one.")
+@click.option(
+    "--from-cloud",
+    is_flag=True,
+    help="The ledger cannot be reached, or is lost: find the service by its tags in the cloud.",
+)
+@place_options
 @take_over_option
 @dead_option
 @command
@@ -150,21 +160,51 @@ def rollback(
     ctx: Context,
     choice: ServiceChoice,
     to: str | None,
+    from_cloud: bool,
+    place: PlaceChoice,
     take_over: bool,
     dead: bool,
 ) -> Result:
     """Move traffic back to an earlier release: at once where its machines still stand, else they are started first.
 
     Needs only the service's name and its ledger. The release that is left is held: deploying it again needs
-    `osvdeploy unhold`. Example: osvdeploy rollback hello/production --to 1.4.0
+    `osvdeploy unhold`. With --from-cloud not even the ledger: the name and the region are enough, on Google the
+    project, and the ledger learns of it later.
+    Example: osvdeploy rollback hello/production --to 1.4.0
+    Example: osvdeploy rollback hello/production --from-cloud --region eu-west-1
     """
     from osvdeploy import api
 
     calls = api.Calls()
+    refuse_place_alone(place, from_cloud)
+    if from_cloud:
+        refuse_lease_options(take_over, dead)
+        where = place.whereabouts(ctx, choice)
+        went = api.rollback_from_cloud(calls.listening(ctx), where, to=to)
+        document = {
+            **rollout_document(went.rollout),
+            "left": went.left,
+            "ledger": went.ledger,
+            "noted": went.noted,
+            "calls": calls_document(calls),
+        }
+        return Result(_went_back(went, where.name), document, went.rollout.exit_code)
     chosen = choice.service()
     outcome = api.rollback(calls.listening(ctx), chosen, to=to, take_over=take_over, force=dead)
     return Result(
         rollout_text(outcome), {**rollout_document(outcome), "calls": calls_document(calls)}, outcome.exit_code
+    )
+
+
+def _went_back(went: WentBack, service: str) -> str:
+    """What was done, and what the ledger is yet to learn."""
+    told = rollout_text(went.rollout)
+    if went.rollout.exit_code != 0 or not went.noted:
+        return told
+    ledger = went.ledger or "of the service"
+    return (
+        f"{told}\nthe ledger {ledger} does not know it yet: its next deploy, rollback or drift --repair learns it. "
+        f"Where it is lost: osvdeploy adopt {service} --from-cloud"
     )
 
 

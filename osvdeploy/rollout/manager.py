@@ -32,12 +32,14 @@ from osvdeploy.rollout.driver import Driver
 from osvdeploy.rollout.ends import Asked, Rollout, came_to
 from osvdeploy.rollout.executor import BEHIND, Executor
 from osvdeploy.rollout.gates import NoData
+from osvdeploy.rollout.learning import WHY, learn
 from osvdeploy.rollout.ledger import Head, HeldLedger, Hold, Ledger, Served, SlotRecord
 from osvdeploy.rollout.model import Kind, Limits, Outcome, Request, RequestKind, Run, Stage, Until
 from osvdeploy.rollout.refusals import (
     astray,
     refuse_drift,
     refuse_held,
+    refuse_left,
     refuse_moved_route,
     refuse_shares,
     refuse_unknown_service,
@@ -61,10 +63,12 @@ class RolloutManager:
         take_over: bool = False,
         until: Until = Until.ASKED,
         metrics: Metrics | None = None,
+        noting: bool = False,
     ) -> None:
         """``take_over``: outrank what a later lease than the ledger knows of has left in the cloud. ``until``: how far
         this process goes with a run that is on its way up; the way back is always gone to its end. ``metrics`` are what
-        gates are read from, where that is more than the place's own."""
+        gates are read from, where that is more than the place's own. ``noting``: the ledger is none that lasts, so what
+        traffic is taken from is noted in the cloud, for the service's own to learn."""
         self.until = until
         self.ledger = ledger
         self.cloud = cloud
@@ -72,7 +76,9 @@ class RolloutManager:
         # Time alone proves nothing before a change can be in force everywhere.
         self.limits = replace(limits, spread=cloud.spread, settle=max(limits.settle, cloud.spread))
         self.metrics = metrics if metrics is not None else cloud.metrics
-        self.executor = Executor(ledger, cloud, prober, self.limits, take_over=take_over, metrics=self.metrics)
+        self.executor = Executor(
+            ledger, cloud, prober, self.limits, take_over=take_over, metrics=self.metrics, noting=noting
+        )
         self.driver = Driver(self.executor)
 
     # ------------------------------------------------------------------------------------------------ use cases
@@ -97,7 +103,9 @@ class RolloutManager:
             refuse_waiting(head, release, ctx.now())
         refuse_held(head, release.id, forced=forced)
         refuse_moved_route(head, route)
-        if head.unfinished is None:
+        if state.left is not None:
+            refuse_left(head, release.id, state.left, forced=forced)
+        elif head.unfinished is None:
             refuse_drift(head, state)
 
     def deploy(self, ctx: Context, release: Release, *, forced: bool = False) -> Rollout:
@@ -155,6 +163,8 @@ class RolloutManager:
         state = self.cloud.router.observe(ctx, route)
         refuse_shares(release, state)
         self._refuse_unknown(ctx, held.head, route, state)
+        if learn(ctx, self.executor, held, route, state):
+            refuse_held(held.head, release.id, forced=forced)
         refuse_drift(held.head, state)
         pay(ctx, self.cloud.groups, held)
         scaling = scaling_of(ctx, self.cloud.groups, held.head)
@@ -235,6 +245,7 @@ class RolloutManager:
         if held.head.stable is None:
             raise UsageError(f"{self.ledger.service}: nothing serves, so there is nothing to go back from")
         state = self.cloud.router.observe(ctx, route)
+        learn(ctx, self.executor, held, route, state)
         refuse_drift(held.head, state)
         groups = self.executor.observer(route).groups(ctx)
         stable = self._recognize(ctx, held, route, state, groups)
@@ -365,10 +376,12 @@ class RolloutManager:
         """
         with lease.held(ctx, self.ledger, "realign") as held:
             route, began = self._route(held.head), ctx.monotonic()
-            stable, serving = held.head.stable, held.head.serving
-            if held.head.unfinished is not None or stable is None or serving is None:
+            if held.head.unfinished is not None or held.head.stable is None:
                 return held.head
             state = self.cloud.router.observe(ctx, route)
+            learn(ctx, self.executor, held, route, state)
+            stable, serving = held.head.stable, held.head.serving
+            assert stable is not None and serving is not None
             wrong, elsewhere = astray(held.head, state), (state.weights or {}).get(serving.other, 0) > 0
             if elsewhere and all(each.state != "healthy" for each in self.cloud.router.health(ctx, route, serving)):
                 raise Refused(
@@ -497,6 +510,8 @@ class RolloutManager:
         if run is None:
             return None
         route = self._route(held.head)
+        if run.verdict is None and self.cloud.router.observe(ctx, route).left == run.candidate:
+            wanted, why = None, WHY
         if run.verdict is None and run.candidate != wanted:
             ctx.report(Note(f"ending the unfinished {run.kind} of {run.candidate}: {why}"))
             held.save(ctx, f"abort {run.candidate}: {why}", run=replace(run, abort=why))

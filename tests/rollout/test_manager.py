@@ -394,7 +394,7 @@ def test_a_service_that_another_ledger_knows_is_left_alone(service: Service) -> 
     for attempt in (service.manager().preflight, service.manager().deploy):
         with pytest.raises(UsageError, match="is in service already") as lost:
             attempt(service.context(), service.release("1.1.0"))
-        assert "has lost it" in str(lost.value) and "as another environment" in str(lost.value.hint)
+        assert "has lost it" in str(lost.value) and "adopt --from-cloud" in str(lost.value.hint)
     elsewhere = replace(service.settings, ledger="gs://elsewhere")
     with pytest.raises(UsageError, match="does not know of it") as unknown:
         service.manager().preflight(service.context(), made_release("1.1.0", settings=elsewhere))
