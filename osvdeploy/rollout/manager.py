@@ -14,6 +14,7 @@ from osvdeploy.cloud import tags
 from osvdeploy.cloud.interfaces import (
     Ground,
     GroupState,
+    Hooks,
     Measured,
     Metrics,
     Prober,
@@ -41,6 +42,7 @@ from osvdeploy.rollout.refusals import (
     refuse_moved_route,
     refuse_shares,
     refuse_unknown_service,
+    refuse_unready_hooks,
     refuse_waiting,
 )
 from osvdeploy.rollout.releases import Concurrent, Release, about_pointer, group_name, route_of
@@ -61,10 +63,11 @@ class RolloutManager:
         take_over: bool = False,
         until: Until = Until.ASKED,
         metrics: Metrics | None = None,
+        hooks: Hooks | None = None,
     ) -> None:
         """``take_over``: outrank what a later lease than the ledger knows of has left in the cloud. ``until``: how far
         this process goes with a run that is on its way up; the way back is always gone to its end. ``metrics`` are what
-        gates are read from, where that is more than the place's own."""
+        gates are read from, where that is more than the place's own; ``hooks`` asks programs and addresses."""
         self.until = until
         self.ledger = ledger
         self.cloud = cloud
@@ -73,7 +76,8 @@ class RolloutManager:
         self.limits = replace(limits, spread=cloud.spread, settle=max(limits.settle, cloud.spread))
         self.metrics = metrics if metrics is not None else cloud.metrics
         self.executor = Executor(ledger, cloud, prober, self.limits, take_over=take_over, metrics=self.metrics)
-        self.driver = Driver(self.executor)
+        self.hooks = hooks
+        self.driver = Driver(self.executor, hooks)
 
     # ------------------------------------------------------------------------------------------------ use cases
 
@@ -90,6 +94,7 @@ class RolloutManager:
         if not state.weighted:
             ctx.report(Note(about_pointer(route.listener, named=release.settings.health.version_header is not None)))
         self._refuse_closed_sources(ctx, release, route, head)
+        refuse_unready_hooks(ctx, self.hooks, release.settings)
         if head is None:
             return
         if release.settings.strategy.concurrent is Concurrent.REFUSE:
@@ -112,6 +117,7 @@ class RolloutManager:
         """
         route = route_of(release)
         self.executor.image(ctx, release)
+        refuse_unready_hooks(ctx, self.hooks, release.settings)
         concurrent, asked = release.settings.strategy.concurrent, set[str]()
         while True:
             try:
@@ -295,6 +301,8 @@ class RolloutManager:
         as for :meth:`rollback`."""
         with lease.held(ctx, self.ledger, "recover", force=force) as held:
             run = held.head.unfinished
+            if run is not None and not run.returning and run.verdict is None and run.abort is None:
+                refuse_unready_hooks(ctx, self.hooks, run.settings)
             if run is None:
                 stable = held.head.stable
                 told = f"no rollout is under way; {stable.release if stable else 'nothing'} serves"

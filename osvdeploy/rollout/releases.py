@@ -14,6 +14,7 @@ from osvdeploy.cloud.tags import service_tags
 from osvdeploy.digests import Digest, digest_of, sha256
 from osvdeploy.errors import UsageError
 from osvdeploy.rollout.gates import Gate
+from osvdeploy.rollout.hooks import Hook
 
 
 class StrategyKind(StrEnum):
@@ -106,6 +107,7 @@ class Settings:
     strategy: Strategy
     family: str | None = None
     gates: tuple[Gate, ...] = ()
+    hooks: tuple[Hook, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
