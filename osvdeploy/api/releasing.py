@@ -192,7 +192,13 @@ def deploy(
     )
     ledger = wiring.open_ledger(service)
     manager = RolloutManager(
-        ledger, ground, wiring.prober(), take_over=take_over, until=until or Until.ASKED, metrics=wiring.metrics(ground)
+        ledger,
+        ground,
+        wiring.prober(),
+        take_over=take_over,
+        until=until or Until.ASKED,
+        metrics=wiring.metrics(ground),
+        hooks=wiring.hooks(),
     )
     ledger.store.refuse_unwritable(ctx, ledger.service)
     manager.preflight(ctx, release)

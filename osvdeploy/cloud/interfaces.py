@@ -799,6 +799,69 @@ class Metrics(Protocol):
         """
 
 
+# ---------------------------------------------------------------------------------------------------------- hooks
+
+
+@dataclass(frozen=True, slots=True)
+class CommandHook:
+    """A program of this host: started as it is named, by no shell, with this process's environment."""
+
+    argv: tuple[str, ...]
+    kind: Literal["command"] = "command"
+
+
+@dataclass(frozen=True, slots=True)
+class HttpHook:
+    """An address that is posted to. ``header_variables`` are headers whose values this process's environment has, by
+    the names of the variables."""
+
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    header_variables: Mapping[str, str] = field(default_factory=dict)
+    kind: Literal["http"] = "http"
+
+
+HookAction = CommandHook | HttpHook
+
+HOOK_OUTPUT = 4096
+"""Bytes that are kept of what a hook says: its last ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class HookAnswer:
+    """What a hook came to. ``told`` is one line for people, ``output`` the last that it said, at most
+    :data:`HOOK_OUTPUT` bytes."""
+
+    passed: bool
+    told: str
+    output: str = ""
+
+
+class RunningHook(Protocol):
+    """A hook that was started."""
+
+    def answer(self) -> HookAnswer | None:
+        """What it came to, None while it runs. Neither waits nor raises."""
+
+    def stop(self) -> None:
+        """Have it ended, with all that it has started, and do not wait for that."""
+
+    def close(self) -> None:
+        """Have it ended, and wait for that some seconds at most. To be called once, whatever it came to."""
+
+
+class Hooks(Protocol):
+    """Asks programs and addresses that have a say in a rollout."""
+
+    def refuse_unready(self, ctx: Context, action: HookAction) -> None:
+        """Raise :class:`~osvdeploy.errors.UsageError`, with what to do, where it could not be started from here: no
+        such program, a variable that is not set. Starts nothing."""
+
+    def start(self, ctx: Context, action: HookAction, content: bytes, timeout: float) -> RunningHook:
+        """Start it, with ``content`` (JSON) on its stdin or as its body; it has ``timeout`` seconds. Never raises for
+        what it does or does not: that is its answer. It ends with this process, however that ends."""
+
+
 # -------------------------------------------------------------------------------------------------------- objects
 
 

@@ -357,11 +357,17 @@ def problems_of(standing: Standing, now: datetime) -> tuple[str, ...]:
 def gates_left_out(standing: Standing) -> str | None:
     """What a release that Pulumi rolls out goes without, where the one that serves had it; None for nothing."""
     release = standing.release
-    if release is None or not release.settings.gates:
+    if release is None:
         return None
-    names = ", ".join(gate.name for gate in release.settings.gates)
+    had = []
+    if release.settings.gates:
+        had.append(f"metric gates ({', '.join(gate.name for gate in release.settings.gates)})")
+    if release.settings.hooks:
+        had.append(f"hooks ({', '.join(hook.name for hook in release.settings.hooks)})")
+    if not had:
+        return None
     return (
-        f"{release.id} was deployed with metric gates ({names}), which an osv.toml alone declares: what Pulumi rolls "
+        f"{release.id} was deployed with {' and '.join(had)}, which an osv.toml alone declares: what Pulumi rolls "
         "out goes without them"
     )
 

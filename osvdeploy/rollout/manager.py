@@ -14,6 +14,7 @@ from osvdeploy.cloud import tags
 from osvdeploy.cloud.interfaces import (
     Ground,
     GroupState,
+    Hooks,
     Measured,
     Metrics,
     Prober,
@@ -43,6 +44,7 @@ from osvdeploy.rollout.refusals import (
     refuse_moved_route,
     refuse_shares,
     refuse_unknown_service,
+    refuse_unready_hooks,
     refuse_waiting,
 )
 from osvdeploy.rollout.releases import Concurrent, Release, about_pointer, group_name, route_of
@@ -64,11 +66,13 @@ class RolloutManager:
         until: Until = Until.ASKED,
         metrics: Metrics | None = None,
         noting: bool = False,
+        hooks: Hooks | None = None,
     ) -> None:
         """``take_over``: outrank what a later lease than the ledger knows of has left in the cloud. ``until``: how far
         this process goes with a run that is on its way up; the way back is always gone to its end. ``metrics`` are what
-        gates are read from, where that is more than the place's own. ``noting``: the ledger is none that lasts, so what
-        traffic is taken from is noted in the cloud, for the service's own to learn."""
+        gates are read from, where that is more than the place's own; ``hooks`` asks programs and addresses. ``noting``:
+        the ledger is none that lasts, so what traffic is taken from is noted in the cloud, for the service's own to
+        learn."""
         self.until = until
         self.ledger = ledger
         self.cloud = cloud
@@ -79,7 +83,8 @@ class RolloutManager:
         self.executor = Executor(
             ledger, cloud, prober, self.limits, take_over=take_over, metrics=self.metrics, noting=noting
         )
-        self.driver = Driver(self.executor)
+        self.hooks = hooks
+        self.driver = Driver(self.executor, hooks)
 
     # ------------------------------------------------------------------------------------------------ use cases
 
@@ -96,6 +101,7 @@ class RolloutManager:
         if not state.weighted:
             ctx.report(Note(about_pointer(route.listener, named=release.settings.health.version_header is not None)))
         self._refuse_closed_sources(ctx, release, route, head)
+        refuse_unready_hooks(ctx, self.hooks, release.settings)
         if head is None:
             return
         if release.settings.strategy.concurrent is Concurrent.REFUSE:
@@ -120,6 +126,7 @@ class RolloutManager:
         """
         route = route_of(release)
         self.executor.image(ctx, release)
+        refuse_unready_hooks(ctx, self.hooks, release.settings)
         concurrent, asked = release.settings.strategy.concurrent, set[str]()
         while True:
             try:
@@ -306,6 +313,8 @@ class RolloutManager:
         as for :meth:`rollback`."""
         with lease.held(ctx, self.ledger, "recover", force=force) as held:
             run = held.head.unfinished
+            if run is not None and not run.returning and run.verdict is None and run.abort is None:
+                refuse_unready_hooks(ctx, self.hooks, run.settings)
             if run is None:
                 stable = held.head.stable
                 told = f"no rollout is under way; {stable.release if stable else 'nothing'} serves"

@@ -15,6 +15,7 @@ from osvdeploy.digests import Digest, digest_of, sha256
 from osvdeploy.errors import UsageError
 from osvdeploy.osv.image import FirstBlock
 from osvdeploy.rollout.gates import Gate
+from osvdeploy.rollout.hooks import Hook
 
 
 class StrategyKind(StrEnum):
@@ -107,6 +108,7 @@ class Settings:
     strategy: Strategy
     family: str | None = None
     gates: tuple[Gate, ...] = ()
+    hooks: tuple[Hook, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
