@@ -512,7 +512,8 @@ class Route:
     ``priority``, the two preview rules at ``priority`` - 2 (blue) and - 1 (green): a request with the header
     ``preview_header`` set to a slot's name reaches that slot, whatever its weight.
     Where the listener is a pointer, all that comes to it is the route's: ``priority`` is 0 and ``preview_header`` "".
-    ``key`` is short and unique to the service: names of backends derive from it.
+    ``key`` is short and unique to the service: names of backends derive from it. ``slow_start`` is how many seconds a
+    machine that joins healthy ones takes to its full share, 0 for none: of the route, this alone may change in use.
     """
 
     key: str
@@ -525,6 +526,7 @@ class Route:
     host: str | None = None
     path: str | None = None
     tags: Tags = field(default_factory=dict)
+    slow_start: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -576,6 +578,14 @@ class TrafficRouter(Protocol):
     def set_weights(self, ctx: Context, route: Route, weights: Mapping[Slot, int]) -> None:
         """Make the route's rule send by these weights (0-100 each): one mutating call, all or nothing. Raises
         :class:`Refused` for a pointer and others than 0 and 100."""
+
+    def slow_start(self, ctx: Context, route: Route, slot: Slot) -> float | None:
+        """Over how many seconds a machine that joins healthy ones behind the slot's backend comes to its full share, 0
+        for at once; None without the backend, and where the place has nothing like it."""
+
+    def set_slow_start(self, ctx: Context, route: Route) -> None:
+        """Let those of the two backends that are there do as the route says of it; machines that are healthy keep their
+        share. Raises :class:`Refused` where the route wants it and the place has nothing like it."""
 
     def remove(self, ctx: Context, route: Route) -> None:
         """Take the three rules and both backends away; a pointer leads where it led before, or stays where somebody

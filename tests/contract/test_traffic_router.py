@@ -221,6 +221,23 @@ def test_removing_leaves_nothing(way: Scene) -> None:
     way.until(lambda: way.ask().status == nobody)
 
 
+def test_slow_start_is_set_with_the_slots_and_changed_in_use(way: Scene) -> None:
+    """For both at once, where the place has it; else it is refused when it is wanted, and none is told of."""
+    router, ctx = way.cloud.router, way.ctx
+    assert [router.slow_start(ctx, way.route(), slot) for slot in Slot] == [None, None]
+    router.set_slow_start(ctx, way.route())
+    router.ensure_slots(ctx, way.route(slow_start=45.0))
+    told = [router.slow_start(ctx, way.route(), slot) for slot in Slot]
+    if told == [None, None]:
+        with pytest.raises(Refused):
+            router.set_slow_start(ctx, way.route(slow_start=60.0))
+        return
+    assert told == [45.0, 45.0]
+    for seconds in (60.0, 60.0, 0.0):
+        router.set_slow_start(ctx, way.route(slow_start=seconds))
+        assert [router.slow_start(ctx, way.route(), slot) for slot in Slot] == [seconds, seconds]
+
+
 def test_a_pointer_is_known_as_one(pointer: Scene) -> None:
     """It says so before anything is made, and where each slot is asked once it is wired."""
     router = pointer.cloud.router

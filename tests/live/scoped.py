@@ -274,5 +274,11 @@ class ScopedRouter(_Scoped):
     def set_weights(self, ctx: Context, route: Route, weights: Mapping[Slot, int]) -> None:
         self.inner.set_weights(ctx, self._of(route), weights)
 
+    def slow_start(self, ctx: Context, route: Route, slot: Slot) -> float | None:
+        return self.inner.slow_start(ctx, self._of(route), slot)
+
+    def set_slow_start(self, ctx: Context, route: Route) -> None:
+        self.inner.set_slow_start(ctx, self._of(route))
+
     def remove(self, ctx: Context, route: Route) -> None:
         self.inner.remove(ctx, self._of(route))

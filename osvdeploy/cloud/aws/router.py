@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         RuleConditionUnionTypeDef,
         RuleTypeDef,
         TagTypeDef,
+        TargetGroupAttributeTypeDef,
         TargetGroupTupleTypeDef,
         TargetGroupTypeDef,
     )
@@ -178,6 +179,27 @@ class AlbRouter:
                 self._aws.elbv2.modify_rule(RuleArn=standing.rule["RuleArn"], Actions=actions)
         else:
             self._create_rule(ctx, route, 0, _conditions(route, None), actions, _tag_list(route, {NAME: route.service}))
+
+    def slow_start(self, ctx: Context, route: Route, slot: Slot) -> float | None:
+        group = self._target_group(ctx, route, slot)
+        if group is None:
+            return None
+        arn = group["TargetGroupArn"]
+        try:
+            with self._aws.calling(ctx, f"target group {group_name(route, slot)}"):
+                found = self._aws.elbv2.describe_target_group_attributes(TargetGroupArn=arn)["Attributes"]
+        except NotFound:
+            return None
+        return next((float(each["Value"]) for each in found if each["Key"] == _SLOW_START), 0.0)
+
+    def set_slow_start(self, ctx: Context, route: Route) -> None:
+        for slot in Slot:
+            group = self._target_group(ctx, route, slot)
+            if group is None:
+                continue
+            arn = group["TargetGroupArn"]
+            with self._aws.calling(ctx, f"target group {group_name(route, slot)}"):
+                self._aws.elbv2.modify_target_group_attributes(TargetGroupArn=arn, Attributes=_slow_start(route))
 
     def remove(self, ctx: Context, route: Route) -> None:
         try:
@@ -379,7 +401,10 @@ class AlbRouter:
                 )["TargetGroups"][0]["TargetGroupArn"]
             self._aws.elbv2.modify_target_group_attributes(
                 TargetGroupArn=arn,
-                Attributes=[{"Key": "deregistration_delay.timeout_seconds", "Value": str(DEREGISTRATION_DELAY)}],
+                Attributes=[
+                    {"Key": "deregistration_delay.timeout_seconds", "Value": str(DEREGISTRATION_DELAY)},
+                    *_slow_start(route),
+                ],
             )
         self._groups[name] = arn
         self._owners[arn] = route.tags
@@ -413,6 +438,13 @@ class AlbRouter:
                 # What is not ours yet may become so: somebody adds the tags by hand to hand it over.
                 if is_ours(tags):
                     self._owners[each["ResourceArn"]] = tags
+
+
+_SLOW_START = "slow_start.duration_seconds"
+
+
+def _slow_start(route: Route) -> list[TargetGroupAttributeTypeDef]:
+    return [{"Key": _SLOW_START, "Value": str(math.ceil(route.slow_start))}]
 
 
 _LISTENERS_HINT = "`aws elbv2 describe-listeners --load-balancer-arn ...` lists those"

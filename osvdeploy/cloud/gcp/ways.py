@@ -13,6 +13,7 @@ from osvdeploy.cloud.gcp.scope import forwarding_rule_of
 from osvdeploy.cloud.gcp.session import Gcp
 from osvdeploy.cloud.interfaces import Route, RouteState, Slot, TargetHealth
 from osvdeploy.context import Context
+from osvdeploy.errors import Refused
 
 
 class GceRouter:
@@ -43,6 +44,16 @@ class GceRouter:
 
     def set_weights(self, ctx: Context, route: Route, weights: Mapping[Slot, int]) -> None:
         self._of(route).set_weights(ctx, route, weights)
+
+    def slow_start(self, ctx: Context, route: Route, slot: Slot) -> float | None:
+        return None
+
+    def set_slow_start(self, ctx: Context, route: Route) -> None:
+        if route.slow_start:
+            raise Refused(
+                f"{route.service}: Google's balancers have no slow start",
+                hint="leave it out, and let traffic rise by the strategy's steps",
+            )
 
     def remove(self, ctx: Context, route: Route) -> None:
         self._of(route).remove(ctx, route)

@@ -18,6 +18,7 @@ _READS = frozenset(
         "scaling",
         "templates",
         "health",
+        "slow_start",
         "read",
         "probe",
         "get",

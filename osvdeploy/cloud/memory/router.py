@@ -65,7 +65,12 @@ class MemoryRouter:
             with world.calls.around("router.create_backend", route.service, slot), world.lock:
                 name = _backend_id(route, slot)
                 world.backends[name] = Backend(
-                    name, slot, route.port, route.health, {**route.tags, labels.SLOT: slot.value}
+                    name,
+                    slot,
+                    route.port,
+                    route.health,
+                    {**route.tags, labels.SLOT: slot.value},
+                    slow_start=route.slow_start,
                 )
         for slot in unruled:
             name, priority = self._preview_place(route, slot)
@@ -107,6 +112,24 @@ class MemoryRouter:
                 raise NotFound(f"{route.service}: rule {rule.id} does not exist")
             else:
                 rule.history.append((now, wanted))
+
+    def slow_start(self, ctx: Context, route: Route, slot: Slot) -> float | None:
+        world = self._world
+        with world.calls.around("router.slow_start", route.service, slot), world.lock:
+            backend = self._backend(route, slot)
+            return None if backend is None or self._listener(route).pointer else backend.slow_start
+
+    def set_slow_start(self, ctx: Context, route: Route) -> None:
+        world = self._world
+        with world.lock:
+            if self._listener(route).pointer:
+                if route.slow_start:
+                    raise Refused(f"{route.listener}: a pointer has no slow start")
+                return
+        for slot in Slot:
+            with world.calls.around("router.set_slow_start", route.service, slot), world.lock:
+                if (backend := self._backend(route, slot)) is not None:
+                    backend.slow_start = route.slow_start
 
     def remove(self, ctx: Context, route: Route) -> None:
         world = self._world
