@@ -411,6 +411,17 @@ class GroupState:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupCount:
+    """A group among many: of ``capacity`` machines ``up`` run, as the place has it, whatever a balancer thinks of
+    them."""
+
+    name: str
+    capacity: int
+    up: int
+    deleting: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Scaling:
     """What changes a group's size without us: bounds, and rules that the place follows between them.
 
@@ -463,6 +474,9 @@ class InstanceGroups(Protocol):
         """Begin to take the group and its machines away; its template stays. Returns without waiting."""
 
     def owned(self, ctx: Context, tags: Tags) -> list[GroupState]: ...
+
+    def counted(self, ctx: Context, tags: Tags) -> list[GroupCount]:
+        """All of ours with these tags, as lists tell of them: by a call for many groups, and none for each."""
 
     def scaling(self, ctx: Context, name: str) -> Scaling | None:
         """What scales the group, None without the group or while it is going."""
@@ -578,6 +592,10 @@ class TrafficRouter(Protocol):
     def set_weights(self, ctx: Context, route: Route, weights: Mapping[Slot, int]) -> None:
         """Make the route's rule send by these weights (0-100 each): one mutating call, all or nothing. Raises
         :class:`Refused` for a pointer and others than 0 and 100."""
+
+    def weights_of(self, ctx: Context, routes: Sequence[Route]) -> Mapping[str, Mapping[Slot, int] | None]:
+        """The weights of many routes, by their keys: a few calls for each listener, and none for each route. None where
+        a route's own rule is not there, or is another's; a route whose listener is gone is left out."""
 
     def slow_start(self, ctx: Context, route: Route, slot: Slot) -> float | None:
         """Over how many seconds a machine that joins healthy ones behind the slot's backend comes to its full share, 0
@@ -847,6 +865,10 @@ class ObjectStore(Protocol):
 
     def keys(self, ctx: Context, prefix: str, limit: int | None = None) -> Iterator[str]:
         """Keys of whole objects that begin with ``prefix``, in ascending order, at most ``limit``."""
+
+    def folders(self, ctx: Context, prefix: str) -> Iterator[str]:
+        """What stands between ``prefix`` ("", or ending in a slash) and the next slash of the keys that begin with it,
+        each once, in the order of the keys: what is below is not gone through."""
 
     def delete(self, ctx: Context, key: str) -> None: ...
 

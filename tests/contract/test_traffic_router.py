@@ -32,6 +32,7 @@ def test_an_unknown_listener_is_not_found(way: Scene) -> None:
         way.cloud.router.observe(way.ctx, route)
     with pytest.raises(NotFound):
         way.cloud.router.ensure_slots(way.ctx, route)
+    assert way.cloud.router.weights_of(way.ctx, [route]) == {}
 
 
 def test_slots_are_made_once(way: Scene) -> None:
@@ -54,6 +55,8 @@ def test_weights_read_back_as_set(scene: Scene) -> None:
         scene.weights(blue, green)
         state = scene.cloud.router.observe(scene.ctx, scene.route())
         assert state.weights == {Slot.BLUE: blue, Slot.GREEN: green}
+        many = [scene.route(), scene.route(key="9876543210", service="another/production", priority=200)]
+        assert scene.cloud.router.weights_of(scene.ctx, many) == {many[0].key: state.weights, many[1].key: None}
         assert len(state.rules) == 3
         rules.add(tuple(sorted(state.rules.values())))
     assert len(rules) == 1
@@ -66,6 +69,8 @@ def test_setting_weights_is_one_change(way: Scene) -> None:
         before = way.mutations()
         way.weights(blue, green)
         assert way.mutations() == before + 1
+        told = way.cloud.router.weights_of(way.ctx, [way.route()])
+        assert told == {way.route().key: {Slot.BLUE: blue, Slot.GREEN: green}}
 
 
 @pytest.mark.parametrize("weights", [{Slot.BLUE: 101, Slot.GREEN: 0}, {Slot.BLUE: -1, Slot.GREEN: 0}, {Slot.BLUE: 100}])

@@ -19,6 +19,7 @@ from osvdeploy.cloud.interfaces import (
     CloudImage,
     DiskImports,
     Ground,
+    GroupCount,
     GroupRequest,
     GroupState,
     ImageFamilies,
@@ -42,7 +43,7 @@ from osvdeploy.context import Context
 from tests.live.run import Label
 
 G = TypeVar("G", bound=Ground)
-Named = TypeVar("Named", UploadedDisk, CloudImage, GroupState)
+Named = TypeVar("Named", UploadedDisk, CloudImage, GroupCount, GroupState)
 Asked = TypeVar("Asked", UploadRequest, ImageRequest, GroupRequest, ImportRequest)
 
 
@@ -230,6 +231,9 @@ class ScopedGroups(_Scoped):
     def owned(self, ctx: Context, tags: Tags) -> list[GroupState]:
         return [self.theirs(each) for each in self.inner.owned(ctx, self.tagged(tags))]
 
+    def counted(self, ctx: Context, tags: Tags) -> list[GroupCount]:
+        return [self.theirs(each) for each in self.inner.counted(ctx, self.tagged(tags))]
+
     def scaling(self, ctx: Context, name: str) -> Scaling | None:
         return self.inner.scaling(ctx, self.label.named(name))
 
@@ -273,6 +277,11 @@ class ScopedRouter(_Scoped):
 
     def set_weights(self, ctx: Context, route: Route, weights: Mapping[Slot, int]) -> None:
         self.inner.set_weights(ctx, self._of(route), weights)
+
+    def weights_of(self, ctx: Context, routes: Sequence[Route]) -> Mapping[str, Mapping[Slot, int] | None]:
+        plain = {self.label.key(route.key): route.key for route in routes}
+        found = self.inner.weights_of(ctx, [self._of(route) for route in routes])
+        return {plain[key]: weights for key, weights in found.items()}
 
     def slow_start(self, ctx: Context, route: Route, slot: Slot) -> float | None:
         return self.inner.slow_start(ctx, self._of(route), slot)

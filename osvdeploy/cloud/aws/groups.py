@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING
 from osvdeploy.cloud.aws.scaling import GroupScaling, standing
 from osvdeploy.cloud.aws.session import Aws
 from osvdeploy.cloud.aws.snapshots import tag_dict, tag_filters, tag_list
-from osvdeploy.cloud.interfaces import GroupRequest, GroupState, Machine, MachineState, ReleaseId, Scaling, Tags
+from osvdeploy.cloud.interfaces import (
+    GroupCount,
+    GroupRequest,
+    GroupState,
+    Machine,
+    MachineState,
+    ReleaseId,
+    Scaling,
+    Tags,
+)
 from osvdeploy.cloud.tags import NAME, RELEASE, SCHEMA, is_ours
 from osvdeploy.context import Context
 from osvdeploy.errors import NotFound, NotOurs, Refused, Unavailable
@@ -29,6 +38,9 @@ if TYPE_CHECKING:
 
 VERSION = "1"
 """A template's only version: $Latest and $Default would let a group change its release without being told."""
+
+PAGE = 100
+"""Groups that one answer tells of, its most; 50 if it is not asked for."""
 
 ACTIVITIES = 20
 """Scaling activities looked at for what went wrong."""
@@ -96,12 +108,28 @@ class AutoScalingGroups:
             pass
 
     def owned(self, ctx: Context, tags: Tags) -> list[GroupState]:
+        return [_state(self._seen(group)) for group in self._listed(ctx, tags)]
+
+    def counted(self, ctx: Context, tags: Tags) -> list[GroupCount]:
+        states = (_state(group) for group in self._listed(ctx, tags))
+        return [
+            GroupCount(
+                each.name,
+                each.capacity,
+                sum(machine.state is MachineState.RUNNING and not machine.note for machine in each.machines),
+                each.deleting,
+            )
+            for each in states
+        ]
+
+    def _listed(self, ctx: Context, tags: Tags) -> list[AutoScalingGroupTypeDef]:
         filters: list[FilterTypeDef] = [{"Name": "tag-key", "Values": [SCHEMA]}]
         filters += [{"Name": f"tag:{key}", "Values": [value]} for key, value in sorted(tags.items())]
         with self._aws.calling(ctx, "Auto Scaling groups"):
-            pages = self._aws.autoscaling.get_paginator("describe_auto_scaling_groups").paginate(Filters=filters)
-            found = [group for page in pages for group in page["AutoScalingGroups"]]
-        return [_state(self._seen(group)) for group in found]
+            pages = self._aws.autoscaling.get_paginator("describe_auto_scaling_groups").paginate(
+                Filters=filters, PaginationConfig={"PageSize": PAGE}
+            )
+            return [group for page in pages for group in page["AutoScalingGroups"]]
 
     def scaling(self, ctx: Context, name: str) -> Scaling | None:
         try:

@@ -11,12 +11,14 @@ import ipaddress
 import math
 import re
 import socket
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from osvdeploy.cloud.aws.session import Aws
 from osvdeploy.cloud.interfaces import Route, RouteState, Slot, TargetHealth
+from osvdeploy.cloud.parallel import in_flight
 from osvdeploy.cloud.tags import NAME, SERVICE, SLOT, is_ours
 from osvdeploy.cloud.weights import require
 from osvdeploy.context import Context
@@ -47,6 +49,9 @@ USED_FOR = 60.0
 
 ADDRESSES_KEPT = 30.0
 """Seconds: half of the life that AWS gives a balancer's DNS answers."""
+
+LISTENERS_AT_ONCE = 8
+"""Listeners whose rules are asked for at once, where many are."""
 
 _LISTENER = re.compile(r"arn:[\w-]+:elasticloadbalancing:([\w-]+):\d{12}:listener/(app|net|gwy)/[^/]+/[^/]+/[^/]+")
 
@@ -180,6 +185,28 @@ class AlbRouter:
         else:
             self._create_rule(ctx, route, 0, _conditions(route, None), actions, _tag_list(route, {NAME: route.service}))
 
+    def weights_of(self, ctx: Context, routes: Sequence[Route]) -> Mapping[str, Mapping[Slot, int] | None]:
+        by_listener: dict[str, list[Route]] = {}
+        for route in routes:
+            by_listener.setdefault(route.listener, []).append(route)
+        found: dict[str, Mapping[Slot, int] | None] = {}
+
+        def look(ctx: Context, listener: str, stop: threading.Event) -> dict[str, Mapping[Slot, int] | None]:
+            try:
+                rules = self._rules(ctx, listener)
+            except NotFound:
+                return {}
+            told: dict[str, Mapping[Slot, int] | None] = {}
+            for route in by_listener[listener]:
+                rule = rules.get(str(route.priority))
+                ours = {group_name(route, slot) for slot in Slot}
+                names = {_name_of(arn) for arn in _forwarded(rule)} if rule is not None else set()
+                told[route.key] = _weights(route, rule) if rule is not None and names & ours else None
+            return told
+
+        in_flight(ctx, by_listener, look, found.update, width=LISTENERS_AT_ONCE, name="listeners")
+        return found
+
     def slow_start(self, ctx: Context, route: Route, slot: Slot) -> float | None:
         group = self._target_group(ctx, route, slot)
         if group is None:
@@ -262,9 +289,7 @@ class AlbRouter:
     def _standing(self, ctx: Context, route: Route) -> _Standing:
         """The route's three rules as they are now. Raises NotOurs where one belongs to somebody else."""
         _check_arn(route.listener, self._aws.region)
-        with self._aws.calling(ctx, f"listener {route.listener}"):
-            pages = self._aws.elbv2.get_paginator("describe_rules").paginate(ListenerArn=route.listener)
-            rules = {rule["Priority"]: rule for page in pages for rule in page["Rules"]}
+        rules = self._rules(ctx, route.listener)
         places: dict[Slot | None, int] = {None: route.priority}
         places |= {slot: route.priority + PREVIEW_PRIORITY[slot] for slot in Slot}
         held = {place: rules[str(priority)] for place, priority in places.items() if str(priority) in rules}
@@ -295,6 +320,12 @@ class AlbRouter:
                 wired[slot] = arn
         previews = {slot: held[slot] for slot in Slot if slot in held}
         return _Standing(held.get(None), previews, wired)
+
+    def _rules(self, ctx: Context, listener: str) -> dict[str, RuleTypeDef]:
+        """Every rule of a listener, by its priority."""
+        with self._aws.calling(ctx, f"listener {listener}"):
+            pages = self._aws.elbv2.get_paginator("describe_rules").paginate(ListenerArn=listener)
+            return {rule["Priority"]: rule for page in pages for rule in page["Rules"]}
 
     def _create_rule(
         self,

@@ -20,7 +20,7 @@ Network Load Balancer overview", "Passthrough Network Load Balancer overview", "
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from osvdeploy.cloud.gcp.backends import RENAME, SCHEMES, Backend, Backends, backend_name, write
@@ -155,6 +155,20 @@ class PointerRouter:
             raise NotFound(f"target proxy {backend_name(route, slot)}: does not exist (yet)")
         self._epoch(route, standing)
         self._point(ctx, route, link_of(proxy["selfLink"]))
+
+    def weights_of(self, ctx: Context, routes: Sequence[Route]) -> Mapping[str, Mapping[Slot, int] | None]:
+        """By the lists of forwarding rules alone: a slot's proxy is named by route and slot."""
+        found: dict[str, Mapping[Slot, int] | None] = {}
+        for scope in dict.fromkeys(_scope(route) for route in routes):
+            pages = self._gcp.pages(ctx, address_of(self._gcp, f"{scope}/forwardingRules"), "forwarding rules")
+            rules = {link_of(each["selfLink"]): each for page in pages for each in page.get("items", [])}
+            for route in routes:
+                if _scope(route) == scope and route.listener in rules:
+                    name = last(str(rules[route.listener].get("target", "")))
+                    leads_to = next((slot for slot in Slot if backend_name(route, slot) == name), None)
+                    told = None if leads_to is None else {slot: 100 * (slot is leads_to) for slot in Slot}
+                    found[route.key] = told
+        return found
 
     def remove(self, ctx: Context, route: Route) -> None:
         standing: _Standing | None = None

@@ -5,7 +5,7 @@ Which one a route has is told by its listener.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from osvdeploy.cloud.gcp.pointer import PointerRouter
 from osvdeploy.cloud.gcp.router import UrlMapRouter
@@ -44,6 +44,12 @@ class GceRouter:
 
     def set_weights(self, ctx: Context, route: Route, weights: Mapping[Slot, int]) -> None:
         self._of(route).set_weights(ctx, route, weights)
+
+    def weights_of(self, ctx: Context, routes: Sequence[Route]) -> Mapping[str, Mapping[Slot, int] | None]:
+        ways: dict[UrlMapRouter | PointerRouter, list[Route]] = {}
+        for route in routes:
+            ways.setdefault(self._of(route), []).append(route)
+        return {key: found for way, its in ways.items() for key, found in way.weights_of(ctx, its).items()}
 
     def slow_start(self, ctx: Context, route: Route, slot: Slot) -> float | None:
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from osvdeploy.cloud import tags as labels
 from osvdeploy.cloud.interfaces import Route, RouteState, Slot, TargetHealth
@@ -112,6 +112,24 @@ class MemoryRouter:
                 raise NotFound(f"{route.service}: rule {rule.id} does not exist")
             else:
                 rule.history.append((now, wanted))
+
+    def weights_of(self, ctx: Context, routes: Sequence[Route]) -> Mapping[str, Mapping[Slot, int] | None]:
+        world, found = self._world, dict[str, Mapping[Slot, int] | None]()
+        for listener in {route.listener for route in routes}:
+            with world.calls.around("router.weights_of", listener), world.lock:
+                world.settle()
+                if listener not in world.listeners:
+                    continue
+                for route in (each for each in routes if each.listener == listener):
+                    try:
+                        rule = self._rule(route, listener, route.priority)
+                    except NotOurs:
+                        rule = None
+                    there = rule.weights if rule is not None else None
+                    found[route.key] = (
+                        None if there is None else {slot: there.get(_backend_id(route, slot), 0) for slot in Slot}
+                    )
+        return found
 
     def slow_start(self, ctx: Context, route: Route, slot: Slot) -> float | None:
         world = self._world
