@@ -74,6 +74,7 @@ from osvdeploy.api.services import (
     sweep_retired,
     unhold,
 )
+from osvdeploy.api.surveying import ServiceSeen, Survey, survey
 from osvdeploy.api.verifying import Difference, Verified, VerifiedImage, verify
 from osvdeploy.api.watching import watch
 from osvdeploy.api.wiring import Calls, connect, ground, open_ledger, open_store, prober, usual_region
@@ -103,10 +104,12 @@ __all__ = [
     "Report",
     "RolledOut",
     "Service",
+    "ServiceSeen",
     "ServiceStatus",
     "SettingChange",
     "SlotStatus",
     "Standing",
+    "Survey",
     "Verified",
     "VerifiedImage",
     "Waited",
@@ -180,6 +183,7 @@ __all__ = [
     "standing",
     "status",
     "stored_kernels",
+    "survey",
     "sweep_retired",
     "unhold",
     "upgrade_lock",

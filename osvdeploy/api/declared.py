@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -315,7 +315,7 @@ def _on_aws(wanted: Deploy) -> _Place:
         tuple(wanted.subnets),
         tuple(wanted.security_groups),
         wanted.listener,
-        _health(wanted.health, wanted.health.version_header),
+        replace(_health(wanted.health, wanted.health.version_header), slow_start=wanted.health.slow_start),
     )
 
 

@@ -411,6 +411,17 @@ class GroupState:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupCount:
+    """A group among many: of ``capacity`` machines ``up`` run, as the place has it, whatever a balancer thinks of
+    them."""
+
+    name: str
+    capacity: int
+    up: int
+    deleting: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Scaling:
     """What changes a group's size without us: bounds, and rules that the place follows between them.
 
@@ -477,6 +488,9 @@ class InstanceGroups(Protocol):
     def shape(self, ctx: Context, name: str) -> GroupShape | None:
         """What the group's machines are, whoever made it; None without the group, or where no template says so."""
 
+    def counted(self, ctx: Context, tags: Tags) -> list[GroupCount]:
+        """All of ours with these tags, as lists tell of them: by a call for many groups, and none for each."""
+
     def scaling(self, ctx: Context, name: str) -> Scaling | None:
         """What scales the group, None without the group or while it is going."""
 
@@ -525,7 +539,8 @@ class Route:
     ``priority``, the two preview rules at ``priority`` - 2 (blue) and - 1 (green): a request with the header
     ``preview_header`` set to a slot's name reaches that slot, whatever its weight.
     Where the listener is a pointer, all that comes to it is the route's: ``priority`` is 0 and ``preview_header`` "".
-    ``key`` is short and unique to the service: names of backends derive from it.
+    ``key`` is short and unique to the service: names of backends derive from it. ``slow_start`` is how many seconds a
+    machine that joins healthy ones takes to its full share, 0 for none: of the route, this alone may change in use.
     """
 
     key: str
@@ -538,6 +553,7 @@ class Route:
     host: str | None = None
     path: str | None = None
     tags: Tags = field(default_factory=dict)
+    slow_start: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -600,6 +616,18 @@ class TrafficRouter(Protocol):
     def note_left(self, ctx: Context, route: Route, left: ReleaseId | None) -> None:
         """Note on the route that traffic was taken from a release without its ledger; None takes the note away. It
         stays when weights are set. Raises :class:`NotFound` where the route has no rule of its own yet."""
+
+    def weights_of(self, ctx: Context, routes: Sequence[Route]) -> Mapping[str, Mapping[Slot, int] | None]:
+        """The weights of many routes, by their keys: a few calls for each listener, and none for each route. None where
+        a route's own rule is not there, or is another's; a route whose listener is gone is left out."""
+
+    def slow_start(self, ctx: Context, route: Route, slot: Slot) -> float | None:
+        """Over how many seconds a machine that joins healthy ones behind the slot's backend comes to its full share, 0
+        for at once; None without the backend, and where the place has nothing like it."""
+
+    def set_slow_start(self, ctx: Context, route: Route) -> None:
+        """Let those of the two backends that are there do as the route says of it; machines that are healthy keep their
+        share. Raises :class:`Refused` where the route wants it and the place has nothing like it."""
 
     def remove(self, ctx: Context, route: Route) -> None:
         """Take the three rules and both backends away; a pointer leads where it led before, or stays where somebody
@@ -924,6 +952,10 @@ class ObjectStore(Protocol):
 
     def keys(self, ctx: Context, prefix: str, limit: int | None = None) -> Iterator[str]:
         """Keys of whole objects that begin with ``prefix``, in ascending order, at most ``limit``."""
+
+    def folders(self, ctx: Context, prefix: str) -> Iterator[str]:
+        """What stands between ``prefix`` ("", or ending in a slash) and the next slash of the keys that begin with it,
+        each once, in the order of the keys: what is below is not gone through."""
 
     def delete(self, ctx: Context, key: str) -> None: ...
 

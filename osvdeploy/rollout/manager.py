@@ -178,6 +178,7 @@ class RolloutManager:
         if scaling is None and held.head.stable is not None:
             self._recognize(ctx, held, route, state, self.executor.observer(route).groups(ctx))
             scaling = scaling_of(ctx, self.cloud.groups, held.head)
+        self._let_start_slowly(ctx, held, route)
         stable = held.head.stable
         if stable is not None and stable.release == release.id:
             return self._same_release(ctx, held, release, route, scaling)
@@ -399,6 +400,9 @@ class RolloutManager:
                 )
             self.executor.fence(ctx, held, route)
             changed = False
+            if any(self.cloud.router.slow_start(ctx, route, slot) not in (None, route.slow_start) for slot in Slot):
+                with held.acting(ctx) as acting:
+                    self.cloud.router.set_slow_start(acting, route)
             while wrong := astray(held.head, self.cloud.router.observe(ctx, route)):
                 changed = True
                 if ctx.monotonic() - began > self.limits.revert:
@@ -568,6 +572,19 @@ class RolloutManager:
             served=(*served, Served(found.release, now))[-SERVED_KEPT:],
         )
         return record
+
+    def _let_start_slowly(self, ctx: Context, held: HeldLedger, route: Route) -> None:
+        """Change what of a route may change while it is in use, in both slots at once; the ledger says it afterwards,
+        so that a process that dies in between leaves it to the next one."""
+        place = held.head.place
+        if place is None or held.head.destroyed or place.route.slow_start == route.slow_start:
+            return
+        with held.acting(ctx) as acting:
+            self.cloud.router.set_slow_start(acting, route)
+        told = f"slow start {place.route.slow_start:g} s -> {route.slow_start:g} s"
+        ctx.report(Note(told))
+        changed = replace(place, route=replace(place.route, slow_start=route.slow_start))
+        held.save(ctx, told, place=changed)
 
     def _same_release(
         self, ctx: Context, held: HeldLedger, release: Release, route: Route, scaling: Scaling | None

@@ -59,6 +59,7 @@ class Health:
     """When a release counts as well. Times in seconds.
 
     ``version_header`` names the answer header that carries the release id; without it the proof is weaker.
+    ``slow_start`` is how long a machine that joins healthy ones takes to its full share, 0 for none.
     """
 
     path: str
@@ -67,6 +68,7 @@ class Health:
     interval: float
     timeout: float
     min_ready: float
+    slow_start: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +222,7 @@ def route_of(release: Release) -> Route:
         preview_header=settings.preview_header,
         host=settings.host,
         path=settings.path,
+        slow_start=settings.health.slow_start,
         tags=service_tags(release.app, release.service, settings.ledger),
     )
 

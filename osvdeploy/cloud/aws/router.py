@@ -11,12 +11,14 @@ import ipaddress
 import math
 import re
 import socket
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from osvdeploy.cloud.aws.session import Aws
 from osvdeploy.cloud.interfaces import HealthRule, ReleaseId, Route, RouteState, Slot, TargetHealth
+from osvdeploy.cloud.parallel import in_flight
 from osvdeploy.cloud.tags import LEFT, NAME, SERVICE, SLOT, is_ours
 from osvdeploy.cloud.weights import require
 from osvdeploy.context import Context
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
         RuleConditionUnionTypeDef,
         RuleTypeDef,
         TagTypeDef,
+        TargetGroupAttributeTypeDef,
         TargetGroupTupleTypeDef,
         TargetGroupTypeDef,
     )
@@ -46,6 +49,9 @@ USED_FOR = 60.0
 
 ADDRESSES_KEPT = 30.0
 """Seconds: half of the life that AWS gives a balancer's DNS answers."""
+
+LISTENERS_AT_ONCE = 8
+"""Listeners whose rules are asked for at once, where many are."""
 
 _LISTENER = re.compile(r"arn:[\w-]+:elasticloadbalancing:([\w-]+):\d{12}:listener/(app|net|gwy)/[^/]+/[^/]+/[^/]+")
 
@@ -213,6 +219,49 @@ class AlbRouter:
         left = self._owners.get(arn, {}).get(LEFT)
         return ReleaseId(left) if left is not None else None
 
+    def weights_of(self, ctx: Context, routes: Sequence[Route]) -> Mapping[str, Mapping[Slot, int] | None]:
+        by_listener: dict[str, list[Route]] = {}
+        for route in routes:
+            by_listener.setdefault(route.listener, []).append(route)
+        found: dict[str, Mapping[Slot, int] | None] = {}
+
+        def look(ctx: Context, listener: str, stop: threading.Event) -> dict[str, Mapping[Slot, int] | None]:
+            try:
+                rules = self._rules(ctx, listener)
+            except NotFound:
+                return {}
+            told: dict[str, Mapping[Slot, int] | None] = {}
+            for route in by_listener[listener]:
+                rule = rules.get(str(route.priority))
+                ours = {group_name(route, slot) for slot in Slot}
+                names = {_name_of(arn) for arn in _forwarded(rule)} if rule is not None else set()
+                told[route.key] = _weights(route, rule) if rule is not None and names & ours else None
+            return told
+
+        in_flight(ctx, by_listener, look, found.update, width=LISTENERS_AT_ONCE, name="listeners")
+        return found
+
+    def slow_start(self, ctx: Context, route: Route, slot: Slot) -> float | None:
+        group = self._target_group(ctx, route, slot)
+        if group is None:
+            return None
+        arn = group["TargetGroupArn"]
+        try:
+            with self._aws.calling(ctx, f"target group {group_name(route, slot)}"):
+                found = self._aws.elbv2.describe_target_group_attributes(TargetGroupArn=arn)["Attributes"]
+        except NotFound:
+            return None
+        return next((float(each["Value"]) for each in found if each["Key"] == _SLOW_START), 0.0)
+
+    def set_slow_start(self, ctx: Context, route: Route) -> None:
+        for slot in Slot:
+            group = self._target_group(ctx, route, slot)
+            if group is None:
+                continue
+            arn = group["TargetGroupArn"]
+            with self._aws.calling(ctx, f"target group {group_name(route, slot)}"):
+                self._aws.elbv2.modify_target_group_attributes(TargetGroupArn=arn, Attributes=_slow_start(route))
+
     def remove(self, ctx: Context, route: Route) -> None:
         try:
             standing = self._standing(ctx, route)
@@ -274,9 +323,7 @@ class AlbRouter:
     def _standing(self, ctx: Context, route: Route) -> _Standing:
         """The route's three rules as they are now. Raises NotOurs where one belongs to somebody else."""
         _check_arn(route.listener, self._aws.region)
-        with self._aws.calling(ctx, f"listener {route.listener}"):
-            pages = self._aws.elbv2.get_paginator("describe_rules").paginate(ListenerArn=route.listener)
-            rules = {rule["Priority"]: rule for page in pages for rule in page["Rules"]}
+        rules = self._rules(ctx, route.listener)
         places: dict[Slot | None, int] = {None: route.priority}
         places |= {slot: route.priority + PREVIEW_PRIORITY[slot] for slot in Slot}
         held = {place: rules[str(priority)] for place, priority in places.items() if str(priority) in rules}
@@ -355,6 +402,12 @@ class AlbRouter:
                 )
             )
         return found
+
+    def _rules(self, ctx: Context, listener: str) -> dict[str, RuleTypeDef]:
+        """Every rule of a listener, by its priority."""
+        with self._aws.calling(ctx, f"listener {listener}"):
+            pages = self._aws.elbv2.get_paginator("describe_rules").paginate(ListenerArn=listener)
+            return {rule["Priority"]: rule for page in pages for rule in page["Rules"]}
 
     def _create_rule(
         self,
@@ -466,7 +519,10 @@ class AlbRouter:
                 )["TargetGroups"][0]["TargetGroupArn"]
             self._aws.elbv2.modify_target_group_attributes(
                 TargetGroupArn=arn,
-                Attributes=[{"Key": "deregistration_delay.timeout_seconds", "Value": str(DEREGISTRATION_DELAY)}],
+                Attributes=[
+                    {"Key": "deregistration_delay.timeout_seconds", "Value": str(DEREGISTRATION_DELAY)},
+                    *_slow_start(route),
+                ],
             )
         self._groups[name] = arn
         self._owners[arn] = route.tags
@@ -500,6 +556,13 @@ class AlbRouter:
                 # What is not ours yet may become so: somebody adds the tags by hand to hand it over.
                 if is_ours(tags):
                     self._owners[each["ResourceArn"]] = tags
+
+
+_SLOW_START = "slow_start.duration_seconds"
+
+
+def _slow_start(route: Route) -> list[TargetGroupAttributeTypeDef]:
+    return [{"Key": _SLOW_START, "Value": str(math.ceil(route.slow_start))}]
 
 
 _LISTENERS_HINT = "`aws elbv2 describe-listeners --load-balancer-arn ...` lists those"

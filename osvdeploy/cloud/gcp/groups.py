@@ -20,6 +20,7 @@ from osvdeploy.cloud.gcp.scope import address_of, area_of, link_of, machine_of
 from osvdeploy.cloud.gcp.session import Document, Gcp, request_id
 from osvdeploy.cloud.gcp.templates import Templates
 from osvdeploy.cloud.interfaces import (
+    GroupCount,
     GroupRequest,
     GroupShape,
     GroupState,
@@ -33,6 +34,9 @@ from osvdeploy.cloud.tags import RELEASE, is_ours
 from osvdeploy.context import Context
 from osvdeploy.errors import NotFound, Refused, Unavailable
 from osvdeploy.retry import retrying
+
+PAGE = 500
+"""Groups that one answer tells of, its most."""
 
 LEFT_FOR = 60.0
 """Seconds for which a group may count as used after it was taken from its backend service."""
@@ -107,10 +111,24 @@ class ManagedGroups:
             pass
 
     def owned(self, ctx: Context, tags: Tags) -> list[GroupState]:
-        pages = self._gcp.pages(ctx, self._groups, "instance groups")
+        return [self._state(ctx, each) for each in self._listed(ctx, tags)]
+
+    def counted(self, ctx: Context, tags: Tags) -> list[GroupCount]:
+        # Of a group's machines, "none" counts those that run and with which nothing is being done.
+        return [
+            GroupCount(
+                each["name"],
+                each.get("targetSize", 0),
+                int((each.get("currentActions") or {}).get("none", 0)),
+                _going(each),
+            )
+            for each in self._listed(ctx, tags)
+        ]
+
+    def _listed(self, ctx: Context, tags: Tags) -> list[Document]:
+        pages = self._gcp.pages(ctx, self._groups, "instance groups", {"maxResults": str(PAGE)})
         found = [each for page in pages for each in page.get("items", [])]
-        ours = [each for each in found if is_ours(held := marks_of(each)) and tags.items() <= held.items()]
-        return [self._state(ctx, each) for each in ours]
+        return [each for each in found if is_ours(held := marks_of(each)) and tags.items() <= held.items()]
 
     def shape(self, ctx: Context, name: str) -> GroupShape | None:
         found = self._find(ctx, name)

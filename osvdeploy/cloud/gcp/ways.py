@@ -5,7 +5,7 @@ Which one a route has is told by its listener.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from osvdeploy.cloud.gcp.pointer import PointerRouter
 from osvdeploy.cloud.gcp.router import UrlMapRouter
@@ -13,6 +13,7 @@ from osvdeploy.cloud.gcp.scope import area_of, forwarding_rule_of
 from osvdeploy.cloud.gcp.session import Gcp
 from osvdeploy.cloud.interfaces import ReleaseId, Route, RouteState, Slot, TargetHealth
 from osvdeploy.context import Context
+from osvdeploy.errors import Refused
 
 
 class GceRouter:
@@ -56,6 +57,22 @@ class GceRouter:
 
     def note_left(self, ctx: Context, route: Route, left: ReleaseId | None) -> None:
         self._of(route).note_left(ctx, route, left)
+
+    def weights_of(self, ctx: Context, routes: Sequence[Route]) -> Mapping[str, Mapping[Slot, int] | None]:
+        ways: dict[UrlMapRouter | PointerRouter, list[Route]] = {}
+        for route in routes:
+            ways.setdefault(self._of(route), []).append(route)
+        return {key: found for way, its in ways.items() for key, found in way.weights_of(ctx, its).items()}
+
+    def slow_start(self, ctx: Context, route: Route, slot: Slot) -> float | None:
+        return None
+
+    def set_slow_start(self, ctx: Context, route: Route) -> None:
+        if route.slow_start:
+            raise Refused(
+                f"{route.service}: Google's balancers have no slow start",
+                hint="leave it out, and let traffic rise by the strategy's steps",
+            )
 
     def remove(self, ctx: Context, route: Route) -> None:
         self._of(route).remove(ctx, route)

@@ -5,7 +5,16 @@ from __future__ import annotations
 import json
 
 from osvdeploy.cloud import tags as labels
-from osvdeploy.cloud.interfaces import GroupRequest, GroupShape, GroupState, Machine, Scaling, Tags
+from osvdeploy.cloud.interfaces import (
+    GroupCount,
+    GroupRequest,
+    GroupShape,
+    GroupState,
+    Machine,
+    MachineState,
+    Scaling,
+    Tags,
+)
 from osvdeploy.cloud.memory.world import Group, Instance, Scaler, Template, World, carries
 from osvdeploy.context import Context
 from osvdeploy.errors import NotFound, NotOurs, Refused, Unavailable
@@ -106,6 +115,17 @@ class MemoryGroups:
             if name not in world.groups or template is None:
                 return None
             return GroupShape(template.image, template.machine_type, template.networks, template.firewalls)
+
+    def counted(self, ctx: Context, tags: Tags) -> list[GroupCount]:
+        world = self._world
+        with world.calls.around("groups.counted"), world.lock:
+            world.settle()
+            states = [_state(group) for group in world.groups.values() if carries(group.tags, tags)]
+        running = MachineState.RUNNING
+        return [
+            GroupCount(each.name, each.capacity, sum(one.state is running for one in each.machines), each.deleting)
+            for each in states
+        ]
 
     def scaling(self, ctx: Context, name: str) -> Scaling | None:
         world = self._world
