@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     from osvdeploy.build.sources import KernelSource
     from osvdeploy.cloud.interfaces import Metric
     from osvdeploy.rollout.gates import Gate
-    from osvdeploy.rollout.hooks import Hook
+    from osvdeploy.rollout.hooks import Hook, Notify
     from osvdeploy.rollout.releases import Health, Settings
     from osvdeploy.spec import LoadedSpec
     from osvdeploy.spec.gates import Gate as DeclaredGate
     from osvdeploy.spec.gates import GateMetric
     from osvdeploy.spec.hooks import Hook as DeclaredHook
+    from osvdeploy.spec.hooks import Notify as DeclaredNotify
     from osvdeploy.spec.model import Deploy, DeployGcp
     from osvdeploy.spec.model import Health as DeclaredHealth
     from osvdeploy.spec.model import Kernel as DeclaredKernel
@@ -191,7 +192,27 @@ def settings_for(
         family=family,
         gates=tuple(_gate(each, base) for each in wanted.gates),
         hooks=tuple(_hook(each, base) for each in wanted.hooks),
+        notify=tuple(_notify(each) for each in wanted.notify),
     )
+
+
+def _notify(declared: DeclaredNotify) -> Notify:
+    from osvdeploy.cloud.interfaces import NoticeTarget, PubSubTarget, SnsTarget, WebhookTarget
+    from osvdeploy.rollout.hooks import Notify
+
+    key, value = declared.target
+    format = declared.format or "json"
+    target: NoticeTarget
+    match key:
+        case "sns":
+            target = SnsTarget(value)
+        case "pubsub":
+            target = PubSubTarget(value)
+        case "webhook":
+            target = WebhookTarget(value, None, format)
+        case _:
+            target = WebhookTarget(None, value, format)
+    return Notify(target, tuple(dict.fromkeys(declared.on)))
 
 
 def _hook(declared: DeclaredHook, base: Path) -> Hook:

@@ -13,7 +13,7 @@ from osvdeploy.events import CloudCall, Event
 
 if TYPE_CHECKING:
     from osvdeploy.cloud.gcp.machines import GceMachineTypes
-    from osvdeploy.cloud.interfaces import ArchivePlace, Cloud, Ground, Hooks, Metrics, ObjectStore, Prober
+    from osvdeploy.cloud.interfaces import ArchivePlace, Cloud, Ground, Hooks, Metrics, Notifier, ObjectStore, Prober
     from osvdeploy.publish.importing import ThroughStore
     from osvdeploy.rollout.ledger import Head, Ledger, Place
     from osvdeploy.rollout.manager import RolloutManager
@@ -178,6 +178,13 @@ def hooks() -> Hooks:
     return LocalHooks()
 
 
+def notifier(place: Ground) -> Notifier:
+    """What tells webhooks, and others by what the place has for that."""
+    from osvdeploy.cloud.local.notifier import Notifiers
+
+    return Notifiers(place.notifier)
+
+
 def head(ctx: Context, service: Service) -> Head:
     head = open_ledger(service).head(ctx)
     if head is None:
@@ -212,4 +219,5 @@ def manager(
         until=until or Until.ASKED,
         metrics=metrics(here),
         hooks=hooks(),
+        notifier=notifier(here),
     )

@@ -819,6 +819,9 @@ class RunningHook(Protocol):
     def answer(self) -> HookAnswer | None:
         """What it came to, None while it runs. Neither waits nor raises."""
 
+    def wait(self, seconds: float) -> None:
+        """Wait for the answer, so long at most."""
+
     def stop(self) -> None:
         """Have it ended, with all that it has started, and do not wait for that."""
 
@@ -836,6 +839,73 @@ class Hooks(Protocol):
     def start(self, ctx: Context, action: HookAction, content: bytes, timeout: float) -> RunningHook:
         """Start it, with ``content`` (JSON) on its stdin or as its body; it has ``timeout`` seconds. Never raises for
         what it does or does not: that is its answer. It ends with this process, however that ends."""
+
+
+# ---------------------------------------------------------------------------------------------------- notifications
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookTarget:
+    """An address that is posted to; where ``url`` is None, the environment variable ``variable`` has it. ``format``
+    "slack" is what Slack's incoming webhooks take, "json" all that there is to tell."""
+
+    url: str | None
+    variable: str | None = None
+    format: Literal["json", "slack"] = "json"
+    kind: Literal["webhook"] = "webhook"
+
+    def __str__(self) -> str:
+        return f"webhook {self.variable or self.url}"
+
+
+@dataclass(frozen=True, slots=True)
+class SnsTarget:
+    """A topic of Amazon SNS, by its ARN."""
+
+    topic: str
+    kind: Literal["sns"] = "sns"
+
+    def __str__(self) -> str:
+        return f"sns {self.topic}"
+
+
+@dataclass(frozen=True, slots=True)
+class PubSubTarget:
+    """A topic of Google's Pub/Sub, as ``projects/PROJECT/topics/TOPIC``."""
+
+    topic: str
+    kind: Literal["pubsub"] = "pubsub"
+
+    def __str__(self) -> str:
+        return f"pubsub {self.topic}"
+
+
+NoticeTarget = WebhookTarget | SnsTarget | PubSubTarget
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What is told. ``event`` names it, the same however often it is sent; ``notice`` is what sort of news it is.
+    ``subject`` is one line of printable ASCII, at most 100 characters; ``body`` JSON, ``text`` for people."""
+
+    event: str
+    notice: str
+    service: str
+    subject: str
+    body: bytes
+    text: str
+
+
+class Notifier(Protocol):
+    """Tells others."""
+
+    def refuse_unready(self, ctx: Context, target: NoticeTarget) -> None:
+        """Raise :class:`~osvdeploy.errors.UsageError`, with what to do, for what cannot be told from here. Sends
+        nothing."""
+
+    def send(self, ctx: Context, target: NoticeTarget, message: Message) -> RunningHook:
+        """Begin to send; within some ten seconds it has an answer. Never raises for what comes of it. A message may
+        arrive more than once, never in part."""
 
 
 # -------------------------------------------------------------------------------------------------------- objects
@@ -961,6 +1031,8 @@ class Ground:
     """The address of the place's API that the spec names, None for the place's own."""
     metrics: Metrics | None = None
     """What the place counts by itself, None where it counts nothing."""
+    notifier: Notifier | None = None
+    """Tells others by what the place has for that, None where it has nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

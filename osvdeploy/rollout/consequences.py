@@ -89,8 +89,9 @@ def begin(
         settings = replace(settings, strategy=alone)
     before = ledger.release(ctx, stable.release) if stable is not None else None
     if kind is Kind.ROLLBACK and before is not None:
-        # Hooks are the environment's, as it was declared last, and not those of the days of what is gone back to.
-        settings = replace(settings, hooks=before.settings.hooks)
+        # Hooks and who is told are the environment's, as it was declared last, and not those of the days of what is
+        # gone back to.
+        settings = replace(settings, hooks=before.settings.hooks, notify=before.settings.notify)
     return Run(
         stable_health=before.settings.health if before is not None else None,
         id=f"{now:%Y%m%dT%H%M%S}-{ctx.nonce()[:6]}",

@@ -285,7 +285,8 @@ class Run:
     ``measured_since`` is when metric gates were begun anew in this stage, None where they count from its beginning;
     ``kept`` are this stage's samples of sources that remember nothing.
 
-    ``hooks`` are what hooks came to, in their order; ``calling`` is the one that is asked now.
+    ``hooks`` are what hooks came to, in their order; ``calling`` is the one that is asked now. ``news`` counts what
+    others were to be told of the run; ``awaited`` is what a person has to do, where somebody is told of that.
 
     ``calls`` are the changes that were asked of the place, the newest 200 of them; each is written with the next step,
     so those that a process made right before it died are missing.
@@ -326,6 +327,8 @@ class Run:
     kept: tuple[KeptSample, ...] = ()
     hooks: tuple[HookRecord, ...] = ()
     calling: HookCall | None = None
+    news: int = field(default=0, compare=False)
+    awaited: str = ""
     calls: tuple[CallMade, ...] = field(default=(), compare=False)
     tally: Tally = field(default=Tally(), compare=False)
 

@@ -14,7 +14,7 @@ from osvdeploy.cloud.tags import service_tags
 from osvdeploy.digests import Digest, digest_of, sha256
 from osvdeploy.errors import UsageError
 from osvdeploy.rollout.gates import Gate
-from osvdeploy.rollout.hooks import Hook
+from osvdeploy.rollout.hooks import Hook, Notify
 
 
 class StrategyKind(StrEnum):
@@ -108,6 +108,7 @@ class Settings:
     family: str | None = None
     gates: tuple[Gate, ...] = ()
     hooks: tuple[Hook, ...] = ()
+    notify: tuple[Notify, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

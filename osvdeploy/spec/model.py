@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from osvdeploy.sizes import GIB, TIB
 from osvdeploy.spec.boot import boot_options, shown, wrong_options
 from osvdeploy.spec.gates import Gate, refuse_wrong_gates
-from osvdeploy.spec.hooks import Hook, refuse_wrong_hooks
+from osvdeploy.spec.hooks import Hook, Notify, refuse_wrong_hooks, refuse_wrong_notify
 from osvdeploy.spec.table import (
     Duration,
     Elsewhere,
@@ -482,6 +482,7 @@ class Deploy(Table):
     hooks: list[Hook] = Field(
         default_factory=list, description="Programs and addresses that are asked at stages of a rollout."
     )
+    notify: list[Notify] = Field(default_factory=list, description="Who is told of rollouts.")
 
     @property
     def machine(self) -> str:
@@ -491,6 +492,7 @@ class Deploy(Table):
     def _check_gates(self) -> Deploy:
         refuse_wrong_gates(self.gates, self.cloud, self.strategy.bakes)
         refuse_wrong_hooks(self.hooks)
+        refuse_wrong_notify(self.notify, self.cloud)
         return self
 
 
@@ -598,6 +600,7 @@ class DeployGcp(Table):
     hooks: list[Hook] = Field(
         default_factory=list, description="Programs and addresses that are asked at stages of a rollout."
     )
+    notify: list[Notify] = Field(default_factory=list, description="Who is told of rollouts.")
 
     @property
     def machine(self) -> str:
@@ -640,6 +643,7 @@ class DeployGcp(Table):
             raise Inside([(way, f"needs {' and '.join(missing)} beside it")])
         refuse_wrong_gates(self.gates, self.cloud, self.strategy.bakes)
         refuse_wrong_hooks(self.hooks)
+        refuse_wrong_notify(self.notify, self.cloud)
         return self
 
 
@@ -653,7 +657,7 @@ _NO_POINTER = {
 
 _ROLLED_OUT = (
     "capacity", "subnetwork", "network_tags", "route", "preview", "port", "ledger", "health", "strategy",
-    "gates", "hooks",
+    "gates", "hooks", "notify",
 )  # fmt: skip
 
 
