@@ -158,7 +158,7 @@ def settings_for(
     ``project`` and the image ``family`` are asked for on Google alone."""
     from osvdeploy.rollout.releases import Concurrent, OnFailure, Settings, Strategy, StrategyKind, TrafficStep
 
-    place = _on_google(project, wanted) if wanted.cloud == "gcp" else _on_aws(wanted)
+    place = _on_google(project, wanted, base) if wanted.cloud == "gcp" else _on_aws(wanted, base)
     route, ledger, strategy = wanted.route, wanted.ledger, wanted.strategy
     assert ledger is not None and wanted.port is not None, "the model asks for them"
     if "://" not in ledger:
@@ -330,17 +330,17 @@ class _Place:
     health: Health
 
 
-def _on_aws(wanted: Deploy) -> _Place:
+def _on_aws(wanted: Deploy, base: Path) -> _Place:
     return _Place(
         wanted.region,
         tuple(wanted.subnets),
         tuple(wanted.security_groups),
         wanted.listener,
-        _health(wanted.health, wanted.health.version_header),
+        _health(wanted.health, wanted.health.version_header, base),
     )
 
 
-def _on_google(project_id: str, wanted: DeployGcp) -> _Place:
+def _on_google(project_id: str, wanted: DeployGcp, base: Path) -> _Place:
     from osvdeploy.cloud.gcp.urlmap import RELEASE_HEADER
 
     project, region = f"projects/{project_id}", wanted.region or wanted.place.rpartition("-")[0]
@@ -361,7 +361,7 @@ def _on_google(project_id: str, wanted: DeployGcp) -> _Place:
         tuple(wanted.network_tags),
         f"{project}/{listener}",
         # Where the program names no release, the balancer does.
-        _health(wanted.health, wanted.health.version_header or added),
+        _health(wanted.health, wanted.health.version_header or added, base),
     )
 
 
@@ -370,9 +370,14 @@ def _whole(name: str, collection: str) -> str:
     return name if "/" in name else f"{collection}/{name}"
 
 
-def _health(declared: DeclaredHealth, version_header: str | None) -> Health:
-    from osvdeploy.rollout.releases import Health
+def _health(declared: DeclaredHealth, version_header: str | None, base: Path) -> Health:
+    from osvdeploy.rollout.releases import Health, ProbePlace
 
+    place, command = ProbePlace.COMMAND, tuple[str, ...]()
+    if isinstance(declared.probe_from, str):
+        place = ProbePlace(declared.probe_from)
+    else:
+        command = program_of(declared.probe_from.command, base)
     return Health(
         path=declared.path,
         version_header=version_header,
@@ -380,4 +385,7 @@ def _health(declared: DeclaredHealth, version_header: str | None) -> Health:
         interval=declared.interval,
         timeout=declared.timeout,
         min_ready=declared.min_ready,
+        kind=declared.kind,
+        probe_from=place,
+        probe_command=command,
     )

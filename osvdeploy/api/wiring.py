@@ -159,9 +159,9 @@ def open_ledger(service: Service) -> Ledger:
 
 
 def prober() -> Prober:
-    from osvdeploy.cloud.local.prober import HttpProber
+    from osvdeploy.cloud.local.probing import LocalProber
 
-    return HttpProber()
+    return LocalProber()
 
 
 def metrics(place: Ground) -> Metrics:

@@ -495,13 +495,15 @@ class InstanceGroups(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class HealthRule:
-    """How a backend decides that a machine is healthy: GET ``path`` each ``interval`` seconds, a 2xx answer."""
+    """How a backend decides that a machine is healthy: GET ``path`` each ``interval`` seconds, a 2xx answer. Of the
+    ``kind`` "tcp" it is a connection that is accepted."""
 
     path: str
     interval: float
     timeout: float
     healthy: int = 2
     unhealthy: int = 2
+    kind: Literal["http", "tcp"] = "http"
 
 
 @dataclass(frozen=True, slots=True)
@@ -609,23 +611,30 @@ class Console(Protocol):
 @dataclass(frozen=True, slots=True)
 class ProbeRequest:
     """One GET. ``address`` (host or host:port) is dialled instead of the one in ``url`` where given; ``timeout`` in
-    seconds covers all of it. Redirects are not followed and no proxy of the environment is used."""
+    seconds covers all of it. Redirects are not followed and no proxy of the environment is used.
+
+    Of the ``kind`` "tcp" it is a connection alone, to the host and port of ``url``. ``via`` is a command that sends it
+    from where it runs, instead of this process (:mod:`osvdeploy.cloud.local.probing`).
+    """
 
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
     timeout: float = 5.0
     address: str | None = None
+    kind: Literal["http", "tcp"] = "http"
+    via: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeAnswer:
     """What came back: ``status`` None and ``error`` set where no HTTP answer came. Header names are lower case,
-    ``body`` is the first 2 KiB."""
+    ``body`` is the first 2 KiB. Of the kind "tcp", ``held``: the connection was made and not closed at once."""
 
     status: int | None
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     error: str = ""
+    held: bool = False
 
 
 class Prober(Protocol):
@@ -773,6 +782,10 @@ class Metrics(Protocol):
         The same grid may be asked for any number of times. Raises :class:`~osvdeploy.errors.Unavailable` where the
         source does not answer, :class:`~osvdeploy.errors.Refused` where it will not, or knows no such metric.
         """
+
+    def requests(self, ctx: Context, measured: Measured, grid: Grid) -> tuple[Sample, ...]:
+        """How many requests the place has sent to a slot, by whole minutes: one sample for each that has any. Raises
+        as :meth:`read` does."""
 
 
 # ---------------------------------------------------------------------------------------------------------- hooks
@@ -1031,6 +1044,8 @@ class Ground:
     """The address of the place's API that the spec names, None for the place's own."""
     metrics: Metrics | None = None
     """What the place counts by itself, None where it counts nothing."""
+    counted_late: float = 120.0
+    """Seconds until the requests of a minute can be read."""
     notifier: Notifier | None = None
     """Tells others by what the place has for that, None where it has nothing."""
 

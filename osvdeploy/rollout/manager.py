@@ -78,6 +78,8 @@ class RolloutManager:
         limits = limits or Limits()
         # Time alone proves nothing before a change can be in force everywhere.
         self.limits = replace(limits, spread=cloud.spread, settle=max(limits.settle, cloud.spread))
+        # A minute has to begin, to pass, and to be told of; and a silent one is waited for twice.
+        self.limits = replace(self.limits, counted=cloud.counted_late + cloud.spread + 240.0)
         self.metrics = metrics if metrics is not None else cloud.metrics
         self.executor = Executor(ledger, cloud, prober, self.limits, take_over=take_over, metrics=self.metrics)
         self.hooks = hooks

@@ -265,6 +265,8 @@ class Tally:
     last: str = ""
     leaving: bool = False
     """What had the traffic until the switch did not answer well."""
+    unreached: int = 0
+    """Answers that nobody gave, as long as nobody gave any; -1 once somebody has."""
     hooked: datetime | None = None
     """When the last hook of the stage ended: its limits count from there."""
 
@@ -518,6 +520,18 @@ class Answer:
     well: bool
     release: str | None
     told: str
+    reached: bool = True
+    """Somebody answered at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestsSeen:
+    """The requests that the place has counted in the last whole minute since a switch of which it tells: the
+    candidate's and the stable release's. ``silent`` is how many of the last minutes had none of either."""
+
+    candidate: int
+    stable: int
+    silent: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -532,6 +546,7 @@ class Observation:
     has the traffic until then. So is ``scaling``, what scales the stable group now; it is
     also None once that group is gone. ``follows``: the candidate has the run's scaling. ``readings`` are the last of
     each metric gate that is judged in this stage, by its name. ``hook`` is what this process runs of hooks.
+    ``requests`` are what was counted since the switch, where that is the proof; None while nothing is.
     """
 
     wired: bool
@@ -548,6 +563,7 @@ class Observation:
     follows: bool = False
     readings: Mapping[str, Reading] = field(default_factory=dict)
     hook: HookSeen | None = None
+    requests: RequestsSeen | None = None
 
     @property
     def healthy(self) -> int:
@@ -643,5 +659,7 @@ class Limits:
     poll: float = 2.0
     quick_poll: float = 0.25
     bake_poll: float = 5.0
+    counted: float = 0.0
+    """How much later a switch is proved where that takes requests that the place counts."""
     listen: float = 2.0
     """How often it is looked for what somebody asks of the run."""
