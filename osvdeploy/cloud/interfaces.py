@@ -522,13 +522,15 @@ class InstanceGroups(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class HealthRule:
-    """How a backend decides that a machine is healthy: GET ``path`` each ``interval`` seconds, a 2xx answer."""
+    """How a backend decides that a machine is healthy: GET ``path`` each ``interval`` seconds, a 2xx answer. Of the
+    ``kind`` "tcp" it is a connection that is accepted."""
 
     path: str
     interval: float
     timeout: float
     healthy: int = 2
     unhealthy: int = 2
+    kind: Literal["http", "tcp"] = "http"
 
 
 @dataclass(frozen=True, slots=True)
@@ -661,23 +663,30 @@ class Console(Protocol):
 @dataclass(frozen=True, slots=True)
 class ProbeRequest:
     """One GET. ``address`` (host or host:port) is dialled instead of the one in ``url`` where given; ``timeout`` in
-    seconds covers all of it. Redirects are not followed and no proxy of the environment is used."""
+    seconds covers all of it. Redirects are not followed and no proxy of the environment is used.
+
+    Of the ``kind`` "tcp" it is a connection alone, to the host and port of ``url``. ``via`` is a command that sends it
+    from where it runs, instead of this process (:mod:`osvdeploy.cloud.local.probing`).
+    """
 
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
     timeout: float = 5.0
     address: str | None = None
+    kind: Literal["http", "tcp"] = "http"
+    via: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeAnswer:
     """What came back: ``status`` None and ``error`` set where no HTTP answer came. Header names are lower case,
-    ``body`` is the first 2 KiB."""
+    ``body`` is the first 2 KiB. Of the kind "tcp", ``held``: the connection was made and not closed at once."""
 
     status: int | None
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     error: str = ""
+    held: bool = False
 
 
 class Prober(Protocol):
@@ -826,6 +835,10 @@ class Metrics(Protocol):
         source does not answer, :class:`~osvdeploy.errors.Refused` where it will not, or knows no such metric.
         """
 
+    def requests(self, ctx: Context, measured: Measured, grid: Grid) -> tuple[Sample, ...]:
+        """How many requests the place has sent to a slot, by whole minutes: one sample for each that has any. Raises
+        as :meth:`read` does."""
+
 
 # ---------------------------------------------------------------------------------------------------------- hooks
 
@@ -871,6 +884,9 @@ class RunningHook(Protocol):
     def answer(self) -> HookAnswer | None:
         """What it came to, None while it runs. Neither waits nor raises."""
 
+    def wait(self, seconds: float) -> None:
+        """Wait for the answer, so long at most."""
+
     def stop(self) -> None:
         """Have it ended, with all that it has started, and do not wait for that."""
 
@@ -888,6 +904,73 @@ class Hooks(Protocol):
     def start(self, ctx: Context, action: HookAction, content: bytes, timeout: float) -> RunningHook:
         """Start it, with ``content`` (JSON) on its stdin or as its body; it has ``timeout`` seconds. Never raises for
         what it does or does not: that is its answer. It ends with this process, however that ends."""
+
+
+# ---------------------------------------------------------------------------------------------------- notifications
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookTarget:
+    """An address that is posted to; where ``url`` is None, the environment variable ``variable`` has it. ``format``
+    "slack" is what Slack's incoming webhooks take, "json" all that there is to tell."""
+
+    url: str | None
+    variable: str | None = None
+    format: Literal["json", "slack"] = "json"
+    kind: Literal["webhook"] = "webhook"
+
+    def __str__(self) -> str:
+        return f"webhook {self.variable or self.url}"
+
+
+@dataclass(frozen=True, slots=True)
+class SnsTarget:
+    """A topic of Amazon SNS, by its ARN."""
+
+    topic: str
+    kind: Literal["sns"] = "sns"
+
+    def __str__(self) -> str:
+        return f"sns {self.topic}"
+
+
+@dataclass(frozen=True, slots=True)
+class PubSubTarget:
+    """A topic of Google's Pub/Sub, as ``projects/PROJECT/topics/TOPIC``."""
+
+    topic: str
+    kind: Literal["pubsub"] = "pubsub"
+
+    def __str__(self) -> str:
+        return f"pubsub {self.topic}"
+
+
+NoticeTarget = WebhookTarget | SnsTarget | PubSubTarget
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What is told. ``event`` names it, the same however often it is sent; ``notice`` is what sort of news it is.
+    ``subject`` is one line of printable ASCII, at most 100 characters; ``body`` JSON, ``text`` for people."""
+
+    event: str
+    notice: str
+    service: str
+    subject: str
+    body: bytes
+    text: str
+
+
+class Notifier(Protocol):
+    """Tells others."""
+
+    def refuse_unready(self, ctx: Context, target: NoticeTarget) -> None:
+        """Raise :class:`~osvdeploy.errors.UsageError`, with what to do, for what cannot be told from here. Sends
+        nothing."""
+
+    def send(self, ctx: Context, target: NoticeTarget, message: Message) -> RunningHook:
+        """Begin to send; within some ten seconds it has an answer. Never raises for what comes of it. A message may
+        arrive more than once, never in part."""
 
 
 # -------------------------------------------------------------------------------------------------------- objects
@@ -1017,6 +1100,10 @@ class Ground:
     """The address of the place's API that the spec names, None for the place's own."""
     metrics: Metrics | None = None
     """What the place counts by itself, None where it counts nothing."""
+    counted_late: float = 120.0
+    """Seconds until the requests of a minute can be read."""
+    notifier: Notifier | None = None
+    """Tells others by what the place has for that, None where it has nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

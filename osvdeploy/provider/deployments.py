@@ -364,6 +364,8 @@ def gates_left_out(standing: Standing) -> str | None:
         had.append(f"metric gates ({', '.join(gate.name for gate in release.settings.gates)})")
     if release.settings.hooks:
         had.append(f"hooks ({', '.join(hook.name for hook in release.settings.hooks)})")
+    if release.settings.notify:
+        had.append("notifications")
     if not had:
         return None
     return (

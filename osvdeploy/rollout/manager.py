@@ -17,6 +17,7 @@ from osvdeploy.cloud.interfaces import (
     Hooks,
     Measured,
     Metrics,
+    Notifier,
     Prober,
     ReleaseId,
     Route,
@@ -29,6 +30,7 @@ from osvdeploy.errors import LeaseHeld, LedgerBehind, LedgerError, NotFound, Ref
 from osvdeploy.events import Note, Waiting, Warned
 from osvdeploy.rollout import families, lease
 from osvdeploy.rollout.consequences import SERVED_KEPT, begin, giving_up
+from osvdeploy.rollout.courier import Courier, warn_of_unready
 from osvdeploy.rollout.driver import Driver
 from osvdeploy.rollout.ends import Asked, Rollout, came_to
 from osvdeploy.rollout.executor import BEHIND, Executor
@@ -67,24 +69,29 @@ class RolloutManager:
         metrics: Metrics | None = None,
         noting: bool = False,
         hooks: Hooks | None = None,
+        notifier: Notifier | None = None,
     ) -> None:
         """``take_over``: outrank what a later lease than the ledger knows of has left in the cloud. ``until``: how far
         this process goes with a run that is on its way up; the way back is always gone to its end. ``metrics`` are what
-        gates are read from, where that is more than the place's own; ``hooks`` asks programs and addresses. ``noting``:
-        the ledger is none that lasts, so what traffic is taken from is noted in the cloud, for the service's own to
-        learn."""
+        gates are read from, where that is more than the place's own; ``hooks`` asks programs and addresses,
+        ``notifier`` tells others. ``noting``: the ledger is none that lasts, so what traffic is taken from is noted in
+        the cloud, for the service's own to learn."""
         self.until = until
         self.ledger = ledger
         self.cloud = cloud
         limits = limits or Limits()
         # Time alone proves nothing before a change can be in force everywhere.
         self.limits = replace(limits, spread=cloud.spread, settle=max(limits.settle, cloud.spread))
+        # A minute has to begin, to pass, and to be told of; and a silent one is waited for twice.
+        self.limits = replace(self.limits, counted=cloud.counted_late + cloud.spread + 240.0)
         self.metrics = metrics if metrics is not None else cloud.metrics
         self.executor = Executor(
             ledger, cloud, prober, self.limits, take_over=take_over, metrics=self.metrics, noting=noting
         )
         self.hooks = hooks
-        self.driver = Driver(self.executor, hooks)
+        self.notifier = notifier if notifier is not None else cloud.notifier
+        self.courier = Courier(self.notifier)
+        self.driver = Driver(self.executor, hooks, self.courier)
 
     # ------------------------------------------------------------------------------------------------ use cases
 
@@ -102,6 +109,7 @@ class RolloutManager:
             ctx.report(Note(about_pointer(route.listener, named=release.settings.health.version_header is not None)))
         self._refuse_closed_sources(ctx, release, route, head)
         refuse_unready_hooks(ctx, self.hooks, release.settings)
+        warn_of_unready(ctx, self.notifier, release.settings.notify)
         if head is None:
             return
         if release.settings.strategy.concurrent is Concurrent.REFUSE:
@@ -451,17 +459,23 @@ class RolloutManager:
             for name in self.cloud.groups.templates(ctx, {tags.SERVICE: self.ledger.service}):
                 with held.acting(ctx) as acting:
                     self.cloud.groups.delete_template(acting, name)
-            return held.save(ctx, "destroyed", slots={}, serving=None, holds=(), destroyed=True)
+            held.save(ctx, "destroyed", slots={}, serving=None, holds=(), destroyed=True)
+            self.courier.finish(ctx, held)
+            return held.head
 
     def hold(self, ctx: Context, release: ReleaseId | None, why: str) -> Head:
         """Refuse a release, or every one where None."""
         with lease.held(ctx, self.ledger, "hold") as held:
-            return self._hold(ctx, held, release, why)
+            self._hold(ctx, held, release, why)
+            self.courier.finish(ctx, held)
+            return held.head
 
     def unhold(self, ctx: Context) -> Head:
         """Take every hold of the service away."""
         with lease.held(ctx, self.ledger, "unhold") as held:
-            return held.save(ctx, "unhold", holds=())
+            held.save(ctx, "unhold", holds=())
+            self.courier.finish(ctx, held)
+            return held.head
 
     # --------------------------------------------------------------------------------------------------- the loop
 
@@ -661,6 +675,7 @@ class RolloutManager:
         return held.save(ctx, f"hold {told}", **changes)
 
     def _followed(self, ctx: Context, held: HeldLedger, ended: Rollout) -> Rollout:
-        """The same end, once image families follow it."""
+        """The same end, once image families follow it and others were told."""
         families.follow(ctx, self.cloud, held)
+        self.courier.finish(ctx, held)
         return replace(ended, head=held.head)

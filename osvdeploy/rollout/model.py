@@ -265,6 +265,8 @@ class Tally:
     last: str = ""
     leaving: bool = False
     """What had the traffic until the switch did not answer well."""
+    unreached: int = 0
+    """Answers that nobody gave, as long as nobody gave any; -1 once somebody has."""
     hooked: datetime | None = None
     """When the last hook of the stage ended: its limits count from there."""
 
@@ -285,7 +287,8 @@ class Run:
     ``measured_since`` is when metric gates were begun anew in this stage, None where they count from its beginning;
     ``kept`` are this stage's samples of sources that remember nothing.
 
-    ``hooks`` are what hooks came to, in their order; ``calling`` is the one that is asked now.
+    ``hooks`` are what hooks came to, in their order; ``calling`` is the one that is asked now. ``news`` counts what
+    others were to be told of the run; ``awaited`` is what a person has to do, where somebody is told of that.
 
     ``calls`` are the changes that were asked of the place, the newest 200 of them; each is written with the next step,
     so those that a process made right before it died are missing.
@@ -326,6 +329,8 @@ class Run:
     kept: tuple[KeptSample, ...] = ()
     hooks: tuple[HookRecord, ...] = ()
     calling: HookCall | None = None
+    news: int = field(default=0, compare=False)
+    awaited: str = ""
     calls: tuple[CallMade, ...] = field(default=(), compare=False)
     tally: Tally = field(default=Tally(), compare=False)
 
@@ -515,6 +520,18 @@ class Answer:
     well: bool
     release: str | None
     told: str
+    reached: bool = True
+    """Somebody answered at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestsSeen:
+    """The requests that the place has counted in the last whole minute since a switch of which it tells: the
+    candidate's and the stable release's. ``silent`` is how many of the last minutes had none of either."""
+
+    candidate: int
+    stable: int
+    silent: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -529,6 +546,7 @@ class Observation:
     has the traffic until then. So is ``scaling``, what scales the stable group now; it is
     also None once that group is gone. ``follows``: the candidate has the run's scaling. ``readings`` are the last of
     each metric gate that is judged in this stage, by its name. ``hook`` is what this process runs of hooks.
+    ``requests`` are what was counted since the switch, where that is the proof; None while nothing is.
     """
 
     wired: bool
@@ -545,6 +563,7 @@ class Observation:
     follows: bool = False
     readings: Mapping[str, Reading] = field(default_factory=dict)
     hook: HookSeen | None = None
+    requests: RequestsSeen | None = None
 
     @property
     def healthy(self) -> int:
@@ -640,5 +659,7 @@ class Limits:
     poll: float = 2.0
     quick_poll: float = 0.25
     bake_poll: float = 5.0
+    counted: float = 0.0
+    """How much later a switch is proved where that takes requests that the place counts."""
     listen: float = 2.0
     """How often it is looked for what somebody asks of the run."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Literal
 
 from osvdeploy.cloud import tags
 from osvdeploy.cloud.interfaces import CloudImage, HealthRule, ReleaseId, Route
@@ -15,7 +16,7 @@ from osvdeploy.digests import Digest, digest_of, sha256
 from osvdeploy.errors import UsageError
 from osvdeploy.osv.image import FirstBlock
 from osvdeploy.rollout.gates import Gate
-from osvdeploy.rollout.hooks import Hook
+from osvdeploy.rollout.hooks import Hook, Notify
 
 
 class StrategyKind(StrEnum):
@@ -54,12 +55,22 @@ class TrafficStep:
     approve: bool = False
 
 
+class ProbePlace(StrEnum):
+    """Where probes leave from: this process, a command; or none do, and requests that the place counts are the
+    proof."""
+
+    HERE = "here"
+    COMMAND = "command"
+    REQUESTS = "requests"
+
+
 @dataclass(frozen=True, slots=True)
 class Health:
     """When a release counts as well. Times in seconds.
 
-    ``version_header`` names the answer header that carries the release id; without it the proof is weaker.
-    ``slow_start`` is how long a machine that joins healthy ones takes to its full share, 0 for none.
+    ``version_header`` names the answer header that carries the release id; without it the proof is weaker. ``kind``
+    "tcp" asks for a connection alone. ``probe_command`` sends probes where they leave from a command. ``slow_start`` is
+    how long a machine that joins healthy ones takes to its full share, 0 for none.
     """
 
     path: str
@@ -69,6 +80,14 @@ class Health:
     timeout: float
     min_ready: float
     slow_start: float = 0.0
+    kind: Literal["http", "tcp"] = "http"
+    probe_from: ProbePlace = ProbePlace.HERE
+    probe_command: tuple[str, ...] = ()
+
+    @property
+    def counted(self) -> bool:
+        """Nothing is asked: requests that are counted are the proof."""
+        return self.probe_from is ProbePlace.REQUESTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +130,7 @@ class Settings:
     family: str | None = None
     gates: tuple[Gate, ...] = ()
     hooks: tuple[Hook, ...] = ()
+    notify: tuple[Notify, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +237,10 @@ def route_of(release: Release) -> Route:
         priority=settings.priority,
         port=settings.port,
         health=HealthRule(
-            path=settings.health.path, interval=settings.health.interval, timeout=settings.health.timeout
+            path=settings.health.path,
+            interval=settings.health.interval,
+            timeout=settings.health.timeout,
+            kind=settings.health.kind,
         ),
         preview_header=settings.preview_header,
         host=settings.host,

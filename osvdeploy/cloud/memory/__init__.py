@@ -29,6 +29,7 @@ from osvdeploy.cloud.memory.hooks import MemoryHooks
 from osvdeploy.cloud.memory.imports import MemoryImports
 from osvdeploy.cloud.memory.machines import MemoryMachineTypes
 from osvdeploy.cloud.memory.metrics import MemoryMetrics
+from osvdeploy.cloud.memory.notifier import MemoryNotifier
 from osvdeploy.cloud.memory.prober import MemoryProber
 from osvdeploy.cloud.memory.router import MemoryRouter
 from osvdeploy.cloud.memory.store import MemoryStore
@@ -58,6 +59,7 @@ __all__ = [
     "MemoryImages",
     "MemoryImports",
     "MemoryMachineTypes",
+    "MemoryNotifier",
     "MemoryProber",
     "MemoryRouter",
     "MemorySnapshots",
@@ -89,6 +91,7 @@ class MemoryCloud:
         self.prober = MemoryProber(self.world)
         self.metrics = MemoryMetrics(self.world)
         self.hooks = MemoryHooks(clock)
+        self.notifier = MemoryNotifier(clock)
         self.add_listener("listener-1")
         self.add_listener("pointer-1", pointer=True)
 
@@ -107,6 +110,7 @@ class MemoryCloud:
             machines=MemoryMachineTypes(self.faults),
             imports=self.imports,
             metrics=self.metrics,
+            notifier=self.notifier,
         )
 
     # -------------------------------------------------------------------------------------------------- to script it
