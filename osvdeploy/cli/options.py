@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from osvdeploy.api import Service, Whereabouts
     from osvdeploy.context import Context
     from osvdeploy.rollout.releases import Settings
+    from osvdeploy.spec import LoadedSpec
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 Value = TypeVar("Value")
@@ -130,6 +131,18 @@ class ServiceChoice:
                 f"{self.spec_file} has {len(ledgers) or 'no'} ledgers", hint="choose one with --env, or with --ledger"
             )
         return ledgers.pop()
+
+    def spec(self) -> LoadedSpec:
+        """The spec that declares the service. Raises UsageError without one."""
+        from osvdeploy import api
+        from osvdeploy.errors import UsageError
+
+        if not self.spec_file.exists():
+            raise UsageError(
+                f"there is no {self.spec_file} here to say what the service is to be",
+                hint="go to the folder of its osv.toml, or name it with --file",
+            )
+        return api.load_spec(self.spec_file, sets=self.sets)
 
     def service(self) -> Service:
         """Raises UsageError that says how to name it."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from osvdeploy.cli.adopt import adoption_result
 from osvdeploy.cli.control import handed_over, stay_options
 from osvdeploy.cli.options import (
     PlaceChoice,
@@ -93,6 +94,12 @@ def _image(image: CloudImage) -> dict[str, Any]:
 )
 @click.option("--from", "origin", metavar="NAME", help="With --release: which [deploy.NAME] has deployed it.")
 @force_option
+@click.option(
+    "--adopt",
+    "adopted",
+    metavar="GROUP",
+    help="First adopt the group that has the traffic now: `osvdeploy adopt` says how. Nothing where a release serves.",
+)
 @take_over_option
 @stay_options
 @command
@@ -104,6 +111,7 @@ def deploy(
     wanted: str | None,
     origin: str | None,
     forced: tuple[str, ...],
+    adopted: str | None,
     take_over: bool,
     until: Until,
 ) -> Result:
@@ -124,6 +132,10 @@ def deploy(
     if origin is not None and wanted is None:
         raise UsageError("--from says where a release comes from, and none is named", hint="add --release VERSION")
     loaded, counted = api.load_spec(spec_file, sets=sets), calls.listening(ctx)
+    if adopted is not None and not api.serves(ctx, api.service_of(loaded, environment)):
+        came = api.adopt(counted, loaded, environment, adopted)
+        if came.rollout is not None and came.rollout.exit_code != 0:
+            return adoption_result(came, calls)
     if wanted is None:
         deployed = api.deploy(counted, loaded, environment, forced=forced, take_over=take_over, until=until)
     else:
@@ -252,6 +264,7 @@ def status(
                 "weight": slot.weight,
                 "capacity": slot.capacity,
                 "scaling": scaling_document(slot.scaling),
+                "adopted": slot.adopted,
                 "targets": None
                 if slot.targets is None
                 else [{"machine": each.machine, "state": each.state, "reason": each.reason} for each in slot.targets],
@@ -443,11 +456,14 @@ def destroy(
         "templates": list(held.templates),
         "rules": list(held.rules),
         "backends": list(held.backends),
+        "kept": list(held.kept),
         "destroyed": False,
     }
     serving = f", {held.serving} serves" if held.serving else ""
     counted = _counted(group=held.groups, template=held.templates, rule=held.rules, backend=held.backends)
     told = f"{chosen.name}{serving}: {counted}"
+    if held.kept:
+        told += f" ({', '.join(held.kept)}, which somebody else made, stays and has its traffic as before)"
     if dry_run:
         # By its kind: on Google a group and its template have one name.
         kinds = (("group", held.groups), ("template", held.templates), ("rule", held.rules), ("backend", held.backends))
@@ -590,6 +606,11 @@ def _status_text(found: ServiceStatus) -> str:
         )
         if awaits := run.awaits(datetime.now(UTC)):
             lines += [f"waits: {awaits}", ways_on(run, found.service)]
+    lines += [
+        f"{slot.slot} was adopted: somebody else made its group, and it stays when it is let go"
+        for slot in found.slots
+        if slot.adopted
+    ]
     lines += [f"held: {hold.release or 'every release'} by {hold.by}: {hold.why}" for hold in head.holds]
     if found.cloud_error:
         lines.append(f"the cloud could not be asked: {found.cloud_error}")

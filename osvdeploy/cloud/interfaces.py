@@ -459,6 +459,19 @@ class GroupShape:
     firewalls: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class AttachRequest:
+    """Somebody's group that is to stand behind a backend, too. ``capacity``: it is brought to so many machines at
+    least, 0 for as many as it has. ``tags`` are its release's, with :data:`~osvdeploy.cloud.tags.ADOPTED` where the
+    group is not to be taken away by us."""
+
+    name: str
+    release: ReleaseId
+    backend: str
+    tags: Tags
+    capacity: int = 0
+
+
 class InstanceGroups(Protocol):
     """Groups of equal machines, one per release.
 
@@ -481,7 +494,15 @@ class InstanceGroups(Protocol):
         them, newest first; none of an earlier group of the same name."""
 
     def delete(self, ctx: Context, name: str) -> None:
-        """Begin to take the group and its machines away; its template stays. Returns without waiting."""
+        """Begin to take the group and its machines away; its template stays. Returns without waiting. One that was
+        attached as somebody else's is let go instead: it stays, with its machines, as it was before."""
+
+    def attach(self, ctx: Context, request: AttachRequest) -> None:
+        """Put a group that somebody else made behind a backend, beside all that it stands behind, and give it tags: it
+        is one of ours from then on, until :meth:`delete`. Its template is left as it is.
+
+        Raises :class:`NotFound` without the group, :class:`NotOurs` where it is another service's or release's.
+        """
 
     def owned(self, ctx: Context, tags: Tags) -> list[GroupState]: ...
 
@@ -630,6 +651,16 @@ class TrafficRouter(Protocol):
     def set_slow_start(self, ctx: Context, route: Route) -> None:
         """Let those of the two backends that are there do as the route says of it; machines that are healthy keep their
         share. Raises :class:`Refused` where the route wants it and the place has nothing like it."""
+
+    def refuse_unadoptable(self, ctx: Context, route: Route, group: str) -> str:
+        """What sends a group the requests that the route is to take, in words: what is somebody else's, and stays.
+
+        Raises :class:`~osvdeploy.errors.UsageError`, with what to do, where the route's own rule could not take exactly
+        those, or taking them would change how they are answered. Changes nothing.
+        """
+
+    def give_back(self, ctx: Context, route: Route) -> None:
+        """Take the route's own rule away, and nothing else: its requests go where they would without it."""
 
     def remove(self, ctx: Context, route: Route) -> None:
         """Take the three rules and both backends away; a pointer leads where it led before, or stays where somebody

@@ -49,7 +49,7 @@ from osvdeploy.rollout.refusals import (
     refuse_unready_hooks,
     refuse_waiting,
 )
-from osvdeploy.rollout.releases import Concurrent, Release, about_pointer, group_name, route_of
+from osvdeploy.rollout.releases import Adopted, Concurrent, Release, about_pointer, group_name, route_of
 from osvdeploy.rollout.requests import refuse_senseless
 from osvdeploy.rollout.scaling import capacity_of, pay, scaling_if_told, scaling_of
 
@@ -133,7 +133,7 @@ class RolloutManager:
         :class:`~osvdeploy.errors.NotOurs` or :class:`~osvdeploy.errors.UsageError` before anything is changed.
         """
         route = route_of(release)
-        self.executor.image(ctx, release)
+        self.executor.require(ctx, release)
         refuse_unready_hooks(ctx, self.hooks, release.settings)
         concurrent, asked = release.settings.strategy.concurrent, set[str]()
         while True:
@@ -146,6 +146,64 @@ class RolloutManager:
                     raise
                 ends = f"superseded by {release.id}" if concurrent is Concurrent.SUPERSEDE else None
                 self._wait_for_turn(ctx, busy, asked, release.id, ends)
+
+    def adopt(self, ctx: Context, release: Release) -> Rollout:
+        """Make somebody's group, which has the traffic of the release's route already, a release of the service.
+
+        It is put behind the slot's backend beside those of theirs, proved there, and then gets the same traffic by the
+        route's own rule. What fails is given back, and nothing of ours is left. Goes on with an unfinished adoption of
+        the same group. Raises :class:`~osvdeploy.errors.UsageError` and :class:`~osvdeploy.errors.NotOurs` before
+        anything is changed, :class:`~osvdeploy.errors.LeaseHeld` where somebody is at work.
+        """
+        assert release.adopted is not None
+        with lease.held(ctx, self.ledger, f"adopt {release.adopted.group}") as held:
+            return self._followed(ctx, held, self._adopt(ctx, held, release, release.adopted))
+
+    def _adopt(self, ctx: Context, held: HeldLedger, release: Release, adopted: Adopted) -> Rollout:
+        route, unfinished = route_of(release), held.head.unfinished
+        if unfinished is not None and (unfinished.kind is not Kind.ADOPT or unfinished.candidate != release.id):
+            raise UsageError(
+                f"{self.ledger.service}: a rollout is under way, of {unfinished.candidate}",
+                hint="`osvdeploy recover` goes on with it, `osvdeploy abort` ends it",
+            )
+        ended = self._settle(ctx, held, release.id, "")
+        if ended is not None:
+            return came_to(ctx, held, ended)
+        stable = held.head.stable
+        if stable is not None and not held.head.destroyed:
+            if stable.release == release.id:
+                return Rollout(Outcome.SUCCEEDED, held.head, None, f"{release.id} serves already")
+            raise UsageError(
+                f"{self.ledger.service}: {stable.release} serves; only a service of which nothing serves yet can adopt",
+                hint="adopt the group as another environment",
+            )
+        refuse_held(held.head, release.id, forced=True)
+        self.refuse_unadoptable(ctx, release)
+        state = self.cloud.router.observe(ctx, route)
+        group = self.cloud.groups.observe(ctx, adopted.group)
+        if group is None or group.release is None:
+            # What carries our tags is looked for by them; what is to be adopted carries none yet.
+            self._refuse_unknown(ctx, held.head, route, state)
+        capacity = group.capacity or len(group.machines) if group is not None else 0
+        if capacity == 0:
+            raise UsageError(f"{adopted.group}: has no machines", hint="bring it to its size first")
+        self.ledger.put_release(ctx, release)
+        self._leave_old_route(ctx, held, route)
+        run = begin(ctx, self.ledger, replace(held.head, serving=None), release, Kind.ADOPT, capacity)
+        held.save(
+            ctx,
+            f"adopt {adopted.group} as {release.id}",
+            place=self.executor.place(route, state),
+            destroyed=False,
+            run=run,
+        )
+        self.driver.listened = ctx.monotonic()
+        return came_to(ctx, held, self.driver.drive(ctx, held, route, self.until))
+
+    def refuse_unadoptable(self, ctx: Context, release: Release) -> str:
+        """What sends the release's group its traffic now. Raises as :meth:`adopt` does; changes nothing."""
+        assert release.adopted is not None
+        return self.cloud.router.refuse_unadoptable(ctx, route_of(release), release.adopted.group)
 
     def _wait_for_turn(
         self, ctx: Context, busy: LeaseHeld, asked: set[str], wanted: ReleaseId | None, ends: str | None
@@ -269,7 +327,7 @@ class RolloutManager:
         if target.id == stable.release:
             return Rollout(Outcome.SUCCEEDED, held.head, None, f"{target.id} serves already")
         # Before anything moves: can it be gone back to at all?
-        self.executor.image(ctx, target)
+        self.executor.require(ctx, target)
         now_serving = groups.get(stable.group)
         # As many as serve now; where nobody knows, one machine is not to take all of the traffic.
         capacity = max(now_serving.capacity if now_serving else target.settings.capacity, 1)
@@ -348,6 +406,8 @@ class RolloutManager:
             raise UsageError(
                 f"{run.candidate}: its document is not in the ledger (any more)", hint="deploy it again from its spec"
             )
+        if run.kind is Kind.ADOPT:
+            return self.adopt(ctx, release)
         return self.rollback(ctx, release) if run.kind is Kind.ROLLBACK else self.deploy(ctx, release, forced=forced)
 
     def pin(self, ctx: Context, release: ReleaseId, *, pinned: bool = True) -> Head:
@@ -439,6 +499,11 @@ class RolloutManager:
                 ended = replace(held.head.unfinished, abort="destroyed", verdict=Outcome.ABORTED, reason="destroyed")
                 held.save(ctx, "abort: destroyed", run=ended.enter(Stage.DONE, ctx.now(), "destroyed"))
             began = ctx.monotonic()
+            if any(tags.is_kept(group.tags) for group in observer.groups(ctx).values()):
+                # Their machines stay, and so does what sent them traffic before: it has it again before they leave us.
+                self.executor.outranking(ctx, held, route, lambda acting: self.cloud.router.give_back(acting, route))
+                ctx.report(Waiting("traffic to be back where it was", f"{self.limits.settle:g} s"))
+                self._wait_out(ctx, held, self.limits.settle)
             while groups := observer.groups(ctx):
                 if ctx.monotonic() - began > self.limits.clean_up:
                     troubles = "; ".join(f"{group.name}: {', '.join(group.troubles)}" for group in groups.values())
@@ -448,7 +513,9 @@ class RolloutManager:
                     )
                 for group in groups.values():
                     if not group.deleting:
-                        ctx.report(Note(f"taking {group.name} away ({group.release}, {len(group.machines)} machines)"))
+                        way = "letting {} go" if tags.is_kept(group.tags) else "taking {} away"
+                        told = f"{way.format(group.name)} ({group.release}, {len(group.machines)} machines)"
+                        ctx.report(Note(told))
                         with held.acting(ctx) as acting:
                             self.cloud.groups.delete(acting, group.name)
                 held.renew(ctx)
@@ -462,6 +529,13 @@ class RolloutManager:
             held.save(ctx, "destroyed", slots={}, serving=None, holds=(), destroyed=True)
             self.courier.finish(ctx, held)
             return held.head
+
+    def _wait_out(self, ctx: Context, held: HeldLedger, seconds: float) -> None:
+        """Wait, and keep the lease."""
+        ends = ctx.monotonic() + seconds
+        while (left := ends - ctx.monotonic()) > 0:
+            ctx.sleep(min(left, self.limits.poll))
+            held.renew(ctx)
 
     def hold(self, ctx: Context, release: ReleaseId | None, why: str) -> Head:
         """Refuse a release, or every one where None."""

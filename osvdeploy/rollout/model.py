@@ -18,6 +18,8 @@ class Kind(StrEnum):
 
     DEPLOY = "deploy"
     ROLLBACK = "rollback"
+    ADOPT = "adopt"
+    """Machines that somebody else made, which have the traffic already, become a release of the service."""
 
 
 class Stage(StrEnum):
@@ -269,6 +271,8 @@ class Tally:
     """Answers that nobody gave, as long as nobody gave any; -1 once somebody has."""
     hooked: datetime | None = None
     """When the last hook of the stage ended: its limits count from there."""
+    unmade: bool = False
+    """Of an adoption that failed: what was made for the route is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -614,8 +618,27 @@ class CallHook:
     call: HookCall
 
 
+@dataclass(frozen=True, slots=True)
+class GiveRouteBack:
+    """Take the route's own rule away: its requests go where they went before it was there."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnmakeRoute:
+    """Take all that was made for the route away."""
+
+
 Action = (
-    WireSlots | StartCandidate | RemoveGroup | SetWeights | PauseScaling | ResumeScaling | HandScalingOver | CallHook
+    GiveRouteBack
+    | UnmakeRoute
+    | WireSlots
+    | StartCandidate
+    | RemoveGroup
+    | SetWeights
+    | PauseScaling
+    | ResumeScaling
+    | HandScalingOver
+    | CallHook
 )
 
 

@@ -170,10 +170,11 @@ class Observer:
                 return self._traffic(ctx, run)
             case Stage.REVERT:
                 state = self.cloud.router.observe(ctx, self.route)
-                back = state.weights == run.weights(0)
+                back = state.weights is None if run.kind is Kind.ADOPT else state.weights == run.weights(0)
                 if run.settings.health.counted:
                     return replace(self._seen(state), requests=self._requests(ctx, run) if back else None)
-                return self._seen(state, live=self._live(ctx, run, state) if back else None)
+                live = self._live(ctx, run, state) if back else None
+                return self._seen(state, live=live)
             case Stage.CLEAN_UP | Stage.DONE:
                 return self._clean_up(ctx, run)
 

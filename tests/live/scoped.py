@@ -13,6 +13,7 @@ from typing import TypeVar, cast
 
 from osvdeploy.cloud.interfaces import (
     ArchiveImages,
+    AttachRequest,
     Block,
     BlockSink,
     Cloud,
@@ -46,7 +47,7 @@ from tests.live.run import Label
 
 G = TypeVar("G", bound=Ground)
 Named = TypeVar("Named", UploadedDisk, CloudImage, GroupCount, GroupState)
-Asked = TypeVar("Asked", UploadRequest, ImageRequest, GroupRequest, ImportRequest)
+Asked = TypeVar("Asked", UploadRequest, ImageRequest, GroupRequest, AttachRequest, ImportRequest)
 
 
 def scoped(ground: G, label: Label) -> G:
@@ -233,6 +234,9 @@ class ScopedGroups(_Scoped):
     def owned(self, ctx: Context, tags: Tags) -> list[GroupState]:
         return [self.theirs(each) for each in self.inner.owned(ctx, self.tagged(tags))]
 
+    def attach(self, ctx: Context, request: AttachRequest) -> None:
+        self.inner.attach(ctx, self.ours(request))
+
     def shape(self, ctx: Context, name: str) -> GroupShape | None:
         return self.inner.shape(ctx, self.label.named(name))
 
@@ -294,6 +298,12 @@ class ScopedRouter(_Scoped):
             )
             for each in ours
         ]
+
+    def refuse_unadoptable(self, ctx: Context, route: Route, group: str) -> str:
+        return self.inner.refuse_unadoptable(ctx, self._of(route), self.label.named(group))
+
+    def give_back(self, ctx: Context, route: Route) -> None:
+        self.inner.give_back(ctx, self._of(route))
 
     def note_left(self, ctx: Context, route: Route, left: ReleaseId | None) -> None:
         self.inner.note_left(ctx, self._of(route), left)

@@ -14,8 +14,9 @@ import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+from osvdeploy.cloud.aws import adopting
 from osvdeploy.cloud.aws.session import Aws
 from osvdeploy.cloud.interfaces import HealthRule, ReleaseId, Route, RouteState, Slot, TargetHealth
 from osvdeploy.cloud.parallel import in_flight
@@ -26,6 +27,7 @@ from osvdeploy.errors import CloudError, NotFound, NotOurs, Refused, Unavailable
 from osvdeploy.retry import retrying
 
 if TYPE_CHECKING:
+    from mypy_boto3_autoscaling.type_defs import AutoScalingGroupTypeDef
     from mypy_boto3_elbv2.type_defs import (
         ActionUnionTypeDef,
         RuleConditionOutputTypeDef,
@@ -46,6 +48,9 @@ taken away after traffic has moved, so nothing new comes in by then."""
 
 USED_FOR = 60.0
 """Seconds for which a target group may count as used after its rules were deleted."""
+
+_TAGS_AT_ONCE = 20
+"""Resources that one DescribeTags takes."""
 
 ADDRESSES_KEPT = 30.0
 """Seconds: half of the life that AWS gives a balancer's DNS answers."""
@@ -261,6 +266,65 @@ class AlbRouter:
             arn = group["TargetGroupArn"]
             with self._aws.calling(ctx, f"target group {group_name(route, slot)}"):
                 self._aws.elbv2.modify_target_group_attributes(TargetGroupArn=arn, Attributes=_slow_start(route))
+
+    def refuse_unadoptable(self, ctx: Context, route: Route, group: str) -> str:
+        entry = self._entry(ctx, route)
+        found = self._adoptable_group(ctx, route, group)
+        arns = found.get("TargetGroupARNs", [])
+        try:
+            with self._aws.calling(ctx, f"target groups of {group}"):
+                described = self._aws.elbv2.describe_target_groups(TargetGroupArns=arns)["TargetGroups"]
+        except NotFound as error:
+            raise UsageError(
+                f"{group}: one of its target groups is gone: {error.message}",
+                hint="detach it: `aws autoscaling detach-load-balancer-target-groups`",
+            ) from error
+        own = [group_name(route, slot) for slot in Slot]
+        theirs = {each["TargetGroupArn"]: each for each in described if each["TargetGroupName"] not in own}
+        with self._aws.calling(ctx, f"listener {route.listener}"):
+            pages = self._aws.elbv2.get_paginator("describe_rules").paginate(ListenerArn=route.listener)
+            rules = [rule for page in pages for rule in page["Rules"]]
+        self._learn_owners(ctx, [rule["RuleArn"] for rule in rules if rule["Priority"] != "default"])
+        ours = {arn for arn, tags in self._owners.items() if is_ours(tags) and tags.get(SERVICE) == route.service}
+        leading = adopting.leading(rules, set(theirs), ours, route, _asked_of(_conditions(route, None)), group)
+        behind = theirs[leading.target_group]
+        adopting.refuse_other_checks(found.get("HealthCheckType", "EC2"), route, entry.vpc, behind, group)
+        return leading.told
+
+    def _adoptable_group(self, ctx: Context, route: Route, group: str) -> AutoScalingGroupTypeDef:
+        """The group, as far as it alone tells. Raises UsageError for what cannot be adopted."""
+        with self._aws.calling(ctx, f"Auto Scaling group {group}"):
+            found = self._aws.autoscaling.describe_auto_scaling_groups(AutoScalingGroupNames=[group])[
+                "AutoScalingGroups"
+            ]
+        if not found or "Status" in found[0]:
+            raise UsageError(
+                f"{group}: there is no Auto Scaling group of that name in {self._aws.region}",
+                hint="machines that are in no group cannot be adopted: make a group that they are attached to first",
+            )
+        tags = {tag.get("Key", ""): tag.get("Value", "") for tag in found[0].get("Tags", [])}
+        if is_ours(tags) and tags.get(SERVICE) != route.service:
+            raise NotOurs(
+                f"Auto Scaling group {group}: is {tags.get(SERVICE)}'s already", hint="a group is of one service"
+            )
+        if "LaunchTemplate" not in found[0] and "MixedInstancesPolicy" not in found[0]:
+            raise UsageError(
+                f"{group}: its machines are started by a launch configuration, and not by a launch template",
+                hint="AWS starts nothing new by launch configurations: make a launch template of it, and let the "
+                "group use that",
+            )
+        if not found[0].get("TargetGroupARNs"):
+            raise UsageError(
+                f"{group}: stands behind no target group",
+                hint="attach it to the one that its machines are registered with: `aws autoscaling "
+                f"attach-load-balancer-target-groups --auto-scaling-group-name {group} --target-group-arns ...`",
+            )
+        return found[0]
+
+    def give_back(self, ctx: Context, route: Route) -> None:
+        rule = self._standing(ctx, route).rule
+        if rule is not None:
+            self._delete_rule(ctx, rule["RuleArn"])
 
     def remove(self, ctx: Context, route: Route) -> None:
         try:
@@ -548,9 +612,11 @@ class AlbRouter:
     def _learn_owners(self, ctx: Context, arns: Sequence[str]) -> None:
         """Ask for the tags of what was not seen before. An ARN is never given twice, so its owner does not change."""
         unknown = [arn for arn in arns if arn not in self._owners]
-        if unknown:
+        for first in range(0, len(unknown), _TAGS_AT_ONCE):
             with self._aws.calling(ctx, "tags of rules and target groups"):
-                described = self._aws.elbv2.describe_tags(ResourceArns=unknown)["TagDescriptions"]
+                described = self._aws.elbv2.describe_tags(ResourceArns=unknown[first : first + _TAGS_AT_ONCE])[
+                    "TagDescriptions"
+                ]
             for each in described:
                 tags = {tag["Key"]: tag.get("Value", "") for tag in each.get("Tags", [])}
                 # What is not ours yet may become so: somebody adds the tags by hand to hand it over.
@@ -640,6 +706,11 @@ def _previews(rule: RuleTypeDef, route: Route, slot: Slot) -> bool:
         if header.get("HttpHeaderName", "").lower() == route.preview_header.lower():
             return slot.value in header.get("Values", [])
     return False
+
+
+def _asked_of(conditions: Sequence[RuleConditionUnionTypeDef]) -> adopting.Asked:
+    """What conditions of ours ask for, in the form of :func:`adopting.asked`."""
+    return adopting.asked(cast("Sequence[RuleConditionOutputTypeDef]", conditions))
 
 
 def _header_of(rule: RuleTypeDef) -> str:

@@ -202,6 +202,12 @@ class PointerRouter:
                     found[route.key] = told
         return found
 
+    def give_back(self, ctx: Context, route: Route) -> None:
+        standing = self._looked(ctx, route)
+        if standing.leads_to is not None:
+            self._epoch(route, standing)
+            self._point(ctx, route, self._before(ctx, route, standing))
+
     def remove(self, ctx: Context, route: Route) -> None:
         standing: _Standing | None = None
         try:

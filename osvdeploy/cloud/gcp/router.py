@@ -17,7 +17,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from osvdeploy.cloud.gcp import urlmap
+from osvdeploy.cloud.gcp import adopting, urlmap
 from osvdeploy.cloud.gcp.backends import SCHEMES, Backend, Backends, backend_name, write
 from osvdeploy.cloud.gcp.fence import Epochs
 from osvdeploy.cloud.gcp.scope import address_of, base_url, link_of, port_of, url_map_of
@@ -190,6 +190,45 @@ class UrlMapRouter:
 
         in_flight(ctx, by_listener, look, found.update, width=URL_MAPS_AT_ONCE, name="url-maps")
         return found
+
+    def refuse_unadoptable(self, ctx: Context, route: Route, area: str, group: str) -> str:
+        """As the port says, for a managed group of that area."""
+        scope, name = url_map_of(route.listener)
+        self._entry(ctx, route)
+        found = self._url_map(ctx, route, name)
+        try:
+            manager = self._gcp.get(
+                ctx, address_of(self._gcp, f"{area}/instanceGroupManagers/{group}"), f"instance group {group}"
+            )
+        except NotFound as error:
+            raise UsageError(
+                f"{group}: there is no managed instance group of that name in {area}",
+                hint="machines that are in no managed group cannot be adopted: make one of their template first",
+            ) from error
+        pages = self._gcp.pages(ctx, address_of(self._gcp, f"{scope}/backendServices"), "backendServices")
+        services = {link_of(each["selfLink"]): each for page in pages for each in page.get("items", [])}
+        ours = {f"{scope}/backendServices/{backend_name(route, slot)}" for slot in Slot}
+        link = f"{area}/instanceGroups/{group}"
+        theirs = {
+            service: each
+            for service, each in services.items()
+            if service not in ours and link in (link_of(one["group"]) for one in each.get("backends", []))
+        }
+        service, told = adopting.leading(found, route, set(theirs), group)
+        adopting.refuse_other_service(theirs[service], manager, route, group)
+        return told
+
+    def give_back(self, ctx: Context, route: Route) -> None:
+        try:
+            standing = self._standing(ctx, route)
+        except NotFound:
+            return
+        if None not in standing.rules:
+            return
+        self._epoch(route, standing)
+        left = urlmap.without_rules(standing.found, route, (None,))
+        if left is not None:
+            self._write(ctx, route, standing, left)
 
     def remove(self, ctx: Context, route: Route) -> None:
         scope, _ = url_map_of(route.listener)

@@ -9,7 +9,7 @@ from osvdeploy.cloud.interfaces import ReleaseId, Route, RouteState, Slot, Targe
 from osvdeploy.cloud.memory.world import Backend, Listener, Rule, World
 from osvdeploy.cloud.weights import require, require_one
 from osvdeploy.context import Context
-from osvdeploy.errors import NotFound, NotOurs, Refused
+from osvdeploy.errors import NotFound, NotOurs, Refused, UsageError
 
 PREVIEW_PRIORITY = {Slot.BLUE: -2, Slot.GREEN: -1}
 """Where the preview rules stand, from the route's own priority."""
@@ -192,6 +192,42 @@ class MemoryRouter:
             with world.calls.around("router.set_slow_start", route.service, slot), world.lock:
                 if (backend := self._backend(route, slot)) is not None:
                     backend.slow_start = route.slow_start
+
+    def refuse_unadoptable(self, ctx: Context, route: Route, group: str) -> str:
+        world = self._world
+        with world.calls.around("router.find", route.service, group), world.lock:
+            world.settle()
+            if world.listener(route.listener).pointer:
+                raise UsageError(f"{route.listener}: has one target for all that comes to it", hint="use a listener")
+            found = world.groups.get(group)
+            if found is None:
+                raise UsageError(f"{group}: there is no such group")
+            leading = [
+                rule
+                for rule in world.rules.values()
+                if rule.listener == route.listener and not rule.preview and found.backend in (rule.weights or {})
+            ]
+            same = [rule for rule in leading if (rule.host, rule.path) == (route.host, route.path)]
+            if not same:
+                raise UsageError(f"{group}: no rule of {route.listener} sends it what the route is to take")
+            rule = min(same, key=lambda each: each.priority)
+            if rule.priority <= route.priority:
+                raise UsageError(
+                    f"{group}: its rule has priority {rule.priority}, before {route.priority}",
+                    hint=f"choose a `route.priority` below {rule.priority}",
+                )
+            return f"rule {rule.id} at priority {rule.priority}"
+
+    def give_back(self, ctx: Context, route: Route) -> None:
+        world = self._world
+        with world.lock:
+            rule = self._rule(route, route.listener, route.priority)
+        if rule is None:
+            return
+        with world.calls.around("router.delete_rule", rule.id), world.lock:
+            if world.rules.pop(rule.id, None) is not None:
+                rule.history.append((world.settle(), None))
+                world.deleted_rules.append(rule)
 
     def remove(self, ctx: Context, route: Route) -> None:
         world = self._world
