@@ -306,7 +306,7 @@ def _revert(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
     run = _count(run, seen.live, {run.stable} if run.stable else set(), named=health.version_header is not None)
     # As for a last share. And a switch that was just made, and is in force nowhere yet, comes into force before what
     # takes it back does: until then stable answers everywhere, and clients are yet to come to the candidate.
-    lasting = limits.settle if run.steps[0].weight < 100 else limits.spread
+    lasting = limits.settle
     if run.tally.good < limits.proof_answers or not _settled(run, health, limits, now, lasting=lasting):
         run = replace(run, tally=replace(run.tally, ready_since=run.tally.ready_since or now))
         wait = _until_proved(run, limits, lasting, wait)
