@@ -139,7 +139,10 @@ class RolloutManager:
         self.metrics = metrics if metrics is not None else cloud.metrics
         limits = limits or Limits()
         # Time alone proves nothing before a change can be in force everywhere.
-        self.limits = replace(limits, spread=cloud.spread, settle=max(limits.settle, cloud.spread))
+        late = max(cloud.late, cloud.spread)
+        lasting = max(limits.lasting, cloud.spread)
+        settle = max(limits.settle, late)
+        self.limits = replace(limits, spread=cloud.spread, late=late, lasting=lasting, settle=settle)
         self._listened: float | None = None
         """When it was last looked for requests; None for not at all."""
         self._deaf = False

@@ -246,14 +246,23 @@ class Watch:
             return
         if call.mutating:
             self._look_before_a_change(call)
+        self.look(f"before {call.operation}")
+
+    def look(self, when: str) -> None:
+        """As a client, and at the capacity behind whatever has traffic."""
+        assert self.scenario.answers is not None
         answered = self.site.ask()
         if answered not in {self.site.names[version] for version in self.scenario.answers}:
-            self.wrong.append(f"a client got {answered or 'no good answer'} before {call.operation}")
+            self.wrong.append(f"a client got {answered or 'no good answer'} {when}")
         for backend, healthy in self.site.carrying().items():
             if healthy < self.site.world.settings.capacity:
-                self.wrong.append(
-                    f"only {healthy} machines behind {backend}, which has traffic, before {call.operation}"
-                )
+                self.wrong.append(f"only {healthy} machines behind {backend}, which has traffic, {when}")
+
+    def go_on(self, seconds: int) -> None:
+        """Clients come for a while after the command, once a second: what it has begun comes into force."""
+        for second in range(seconds if self.scenario.answers is not None else 0):
+            self.site.world.wait(1.0)
+            self.look(f"{second} s after the end")
 
     def _look_before_a_change(self, call: Call) -> None:
         groups = self.site.groups()

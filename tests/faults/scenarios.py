@@ -15,9 +15,10 @@ from osvdeploy.api import services, wiring
 from osvdeploy.api.declared import Service
 from osvdeploy.cloud import aws
 from osvdeploy.cloud.interfaces import CloudWatchMetric, MonitoringMetric, Statistic
+from osvdeploy.events import Event, Waiting
 from osvdeploy.rollout.gates import Bound, Gate, GateStage
 from osvdeploy.rollout.manager import Rollout
-from osvdeploy.rollout.model import Outcome, RequestKind
+from osvdeploy.rollout.model import Outcome, Request, RequestKind
 from osvdeploy.rollout.releases import Concurrent, OnFailure, Strategy, StrategyKind, TrafficStep
 from osvdeploy.sandbox.wire import Call
 from tests.aws_world import REGION, AwsWorld
@@ -171,10 +172,25 @@ def _paused_then_aborted(site: Site) -> object:
     return asked
 
 
+def _aborted_at_the_switch(site: Site) -> Rollout:
+    """Somebody says no as soon as all traffic was sent to what is new: nowhere is that in force yet."""
+    here, said = site.place.process(site.limits), list[int]()
+
+    def tell(event: Event) -> None:
+        site.world.recorder(event)
+        run = site.world.head.unfinished if isinstance(event, Waiting) and not said else None
+        if run is not None and run.shifted is not None:
+            now = site.world.clock.now()
+            said.append(site.world.ledger.ask(here.ctx, run.id, Request(RequestKind.ABORT, "ann@desk", now, run.step)))
+
+    ended: Rollout = here.manager.deploy(here.ctx.reporting_to(tell), site.releases["new"])
+    return ended
+
+
 def _aged(site: Site) -> None:
     """What was warm is cold, and what was new is old."""
     site.put_into_service("1.0.0", "1.1.0", "1.2.0")
-    site.world.wait(25 * 3600.0)
+    site.world.wait(2 * 3600.0)
 
 
 SCENARIOS = [
@@ -224,6 +240,12 @@ SCENARIOS = [
     ),
     Scenario("approval", _asked, lambda each: each.say(RequestKind.APPROVE), _one("1.0.0", "new")),
     Scenario("abort", _asked, lambda each: each.say(RequestKind.ABORT), _one("1.0.0", "new")),
+    Scenario(
+        "abort at the switch",
+        lambda each: each.new("1.0.0"),
+        _aborted_at_the_switch,
+        _one("1.0.0", "new"),
+    ),
     Scenario("supersede", _superseding, lambda each: each.deploy("newest"), _one("1.0.0", "new", "newest")),
     Scenario(
         "warm rollback",
