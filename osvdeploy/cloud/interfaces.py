@@ -1126,7 +1126,11 @@ class Ground:
     fence: Fence | None = None
     """None where rules have no versions, and a change that is late cannot be told from one that is not."""
     spread: float = 0.0
-    """Seconds that a change of a route may take to be in force at every entry point."""
+    """Seconds that a change of a route may take to be in force at every entry point, also at those that nobody here can
+    ask, and where what each rollout changes is asked at once."""
+    late: float = 0.0
+    """Likewise where every entry point can be asked, and tells that it is: only what cannot be seen waits for so
+    long. What counts is the longer of the two."""
     endpoint: str | None = None
     """The address of the place's API that the spec names, None for the place's own."""
     metrics: Metrics | None = None

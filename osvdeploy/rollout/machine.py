@@ -155,11 +155,13 @@ def _verify(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
         return Step(run.judged("preview", True, now, told).enter(Stage.SHIFT, now, told))
     if seen.preview is None:
         return Step(run)
-    run = _count(run, seen.preview, {run.candidate}, forgive_unnamed=_worked(run, now) < limits.spread)
+    # Preview rules are made once, or with each rollout where the place says so.
+    new = limits.late if run.stable is None else limits.spread
+    run = _count(run, seen.preview, {run.candidate}, forgive_unnamed=_worked(run, now) < new)
     if run.tally.good >= limits.preview_answers:
         told = f"{run.tally.good} answers from slot {run.slot}, the last: {run.tally.last}"
         return Step(run.judged("preview probe", True, now, told).enter(Stage.SHIFT, now, told))
-    if run.tally.bad >= 3 * limits.bad_answers or _late(run, now, limits.verify + limits.spread):
+    if run.tally.bad >= 3 * limits.bad_answers or _late(run, now, limits.verify + new):
         reason = f"preview probe of slot {run.slot}: {run.tally.last}{_unreached(run)}"
         return Step(fail(run.judged("preview probe", False, now, reason), now, reason))
     return Step(
@@ -210,7 +212,7 @@ def _shift(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
         reason = f"{run.tally.bad} bad answers in a row through the balancer: {run.tally.last}{_unreached(run)}"
         return _failed(run, limits, now, "traffic", reason)
     # Who had a share before answers in any case: that the rest has moved too, only time and many answers show.
-    lasting = limits.settle if whole and run.step > 0 else 0.0
+    lasting = limits.lasting if whole and run.step > 0 else 0.0
     if run.tally.good < limits.proof_answers or not _settled(run, run.settings.health, limits, now, lasting=lasting):
         run = replace(run, tally=replace(run.tally, ready_since=run.tally.ready_since or now))
         weight = run.steps[run.step].weight
@@ -367,9 +369,10 @@ def _revert(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
         return Step(run)
     health = run.stable_health or run.settings.health
     run = _count(run, seen.live, {run.stable} if run.stable else set(), named=health.version_header is not None)
-    # As for a last share. And a switch that was just made, and is in force nowhere yet, comes into force before what
-    # takes it back does: until then stable answers everywhere, and clients are yet to come to the candidate.
-    lasting = limits.settle if run.steps[0].weight < 100 else limits.spread
+    # As for a last share. And a switch that nobody has seen in force comes into force before what takes it back does:
+    # until then stable answers everywhere, and clients are yet to come to the candidate.
+    in_force = bool(run.stages) and run.stages[-1].stage is Stage.BAKE
+    lasting = limits.lasting if in_force else max(limits.lasting, limits.late)
     if run.tally.good < limits.proof_answers or not _settled(run, health, limits, now, lasting=lasting):
         run = replace(run, tally=replace(run.tally, ready_since=run.tally.ready_since or now))
         wait = _until_proved(run, limits, lasting, wait)

@@ -81,9 +81,12 @@ class RolloutManager:
         self.cloud = cloud
         limits = limits or Limits()
         # Time alone proves nothing before a change can be in force everywhere.
-        self.limits = replace(limits, spread=cloud.spread, settle=max(limits.settle, cloud.spread))
+        late = max(cloud.late, cloud.spread)
+        lasting = max(limits.lasting, cloud.spread)
+        settle = max(limits.settle, late)
         # A minute has to begin, to pass, and to be told of; and a silent one is waited for twice.
-        self.limits = replace(self.limits, counted=cloud.counted_late + cloud.spread + 240.0)
+        counted = cloud.counted_late + cloud.spread + 240.0
+        self.limits = replace(limits, spread=cloud.spread, late=late, lasting=lasting, settle=settle, counted=counted)
         self.metrics = metrics if metrics is not None else cloud.metrics
         self.executor = Executor(
             ledger, cloud, prober, self.limits, take_over=take_over, metrics=self.metrics, noting=noting

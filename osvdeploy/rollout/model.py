@@ -672,6 +672,10 @@ class Limits:
     spread: float = 0.0
     """How long a change of a route may take to be in force: the place says it. Until then a preview's answer that names
     no release may be nobody's of ours."""
+    late: float = 0.0
+    """How long one may take that nobody has seen in force: at least ``spread``, and the place says it too."""
+    lasting: float = 30.0
+    """Where both releases had a share: how long good answers must last for one to have none any more."""
     settle: float = 30.0
     """Without a version header: how long good answers must last after a shift, for the balancer to have converged."""
     preview_answers: int = 3
