@@ -187,11 +187,12 @@ def settings_for(
             concurrent=Concurrent(strategy.concurrent),
         ),
         family=family,
-        gates=tuple(_gate(each, base) for each in wanted.gates),
+        gates=tuple(gate_for(each, base) for each in wanted.gates),
     )
 
 
-def _gate(declared: DeclaredGate, base: Path) -> Gate:
+def gate_for(declared: DeclaredGate, base: Path) -> Gate:
+    """A gate as a rollout has it. The path of its command is relative to ``base``."""
     from osvdeploy.rollout.gates import Bound, Compared, Gate, GateStage, NoData
 
     wanted = declared.metric
