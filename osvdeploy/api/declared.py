@@ -190,7 +190,7 @@ def settings_for(
             concurrent=Concurrent(strategy.concurrent),
         ),
         family=family,
-        gates=tuple(_gate(each, base) for each in wanted.gates),
+        gates=tuple(gate_for(each, base) for each in wanted.gates),
         hooks=tuple(_hook(each, base) for each in wanted.hooks),
         notify=tuple(_notify(each) for each in wanted.notify),
     )
@@ -229,7 +229,8 @@ def _hook(declared: DeclaredHook, base: Path) -> Hook:
     return Hook(declared.name, action, on, declared.timeout, HookFailure(declared.on_failure))
 
 
-def _gate(declared: DeclaredGate, base: Path) -> Gate:
+def gate_for(declared: DeclaredGate, base: Path) -> Gate:
+    """A gate as a rollout has it. The path of its command is relative to ``base``."""
     from osvdeploy.rollout.gates import Bound, Compared, Gate, GateStage, NoData
 
     wanted = declared.metric
