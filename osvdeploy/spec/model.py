@@ -726,7 +726,15 @@ _ROLLED_OUT = (
 )  # fmt: skip
 
 
-Environment = Annotated[Deploy | DeployGcp, Field(discriminator="cloud")]
+def _told_apart(value: object) -> object:
+    # Where it tells environments apart, pydantic writes a number out, however many digits it has, and warns on stderr
+    # where Python refuses that.
+    if isinstance(value, dict) and "cloud" in value and not isinstance(value["cloud"], str):
+        raise Inside([("cloud", f'{shown(value["cloud"])} is not supported; allowed: "aws", "gcp"')])
+    return value
+
+
+Environment = Annotated[Deploy | DeployGcp, Field(discriminator="cloud"), BeforeValidator(_told_apart)]
 
 
 class Environments(Table):
