@@ -1,7 +1,8 @@
 """What people import: build, publish, deploy, roll back - the use cases joined to the adapters.
 
 Every function takes a :class:`~osvdeploy.context.Context` first, blocks until it is done, may be cancelled through the
-context, may be called again after any failure, and raises only :class:`~osvdeploy.errors.OsvDeployError`.
+context, may be called again after any failure, and raises only :class:`~osvdeploy.errors.OsvDeployError`. Any may be
+called from any thread: two that change one service meet at its lease. docs/library.md says what holds when.
 
     from osvdeploy import api
     from osvdeploy.context import Context
@@ -19,6 +20,7 @@ from __future__ import annotations
 from osvdeploy.api.adopting import Adoption, adopt
 from osvdeploy.api.building import Foreseen, build, foresee, pinned, pinned_programs, upgrade_lock
 from osvdeploy.api.caching import CacheContents, Pruned, cache_contents, prune_cache
+from osvdeploy.api.carrying import deploy_release
 from osvdeploy.api.controlling import Milestone, Waited, ask, hand_over, pin, recover, retry, wait
 from osvdeploy.api.converting import convert
 from osvdeploy.api.declared import (
@@ -74,6 +76,7 @@ from osvdeploy.api.services import (
     sweep_retired,
     unhold,
 )
+from osvdeploy.api.surveying import ServiceSeen, Survey, survey
 from osvdeploy.api.verifying import Difference, Verified, VerifiedImage, verify
 from osvdeploy.api.watching import watch
 from osvdeploy.api.wiring import Calls, connect, ground, open_ledger, open_store, prober, usual_region
@@ -104,10 +107,12 @@ __all__ = [
     "Report",
     "RolledOut",
     "Service",
+    "ServiceSeen",
     "ServiceStatus",
     "SettingChange",
     "SlotStatus",
     "Standing",
+    "Survey",
     "Verified",
     "VerifiedImage",
     "Waited",
@@ -127,6 +132,7 @@ __all__ = [
     "connect",
     "convert",
     "deploy",
+    "deploy_release",
     "destroy",
     "diff",
     "drift",
@@ -182,6 +188,7 @@ __all__ = [
     "standing",
     "status",
     "stored_kernels",
+    "survey",
     "sweep_retired",
     "unhold",
     "upgrade_lock",

@@ -153,8 +153,12 @@ def deploy(
     A first deploy is refused where machines of somebody else's have just the requests that it would take;
     ``displace``: they are to lose them. ``forced`` are rules of the checks to override. ``take_over``: outrank what a
     later lease than the ledger knows of has left in the cloud. Raises :class:`~osvdeploy.errors.CheckFailed`.
+
+    Promise: traffic is on the new release, proved, or on what served before. Whatever ends the call early, a cancel, a
+    deadline, the process's death, leaves a run in the ledger that the same call, or :func:`recover`, goes on with.
     """
     from osvdeploy.cloud import tags
+    from osvdeploy.osv.disk import FIRST_BLOCK, first_block
     from osvdeploy.rollout.manager import RolloutManager
     from osvdeploy.rollout.model import Until
     from osvdeploy.rollout.releases import Release
@@ -175,6 +179,8 @@ def deploy(
         ground = cloud = wiring.connect(ctx, settings.cloud, settings.region)
         built = sound_build(ctx, loaded, place_of(ctx, cloud, settings.machine_type), forced)
     labels = release_tags(loaded, name, built.image.digest, settings.ledger)
+    with built.image.path.open("rb") as disk:
+        begins = first_block(disk.read(FIRST_BLOCK))
     release = Release(
         id=ReleaseId(labels[tags.RELEASE]),
         app=spec.name,
@@ -185,15 +191,23 @@ def deploy(
         created=ctx.now(),
         by=f"{ctx.process.user}@{ctx.process.host}",
         settings=settings,
+        first_block=begins,
     )
     ledger = wiring.open_ledger(service)
     manager = RolloutManager(
-        ledger, ground, wiring.prober(), take_over=take_over, until=until or Until.ASKED, metrics=wiring.metrics(ground)
+        ledger,
+        ground,
+        wiring.prober(),
+        take_over=take_over,
+        until=until or Until.ASKED,
+        metrics=wiring.metrics(ground),
+        hooks=wiring.hooks(),
+        notifier=wiring.notifier(ground),
     )
     ledger.store.refuse_unwritable(ctx, ledger.service)
     manager.preflight(ctx, release)
     if not displace:
-        _refuse_in_use(ctx, ledger, ground, release)
+        refuse_in_use(ctx, ledger, ground, release)
     if cloud is None:
         published, _ = _archived(ctx, loaded, name, built, labels)
     else:
@@ -201,7 +215,7 @@ def deploy(
     return Deployed(release, published, manager.deploy(ctx, release))
 
 
-def _refuse_in_use(ctx: Context, ledger: Ledger, ground: Ground, release: Release) -> None:
+def refuse_in_use(ctx: Context, ledger: Ledger, ground: Ground, release: Release) -> None:
     """Raise UsageError where a first deploy would take requests from machines that somebody else made."""
     from osvdeploy.rollout.releases import route_of
 

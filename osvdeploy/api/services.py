@@ -210,7 +210,11 @@ def serves(ctx: Context, service: Service) -> bool:
 
 
 def realign(ctx: Context, service: Service, *, ground: Ground | None = None) -> Head:
-    """Send traffic where the ledger says that it goes, where somebody has sent it elsewhere."""
+    """Send traffic where the ledger says that it goes, where somebody has sent it elsewhere. Does nothing during a
+    rollout.
+
+    Raises :class:`~osvdeploy.errors.Refused` where no machine there is healthy: traffic stays where it is.
+    """
     return wiring.manager(ctx, service, wiring.head(ctx, service), known=ground).realign(ctx)
 
 
@@ -249,6 +253,9 @@ def rollback(
     is dead, and not waited for.
 
     Raises :class:`~osvdeploy.errors.UsageError` for a release nobody knows, before anything moves.
+
+    Promise: when it returns, traffic is on that release, or where it was (look at ``outcome``). Warm, it is one
+    changing call. Neither metrics nor notifications can hold it up. Ended early, the same call goes on with it.
     """
     head = wiring.head(ctx, service)
     ledger = wiring.open_ledger(service)
@@ -278,14 +285,15 @@ def find_release(ctx: Context, ledger: Ledger, name: str) -> Release:
 
 
 def hold(ctx: Context, service: Service, release: str | None, why: str) -> Head:
-    """Refuse a release (an id or version), or every one where None, until :func:`unhold`."""
+    """Refuse a release (an id or version), or every one where None, until :func:`unhold`. It is in the ledger when this
+    returns. Raises :class:`~osvdeploy.errors.LeaseHeld` while somebody else changes the service."""
     head = wiring.head(ctx, service)
     held = find_release(ctx, wiring.open_ledger(service), release).id if release is not None else None
     return wiring.manager(ctx, service, head).hold(ctx, held, why)
 
 
 def unhold(ctx: Context, service: Service) -> Head:
-    """Take every hold of the service away."""
+    """Take every hold of the service away. Raises as :func:`hold` does."""
     return wiring.manager(ctx, service, wiring.head(ctx, service)).unhold(ctx)
 
 
@@ -325,7 +333,11 @@ def holdings(ctx: Context, service: Service) -> Holdings:
 
 def destroy(ctx: Context, service: Service, *, take_over: bool = False) -> Head:
     """Take everything of a service away: machines, templates, rules, backends. Images stay for ``gc``. ``take_over`` as
-    for :func:`rollback`."""
+    for :func:`rollback`.
+
+    Promise: when it returns, nothing of the service is left in the cloud but images. Ended early, the same call goes
+    on with it.
+    """
     head = wiring.head(ctx, service)
     return wiring.manager(ctx, service, head, take_over=take_over).destroy(ctx)
 

@@ -38,7 +38,7 @@ from osvdeploy.rollout.requests import ways_on
 from osvdeploy.sizes import format_duration, format_size
 
 if TYPE_CHECKING:
-    from osvdeploy.api import ServiceStatus, WentBack
+    from osvdeploy.api import ServiceSeen, ServiceStatus, Survey, WentBack
     from osvdeploy.cloud.interfaces import CloudImage, Scaling, Slot, StoredObject, UnfinishedObject
     from osvdeploy.rollout.model import Run, Until
 
@@ -86,6 +86,13 @@ def _image(image: CloudImage) -> dict[str, Any]:
 
 @click.command(short_help="Build and publish if needed, roll out, watch.")
 @spec_options
+@click.option(
+    "--release",
+    "wanted",
+    metavar="ID",
+    help="A release that another environment of the spec has deployed, by its id or version: nothing is built.",
+)
+@click.option("--from", "origin", metavar="NAME", help="With --release: which [deploy.NAME] has deployed it.")
 @force_option
 @click.option(
     "--adopt",
@@ -106,6 +113,8 @@ def deploy(
     spec_file: Path,
     environment: str | None,
     sets: tuple[str, ...],
+    wanted: str | None,
+    origin: str | None,
     forced: tuple[str, ...],
     adopted: str | None,
     displace: bool,
@@ -117,27 +126,45 @@ def deploy(
     Builds and publishes what is missing. Interrupted or killed, the same command goes on with the rollout.
     Exit codes: 0 serves, 1 failed with nothing to go back to, 2 refused with nothing made, 3 rolled back (the old
     release serves), 4 another deploy is at work, 5 waits for approval or is paused, 6 traffic could not be brought
-    back.
+    back. With --release the image is the one that another environment runs, with this one's variables and settings:
+    neither sources nor a build are needed here (docs/rollouts.md).
 
-    Example: osvdeploy deploy --env production
+    Example: osvdeploy deploy --env production, osvdeploy deploy --env production --release 1.4.0
     """
     from osvdeploy import api
+    from osvdeploy.errors import UsageError
 
     calls = api.Calls()
-    loaded = api.load_spec(spec_file, sets=sets)
+    if origin is not None and wanted is None:
+        raise UsageError("--from says where a release comes from, and none is named", hint="add --release VERSION")
+    loaded, counted = api.load_spec(spec_file, sets=sets), calls.listening(ctx)
     if adopted is not None and not api.serves(ctx, api.service_of(loaded, environment)):
-        came = api.adopt(calls.listening(ctx), loaded, environment, adopted)
+        came = api.adopt(counted, loaded, environment, adopted)
         if came.rollout is not None and came.rollout.exit_code != 0:
             return adoption_result(came, calls)
-    deployed = api.deploy(
-        calls.listening(ctx), loaded, environment, forced=forced, take_over=take_over, displace=displace, until=until
-    )
+    if wanted is None:
+        deployed = api.deploy(
+            counted, loaded, environment, forced=forced, take_over=take_over, displace=displace, until=until
+        )
+    else:
+        deployed = api.deploy_release(
+            counted,
+            loaded,
+            environment,
+            wanted,
+            origin=origin,
+            forced=forced,
+            take_over=take_over,
+            displace=displace,
+            until=until,
+        )
     release = deployed.release
     service = api.Service(release.app, release.settings.environment, release.settings.ledger)
     log = handed_over(ctx, service, deployed.rollout)
     document = {
         "release": deployed.release.id,
         "image": {"id": deployed.published.image.id, "digest": deployed.release.image},
+        "origin": deployed.release.origin,
         **rollout_document(deployed.rollout),
         "log": log,
         "calls": calls_document(calls),
@@ -213,20 +240,29 @@ def _went_back(went: WentBack, service: str) -> str:
 @service_options
 @click.option("--offline", is_flag=True, help="Read the ledger alone; do not ask the cloud.")
 @click.option("--watch", is_flag=True, help="Go on looking until the rollout under way, or the next one, is over.")
+@click.option(
+    "--all", "everything", is_flag=True, help="Every service of the ledger, in a line each; APP: those of one."
+)
 @command
 def status(
     ctx: Context,
     choice: ServiceChoice,
     offline: bool,
     watch: bool,
+    everything: bool,
 ) -> Result:
     """Show which release serves, what stands warm, weights and health, and a rollout under way.
 
     With --watch its course is told on standard error, as `osvdeploy deploy` tells it, whoever works on it.
-    Example: osvdeploy status hello/production --ledger /srv/releases --watch
+    Example: osvdeploy status hello/production --ledger /srv/releases --watch, osvdeploy status --all --ledger s3://acme
     """
     from osvdeploy import api
+    from osvdeploy.errors import UsageError
 
+    if everything:
+        if watch:
+            raise UsageError("--all and --watch do not go together", hint="watch one service: name it as APP/ENV")
+        return _survey(api.survey(ctx, choice.ledger_of_all(), app=choice.app, look=not offline))
     found = (api.watch if watch else api.status)(ctx, choice.service(), look=not offline)
     head = found.head
     document: dict[str, Any] = {
@@ -257,6 +293,56 @@ def status(
         "cloud_error": found.cloud_error,
     }
     return Result(_status_text(found), document)
+
+
+def _survey(found: Survey) -> Result:
+    from osvdeploy.api.surveying import told
+    from osvdeploy.cli.tables import table, width
+
+    rows = []
+    for each in found.services:
+        slot = each.head.serving if each.head is not None else None
+        share = "-" if slot is None or each.weights is None else f"{each.weights.get(slot, 0)} %"
+        stable = each.stable
+        machines = "-" if stable is None else f"{stable.up}/{stable.capacity}"
+        rows.append((each.service, each.serving or "-", share, machines, told(each)))
+    lines = [
+        table(("SERVICE", "SERVES", "SHARE", "UP", "STATE"), rows, within=width() if sys.stdout.isatty() else None),
+        *(f"{place} could not be asked: {why}" for place, why in found.cloud_errors.items()),
+    ]
+    document = {
+        "ledger": found.ledger,
+        "services": [_survey_document(each) for each in found.services],
+        "cloud_errors": [{"place": place, "error": why} for place, why in found.cloud_errors.items()],
+    }
+    return Result("\n".join(lines), document)
+
+
+def _survey_document(seen: ServiceSeen) -> dict[str, Any]:
+    from osvdeploy.api.surveying import told
+
+    head = seen.head
+    run = head.unfinished if head is not None else None
+    place = head.place if head is not None else None
+    return {
+        "service": seen.service,
+        "serving": seen.serving,
+        "slot": head.serving if head is not None else None,
+        "destroyed": head is not None and head.destroyed,
+        "cloud": place.cloud if place is not None else None,
+        "account": place.account if place is not None else None,
+        "region": place.region if place is not None else None,
+        "weights": None if seen.weights is None else dict(sorted(seen.weights.items())),
+        "machines": None
+        if seen.machines is None
+        else {slot: {"up": each.up, "capacity": each.capacity} for slot, each in sorted(seen.machines.items())},
+        "run": None
+        if run is None
+        else {"id": run.id, "kind": run.kind, "candidate": run.candidate, "slot": run.slot, "stage": run.stage},
+        "holds": [] if head is None else [hold.release for hold in head.holds],
+        "told": told(seen),
+        "trouble": seen.trouble or None,
+    }
 
 
 @click.command(short_help="Releases, and how each rollout ended.")

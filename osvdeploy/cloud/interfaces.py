@@ -411,6 +411,17 @@ class GroupState:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupCount:
+    """A group among many: of ``capacity`` machines ``up`` run, as the place has it, whatever a balancer thinks of
+    them."""
+
+    name: str
+    capacity: int
+    up: int
+    deleting: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Scaling:
     """What changes a group's size without us: bounds, and rules that the place follows between them.
 
@@ -498,6 +509,9 @@ class InstanceGroups(Protocol):
     def shape(self, ctx: Context, name: str) -> GroupShape | None:
         """What the group's machines are, whoever made it; None without the group, or where no template says so."""
 
+    def counted(self, ctx: Context, tags: Tags) -> list[GroupCount]:
+        """All of ours with these tags, as lists tell of them: by a call for many groups, and none for each."""
+
     def scaling(self, ctx: Context, name: str) -> Scaling | None:
         """What scales the group, None without the group or while it is going."""
 
@@ -529,13 +543,15 @@ class InstanceGroups(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class HealthRule:
-    """How a backend decides that a machine is healthy: GET ``path`` each ``interval`` seconds, a 2xx answer."""
+    """How a backend decides that a machine is healthy: GET ``path`` each ``interval`` seconds, a 2xx answer. Of the
+    ``kind`` "tcp" it is a connection that is accepted."""
 
     path: str
     interval: float
     timeout: float
     healthy: int = 2
     unhealthy: int = 2
+    kind: Literal["http", "tcp"] = "http"
 
 
 @dataclass(frozen=True, slots=True)
@@ -546,7 +562,8 @@ class Route:
     ``priority``, the two preview rules at ``priority`` - 2 (blue) and - 1 (green): a request with the header
     ``preview_header`` set to a slot's name reaches that slot, whatever its weight.
     Where the listener is a pointer, all that comes to it is the route's: ``priority`` is 0 and ``preview_header`` "".
-    ``key`` is short and unique to the service: names of backends derive from it.
+    ``key`` is short and unique to the service: names of backends derive from it. ``slow_start`` is how many seconds a
+    machine that joins healthy ones takes to its full share, 0 for none: of the route, this alone may change in use.
     """
 
     key: str
@@ -559,6 +576,7 @@ class Route:
     host: str | None = None
     path: str | None = None
     tags: Tags = field(default_factory=dict)
+    slow_start: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -626,6 +644,18 @@ class TrafficRouter(Protocol):
         """What of somebody else's has exactly the requests that the route is to take, in words, and would lose them to
         the route's own rule; "" for nothing."""
 
+    def weights_of(self, ctx: Context, routes: Sequence[Route]) -> Mapping[str, Mapping[Slot, int] | None]:
+        """The weights of many routes, by their keys: a few calls for each listener, and none for each route. None where
+        a route's own rule is not there, or is another's; a route whose listener is gone is left out."""
+
+    def slow_start(self, ctx: Context, route: Route, slot: Slot) -> float | None:
+        """Over how many seconds a machine that joins healthy ones behind the slot's backend comes to its full share, 0
+        for at once; None without the backend, and where the place has nothing like it."""
+
+    def set_slow_start(self, ctx: Context, route: Route) -> None:
+        """Let those of the two backends that are there do as the route says of it; machines that are healthy keep their
+        share. Raises :class:`Refused` where the route wants it and the place has nothing like it."""
+
     def refuse_unadoptable(self, ctx: Context, route: Route, group: str) -> str:
         """What sends a group the requests that the route is to take, in words: what is somebody else's, and stays.
 
@@ -668,23 +698,30 @@ class Console(Protocol):
 @dataclass(frozen=True, slots=True)
 class ProbeRequest:
     """One GET. ``address`` (host or host:port) is dialled instead of the one in ``url`` where given; ``timeout`` in
-    seconds covers all of it. Redirects are not followed and no proxy of the environment is used."""
+    seconds covers all of it. Redirects are not followed and no proxy of the environment is used.
+
+    Of the ``kind`` "tcp" it is a connection alone, to the host and port of ``url``. ``via`` is a command that sends it
+    from where it runs, instead of this process (:mod:`osvdeploy.cloud.local.probing`).
+    """
 
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
     timeout: float = 5.0
     address: str | None = None
+    kind: Literal["http", "tcp"] = "http"
+    via: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeAnswer:
     """What came back: ``status`` None and ``error`` set where no HTTP answer came. Header names are lower case,
-    ``body`` is the first 2 KiB."""
+    ``body`` is the first 2 KiB. Of the kind "tcp", ``held``: the connection was made and not closed at once."""
 
     status: int | None
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     error: str = ""
+    held: bool = False
 
 
 class Prober(Protocol):
@@ -833,6 +870,143 @@ class Metrics(Protocol):
         source does not answer, :class:`~osvdeploy.errors.Refused` where it will not, or knows no such metric.
         """
 
+    def requests(self, ctx: Context, measured: Measured, grid: Grid) -> tuple[Sample, ...]:
+        """How many requests the place has sent to a slot, by whole minutes: one sample for each that has any. Raises
+        as :meth:`read` does."""
+
+
+# ---------------------------------------------------------------------------------------------------------- hooks
+
+
+@dataclass(frozen=True, slots=True)
+class CommandHook:
+    """A program of this host: started as it is named, by no shell, with this process's environment."""
+
+    argv: tuple[str, ...]
+    kind: Literal["command"] = "command"
+
+
+@dataclass(frozen=True, slots=True)
+class HttpHook:
+    """An address that is posted to. ``header_variables`` are headers whose values this process's environment has, by
+    the names of the variables."""
+
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    header_variables: Mapping[str, str] = field(default_factory=dict)
+    kind: Literal["http"] = "http"
+
+
+HookAction = CommandHook | HttpHook
+
+HOOK_OUTPUT = 4096
+"""Bytes that are kept of what a hook says: its last ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class HookAnswer:
+    """What a hook came to. ``told`` is one line for people, ``output`` the last that it said, at most
+    :data:`HOOK_OUTPUT` bytes."""
+
+    passed: bool
+    told: str
+    output: str = ""
+
+
+class RunningHook(Protocol):
+    """A hook that was started."""
+
+    def answer(self) -> HookAnswer | None:
+        """What it came to, None while it runs. Neither waits nor raises."""
+
+    def wait(self, seconds: float) -> None:
+        """Wait for the answer, so long at most."""
+
+    def stop(self) -> None:
+        """Have it ended, with all that it has started, and do not wait for that."""
+
+    def close(self) -> None:
+        """Have it ended, and wait for that some seconds at most. To be called once, whatever it came to."""
+
+
+class Hooks(Protocol):
+    """Asks programs and addresses that have a say in a rollout."""
+
+    def refuse_unready(self, ctx: Context, action: HookAction) -> None:
+        """Raise :class:`~osvdeploy.errors.UsageError`, with what to do, where it could not be started from here: no
+        such program, a variable that is not set. Starts nothing."""
+
+    def start(self, ctx: Context, action: HookAction, content: bytes, timeout: float) -> RunningHook:
+        """Start it, with ``content`` (JSON) on its stdin or as its body; it has ``timeout`` seconds. Never raises for
+        what it does or does not: that is its answer. It ends with this process, however that ends."""
+
+
+# ---------------------------------------------------------------------------------------------------- notifications
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookTarget:
+    """An address that is posted to; where ``url`` is None, the environment variable ``variable`` has it. ``format``
+    "slack" is what Slack's incoming webhooks take, "json" all that there is to tell."""
+
+    url: str | None
+    variable: str | None = None
+    format: Literal["json", "slack"] = "json"
+    kind: Literal["webhook"] = "webhook"
+
+    def __str__(self) -> str:
+        return f"webhook {self.variable or self.url}"
+
+
+@dataclass(frozen=True, slots=True)
+class SnsTarget:
+    """A topic of Amazon SNS, by its ARN."""
+
+    topic: str
+    kind: Literal["sns"] = "sns"
+
+    def __str__(self) -> str:
+        return f"sns {self.topic}"
+
+
+@dataclass(frozen=True, slots=True)
+class PubSubTarget:
+    """A topic of Google's Pub/Sub, as ``projects/PROJECT/topics/TOPIC``."""
+
+    topic: str
+    kind: Literal["pubsub"] = "pubsub"
+
+    def __str__(self) -> str:
+        return f"pubsub {self.topic}"
+
+
+NoticeTarget = WebhookTarget | SnsTarget | PubSubTarget
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What is told. ``event`` names it, the same however often it is sent; ``notice`` is what sort of news it is.
+    ``subject`` is one line of printable ASCII, at most 100 characters; ``body`` JSON, ``text`` for people."""
+
+    event: str
+    notice: str
+    service: str
+    subject: str
+    body: bytes
+    text: str
+
+
+class Notifier(Protocol):
+    """Tells others."""
+
+    def refuse_unready(self, ctx: Context, target: NoticeTarget) -> None:
+        """Raise :class:`~osvdeploy.errors.UsageError`, with what to do, for what cannot be told from here. Sends
+        nothing."""
+
+    def send(self, ctx: Context, target: NoticeTarget, message: Message) -> RunningHook:
+        """Begin to send; within some ten seconds it has an answer. Never raises for what comes of it. A message may
+        arrive more than once, never in part."""
+
 
 # -------------------------------------------------------------------------------------------------------- objects
 
@@ -897,6 +1071,10 @@ class ObjectStore(Protocol):
     def keys(self, ctx: Context, prefix: str, limit: int | None = None) -> Iterator[str]:
         """Keys of whole objects that begin with ``prefix``, in ascending order, at most ``limit``."""
 
+    def folders(self, ctx: Context, prefix: str) -> Iterator[str]:
+        """What stands between ``prefix`` ("", or ending in a slash) and the next slash of the keys that begin with it,
+        each once, in the order of the keys: what is below is not gone through."""
+
     def delete(self, ctx: Context, key: str) -> None: ...
 
     def find(self, ctx: Context, key: str) -> StoredObject | None:
@@ -952,11 +1130,19 @@ class Ground:
     fence: Fence | None = None
     """None where rules have no versions, and a change that is late cannot be told from one that is not."""
     spread: float = 0.0
-    """Seconds that a change of a route may take to be in force at every entry point."""
+    """Seconds that a change of a route may take to be in force at every entry point, also at those that nobody here can
+    ask, and where what each rollout changes is asked at once."""
+    late: float = 0.0
+    """Likewise where every entry point can be asked, and tells that it is: only what cannot be seen waits for so
+    long. What counts is the longer of the two."""
     endpoint: str | None = None
     """The address of the place's API that the spec names, None for the place's own."""
     metrics: Metrics | None = None
     """What the place counts by itself, None where it counts nothing."""
+    counted_late: float = 120.0
+    """Seconds until the requests of a minute can be read."""
+    notifier: Notifier | None = None
+    """Tells others by what the place has for that, None where it has nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 
-from osvdeploy.cloud.interfaces import Route
+from osvdeploy.cloud.interfaces import Hooks, Route
 from osvdeploy.context import Context
 from osvdeploy.errors import CloudError, LedgerError, NotFound, NotOurs, Refused, Unavailable
-from osvdeploy.events import GateJudged, Note, StageEntered, Waiting, Warned
+from osvdeploy.events import CloudCall, Event, GateJudged, Note, Reporter, StageEntered, Waiting, Warned
 from osvdeploy.rollout import shown
+from osvdeploy.rollout.caller import Caller
 from osvdeploy.rollout.consequences import consequences
+from osvdeploy.rollout.courier import Courier
 from osvdeploy.rollout.executor import Executor
 from osvdeploy.rollout.ledger import HeldLedger
 from osvdeploy.rollout.machine import advance, fail, gate_views
 from osvdeploy.rollout.model import (
     Action,
+    CallHook,
+    CallMade,
     GateRecord,
     HandScalingOver,
     Observation,
@@ -37,17 +42,29 @@ from osvdeploy.rollout.requests import heed
 class Driver:
     """Goes on with the run of a held ledger's head, whoever began it."""
 
-    def __init__(self, executor: Executor) -> None:
+    def __init__(self, executor: Executor, hooks: Hooks | None = None, courier: Courier | None = None) -> None:
         self.executor = executor
+        self.courier = courier or Courier(None)
+        self.caller = Caller(
+            hooks, executor.cloud.router, service=executor.ledger.service, ledger=executor.ledger.store.address
+        )
         self.ledger = executor.ledger
         self.limits = executor.limits
         self.listened: float | None = None
         """When it was last looked for requests; None for not at all."""
         self._deaf = False
         """A request cannot be read; that was told."""
+        self._made: list[CallMade] = []
+        """Calls that are yet to be written down."""
 
     def drive(self, ctx: Context, held: HeldLedger, route: Route, until: Until) -> Run:
         """Step the head's run to its end, or as far as ``until`` says."""
+        try:
+            return self._drive(ctx, held, route, until)
+        finally:
+            self.caller.close(ctx)
+
+    def _drive(self, ctx: Context, held: HeldLedger, route: Route, until: Until) -> Run:
         observer = self.executor.observer(route)
         self.executor.fence(ctx, held, route)
         assert held.head.run is not None
@@ -81,7 +98,8 @@ class Driver:
                 # What a slot has is warm, and stays.
                 known = {record.group for record in held.head.slots.values()}
                 seen = replace(seen, occupant=None if seen.occupant.name in known else seen.occupant)
-            step = advance(run, seen, self.limits, ctx.now())
+            seen = replace(seen, hook=self.caller.seen())
+            step = _with_awaited(advance(run, seen, self.limits, ctx.now()), ctx.now())
             _tell_measured(ctx, step.run, seen)
             number = held.head.n
             run = self._taken(ctx, held, observer, run, step)
@@ -90,6 +108,8 @@ class Driver:
                     # A write would have told that another process is at work now; without one, ask.
                     held.confirm(ctx)
                 run = self._act(ctx, held, route, run, step.action)
+            if _traffic_first(run, step):
+                self.courier.tick(ctx, held)
             if step.for_person and until is not Until.OVER:
                 return run
             if step.wait and not run.over:
@@ -114,26 +134,33 @@ class Driver:
         run = step.run
         if run == before:
             return run
+        self.caller.keep(ctx, run.calling)
         if run.stage is Stage.CLEAN_UP and run.verdict is not Outcome.SUCCEEDED and not run.evidence:
             # Traffic is where it should be; now there is time to keep what tells why.
             run = replace(run, evidence=observer.evidence(ctx, run))
         passed = run.stages[len(before.stages) :]
+        self.caller.tell(ctx, before, run)
         _tell(ctx, run, passed, run.gates[len(before.gates) :])
         changes = dict(consequences(ctx.now(), held.head, run))
         place = held.head.place
         if place is not None and passed and run.stage in (Stage.BOOT, Stage.BAKE):
             # Backends are made before boot, the route's rule by the first shift.
             changes["place"] = self.executor.place(place.route, self.executor.cloud.router.observe(ctx, place.route))
+        run = run.having_made(self._made)
         held.save(ctx, f"{run.kind} {run.candidate}: {run.stage}", run=run, **changes)
+        self._made.clear()
         return run
 
     def _act(self, ctx: Context, held: HeldLedger, route: Route, run: Run, action: Action) -> Run:
         """Carry an action out. A final no ends the run; a passing one is met again at the next look."""
+        if isinstance(action, CallHook):
+            self.caller.call(ctx, run, route, action.call)
+            return run
         slots = held.head.slots
         if isinstance(action, RemoveGroup):
             self._forget(ctx, held, action.name)
         try:
-            self.executor.perform(ctx, held, route, run, action)
+            self.executor.perform(ctx.reporting_to(self._noting(ctx)), held, route, run, action)
             if isinstance(action, UnmakeRoute):
                 # Nothing that a look sees tells that all of it is gone.
                 run = replace(run, tally=replace(run.tally, unmade=True))
@@ -151,6 +178,17 @@ class Driver:
             failed = fail(run, ctx.now(), f"refused: {error}")
             return self._taken(ctx, held, self.executor.observer(route), run, Step(failed))
         return run
+
+    def _noting(self, ctx: Context) -> Reporter:
+        """Reports on, and keeps what changes the place."""
+
+        def report(event: Event) -> None:
+            if isinstance(event, CloudCall) and event.mutating:
+                took = round(event.seconds * 1000)
+                self._made.append(CallMade(ctx.now(), event.service, event.operation, took, event.error))
+            ctx.report(event)
+
+        return report
 
     def _forget(self, ctx: Context, held: HeldLedger, group: str) -> None:
         """A slot whose group is about to go has nothing to be gone back to."""
@@ -181,6 +219,21 @@ class Driver:
             ctx.report(Note(f"{request.by} asked: {request.kind}{why}: {told}"))
             held.save(ctx, f"{request.kind} of {run.candidate}, asked by {request.by}", run=run)
         return run
+
+
+def _with_awaited(step: Step, now: datetime) -> Step:
+    """The step, with what a person has to do written down where somebody is told of that."""
+    if not step.run.settings.notify:
+        return step
+    awaited = step.run.awaits(now) if step.for_person else ""
+    return step if step.run.awaited == awaited else replace(step, run=replace(step.run, awaited=awaited))
+
+
+def _traffic_first(run: Run, step: Step) -> bool:
+    """Whether others may be told now: where traffic goes back, not before it does."""
+    if not run.returning or run.stage in (Stage.BAKE, Stage.CLEAN_UP, Stage.DONE):
+        return True
+    return run.stage in (Stage.SHIFT, Stage.REVERT) and bool(run.moves) and step.action is None
 
 
 def _tell_measured(ctx: Context, run: Run, seen: Observation) -> None:

@@ -24,6 +24,7 @@ from osvdeploy.retry import retrying
 from osvdeploy.rollout.ledger import Head, HeldLedger, Ledger, Place
 from osvdeploy.rollout.model import (
     Action,
+    CallHook,
     GiveRouteBack,
     HandScalingOver,
     Kind,
@@ -128,6 +129,8 @@ class Executor:
                 assert run.scaling is not None
                 with held.acting(ctx) as acting:
                     self.cloud.groups.apply(acting, run.group, run.scaling)
+            case CallHook():
+                raise AssertionError("hooks are not asked by what changes the place")
             case _:
                 assert_never(action)
 

@@ -14,8 +14,10 @@ from osvdeploy.cloud import tags
 from osvdeploy.cloud.interfaces import (
     Ground,
     GroupState,
+    Hooks,
     Measured,
     Metrics,
+    Notifier,
     Prober,
     ReleaseId,
     Route,
@@ -28,6 +30,7 @@ from osvdeploy.errors import LeaseHeld, LedgerBehind, LedgerError, NotFound, Ref
 from osvdeploy.events import Note, Waiting, Warned
 from osvdeploy.rollout import families, lease
 from osvdeploy.rollout.consequences import SERVED_KEPT, begin, giving_up
+from osvdeploy.rollout.courier import Courier, warn_of_unready
 from osvdeploy.rollout.driver import Driver
 from osvdeploy.rollout.ends import Asked, Rollout, came_to
 from osvdeploy.rollout.executor import BEHIND, Executor
@@ -43,6 +46,7 @@ from osvdeploy.rollout.refusals import (
     refuse_moved_route,
     refuse_shares,
     refuse_unknown_service,
+    refuse_unready_hooks,
     refuse_waiting,
 )
 from osvdeploy.rollout.releases import Adopted, Concurrent, Release, about_pointer, group_name, route_of
@@ -64,22 +68,33 @@ class RolloutManager:
         until: Until = Until.ASKED,
         metrics: Metrics | None = None,
         noting: bool = False,
+        hooks: Hooks | None = None,
+        notifier: Notifier | None = None,
     ) -> None:
         """``take_over``: outrank what a later lease than the ledger knows of has left in the cloud. ``until``: how far
         this process goes with a run that is on its way up; the way back is always gone to its end. ``metrics`` are what
-        gates are read from, where that is more than the place's own. ``noting``: the ledger is none that lasts, so what
-        traffic is taken from is noted in the cloud, for the service's own to learn."""
+        gates are read from, where that is more than the place's own; ``hooks`` asks programs and addresses,
+        ``notifier`` tells others. ``noting``: the ledger is none that lasts, so what traffic is taken from is noted in
+        the cloud, for the service's own to learn."""
         self.until = until
         self.ledger = ledger
         self.cloud = cloud
         limits = limits or Limits()
         # Time alone proves nothing before a change can be in force everywhere.
-        self.limits = replace(limits, spread=cloud.spread, settle=max(limits.settle, cloud.spread))
+        late = max(cloud.late, cloud.spread)
+        lasting = max(limits.lasting, cloud.spread)
+        settle = max(limits.settle, late)
+        # A minute has to begin, to pass, and to be told of; and a silent one is waited for twice.
+        counted = cloud.counted_late + cloud.spread + 240.0
+        self.limits = replace(limits, spread=cloud.spread, late=late, lasting=lasting, settle=settle, counted=counted)
         self.metrics = metrics if metrics is not None else cloud.metrics
         self.executor = Executor(
             ledger, cloud, prober, self.limits, take_over=take_over, metrics=self.metrics, noting=noting
         )
-        self.driver = Driver(self.executor)
+        self.hooks = hooks
+        self.notifier = notifier if notifier is not None else cloud.notifier
+        self.courier = Courier(self.notifier)
+        self.driver = Driver(self.executor, hooks, self.courier)
 
     # ------------------------------------------------------------------------------------------------ use cases
 
@@ -96,6 +111,8 @@ class RolloutManager:
         if not state.weighted:
             ctx.report(Note(about_pointer(route.listener, named=release.settings.health.version_header is not None)))
         self._refuse_closed_sources(ctx, release, route, head)
+        refuse_unready_hooks(ctx, self.hooks, release.settings)
+        warn_of_unready(ctx, self.notifier, release.settings.notify)
         if head is None:
             return
         if release.settings.strategy.concurrent is Concurrent.REFUSE:
@@ -120,6 +137,7 @@ class RolloutManager:
         """
         route = route_of(release)
         self.executor.require(ctx, release)
+        refuse_unready_hooks(ctx, self.hooks, release.settings)
         concurrent, asked = release.settings.strategy.concurrent, set[str]()
         while True:
             try:
@@ -234,6 +252,7 @@ class RolloutManager:
         if scaling is None and held.head.stable is not None:
             self._recognize(ctx, held, route, state, self.executor.observer(route).groups(ctx))
             scaling = scaling_of(ctx, self.cloud.groups, held.head)
+        self._let_start_slowly(ctx, held, route)
         stable = held.head.stable
         if stable is not None and stable.release == release.id:
             return self._same_release(ctx, held, release, route, scaling)
@@ -371,6 +390,8 @@ class RolloutManager:
         as for :meth:`rollback`."""
         with lease.held(ctx, self.ledger, "recover", force=force) as held:
             run = held.head.unfinished
+            if run is not None and not run.returning and run.verdict is None and run.abort is None:
+                refuse_unready_hooks(ctx, self.hooks, run.settings)
             if run is None:
                 stable = held.head.stable
                 told = f"no rollout is under way; {stable.release if stable else 'nothing'} serves"
@@ -457,6 +478,9 @@ class RolloutManager:
                 )
             self.executor.fence(ctx, held, route)
             changed = False
+            if any(self.cloud.router.slow_start(ctx, route, slot) not in (None, route.slow_start) for slot in Slot):
+                with held.acting(ctx) as acting:
+                    self.cloud.router.set_slow_start(acting, route)
             while wrong := astray(held.head, self.cloud.router.observe(ctx, route)):
                 changed = True
                 if ctx.monotonic() - began > self.limits.revert:
@@ -512,7 +536,9 @@ class RolloutManager:
             for name in self.cloud.groups.templates(ctx, {tags.SERVICE: self.ledger.service}):
                 with held.acting(ctx) as acting:
                     self.cloud.groups.delete_template(acting, name)
-            return held.save(ctx, "destroyed", slots={}, serving=None, holds=(), destroyed=True)
+            held.save(ctx, "destroyed", slots={}, serving=None, holds=(), destroyed=True)
+            self.courier.finish(ctx, held)
+            return held.head
 
     def _wait_out(self, ctx: Context, held: HeldLedger, seconds: float) -> None:
         """Wait, and keep the lease."""
@@ -524,12 +550,16 @@ class RolloutManager:
     def hold(self, ctx: Context, release: ReleaseId | None, why: str) -> Head:
         """Refuse a release, or every one where None."""
         with lease.held(ctx, self.ledger, "hold") as held:
-            return self._hold(ctx, held, release, why)
+            self._hold(ctx, held, release, why)
+            self.courier.finish(ctx, held)
+            return held.head
 
     def unhold(self, ctx: Context) -> Head:
         """Take every hold of the service away."""
         with lease.held(ctx, self.ledger, "unhold") as held:
-            return held.save(ctx, "unhold", holds=())
+            held.save(ctx, "unhold", holds=())
+            self.courier.finish(ctx, held)
+            return held.head
 
     # --------------------------------------------------------------------------------------------------- the loop
 
@@ -641,6 +671,19 @@ class RolloutManager:
         )
         return record
 
+    def _let_start_slowly(self, ctx: Context, held: HeldLedger, route: Route) -> None:
+        """Change what of a route may change while it is in use, in both slots at once; the ledger says it afterwards,
+        so that a process that dies in between leaves it to the next one."""
+        place = held.head.place
+        if place is None or held.head.destroyed or place.route.slow_start == route.slow_start:
+            return
+        with held.acting(ctx) as acting:
+            self.cloud.router.set_slow_start(acting, route)
+        told = f"slow start {place.route.slow_start:g} s -> {route.slow_start:g} s"
+        ctx.report(Note(told))
+        changed = replace(place, route=replace(place.route, slow_start=route.slow_start))
+        held.save(ctx, told, place=changed)
+
     def _same_release(
         self, ctx: Context, held: HeldLedger, release: Release, route: Route, scaling: Scaling | None
     ) -> Rollout:
@@ -658,20 +701,26 @@ class RolloutManager:
                 f"{release.id}: serves already, on machines with another {' and '.join(changed).replace('_', ' ')}",
                 hint="machines are replaced by a new release: raise `version` in the spec",
             )
-        self.ledger.put_release(ctx, release)
-        if scaling is not None and scaling.moves:
-            told = f"{release.id} serves already, on {scaling.desired} machines"
-            told += f"; its own scaling says how many, between {scaling.minimum} and {scaling.maximum}"
-            return Rollout(Outcome.SUCCEEDED, held.head, None, told)
+        if before_now is None:
+            self.ledger.put_release(ctx, release)
+        told = f"{release.id} serves already"
         group = self.cloud.groups.observe(ctx, stable.group)
-        if group is not None and group.capacity == release.settings.capacity:
-            return Rollout(Outcome.SUCCEEDED, held.head, None, f"{release.id} serves already")
-        run = begin(ctx, self.ledger, held.head, release, Kind.DEPLOY, release.settings.capacity)
-        self.executor.start(ctx, held, route, replace(run, slot=held.head.serving, group=stable.group))
-        before = group.capacity if group else 0
-        head = held.save(ctx, f"{release.id}: capacity {before} -> {release.settings.capacity}")
-        told = f"{release.id} serves already; its capacity goes from {before} to {release.settings.capacity}"
-        return Rollout(Outcome.SUCCEEDED, head, None, told)
+        declared, has = release.settings.capacity, group.capacity if group is not None else 0
+        enlarged = before_now is not None and before_now.settings.capacity == declared < has
+        if scaling is not None and scaling.moves:
+            told += f", on {scaling.desired} machines"
+            told += f"; its own scaling says how many, between {scaling.minimum} and {scaling.maximum}"
+        elif enlarged:
+            told += f", on {has} machines; {declared} are declared, and what somebody has added stays"
+        elif has != declared:
+            run = begin(ctx, self.ledger, held.head, release, Kind.DEPLOY, declared)
+            self.executor.start(ctx, held, route, replace(run, slot=held.head.serving, group=stable.group))
+            # Only then: by what is declared before, the next command knows whose number the group's is.
+            self.ledger.put_release(ctx, release)
+            head = held.save(ctx, f"{release.id}: capacity {has} -> {declared}")
+            return Rollout(Outcome.SUCCEEDED, head, None, f"{told}; its capacity goes from {has} to {declared}")
+        self.ledger.put_release(ctx, release)
+        return Rollout(Outcome.SUCCEEDED, held.head, None, told)
 
     # ------------------------------------------------------------------------------------------------------ facts
 
@@ -710,6 +759,7 @@ class RolloutManager:
         return held.save(ctx, f"hold {told}", **changes)
 
     def _followed(self, ctx: Context, held: HeldLedger, ended: Rollout) -> Rollout:
-        """The same end, once image families follow it."""
+        """The same end, once image families follow it and others were told."""
         families.follow(ctx, self.cloud, held)
+        self.courier.finish(ctx, held)
         return replace(ended, head=held.head)

@@ -7,13 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from typing import Literal
 
 from osvdeploy.cloud import tags
 from osvdeploy.cloud.interfaces import CloudImage, HealthRule, ReleaseId, Route
 from osvdeploy.cloud.tags import service_tags
 from osvdeploy.digests import Digest, digest_of, sha256
 from osvdeploy.errors import UsageError
+from osvdeploy.osv.image import FirstBlock
 from osvdeploy.rollout.gates import Gate
+from osvdeploy.rollout.hooks import Hook, Notify
 
 
 class StrategyKind(StrEnum):
@@ -52,11 +55,22 @@ class TrafficStep:
     approve: bool = False
 
 
+class ProbePlace(StrEnum):
+    """Where probes leave from: this process, a command; or none do, and requests that the place counts are the
+    proof."""
+
+    HERE = "here"
+    COMMAND = "command"
+    REQUESTS = "requests"
+
+
 @dataclass(frozen=True, slots=True)
 class Health:
     """When a release counts as well. Times in seconds.
 
-    ``version_header`` names the answer header that carries the release id; without it the proof is weaker.
+    ``version_header`` names the answer header that carries the release id; without it the proof is weaker. ``kind``
+    "tcp" asks for a connection alone. ``probe_command`` sends probes where they leave from a command. ``slow_start`` is
+    how long a machine that joins healthy ones takes to its full share, 0 for none.
     """
 
     path: str
@@ -65,6 +79,15 @@ class Health:
     interval: float
     timeout: float
     min_ready: float
+    slow_start: float = 0.0
+    kind: Literal["http", "tcp"] = "http"
+    probe_from: ProbePlace = ProbePlace.HERE
+    probe_command: tuple[str, ...] = ()
+
+    @property
+    def counted(self) -> bool:
+        """Nothing is asked: requests that are counted are the proof."""
+        return self.probe_from is ProbePlace.REQUESTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +129,8 @@ class Settings:
     strategy: Strategy
     family: str | None = None
     gates: tuple[Gate, ...] = ()
+    hooks: tuple[Hook, ...] = ()
+    notify: tuple[Notify, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +148,8 @@ class Adopted:
 class Release:
     """An image and a configuration. ``digest`` is over both digests; ``settings`` are those of the latest deploy.
 
+    ``first_block`` is how the image's disk begins, None where whoever deployed it had no disk to look at. ``origin`` is
+    the service whose release it was, deployed here with another configuration; None where it was built for this one.
     ``adopted``: it is no image of ours but a group that was there; then the digests are over what is known of it.
     """
 
@@ -135,6 +162,8 @@ class Release:
     created: datetime
     by: str
     settings: Settings
+    first_block: FirstBlock | None = None
+    origin: str | None = None
     adopted: Adopted | None = None
 
     @property
@@ -249,11 +278,15 @@ def route_of(release: Release) -> Route:
         priority=settings.priority,
         port=settings.port,
         health=HealthRule(
-            path=settings.health.path, interval=settings.health.interval, timeout=settings.health.timeout
+            path=settings.health.path,
+            interval=settings.health.interval,
+            timeout=settings.health.timeout,
+            kind=settings.health.kind,
         ),
         preview_header=settings.preview_header,
         host=settings.host,
         path=settings.path,
+        slow_start=settings.health.slow_start,
         tags=service_tags(release.app, release.service, settings.ledger),
     )
 

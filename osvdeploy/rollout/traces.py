@@ -301,9 +301,14 @@ def route_of_settings(app: str, found: Route, settings: Settings) -> Route:
     takes it for another one. Of what differs, what stands counts."""
     release = Release(ReleaseId(""), app, "", Digest(""), Digest(""), Digest(""), datetime.min, "", settings)
     declared = route_of(release)
-    same = replace(found, health=declared.health, path=_path(found.path), tags=declared.tags) == replace(
-        declared, path=_path(declared.path)
+    alike = replace(
+        found,
+        health=declared.health,
+        slow_start=declared.slow_start,
+        path=_path(found.path),
+        tags=declared.tags,
     )
+    same = alike == replace(declared, path=_path(declared.path))
     return declared if same else found
 
 

@@ -24,7 +24,7 @@ from osvdeploy.sandbox.wire import Call
 from tests.contract import aws_scene, gcp_scene
 from tests.contract.gcp_scene import ZONE, Network
 from tests.faults.matrix import Scenario, Site, befallen, played, sampled, troubles
-from tests.faults.test_matrix import AwsSite, GcpSite
+from tests.faults.scenarios import AwsSite, GcpSite
 from tests.faults.venues import Killed
 from tests.rollout.made import NOW, UNHURRIED
 from tests.world import SETTLED

@@ -20,6 +20,7 @@ from osvdeploy.cloud.interfaces import (
     CloudImage,
     DiskImports,
     Ground,
+    GroupCount,
     GroupRequest,
     GroupShape,
     GroupState,
@@ -45,7 +46,7 @@ from osvdeploy.context import Context
 from tests.live.run import Label
 
 G = TypeVar("G", bound=Ground)
-Named = TypeVar("Named", UploadedDisk, CloudImage, GroupState)
+Named = TypeVar("Named", UploadedDisk, CloudImage, GroupCount, GroupState)
 Asked = TypeVar("Asked", UploadRequest, ImageRequest, GroupRequest, AttachRequest, ImportRequest)
 
 
@@ -239,6 +240,9 @@ class ScopedGroups(_Scoped):
     def shape(self, ctx: Context, name: str) -> GroupShape | None:
         return self.inner.shape(ctx, self.label.named(name))
 
+    def counted(self, ctx: Context, tags: Tags) -> list[GroupCount]:
+        return [self.theirs(each) for each in self.inner.counted(ctx, self.tagged(tags))]
+
     def scaling(self, ctx: Context, name: str) -> Scaling | None:
         return self.inner.scaling(ctx, self.label.named(name))
 
@@ -306,6 +310,17 @@ class ScopedRouter(_Scoped):
 
     def note_left(self, ctx: Context, route: Route, left: ReleaseId | None) -> None:
         self.inner.note_left(ctx, self._of(route), left)
+
+    def weights_of(self, ctx: Context, routes: Sequence[Route]) -> Mapping[str, Mapping[Slot, int] | None]:
+        plain = {self.label.key(route.key): route.key for route in routes}
+        found = self.inner.weights_of(ctx, [self._of(route) for route in routes])
+        return {plain[key]: weights for key, weights in found.items()}
+
+    def slow_start(self, ctx: Context, route: Route, slot: Slot) -> float | None:
+        return self.inner.slow_start(ctx, self._of(route), slot)
+
+    def set_slow_start(self, ctx: Context, route: Route) -> None:
+        self.inner.set_slow_start(ctx, self._of(route))
 
     def remove(self, ctx: Context, route: Route) -> None:
         self.inner.remove(ctx, self._of(route))

@@ -15,6 +15,7 @@ from osvdeploy.cloud.aws.session import Aws
 from osvdeploy.cloud.aws.snapshots import tag_dict, tag_filters, tag_list
 from osvdeploy.cloud.interfaces import (
     AttachRequest,
+    GroupCount,
     GroupRequest,
     GroupShape,
     GroupState,
@@ -46,6 +47,9 @@ if TYPE_CHECKING:
 
 VERSION = "1"
 """A template's only version: $Latest and $Default would let a group change its release without being told."""
+
+PAGE = 100
+"""Groups that one answer tells of, its most; 50 if it is not asked for."""
 
 ACTIVITIES = 20
 """Scaling activities looked at for what went wrong."""
@@ -174,12 +178,28 @@ class AutoScalingGroups:
             self._aws.autoscaling.delete_tags(Tags=ours)
 
     def owned(self, ctx: Context, tags: Tags) -> list[GroupState]:
+        return [_state(self._seen(group)) for group in self._listed(ctx, tags)]
+
+    def counted(self, ctx: Context, tags: Tags) -> list[GroupCount]:
+        states = (_state(group) for group in self._listed(ctx, tags))
+        return [
+            GroupCount(
+                each.name,
+                each.capacity,
+                sum(machine.state is MachineState.RUNNING and not machine.note for machine in each.machines),
+                each.deleting,
+            )
+            for each in states
+        ]
+
+    def _listed(self, ctx: Context, tags: Tags) -> list[AutoScalingGroupTypeDef]:
         filters: list[FilterTypeDef] = [{"Name": "tag-key", "Values": [SCHEMA]}]
         filters += [{"Name": f"tag:{key}", "Values": [value]} for key, value in sorted(tags.items())]
         with self._aws.calling(ctx, "Auto Scaling groups"):
-            pages = self._aws.autoscaling.get_paginator("describe_auto_scaling_groups").paginate(Filters=filters)
-            found = [group for page in pages for group in page["AutoScalingGroups"]]
-        return [_state(self._seen(group)) for group in found]
+            pages = self._aws.autoscaling.get_paginator("describe_auto_scaling_groups").paginate(
+                Filters=filters, PaginationConfig={"PageSize": PAGE}
+            )
+            return [group for page in pages for group in page["AutoScalingGroups"]]
 
     def shape(self, ctx: Context, name: str) -> GroupShape | None:
         group = self._find(ctx, name)

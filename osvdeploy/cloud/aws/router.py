@@ -11,6 +11,7 @@ import ipaddress
 import math
 import re
 import socket
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, cast
 from osvdeploy.cloud.aws import adopting
 from osvdeploy.cloud.aws.session import Aws
 from osvdeploy.cloud.interfaces import HealthRule, ReleaseId, Route, RouteState, Slot, TargetHealth
+from osvdeploy.cloud.parallel import in_flight
 from osvdeploy.cloud.tags import LEFT, NAME, SERVICE, SLOT, is_ours
 from osvdeploy.cloud.weights import require
 from osvdeploy.context import Context
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
         RuleConditionUnionTypeDef,
         RuleTypeDef,
         TagTypeDef,
+        TargetGroupAttributeTypeDef,
         TargetGroupTupleTypeDef,
         TargetGroupTypeDef,
     )
@@ -51,6 +54,9 @@ _TAGS_AT_ONCE = 20
 
 ADDRESSES_KEPT = 30.0
 """Seconds: half of the life that AWS gives a balancer's DNS answers."""
+
+LISTENERS_AT_ONCE = 8
+"""Listeners whose rules are asked for at once, where many are."""
 
 _LISTENER = re.compile(r"arn:[\w-]+:elasticloadbalancing:([\w-]+):\d{12}:listener/(app|net|gwy)/[^/]+/[^/]+/[^/]+")
 
@@ -220,15 +226,53 @@ class AlbRouter:
 
     def in_use(self, ctx: Context, route: Route) -> str:
         self._entry(ctx, route)
-        rules = self._rules(ctx, route.listener)
+        rules = list(self._rules(ctx, route.listener).values())
         self._learn_owners(ctx, [rule["RuleArn"] for rule in rules if rule["Priority"] != "default"])
         ours = {arn for arn, tags in self._owners.items() if is_ours(tags)}
         return adopting.displaced(rules, ours, route, _asked_of(_conditions(route, None)))
 
-    def _rules(self, ctx: Context, listener: str) -> list[RuleTypeDef]:
-        with self._aws.calling(ctx, f"listener {listener}"):
-            pages = self._aws.elbv2.get_paginator("describe_rules").paginate(ListenerArn=listener)
-            return [rule for page in pages for rule in page["Rules"]]
+    def weights_of(self, ctx: Context, routes: Sequence[Route]) -> Mapping[str, Mapping[Slot, int] | None]:
+        by_listener: dict[str, list[Route]] = {}
+        for route in routes:
+            by_listener.setdefault(route.listener, []).append(route)
+        found: dict[str, Mapping[Slot, int] | None] = {}
+
+        def look(ctx: Context, listener: str, stop: threading.Event) -> dict[str, Mapping[Slot, int] | None]:
+            try:
+                rules = self._rules(ctx, listener)
+            except NotFound:
+                return {}
+            told: dict[str, Mapping[Slot, int] | None] = {}
+            for route in by_listener[listener]:
+                rule = rules.get(str(route.priority))
+                ours = {group_name(route, slot) for slot in Slot}
+                names = {_name_of(arn) for arn in _forwarded(rule)} if rule is not None else set()
+                told[route.key] = _weights(route, rule) if rule is not None and names & ours else None
+            return told
+
+        in_flight(ctx, by_listener, look, found.update, width=LISTENERS_AT_ONCE, name="listeners")
+        return found
+
+    def slow_start(self, ctx: Context, route: Route, slot: Slot) -> float | None:
+        group = self._target_group(ctx, route, slot)
+        if group is None:
+            return None
+        arn = group["TargetGroupArn"]
+        try:
+            with self._aws.calling(ctx, f"target group {group_name(route, slot)}"):
+                found = self._aws.elbv2.describe_target_group_attributes(TargetGroupArn=arn)["Attributes"]
+        except NotFound:
+            return None
+        return next((float(each["Value"]) for each in found if each["Key"] == _SLOW_START), 0.0)
+
+    def set_slow_start(self, ctx: Context, route: Route) -> None:
+        for slot in Slot:
+            group = self._target_group(ctx, route, slot)
+            if group is None:
+                continue
+            arn = group["TargetGroupArn"]
+            with self._aws.calling(ctx, f"target group {group_name(route, slot)}"):
+                self._aws.elbv2.modify_target_group_attributes(TargetGroupArn=arn, Attributes=_slow_start(route))
 
     def refuse_unadoptable(self, ctx: Context, route: Route, group: str) -> str:
         entry = self._entry(ctx, route)
@@ -244,7 +288,7 @@ class AlbRouter:
             ) from error
         own = [group_name(route, slot) for slot in Slot]
         theirs = {each["TargetGroupArn"]: each for each in described if each["TargetGroupName"] not in own}
-        rules = self._rules(ctx, route.listener)
+        rules = list(self._rules(ctx, route.listener).values())
         self._learn_owners(ctx, [rule["RuleArn"] for rule in rules if rule["Priority"] != "default"])
         ours = {arn for arn, tags in self._owners.items() if is_ours(tags) and tags.get(SERVICE) == route.service}
         leading = adopting.leading(rules, set(theirs), ours, route, _asked_of(_conditions(route, None)), group)
@@ -348,7 +392,7 @@ class AlbRouter:
     def _standing(self, ctx: Context, route: Route) -> _Standing:
         """The route's three rules as they are now. Raises NotOurs where one belongs to somebody else."""
         _check_arn(route.listener, self._aws.region)
-        rules = {rule["Priority"]: rule for rule in self._rules(ctx, route.listener)}
+        rules = self._rules(ctx, route.listener)
         places: dict[Slot | None, int] = {None: route.priority}
         places |= {slot: route.priority + PREVIEW_PRIORITY[slot] for slot in Slot}
         held = {place: rules[str(priority)] for place, priority in places.items() if str(priority) in rules}
@@ -389,7 +433,7 @@ class AlbRouter:
         self, ctx: Context, service: str, key: str, listener: str, groups: Mapping[str, TargetGroupTypeDef]
     ) -> list[Route]:
         """The routes of a service on a listener, by the rules that send to its target groups."""
-        rules = self._rules(ctx, listener)
+        rules = list(self._rules(ctx, listener).values())
         leading = {rule["RuleArn"]: rule for rule in rules if set(_forwarded(rule)) & set(groups)}
         self._learn_owners(ctx, list(leading))
         ours = [rule for arn, rule in leading.items() if self._owners.get(arn, {}).get(SERVICE) == service]
@@ -425,6 +469,12 @@ class AlbRouter:
                 )
             )
         return found
+
+    def _rules(self, ctx: Context, listener: str) -> dict[str, RuleTypeDef]:
+        """Every rule of a listener, by its priority."""
+        with self._aws.calling(ctx, f"listener {listener}"):
+            pages = self._aws.elbv2.get_paginator("describe_rules").paginate(ListenerArn=listener)
+            return {rule["Priority"]: rule for page in pages for rule in page["Rules"]}
 
     def _create_rule(
         self,
@@ -536,7 +586,10 @@ class AlbRouter:
                 )["TargetGroups"][0]["TargetGroupArn"]
             self._aws.elbv2.modify_target_group_attributes(
                 TargetGroupArn=arn,
-                Attributes=[{"Key": "deregistration_delay.timeout_seconds", "Value": str(DEREGISTRATION_DELAY)}],
+                Attributes=[
+                    {"Key": "deregistration_delay.timeout_seconds", "Value": str(DEREGISTRATION_DELAY)},
+                    *_slow_start(route),
+                ],
             )
         self._groups[name] = arn
         self._owners[arn] = route.tags
@@ -572,6 +625,13 @@ class AlbRouter:
                 # What is not ours yet may become so: somebody adds the tags by hand to hand it over.
                 if is_ours(tags):
                     self._owners[each["ResourceArn"]] = tags
+
+
+_SLOW_START = "slow_start.duration_seconds"
+
+
+def _slow_start(route: Route) -> list[TargetGroupAttributeTypeDef]:
+    return [{"Key": _SLOW_START, "Value": str(math.ceil(route.slow_start))}]
 
 
 _LISTENERS_HINT = "`aws elbv2 describe-listeners --load-balancer-arn ...` lists those"

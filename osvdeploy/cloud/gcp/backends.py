@@ -300,6 +300,8 @@ def in_use(error: BaseException) -> bool:
 
 
 def _reason(route: Route) -> str:
+    if route.health.kind == "tcp":
+        return f"Google gets no connection at port {route.port}"
     return f"Google gets no 200 from {route.health.path} at port {route.port}"
 
 
@@ -308,13 +310,12 @@ def _check_link(route: Route, scope: str) -> str:
 
 
 def _checking(health: HealthRule, port: int) -> Document:
+    asked: Document = {"portSpecification": "USE_FIXED_PORT", "port": port}
+    if health.kind == "http":
+        asked["requestPath"] = health.path
     return {
-        "type": "HTTP",
-        "httpHealthCheck": {
-            "portSpecification": "USE_FIXED_PORT",
-            "port": port,
-            "requestPath": health.path,
-        },
+        "type": health.kind.upper(),
+        f"{health.kind}HealthCheck": asked,
         "checkIntervalSec": math.ceil(health.interval),
         "timeoutSec": math.ceil(health.timeout),
         "healthyThreshold": health.healthy,

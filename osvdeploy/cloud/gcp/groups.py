@@ -23,6 +23,7 @@ from osvdeploy.cloud.gcp.session import Document, Gcp, request_id
 from osvdeploy.cloud.gcp.templates import Templates
 from osvdeploy.cloud.interfaces import (
     AttachRequest,
+    GroupCount,
     GroupRequest,
     GroupShape,
     GroupState,
@@ -36,6 +37,9 @@ from osvdeploy.cloud.tags import ADOPTED, BACKEND, RELEASE, SERVICE, is_kept, is
 from osvdeploy.context import Context
 from osvdeploy.errors import NotFound, NotOurs, Refused, Unavailable
 from osvdeploy.retry import retrying
+
+PAGE = 500
+"""Groups that one answer tells of, its most."""
 
 LEFT_FOR = 60.0
 """Seconds for which a group may count as used after it was taken from its backend service."""
@@ -116,10 +120,26 @@ class ManagedGroups:
             pass
 
     def owned(self, ctx: Context, tags: Tags) -> list[GroupState]:
-        pages = self._gcp.pages(ctx, self._groups, "instance groups")
+        return [self._state(ctx, each, held) for each, held in self._listed(ctx, tags)]
+
+    def counted(self, ctx: Context, tags: Tags) -> list[GroupCount]:
+        # Of a group's machines, "none" counts those that run and with which nothing is being done.
+        return [
+            GroupCount(
+                each["name"],
+                each.get("targetSize", 0),
+                int((each.get("currentActions") or {}).get("none", 0)),
+                _going(each),
+            )
+            for each, _ in self._listed(ctx, tags)
+        ]
+
+    def _listed(self, ctx: Context, tags: Tags) -> list[tuple[Document, Tags]]:
+        """Ours with these tags, each with its own."""
+        pages = self._gcp.pages(ctx, self._groups, "instance groups", {"maxResults": str(PAGE)})
         found = [each for page in pages for each in page.get("items", [])]
         marked = [(each, self._adopted(ctx, each) or marks_of(each)) for each in found]
-        return [self._state(ctx, each, held) for each, held in marked if is_ours(held) and tags.items() <= held.items()]
+        return [(each, held) for each, held in marked if is_ours(held) and tags.items() <= held.items()]
 
     def attach(self, ctx: Context, request: AttachRequest) -> None:
         name, found = request.name, self._standing(ctx, request.name)

@@ -5,7 +5,7 @@ Which one a route has is told by its listener.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from osvdeploy.cloud.gcp.pointer import PointerRouter
 from osvdeploy.cloud.gcp.router import UrlMapRouter
@@ -13,7 +13,7 @@ from osvdeploy.cloud.gcp.scope import area_of, forwarding_rule_of, scopes_of
 from osvdeploy.cloud.gcp.session import Gcp
 from osvdeploy.cloud.interfaces import ReleaseId, Route, RouteState, Slot, TargetHealth
 from osvdeploy.context import Context
-from osvdeploy.errors import UsageError
+from osvdeploy.errors import Refused, UsageError
 
 
 class GceRouter:
@@ -24,11 +24,11 @@ class GceRouter:
         """``place`` is the zone or region of the machines: only ways in of its region, and global ones, lead there."""
         self._scopes = scopes_of(gcp.project, place)
         self._area = f"projects/{gcp.project}/{area_of(place)}"
-        self._url_maps = UrlMapRouter(gcp)
-        self._pointers = PointerRouter(gcp)
+        self.url_maps = UrlMapRouter(gcp)
+        self.pointers = PointerRouter(gcp)
 
     def _of(self, route: Route) -> UrlMapRouter | PointerRouter:
-        return self._url_maps if forwarding_rule_of(route.listener) is None else self._pointers
+        return self.url_maps if forwarding_rule_of(route.listener) is None else self.pointers
 
     def hold(self, route: Route, epoch: int) -> None:
         self._of(route).hold(route, epoch)
@@ -50,8 +50,8 @@ class GceRouter:
 
     def find(self, ctx: Context, service: str, key: str) -> list[Route]:
         return [
-            *self._url_maps.find(ctx, service, key, self._scopes),
-            *self._pointers.find(ctx, service, key, self._scopes),
+            *self.url_maps.find(ctx, service, key, self._scopes),
+            *self.pointers.find(ctx, service, key, self._scopes),
         ]
 
     def note_left(self, ctx: Context, route: Route, left: ReleaseId | None) -> None:
@@ -59,7 +59,23 @@ class GceRouter:
 
     def in_use(self, ctx: Context, route: Route) -> str:
         # A forwarding rule that leads to machines is refused by every look at it.
-        return "" if forwarding_rule_of(route.listener) is not None else self._url_maps.in_use(ctx, route)
+        return "" if forwarding_rule_of(route.listener) is not None else self.url_maps.in_use(ctx, route)
+
+    def weights_of(self, ctx: Context, routes: Sequence[Route]) -> Mapping[str, Mapping[Slot, int] | None]:
+        ways: dict[UrlMapRouter | PointerRouter, list[Route]] = {}
+        for route in routes:
+            ways.setdefault(self._of(route), []).append(route)
+        return {key: found for way, its in ways.items() for key, found in way.weights_of(ctx, its).items()}
+
+    def slow_start(self, ctx: Context, route: Route, slot: Slot) -> float | None:
+        return None
+
+    def set_slow_start(self, ctx: Context, route: Route) -> None:
+        if route.slow_start:
+            raise Refused(
+                f"{route.service}: Google's balancers have no slow start",
+                hint="leave it out, and let traffic rise by the strategy's steps",
+            )
 
     def refuse_unadoptable(self, ctx: Context, route: Route, group: str) -> str:
         if forwarding_rule_of(route.listener) is not None:
@@ -69,7 +85,7 @@ class GceRouter:
                 hint="deploy beside it, and let the first switch take the traffic: the label that says so is told by "
                 "`osvdeploy deploy`. Behind a URL map a group can be adopted",
             )
-        return self._url_maps.refuse_unadoptable(ctx, route, self._area, group)
+        return self.url_maps.refuse_unadoptable(ctx, route, self._area, group)
 
     def give_back(self, ctx: Context, route: Route) -> None:
         self._of(route).give_back(ctx, route)

@@ -25,9 +25,11 @@ from osvdeploy.cloud.memory.console import MemoryConsole
 from osvdeploy.cloud.memory.disks import MemoryImages, MemorySnapshots
 from osvdeploy.cloud.memory.faults import Faults
 from osvdeploy.cloud.memory.groups import MemoryGroups
+from osvdeploy.cloud.memory.hooks import MemoryHooks
 from osvdeploy.cloud.memory.imports import MemoryImports
 from osvdeploy.cloud.memory.machines import MemoryMachineTypes
 from osvdeploy.cloud.memory.metrics import MemoryMetrics
+from osvdeploy.cloud.memory.notifier import MemoryNotifier
 from osvdeploy.cloud.memory.prober import MemoryProber
 from osvdeploy.cloud.memory.router import MemoryRouter
 from osvdeploy.cloud.memory.store import MemoryStore
@@ -53,9 +55,11 @@ __all__ = [
     "MemoryCloud",
     "MemoryConsole",
     "MemoryGroups",
+    "MemoryHooks",
     "MemoryImages",
     "MemoryImports",
     "MemoryMachineTypes",
+    "MemoryNotifier",
     "MemoryProber",
     "MemoryRouter",
     "MemorySnapshots",
@@ -86,6 +90,8 @@ class MemoryCloud:
         self.world.image_exists = self.images.exists
         self.prober = MemoryProber(self.world)
         self.metrics = MemoryMetrics(self.world)
+        self.hooks = MemoryHooks(clock)
+        self.notifier = MemoryNotifier(clock)
         self.add_listener("listener-1")
         self.add_listener("pointer-1", pointer=True)
 
@@ -104,6 +110,7 @@ class MemoryCloud:
             machines=MemoryMachineTypes(self.faults),
             imports=self.imports,
             metrics=self.metrics,
+            notifier=self.notifier,
         )
 
     # -------------------------------------------------------------------------------------------------- to script it

@@ -7,10 +7,12 @@ import json
 from osvdeploy.cloud import tags as labels
 from osvdeploy.cloud.interfaces import (
     AttachRequest,
+    GroupCount,
     GroupRequest,
     GroupShape,
     GroupState,
     Machine,
+    MachineState,
     ReleaseId,
     Scaling,
     Tags,
@@ -154,6 +156,17 @@ class MemoryGroups:
             if name not in world.groups or template is None:
                 return None
             return GroupShape(template.image, template.machine_type, template.networks, template.firewalls)
+
+    def counted(self, ctx: Context, tags: Tags) -> list[GroupCount]:
+        world = self._world
+        with world.calls.around("groups.counted"), world.lock:
+            world.settle()
+            states = [_state(group) for group in world.groups.values() if carries(group.tags, tags)]
+        running = MachineState.RUNNING
+        return [
+            GroupCount(each.name, each.capacity, sum(one.state is running for one in each.machines), each.deleting)
+            for each in states
+        ]
 
     def scaling(self, ctx: Context, name: str) -> Scaling | None:
         world = self._world

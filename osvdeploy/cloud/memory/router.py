@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from osvdeploy.cloud import tags as labels
 from osvdeploy.cloud.interfaces import ReleaseId, Route, RouteState, Slot, TargetHealth
@@ -66,7 +66,12 @@ class MemoryRouter:
             with world.calls.around("router.create_backend", route.service, slot), world.lock:
                 name = _backend_id(route, slot)
                 world.backends[name] = Backend(
-                    name, slot, route.port, route.health, {**route.tags, labels.SLOT: slot.value}
+                    name,
+                    slot,
+                    route.port,
+                    route.health,
+                    {**route.tags, labels.SLOT: slot.value},
+                    slow_start=route.slow_start,
                 )
         for slot in unruled:
             name, priority = self._preview_place(route, slot)
@@ -162,6 +167,42 @@ class MemoryRouter:
                 if theirs and same and any(name in world.backends for name in rule.weights or {}):
                     return f"rule {rule.id} at priority {rule.priority}"
             return ""
+
+    def weights_of(self, ctx: Context, routes: Sequence[Route]) -> Mapping[str, Mapping[Slot, int] | None]:
+        world, found = self._world, dict[str, Mapping[Slot, int] | None]()
+        for listener in {route.listener for route in routes}:
+            with world.calls.around("router.weights_of", listener), world.lock:
+                world.settle()
+                if listener not in world.listeners:
+                    continue
+                for route in (each for each in routes if each.listener == listener):
+                    try:
+                        rule = self._rule(route, listener, route.priority)
+                    except NotOurs:
+                        rule = None
+                    there = rule.weights if rule is not None else None
+                    found[route.key] = (
+                        None if there is None else {slot: there.get(_backend_id(route, slot), 0) for slot in Slot}
+                    )
+        return found
+
+    def slow_start(self, ctx: Context, route: Route, slot: Slot) -> float | None:
+        world = self._world
+        with world.calls.around("router.slow_start", route.service, slot), world.lock:
+            backend = self._backend(route, slot)
+            return None if backend is None or self._listener(route).pointer else backend.slow_start
+
+    def set_slow_start(self, ctx: Context, route: Route) -> None:
+        world = self._world
+        with world.lock:
+            if self._listener(route).pointer:
+                if route.slow_start:
+                    raise Refused(f"{route.listener}: a pointer has no slow start")
+                return
+        for slot in Slot:
+            with world.calls.around("router.set_slow_start", route.service, slot), world.lock:
+                if (backend := self._backend(route, slot)) is not None:
+                    backend.slow_start = route.slow_start
 
     def refuse_unadoptable(self, ctx: Context, route: Route, group: str) -> str:
         world = self._world

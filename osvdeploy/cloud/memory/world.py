@@ -82,6 +82,7 @@ class Backend:
     tags: Mapping[str, str]
     targets: dict[str, Target] = field(default_factory=dict)
     turn: int = 0
+    slow_start: float = 0.0
 
 
 @dataclass(slots=True, eq=False)
