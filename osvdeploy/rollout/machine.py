@@ -393,13 +393,21 @@ def _give_back(run: Run, seen: Observation, limits: Limits, now: datetime) -> St
     if seen.weights is not None:
         fresh = replace(run.moved(0, now), tally=Tally(since=run.tally.since))
         return Step(fresh, GiveRouteBack(), wait, "traffic back where it was")
+    lasting = max(limits.settle, limits.late, limits.lasting)
+    if run.settings.health.counted:
+        # Nobody is asked from here, and what is not behind a slot is counted by nobody of ours: only time tells.
+        since = run.tally.ready_since or now
+        run = replace(run, tally=replace(run.tally, ready_since=since))
+        if _between(since, now) < lasting:
+            return Step(run, None, limits.bake_poll, "traffic to be where it was, which takes its time")
+        return Step(run.enter(Stage.CLEAN_UP, now, f"the route's rule is gone for {format_duration(lasting)}"))
     if seen.live is None:
         return Step(run)
     run = _count(run, seen.live, set(), named=False)
-    since = run.tally.ready_since
-    lasting = max(limits.settle, limits.spread)
-    if run.tally.good < limits.proof_answers or since is None or _between(since, now) < lasting:
-        run = replace(run, tally=replace(run.tally, ready_since=since or now))
+    if run.tally.good < limits.proof_answers or run.tally.ready_since is None:
+        run = replace(run, tally=replace(run.tally, ready_since=run.tally.ready_since or now))
+        return Step(run, None, _until_proved(run, limits, lasting, wait), f"good answers; last: {run.tally.last}")
+    if _between(run.tally.ready_since, now) < lasting:
         return Step(run, None, _until_proved(run, limits, lasting, wait), f"good answers; last: {run.tally.last}")
     return Step(run.enter(Stage.CLEAN_UP, now, f"{run.tally.good} good answers in a row"))
 

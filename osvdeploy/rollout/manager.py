@@ -512,8 +512,9 @@ class RolloutManager:
             if any(tags.is_kept(group.tags) for group in observer.groups(ctx).values()):
                 # Their machines stay, and so does what sent them traffic before: it has it again before they leave us.
                 self.executor.outranking(ctx, held, route, lambda acting: self.cloud.router.give_back(acting, route))
-                ctx.report(Waiting("traffic to be back where it was", f"{self.limits.settle:g} s"))
-                self._wait_out(ctx, held, self.limits.settle)
+                seconds = max(self.limits.settle, self.limits.late)
+                ctx.report(Waiting("traffic to be back where it was", f"{seconds:g} s"))
+                self._wait_out(ctx, held, seconds)
             while groups := observer.groups(ctx):
                 if ctx.monotonic() - began > self.limits.clean_up:
                     troubles = "; ".join(f"{group.name}: {', '.join(group.troubles)}" for group in groups.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -13,9 +14,12 @@ from osvdeploy.cloud.memory.calls import Hook
 from osvdeploy.errors import UsageError
 from osvdeploy.rollout.ends import Rollout
 from osvdeploy.rollout.logbook import entries
-from osvdeploy.rollout.model import Kind, Outcome, RequestKind, Stage
-from osvdeploy.rollout.releases import Adopted, Release, adopted_release
+from osvdeploy.rollout.machine import advance
+from osvdeploy.rollout.model import GiveRouteBack, Kind, Limits, Observation, Outcome, RequestKind, Stage
+from osvdeploy.rollout.releases import Adopted, ProbePlace, Release, adopted_release
 from tests.faults.venues import Killed
+from tests.rollout.made import NOW, SETTINGS
+from tests.rollout.made import run as made_run
 from tests.rollout.service import Service
 
 GROUP = "legacy-web"
@@ -350,3 +354,24 @@ def test_a_deploy_does_not_end_an_unfinished_adoption() -> None:
         legacy.deploy("1.0.0")
     assert legacy.ask() == GROUP
     assert legacy.manager().recover(legacy.context()).outcome is Outcome.SUCCEEDED
+
+
+def test_where_nobody_is_asked_time_alone_gives_traffic_back() -> None:
+    """Whose machines are behind no slot, is counted by nobody of ours."""
+    health = replace(SETTINGS.health, probe_from=ProbePlace.REQUESTS)
+    run = made_run(
+        kind=Kind.ADOPT,
+        stable=None,
+        stable_group=None,
+        stage=Stage.REVERT,
+        verdict=Outcome.FAILED,
+        shifted=NOW,
+        settings=replace(SETTINGS, health=health),
+    )
+    limits, seen = Limits(settle=30.0), Observation(wired=True, weights=None)
+    first = advance(run, seen, limits, NOW)
+    assert first.run.stage is Stage.REVERT and first.wait > 0
+    assert advance(first.run, seen, limits, NOW + timedelta(seconds=10)).run.stage is Stage.REVERT
+    assert advance(first.run, seen, limits, NOW + timedelta(seconds=40)).run.stage is Stage.CLEAN_UP
+    still = Observation(wired=True, weights={Slot.BLUE: 0, Slot.GREEN: 100})
+    assert advance(run, still, limits, NOW).action == GiveRouteBack()
