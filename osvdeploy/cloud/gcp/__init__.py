@@ -10,6 +10,7 @@ from osvdeploy.cloud.gcp.console import SerialPort
 from osvdeploy.cloud.gcp.groups import ManagedGroups
 from osvdeploy.cloud.gcp.images import GceImages
 from osvdeploy.cloud.gcp.metrics import CloudMonitoring
+from osvdeploy.cloud.gcp.notifier import PubSubNotifier
 from osvdeploy.cloud.gcp.session import Gcp
 from osvdeploy.cloud.gcp.ways import GceRouter
 from osvdeploy.cloud.interfaces import Ground
@@ -37,4 +38,5 @@ def ground(gcp: Gcp, place: str) -> Ground:
         endpoint=gcp.declared,
         metrics=CloudMonitoring(gcp),
         counted_late=240.0,
+        notifier=PubSubNotifier(gcp),
     )
