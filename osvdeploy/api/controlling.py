@@ -47,6 +47,8 @@ def recover(
     whoever holds the lease on another machine is dead, and not waited for.
 
     Raises :class:`~osvdeploy.errors.LeaseHeld` where somebody works on it.
+
+    Promise: nothing is taken from where the process before had come to, but what the ledger and the cloud show.
     """
     from osvdeploy.rollout.model import Until
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -190,7 +190,7 @@ def settings_for(
             concurrent=Concurrent(strategy.concurrent),
         ),
         family=family,
-        gates=tuple(_gate(each, base) for each in wanted.gates),
+        gates=tuple(gate_for(each, base) for each in wanted.gates),
         hooks=tuple(_hook(each, base) for each in wanted.hooks),
         notify=tuple(_notify(each) for each in wanted.notify),
     )
@@ -229,7 +229,8 @@ def _hook(declared: DeclaredHook, base: Path) -> Hook:
     return Hook(declared.name, action, on, declared.timeout, HookFailure(declared.on_failure))
 
 
-def _gate(declared: DeclaredGate, base: Path) -> Gate:
+def gate_for(declared: DeclaredGate, base: Path) -> Gate:
+    """A gate as a rollout has it. The path of its command is relative to ``base``."""
     from osvdeploy.rollout.gates import Bound, Compared, Gate, GateStage, NoData
 
     wanted = declared.metric
@@ -336,7 +337,7 @@ def _on_aws(wanted: Deploy, base: Path) -> _Place:
         tuple(wanted.subnets),
         tuple(wanted.security_groups),
         wanted.listener,
-        _health(wanted.health, wanted.health.version_header, base),
+        replace(_health(wanted.health, wanted.health.version_header, base), slow_start=wanted.health.slow_start),
     )
 
 

@@ -150,10 +150,12 @@ def deploy(
     not boot on it, a ledger that cannot be written, a lease that is held, a rule that is not ours, a held release.
     ``forced`` are rules of the checks to override. ``take_over``: outrank what a later lease than the ledger knows of
     has left in the cloud. Raises :class:`~osvdeploy.errors.CheckFailed`.
+
+    Promise: traffic is on the new release, proved, or on what served before. Whatever ends the call early, a cancel, a
+    deadline, the process's death, leaves a run in the ledger that the same call, or :func:`recover`, goes on with.
     """
     from osvdeploy.cloud import tags
-    from osvdeploy.rollout.manager import RolloutManager
-    from osvdeploy.rollout.model import Until
+    from osvdeploy.osv.disk import FIRST_BLOCK, first_block
     from osvdeploy.rollout.releases import Release
 
     require_rules(loaded, forced)
@@ -172,6 +174,8 @@ def deploy(
         ground = cloud = wiring.connect(ctx, settings.cloud, settings.region)
         built = sound_build(ctx, loaded, place_of(ctx, cloud, settings.machine_type), forced)
     labels = release_tags(loaded, name, built.image.digest, settings.ledger)
+    with built.image.path.open("rb") as disk:
+        begins = first_block(disk.read(FIRST_BLOCK))
     release = Release(
         id=ReleaseId(labels[tags.RELEASE]),
         app=spec.name,
@@ -182,18 +186,10 @@ def deploy(
         created=ctx.now(),
         by=f"{ctx.process.user}@{ctx.process.host}",
         settings=settings,
+        first_block=begins,
     )
     ledger = wiring.open_ledger(service)
-    manager = RolloutManager(
-        ledger,
-        ground,
-        wiring.prober(),
-        take_over=take_over,
-        until=until or Until.ASKED,
-        metrics=wiring.metrics(ground),
-        hooks=wiring.hooks(),
-        notifier=wiring.notifier(ground),
-    )
+    manager = wiring.rollouts(ledger, ground, take_over=take_over, until=until)
     ledger.store.refuse_unwritable(ctx, ledger.service)
     manager.preflight(ctx, release)
     if cloud is None:

@@ -149,6 +149,7 @@ def release_document(release: Release) -> dict[str, Any]:
         "by": release.by,
         "image": release.image,
         "configuration": release.configuration,
+        "origin": release.origin,
     }
 
 

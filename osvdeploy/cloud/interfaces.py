@@ -411,6 +411,17 @@ class GroupState:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupCount:
+    """A group among many: of ``capacity`` machines ``up`` run, as the place has it, whatever a balancer thinks of
+    them."""
+
+    name: str
+    capacity: int
+    up: int
+    deleting: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Scaling:
     """What changes a group's size without us: bounds, and rules that the place follows between them.
 
@@ -438,6 +449,29 @@ class Scaling:
         return self.minimum < self.maximum
 
 
+@dataclass(frozen=True, slots=True)
+class GroupShape:
+    """What a group starts its machines as, by its template as it is now; fields as in :class:`GroupRequest`."""
+
+    image: str
+    machine_type: str
+    networks: tuple[str, ...]
+    firewalls: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AttachRequest:
+    """Somebody's group that is to stand behind a backend, too. ``capacity``: it is brought to so many machines at
+    least, 0 for as many as it has. ``tags`` are its release's, with :data:`~osvdeploy.cloud.tags.ADOPTED` where the
+    group is not to be taken away by us."""
+
+    name: str
+    release: ReleaseId
+    backend: str
+    tags: Tags
+    capacity: int = 0
+
+
 class InstanceGroups(Protocol):
     """Groups of equal machines, one per release.
 
@@ -460,9 +494,23 @@ class InstanceGroups(Protocol):
         them, newest first; none of an earlier group of the same name."""
 
     def delete(self, ctx: Context, name: str) -> None:
-        """Begin to take the group and its machines away; its template stays. Returns without waiting."""
+        """Begin to take the group and its machines away; its template stays. Returns without waiting. One that was
+        attached as somebody else's is let go instead: it stays, with its machines, as it was before."""
+
+    def attach(self, ctx: Context, request: AttachRequest) -> None:
+        """Put a group that somebody else made behind a backend, beside all that it stands behind, and give it tags: it
+        is one of ours from then on, until :meth:`delete`. Its template is left as it is.
+
+        Raises :class:`NotFound` without the group, :class:`NotOurs` where it is another service's or release's.
+        """
 
     def owned(self, ctx: Context, tags: Tags) -> list[GroupState]: ...
+
+    def shape(self, ctx: Context, name: str) -> GroupShape | None:
+        """What the group's machines are, whoever made it; None without the group, or where no template says so."""
+
+    def counted(self, ctx: Context, tags: Tags) -> list[GroupCount]:
+        """All of ours with these tags, as lists tell of them: by a call for many groups, and none for each."""
 
     def scaling(self, ctx: Context, name: str) -> Scaling | None:
         """What scales the group, None without the group or while it is going."""
@@ -514,7 +562,8 @@ class Route:
     ``priority``, the two preview rules at ``priority`` - 2 (blue) and - 1 (green): a request with the header
     ``preview_header`` set to a slot's name reaches that slot, whatever its weight.
     Where the listener is a pointer, all that comes to it is the route's: ``priority`` is 0 and ``preview_header`` "".
-    ``key`` is short and unique to the service: names of backends derive from it.
+    ``key`` is short and unique to the service: names of backends derive from it. ``slow_start`` is how many seconds a
+    machine that joins healthy ones takes to its full share, 0 for none: of the route, this alone may change in use.
     """
 
     key: str
@@ -527,6 +576,7 @@ class Route:
     host: str | None = None
     path: str | None = None
     tags: Tags = field(default_factory=dict)
+    slow_start: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -540,6 +590,8 @@ class RouteState:
     Not ``weighted``, it is a pointer: all of its traffic goes to one slot or to the other, or, while ``weights`` is
     None, to what the user let it lead to. It takes no preview header either: ``previews`` tells where each slot that is
     wired up is asked, as ``base_url`` does.
+
+    ``left`` is the release that :meth:`TrafficRouter.note_left` has noted on the route.
     """
 
     backends: Mapping[Slot, str]
@@ -549,6 +601,7 @@ class RouteState:
     rules: Mapping[str, str] = field(default_factory=dict)
     weighted: bool = True
     previews: Mapping[Slot, str] = field(default_factory=dict)
+    left: ReleaseId | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -578,6 +631,36 @@ class TrafficRouter(Protocol):
     def set_weights(self, ctx: Context, route: Route, weights: Mapping[Slot, int]) -> None:
         """Make the route's rule send by these weights (0-100 each): one mutating call, all or nothing. Raises
         :class:`Refused` for a pointer and others than 0 and 100."""
+
+    def find(self, ctx: Context, service: str, key: str) -> list[Route]:
+        """The ways in that a service has in this place, as names and tags alone tell: ``key`` is that of its
+        :class:`Route`. None where there is nothing of it, or no rule of its own that sends traffic."""
+
+    def note_left(self, ctx: Context, route: Route, left: ReleaseId | None) -> None:
+        """Note on the route that traffic was taken from a release without its ledger; None takes the note away. It
+        stays when weights are set. Raises :class:`NotFound` where the route has no rule of its own yet."""
+
+    def weights_of(self, ctx: Context, routes: Sequence[Route]) -> Mapping[str, Mapping[Slot, int] | None]:
+        """The weights of many routes, by their keys: a few calls for each listener, and none for each route. None where
+        a route's own rule is not there, or is another's; a route whose listener is gone is left out."""
+
+    def slow_start(self, ctx: Context, route: Route, slot: Slot) -> float | None:
+        """Over how many seconds a machine that joins healthy ones behind the slot's backend comes to its full share, 0
+        for at once; None without the backend, and where the place has nothing like it."""
+
+    def set_slow_start(self, ctx: Context, route: Route) -> None:
+        """Let those of the two backends that are there do as the route says of it; machines that are healthy keep their
+        share. Raises :class:`Refused` where the route wants it and the place has nothing like it."""
+
+    def refuse_unadoptable(self, ctx: Context, route: Route, group: str) -> str:
+        """What sends a group the requests that the route is to take, in words: what is somebody else's, and stays.
+
+        Raises :class:`~osvdeploy.errors.UsageError`, with what to do, where the route's own rule could not take exactly
+        those, or taking them would change how they are answered. Changes nothing.
+        """
+
+    def give_back(self, ctx: Context, route: Route) -> None:
+        """Take the route's own rule away, and nothing else: its requests go where they would without it."""
 
     def remove(self, ctx: Context, route: Route) -> None:
         """Take the three rules and both backends away; a pointer leads where it led before, or stays where somebody
@@ -984,6 +1067,10 @@ class ObjectStore(Protocol):
     def keys(self, ctx: Context, prefix: str, limit: int | None = None) -> Iterator[str]:
         """Keys of whole objects that begin with ``prefix``, in ascending order, at most ``limit``."""
 
+    def folders(self, ctx: Context, prefix: str) -> Iterator[str]:
+        """What stands between ``prefix`` ("", or ending in a slash) and the next slash of the keys that begin with it,
+        each once, in the order of the keys: what is below is not gone through."""
+
     def delete(self, ctx: Context, key: str) -> None: ...
 
     def find(self, ctx: Context, key: str) -> StoredObject | None:
@@ -1039,7 +1126,11 @@ class Ground:
     fence: Fence | None = None
     """None where rules have no versions, and a change that is late cannot be told from one that is not."""
     spread: float = 0.0
-    """Seconds that a change of a route may take to be in force at every entry point."""
+    """Seconds that a change of a route may take to be in force at every entry point, also at those that nobody here can
+    ask, and where what each rollout changes is asked at once."""
+    late: float = 0.0
+    """Likewise where every entry point can be asked, and tells that it is: only what cannot be seen waits for so
+    long. What counts is the longer of the two."""
     endpoint: str | None = None
     """The address of the place's API that the spec names, None for the place's own."""
     metrics: Metrics | None = None

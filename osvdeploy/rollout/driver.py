@@ -32,6 +32,7 @@ from osvdeploy.rollout.model import (
     StageRecord,
     Step,
     Tally,
+    UnmakeRoute,
     Until,
 )
 from osvdeploy.rollout.observe import Observer
@@ -160,6 +161,9 @@ class Driver:
             self._forget(ctx, held, action.name)
         try:
             self.executor.perform(ctx.reporting_to(self._noting(ctx)), held, route, run, action)
+            if isinstance(action, UnmakeRoute):
+                # Nothing that a look sees tells that all of it is gone.
+                run = replace(run, tally=replace(run.tally, unmade=True))
         except (Unavailable, NotFound) as error:
             ctx.report(Waiting("the cloud to accept a change", str(error)))
         except (Refused, NotOurs) as error:

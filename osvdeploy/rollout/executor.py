@@ -6,15 +6,27 @@ from collections.abc import Callable, Mapping
 from typing import assert_never
 
 from osvdeploy.cloud import tags
-from osvdeploy.cloud.interfaces import CloudImage, Ground, GroupRequest, Metrics, Prober, Route, RouteState, Slot
+from osvdeploy.cloud.interfaces import (
+    AttachRequest,
+    CloudImage,
+    Ground,
+    GroupRequest,
+    Metrics,
+    Prober,
+    Route,
+    RouteState,
+    Slot,
+)
 from osvdeploy.context import Context
-from osvdeploy.errors import LedgerBehind, NotFound, Outranked, Refused, UsageError
+from osvdeploy.errors import CloudError, LedgerBehind, NotFound, Outranked, Refused, UsageError
 from osvdeploy.events import Warned
 from osvdeploy.rollout.ledger import Head, HeldLedger, Ledger, Place
 from osvdeploy.rollout.model import (
     Action,
     CallHook,
+    GiveRouteBack,
     HandScalingOver,
+    Kind,
     Limits,
     PauseScaling,
     RemoveGroup,
@@ -22,10 +34,11 @@ from osvdeploy.rollout.model import (
     Run,
     SetWeights,
     StartCandidate,
+    UnmakeRoute,
     WireSlots,
 )
 from osvdeploy.rollout.observe import Observer
-from osvdeploy.rollout.releases import Release
+from osvdeploy.rollout.releases import Adopted, Release
 
 BEHIND = "name the service's own ledger; or, where no other is in use, run the same command with --take-over"
 
@@ -42,6 +55,7 @@ class Executor:
         *,
         take_over: bool = False,
         metrics: Metrics | None = None,
+        noting: bool = False,
     ) -> None:
         self.ledger = ledger
         self.cloud = cloud
@@ -49,6 +63,8 @@ class Executor:
         self.limits = limits
         self.take_over = take_over
         self.metrics = metrics
+        self.noting = noting
+        """The ledger is none that lasts: what traffic is taken from is noted in the cloud."""
 
     def observer(self, route: Route) -> Observer:
         return Observer(self.cloud, self.prober, route, self.limits, self.metrics)
@@ -84,12 +100,18 @@ class Executor:
         match action:
             case WireSlots():
                 self.wire(ctx, held, route)
+            case GiveRouteBack():
+                self.outranking(ctx, held, route, lambda acting: self.cloud.router.give_back(acting, route))
+            case UnmakeRoute():
+                self.outranking(ctx, held, route, lambda acting: self.cloud.router.remove(acting, route))
             case StartCandidate():
                 self.start(ctx, held, route, run)
             case RemoveGroup(name):
                 with held.acting(ctx) as acting:
                     self.cloud.groups.delete(acting, name)
             case SetWeights(weights):
+                if self.noting:
+                    self._note_left(ctx, held, route, run, weights)
                 self.set_weights(ctx, held, route, weights)
             case PauseScaling():
                 assert run.stable_group is not None
@@ -115,11 +137,27 @@ class Executor:
     def set_weights(self, ctx: Context, held: HeldLedger, route: Route, weights: Mapping[Slot, int]) -> None:
         self.outranking(ctx, held, route, lambda acting: self.cloud.router.set_weights(acting, route, weights))
 
+    def _note_left(self, ctx: Context, held: HeldLedger, route: Route, run: Run, weights: Mapping[Slot, int]) -> None:
+        """Before the switch, so that whoever dies after it is not taken for somebody who has not gone back yet. Traffic
+        does not wait for it: where it is refused, that is said."""
+        back = run.stable if run.kind is Kind.ROLLBACK else None
+        left = back if weights.get(run.slot, 0) > 0 else (None if run.kind is Kind.ROLLBACK else run.candidate)
+        try:
+            self.outranking(ctx, held, route, lambda acting: self.cloud.router.note_left(acting, route, left))
+        except CloudError as error:
+            ctx.report(
+                Warned(
+                    f"{self.ledger.service}: that {left} is left cannot be noted in the cloud: {error}",
+                    hint="run nothing of osvdeploy on this service before `osvdeploy adopt --from-cloud`, once its "
+                    "ledger can be reached",
+                )
+            )
+
     def start(self, ctx: Context, held: HeldLedger, route: Route, run: Run) -> None:
         release = self.ledger.release(ctx, run.candidate)
         if release is None:
             raise Refused(f"{run.candidate}: its document is not in the ledger", hint="deploy it again from its spec")
-        image = self.image(ctx, release)
+        image = self.image(ctx, release) if release.adopted is None else None
         state = self.cloud.router.observe(ctx, route)
         backend = state.backends.get(run.slot)
         if backend is None:
@@ -133,6 +171,10 @@ class Executor:
             configuration=release.configuration,
             digest=release.digest,
         )
+        if release.adopted is not None:
+            self._attach(ctx, held, run, release.adopted, backend, labels)
+            return
+        assert image is not None
         wanted = GroupRequest(
             name=run.group,
             release=release.id,
@@ -146,6 +188,31 @@ class Executor:
         )
         with held.acting(ctx) as acting:
             self.cloud.groups.ensure(acting, wanted)
+
+    def _attach(
+        self, ctx: Context, held: HeldLedger, run: Run, adopted: Adopted, backend: str, labels: Mapping[str, str]
+    ) -> None:
+        """Put somebody's group behind a slot's backend. Gone back to, it gets the capacity of today."""
+        request = AttachRequest(
+            name=adopted.group,
+            release=run.candidate,
+            backend=backend,
+            tags=tags.adopted_tags(labels, backend, own=adopted.own),
+            capacity=run.capacity if run.kind is Kind.ROLLBACK else 0,
+        )
+        with held.acting(ctx) as acting:
+            self.cloud.groups.attach(acting, request)
+
+    def require(self, ctx: Context, release: Release) -> None:
+        """Raise :class:`~osvdeploy.errors.UsageError` for a release that could not be brought into service: its image
+        is gone, or the group that it was adopted as."""
+        if release.adopted is None:
+            self.image(ctx, release)
+        elif self.cloud.groups.shape(ctx, release.adopted.group) is None:
+            raise UsageError(
+                f"{release.id}: was adopted as the group {release.adopted.group}, which is gone",
+                hint="there is no image of ours to start it from: name another release with --to",
+            )
 
     def fence(self, ctx: Context, held: HeldLedger, route: Route) -> None:
         """Let nobody who held the lease before change the route any more, where the place can tell."""

@@ -18,11 +18,12 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import islice
+from threading import Event
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from osvdeploy.cloud.interfaces import ObjectStore, ReleaseId, Route, Slot
@@ -224,12 +225,14 @@ class Ledger:
             raise HeadTaken(newest)
 
     def put_release(self, ctx: Context, release: Release) -> None:
-        """Keep a release's document; one with other settings than the last becomes a further revision of it."""
+        """Keep a release's document; one with other settings than the last, or that tells how the disk begins where
+        the last does not, becomes a further revision of it."""
         for _ in range(100):
             revisions = self._revisions(ctx, release.id)
             if revisions:
                 last = self._read_release(ctx, revisions[-1])
-                if last.settings == release.settings:
+                known = last.first_block is not None or release.first_block is None
+                if last.settings == release.settings and known:
                     return
             number = len(revisions) + 1
             name = release.id if number == 1 else f"{release.id}.{number}"
@@ -307,6 +310,36 @@ def environments(ctx: Context, store: ObjectStore, app: str) -> list[str]:
     """The environments of an app that a store has ledgers of, sorted."""
     keys = (key.split("/") for key in store.keys(ctx, f"{app}/"))
     return sorted({parts[1] for parts in keys if len(parts) == 4 and parts[2] == "head"})
+
+
+def services(ctx: Context, store: ObjectStore, app: str | None = None) -> list[tuple[str, str]]:
+    """App and environment of every service that a store may have a ledger of, sorted; of one ``app`` where it is given.
+    What is below them is not gone through, so another folder of two levels is one of them."""
+    apps = [app] if app is not None else list(store.folders(ctx, ""))
+    found: list[tuple[str, str]] = []
+
+    def below(ctx: Context, app: str, stop: Event) -> list[tuple[str, str]]:
+        return [(app, environment) for environment in store.folders(ctx, f"{app}/")]
+
+    in_flight(ctx, apps, below, found.extend, width=MANY, name="osvdeploy-apps")
+    return sorted(found)
+
+
+def heads_of(ctx: Context, ledgers: Sequence[Ledger]) -> list[Head | LedgerError | None]:
+    """The newest head of each, in their order: two reads each, several at once. Of one that cannot be read, why."""
+    found: dict[str, Head | LedgerError | None] = {}
+
+    def read(ctx: Context, ledger: Ledger, stop: Event) -> tuple[str, Head | LedgerError | None]:
+        try:
+            return ledger.service, ledger.head(ctx)
+        except LedgerError as error:
+            return ledger.service, error
+
+    def keep(told: tuple[str, Head | LedgerError | None]) -> None:
+        found[told[0]] = told[1]
+
+    in_flight(ctx, ledgers, read, keep, width=MANY, name="osvdeploy-heads")
+    return [found[ledger.service] for ledger in ledgers]
 
 
 class HeldLedger:

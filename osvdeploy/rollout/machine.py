@@ -16,6 +16,7 @@ from osvdeploy.rollout.gates import Verdict
 from osvdeploy.rollout.model import (
     Answer,
     GateView,
+    GiveRouteBack,
     HandScalingOver,
     Kind,
     Limits,
@@ -31,6 +32,7 @@ from osvdeploy.rollout.model import (
     StartCandidate,
     Step,
     Tally,
+    UnmakeRoute,
     WireSlots,
 )
 from osvdeploy.rollout.releases import Health, OnFailure
@@ -73,7 +75,8 @@ def fail(run: Run, now: datetime, reason: str) -> Run:
         verdict = Outcome.ROLLBACK_FAILED
     else:
         verdict = Outcome.ROLLED_BACK
-    back = Stage.REVERT if run.shifted is not None and run.stable is not None else Stage.CLEAN_UP
+    somewhere = run.stable is not None or run.kind is Kind.ADOPT
+    back = Stage.REVERT if run.shifted is not None and somewhere else Stage.CLEAN_UP
     return replace(run, verdict=verdict, reason=reason).enter(back, now, reason)
 
 
@@ -109,6 +112,7 @@ def _prepare(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step
         return Step(run, action, wait, f"{seen.occupant.release or seen.occupant.name} to leave slot {run.slot}")
     if seen.candidate is not None and seen.candidate.deleting:
         return Step(run, None, wait, f"an earlier group of {run.candidate} to be gone")
+    run = _as_large(run, seen)
     if seen.candidate is None or seen.candidate.capacity < run.capacity:
         return Step(run, StartCandidate(), wait, f"{run.capacity} machines of {run.candidate} to be started")
     return Step(run.enter(Stage.BOOT, now, f"{seen.candidate.capacity} machines asked for in slot {run.slot}"))
@@ -122,6 +126,7 @@ def _boot(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
         return Step(run)
     if seen.candidate is None or seen.candidate.deleting:
         return Step(run.enter(Stage.PREPARE, now, f"the group of {run.candidate} is gone"))
+    run = _as_large(run, seen)
     health = run.settings.health
     standing = f"{seen.healthy} of {run.capacity} healthy"
     if seen.healthy >= run.capacity:
@@ -150,11 +155,13 @@ def _verify(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
         return Step(run.judged("preview", True, now, told).enter(Stage.SHIFT, now, told))
     if seen.preview is None:
         return Step(run)
-    run = _count(run, seen.preview, {run.candidate}, forgive_unnamed=_worked(run, now) < limits.spread)
+    # Preview rules are made once, or with each rollout where the place says so.
+    new = limits.late if run.stable is None else limits.spread
+    run = _count(run, seen.preview, {run.candidate}, forgive_unnamed=_worked(run, now) < new)
     if run.tally.good >= limits.preview_answers:
         told = f"{run.tally.good} answers from slot {run.slot}, the last: {run.tally.last}"
         return Step(run.judged("preview probe", True, now, told).enter(Stage.SHIFT, now, told))
-    if run.tally.bad >= 3 * limits.bad_answers or _late(run, now, limits.verify + limits.spread):
+    if run.tally.bad >= 3 * limits.bad_answers or _late(run, now, limits.verify + new):
         reason = f"preview probe of slot {run.slot}: {run.tally.last}{_unreached(run)}"
         return Step(fail(run.judged("preview probe", False, now, reason), now, reason))
     return Step(
@@ -205,7 +212,7 @@ def _shift(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
         reason = f"{run.tally.bad} bad answers in a row through the balancer: {run.tally.last}{_unreached(run)}"
         return _failed(run, limits, now, "traffic", reason)
     # Who had a share before answers in any case: that the rest has moved too, only time and many answers show.
-    lasting = limits.settle if whole and run.step > 0 else 0.0
+    lasting = limits.lasting if whole and run.step > 0 else 0.0
     if run.tally.good < limits.proof_answers or not _settled(run, run.settings.health, limits, now, lasting=lasting):
         run = replace(run, tally=replace(run.tally, ready_since=run.tally.ready_since or now))
         weight = run.steps[run.step].weight
@@ -341,6 +348,8 @@ def gate_views(run: Run, seen: Observation) -> tuple[GateView, ...]:
 
 
 def _revert(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
+    if run.kind is Kind.ADOPT:
+        return _give_back(run, seen, limits, now)
     wanted = run.weights(0)
     if _worked(run, now) > limits.revert + (limits.counted if run.settings.health.counted else 0.0):
         reason = f"{run.reason}; then traffic could not be proved back on {run.stable}"
@@ -360,14 +369,42 @@ def _revert(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
         return Step(run)
     health = run.stable_health or run.settings.health
     run = _count(run, seen.live, {run.stable} if run.stable else set(), named=health.version_header is not None)
-    # As for a last share. And a switch that was just made, and is in force nowhere yet, comes into force before what
-    # takes it back does: until then stable answers everywhere, and clients are yet to come to the candidate.
-    lasting = limits.settle if run.steps[0].weight < 100 else limits.spread
+    # As for a last share. And a switch that nobody has seen in force comes into force before what takes it back does:
+    # until then stable answers everywhere, and clients are yet to come to the candidate.
+    in_force = bool(run.stages) and run.stages[-1].stage is Stage.BAKE
+    lasting = limits.lasting if in_force else max(limits.lasting, limits.late)
     if run.tally.good < limits.proof_answers or not _settled(run, health, limits, now, lasting=lasting):
         run = replace(run, tally=replace(run.tally, ready_since=run.tally.ready_since or now))
         wait = _until_proved(run, limits, lasting, wait)
         return Step(run, None, wait, f"answers to prove {run.stable} serves; last: {run.tally.last}")
     return Step(run.enter(Stage.CLEAN_UP, now, f"{run.tally.good} answers from {run.stable} in a row"))
+
+
+def _give_back(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
+    """Traffic back to the rule that had it before an adoption. Whose answers they are, nobody says: it is the same
+    machines either way."""
+    if _worked(run, now) > limits.revert:
+        reason = f"{run.reason}; then traffic could not be proved back where it was: {run.tally.last or _weights(seen)}"
+        return Step(replace(run, verdict=Outcome.ROLLBACK_FAILED, reason=reason).enter(Stage.DONE, now, reason))
+    wait = _soon(run, limits, now)
+    if seen.weights is not None:
+        fresh = replace(run.moved(0, now), tally=Tally(since=run.tally.since))
+        return Step(fresh, GiveRouteBack(), wait, "traffic back where it was")
+    if seen.live is None:
+        return Step(run)
+    run = _count(run, seen.live, set(), named=False)
+    since = run.tally.ready_since
+    lasting = max(limits.settle, limits.spread)
+    if run.tally.good < limits.proof_answers or since is None or _between(since, now) < lasting:
+        run = replace(run, tally=replace(run.tally, ready_since=since or now))
+        return Step(run, None, _until_proved(run, limits, lasting, wait), f"good answers; last: {run.tally.last}")
+    return Step(run.enter(Stage.CLEAN_UP, now, f"{run.tally.good} good answers in a row"))
+
+
+def _as_large(run: Run, seen: Observation) -> Run:
+    """An adopted group has as many machines as it has: whatever scales it goes on meanwhile."""
+    there = seen.candidate.capacity if run.kind is Kind.ADOPT and seen.candidate is not None else 0
+    return replace(run, capacity=there) if there else run
 
 
 def _clean_up(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
@@ -388,7 +425,8 @@ def _clean_up(run: Run, seen: Observation, limits: Limits, now: datetime) -> Ste
         if run.stable is None or keep or left is None or left.deleting or late:
             return Step(run.enter(Stage.DONE, now, "the old release is kept warm" if keep and left else "cleaned up"))
         return Step(run, RemoveGroup(left.name), _soon(run, limits, now), f"{run.stable} to be taken away")
-    if run.stable is not None and seen.weights is not None and seen.weights.get(run.slot, 0) > 0:
+    somewhere = run.stable is not None or run.kind is Kind.ADOPT
+    if somewhere and seen.weights is not None and seen.weights.get(run.slot, 0) > 0:
         # Capacity that carries traffic is never taken away, whoever sent the traffic there.
         return Step(run.enter(Stage.REVERT, now, f"slot {run.slot} carries traffic"))
     paused = run.scaling is not None and not run.scaling.paused and seen.scaling is not None and seen.scaling.paused
@@ -396,6 +434,8 @@ def _clean_up(run: Run, seen: Observation, limits: Limits, now: datetime) -> Ste
         # Whoever wrote down that it goes died before it took it away: no slot has it, so nobody else would.
         action = None if seen.occupant.deleting else RemoveGroup(seen.occupant.name)
         return Step(run, action, _soon(run, limits, now), f"{seen.occupant.name}, which is in no slot, to be gone")
+    if run.kind is Kind.ADOPT and seen.candidate is None and not run.tally.unmade and not late:
+        return Step(run, UnmakeRoute(), _soon(run, limits, now), "what was made for the route to be gone")
     if late or (seen.candidate is None and (given_up or not paused)):
         run = replace(run, scaled=run.scaled or (run.scaling is not None and not paused))
         return Step(run.enter(Stage.DONE, now, "the candidate's capacity is gone" if not late else "took too long"))

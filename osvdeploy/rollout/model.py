@@ -18,6 +18,8 @@ class Kind(StrEnum):
 
     DEPLOY = "deploy"
     ROLLBACK = "rollback"
+    ADOPT = "adopt"
+    """Machines that somebody else made, which have the traffic already, become a release of the service."""
 
 
 class Stage(StrEnum):
@@ -269,6 +271,8 @@ class Tally:
     """Answers that nobody gave, as long as nobody gave any; -1 once somebody has."""
     hooked: datetime | None = None
     """When the last hook of the stage ended: its limits count from there."""
+    unmade: bool = False
+    """Of an adoption that failed: what was made for the route is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -614,8 +618,27 @@ class CallHook:
     call: HookCall
 
 
+@dataclass(frozen=True, slots=True)
+class GiveRouteBack:
+    """Take the route's own rule away: its requests go where they went before it was there."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnmakeRoute:
+    """Take all that was made for the route away."""
+
+
 Action = (
-    WireSlots | StartCandidate | RemoveGroup | SetWeights | PauseScaling | ResumeScaling | HandScalingOver | CallHook
+    GiveRouteBack
+    | UnmakeRoute
+    | WireSlots
+    | StartCandidate
+    | RemoveGroup
+    | SetWeights
+    | PauseScaling
+    | ResumeScaling
+    | HandScalingOver
+    | CallHook
 )
 
 
@@ -649,6 +672,10 @@ class Limits:
     spread: float = 0.0
     """How long a change of a route may take to be in force: the place says it. Until then a preview's answer that names
     no release may be nobody's of ours."""
+    late: float = 0.0
+    """How long one may take that nobody has seen in force: at least ``spread``, and the place says it too."""
+    lasting: float = 30.0
+    """Where both releases had a share: how long good answers must last for one to have none any more."""
     settle: float = 30.0
     """Without a version header: how long good answers must last after a shift, for the balancer to have converged."""
     preview_answers: int = 3

@@ -170,10 +170,11 @@ class Observer:
                 return self._traffic(ctx, run)
             case Stage.REVERT:
                 state = self.cloud.router.observe(ctx, self.route)
-                back = state.weights == run.weights(0)
+                back = state.weights is None if run.kind is Kind.ADOPT else state.weights == run.weights(0)
                 if run.settings.health.counted:
                     return replace(self._seen(state), requests=self._requests(ctx, run) if back else None)
-                return self._seen(state, live=self._live(ctx, run, state) if back else None)
+                live = self._live(ctx, run, state) if back else None
+                return self._seen(state, live=live)
             case Stage.CLEAN_UP | Stage.DONE:
                 return self._clean_up(ctx, run)
 
@@ -365,10 +366,11 @@ class Observer:
         return tuple(answers)
 
     def _ask(self, ctx: Context, run: Run, state: RouteState, headers: Mapping[str, str]) -> Answer:
-        """One probe of every entry point of the balancer; the worst of the answers counts."""
-        health = run.settings.health
-        if run.stage is Stage.REVERT and run.stable_health is not None:
-            health = run.stable_health
+        """One probe of every entry point of the balancer; the worst of the answers counts: one that is not well, else
+        one of another release than is to be proved, wherever it came from."""
+        back = run.stage is Stage.REVERT
+        wanted = run.stable if back else run.candidate
+        health = run.stable_health if back and run.stable_health is not None else run.settings.health
         host = {"Host": self.route.host} if self.route.host else {}
         told: Answer | None = None
         # Whoever asks is where the environment says now, whatever it said in the days of the release that is asked.
@@ -383,7 +385,7 @@ class Observer:
                 via=via,
             )
             answer = judged(self.prober.probe(ctx, request), health.version_header, health.kind)
-            if told is None or (told.well and (not answer.well or answer.release != told.release)):
+            if told is None or (told.well and (not answer.well or told.release == wanted != answer.release)):
                 told = answer
         assert told is not None
         return told

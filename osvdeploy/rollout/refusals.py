@@ -41,6 +41,16 @@ def refuse_held(head: Head, release: ReleaseId, *, forced: bool = False) -> None
             )
 
 
+def refuse_left(head: Head, release: ReleaseId, left: ReleaseId, *, forced: bool = False) -> None:
+    """Raise :class:`~osvdeploy.errors.ReleaseHeld` for the release that a rollback without the ledger has left."""
+    if release == left and not forced:
+        raise ReleaseHeld(
+            f"{head.service}: traffic was taken from {left} while the ledger could not be reached",
+            hint="deploy another release; or have it learnt by `osvdeploy drift --repair`, and take the hold away with "
+            "`osvdeploy unhold`",
+        )
+
+
 def refuse_shares(release: Release, state: RouteState) -> None:
     """Traffic moves to a pointer's slot in one step or not at all."""
     shares = [step.weight for step in release.settings.strategy.steps if step.weight != 100]
@@ -69,7 +79,8 @@ def refuse_drift(head: Head, state: RouteState) -> None:
         seen = ", ".join(f"{slot} {weight}" for slot, weight in sorted(state.weights.items()))
         raise UsageError(
             f"{head.service}: the ledger says {head.serving} serves, but the rule's weights are {seen}",
-            hint=f"somebody changed the rule; give {head.serving} all the weight again, then run this again",
+            hint=f"somebody changed the rule; give {head.serving} all the weight again, then run this again. Where the "
+            "cloud is right and the ledger is not: `osvdeploy adopt --from-cloud`",
         )
 
 
@@ -155,8 +166,8 @@ def refuse_unknown_service(ledger: Ledger, route: Route, state: RouteState, grou
     if ledgers == {route.tags.get(tags.LEDGER)}:
         raise UsageError(
             f"{ledger.service}: is in service already ({known}), and its ledger {address} has lost it",
-            hint="put the ledger back from a copy. Without one, deploy as another environment, and take the old "
-            'one away by hand: docs/spec.md, "A ledger that is lost"',
+            hint="put the ledger back from a copy; without one, write it anew from the tags in the cloud: `osvdeploy "
+            "adopt --from-cloud`",
         )
     raise UsageError(
         f"{ledger.service}: is in service already ({known}), but the ledger {address} does not know of it",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Literal
@@ -14,6 +14,7 @@ from osvdeploy.cloud.interfaces import CloudImage, HealthRule, ReleaseId, Route
 from osvdeploy.cloud.tags import service_tags
 from osvdeploy.digests import Digest, digest_of, sha256
 from osvdeploy.errors import UsageError
+from osvdeploy.osv.image import FirstBlock
 from osvdeploy.rollout.gates import Gate
 from osvdeploy.rollout.hooks import Hook, Notify
 
@@ -68,7 +69,8 @@ class Health:
     """When a release counts as well. Times in seconds.
 
     ``version_header`` names the answer header that carries the release id; without it the proof is weaker. ``kind``
-    "tcp" asks for a connection alone. ``probe_command`` sends probes where they leave from a command.
+    "tcp" asks for a connection alone. ``probe_command`` sends probes where they leave from a command. ``slow_start`` is
+    how long a machine that joins healthy ones takes to its full share, 0 for none.
     """
 
     path: str
@@ -77,6 +79,7 @@ class Health:
     interval: float
     timeout: float
     min_ready: float
+    slow_start: float = 0.0
     kind: Literal["http", "tcp"] = "http"
     probe_from: ProbePlace = ProbePlace.HERE
     probe_command: tuple[str, ...] = ()
@@ -131,8 +134,24 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True)
+class Adopted:
+    """A group that somebody else made. ``image`` is what its machines were started from then, ``led_by`` what sent it
+    its traffic, in words; ``own``: it may be taken away by us once nothing needs it."""
+
+    group: str
+    image: str
+    led_by: str
+    own: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Release:
-    """An image and a configuration. ``digest`` is over both digests; ``settings`` are those of the latest deploy."""
+    """An image and a configuration. ``digest`` is over both digests; ``settings`` are those of the latest deploy.
+
+    ``first_block`` is how the image's disk begins, None where whoever deployed it had no disk to look at. ``origin`` is
+    the service whose release it was, deployed here with another configuration; None where it was built for this one.
+    ``adopted``: it is no image of ours but a group that was there; then the digests are over what is known of it.
+    """
 
     id: ReleaseId
     app: str
@@ -143,6 +162,9 @@ class Release:
     created: datetime
     by: str
     settings: Settings
+    first_block: FirstBlock | None = None
+    origin: str | None = None
+    adopted: Adopted | None = None
 
     @property
     def service(self) -> str:
@@ -187,6 +209,31 @@ def release_tags_of(image: CloudImage) -> dict[str, str]:
     }
 
 
+def adopted_release(
+    app: str, version: str, adopted: Adopted, settings: Settings, *, created: datetime, by: str
+) -> Release:
+    """The release that somebody's group becomes. It names itself in no answer, is rolled out by no steps, and no image
+    family follows it."""
+    image = digest_of({"adopted": adopted.image})
+    configuration = digest_of({"group": adopted.group})
+    digest = release_digest(image, configuration)
+    strategy = replace(
+        settings.strategy, kind=StrategyKind.ALL_AT_ONCE, steps=(TrafficStep(100),), bake=0.0, approve=False
+    )
+    return Release(
+        id=release_id(app, version, digest),
+        app=app,
+        version=version,
+        image=image,
+        configuration=configuration,
+        digest=digest,
+        created=created,
+        by=by,
+        settings=replace(settings, strategy=strategy, family=None, gates=()),
+        adopted=adopted,
+    )
+
+
 def service_name(app: str, environment: str) -> str:
     """``APP/ENV``, which is also the ledger's folder."""
     return f"{app}/{environment}"
@@ -201,7 +248,10 @@ def group_name(service: str, release: Release) -> str:
     """Name of the release's group and template.
 
     From its id, not from its digest: two versions of the same bytes are two releases, which may stand side by side.
+    One that was adopted has the name that it had.
     """
+    if release.adopted is not None:
+        return release.adopted.group
     return f"osvd-{service_key(service)}-{sha256(release.id.encode())[:8]}"
 
 
@@ -236,6 +286,7 @@ def route_of(release: Release) -> Route:
         preview_header=settings.preview_header,
         host=settings.host,
         path=settings.path,
+        slow_start=settings.health.slow_start,
         tags=service_tags(release.app, release.service, settings.ledger),
     )
 

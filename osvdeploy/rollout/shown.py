@@ -54,7 +54,7 @@ def deadline(run: Run, limits: Limits, now: datetime) -> datetime | None:
     most = {
         Stage.PREPARE: limits.prepare,
         Stage.BOOT: run.settings.health.boot_timeout,
-        Stage.VERIFY: limits.verify + limits.spread,
+        Stage.VERIFY: limits.verify + (limits.late if run.stable is None else limits.spread),
         Stage.SHIFT: limits.shift + counted,
         Stage.REVERT: limits.revert + counted,
         Stage.CLEAN_UP: limits.clean_up,

@@ -410,6 +410,22 @@ class Health(Table):
         return self
 
 
+def _slow_start(value: float) -> float:
+    # ModifyTargetGroupAttributes: slow_start.duration_seconds is 0, or 30 to 900.
+    if value and (not 30 <= value <= 900 or value != int(value)):
+        raise ValueError("whole seconds, from 30s to 900s, or 0s for none")
+    return value
+
+
+class AwsHealth(Health):
+    """When a release counts as well, and how a machine that joins others is given its share."""
+
+    slow_start: Annotated[Duration, AfterValidator(_slow_start)] = Field(
+        default=0.0,
+        description="How long a machine that joins healthy ones takes to its full share: 30s to 900s, or 0s for none.",
+    )
+
+
 Flag = Annotated[bool, Field(strict=True)]
 
 
@@ -516,7 +532,7 @@ class Deploy(Table):
     env: Variables = Field(
         default_factory=dict, description="This environment's own variables; the image stays the same."
     )
-    health: Health = Field(default_factory=Health, description="When a release counts as well.")
+    health: AwsHealth = Field(default_factory=AwsHealth, description="When a release counts as well.")
     strategy: Strategy = Field(default_factory=Strategy, description="How traffic moves to a new release.")
     gates: list[Gate] = Field(default_factory=list, description="Metrics that a new release is held to while it bakes.")
     hooks: list[Hook] = Field(
@@ -710,7 +726,15 @@ _ROLLED_OUT = (
 )  # fmt: skip
 
 
-Environment = Annotated[Deploy | DeployGcp, Field(discriminator="cloud")]
+def _told_apart(value: object) -> object:
+    # Where it tells environments apart, pydantic writes a number out, however many digits it has, and warns on stderr
+    # where Python refuses that.
+    if isinstance(value, dict) and "cloud" in value and not isinstance(value["cloud"], str):
+        raise Inside([("cloud", f'{shown(value["cloud"])} is not supported; allowed: "aws", "gcp"')])
+    return value
+
+
+Environment = Annotated[Deploy | DeployGcp, Field(discriminator="cloud"), BeforeValidator(_told_apart)]
 
 
 class Environments(Table):

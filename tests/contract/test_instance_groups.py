@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from osvdeploy.cloud import tags
-from osvdeploy.cloud.interfaces import Machine, MachineState, ReleaseId, Slot
+from osvdeploy.cloud.interfaces import GroupCount, Machine, MachineState, ReleaseId, Slot
 from osvdeploy.errors import CloudError, NotOurs, Refused
 from tests.contract.scenes import SERVICE, Guest, Scene
 
@@ -29,6 +29,8 @@ def test_a_group_starts_its_machines(scene: Scene) -> None:
     assert [machine.state for machine in seen.machines] == [MachineState.RUNNING] * 2
     assert {machine.id for machine in seen.machines} == {target.machine for target in scene.health(Slot.BLUE)}
     assert seen.troubles == ()
+    assert groups.counted(scene.ctx, {tags.SERVICE: SERVICE}) == [GroupCount(made.name, 2, 2)]
+    assert groups.counted(scene.ctx, {tags.SERVICE: "another/production"}) == []
 
 
 def test_ensuring_twice_is_once(scene: Scene) -> None:
@@ -181,3 +183,13 @@ def test_machines_that_died_are_told_of(scene: Scene) -> None:
         for state in (MachineState.STOPPED, MachineState.PENDING, MachineState.STOPPED):
             scene.until(oldest(state))
     assert scene.healthy(Slot.BLUE) == 0
+
+
+def test_a_group_tells_what_its_machines_are(scene: Scene) -> None:
+    """By its template: whoever finds the group alone can start more of the kind."""
+    made = scene.stand(Slot.BLUE, "hello-1", capacity=1)
+    shape = scene.cloud.groups.shape(scene.ctx, made.name)
+    assert shape is not None
+    assert (shape.image, shape.machine_type) == (made.image, made.machine_type)
+    assert (set(shape.networks), set(shape.firewalls)) == (set(made.networks), set(made.firewalls))
+    assert scene.cloud.groups.shape(scene.ctx, "osvd-none") is None

@@ -6,12 +6,14 @@ service's, so there are no shares, no other rules beside its own, no hosts and p
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from osvdeploy.cloud import tags
 from osvdeploy.cloud.interfaces import ProbeRequest, ReleaseId, Route, Slot
 from osvdeploy.errors import NotFound, NotOurs, Refused
-from tests.contract.scenes import Guest, Scene
+from tests.contract.scenes import SERVICE, Guest, Scene
 
 
 def test_a_route_begins_with_nothing(way: Scene) -> None:
@@ -32,6 +34,7 @@ def test_an_unknown_listener_is_not_found(way: Scene) -> None:
         way.cloud.router.observe(way.ctx, route)
     with pytest.raises(NotFound):
         way.cloud.router.ensure_slots(way.ctx, route)
+    assert way.cloud.router.weights_of(way.ctx, [route]) == {}
 
 
 def test_slots_are_made_once(way: Scene) -> None:
@@ -54,6 +57,8 @@ def test_weights_read_back_as_set(scene: Scene) -> None:
         scene.weights(blue, green)
         state = scene.cloud.router.observe(scene.ctx, scene.route())
         assert state.weights == {Slot.BLUE: blue, Slot.GREEN: green}
+        many = [scene.route(), scene.route(key="9876543210", service="another/production", priority=200)]
+        assert scene.cloud.router.weights_of(scene.ctx, many) == {many[0].key: state.weights, many[1].key: None}
         assert len(state.rules) == 3
         rules.add(tuple(sorted(state.rules.values())))
     assert len(rules) == 1
@@ -66,6 +71,8 @@ def test_setting_weights_is_one_change(way: Scene) -> None:
         before = way.mutations()
         way.weights(blue, green)
         assert way.mutations() == before + 1
+        told = way.cloud.router.weights_of(way.ctx, [way.route()])
+        assert told == {way.route().key: {Slot.BLUE: blue, Slot.GREEN: green}}
 
 
 @pytest.mark.parametrize("weights", [{Slot.BLUE: 101, Slot.GREEN: 0}, {Slot.BLUE: -1, Slot.GREEN: 0}, {Slot.BLUE: 100}])
@@ -221,6 +228,23 @@ def test_removing_leaves_nothing(way: Scene) -> None:
     way.until(lambda: way.ask().status == nobody)
 
 
+def test_slow_start_is_set_with_the_slots_and_changed_in_use(way: Scene) -> None:
+    """For both at once, where the place has it; else it is refused when it is wanted, and none is told of."""
+    router, ctx = way.cloud.router, way.ctx
+    assert [router.slow_start(ctx, way.route(), slot) for slot in Slot] == [None, None]
+    router.set_slow_start(ctx, way.route())
+    router.ensure_slots(ctx, way.route(slow_start=45.0))
+    told = [router.slow_start(ctx, way.route(), slot) for slot in Slot]
+    if told == [None, None]:
+        with pytest.raises(Refused):
+            router.set_slow_start(ctx, way.route(slow_start=60.0))
+        return
+    assert told == [45.0, 45.0]
+    for seconds in (60.0, 60.0, 0.0):
+        router.set_slow_start(ctx, way.route(slow_start=seconds))
+        assert [router.slow_start(ctx, way.route(), slot) for slot in Slot] == [seconds, seconds]
+
+
 def test_a_pointer_is_known_as_one(pointer: Scene) -> None:
     """It says so before anything is made, and where each slot is asked once it is wired."""
     router = pointer.cloud.router
@@ -282,3 +306,41 @@ def test_a_pointer_at_somebody_elses_machines_is_refused(pointer: Scene) -> None
     # Nothing of ours is there to be taken away.
     router.remove(pointer.ctx, route)
     assert pointer.mutations() == before
+
+
+def test_a_route_is_found_by_its_service_alone(way: Scene) -> None:
+    """Once it sends traffic: with all that its rules, its backends and their checks tell."""
+    router, wanted = way.cloud.router, way.route()
+    assert router.find(way.ctx, SERVICE, wanted.key) == []
+    made = way.stand(Slot.BLUE, "hello-1", capacity=1)
+    way.weights(100, 0)
+    found = router.find(way.ctx, SERVICE, wanted.key)
+    assert len(found) == 1
+    # What stands in for "every request" may be told as the path that it is.
+    path = None if found[0].path == "/*" else found[0].path
+    assert replace(found[0], path=path) == wanted
+    assert router.find(way.ctx, "other/production", "9876543210") == []
+    way.cloud.groups.delete(way.ctx, made.name)
+    way.until(lambda: way.cloud.groups.observe(way.ctx, made.name) is None)
+    router.remove(way.ctx, wanted)
+    assert router.find(way.ctx, SERVICE, wanted.key) == []
+
+
+def test_a_route_keeps_a_note_of_what_was_left(way: Scene) -> None:
+    """Until it is taken away, by whatever process, and whatever weights are set meanwhile."""
+    router, route = way.cloud.router, way.route()
+    way.stand(Slot.BLUE, "hello-1", capacity=1)
+    with pytest.raises(NotFound):
+        router.note_left(way.ctx, route, ReleaseId("hello-2"))
+    way.weights(0, 100)
+    assert router.observe(way.ctx, route).left is None
+    for _ in range(2):
+        router.note_left(way.ctx, route, ReleaseId("hello-2"))
+    assert router.observe(way.ctx, route).left == "hello-2"
+    way.weights(100, 0)
+    seen = router.observe(way.ctx, route)
+    assert (seen.left, seen.weights) == ("hello-2", {Slot.BLUE: 100, Slot.GREEN: 0})
+    for _ in range(2):
+        router.note_left(way.ctx, route, None)
+    seen = router.observe(way.ctx, route)
+    assert (seen.left, seen.weights) == (None, {Slot.BLUE: 100, Slot.GREEN: 0})
