@@ -50,9 +50,6 @@ def adopt(
     :class:`~osvdeploy.errors.UsageError` for what cannot be adopted, before anything is changed; with ``dry_run``
     nothing is.
     """
-    from osvdeploy.rollout.manager import RolloutManager
-    from osvdeploy.rollout.model import Until
-
     name = environment_of(loaded, environment)
     settings, wanted = settings_of(loaded, name), loaded.spec.deploy[name]
     if wanted.cloud == "gcp":
@@ -68,7 +65,7 @@ def adopt(
         ground = wiring.connect(ctx, settings.cloud, settings.region)
     service = Service(loaded.spec.name, name, settings.ledger)
     ledger = wiring.open_ledger(service)
-    manager = RolloutManager(ledger, ground, wiring.prober(), until=until or Until.ASKED)
+    manager = wiring.rollouts(ledger, ground, until=until)
     release = release_of_group(ctx, ground, service, settings, group, own=own, version=version)
     assert release.adopted is not None
     head = ledger.head(ctx)

@@ -71,8 +71,6 @@ def deploy_release(
     :class:`~osvdeploy.errors.ImageDiffers` for an image that is not what was deployed, before anything is made.
     """
     from osvdeploy.cloud import tags
-    from osvdeploy.rollout.manager import RolloutManager
-    from osvdeploy.rollout.model import Until
     from osvdeploy.rollout.releases import Release
 
     require_rules(loaded, forced)
@@ -113,9 +111,7 @@ def deploy_release(
         raise ImageNameTaken(release.id, held=image.digest, ours=release.digest)
     _require(ctx, loaded, found, forced, reads=image is None)
     ledger = wiring.open_ledger(service)
-    manager = RolloutManager(
-        ledger, ground, wiring.prober(), take_over=take_over, until=until or Until.ASKED, metrics=wiring.metrics(ground)
-    )
+    manager = wiring.rollouts(ledger, ground, take_over=take_over, until=until)
     ledger.store.refuse_unwritable(ctx, ledger.service)
     manager.preflight(ctx, release)
     if not displace:

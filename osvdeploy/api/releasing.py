@@ -159,8 +159,6 @@ def deploy(
     """
     from osvdeploy.cloud import tags
     from osvdeploy.osv.disk import FIRST_BLOCK, first_block
-    from osvdeploy.rollout.manager import RolloutManager
-    from osvdeploy.rollout.model import Until
     from osvdeploy.rollout.releases import Release
 
     require_rules(loaded, forced)
@@ -194,16 +192,7 @@ def deploy(
         first_block=begins,
     )
     ledger = wiring.open_ledger(service)
-    manager = RolloutManager(
-        ledger,
-        ground,
-        wiring.prober(),
-        take_over=take_over,
-        until=until or Until.ASKED,
-        metrics=wiring.metrics(ground),
-        hooks=wiring.hooks(),
-        notifier=wiring.notifier(ground),
-    )
+    manager = wiring.rollouts(ledger, ground, take_over=take_over, until=until)
     ledger.store.refuse_unwritable(ctx, ledger.service)
     manager.preflight(ctx, release)
     if not displace:

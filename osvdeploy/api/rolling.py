@@ -48,24 +48,12 @@ def roll_out(
 
     Promise: as for :func:`~osvdeploy.api.deploy`.
     """
-    from osvdeploy.rollout.manager import RolloutManager
-    from osvdeploy.rollout.model import Until
-
     if settings.cloud == "gcp" and ground is None and not account:
         raise UsageError(f"{image_id}: Google's images are a project's, and none is named", hint="give `account`")
     ground = ground or wiring.ground(ctx, settings.cloud, account, settings.region)
     release = release_in(ctx, ground, settings, image_id)
     ledger = wiring.open_ledger(Service(release.app, settings.environment, settings.ledger))
-    manager = RolloutManager(
-        ledger,
-        ground,
-        wiring.prober(),
-        take_over=take_over,
-        until=until or Until.ASKED,
-        metrics=wiring.metrics(ground),
-        hooks=wiring.hooks(),
-        notifier=wiring.notifier(ground),
-    )
+    manager = wiring.rollouts(ledger, ground, take_over=take_over, until=until)
     ledger.store.refuse_unwritable(ctx, ledger.service)
     manager.preflight(ctx, release, forced=forced)
     return RolledOut(release, manager.deploy(ctx, release, forced=forced))

@@ -185,6 +185,23 @@ def notifier(place: Ground) -> Notifier:
     return Notifiers(place.notifier)
 
 
+def rollouts(ledger: Ledger, place: Ground, *, take_over: bool = False, until: Until | None = None) -> RolloutManager:
+    """What rolls a service out from here: with probes, every source of metrics, hooks, and whoever is to be told."""
+    from osvdeploy.rollout.manager import RolloutManager
+    from osvdeploy.rollout.model import Until
+
+    return RolloutManager(
+        ledger,
+        place,
+        prober(),
+        take_over=take_over,
+        until=until or Until.ASKED,
+        metrics=metrics(place),
+        hooks=hooks(),
+        notifier=notifier(place),
+    )
+
+
 def head(ctx: Context, service: Service) -> Head:
     head = open_ledger(service).head(ctx)
     if head is None:
@@ -204,20 +221,8 @@ def manager(
     known: Ground | None = None,
     until: Until | None = None,
 ) -> RolloutManager:
-    from osvdeploy.rollout.manager import RolloutManager
-    from osvdeploy.rollout.model import Until
-
     if head.place is None:
         raise UsageError(f"{service.name}: was never deployed")
     place = head.place
     here = ground_again(ctx, known, place)
-    return RolloutManager(
-        open_ledger(service),
-        here,
-        prober(),
-        take_over=take_over,
-        until=until or Until.ASKED,
-        metrics=metrics(here),
-        hooks=hooks(),
-        notifier=notifier(here),
-    )
+    return rollouts(open_ledger(service), here, take_over=take_over, until=until)

@@ -288,6 +288,17 @@ def status(
             for slot in found.slots
         ],
         "holds": [{"release": hold.release, "why": hold.why, "by": hold.by, "at": hold.at} for hold in head.holds],
+        "notices": [
+            {
+                "target": str(each.target),
+                "notice": each.news.notice,
+                "event": each.news.event,
+                "at": each.news.at,
+                "tries": each.tries,
+                "error": each.error or None,
+            }
+            for each in head.notices
+        ],
         "run": run_document(head.run) if head.run is not None else None,
         "held_by": None if head.lease is None else f"process {head.lease.holder.pid} on {head.lease.holder.host}",
         "cloud_error": found.cloud_error,
@@ -630,6 +641,10 @@ def _status_text(found: ServiceStatus) -> str:
         if slot.adopted
     ]
     lines += [f"held: {hold.release or 'every release'} by {hold.by}: {hold.why}" for hold in head.holds]
+    lines += [
+        f"{each.target} is yet to be told: {each.news.notice}{f': {each.error}' if each.error else ''}"
+        for each in head.notices
+    ]
     if found.cloud_error:
         lines.append(f"the cloud could not be asked: {found.cloud_error}")
     return "\n".join(lines)

@@ -45,6 +45,7 @@ from osvdeploy.rollout.refusals import (
     refuse_left,
     refuse_moved_route,
     refuse_shares,
+    refuse_to_go_on,
     refuse_unknown_service,
     refuse_unready_hooks,
     refuse_waiting,
@@ -390,8 +391,6 @@ class RolloutManager:
         as for :meth:`rollback`."""
         with lease.held(ctx, self.ledger, "recover", force=force) as held:
             run = held.head.unfinished
-            if run is not None and not run.returning and run.verdict is None and run.abort is None:
-                refuse_unready_hooks(ctx, self.hooks, run.settings)
             if run is None:
                 stable = held.head.stable
                 told = f"no rollout is under way; {stable.release if stable else 'nothing'} serves"
@@ -443,6 +442,7 @@ class RolloutManager:
             raise LedgerError(f"{self.ledger.service}: request {number} to {asked.id} cannot be read")
         if kind is RequestKind.PAUSE or not came.done or held.head.unfinished is None or self.until is Until.BEGUN:
             return came
+        refuse_to_go_on(ctx, self.hooks, held.head.unfinished, came.told)
         ended = self.driver.drive(ctx, held, self._route(held.head), self.until)
         return replace(came, rollout=self._followed(ctx, held, came_to(ctx, held, ended)))
 
@@ -628,6 +628,7 @@ class RolloutManager:
             ctx.report(Note(f"ending the unfinished {run.kind} of {run.candidate}: {why}"))
             held.save(ctx, f"abort {run.candidate}: {why}", run=replace(run, abort=why))
         else:
+            refuse_to_go_on(ctx, self.hooks, run)
             ctx.report(Note(f"going on with the {run.kind} of {run.candidate}, which is in stage {run.stage}"))
         return self.driver.drive(ctx, held, route, until or self.until)
 

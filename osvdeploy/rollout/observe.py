@@ -62,7 +62,7 @@ class Observer:
     _consoles: dict[str, tuple[float, str]] = field(default_factory=dict)
     """When each machine's console was last read, and the fault found in it."""
     _counted: dict[str, tuple[float | None, RequestsSeen | None]] = field(default_factory=dict)
-    """When requests were read last, and what there was."""
+    """When requests were read last, and what there was, by the switch that they follow."""
     _blind: set[str] = field(default_factory=set)
     """What could not be read, told once."""
 
@@ -247,8 +247,12 @@ class Observer:
 
     def _requests(self, ctx: Context, run: Run) -> RequestsSeen | None:
         """What was counted since the last switch. Never fails: what cannot be read is not there yet."""
-        asked, seen = self._counted.get("", (None, None))
-        if self.metrics is None or not run.moves or (asked is not None and ctx.monotonic() - asked < _COUNTED_EVERY):
+        if self.metrics is None or not run.moves:
+            return None
+        # What was read of the switch before says nothing of this one.
+        switch = run.moves[-1].at.isoformat()
+        asked, seen = self._counted.get(switch, (None, None))
+        if asked is not None and ctx.monotonic() - asked < _COUNTED_EVERY:
             return seen
         first = math.ceil((run.moves[-1].at.timestamp() + self.limits.spread) / _MINUTE) * _MINUTE
         over = int((ctx.now().timestamp() - self.cloud.counted_late - first) // _MINUTE)
@@ -276,7 +280,7 @@ class Observer:
             raise
         except OsvDeployError as error:
             self._tell_once(ctx, f"requests cannot be counted: {error}")
-        self._counted[""] = ctx.monotonic(), seen
+        self._counted[switch] = ctx.monotonic(), seen
         return seen
 
     def _left(self, ctx: Context, run: Run, state: RouteState) -> Answer | None:

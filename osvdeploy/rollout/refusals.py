@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 
 from osvdeploy.cloud import tags
 from osvdeploy.cloud.interfaces import CommandHook, GroupState, Hooks, ReleaseId, Route, RouteState, Slot
 from osvdeploy.context import Context
 from osvdeploy.errors import ReleaseHeld, RolloutWaiting, UsageError
+from osvdeploy.rollout.hooks import HookFailure
 from osvdeploy.rollout.ledger import Head, Ledger
+from osvdeploy.rollout.model import Run
 from osvdeploy.rollout.releases import Concurrent, Release, Settings
 
 
@@ -110,6 +113,30 @@ def refuse_unready_hooks(ctx: Context, hooks: Hooks | None, settings: Settings) 
             hooks.refuse_unready(ctx, hook.action)
         except UsageError as error:
             raise UsageError(f"hook {hook.name}: {error}", hint=error.hint) from None
+
+
+def refuse_to_go_on(ctx: Context, hooks: Hooks | None, run: Run, told: str = "") -> None:
+    """Raise :class:`~osvdeploy.errors.UsageError` where going on with a run from here would fail it: what it asks on
+    its way up is not here. ``told`` is what was done all the same."""
+    if run.returning or run.verdict is not None or run.abort is not None:
+        return
+    deciding = [
+        hook
+        for hook in run.settings.hooks
+        if hook.on_failure is HookFailure.FAIL and set(hook.on) & set(_ON_THE_WAY_UP)
+    ]
+    try:
+        refuse_unready_hooks(ctx, hooks, replace(run.settings, hooks=tuple(deciding)))
+    except UsageError as error:
+        heard = f"{told}; but it cannot go on from here: " if told else ""
+        raise UsageError(
+            f"{heard}{error}",
+            hint="`osvdeploy recover` goes on where that is at hand; `osvdeploy abort` ends it from anywhere",
+        ) from None
+
+
+_ON_THE_WAY_UP = ("prepare", "boot", "verify", "shift", "bake")
+"""Stages whose hooks have a say."""
 
 
 def refuse_moved_route(head: Head, route: Route) -> None:

@@ -127,7 +127,8 @@ def _waiting(run: Run, call: HookCall, limits: Limits, now: datetime) -> Step:
     took = (now - call.since).total_seconds()
     hook = run.hook(call.hook)
     left = max(hook.timeout - took, limits.quick_poll) if hook is not None else limits.poll
-    wait = min(limits.poll, max(limits.quick_poll, took / 10), left)
+    # A short one is seen to end at once; a long one is watched as a bake is.
+    wait = min(limits.bake_poll, max(limits.quick_poll, took / 10), left)
     return Step(run, None, wait, _told(run, call))
 
 

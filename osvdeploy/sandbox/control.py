@@ -273,6 +273,7 @@ def environment(running: Running, now: Mapping[str, str] = os.environ) -> Enviro
         "STORAGE_EMULATOR_HOST": running.url,
         "OSVDEPLOY_GCP_COMPUTE_ENDPOINT": running.url,
         "OSVDEPLOY_GCP_MONITORING_ENDPOINT": running.url,
+        "PUBSUB_EMULATOR_HOST": running.url.partition("://")[2],
         "GOOGLE_CLOUD_PROJECT": PROJECT,
         "NO_PROXY": no_proxy,
         "no_proxy": no_proxy,

@@ -22,9 +22,9 @@ from typing import Any, TypeVar
 from osvdeploy.sandbox import dataplane, faults, wire, wires
 from osvdeploy.sandbox.errors import ApiError, NotSimulated
 from osvdeploy.sandbox.faults import Faults, Lost
-from osvdeploy.sandbox.google import compute, monitoring, storage
+from osvdeploy.sandbox.google import compute, monitoring, pubsub, storage
 from osvdeploy.sandbox.runners import GuestAnswer, GuestRequest, NoAnswer, Runner
-from osvdeploy.sandbox.services import autoscaling, cloudwatch, ebs, ec2, elbv2, iam, s3, sts
+from osvdeploy.sandbox.services import autoscaling, cloudwatch, ebs, ec2, elbv2, iam, s3, sns, sts
 from osvdeploy.sandbox.services.scope import Doc, EventHandler, Operation, Scope
 from osvdeploy.sandbox.store import Blobs, CallRecord, DueEvent, Store, Transaction
 from osvdeploy.sandbox.traffic import Traffic
@@ -48,7 +48,9 @@ _MODULES: Mapping[str, Any] = {
     "elbv2": elbv2,
     "iam": iam,
     "monitoring": monitoring,
+    "pubsub": pubsub,
     "s3": s3,
+    "sns": sns,
     "storage": storage,
     "sts": sts,
 }
@@ -79,7 +81,9 @@ _NO_HOLDINGS = (
     "elbv2.in-force",
     "elbv2.target",
     "import-snapshot-task",
+    "pubsub.message",
     "s3.part/",
+    "sns.message",
     "block/",
     "compute.boot-disk",
     "compute.in-force",

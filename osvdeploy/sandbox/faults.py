@@ -137,6 +137,8 @@ def refusal(kind: FaultKind, call: Call) -> ApiError | None:
             return ApiError("SlowDown", "Please reduce your request rate.", 503)
         case FaultKind.THROTTLED, "storage":
             return ApiError("rateLimitExceeded", "The rate limit was exceeded, please reduce your request rate.", 429)
+        case FaultKind.THROTTLED, "monitoring" | "pubsub":
+            return ApiError("rateLimitExceeded", "Quota exceeded for quota metric of requests per minute.", 429)
         case FaultKind.THROTTLED, "compute":
             return ApiError("rateLimitExceeded", "Rate Limit Exceeded", 403)
         case FaultKind.THROTTLED, _:
@@ -149,6 +151,8 @@ def refusal(kind: FaultKind, call: Call) -> ApiError | None:
             return ApiError("AccessDenied", "Access Denied", 403)
         case FaultKind.DENIED, "storage":
             return ApiError("forbidden", f"The caller does not have access to {call.operation}.", 403)
+        case FaultKind.DENIED, "monitoring" | "pubsub":
+            return ApiError("forbidden", f"Permission denied for {call.operation} (or it may not exist).", 403)
         case FaultKind.DENIED, "compute":
             return ApiError("forbidden", f"Required 'compute.{call.operation}' permission", 403)
         case FaultKind.DENIED, service:
@@ -169,7 +173,7 @@ def refusal(kind: FaultKind, call: Call) -> ApiError | None:
             return ApiError("InternalError", "An internal error has occurred", 500)
         case FaultKind.BROKEN, "ebs":
             return ApiError("InternalServerException", "An internal error has occurred", 500)
-        case FaultKind.BROKEN, "compute" | "storage":
+        case FaultKind.BROKEN, "compute" | "monitoring" | "pubsub" | "storage":
             return ApiError("backendError", "We encountered an internal error. Please try again.", 503)
         case FaultKind.BROKEN, _:
             return ApiError("InternalFailure", "An internal error has occurred", 500)

@@ -38,6 +38,7 @@ SIGNING_NAMES = {
     "iam": "iam",
     "monitoring": "cloudwatch",
     "s3": "s3",
+    "sns": "sns",
 }
 """What a signature calls a service, and what botocore (and everything here) does."""
 

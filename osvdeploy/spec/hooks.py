@@ -36,6 +36,26 @@ def an_address(value: str) -> str:
     return value
 
 
+_SECRET_ADDRESSES = re.compile(
+    r"https?://(?:"
+    r"hooks\.slack\.com/|(?:[a-z0-9.-]+\.)?discord(?:app)?\.com/api/webhooks/|[a-z0-9.-]+\.webhook\.office\.com/"
+    r"|chat\.googleapis\.com/|[a-z0-9.-]+\.logic\.azure\.com/|events\.pagerduty\.com/integration/"
+    r"|[^?#]*[?#].*(?:token|key|secret|sig|signature|password|code)=)",
+    re.IGNORECASE,
+)
+"""Addresses whose very knowledge lets anybody post."""
+
+
+def _open_url(value: str) -> str:
+    an_address(value)
+    if _SECRET_ADDRESSES.match(value):
+        raise ValueError(
+            "this address is a secret, and would stand in the ledger; send what is secret of it in a header whose "
+            'value is in a variable: header-variables = { Authorization = "NAME" }'
+        )
+    return value
+
+
 def _timeout(value: float) -> float:
     if not 1 <= value <= LONGEST:
         raise ValueError("from 1s to 1h")
@@ -57,7 +77,7 @@ class Hook(Table):
         "other exit status than 0 is a failure.",
         examples=[["./smoke-test", "--quick"]],
     )
-    url: Annotated[Text, AfterValidator(an_address)] | None = Field(
+    url: Annotated[Text, AfterValidator(_open_url)] | None = Field(
         default=None,
         description="In place of command: an address that the facts are posted to; any answer but 2xx is a failure.",
     )
@@ -106,15 +126,6 @@ NoticeKind = Literal[
     "begun", "waiting", "shifted", "reverting", "succeeded", "failed", "rolled-back", "aborted", "rollback-failed",
     "held", "unheld",
 ]  # fmt: skip
-
-_SECRET_ADDRESSES = re.compile(
-    r"https?://(?:"
-    r"hooks\.slack\.com/|(?:[a-z0-9.-]+\.)?discord(?:app)?\.com/api/webhooks/|[a-z0-9.-]+\.webhook\.office\.com/"
-    r"|chat\.googleapis\.com/|[a-z0-9.-]+\.logic\.azure\.com/|events\.pagerduty\.com/integration/"
-    r"|[^?#]*[?#].*(?:token|key|secret|sig|signature|password|code)=)",
-    re.IGNORECASE,
-)
-"""Addresses whose very knowledge lets anybody post."""
 
 
 def _open_address(value: str) -> str:

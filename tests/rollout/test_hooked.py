@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from osvdeploy.cloud.interfaces import CommandHook, HookAnswer, HttpHook, Slot
 from osvdeploy.cloud.memory import Call, Moment
@@ -447,3 +449,102 @@ def test_slots_are_as_without_hooks() -> None:
     assert {slot: record.release for slot, record in head.slots.items()} == {
         Slot.BLUE: here.id("1.0.0"), Slot.GREEN: here.id("2.0.0"),
     }  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------- from another machine
+
+
+def test_whoever_approves_without_the_program_is_told_and_the_release_is_not_failed() -> None:
+    """The approval counts; whoever has the program goes on."""
+    strategy = replace(CANARY, steps=(TrafficStep(10, 30.0, approve=True), TrafficStep(100)))
+    here = deployed(hook("smoke", "shift"), strategy=strategy)
+    assert here.deploy("2.0.0").outcome is Outcome.WAITING
+    here.cloud.hooks.missing.add("smoke")
+    with pytest.raises(UsageError, match="it goes on; but it cannot go on from here: hook smoke"):
+        here.manager().request(here.context(), RequestKind.APPROVE)
+    assert (last(here).verdict, len(last(here).approvals)) == (None, 1)
+    here.cloud.hooks.missing.clear()
+    assert here.manager().recover(here.context()).outcome is Outcome.SUCCEEDED
+
+
+def test_whoever_aborts_needs_no_program() -> None:
+    strategy = replace(CANARY, steps=(TrafficStep(10, 30.0, approve=True), TrafficStep(100)))
+    here = deployed(hook("smoke", "shift", "revert"), strategy=strategy)
+    here.deploy("2.0.0")
+    here.cloud.hooks.missing.add("smoke")
+    asked = here.manager().request(here.context(), RequestKind.ABORT)
+    assert asked.rollout is not None
+    assert asked.rollout.outcome is Outcome.ABORTED
+    assert serving(here) == {here.id("1.0.0")}
+
+
+# ------------------------------------------------------------------------------------------------------- any crash
+
+
+@pytest.mark.parametrize("share", [number / 16 for number in range(16)])
+def test_whichever_call_is_the_last_of_a_process_each_hook_is_asked_and_known_by_its_event(share: float) -> None:
+    def made() -> Service:
+        service = deployed(hook("first"), hook("second", "verify", "shift"), strategy=CANARY)
+        comes_to(service, HookAnswer(True, "fine"), takes=3.0)
+        service.publish("2.0.0")
+        return service
+
+    clean, here = made(), made()
+    before = len(clean.cloud.calls)
+    clean.deploy("2.0.0")
+    left = [round(share * (len(clean.cloud.calls) - before)) + 12]
+
+    def die(call: Call, moment: Moment) -> None:
+        left[0] -= moment is Moment.BEFORE
+        if left[0] <= 0:
+            raise KeyboardInterrupt
+
+    here.cloud.on_call(die)
+    with pytest.raises(KeyboardInterrupt):
+        here.deploy("2.0.0")
+    here.cloud.on_call(None)
+    here.deploy("2.0.0")
+
+    def asked(service: Service) -> list[str]:
+        return [event.partition("/")[2] for event in dict.fromkeys(service.cloud.hooks.events)]
+
+    assert serving(here) == {here.id("2.0.0")}
+    assert asked(here) == asked(clean)
+    assert all(record.passed for record in last(here).hooks)
+
+
+OUTCOMES = st.tuples(st.sampled_from([0.0, 1.0, 11.0, 1e9]), st.booleans())
+
+
+@pytest.fixture(scope="module")
+def plain() -> dict[bool, float]:
+    """Seconds until traffic is back without hooks: in a rollback that is warm, and in one that is not."""
+    took = {}
+    for warm in (True, False):
+        here = deployed(strategy=replace(SETTINGS.strategy, keep_warm=3600.0 if warm else 0.0))
+        here.deploy("2.0.0")
+        took[warm] = back(here)
+    return took
+
+
+@given(stages=st.dictionaries(st.sampled_from(EVERY), OUTCOMES), warm=st.booleans(), hooks=st.integers(1, 2))
+@settings(max_examples=12, deadline=None)
+def test_whatever_hooks_do_traffic_goes_back_as_soon_as_without(
+    plain: dict[bool, float], stages: dict[str, tuple[float, bool]], warm: bool, hooks: int
+) -> None:
+    made = tuple(hook(f"hook-{number}", timeout=10.0) for number in range(hooks))
+    here = deployed(*made, strategy=replace(SETTINGS.strategy, keep_warm=3600.0 if warm else 0.0))
+    assert here.deploy("2.0.0").outcome is Outcome.SUCCEEDED
+
+    def behaves(facts: dict[str, Any]) -> tuple[float, HookAnswer]:
+        takes, passed = stages.get(facts["stage"], (0.0, True))
+        return takes, HookAnswer(passed, "so it is")
+
+    here.cloud.hooks.behaves = behaves
+    # New machines are checked each five seconds, whenever that began.
+    assert back(here) == pytest.approx(plain[warm], abs=0.01 if warm else SETTINGS.health.interval)
+    assert serving(here) == {here.id("1.0.0")}
+    run = last(here)
+    assert run.calling is None
+    assert all(record.passed or record.warned for record in run.hooks)
+    assert {record.stage.value for record in run.hooks} == set(EVERY) - {"revert"}

@@ -87,6 +87,19 @@ def test_a_share_is_proved_by_requests_to_the_candidate() -> None:
     assert ", 0 to the other slot" in second
 
 
+def test_each_switch_is_proved_by_what_was_counted_after_it() -> None:
+    """And not by what was read of the one before, however soon the next one comes."""
+    here = deployed(strategy=replace(CANARY, steps=(TrafficStep(10), TrafficStep(50), TrafficStep(100))))
+    here.cloud.metrics.tell(here.id("2.0.0"), "RequestCount", lambda at: 10.0)
+    here.cloud.metrics.tell(here.id("1.0.0"), "RequestCount", lambda at: None)
+    assert here.deploy("2.0.0").outcome is Outcome.SUCCEEDED
+    run = last(here)
+    proofs = [gate.at for gate in run.gates if gate.gate == "traffic"]
+    assert [(proved - move.at).total_seconds() >= 180 for proved, move in zip(proofs, run.moves, strict=True)] == [
+        True, True, True,
+    ]  # fmt: skip
+
+
 def test_a_switch_of_which_nobody_takes_notice_is_told_as_the_rules_word_alone() -> None:
     here = deployed(clients=False)
     assert here.deploy("2.0.0").outcome is Outcome.SUCCEEDED

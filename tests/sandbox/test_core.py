@@ -69,7 +69,7 @@ def test_an_unmodified_client_is_answered(account: Account) -> None:
     [
         ("ec2", lambda client: client.describe_fleets(), "ec2 DescribeFleets"),
         ("sts", lambda client: client.get_session_token(), "sts GetSessionToken"),
-        ("sns", lambda client: client.list_topics(), "service 'sns'"),
+        ("cloudformation", lambda client: client.list_stacks(), "service 'cloudformation'"),
     ],
 )
 def test_what_is_not_simulated_says_so(

@@ -55,6 +55,7 @@ def test_behind_a_pointer_the_preview_has_an_address_of_its_own() -> None:
         ('name = "A b"\non = ["verify"]\ncommand = ["x"]', "lower-case letters"),
         ('name = "a"\non = ["verify"]\ncommand = ["x"]\ntimeout = "2h"', "from 1s to 1h"),
         ('name = "a"\non = ["verify"]\nurl = "ftp://a"', "begins with https:// or http://"),
+        ('name = "a"\non = ["verify"]\nurl = "https://acme.example/?token=x"', "this address is a secret"),
         ('name = "a"\non = ["verify"]\nurl = "https://me:secret@a/"', "holds no user or password"),
         ('name = "a"\non = ["verify"]\ncommand = ["x"]\nheaders = { X-A = "b" }', "are of a url"),
         ('name = "a"\non = ["verify"]\nurl = "https://a"\nheaders = { Authorization = "x" }', "stand in the ledger"),

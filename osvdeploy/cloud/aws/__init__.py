@@ -13,6 +13,7 @@ from osvdeploy.cloud.aws.images import AmiRegistry
 from osvdeploy.cloud.aws.imports import SnapshotImports
 from osvdeploy.cloud.aws.machines import Ec2MachineTypes
 from osvdeploy.cloud.aws.metrics import CloudWatch
+from osvdeploy.cloud.aws.notifier import SnsNotifier
 from osvdeploy.cloud.aws.router import AlbRouter
 from osvdeploy.cloud.aws.session import Aws
 from osvdeploy.cloud.aws.snapshots import EbsSnapshots
@@ -52,5 +53,6 @@ def ports(ctx: Context, aws: Aws) -> Cloud:
         machines=Ec2MachineTypes(aws),
         imports=SnapshotImports(aws),
         metrics=CloudWatch(aws),
+        notifier=SnsNotifier(aws),
         late=LATE,
     )

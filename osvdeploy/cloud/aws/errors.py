@@ -44,6 +44,7 @@ PERMISSION = frozenset(
         "AccessDenied",
         "AccessDeniedException",
         "AllAccessDisabled",
+        "AuthorizationError",
         "NotAuthorized",
         "OperationNotPermitted",
         "OptInRequired",
@@ -54,6 +55,7 @@ THROTTLED = frozenset(
     {
         "BandwidthLimitExceeded",
         "EC2ThrottledException",
+        "KMSThrottling",
         "PriorRequestNotComplete",
         "RequestLimitExceeded",
         "RequestThrottled",

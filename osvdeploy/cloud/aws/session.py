@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from osvdeploy.cloud.aws.errors import translate
 from osvdeploy.context import Context
@@ -67,6 +67,12 @@ _READ_VERBS = ("Describe", "Get", "Head", "List", "Search", "Select", "Simulate"
 def mutating(operation: str) -> bool:
     """Whether an operation changes anything, by AWS's naming of operations."""
     return not operation.startswith(_READ_VERBS)
+
+
+class Publisher(Protocol):
+    """As much of a client of SNS as is used: there are no types for one."""
+
+    def publish(self, **parameters: object) -> dict[str, str]: ...
 
 
 @dataclass(slots=True)
@@ -121,6 +127,10 @@ class Aws:
     @property
     def s3(self) -> S3Client:
         return cast("S3Client", self._client("s3", read_timeout=OBJECT_READ_TIMEOUT))
+
+    @property
+    def sns(self) -> Publisher:
+        return cast("Publisher", self._client("sns"))
 
     @property
     def sts(self) -> STSClient:

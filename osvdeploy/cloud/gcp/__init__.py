@@ -11,6 +11,7 @@ from osvdeploy.cloud.gcp.groups import ManagedGroups
 from osvdeploy.cloud.gcp.images import GceImages
 from osvdeploy.cloud.gcp.marks import marks_of
 from osvdeploy.cloud.gcp.metrics import CloudMonitoring
+from osvdeploy.cloud.gcp.notifier import PubSubNotifier
 from osvdeploy.cloud.gcp.session import Gcp
 from osvdeploy.cloud.gcp.ways import GceRouter
 from osvdeploy.cloud.interfaces import Ground
@@ -50,4 +51,5 @@ def ground(gcp: Gcp, place: str) -> Ground:
         endpoint=gcp.declared,
         metrics=CloudMonitoring(gcp),
         counted_late=240.0,
+        notifier=PubSubNotifier(gcp),
     )

@@ -39,8 +39,10 @@ if TYPE_CHECKING:
 COMPUTE = "https://compute.googleapis.com"
 STORAGE = "https://storage.googleapis.com"
 MONITORING = "https://monitoring.googleapis.com"
+PUBSUB = "https://pubsub.googleapis.com"
 
 COMPUTE_VARIABLE = "OSVDEPLOY_GCP_COMPUTE_ENDPOINT"
+PUBSUB_VARIABLE = "PUBSUB_EMULATOR_HOST"
 MONITORING_VARIABLE = "OSVDEPLOY_GCP_MONITORING_ENDPOINT"
 STORAGE_VARIABLE = "STORAGE_EMULATOR_HOST"
 """google-cloud-storage's own variable."""
@@ -86,11 +88,12 @@ class Gcp:
         compute: str | None = None,
         storage: str | None = None,
         monitoring: str | None = None,
+        pubsub: str | None = None,
         declared: str | None = None,
         session: requests.Session | None = None,
     ) -> None:
-        """``compute``, ``storage`` and ``monitoring`` are base addresses; without one the environment's, else Google's
-        own.
+        """``compute``, ``storage``, ``monitoring`` and ``pubsub`` are base addresses; without one the environment's,
+        else Google's own.
         ``declared`` is Compute Engine's, where the environment has none. ``session`` is a prepared one, credentials and
         all (tests deliver its requests in process).
 
@@ -101,6 +104,11 @@ class Gcp:
         self.compute = _base(compute or os.environ.get(COMPUTE_VARIABLE) or declared or COMPUTE)
         self.storage = _base(storage or os.environ.get(STORAGE_VARIABLE) or STORAGE)
         self.monitoring = _base(monitoring or os.environ.get(MONITORING_VARIABLE) or MONITORING)
+        # Google's own clients take a host and a port there.
+        emulator = os.environ.get(PUBSUB_VARIABLE)
+        if emulator and "://" not in emulator:
+            emulator = f"http://{emulator}"
+        self.pubsub = _base(pubsub or emulator or PUBSUB)
         self._given = session
         self._sessions: dict[bool, requests.Session] = {}
         """By whether they show credentials."""
@@ -329,6 +337,8 @@ def named(method: str, url: str) -> tuple[str, str]:
     path = urlsplit(url).path.strip("/").split("/")
     if path[0] == "v3":
         return "monitoring", f"{path[-1]}.list"
+    if path[0] == "v1":
+        return "pubsub", f"topics.{path[-1].partition(':')[2] or method.lower()}"
     if path[:2] != ["compute", "v1"]:
         return "storage", _storage_operation(method, path)
     words = path[2:]

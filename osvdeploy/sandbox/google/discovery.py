@@ -29,7 +29,7 @@ _BOUNDS = {
     "uint64": (0, (1 << 64) - 1),
 }
 _VARIABLE = re.compile(r"\{(\w+)\}")
-_NAMED = re.compile(r"v3/\{\+(\w+)\}")
+_NAMED = re.compile(r"v[13]/\{\+(\w+)\}")
 _NUMBER = re.compile(r"-?\d{1,20}")
 
 
@@ -204,7 +204,7 @@ def _methods(resources: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, S
 
 def _path(method: Method) -> str:
     """What follows the API's own place, which some documents have in it."""
-    return str(method.document.get("flatPath") or method.document["path"]).removeprefix("v3/")
+    return str(method.document.get("flatPath") or method.document["path"]).removeprefix("v3/").removeprefix("v1/")
 
 
 def _without_nulls(value: Any) -> Any:

@@ -29,7 +29,7 @@ from osvdeploy.sandbox.errors import ApiError, NotSimulated
 from osvdeploy.sandbox.google.discovery import Method, api
 from osvdeploy.sandbox.wire import STATUS, ApiRequest, ApiResponse, Call, Unreadable
 
-APIS = {"/storage/v1/": "storage", "/compute/v1/": "compute", "/v3/": "monitoring"}
+APIS = {"/storage/v1/": "storage", "/compute/v1/": "compute", "/v3/": "monitoring", "/v1/": "pubsub"}
 """Where each API stands, and its name."""
 
 BASE = "$base"

@@ -187,8 +187,12 @@ def listening(says: bytes | None = None, *, closes: bool = False) -> Iterator[st
                 else:
                     held.append(connection)
 
-        threading.Thread(target=serve, daemon=True).start()
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
         yield f"http://127.0.0.1:{server.getsockname()[1]}/"
+        # A thread that accepts keeps a closed socket open.
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
         for connection in held:
             connection.close()
 
