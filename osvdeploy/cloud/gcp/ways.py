@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from osvdeploy.cloud.gcp.backends import Backends
 from osvdeploy.cloud.gcp.pointer import PointerRouter
 from osvdeploy.cloud.gcp.router import UrlMapRouter
 from osvdeploy.cloud.gcp.scope import forwarding_rule_of
@@ -20,9 +21,10 @@ class GceRouter:
     """:class:`~osvdeploy.cloud.interfaces.TrafficRouter` and :class:`~osvdeploy.cloud.interfaces.Fence` of any route on
     Google."""
 
-    def __init__(self, gcp: Gcp) -> None:
-        self._url_maps = UrlMapRouter(gcp)
-        self._pointers = PointerRouter(gcp)
+    def __init__(self, gcp: Gcp, backends: Backends | None = None) -> None:
+        backends = backends or Backends(gcp)
+        self._url_maps = UrlMapRouter(gcp, backends)
+        self._pointers = PointerRouter(gcp, backends)
 
     def _of(self, route: Route) -> UrlMapRouter | PointerRouter:
         return self._url_maps if forwarding_rule_of(route.listener) is None else self._pointers
