@@ -15,7 +15,8 @@ from osvdeploy.context import Context, VirtualClock
 from osvdeploy.osv.cmdline import RELEASE_VARIABLE, with_environment
 from osvdeploy.publish.blocks import first_block
 from osvdeploy.publish.publisher import publish_image, publish_release
-from osvdeploy.rollout.manager import Rollout, RolloutManager
+from osvdeploy.rollout.ends import Rollout
+from osvdeploy.rollout.manager import RolloutManager
 from osvdeploy.rollout.model import Limits
 from osvdeploy.rollout.releases import Release
 from osvdeploy.sandbox.core import Sandbox

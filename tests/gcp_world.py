@@ -17,7 +17,8 @@ from osvdeploy.cloud.local.store import DirectoryStore
 from osvdeploy.context import Context, VirtualClock
 from osvdeploy.osv.cmdline import RELEASE_VARIABLE, with_environment
 from osvdeploy.publish.archiving import ReleaseOrder, publish_archived
-from osvdeploy.rollout.manager import Rollout, RolloutManager
+from osvdeploy.rollout.ends import Rollout
+from osvdeploy.rollout.manager import RolloutManager
 from osvdeploy.rollout.model import Limits
 from osvdeploy.rollout.releases import Release
 from osvdeploy.rollout.retention import Garbage

@@ -1,7 +1,8 @@
 """What people import: build, publish, deploy, roll back - the use cases joined to the adapters.
 
 Every function takes a :class:`~osvdeploy.context.Context` first, blocks until it is done, may be cancelled through the
-context, may be called again after any failure, and raises only :class:`~osvdeploy.errors.OsvDeployError`.
+context, may be called again after any failure, and raises only :class:`~osvdeploy.errors.OsvDeployError`. Any may be
+called from any thread: two that change one service meet at its lease. docs/library.md says what holds when.
 
     from osvdeploy import api
     from osvdeploy.context import Context
@@ -16,6 +17,7 @@ Adapters (boto3 and so on) are imported when a function first needs them.
 
 from __future__ import annotations
 
+from osvdeploy.api.adopting import Adoption, adopt
 from osvdeploy.api.building import Foreseen, build, foresee, pinned, pinned_programs, upgrade_lock
 from osvdeploy.api.caching import CacheContents, Pruned, cache_contents, prune_cache
 from osvdeploy.api.carrying import deploy_release
@@ -34,6 +36,7 @@ from osvdeploy.api.declared import (
 )
 from osvdeploy.api.differing import ReleaseDiff, SettingChange, diff
 from osvdeploy.api.drifting import Drifted, drift
+from osvdeploy.api.from_cloud import WentBack, Whereabouts, WrittenAnew, adopt_from_cloud, rollback_from_cloud
 from osvdeploy.api.inspecting import Inspection, compare, extract, inspect, listed, opened
 from osvdeploy.api.kernels import AddedKernel, InspectedKernel, add_kernel, inspect_kernel, stored_kernels
 from osvdeploy.api.looking import (
@@ -67,6 +70,7 @@ from osvdeploy.api.services import (
     holdings,
     realign,
     rollback,
+    serves,
     standing,
     status,
     sweep_retired,
@@ -82,6 +86,7 @@ from osvdeploy.publish.converting import Converted
 __all__ = [
     "LEDGER_VARIABLE",
     "AddedKernel",
+    "Adoption",
     "CacheContents",
     "Calls",
     "Checked",
@@ -111,9 +116,14 @@ __all__ = [
     "Verified",
     "VerifiedImage",
     "Waited",
+    "WentBack",
+    "Whereabouts",
     "Withdrawal",
     "Withdrawn",
+    "WrittenAnew",
     "add_kernel",
+    "adopt",
+    "adopt_from_cloud",
     "ask",
     "build",
     "cache_contents",
@@ -168,7 +178,9 @@ __all__ = [
     "retry",
     "roll_out",
     "rollback",
+    "rollback_from_cloud",
     "run",
+    "serves",
     "service_of",
     "settings_for",
     "settings_of",

@@ -17,8 +17,8 @@ from osvdeploy.errors import DeadlineExceeded, OsvDeployError, UsageError
 from osvdeploy.events import Note, Waiting
 
 if TYPE_CHECKING:
+    from osvdeploy.rollout.ends import Asked, Rollout
     from osvdeploy.rollout.ledger import Head
-    from osvdeploy.rollout.manager import Asked, Rollout
     from osvdeploy.rollout.model import RequestKind, Run, Until
 
 _LOOK_EVERY = 2.0
@@ -47,6 +47,8 @@ def recover(
     whoever holds the lease on another machine is dead, and not waited for.
 
     Raises :class:`~osvdeploy.errors.LeaseHeld` where somebody works on it.
+
+    Promise: nothing is taken from where the process before had come to, but what the ledger and the cloud show.
     """
     from osvdeploy.rollout.model import Until
 
@@ -102,7 +104,7 @@ def wait(ctx: Context, service: Service, milestone: Milestone = Milestone.DONE) 
     Raises :class:`~osvdeploy.errors.DeadlineExceeded` when the context's time is over, with where it stands; and
     :class:`~osvdeploy.errors.OsvDeployError` when nobody is at work on it any more.
     """
-    from osvdeploy.rollout.manager import end_of
+    from osvdeploy.rollout.ends import end_of
 
     ledger = wiring.open_ledger(service)
     first: str | None = None

@@ -16,10 +16,13 @@ if TYPE_CHECKING:
     from osvdeploy.build.sources import KernelSource
     from osvdeploy.cloud.interfaces import Metric
     from osvdeploy.rollout.gates import Gate
+    from osvdeploy.rollout.hooks import Hook, Notify
     from osvdeploy.rollout.releases import Health, Settings
     from osvdeploy.spec import LoadedSpec
     from osvdeploy.spec.gates import Gate as DeclaredGate
     from osvdeploy.spec.gates import GateMetric
+    from osvdeploy.spec.hooks import Hook as DeclaredHook
+    from osvdeploy.spec.hooks import Notify as DeclaredNotify
     from osvdeploy.spec.model import Deploy, DeployGcp
     from osvdeploy.spec.model import Health as DeclaredHealth
     from osvdeploy.spec.model import Kernel as DeclaredKernel
@@ -155,7 +158,7 @@ def settings_for(
     ``project`` and the image ``family`` are asked for on Google alone."""
     from osvdeploy.rollout.releases import Concurrent, OnFailure, Settings, Strategy, StrategyKind, TrafficStep
 
-    place = _on_google(project, wanted) if wanted.cloud == "gcp" else _on_aws(wanted)
+    place = _on_google(project, wanted, base) if wanted.cloud == "gcp" else _on_aws(wanted, base)
     route, ledger, strategy = wanted.route, wanted.ledger, wanted.strategy
     assert ledger is not None and wanted.port is not None, "the model asks for them"
     if "://" not in ledger:
@@ -187,11 +190,47 @@ def settings_for(
             concurrent=Concurrent(strategy.concurrent),
         ),
         family=family,
-        gates=tuple(_gate(each, base) for each in wanted.gates),
+        gates=tuple(gate_for(each, base) for each in wanted.gates),
+        hooks=tuple(_hook(each, base) for each in wanted.hooks),
+        notify=tuple(_notify(each) for each in wanted.notify),
     )
 
 
-def _gate(declared: DeclaredGate, base: Path) -> Gate:
+def _notify(declared: DeclaredNotify) -> Notify:
+    from osvdeploy.cloud.interfaces import NoticeTarget, PubSubTarget, SnsTarget, WebhookTarget
+    from osvdeploy.rollout.hooks import Notify
+
+    key, value = declared.target
+    format = declared.format or "json"
+    target: NoticeTarget
+    match key:
+        case "sns":
+            target = SnsTarget(value)
+        case "pubsub":
+            target = PubSubTarget(value)
+        case "webhook":
+            target = WebhookTarget(value, None, format)
+        case _:
+            target = WebhookTarget(None, value, format)
+    return Notify(target, tuple(dict.fromkeys(declared.on)))
+
+
+def _hook(declared: DeclaredHook, base: Path) -> Hook:
+    from osvdeploy.cloud.interfaces import CommandHook, HttpHook
+    from osvdeploy.rollout.hooks import Hook, HookFailure
+
+    action: CommandHook | HttpHook
+    if declared.command is not None:
+        action = CommandHook(program_of(declared.command, base))
+    else:
+        assert declared.url is not None, "the model asks for one of them"
+        action = HttpHook(declared.url, dict(declared.headers), dict(declared.header_variables))
+    on = tuple(dict.fromkeys(declared.on))
+    return Hook(declared.name, action, on, declared.timeout, HookFailure(declared.on_failure))
+
+
+def gate_for(declared: DeclaredGate, base: Path) -> Gate:
+    """A gate as a rollout has it. The path of its command is relative to ``base``."""
     from osvdeploy.rollout.gates import Bound, Compared, Gate, GateStage, NoData
 
     wanted = declared.metric
@@ -236,10 +275,14 @@ def _metric(declared: GateMetric, base: Path) -> Metric:
         assert declared.pointer is not None, "the model asks for it"
         return ports.JsonMetric(declared.json_, declared.pointer, declared.token_variable)
     assert declared.command is not None, "the model asks for one of them"
-    program, *arguments = declared.command
-    # A plain name is looked for on PATH, as a shell does it; any other is beside the spec.
-    here = str(base / Path(program).expanduser()) if "/" in program else program
-    return ports.CommandMetric((here, *arguments))
+    return ports.CommandMetric(program_of(declared.command, base))
+
+
+def program_of(words: Sequence[str], base: Path) -> tuple[str, ...]:
+    """A program and its arguments. A plain name is looked for on PATH, as a shell does it; any other is beside the
+    spec."""
+    program, *arguments = words
+    return (str(base / Path(program).expanduser()) if "/" in program else program, *arguments)
 
 
 def release_tags(loaded: LoadedSpec, environment: str, image: Digest, ledger: str) -> dict[str, str]:
@@ -288,17 +331,17 @@ class _Place:
     health: Health
 
 
-def _on_aws(wanted: Deploy) -> _Place:
+def _on_aws(wanted: Deploy, base: Path) -> _Place:
     return _Place(
         wanted.region,
         tuple(wanted.subnets),
         tuple(wanted.security_groups),
         wanted.listener,
-        replace(_health(wanted.health, wanted.health.version_header), slow_start=wanted.health.slow_start),
+        replace(_health(wanted.health, wanted.health.version_header, base), slow_start=wanted.health.slow_start),
     )
 
 
-def _on_google(project_id: str, wanted: DeployGcp) -> _Place:
+def _on_google(project_id: str, wanted: DeployGcp, base: Path) -> _Place:
     from osvdeploy.cloud.gcp.urlmap import RELEASE_HEADER
 
     project, region = f"projects/{project_id}", wanted.region or wanted.place.rpartition("-")[0]
@@ -319,7 +362,7 @@ def _on_google(project_id: str, wanted: DeployGcp) -> _Place:
         tuple(wanted.network_tags),
         f"{project}/{listener}",
         # Where the program names no release, the balancer does.
-        _health(wanted.health, wanted.health.version_header or added),
+        _health(wanted.health, wanted.health.version_header or added, base),
     )
 
 
@@ -328,9 +371,14 @@ def _whole(name: str, collection: str) -> str:
     return name if "/" in name else f"{collection}/{name}"
 
 
-def _health(declared: DeclaredHealth, version_header: str | None) -> Health:
-    from osvdeploy.rollout.releases import Health
+def _health(declared: DeclaredHealth, version_header: str | None, base: Path) -> Health:
+    from osvdeploy.rollout.releases import Health, ProbePlace
 
+    place, command = ProbePlace.COMMAND, tuple[str, ...]()
+    if isinstance(declared.probe_from, str):
+        place = ProbePlace(declared.probe_from)
+    else:
+        command = program_of(declared.probe_from.command, base)
     return Health(
         path=declared.path,
         version_header=version_header,
@@ -338,4 +386,7 @@ def _health(declared: DeclaredHealth, version_header: str | None) -> Health:
         interval=declared.interval,
         timeout=declared.timeout,
         min_ready=declared.min_ready,
+        kind=declared.kind,
+        probe_from=place,
+        probe_command=command,
     )

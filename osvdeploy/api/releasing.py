@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from osvdeploy.build.builder import BuildResult
     from osvdeploy.cloud.interfaces import Cloud
     from osvdeploy.publish.publisher import Published
-    from osvdeploy.rollout.manager import Rollout
+    from osvdeploy.rollout.ends import Rollout
     from osvdeploy.rollout.model import Until
     from osvdeploy.rollout.releases import Release
     from osvdeploy.spec import LoadedSpec
@@ -151,6 +151,9 @@ def deploy(
     not boot on it, a ledger that cannot be written, a lease that is held, a rule that is not ours, a held release.
     ``forced`` are rules of the checks to override. ``take_over``: outrank what a later lease than the ledger knows of
     has left in the cloud. Raises :class:`~osvdeploy.errors.CheckFailed`.
+
+    Promise: traffic is on the new release, proved, or on what served before. Whatever ends the call early, a cancel, a
+    deadline, the process's death, leaves a run in the ledger that the same call, or :func:`recover`, goes on with.
     """
     from osvdeploy.cloud import tags
     from osvdeploy.osv.disk import FIRST_BLOCK, first_block
@@ -190,7 +193,14 @@ def deploy(
     )
     ledger = wiring.open_ledger(service)
     manager = RolloutManager(
-        ledger, ground, wiring.prober(), take_over=take_over, until=until or Until.ASKED, metrics=wiring.metrics(ground)
+        ledger,
+        ground,
+        wiring.prober(),
+        take_over=take_over,
+        until=until or Until.ASKED,
+        metrics=wiring.metrics(ground),
+        hooks=wiring.hooks(),
+        notifier=wiring.notifier(ground),
     )
     ledger.store.refuse_unwritable(ctx, ledger.service)
     manager.preflight(ctx, release)

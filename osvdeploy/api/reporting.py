@@ -72,7 +72,7 @@ def report(ctx: Context, service: Service, run: str = "last") -> Report:
 
 
 def _told(head: Head, run: Run, now: datetime) -> str:
-    from osvdeploy.rollout.manager import end_of
+    from osvdeploy.rollout.ends import end_of
 
     if run.over:
         return end_of(head, run).told

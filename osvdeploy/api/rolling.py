@@ -13,7 +13,7 @@ from osvdeploy.errors import UsageError
 
 if TYPE_CHECKING:
     from osvdeploy.cloud.interfaces import Ground
-    from osvdeploy.rollout.manager import Rollout
+    from osvdeploy.rollout.ends import Rollout
     from osvdeploy.rollout.model import Until
     from osvdeploy.rollout.releases import Release, Settings
 
@@ -45,6 +45,8 @@ def roll_out(
 
     Raises :class:`~osvdeploy.errors.UsageError` for an image that is not there or no release's, and what
     :meth:`~osvdeploy.rollout.manager.RolloutManager.deploy` does, before anything is changed.
+
+    Promise: as for :func:`~osvdeploy.api.deploy`.
     """
     from osvdeploy.rollout.manager import RolloutManager
     from osvdeploy.rollout.model import Until
@@ -55,7 +57,14 @@ def roll_out(
     release = release_in(ctx, ground, settings, image_id)
     ledger = wiring.open_ledger(Service(release.app, settings.environment, settings.ledger))
     manager = RolloutManager(
-        ledger, ground, wiring.prober(), take_over=take_over, until=until or Until.ASKED, metrics=wiring.metrics(ground)
+        ledger,
+        ground,
+        wiring.prober(),
+        take_over=take_over,
+        until=until or Until.ASKED,
+        metrics=wiring.metrics(ground),
+        hooks=wiring.hooks(),
+        notifier=wiring.notifier(ground),
     )
     ledger.store.refuse_unwritable(ctx, ledger.service)
     manager.preflight(ctx, release, forced=forced)

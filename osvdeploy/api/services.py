@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
         TargetHealth,
         UploadedDisk,
     )
+    from osvdeploy.rollout.ends import Rollout
     from osvdeploy.rollout.ledger import Head, HeldLedger, Ledger, Place
-    from osvdeploy.rollout.manager import Rollout
     from osvdeploy.rollout.model import Run
     from osvdeploy.rollout.releases import Release
     from osvdeploy.rollout.retention import Garbage, OnItsWay
@@ -39,7 +39,7 @@ T = TypeVar("T")
 @dataclass(frozen=True, slots=True)
 class SlotStatus:
     """One slot now: what the ledger says stands there, and what the cloud shows (None where nobody looked). ``scaling``
-    is None too where nothing scales the group by itself."""
+    is None too where nothing scales the group by itself. ``adopted``: somebody else made what stands there."""
 
     slot: Slot
     release: ReleaseId | None
@@ -49,6 +49,7 @@ class SlotStatus:
     capacity: int | None
     targets: tuple[TargetHealth, ...] | None
     scaling: Scaling | None = None
+    adopted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,7 @@ def status(ctx: Context, service: Service, *, look: bool = True) -> ServiceStatu
     targets: dict[Slot, tuple[TargetHealth, ...]] = {}
     capacity: dict[str, int] = {}
     scaling: dict[str, Scaling] = {}
+    adopted: set[str] = set()
     trouble: str | None = None
     if look and place is not None and not head.destroyed:
         try:
@@ -86,6 +88,7 @@ def status(ctx: Context, service: Service, *, look: bool = True) -> ServiceStatu
             targets = {slot: cloud.router.health(ctx, place.route, slot) for slot in state.backends}
             owned = cloud.groups.owned(ctx, {tags.SERVICE: head.service})
             capacity = {group.name: group.capacity for group in owned if not group.deleting}
+            adopted = {group.name for group in owned if tags.ADOPTED in group.tags}
             for name in capacity:
                 found = cloud.groups.scaling(ctx, name)
                 if found is not None and not found.fixed:
@@ -96,7 +99,7 @@ def status(ctx: Context, service: Service, *, look: bool = True) -> ServiceStatu
         service=head.service,
         ledger=service.ledger,
         head=head,
-        slots=tuple(_slot_status(head, slot, weights, targets, capacity, scaling) for slot in Slot),
+        slots=tuple(_slot_status(head, slot, weights, targets, capacity, scaling, adopted) for slot in Slot),
         base_url=place.base_url if place is not None and not head.destroyed else None,
         cloud_error=trouble,
     )
@@ -109,6 +112,7 @@ def _slot_status(
     targets: Mapping[Slot, tuple[TargetHealth, ...]],
     capacity: Mapping[str, int],
     scaling: Mapping[str, Scaling],
+    adopted: Collection[str],
 ) -> SlotStatus:
     record, run = head.slots.get(slot), head.unfinished
     release, group = (record.release, record.group) if record else (None, None)
@@ -124,6 +128,7 @@ def _slot_status(
         capacity=capacity.get(group) if group else None,
         targets=targets.get(slot),
         scaling=scaling.get(group) if group else None,
+        adopted=group in adopted,
     )
 
 
@@ -157,7 +162,7 @@ class Standing:
     @property
     def astray(self) -> str:
         """What of the route is not as the ledger says; "" where all is."""
-        from osvdeploy.rollout.manager import astray
+        from osvdeploy.rollout.refusals import astray
 
         return self.trouble if self.state is None else astray(self.head, self.state)
 
@@ -200,8 +205,18 @@ def standing(ctx: Context, service: Service, *, look: bool = True, ground: Groun
     )
 
 
+def serves(ctx: Context, service: Service) -> bool:
+    """Whether a release of the service serves, by its ledger alone."""
+    head = wiring.open_ledger(service).head(ctx)
+    return head is not None and head.stable is not None and not head.destroyed
+
+
 def realign(ctx: Context, service: Service, *, ground: Ground | None = None) -> Head:
-    """Send traffic where the ledger says that it goes, where somebody has sent it elsewhere."""
+    """Send traffic where the ledger says that it goes, where somebody has sent it elsewhere. Does nothing during a
+    rollout.
+
+    Raises :class:`~osvdeploy.errors.Refused` where no machine there is healthy: traffic stays where it is.
+    """
     return wiring.manager(ctx, service, wiring.head(ctx, service), known=ground).realign(ctx)
 
 
@@ -240,6 +255,9 @@ def rollback(
     is dead, and not waited for.
 
     Raises :class:`~osvdeploy.errors.UsageError` for a release nobody knows, before anything moves.
+
+    Promise: when it returns, traffic is on that release, or where it was (look at ``outcome``). Warm, it is one
+    changing call. Neither metrics nor notifications can hold it up. Ended early, the same call goes on with it.
     """
     head = wiring.head(ctx, service)
     ledger = wiring.open_ledger(service)
@@ -269,26 +287,29 @@ def find_release(ctx: Context, ledger: Ledger, name: str) -> Release:
 
 
 def hold(ctx: Context, service: Service, release: str | None, why: str) -> Head:
-    """Refuse a release (an id or version), or every one where None, until :func:`unhold`."""
+    """Refuse a release (an id or version), or every one where None, until :func:`unhold`. It is in the ledger when this
+    returns. Raises :class:`~osvdeploy.errors.LeaseHeld` while somebody else changes the service."""
     head = wiring.head(ctx, service)
     held = find_release(ctx, wiring.open_ledger(service), release).id if release is not None else None
     return wiring.manager(ctx, service, head).hold(ctx, held, why)
 
 
 def unhold(ctx: Context, service: Service) -> Head:
-    """Take every hold of the service away."""
+    """Take every hold of the service away. Raises as :func:`hold` does."""
     return wiring.manager(ctx, service, wiring.head(ctx, service)).unhold(ctx)
 
 
 @dataclass(frozen=True, slots=True)
 class Holdings:
-    """What a service has in the cloud: names of groups, templates, rules and backends."""
+    """What a service has in the cloud: names of groups, templates, rules and backends. ``kept`` are groups of somebody
+    else's, which stay."""
 
     groups: tuple[str, ...]
     templates: tuple[str, ...]
     rules: tuple[str, ...]
     backends: tuple[str, ...]
     serving: ReleaseId | None
+    kept: tuple[str, ...] = ()
 
 
 def holdings(ctx: Context, service: Service) -> Holdings:
@@ -300,8 +321,10 @@ def holdings(ctx: Context, service: Service) -> Holdings:
         raise UsageError(f"{service.name}: nothing is deployed", hint="`osvdeploy history` tells what was")
     cloud = wiring.ground_of(ctx, head.place)
     state = cloud.router.observe(ctx, head.place.route)
+    owned = cloud.groups.owned(ctx, {tags.SERVICE: head.service})
     return Holdings(
-        groups=tuple(group.name for group in cloud.groups.owned(ctx, {tags.SERVICE: head.service})),
+        groups=tuple(group.name for group in owned if not tags.is_kept(group.tags)),
+        kept=tuple(group.name for group in owned if tags.is_kept(group.tags)),
         templates=tuple(cloud.groups.templates(ctx, {tags.SERVICE: head.service})),
         # A pointer's own rule is the user's: it stays, and leads where it led before.
         rules=tuple(name for use, name in state.rules.items() if state.weighted or use != "route"),
@@ -312,7 +335,11 @@ def holdings(ctx: Context, service: Service) -> Holdings:
 
 def destroy(ctx: Context, service: Service, *, take_over: bool = False) -> Head:
     """Take everything of a service away: machines, templates, rules, backends. Images stay for ``gc``. ``take_over`` as
-    for :func:`rollback`."""
+    for :func:`rollback`.
+
+    Promise: when it returns, nothing of the service is left in the cloud but images. Ended early, the same call goes
+    on with it.
+    """
     head = wiring.head(ctx, service)
     return wiring.manager(ctx, service, head, take_over=take_over).destroy(ctx)
 

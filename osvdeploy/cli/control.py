@@ -18,7 +18,7 @@ from osvdeploy.context import Context
 if TYPE_CHECKING:
     from osvdeploy.api import Service
     from osvdeploy.rollout.drifting import Drift
-    from osvdeploy.rollout.manager import Rollout
+    from osvdeploy.rollout.ends import Rollout
     from osvdeploy.rollout.model import RequestKind
 
 

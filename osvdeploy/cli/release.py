@@ -10,11 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from osvdeploy.cli.adopt import adoption_result
 from osvdeploy.cli.control import handed_over, stay_options
 from osvdeploy.cli.options import (
+    PlaceChoice,
     ServiceChoice,
     dead_option,
     force_option,
+    place_options,
+    refuse_lease_options,
+    refuse_place_alone,
     service_options,
     spec_options,
     take_over_option,
@@ -33,7 +38,7 @@ from osvdeploy.rollout.requests import ways_on
 from osvdeploy.sizes import format_duration, format_size
 
 if TYPE_CHECKING:
-    from osvdeploy.api import ServiceSeen, ServiceStatus, Survey
+    from osvdeploy.api import ServiceSeen, ServiceStatus, Survey, WentBack
     from osvdeploy.cloud.interfaces import CloudImage, Scaling, Slot, StoredObject, UnfinishedObject
     from osvdeploy.rollout.model import Run, Until
 
@@ -89,6 +94,12 @@ def _image(image: CloudImage) -> dict[str, Any]:
 )
 @click.option("--from", "origin", metavar="NAME", help="With --release: which [deploy.NAME] has deployed it.")
 @force_option
+@click.option(
+    "--adopt",
+    "adopted",
+    metavar="GROUP",
+    help="First adopt the group that has the traffic now: `osvdeploy adopt` says how. Nothing where a release serves.",
+)
 @take_over_option
 @stay_options
 @command
@@ -100,6 +111,7 @@ def deploy(
     wanted: str | None,
     origin: str | None,
     forced: tuple[str, ...],
+    adopted: str | None,
     take_over: bool,
     until: Until,
 ) -> Result:
@@ -120,6 +132,10 @@ def deploy(
     if origin is not None and wanted is None:
         raise UsageError("--from says where a release comes from, and none is named", hint="add --release VERSION")
     loaded, counted = api.load_spec(spec_file, sets=sets), calls.listening(ctx)
+    if adopted is not None and not api.serves(ctx, api.service_of(loaded, environment)):
+        came = api.adopt(counted, loaded, environment, adopted)
+        if came.rollout is not None and came.rollout.exit_code != 0:
+            return adoption_result(came, calls)
     if wanted is None:
         deployed = api.deploy(counted, loaded, environment, forced=forced, take_over=take_over, until=until)
     else:
@@ -143,6 +159,12 @@ def deploy(
 @click.command(short_help="Bring an earlier release back.")
 @service_options
 @click.option("--to", metavar="VERSION", help="A version or release id; left out: the release before the present one.")
+@click.option(
+    "--from-cloud",
+    is_flag=True,
+    help="The ledger cannot be reached, or is lost: find the service by its tags in the cloud.",
+)
+@place_options
 @take_over_option
 @dead_option
 @command
@@ -150,21 +172,51 @@ def rollback(
     ctx: Context,
     choice: ServiceChoice,
     to: str | None,
+    from_cloud: bool,
+    place: PlaceChoice,
     take_over: bool,
     dead: bool,
 ) -> Result:
     """Move traffic back to an earlier release: at once where its machines still stand, else they are started first.
 
     Needs only the service's name and its ledger. The release that is left is held: deploying it again needs
-    `osvdeploy unhold`. Example: osvdeploy rollback hello/production --to 1.4.0
+    `osvdeploy unhold`. With --from-cloud not even the ledger: the name and the region are enough, on Google the
+    project, and the ledger learns of it later.
+    Example: osvdeploy rollback hello/production --to 1.4.0
+    Example: osvdeploy rollback hello/production --from-cloud --region eu-west-1
     """
     from osvdeploy import api
 
     calls = api.Calls()
+    refuse_place_alone(place, from_cloud)
+    if from_cloud:
+        refuse_lease_options(take_over, dead)
+        where = place.whereabouts(ctx, choice)
+        went = api.rollback_from_cloud(calls.listening(ctx), where, to=to)
+        document = {
+            **rollout_document(went.rollout),
+            "left": went.left,
+            "ledger": went.ledger,
+            "noted": went.noted,
+            "calls": calls_document(calls),
+        }
+        return Result(_went_back(went, where.name), document, went.rollout.exit_code)
     chosen = choice.service()
     outcome = api.rollback(calls.listening(ctx), chosen, to=to, take_over=take_over, force=dead)
     return Result(
         rollout_text(outcome), {**rollout_document(outcome), "calls": calls_document(calls)}, outcome.exit_code
+    )
+
+
+def _went_back(went: WentBack, service: str) -> str:
+    """What was done, and what the ledger is yet to learn."""
+    told = rollout_text(went.rollout)
+    if went.rollout.exit_code != 0 or not went.noted:
+        return told
+    ledger = went.ledger or "of the service"
+    return (
+        f"{told}\nthe ledger {ledger} does not know it yet: its next deploy, rollback or drift --repair learns it. "
+        f"Where it is lost: osvdeploy adopt {service} --from-cloud"
     )
 
 
@@ -212,6 +264,7 @@ def status(
                 "weight": slot.weight,
                 "capacity": slot.capacity,
                 "scaling": scaling_document(slot.scaling),
+                "adopted": slot.adopted,
                 "targets": None
                 if slot.targets is None
                 else [{"machine": each.machine, "state": each.state, "reason": each.reason} for each in slot.targets],
@@ -403,11 +456,14 @@ def destroy(
         "templates": list(held.templates),
         "rules": list(held.rules),
         "backends": list(held.backends),
+        "kept": list(held.kept),
         "destroyed": False,
     }
     serving = f", {held.serving} serves" if held.serving else ""
     counted = _counted(group=held.groups, template=held.templates, rule=held.rules, backend=held.backends)
     told = f"{chosen.name}{serving}: {counted}"
+    if held.kept:
+        told += f" ({', '.join(held.kept)}, which somebody else made, stays and has its traffic as before)"
     if dry_run:
         # By its kind: on Google a group and its template have one name.
         kinds = (("group", held.groups), ("template", held.templates), ("rule", held.rules), ("backend", held.backends))
@@ -550,6 +606,11 @@ def _status_text(found: ServiceStatus) -> str:
         )
         if awaits := run.awaits(datetime.now(UTC)):
             lines += [f"waits: {awaits}", ways_on(run, found.service)]
+    lines += [
+        f"{slot.slot} was adopted: somebody else made its group, and it stays when it is let go"
+        for slot in found.slots
+        if slot.adopted
+    ]
     lines += [f"held: {hold.release or 'every release'} by {hold.by}: {hold.why}" for hold in head.holds]
     if found.cloud_error:
         lines.append(f"the cloud could not be asked: {found.cloud_error}")

@@ -11,7 +11,7 @@ from osvdeploy.rollout.requests import ways_on
 if TYPE_CHECKING:
     from osvdeploy.api import Calls
     from osvdeploy.cloud.interfaces import Sample, Scaling
-    from osvdeploy.rollout.manager import Rollout
+    from osvdeploy.rollout.ends import Rollout
     from osvdeploy.rollout.model import GateRecord, Run
     from osvdeploy.rollout.releases import Release
 
@@ -93,6 +93,24 @@ def run_document(run: Run) -> dict[str, Any]:
             {"stage": each.stage, "entered": each.entered, "left": each.left, "why": each.why} for each in run.stages
         ],
         "gates": [_gate_document(each) for each in run.gates],
+        "hooks": [
+            {
+                "hook": each.hook,
+                "stage": each.stage,
+                "step": each.step,
+                "event": each.event,
+                "attempt": each.attempt,
+                "passed": each.passed,
+                "warned": each.warned,
+                "at": each.at,
+                "told": each.told,
+                "output": each.output,
+            }
+            for each in run.hooks
+        ],
+        "hook": None
+        if run.calling is None
+        else {"hook": run.calling.hook, "stage": run.calling.stage, "since": run.calling.since},
         "moves": [{"weight": each.weight, "at": each.at} for each in run.moves],
         "awaits": None if run.over else run.awaits(datetime.now(UTC)) or None,
         "steps": [{"weight": step.weight, "bake": step.bake, "approve": step.approve} for step in run.steps],
@@ -110,6 +128,16 @@ def run_document(run: Run) -> dict[str, Any]:
             for each in run.heard
         ],
         "evidence": [{"source": each.source, "text": each.text} for each in run.evidence],
+        "calls": [
+            {
+                "at": each.at,
+                "service": each.service,
+                "operation": each.operation,
+                "milliseconds": each.milliseconds,
+                "error": each.error,
+            }
+            for each in run.calls
+        ],
     }
 
 

@@ -449,6 +449,29 @@ class Scaling:
         return self.minimum < self.maximum
 
 
+@dataclass(frozen=True, slots=True)
+class GroupShape:
+    """What a group starts its machines as, by its template as it is now; fields as in :class:`GroupRequest`."""
+
+    image: str
+    machine_type: str
+    networks: tuple[str, ...]
+    firewalls: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AttachRequest:
+    """Somebody's group that is to stand behind a backend, too. ``capacity``: it is brought to so many machines at
+    least, 0 for as many as it has. ``tags`` are its release's, with :data:`~osvdeploy.cloud.tags.ADOPTED` where the
+    group is not to be taken away by us."""
+
+    name: str
+    release: ReleaseId
+    backend: str
+    tags: Tags
+    capacity: int = 0
+
+
 class InstanceGroups(Protocol):
     """Groups of equal machines, one per release.
 
@@ -471,9 +494,20 @@ class InstanceGroups(Protocol):
         them, newest first; none of an earlier group of the same name."""
 
     def delete(self, ctx: Context, name: str) -> None:
-        """Begin to take the group and its machines away; its template stays. Returns without waiting."""
+        """Begin to take the group and its machines away; its template stays. Returns without waiting. One that was
+        attached as somebody else's is let go instead: it stays, with its machines, as it was before."""
+
+    def attach(self, ctx: Context, request: AttachRequest) -> None:
+        """Put a group that somebody else made behind a backend, beside all that it stands behind, and give it tags: it
+        is one of ours from then on, until :meth:`delete`. Its template is left as it is.
+
+        Raises :class:`NotFound` without the group, :class:`NotOurs` where it is another service's or release's.
+        """
 
     def owned(self, ctx: Context, tags: Tags) -> list[GroupState]: ...
+
+    def shape(self, ctx: Context, name: str) -> GroupShape | None:
+        """What the group's machines are, whoever made it; None without the group, or where no template says so."""
 
     def counted(self, ctx: Context, tags: Tags) -> list[GroupCount]:
         """All of ours with these tags, as lists tell of them: by a call for many groups, and none for each."""
@@ -509,13 +543,15 @@ class InstanceGroups(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class HealthRule:
-    """How a backend decides that a machine is healthy: GET ``path`` each ``interval`` seconds, a 2xx answer."""
+    """How a backend decides that a machine is healthy: GET ``path`` each ``interval`` seconds, a 2xx answer. Of the
+    ``kind`` "tcp" it is a connection that is accepted."""
 
     path: str
     interval: float
     timeout: float
     healthy: int = 2
     unhealthy: int = 2
+    kind: Literal["http", "tcp"] = "http"
 
 
 @dataclass(frozen=True, slots=True)
@@ -554,6 +590,8 @@ class RouteState:
     Not ``weighted``, it is a pointer: all of its traffic goes to one slot or to the other, or, while ``weights`` is
     None, to what the user let it lead to. It takes no preview header either: ``previews`` tells where each slot that is
     wired up is asked, as ``base_url`` does.
+
+    ``left`` is the release that :meth:`TrafficRouter.note_left` has noted on the route.
     """
 
     backends: Mapping[Slot, str]
@@ -563,6 +601,7 @@ class RouteState:
     rules: Mapping[str, str] = field(default_factory=dict)
     weighted: bool = True
     previews: Mapping[Slot, str] = field(default_factory=dict)
+    left: ReleaseId | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -593,6 +632,14 @@ class TrafficRouter(Protocol):
         """Make the route's rule send by these weights (0-100 each): one mutating call, all or nothing. Raises
         :class:`Refused` for a pointer and others than 0 and 100."""
 
+    def find(self, ctx: Context, service: str, key: str) -> list[Route]:
+        """The ways in that a service has in this place, as names and tags alone tell: ``key`` is that of its
+        :class:`Route`. None where there is nothing of it, or no rule of its own that sends traffic."""
+
+    def note_left(self, ctx: Context, route: Route, left: ReleaseId | None) -> None:
+        """Note on the route that traffic was taken from a release without its ledger; None takes the note away. It
+        stays when weights are set. Raises :class:`NotFound` where the route has no rule of its own yet."""
+
     def weights_of(self, ctx: Context, routes: Sequence[Route]) -> Mapping[str, Mapping[Slot, int] | None]:
         """The weights of many routes, by their keys: a few calls for each listener, and none for each route. None where
         a route's own rule is not there, or is another's; a route whose listener is gone is left out."""
@@ -604,6 +651,16 @@ class TrafficRouter(Protocol):
     def set_slow_start(self, ctx: Context, route: Route) -> None:
         """Let those of the two backends that are there do as the route says of it; machines that are healthy keep their
         share. Raises :class:`Refused` where the route wants it and the place has nothing like it."""
+
+    def refuse_unadoptable(self, ctx: Context, route: Route, group: str) -> str:
+        """What sends a group the requests that the route is to take, in words: what is somebody else's, and stays.
+
+        Raises :class:`~osvdeploy.errors.UsageError`, with what to do, where the route's own rule could not take exactly
+        those, or taking them would change how they are answered. Changes nothing.
+        """
+
+    def give_back(self, ctx: Context, route: Route) -> None:
+        """Take the route's own rule away, and nothing else: its requests go where they would without it."""
 
     def remove(self, ctx: Context, route: Route) -> None:
         """Take the three rules and both backends away; a pointer leads where it led before, or stays where somebody
@@ -637,23 +694,30 @@ class Console(Protocol):
 @dataclass(frozen=True, slots=True)
 class ProbeRequest:
     """One GET. ``address`` (host or host:port) is dialled instead of the one in ``url`` where given; ``timeout`` in
-    seconds covers all of it. Redirects are not followed and no proxy of the environment is used."""
+    seconds covers all of it. Redirects are not followed and no proxy of the environment is used.
+
+    Of the ``kind`` "tcp" it is a connection alone, to the host and port of ``url``. ``via`` is a command that sends it
+    from where it runs, instead of this process (:mod:`osvdeploy.cloud.local.probing`).
+    """
 
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
     timeout: float = 5.0
     address: str | None = None
+    kind: Literal["http", "tcp"] = "http"
+    via: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeAnswer:
     """What came back: ``status`` None and ``error`` set where no HTTP answer came. Header names are lower case,
-    ``body`` is the first 2 KiB."""
+    ``body`` is the first 2 KiB. Of the kind "tcp", ``held``: the connection was made and not closed at once."""
 
     status: int | None
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     error: str = ""
+    held: bool = False
 
 
 class Prober(Protocol):
@@ -802,6 +866,143 @@ class Metrics(Protocol):
         source does not answer, :class:`~osvdeploy.errors.Refused` where it will not, or knows no such metric.
         """
 
+    def requests(self, ctx: Context, measured: Measured, grid: Grid) -> tuple[Sample, ...]:
+        """How many requests the place has sent to a slot, by whole minutes: one sample for each that has any. Raises
+        as :meth:`read` does."""
+
+
+# ---------------------------------------------------------------------------------------------------------- hooks
+
+
+@dataclass(frozen=True, slots=True)
+class CommandHook:
+    """A program of this host: started as it is named, by no shell, with this process's environment."""
+
+    argv: tuple[str, ...]
+    kind: Literal["command"] = "command"
+
+
+@dataclass(frozen=True, slots=True)
+class HttpHook:
+    """An address that is posted to. ``header_variables`` are headers whose values this process's environment has, by
+    the names of the variables."""
+
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    header_variables: Mapping[str, str] = field(default_factory=dict)
+    kind: Literal["http"] = "http"
+
+
+HookAction = CommandHook | HttpHook
+
+HOOK_OUTPUT = 4096
+"""Bytes that are kept of what a hook says: its last ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class HookAnswer:
+    """What a hook came to. ``told`` is one line for people, ``output`` the last that it said, at most
+    :data:`HOOK_OUTPUT` bytes."""
+
+    passed: bool
+    told: str
+    output: str = ""
+
+
+class RunningHook(Protocol):
+    """A hook that was started."""
+
+    def answer(self) -> HookAnswer | None:
+        """What it came to, None while it runs. Neither waits nor raises."""
+
+    def wait(self, seconds: float) -> None:
+        """Wait for the answer, so long at most."""
+
+    def stop(self) -> None:
+        """Have it ended, with all that it has started, and do not wait for that."""
+
+    def close(self) -> None:
+        """Have it ended, and wait for that some seconds at most. To be called once, whatever it came to."""
+
+
+class Hooks(Protocol):
+    """Asks programs and addresses that have a say in a rollout."""
+
+    def refuse_unready(self, ctx: Context, action: HookAction) -> None:
+        """Raise :class:`~osvdeploy.errors.UsageError`, with what to do, where it could not be started from here: no
+        such program, a variable that is not set. Starts nothing."""
+
+    def start(self, ctx: Context, action: HookAction, content: bytes, timeout: float) -> RunningHook:
+        """Start it, with ``content`` (JSON) on its stdin or as its body; it has ``timeout`` seconds. Never raises for
+        what it does or does not: that is its answer. It ends with this process, however that ends."""
+
+
+# ---------------------------------------------------------------------------------------------------- notifications
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookTarget:
+    """An address that is posted to; where ``url`` is None, the environment variable ``variable`` has it. ``format``
+    "slack" is what Slack's incoming webhooks take, "json" all that there is to tell."""
+
+    url: str | None
+    variable: str | None = None
+    format: Literal["json", "slack"] = "json"
+    kind: Literal["webhook"] = "webhook"
+
+    def __str__(self) -> str:
+        return f"webhook {self.variable or self.url}"
+
+
+@dataclass(frozen=True, slots=True)
+class SnsTarget:
+    """A topic of Amazon SNS, by its ARN."""
+
+    topic: str
+    kind: Literal["sns"] = "sns"
+
+    def __str__(self) -> str:
+        return f"sns {self.topic}"
+
+
+@dataclass(frozen=True, slots=True)
+class PubSubTarget:
+    """A topic of Google's Pub/Sub, as ``projects/PROJECT/topics/TOPIC``."""
+
+    topic: str
+    kind: Literal["pubsub"] = "pubsub"
+
+    def __str__(self) -> str:
+        return f"pubsub {self.topic}"
+
+
+NoticeTarget = WebhookTarget | SnsTarget | PubSubTarget
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What is told. ``event`` names it, the same however often it is sent; ``notice`` is what sort of news it is.
+    ``subject`` is one line of printable ASCII, at most 100 characters; ``body`` JSON, ``text`` for people."""
+
+    event: str
+    notice: str
+    service: str
+    subject: str
+    body: bytes
+    text: str
+
+
+class Notifier(Protocol):
+    """Tells others."""
+
+    def refuse_unready(self, ctx: Context, target: NoticeTarget) -> None:
+        """Raise :class:`~osvdeploy.errors.UsageError`, with what to do, for what cannot be told from here. Sends
+        nothing."""
+
+    def send(self, ctx: Context, target: NoticeTarget, message: Message) -> RunningHook:
+        """Begin to send; within some ten seconds it has an answer. Never raises for what comes of it. A message may
+        arrive more than once, never in part."""
+
 
 # -------------------------------------------------------------------------------------------------------- objects
 
@@ -925,11 +1126,19 @@ class Ground:
     fence: Fence | None = None
     """None where rules have no versions, and a change that is late cannot be told from one that is not."""
     spread: float = 0.0
-    """Seconds that a change of a route may take to be in force at every entry point."""
+    """Seconds that a change of a route may take to be in force at every entry point, also at those that nobody here can
+    ask, and where what each rollout changes is asked at once."""
+    late: float = 0.0
+    """Likewise where every entry point can be asked, and tells that it is: only what cannot be seen waits for so
+    long. What counts is the longer of the two."""
     endpoint: str | None = None
     """The address of the place's API that the spec names, None for the place's own."""
     metrics: Metrics | None = None
     """What the place counts by itself, None where it counts nothing."""
+    counted_late: float = 120.0
+    """Seconds until the requests of a minute can be read."""
+    notifier: Notifier | None = None
+    """Tells others by what the place has for that, None where it has nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

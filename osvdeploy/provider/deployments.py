@@ -4,19 +4,20 @@ the way from the one to the other. All that moves traffic is the rollout's; Pulu
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field, fields, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, replace
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from osvdeploy.cloud.interfaces import Slot
-from osvdeploy.errors import SpecError, UsageError
-from osvdeploy.provider.declare import Nested, camel, declared, prop
-from osvdeploy.provider.parsing import Failure
+from osvdeploy.errors import UsageError
+from osvdeploy.provider.declare import Nested, declared, prop
+from osvdeploy.provider.gates import DeploymentGate, as_a_rollout_has_it, as_one_writes_it
+from osvdeploy.provider.spelling import even, spell
 from osvdeploy.provider.values import UNKNOWN, is_known
+from osvdeploy.rollout.gates import GateStage
 from osvdeploy.rollout.releases import Concurrent, OnFailure, StrategyKind
 from osvdeploy.rollout.requests import ways_on
 from osvdeploy.sizes import format_duration, parse_duration
@@ -145,6 +146,9 @@ class DeploymentInputs:
     preview: DeploymentPreview | None = prop("How the idle slot is reached.", default=None)
     health: DeploymentHealth | None = prop("When a release counts as well.", default=None)
     strategy: DeploymentStrategy | None = prop("How traffic moves to a new release.", default=None)
+    gates: tuple[DeploymentGate, ...] | None = prop(
+        "Metrics that a new release is held to while it bakes.", default=None
+    )
     ledger: str | None = prop(
         "Where releases and rollouts are written down: `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX`, or a directory that "
         "all who deploy can reach; left out, the provider's.",
@@ -354,15 +358,24 @@ def problems_of(standing: Standing, now: datetime) -> tuple[str, ...]:
     return (f"{head.service}: {standing.astray}",) if standing.astray else ()
 
 
-def gates_left_out(standing: Standing) -> str | None:
-    """What a release that Pulumi rolls out goes without, where the one that serves had it; None for nothing."""
+def gates_left_out(standing: Standing, settings: Settings) -> str | None:
+    """What a release goes without that is deployed with these settings, where the one that serves had it; None for
+    nothing."""
     release = standing.release
-    if release is None or not release.settings.gates:
+    if release is None:
         return None
-    names = ", ".join(gate.name for gate in release.settings.gates)
+    had = []
+    if release.settings.gates and not settings.gates:
+        had.append(f"metric gates ({', '.join(gate.name for gate in release.settings.gates)})")
+    if release.settings.hooks and not settings.hooks:
+        had.append(f"hooks ({', '.join(hook.name for hook in release.settings.hooks)})")
+    if release.settings.notify and not settings.notify:
+        had.append("notifications")
+    if not had:
+        return None
     return (
-        f"{release.id} was deployed with metric gates ({names}), which an osv.toml alone declares: what Pulumi rolls "
-        "out goes without them"
+        f"{release.id} was deployed with {' and '.join(had)}, and the program has none: what it rolls out goes without "
+        "them"
     )
 
 
@@ -387,84 +400,6 @@ def ledger_of(given: str | None, configured: str | None) -> str | None:
     return given or configured or os.environ.get(LEDGER_VARIABLE) or None
 
 
-@dataclass(frozen=True, slots=True)
-class Spelling:
-    """How a cloud's properties are called in a spec: by attribute, where the name is not the same with dashes."""
-
-    cloud: str
-    keys: Mapping[str, str]
-    stand_ins: Mapping[str, object]
-    """What stands for a value that is not known yet, so that all the others can be judged."""
-    values: Mapping[str, Callable[[Any], object]] = field(default_factory=dict)
-    """How a value is written there, where it is otherwise."""
-
-    def document(self, inputs: DeploymentInputs) -> dict[str, Any]:
-        """The inputs as an environment of a spec."""
-        found: dict[str, Any] = {"cloud": self.cloud}
-        for each in fields(inputs):
-            if each.name in _NOT_IN_A_SPEC:
-                continue
-            value = getattr(inputs, each.name)
-            if not is_known(value):
-                value = self.stand_ins.get(each.name)
-            elif value is not None and each.name in self.values:
-                value = self.values[each.name](value)
-            if value is not None and value != ():
-                found[self.key(each.name)] = _plain(value)
-        return found
-
-    def key(self, attribute: str) -> str:
-        return self.keys.get(attribute, _kebab(attribute))
-
-    def property_of(self, path: str) -> str:
-        """The property that a path of a spec's problem is about: `deploy.production.health.min-ready`."""
-        parts = re.findall(r'"[^"]*"|\[\d+\]|[^.\[\]"]+', path)[2:]
-        if not parts:
-            return "environment"
-        first = next((name for name, key in self.keys.items() if key == parts[0]), parts[0].replace("-", "_"))
-        told = camel(first)
-        for part in parts[1:]:
-            told += part if part.startswith("[") else f".{camel(part.replace('-', '_'))}"
-        return told
-
-    def judged(self, inputs: DeploymentInputs) -> list[Failure]:
-        """What is wrong with the inputs that are known, each at its property."""
-        from osvdeploy.spec import environment_of_document
-
-        unknown = {camel(each.name) for each in fields(inputs) if not is_known(getattr(inputs, each.name))}
-        name = inputs.environment if is_known(inputs.environment) else "unknown"
-        try:
-            environment_of_document(self.document(inputs), name)
-        except SpecError as error:
-            failures = [Failure(self.property_of(each.path), each.message) for each in error.problems]
-            return [each for each in failures if re.split(r"[.\[]", each.path)[0] not in unknown]
-        return []
-
-    def settings(self, inputs: DeploymentInputs, project: str = "", family: str | None = None) -> Settings:
-        """What a rollout is given. A ledger directory is relative to the program's folder."""
-        from osvdeploy import api
-        from osvdeploy.spec import environment_of_document
-
-        wanted = environment_of_document(self.document(inputs), inputs.environment)
-        return api.settings_for(inputs.environment, wanted, Path(), project=project, family=family)
-
-
-_NOT_IN_A_SPEC = frozenset({"image", "environment", "force_rollout", "project", "family"})
-
-
-def _kebab(name: str) -> str:
-    return name.replace("_", "-")
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, Nested):
-        told = ((each.name, getattr(value, each.name)) for each in fields(value))  # type: ignore[arg-type]
-        return {_kebab(name): _plain(each) for name, each in told if each is not None}
-    if isinstance(value, StrEnum):
-        return value.value
-    return [_plain(each) for each in value] if isinstance(value, tuple) else value
-
-
 # ------------------------------------------------------------------------------------------------ and from there back
 
 
@@ -476,45 +411,31 @@ def spelled_out(inputs: I, boot_timeout: str) -> I:
     if health is not UNKNOWN:
         health = replace(
             health,
-            boot_timeout=_even(boot_timeout if health.boot_timeout is None else health.boot_timeout),
-            interval=_even(health.interval),
-            timeout=_even(health.timeout),
-            min_ready=_even(health.min_ready),
+            boot_timeout=even(boot_timeout if health.boot_timeout is None else health.boot_timeout),
+            interval=even(health.interval),
+            timeout=even(health.timeout),
+            min_ready=even(health.min_ready),
         )
     if strategy is not UNKNOWN:
         steps = strategy.steps
         if is_known(steps) and steps is not None:
-            steps = tuple(replace(step, bake=_even(step.bake)) if is_known(step) else step for step in steps)
+            steps = tuple(replace(step, bake=even(step.bake)) if is_known(step) else step for step in steps)
         strategy = replace(
             strategy,
             steps=steps,
-            step_bake=_even(strategy.step_bake),
-            bake=_even(strategy.bake),
-            keep_warm=_even(strategy.keep_warm),
+            step_bake=even(strategy.step_bake),
+            bake=even(strategy.bake),
+            keep_warm=even(strategy.keep_warm),
         )
     preview = DeploymentPreview() if inputs.preview is None else inputs.preview
+    gates: Any = inputs.gates
+    if gates is not UNKNOWN and gates is not None:
+        gates = tuple(map(as_a_rollout_has_it, gates))
     ledger = inputs.ledger
     if is_known(ledger) and ledger:
         # Another one takes the service away, which another way to write the same one must not.
         ledger = _place_of(ledger)
-    return replace(inputs, health=health, strategy=strategy, preview=preview, ledger=ledger)
-
-
-def _even(text: str) -> str:
-    if not is_known(text):
-        return text
-    try:
-        return spell(parse_duration(text))
-    except ValueError:
-        return text  # what no check has let through
-
-
-def spell(seconds: float) -> str:
-    """A duration as one writes it: the largest unit that it is a whole number of."""
-    for unit, length in (("h", 3600.0), ("m", 60.0)):
-        if seconds and seconds % length == 0:
-            return f"{seconds / length:.0f}{unit}"
-    return f"{seconds:g}s" if seconds >= 1 or not seconds else f"{seconds * 1000:g}ms"
+    return replace(inputs, health=health, strategy=strategy, preview=preview, gates=gates, ledger=ledger)
 
 
 def common_inputs(settings: Settings, boot_timeout: str, no_header: str | None) -> dict[str, Any]:
@@ -551,6 +472,7 @@ def common_inputs(settings: Settings, boot_timeout: str, no_header: str | None) 
         "preview": None if preview == DeploymentPreview() else preview,
         "health": None if told == defaults else told,
         "strategy": None if moved == DeploymentStrategy() else moved,
+        "gates": tuple(map(as_one_writes_it, settings.gates)) or None,
     }
 
 
@@ -625,7 +547,8 @@ def told_plan(standing: Standing | None, release: str, settings: Settings, now: 
     stable = head.stable if head is not None else None
     if head is None or stable is None or head.serving is None:
         approval = ["wait for approval"] if settings.strategy.approve else []
-        return ", then ".join([*first, f"start {release} in blue", *approval, "send it all traffic"])
+        begun = ", then ".join([*first, f"start {release} in blue", *approval, "send it all traffic"])
+        return f"{begun}{_told_gates(settings, first=True)}"
     if stable.release == release:
         other = standing is not None and standing.scaling is None and standing.capacity != settings.capacity
         rest = f", capacity {standing.capacity} -> {settings.capacity}" if standing is not None and other else ""
@@ -641,7 +564,7 @@ def told_plan(standing: Standing | None, release: str, settings: Settings, now: 
         first.append(f"bake {format_duration(settings.strategy.bake)}")
     keep = settings.strategy.keep_warm
     first.append(f"keep {head.serving} warm {format_duration(keep)}" if keep else f"take {head.serving} away")
-    return ", then ".join(first)
+    return f"{', then '.join(first)}{_told_gates(settings)}"
 
 
 def _told_step(step: TrafficStep) -> str:
@@ -649,6 +572,20 @@ def _told_step(step: TrafficStep) -> str:
     if step.approve:
         after.append("then approval" if after else "approval")
     return f"{step.weight} % ({', '.join(after)})" if after else f"{step.weight} %"
+
+
+def _told_gates(settings: Settings, *, first: bool = False) -> str:
+    """What a release is held to while it bakes; the ``first`` one goes by no steps, and nothing is there to compare it
+    with."""
+    strategy, told = settings.strategy, []
+    bakes = {GateStage.BAKE} if strategy.bake else set()
+    if not first and any(step.bake for step in strategy.steps[:-1]):
+        bakes.add(GateStage.STEP)
+    for gate in settings.gates:
+        stages = [stage for stage in GateStage if stage in gate.on and stage in bakes]
+        if stages and not (first and gate.against_stable):
+            told.append(f"{gate.name} ({', '.join([*stages, *(['dry run'] if gate.dry_run else [])])})")
+    return f"; gates: {', '.join(told)}" if told else ""
 
 
 def evidence_of(run: Run) -> Iterator[str]:

@@ -41,7 +41,9 @@ def page(report: Report) -> str:
         _stages(report),
         _shares(report),
         _gates(report),
+        *_hooks(report),
         _people(report),
+        _calls(report),
         _evidence(report),
         _releases(report),
         _log(report),
@@ -139,6 +141,31 @@ def _gates(report: Report) -> Element:
     return section
 
 
+_BY_STEP = (Stage.SHIFT, Stage.BAKE)
+
+
+def _hooks(report: Report) -> list[Element]:
+    """What hooks came to; nothing where there are none."""
+    run = report.run
+    if not run.settings.hooks:
+        return []
+    rows: list[Sequence[Child]] = []
+    for each in run.hooks:
+        word, look = ("passed", "good") if each.passed else ("warned", "open") if each.warned else ("failed", "bad")
+        stage = f"{each.stage} at {run.steps[each.step].weight} %" if each.stage in _BY_STEP else each.stage
+        came = each.told if each.attempt == 1 else f"{each.told} (attempt {each.attempt})"
+        rows.append((element("span", word, class_=look), each.hook, stage, *_when(run, each.at), came))
+    section = _section(
+        "Hooks", ("", "hook", "stage", "at (UTC)", "after", "what it came to"), rows, "No hook was asked."
+    )
+    for each in run.hooks:
+        if each.output and each.output.strip() != each.told:
+            said = f"{each.hook} ({each.stage}) said"
+            section.append(element("h3", said))
+            section.append(element("pre", each.output, tabindex="0", role="region", aria_label=said))
+    return [section]
+
+
 def _people(report: Report) -> Element:
     run = report.run
     asked: list[Sequence[Child]] = [
@@ -181,6 +208,22 @@ def _people(report: Report) -> Element:
         _table("Approvals", ("at (UTC)", "after", "by", "of"), approvals, "") if approvals else None,
         _table("Who was at work", ("from (UTC)", "after", "for", "who", "process", "end"), work, "Nobody."),
     )
+
+
+def _calls(report: Report) -> Element:
+    run = report.run
+    rows: list[Sequence[Child]] = [
+        (
+            *_when(run, each.at),
+            element("code", f"{each.service} {each.operation}"),
+            f"{each.milliseconds} ms",
+            each.error or "accepted",
+        )
+        for each in run.calls
+    ]
+    heading = ("answered at (UTC)", "after", "call", "took", "answer")
+    nothing = "The ledger has none: nothing was changed, or an osvdeploy that did not keep them was at work."
+    return _section("Calls that change the cloud", heading, rows, nothing)
 
 
 def _evidence(report: Report) -> Element:

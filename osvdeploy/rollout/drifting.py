@@ -10,7 +10,7 @@ from typing import Final
 from osvdeploy.cloud import tags
 from osvdeploy.cloud.interfaces import GroupState, ReleaseId, RouteState, Scaling, Slot
 from osvdeploy.rollout.ledger import Head
-from osvdeploy.rollout.manager import astray
+from osvdeploy.rollout.refusals import astray
 from osvdeploy.rollout.releases import Release
 
 NOBODY_LOOKED: Final[Mapping[Slot, float | None]] = {}
@@ -52,8 +52,15 @@ def drift_of(
     there is none to compare."""
     if head.unfinished is not None or head.destroyed:
         return []
-    found = [*_route(head, state), *_slots(head, groups), *_strangers(head, groups), *_images(head, images)]
-    if head.stable is not None and (group := groups.get(head.stable.group)) is not None and release is not None:
+    adopted = {group.release for group in groups.values() if tags.ADOPTED in group.tags and group.release is not None}
+    found = [
+        *_route(head, state),
+        *_slots(head, groups),
+        *_strangers(head, groups),
+        *_images(head, {*images, *adopted}),
+    ]
+    group = groups.get(head.stable.group) if head.stable is not None else None
+    if group is not None and release is not None and release.adopted is None:
         found += _capacity(release, group, scaling)
     found += _slow_start(head, slow_start)
     run = head.run
@@ -65,7 +72,11 @@ def drift_of(
 
 
 def _route(head: Head, state: RouteState) -> Iterator[Drift]:
-    if wrong := astray(head, state):
+    if state.left is not None:
+        told = f"traffic was taken from {state.left} without this ledger, which does not know it yet"
+        cure = "`osvdeploy drift --repair` has the ledger learn it, and so does the next deploy or rollback"
+        yield Drift(DriftKind.ROUTE, told, cure, True)
+    elif wrong := astray(head, state):
         yield Drift(DriftKind.ROUTE, wrong, "`osvdeploy drift --repair` puts traffic where the ledger says", True)
 
 
@@ -96,7 +107,8 @@ def _strangers(head: Head, groups: Mapping[str, GroupState]) -> Iterator[Drift]:
         if name not in known and not group.deleting:
             slot = group.tags.get(tags.SLOT, "no slot")
             told = f"{name} ({group.release or 'no release'}, {group.capacity} machines, {slot}) is in no slot"
-            yield Drift(DriftKind.STRANGER, told, "`osvdeploy gc` takes it away, and so does a deploy to its slot")
+            way = "lets it go" if tags.is_kept(group.tags) else "takes it away"
+            yield Drift(DriftKind.STRANGER, told, f"`osvdeploy gc` {way}, and so does a deploy to its slot")
 
 
 def _images(head: Head, images: Collection[ReleaseId]) -> Iterator[Drift]:

@@ -14,7 +14,8 @@ from enum import StrEnum
 from osvdeploy.cloud.interfaces import ReleaseId
 from osvdeploy.context import ProcessIdentity
 from osvdeploy.rollout.ledger import Head, Hold
-from osvdeploy.rollout.model import GateRecord, Outcome, Request, Run, Stage
+from osvdeploy.rollout.model import GateRecord, HookRecord, Outcome, Request, Run, Stage
+from osvdeploy.rollout.news import MOST_OWED
 
 _ROUTINE = ("lease renewed", "lease given back")
 
@@ -27,6 +28,7 @@ class EntryKind(StrEnum):
     BEGUN = "begun"
     REQUEST = "request"
     GATE = "gate"
+    HOOK = "hook"
     STAGE = "stage"
     TRAFFIC = "traffic"
     PAUSED = "paused"
@@ -38,6 +40,7 @@ class EntryKind(StrEnum):
     UNHOLD = "unhold"
     PIN = "pin"
     UNPIN = "unpin"
+    NOTICE = "notice"
     DESTROYED = "destroyed"
     OTHER = "other"
 
@@ -51,11 +54,13 @@ _COURSE = frozenset(
     {
         EntryKind.LEASE_BACK,
         EntryKind.GATE,
+        EntryKind.HOOK,
         EntryKind.STAGE,
         EntryKind.TRAFFIC,
         EntryKind.PAUSED,
         EntryKind.EVIDENCE,
         EntryKind.SLOT,
+        EntryKind.NOTICE,
     }
 )
 
@@ -120,6 +125,7 @@ def between(before: Head | None, after: Head) -> tuple[Entry, ...]:
         *_run(before, after),
         *_serving(before, after),
         *_kept(before, after),
+        *_delivered(before, after),
     ]
     if after.destroyed and (before is None or not before.destroyed):
         found.append(_Told(after.written, EntryKind.DESTROYED, "the service is destroyed; its history stays"))
@@ -215,6 +221,8 @@ def _course(had: Run, run: Run, after: Head) -> Iterator[tuple[datetime, EntryKi
     if run.scaling != had.scaling:
         yield after.written, EntryKind.OTHER, f"{run.stable} keeps its size while traffic moves", ""
     passed, gates = run.stages[len(had.stages) :], list(run.gates[len(had.gates) :])
+    for came in run.hooks[len(had.hooks) :]:
+        yield came.at, EntryKind.HOOK, _hook(came), ""
     for number, record in enumerate(passed):
         # A gate is what lets its stage be left.
         for gate in [each for each in gates if each.stage is record.stage]:
@@ -225,11 +233,16 @@ def _course(had: Run, run: Run, after: Head) -> Iterator[tuple[datetime, EntryKi
             yield record.left, EntryKind.STAGE, f"{entered}: {record.why}", ""
     for gate in gates:
         yield gate.at, EntryKind.GATE, _gate(gate), ""
+    if run.calling is not None and run.calling != had.calling:
+        again = f", attempt {run.calling.attempt}" if run.calling.attempt > 1 else ""
+        yield run.calling.since, EntryKind.HOOK, f"{run.calling.hook} ({run.calling.stage}) is asked{again}", ""
     for move in run.moves[len(had.moves) :]:
         told = f"{move.weight} % of the traffic to {run.candidate}"
         if move.weight == 0:
             told = f"all traffic back to {run.stable}"
         yield move.at, EntryKind.TRAFFIC, told, ""
+    if run.awaited and run.awaited != had.awaited and run.paused is None:
+        yield after.written, EntryKind.PAUSED, f"waits: {run.awaited}", ""
     if (
         run.paused is not None
         and run.paused != had.paused
@@ -251,6 +264,11 @@ def _asked(request: Request) -> str:
 
 def _gate(gate: GateRecord) -> str:
     return f"{gate.gate} {'passed' if gate.passed else 'failed'}: {gate.seen}"
+
+
+def _hook(record: HookRecord) -> str:
+    came = "passed" if record.passed else "failed, which decides nothing" if record.warned else "failed"
+    return f"{record.hook} ({record.stage}) {came}: {record.told}"
 
 
 def _ended(run: Run, verdict: Outcome) -> str:
@@ -294,3 +312,16 @@ def _kept(before: Head | None, after: Head) -> Iterator[_Told]:
 
 def _what(hold: Hold) -> str:
     return hold.release or "every release"
+
+
+def _delivered(before: Head | None, after: Head) -> Iterator[_Told]:
+    """What others were told, or will not be."""
+    still = {notice.key for notice in after.notices}
+    for notice in before.notices if before is not None else ():
+        if notice.key in still:
+            continue
+        lost = notice.given_up(after.written) or len(after.notices) >= MOST_OWED
+        told = f"{notice.target} was told: {notice.news.notice}"
+        if lost:
+            told = f"{notice.target} was never told: {notice.news.notice}: {notice.error or 'nobody tried'}"
+        yield _Told(after.written, EntryKind.NOTICE, told, run=notice.news.run, release=notice.news.candidate)

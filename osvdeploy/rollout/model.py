@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
-from osvdeploy.cloud.interfaces import Grid, GroupState, ReleaseId, Sample, Scaling, Slot, TargetHealth
+from osvdeploy.cloud.interfaces import Grid, GroupState, HookAnswer, ReleaseId, Sample, Scaling, Slot, TargetHealth
 from osvdeploy.rollout.gates import Gate, GateStage, Judgement, Reading, Verdict, judge
+from osvdeploy.rollout.hooks import Hook
 from osvdeploy.rollout.releases import Health, Settings, TrafficStep
 
 
@@ -17,6 +18,8 @@ class Kind(StrEnum):
 
     DEPLOY = "deploy"
     ROLLBACK = "rollback"
+    ADOPT = "adopt"
+    """Machines that somebody else made, which have the traffic already, become a release of the service."""
 
 
 class Stage(StrEnum):
@@ -110,6 +113,51 @@ class GateView:
 
 
 @dataclass(frozen=True, slots=True)
+class HookCall:
+    """A hook that is asked now: written down before it is started, so that whoever finds it here and does not run it
+    starts it again.
+
+    ``event`` is the same however often it is started, so that receivers can tell; ``attempt`` counts from 1, ``since``
+    is when this one began. ``outcome`` is how the run ends, where that is decided, and ``why``.
+    """
+
+    hook: str
+    stage: Stage
+    step: int
+    event: str
+    attempt: int
+    since: datetime
+    outcome: Outcome | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HookRecord:
+    """What a hook came to at a stage; with shares, at that ``step``. ``warned``: it failed, and that decided nothing.
+    ``output`` is the last that it said, at most 4 KiB."""
+
+    hook: str
+    stage: Stage
+    step: int
+    event: str
+    attempt: int
+    passed: bool
+    at: datetime
+    told: str
+    warned: bool = False
+    output: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HookSeen:
+    """A hook that this process runs, or has run. ``answer`` None: it runs still."""
+
+    event: str
+    attempt: int
+    answer: HookAnswer | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Move:
     """Traffic was sent elsewhere: from ``at`` on the candidate was to have ``weight`` percent of it. That it has is
     proved later: the stage ends by that."""
@@ -180,6 +228,18 @@ class Until(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class CallMade:
+    """A call of the place's API that was to change something, as it was answered. ``error`` is the refusal's code, or
+    what became of a call without an answer; None for a call that was accepted."""
+
+    at: datetime
+    service: str
+    operation: str
+    milliseconds: int
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """What was kept of a failure before it was cleaned away. ``text`` at most 4 KiB."""
 
@@ -207,6 +267,12 @@ class Tally:
     last: str = ""
     leaving: bool = False
     """What had the traffic until the switch did not answer well."""
+    unreached: int = 0
+    """Answers that nobody gave, as long as nobody gave any; -1 once somebody has."""
+    hooked: datetime | None = None
+    """When the last hook of the stage ended: its limits count from there."""
+    unmade: bool = False
+    """Of an adoption that failed: what was made for the route is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +290,12 @@ class Run:
 
     ``measured_since`` is when metric gates were begun anew in this stage, None where they count from its beginning;
     ``kept`` are this stage's samples of sources that remember nothing.
+
+    ``hooks`` are what hooks came to, in their order; ``calling`` is the one that is asked now. ``news`` counts what
+    others were to be told of the run; ``awaited`` is what a person has to do, where somebody is told of that.
+
+    ``calls`` are the changes that were asked of the place, the newest 200 of them; each is written with the next step,
+    so those that a process made right before it died are missing.
     """
 
     id: str
@@ -259,6 +331,11 @@ class Run:
     heard: tuple[Heard, ...] = ()
     measured_since: datetime | None = None
     kept: tuple[KeptSample, ...] = ()
+    hooks: tuple[HookRecord, ...] = ()
+    calling: HookCall | None = None
+    news: int = field(default=0, compare=False)
+    awaited: str = ""
+    calls: tuple[CallMade, ...] = field(default=(), compare=False)
     tally: Tally = field(default=Tally(), compare=False)
 
     @property
@@ -269,6 +346,11 @@ class Run:
     def going_back(self) -> bool:
         """Decided, and not for the candidate: nobody is asked any more."""
         return self.verdict is not None and self.verdict is not Outcome.SUCCEEDED
+
+    @property
+    def returning(self) -> bool:
+        """Traffic goes back to what served before, or is to: nothing but health and answers may be waited for."""
+        return self.going_back or self.kind is Kind.ROLLBACK
 
     def awaits_approval(self, now: datetime) -> Approval | None:
         """The approval that the run waits for, yet without anybody's name; None for none.
@@ -312,9 +394,12 @@ class Run:
         return {self.slot: candidate, self.slot.other: 100 - candidate}
 
     def enter(self, stage: Stage, now: datetime, why: str) -> Run:
-        """The run in its next stage, counting afresh."""
+        """The run in its next stage, counting afresh. A hook that is asked still is asked no more."""
+        unended = (
+            self if self.calling is None else self.answered(HookAnswer(False, f"ended with its stage: {why}"), now)
+        )
         return replace(
-            self,
+            unended,
             stage=stage,
             entered=now,
             ended=now if stage is Stage.DONE else None,
@@ -330,8 +415,34 @@ class Run:
             return self
         return replace(self, moves=(*self.moves, Move(weight, now)))
 
+    def having_made(self, calls: Sequence[CallMade]) -> Run:
+        """The run with these calls on record."""
+        return replace(self, calls=(*self.calls, *calls)[-_CALLS_KEPT:]) if calls else self
+
     def judged(self, gate: str, passed: bool, now: datetime, seen: str) -> Run:
         return replace(self, gates=(*self.gates, GateRecord(gate, passed, now, seen, self.stage)))
+
+    def answered(self, answer: HookAnswer, now: datetime, *, warned: bool = False) -> Run:
+        """The run with what the hook that is asked now came to."""
+        call = self.calling
+        assert call is not None
+        kept = _OUTPUT_OF_PASSED if answer.passed else None
+        record = HookRecord(
+            call.hook,
+            call.stage,
+            call.step,
+            call.event,
+            call.attempt,
+            answer.passed,
+            now,
+            answer.told,
+            warned,
+            answer.output[-kept:] if kept else answer.output,
+        )
+        return replace(self, hooks=(*self.hooks, record), calling=None, tally=replace(self.tally, hooked=now))
+
+    def hook(self, name: str) -> Hook | None:
+        return next((each for each in self.settings.hooks if each.name == name), None)
 
     # -------------------------------------------------------------------------------------------------- metric gates
 
@@ -397,6 +508,10 @@ class Run:
         return replace(self, gates=(*self.gates, record))
 
 
+_OUTPUT_OF_PASSED = 1024
+"""Characters of what a hook said that passed: each document has them all."""
+_CALLS_KEPT = 200
+
 _SAMPLES_KEPT = 100
 """Of each gate's record: an hour and more by minutes."""
 
@@ -409,6 +524,18 @@ class Answer:
     well: bool
     release: str | None
     told: str
+    reached: bool = True
+    """Somebody answered at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestsSeen:
+    """The requests that the place has counted in the last whole minute since a switch of which it tells: the
+    candidate's and the stable release's. ``silent`` is how many of the last minutes had none of either."""
+
+    candidate: int
+    stable: int
+    silent: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -422,7 +549,8 @@ class Observation:
     ``preview`` and ``live`` are None where nobody looked; so is ``leaving``, an answer right before the switch, of what
     has the traffic until then. So is ``scaling``, what scales the stable group now; it is
     also None once that group is gone. ``follows``: the candidate has the run's scaling. ``readings`` are the last of
-    each metric gate that is judged in this stage, by its name.
+    each metric gate that is judged in this stage, by its name. ``hook`` is what this process runs of hooks.
+    ``requests`` are what was counted since the switch, where that is the proof; None while nothing is.
     """
 
     wired: bool
@@ -438,6 +566,8 @@ class Observation:
     scaling: Scaling | None = None
     follows: bool = False
     readings: Mapping[str, Reading] = field(default_factory=dict)
+    hook: HookSeen | None = None
+    requests: RequestsSeen | None = None
 
     @property
     def healthy(self) -> int:
@@ -481,7 +611,35 @@ class HandScalingOver:
     """Give the candidate's group what scaled the stable one."""
 
 
-Action = WireSlots | StartCandidate | RemoveGroup | SetWeights | PauseScaling | ResumeScaling | HandScalingOver
+@dataclass(frozen=True, slots=True)
+class CallHook:
+    """Start the hook that the run says is asked now."""
+
+    call: HookCall
+
+
+@dataclass(frozen=True, slots=True)
+class GiveRouteBack:
+    """Take the route's own rule away: its requests go where they went before it was there."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnmakeRoute:
+    """Take all that was made for the route away."""
+
+
+Action = (
+    GiveRouteBack
+    | UnmakeRoute
+    | WireSlots
+    | StartCandidate
+    | RemoveGroup
+    | SetWeights
+    | PauseScaling
+    | ResumeScaling
+    | HandScalingOver
+    | CallHook
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -514,6 +672,10 @@ class Limits:
     spread: float = 0.0
     """How long a change of a route may take to be in force: the place says it. Until then a preview's answer that names
     no release may be nobody's of ours."""
+    late: float = 0.0
+    """How long one may take that nobody has seen in force: at least ``spread``, and the place says it too."""
+    lasting: float = 30.0
+    """Where both releases had a share: how long good answers must last for one to have none any more."""
     settle: float = 30.0
     """Without a version header: how long good answers must last after a shift, for the balancer to have converged."""
     preview_answers: int = 3
@@ -524,5 +686,7 @@ class Limits:
     poll: float = 2.0
     quick_poll: float = 0.25
     bake_poll: float = 5.0
+    counted: float = 0.0
+    """How much later a switch is proved where that takes requests that the place counts."""
     listen: float = 2.0
     """How often it is looked for what somebody asks of the run."""

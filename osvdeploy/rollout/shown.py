@@ -43,15 +43,20 @@ def deadline(run: Run, limits: Limits, now: datetime) -> datetime | None:
     """When a stage ends by itself (a bake), or is given up; None for neither: a person is asked, or it is overdue."""
     if run.awaits(now):
         return None
+    hook = run.hook(run.calling.hook) if run.calling is not None else None
+    told = run.calling.since + timedelta(seconds=hook.timeout) if run.calling is not None and hook is not None else None
     if run.stage is Stage.BAKE:
         ends = run.entered + timedelta(seconds=run.bake)
-        return ends if ends > now else None
+        return ends if ends > now else told
+    if told is not None:
+        return told
+    counted = limits.counted if run.settings.health.counted else 0.0
     most = {
         Stage.PREPARE: limits.prepare,
         Stage.BOOT: run.settings.health.boot_timeout,
-        Stage.VERIFY: limits.verify + limits.spread,
-        Stage.SHIFT: limits.shift,
-        Stage.REVERT: limits.revert,
+        Stage.VERIFY: limits.verify + (limits.late if run.stable is None else limits.spread),
+        Stage.SHIFT: limits.shift + counted,
+        Stage.REVERT: limits.revert + counted,
         Stage.CLEAN_UP: limits.clean_up,
     }.get(run.stage)
     return None if most is None else (run.tally.since or run.entered) + timedelta(seconds=most)
@@ -61,6 +66,8 @@ def purpose(run: Run, now: datetime) -> str:
     """What a run's stage is there for, by the ledger alone: whoever works on it knows more closely."""
     if awaited := run.awaits(now):
         return awaited
+    if run.calling is not None and (run.stage is not Stage.BAKE or run.baked_for(now) >= run.bake):
+        return f"hook {run.calling.hook} ({run.calling.stage})"
     match run.stage:
         case Stage.PREPARE:
             return f"{run.capacity} machines of {run.candidate} to be started"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from osvdeploy.errors import Problem, SpecError
+from osvdeploy.spec.gates import Gate
 from osvdeploy.spec.model import Deploy, DeployGcp, Environments, Spec
 
 if TYPE_CHECKING:
@@ -87,6 +88,17 @@ def environment_of_document(document: Mapping[str, Any], name: str) -> Deploy | 
 
         raise spec_error(found_in(error), "", "deployment") from None
     return found.deploy[name]
+
+
+def gate_of_document(document: Mapping[str, Any]) -> Gate:
+    """One gate, in a document with the keys of a ``[[deploy.NAME.gates]]`` that a program gives. Raises
+    :class:`~osvdeploy.errors.SpecError`."""
+    try:
+        return Gate.model_validate(dict(document), by_alias=True, by_name=False)
+    except ValidationError as error:
+        from osvdeploy.spec.problems import found_in, spec_error
+
+        raise spec_error(found_in(error), "", "gate") from None
 
 
 def _loaded(

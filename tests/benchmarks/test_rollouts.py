@@ -26,7 +26,7 @@ from osvdeploy.sandbox.store import DueEvent
 from osvdeploy.sandbox.wire import Call
 from tests.aws_world import AwsWorld
 from tests.faults.matrix import Scenario, befallen, played, sampled, troubles
-from tests.faults.test_matrix import SCENARIOS, SITES
+from tests.faults.scenarios import SCENARIOS, SITES
 from tests.gcp_world import GcpWorld
 from tests.rollout.service import Service
 

@@ -22,7 +22,7 @@ from osvdeploy.context import Context, ProcessIdentity, VirtualClock
 from osvdeploy.errors import OsvDeployError, UsageError
 from osvdeploy.events import StageEntered
 from osvdeploy.osv.image import RawImage
-from osvdeploy.rollout.manager import Rollout
+from osvdeploy.rollout.ends import Rollout
 from osvdeploy.rollout.model import Kind, Limits, Outcome
 from osvdeploy.rollout.releases import Release
 from osvdeploy.sandbox.core import Moment, Sandbox

@@ -23,7 +23,7 @@ from osvdeploy.cloud import tags
 from osvdeploy.cloud.interfaces import Slot
 from osvdeploy.cloud.memory import Call, Moment
 from osvdeploy.errors import OsvDeployError, Refused, Unavailable
-from osvdeploy.rollout.manager import Asked, Rollout
+from osvdeploy.rollout.ends import Asked, Rollout
 from osvdeploy.rollout.model import Outcome, RequestKind, Until
 from osvdeploy.rollout.releases import Concurrent, OnFailure, Strategy, StrategyKind, TrafficStep
 from tests.rollout.made import SETTINGS, UNHURRIED

@@ -13,6 +13,7 @@ from typing import TypeVar, cast
 
 from osvdeploy.cloud.interfaces import (
     ArchiveImages,
+    AttachRequest,
     Block,
     BlockSink,
     Cloud,
@@ -21,6 +22,7 @@ from osvdeploy.cloud.interfaces import (
     Ground,
     GroupCount,
     GroupRequest,
+    GroupShape,
     GroupState,
     ImageFamilies,
     ImageRegistry,
@@ -28,6 +30,7 @@ from osvdeploy.cloud.interfaces import (
     ImportRequest,
     InstanceGroups,
     Machine,
+    ReleaseId,
     Route,
     RouteState,
     Scaling,
@@ -44,7 +47,7 @@ from tests.live.run import Label
 
 G = TypeVar("G", bound=Ground)
 Named = TypeVar("Named", UploadedDisk, CloudImage, GroupCount, GroupState)
-Asked = TypeVar("Asked", UploadRequest, ImageRequest, GroupRequest, ImportRequest)
+Asked = TypeVar("Asked", UploadRequest, ImageRequest, GroupRequest, AttachRequest, ImportRequest)
 
 
 def scoped(ground: G, label: Label) -> G:
@@ -231,6 +234,12 @@ class ScopedGroups(_Scoped):
     def owned(self, ctx: Context, tags: Tags) -> list[GroupState]:
         return [self.theirs(each) for each in self.inner.owned(ctx, self.tagged(tags))]
 
+    def attach(self, ctx: Context, request: AttachRequest) -> None:
+        self.inner.attach(ctx, self.ours(request))
+
+    def shape(self, ctx: Context, name: str) -> GroupShape | None:
+        return self.inner.shape(ctx, self.label.named(name))
+
     def counted(self, ctx: Context, tags: Tags) -> list[GroupCount]:
         return [self.theirs(each) for each in self.inner.counted(ctx, self.tagged(tags))]
 
@@ -277,6 +286,27 @@ class ScopedRouter(_Scoped):
 
     def set_weights(self, ctx: Context, route: Route, weights: Mapping[Slot, int]) -> None:
         self.inner.set_weights(ctx, self._of(route), weights)
+
+    def find(self, ctx: Context, service: str, key: str) -> list[Route]:
+        found = self.inner.find(ctx, service, self.label.key(key))
+        ours = [each for each in found if self.tagged({}).items() <= dict(each.tags).items()]
+        return [
+            replace(
+                each,
+                key=key,
+                tags={name: value for name, value in each.tags.items() if name not in self.tagged({})},
+            )
+            for each in ours
+        ]
+
+    def refuse_unadoptable(self, ctx: Context, route: Route, group: str) -> str:
+        return self.inner.refuse_unadoptable(ctx, self._of(route), self.label.named(group))
+
+    def give_back(self, ctx: Context, route: Route) -> None:
+        self.inner.give_back(ctx, self._of(route))
+
+    def note_left(self, ctx: Context, route: Route, left: ReleaseId | None) -> None:
+        self.inner.note_left(ctx, self._of(route), left)
 
     def weights_of(self, ctx: Context, routes: Sequence[Route]) -> Mapping[str, Mapping[Slot, int] | None]:
         plain = {self.label.key(route.key): route.key for route in routes}

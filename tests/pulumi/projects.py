@@ -44,6 +44,7 @@ deployment = osvdeploy.aws.BlueGreenDeployment(
         path="/healthz", version_header="x-release", min_ready="0s", boot_timeout="30s"
     ),
     strategy=config.get_object("strategy") or osvdeploy.DeploymentStrategyArgs(bake=config.get("bake") or "0s"),
+    gates=config.get_object("gates"),
 )
 pulumi.export("release", deployment.active_release)
 pulumi.export("status", deployment.status)
@@ -67,10 +68,21 @@ deployment = osvdeploy.gcp.BlueGreenDeployment(
     port=8080,
     health=osvdeploy.DeploymentHealthArgs(path="/healthz", min_ready="0s", boot_timeout="30s"),
     strategy=osvdeploy.DeploymentStrategyArgs(bake=config.get("bake") or "0s"),
+    gates=config.get_object("gates"),
 )
 pulumi.export("release", deployment.active_release)
 pulumi.export("status", deployment.status)
 """
+
+AGAINST_ONE = """#!/bin/sh
+case "$1" in hello-1.1.0-*) echo 5 ;; *) echo 0 ;; esac
+"""
+"""A gate's command that counts against 1.1.0 alone."""
+
+EVERY_SECOND = """#!/bin/sh
+cd "$(dirname "$0")" && if [ -e odd ]; then rm odd; echo 5; else touch odd; echo 0; fi
+"""
+"""One that counts against a release each second time that it is asked."""
 
 
 def app_folder(tmp_path: Path) -> Path:

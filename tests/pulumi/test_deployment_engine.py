@@ -213,6 +213,44 @@ def test_a_person_is_waited_for(cli: Cli, place: Place) -> None:
     assert gone.code == 0, gone.text
 
 
+def test_gates_come_back(cli: Cli, place: Place) -> None:
+    """An import writes the gates that a release was deployed with into the program, and that is no change then. One
+    that cannot be is refused at its property."""
+    strategy = {"kind": "canary", "steps": [{"weight": 10, "bake": "1m"}]}
+    wrong = {"command": ["./counted", "{{release}}"], "max": 1, "interval": "15s"}
+    errors = {"cloudwatch": "HTTPCode_Target_5XX_Count", "per": "RequestCount", "against": "stable", "maxRatio": 1.5}
+    gates: list[dict[str, Any]] = [{"name": "wrong", "metric": wrong}, {"metric": errors, "dryRun": True}]
+
+    def wants_gates() -> None:
+        assert cli.run("config", "set", "gates", json.dumps(gates)).code == 0
+
+    assert cli.run("config", "set", "strategy", json.dumps(strategy)).code == 0
+    wants_gates()
+    done = up(cli, place, "1.0.0")
+    assert done.code == 0, done.text
+    wants(cli, place, "1.1.0")
+    planned = cli.run("preview")
+    assert "; gates: wrong (step), HTTPCode_Target_5XX_Count per RequestCount against stable (step, dry run)" in (
+        planned.text
+    )
+    wants(cli, place, "1.0.0")
+    assert cli.run("state", "delete", f"urn:pulumi:dev::project::{place.token}::hello", "--yes").code == 0
+    imported = cli.run("import", place.token, "hello", f"hello/test@{place.ledger}", "--yes", "--protect=false")
+    assert imported.code == 0, imported.text
+    assert '"max_ratio": 1.5' in imported.text and '"interval": "15s"' in imported.text, imported.text
+    assert "confidence" not in imported.text, "nothing that follows from the rest"
+    serves(cli, place, "1.0.0")
+
+    errors["max"] = 0.1
+    wants_gates()
+    refused = cli.run("preview")
+    assert refused.code == 1 and "property gates[1].metric.max" in refused.text, refused.text
+    del errors["max"]
+    wants_gates()
+    gone = cli.run("destroy", "--yes", "--skip-preview")
+    assert gone.code == 0, gone.text
+
+
 @pytest.mark.parametrize("how", ["interrupted twice", "killed"])
 def test_a_command_that_is_not_let_finish(cli: Cli, place: Place, how: str) -> None:
     """Whether it is interrupted once more or killed: traffic is safe, the ledger knows how far it came, and the next

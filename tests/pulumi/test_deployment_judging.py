@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from osvdeploy.cloud.interfaces import Slot
 from osvdeploy.context import Context, ProcessIdentity
@@ -26,7 +28,6 @@ from osvdeploy.provider.deployments import (
     DeploymentStrategy,
     at_work,
     service_of,
-    spell,
 )
 from osvdeploy.provider.resources.deployments import (
     AwsDeployment,
@@ -35,6 +36,7 @@ from osvdeploy.provider.resources.deployments import (
     GcpDeploymentInputs,
 )
 from osvdeploy.provider.settings import Settings
+from osvdeploy.provider.spelling import spell
 from osvdeploy.provider.values import UNKNOWN
 from osvdeploy.rollout.ledger import Head, Lease
 from osvdeploy.rollout.releases import Concurrent, OnFailure, StrategyKind
@@ -398,7 +400,11 @@ def test_ids() -> None:
             service_of(wrong, None)
 
 
-@pytest.mark.parametrize("seconds", [0.0, 0.5, 1.0, 59.0, 60.0, 90.0, 300.0, 3600.0, 5400.0, 86400.0])
-def test_durations_come_back(seconds: float) -> None:
+@given(st.integers(0, 366 * 86_400_000))
+@example(500)
+@example(90_000)
+@example(1_234_567_000)
+def test_durations_come_back(milliseconds: int) -> None:
     """What is written is read as the same."""
+    seconds = milliseconds / 1000
     assert parse_duration(spell(seconds)) == seconds

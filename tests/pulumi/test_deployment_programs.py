@@ -11,13 +11,15 @@ import pytest
 
 from osvdeploy.cloud.local.store import DirectoryStore
 from osvdeploy.context import Context, ProcessIdentity
+from osvdeploy.provider.values import Value
 from osvdeploy.rollout import lease
+from osvdeploy.rollout.gates import Bound
 from osvdeploy.rollout.ledger import Ledger
 from tests.alive import until
 from tests.pulumi.engine import MiniStack, Report
 from tests.pulumi.places import Place, move_traffic, needs_loopback, on_aws, on_google, on_google_by_a_rule
 from tests.pulumi.process import SCRIPT, Logged
-from tests.pulumi.projects import DEPLOYMENT_AWS, DEPLOYMENT_GOOGLE
+from tests.pulumi.projects import AGAINST_ONE, DEPLOYMENT_AWS, DEPLOYMENT_GOOGLE, EVERY_SECOND
 
 pytestmark = [pytest.mark.slow, needs_loopback]
 
@@ -167,3 +169,79 @@ def test_by_a_forwarding_rule(tmp_path: Path) -> None:
         gone = story.stack.destroy()
         assert gone.ok, gone.said()
         assert place.held() == before
+
+
+def counting(folder: Path, script: str) -> Path:
+    """A program's folder, with the command of a gate in it."""
+    folder.mkdir()
+    (folder / "counted").write_text(script)
+    (folder / "counted").chmod(0o755)
+    return folder
+
+
+def gate(most: float, **more: Value) -> str:
+    """Gates of a program whose command prints at most so much."""
+    metric = {"command": ["./counted", "{{release}}"], "max": most, "interval": "5s", **more}
+    return json.dumps([{"name": "wrong", "metric": metric}])
+
+
+def test_gates(tmp_path: Path) -> None:
+    """A canary that breaks its gate goes back, and the `up` fails with what was counted; one that holds it serves.
+    Other gates alone move no traffic, and are recorded."""
+    folder = counting(tmp_path / "program", AGAINST_ONE)
+    with on_aws(tmp_path / "place") as place:
+        story, before = Story(place, folder, DEPLOYMENT_AWS), place.held()
+        story.stack.config["strategy"] = json.dumps({"kind": "canary", "steps": [{"weight": 10, "bake": "1s"}]})
+        story.stack.config["gates"] = gate(1, minSamples=1)
+        story.finished(story.up("1.0.0"), "1.0.0")
+        story.unchanged()
+        story.wants("1.1.0")
+        assert story.preview().said().rstrip().endswith("then keep blue warm 1h; gates: wrong (step)")
+        failed = story.up()
+        assert not failed.ok
+        assert "gate wrong: 1 of 1 samples beyond max 1; median 5" in failed.said(), failed.said()
+        assert any(each.ephemeral and "wrong: failed (1 of 1" in each.text for each in failed.lines)
+        assert story.serves("1.0.0") and story.stack.record("hello").init_errors == []
+        # Without shares, of which half a minute has to prove that they are gone.
+        del story.stack.config["strategy"]
+        story.stack.config["bake"] = "1s"
+        passed = story.up("1.4.0")
+        story.finished(passed, "1.4.0")
+        assert any(each.ephemeral and "wrong: passed (" in each.text for each in passed.lines)
+
+        story.stack.config["gates"] = gate(10, minSamples=1)
+        rollout = story.stack.record("hello").outputs["rolloutId"]
+        planned = story.preview()
+        assert planned.step("hello").paths == {"gates[0].metric.max": "UPDATE"}
+        assert "goes on serving in green" in planned.said()
+        story.finished(story.up(), "1.4.0")
+        assert story.stack.record("hello").outputs["rolloutId"] == rollout
+        ledger, ctx = Ledger(DirectoryStore(place.ledger), "hello", "test"), Context()
+        head = ledger.head(ctx)
+        assert head is not None and head.stable is not None
+        recorded = ledger.release(ctx, head.stable.release)
+        assert recorded is not None and [gate.bounds for gate in recorded.settings.gates] == [(Bound(10.0),)]
+        story.unchanged()
+
+        del story.stack.config["gates"]
+        (warned,) = [line for line in story.preview().said().splitlines() if "metric gates" in line]
+        assert "was deployed with metric gates (wrong), and the program has none" in warned
+        story.finished(story.up(), "1.4.0")
+        assert "metric gates" not in story.unchanged().said()
+        assert story.stack.destroy().ok
+        assert place.held() == before
+
+
+def test_a_gate_that_is_not_sure_asks(tmp_path: Path) -> None:
+    """The `up` fails with what to type; after that the next one finds the release in service."""
+    folder = counting(tmp_path / "program", EVERY_SECOND)
+    with on_google(tmp_path / "place") as place:
+        story = Story(place, folder, DEPLOYMENT_GOOGLE)
+        story.finished(story.up("1.0.0"), "1.0.0")
+        story.stack.config.update(bake="1s", gates=gate(1, minSamples=2))
+        waits = story.up("1.1.0")
+        assert not waits.ok
+        assert "inconclusive" in waits.said() and "`osvdeploy resume hello/test" in waits.said(), waits.said()
+        assert place.run("promote").code == 0
+        story.finished(story.up(), "1.1.0")
+        assert story.stack.destroy().ok

@@ -11,9 +11,10 @@ from osvdeploy.api import Standing
 from osvdeploy.cloud.interfaces import CommandMetric, Slot
 from osvdeploy.errors import RolloutWaiting
 from osvdeploy.provider.deployments import gates_left_out, outputs_of, problems_of, told_plan
-from osvdeploy.rollout.gates import Bound, Gate, GateStage
-from osvdeploy.rollout.manager import RolloutManager, refuse_waiting
+from osvdeploy.rollout.gates import Bound, Compared, Gate, GateStage
+from osvdeploy.rollout.manager import RolloutManager
 from osvdeploy.rollout.model import Outcome, RequestKind, Until
+from osvdeploy.rollout.refusals import refuse_waiting
 from osvdeploy.rollout.releases import Concurrent, StrategyKind, TrafficStep
 from tests.rollout.made import SETTINGS
 from tests.rollout.service import Service
@@ -22,6 +23,9 @@ CANARY = replace(
     SETTINGS.strategy,
     kind=StrategyKind.CANARY,
     steps=(TrafficStep(5, 120.0, approve=True), TrafficStep(50), TrafficStep(100)),
+)
+DEPTH = Gate(
+    "depth", CommandMetric(("depth",)), (Bound(10.0),), (GateStage.STEP, GateStage.BAKE), interval=30.0, delay=0.0
 )
 WHERE = "hello/production --ledger s3://acme/releases"
 
@@ -116,11 +120,30 @@ def test_a_slot_says_whose_share_it_has(waiting: Asking) -> None:
     assert outputs_of(standing(waiting)).active_slot is Slot.BLUE
 
 
-def test_gates_that_a_program_cannot_declare_are_missed(waiting: Asking) -> None:
-    """Nobody is to lose them without a word: neither by an import nor by the next release."""
+def test_gates_that_a_program_leaves_out_are_missed(waiting: Asking) -> None:
+    """Nobody is to lose them without a word where another release had them; a program that has some says which."""
     release = waiting.release("1.0.0")
-    gate = Gate("depth", CommandMetric(("depth",)), (Bound(10.0),), (GateStage.BAKE,), interval=30.0, delay=0.0)
-    gated = replace(release, settings=replace(release.settings, gates=(gate,)))
-    assert gates_left_out(replace(standing(waiting), release=release)) is None
-    told = gates_left_out(replace(standing(waiting), release=gated))
+    bare, gated = release.settings, replace(release.settings, gates=(DEPTH,))
+    served = replace(standing(waiting), release=replace(release, settings=gated))
+    told = gates_left_out(served, bare)
     assert told is not None and f"{release.id} was deployed with metric gates (depth)" in told
+    assert gates_left_out(served, gated) is None
+    assert gates_left_out(replace(served, release=release), bare) is None
+
+
+def test_gates_are_told_with_when_they_are_judged() -> None:
+    """Where a release bakes, and nowhere else."""
+    service = Service()
+    service.deploy("1.0.0")
+    release = service.release("1.1.0")
+    against = replace(DEPTH, name="against", bounds=(Bound(2.0, compared=Compared.RATIO),), on=(GateStage.STEP,))
+    gates = (DEPTH, replace(DEPTH, name="tried", dry_run=True), against)
+
+    def told(standing_: Standing | None, **strategy: object) -> str:
+        settings = replace(release.settings, gates=gates, strategy=replace(CANARY, **strategy))  # type: ignore[arg-type]
+        return told_plan(standing_, release.id, settings, service.clock.now()).partition("; gates: ")[2]
+
+    assert told(standing(service)) == "depth (step), tried (step, dry run), against (step)"
+    assert told(standing(service), bake=60.0) == ("depth (step, bake), tried (step, bake, dry run), against (step)")
+    assert told(None, bake=60.0) == "depth (bake), tried (bake, dry run)", "a first release has nothing beside it"
+    assert told(None) == ""

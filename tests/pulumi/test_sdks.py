@@ -35,6 +35,14 @@ const service = new osvdeploy.aws.BlueGreenDeployment("app", {
     route: { path: "/*", priority: 100 },
     health: { path: "/healthz", versionHeader: "x-release" },
     strategy: { bake: "10m" },
+    gates: [
+        {
+            metric: { cloudwatch: "HTTPCode_Target_5XX_Count", per: "RequestCount", max: 0.01, statistic: "sum" },
+            on: [osvdeploy.GateStage.Bake],
+            dryRun: true,
+        },
+        { metric: { json: "https://numbers.example/{{release}}", pointer: "/late", min: 1, noData: "pass" } },
+    ],
 });
 const boot = new osvdeploy.gcp.Image("app", { disk: image.disk, bucket: "b", labels: { a: "b" } });
 export const release = service.activeRelease.apply((each: string | undefined) => each ?? boot.selfLink);
@@ -72,6 +80,15 @@ func main() {
 				SubnetIds:   pulumi.StringArray{pulumi.String("subnet")},
 				Port:        pulumi.Int(8080),
 				Health:      &osvdeploy.DeploymentHealthArgs{Path: pulumi.String("/healthz")},
+				Gates: osvdeploy.DeploymentGateArray{osvdeploy.DeploymentGateArgs{
+					Metric: osvdeploy.DeploymentGateMetricArgs{
+						Command:  pulumi.StringArray{pulumi.String("./late"), pulumi.String("{{release}}")},
+						Max:      pulumi.Float64(30),
+						Interval: pulumi.String("15s"),
+						Labels:   pulumi.StringMap{},
+					},
+					On: osvdeploy.GateStageArray{osvdeploy.GateStageBake},
+				}},
 			})
 		}
 		return err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import timedelta
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from osvdeploy.errors import UsageError
 from osvdeploy.report import page
 from osvdeploy.report.course import Axis
+from osvdeploy.rollout.model import CallMade
 from osvdeploy.visible import visible
 from tests.report.recorded import Kept, bad, good, measured, waiting
 from tests.rollout.made import NOW
@@ -94,6 +96,19 @@ def test_evidence_is_there_whole(failed: Kept) -> None:
     assert report.run.evidence
     for evidence in report.run.evidence:
         assert evidence.source in read.text and visible(evidence.text) in read.words
+
+
+def test_calls_that_changed_the_cloud_are_there_with_their_answers(succeeded: Kept) -> None:
+    """Each with its time; a refusal by its code."""
+    report = succeeded.report()
+    made = (
+        CallMade(NOW, "elbv2", "ModifyRule", 41),
+        CallMade(NOW, "autoscaling", "DeleteAutoScalingGroup", 70, "AccessDenied<b>"),
+    )
+    assert "The ledger has none" in Read(page(report)).text
+    read = Read(page(replace(report, run=replace(report.run, calls=made))))
+    for word in ("elbv2 ModifyRule", "41 ms", "accepted", "autoscaling DeleteAutoScalingGroup", "AccessDenied<b>"):
+        assert word in read.words
 
 
 def test_one_under_way_says_what_it_waits_for(tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ from osvdeploy.cloud.memory import MemoryCloud
 from osvdeploy.cloud.tags import release_tags, service_tags
 from osvdeploy.context import Context, ProcessIdentity, VirtualClock
 from osvdeploy.events import Recorder
+from osvdeploy.rollout.ends import Rollout
 from osvdeploy.rollout.ledger import Head, Ledger
-from osvdeploy.rollout.manager import Rollout, RolloutManager
+from osvdeploy.rollout.manager import RolloutManager
 from osvdeploy.rollout.model import Limits
 from osvdeploy.rollout.releases import Release, group_name
 from tests.rollout.made import NOW, SETTINGS
@@ -52,7 +53,7 @@ class Service:
         return self.release(version).id
 
     def manager(self) -> RolloutManager:
-        return RolloutManager(self.ledger, self.cloud.cloud, self.cloud.prober, self.limits)
+        return RolloutManager(self.ledger, self.cloud.cloud, self.cloud.prober, self.limits, hooks=self.cloud.hooks)
 
     def publish(self, version: str) -> None:
         """Register an image for the release, as publishing would."""

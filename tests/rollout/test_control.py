@@ -13,7 +13,8 @@ from osvdeploy.context import Context, ProcessIdentity, VirtualClock
 from osvdeploy.errors import LeaseHeld, RolloutWaiting, UsageError
 from osvdeploy.events import Note
 from osvdeploy.rollout import lease
-from osvdeploy.rollout.manager import Rollout, RolloutManager
+from osvdeploy.rollout.ends import Rollout
+from osvdeploy.rollout.manager import RolloutManager
 from osvdeploy.rollout.model import Outcome, Request, RequestKind, Stage, Until
 from osvdeploy.rollout.releases import Concurrent, OnFailure, Strategy, StrategyKind, TrafficStep
 from tests.rollout.made import NOW, SETTINGS

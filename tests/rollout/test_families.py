@@ -13,8 +13,9 @@ from osvdeploy.cloud.tags import release_tags, service_tags
 from osvdeploy.errors import Refused, Unavailable
 from osvdeploy.events import Note, Warned
 from osvdeploy.rollout import lease
+from osvdeploy.rollout.ends import Rollout
 from osvdeploy.rollout.families import follow
-from osvdeploy.rollout.manager import Rollout, RolloutManager
+from osvdeploy.rollout.manager import RolloutManager
 from osvdeploy.rollout.model import Outcome
 from tests.rollout.service import Service
 

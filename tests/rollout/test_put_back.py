@@ -80,7 +80,7 @@ def test_another_ledger_s_release_is_not_taken(service: Service) -> None:
         assert "--take-over" in (raised.value.hint or "")
     assert service.cloud.serving == {service.id("1.2.0")}
     manager = service.manager()
-    manager.take_over = True
+    manager.executor.take_over = True
     assert manager.deploy(service.context(), service.release("1.3.0")).outcome is Outcome.SUCCEEDED
     assert service.cloud.serving == {service.id("1.3.0")}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import re
+import sys
 import tomllib
 from pathlib import Path
 
@@ -522,6 +523,16 @@ def test_no_edit_of_a_spec_makes_it_raise_anything_else(data: st.DataObject) -> 
         elif data.draw(st.booleans()):
             del lines[number]
     _survives("\n".join(lines), [])
+
+
+@pytest.mark.parametrize("value", ["5", "[1]", "{ a = 1 }", "0x" + "f" * 4000, "[0x" + "f" * 4000 + "]"])
+def test_a_cloud_that_is_no_text_is_told_and_nothing_else(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also a number that Python refuses to write: nothing of that comes out beside the error."""
+    beside: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", beside.append)
+    told = problems((SMALL + DEPLOY).replace('cloud = "aws"', f"cloud = {value}"))
+    assert len(told) == 1 and 'is not supported; allowed: "aws", "gcp"' in told[0]
+    assert not beside
 
 
 @pytest.mark.parametrize("text", ["image.boot" + ".a" * 3000 + " = '${X}'", "a" + ".a" * 3000 + " = 1"])

@@ -76,6 +76,27 @@ def test_blue_green_and_back(world: AwsWorld) -> None:
     assert set(held) <= {"image", "snapshot"}, held
 
 
+def changes(world: AwsWorld, since: int) -> list[str]:
+    """What the sandbox was asked to change, but for the ledger's own writes."""
+    reading = ("Describe", "Get", "List", "Head")
+    calls = (call.partition(".") for call in world.calls(since))
+    return [f"{service} {name}" for service, _, name in calls if service != "s3" and not name.startswith(reading)]
+
+
+def test_a_run_keeps_the_calls_that_changed_the_cloud(world: AwsWorld) -> None:
+    """In order, refused ones too: what was asked of the account stands beside what was decided."""
+    first = world.build("1.0.0")
+    world.publish(first)
+    before = len(world.calls())
+    here = world.process()
+    outcome = here.manager.deploy(here.ctx, first)
+    assert outcome.run is not None
+    assert [f"{each.service} {each.operation}" for each in outcome.run.calls] == changes(world, before)
+    kept = world.ledger.head(here.ctx)
+    assert kept is not None and kept.run is not None and kept.run.calls == outcome.run.calls
+    assert all(each.error is None and each.at >= outcome.run.started for each in outcome.run.calls)
+
+
 def rules(world: AwsWorld, release: Release) -> dict[str, Any]:
     """What scales the release's group, as AWS tells it, but for what names it and its own ARNs."""
     asg, name = world.session.client("autoscaling"), group_name(release.service, release)

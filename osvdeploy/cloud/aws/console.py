@@ -9,6 +9,7 @@ from __future__ import annotations
 from osvdeploy.cloud.aws.session import Aws
 from osvdeploy.context import Context
 from osvdeploy.errors import Refused
+from osvdeploy.events import Warned
 
 _NO_LATEST = ("UnsupportedOperation", "InvalidParameterCombination")
 
@@ -27,6 +28,14 @@ class Ec2Console:
             except Refused as error:
                 if error.code not in _NO_LATEST:
                     raise
+                if not self._without_latest:
+                    ctx.report(
+                        Warned(
+                            f"console of {machine}: EC2 shows it only some time after the machine has started or "
+                            "stopped: until then health and answers decide alone",
+                            hint="a type on Nitro, such as t3, shows its console as it is written",
+                        )
+                    )
                 self._without_latest.add(machine)
         return self._read(ctx, machine, latest=False)
 

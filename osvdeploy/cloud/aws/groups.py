@@ -14,8 +14,10 @@ from osvdeploy.cloud.aws.scaling import GroupScaling, standing
 from osvdeploy.cloud.aws.session import Aws
 from osvdeploy.cloud.aws.snapshots import tag_dict, tag_filters, tag_list
 from osvdeploy.cloud.interfaces import (
+    AttachRequest,
     GroupCount,
     GroupRequest,
+    GroupShape,
     GroupState,
     Machine,
     MachineState,
@@ -23,12 +25,18 @@ from osvdeploy.cloud.interfaces import (
     Scaling,
     Tags,
 )
-from osvdeploy.cloud.tags import NAME, RELEASE, SCHEMA, is_ours
+from osvdeploy.cloud.tags import BACKEND, NAME, RELEASE, SCHEMA, SERVICE, is_kept, is_ours
 from osvdeploy.context import Context
 from osvdeploy.errors import NotFound, NotOurs, Refused, Unavailable
 
 if TYPE_CHECKING:
-    from mypy_boto3_autoscaling.type_defs import ActivityTypeDef, AutoScalingGroupTypeDef, FilterTypeDef, TagTypeDef
+    from mypy_boto3_autoscaling.type_defs import (
+        ActivityTypeDef,
+        AutoScalingGroupTypeDef,
+        FilterTypeDef,
+        LaunchTemplateSpecificationTypeDef,
+        TagTypeDef,
+    )
     from mypy_boto3_ec2.type_defs import (
         InstanceTypeDef,
         LaunchTemplateTypeDef,
@@ -100,12 +108,60 @@ class AutoScalingGroups:
             return
         if not is_ours(_tags(group)):
             raise NotOurs(f"Auto Scaling group {name}: something else made it", hint="it is left as it is")
+        if is_kept(_tags(group)):
+            self._let_go(ctx, group)
+            return
         try:
             with self._aws.calling(ctx, f"Auto Scaling group {name}"):
                 # Without force AWS refuses while it has instances, and scaling it down first takes two more calls.
                 self._aws.autoscaling.delete_auto_scaling_group(AutoScalingGroupName=name, ForceDelete=True)
         except NotFound:
             pass
+
+    def attach(self, ctx: Context, request: AttachRequest) -> None:
+        name, group = request.name, standing(self._find(ctx, request.name), request.name)
+        tags = _tags(group)
+        if is_ours(tags) and any(tags.get(key) != request.tags.get(key) for key in (SERVICE, RELEASE)):
+            raise NotOurs(
+                f"Auto Scaling group {name}: is {tags.get(RELEASE)} of {tags.get(SERVICE)} already",
+                hint="a group is of one service: take its tags away, if that service is gone",
+            )
+        # First: what has our tags is found again, whatever becomes of the rest, and let go by them.
+        lacking = {key: value for key, value in request.tags.items() if tags.get(key) != value}
+        if lacking:
+            with self._aws.calling(ctx, f"Auto Scaling group {name}"):
+                self._aws.autoscaling.create_or_update_tags(
+                    Tags=[
+                        {**_group_tag(name, key, value), "PropagateAtLaunch": False}
+                        for key, value in sorted(lacking.items())
+                    ]
+                )
+        if request.backend not in group.get("TargetGroupARNs", []):
+            with self._aws.calling(ctx, f"Auto Scaling group {name}"):
+                # Beside those that it has: who sends traffic to them goes on doing so.
+                self._aws.autoscaling.attach_load_balancer_target_groups(
+                    AutoScalingGroupName=name, TargetGroupARNs=[request.backend]
+                )
+        if group["DesiredCapacity"] < request.capacity:
+            with self._aws.calling(ctx, f"Auto Scaling group {name}"):
+                self._aws.autoscaling.update_auto_scaling_group(
+                    AutoScalingGroupName=name,
+                    DesiredCapacity=request.capacity,
+                    MaxSize=max(group["MaxSize"], request.capacity),
+                )
+
+    def _let_go(self, ctx: Context, group: AutoScalingGroupTypeDef) -> None:
+        """Leave somebody's group as it was. Its tags go last: as long as it has them, it is looked at again."""
+        name, tags = group["AutoScalingGroupName"], _tags(group)
+        backend = tags.get(BACKEND, "")
+        if backend in group.get("TargetGroupARNs", []):
+            with self._aws.calling(ctx, f"Auto Scaling group {name}"):
+                self._aws.autoscaling.detach_load_balancer_target_groups(
+                    AutoScalingGroupName=name, TargetGroupARNs=[backend]
+                )
+        ours = [_group_tag(name, key, value) for key, value in sorted(tags.items()) if key.startswith(SCHEMA)]
+        with self._aws.calling(ctx, f"Auto Scaling group {name}"):
+            self._aws.autoscaling.delete_tags(Tags=ours)
 
     def owned(self, ctx: Context, tags: Tags) -> list[GroupState]:
         return [_state(self._seen(group)) for group in self._listed(ctx, tags)]
@@ -130,6 +186,19 @@ class AutoScalingGroups:
                 Filters=filters, PaginationConfig={"PageSize": PAGE}
             )
             return [group for page in pages for group in page["AutoScalingGroups"]]
+
+    def shape(self, ctx: Context, name: str) -> GroupShape | None:
+        group = self._find(ctx, name)
+        template = _template_of(group) if group is not None else None
+        if group is None or template is None:
+            return None
+        data = self._template_data(ctx, template["LaunchTemplateId"], template.get("Version", "$Default"))
+        if data is None or "ImageId" not in data:
+            return None
+        cards = data.get("NetworkInterfaces", [])
+        firewalls = data.get("SecurityGroupIds") or (cards[0].get("Groups", []) if cards else [])
+        networks = tuple(part for part in group.get("VPCZoneIdentifier", "").split(",") if part)
+        return GroupShape(data["ImageId"], data.get("InstanceType", ""), networks, tuple(firewalls))
 
     def scaling(self, ctx: Context, name: str) -> Scaling | None:
         try:
@@ -360,6 +429,14 @@ class AutoScalingGroups:
             pass
 
 
+def _template_of(group: AutoScalingGroupTypeDef) -> LaunchTemplateSpecificationTypeDef | None:
+    """The launch template that a group's instances are started from, one of several kinds of them included; None for a
+    launch configuration."""
+    mixed = group.get("MixedInstancesPolicy", {}).get("LaunchTemplate", {}).get("LaunchTemplateSpecification")
+    found = group.get("LaunchTemplate") or mixed
+    return found if found is not None and "LaunchTemplateId" in found else None
+
+
 def _named(request: GroupRequest) -> dict[str, str]:
     return {**request.tags, NAME: request.release}
 
@@ -412,7 +489,8 @@ def _state(group: AutoScalingGroupTypeDef, troubles: tuple[str, ...] = ()) -> Gr
     return GroupState(
         name=group["AutoScalingGroupName"],
         release=ReleaseId(release) if release is not None else None,
-        capacity=group["DesiredCapacity"],
+        # One that was attached and does not stand behind its backend has no use for its machines.
+        capacity=group["DesiredCapacity"] if _in_place(group, tags) else 0,
         machines=tuple(
             Machine(
                 instance["InstanceId"],
@@ -425,6 +503,10 @@ def _state(group: AutoScalingGroupTypeDef, troubles: tuple[str, ...] = ()) -> Gr
         deleting="Status" in group,
         tags=tags,
     )
+
+
+def _in_place(group: AutoScalingGroupTypeDef, tags: Tags) -> bool:
+    return BACKEND not in tags or tags[BACKEND] in group.get("TargetGroupARNs", [])
 
 
 def _lifecycle(state: str) -> MachineState:

@@ -14,18 +14,20 @@ import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+from osvdeploy.cloud.aws import adopting
 from osvdeploy.cloud.aws.session import Aws
-from osvdeploy.cloud.interfaces import Route, RouteState, Slot, TargetHealth
+from osvdeploy.cloud.interfaces import HealthRule, ReleaseId, Route, RouteState, Slot, TargetHealth
 from osvdeploy.cloud.parallel import in_flight
-from osvdeploy.cloud.tags import NAME, SERVICE, SLOT, is_ours
+from osvdeploy.cloud.tags import LEFT, NAME, SERVICE, SLOT, is_ours
 from osvdeploy.cloud.weights import require
 from osvdeploy.context import Context
 from osvdeploy.errors import CloudError, NotFound, NotOurs, Refused, Unavailable, UsageError
 from osvdeploy.retry import retrying
 
 if TYPE_CHECKING:
+    from mypy_boto3_autoscaling.type_defs import AutoScalingGroupTypeDef
     from mypy_boto3_elbv2.type_defs import (
         ActionUnionTypeDef,
         RuleConditionOutputTypeDef,
@@ -46,6 +48,9 @@ taken away after traffic has moved, so nothing new comes in by then."""
 
 USED_FOR = 60.0
 """Seconds for which a target group may count as used after its rules were deleted."""
+
+_TAGS_AT_ONCE = 20
+"""Resources that one DescribeTags takes."""
 
 ADDRESSES_KEPT = 30.0
 """Seconds: half of the life that AWS gives a balancer's DNS answers."""
@@ -116,6 +121,7 @@ class AlbRouter:
             base_url=f"{entry.scheme}://{host}:{entry.port}",
             addresses=self._addresses_of(ctx, entry.dns_name),
             rules={name: rule["RuleArn"] for name, rule in rules.items() if rule is not None},
+            left=None if standing.rule is None else self._left(standing.rule["RuleArn"]),
         )
 
     def ensure_slots(self, ctx: Context, route: Route) -> None:
@@ -185,6 +191,39 @@ class AlbRouter:
         else:
             self._create_rule(ctx, route, 0, _conditions(route, None), actions, _tag_list(route, {NAME: route.service}))
 
+    def find(self, ctx: Context, service: str, key: str) -> list[Route]:
+        names = [_slot_name(key, slot) for slot in Slot]
+        found = [group for name in names if (group := self._named(ctx, name)) is not None]
+        owners = {arn: group for group in found if (arn := group["TargetGroupArn"])}
+        self._learn_owners(ctx, list(owners))
+        ours = {arn: group for arn, group in owners.items() if self._owners.get(arn, {}).get(SERVICE) == service}
+        balancers = dict.fromkeys(arn for group in ours.values() for arn in group.get("LoadBalancerArns", []))
+        return [
+            route
+            for balancer in balancers
+            for listener in self._listeners(ctx, balancer)
+            for route in self._routes(ctx, service, key, listener, ours)
+        ]
+
+    def note_left(self, ctx: Context, route: Route, left: ReleaseId | None) -> None:
+        rule = self._standing(ctx, route).rule
+        if rule is None:
+            raise NotFound(f"{route.service}: it has no rule that sends traffic")
+        arn = rule["RuleArn"]
+        if self._left(arn) == left:
+            return
+        owner = {key: value for key, value in self._owners.get(arn, {}).items() if key != LEFT}
+        with self._aws.calling(ctx, f"rule {arn}"):
+            if left is None:
+                self._aws.elbv2.remove_tags(ResourceArns=[arn], TagKeys=[LEFT])
+            else:
+                self._aws.elbv2.add_tags(ResourceArns=[arn], Tags=[{"Key": LEFT, "Value": left}])
+        self._owners[arn] = owner if left is None else {**owner, LEFT: left}
+
+    def _left(self, arn: str) -> ReleaseId | None:
+        left = self._owners.get(arn, {}).get(LEFT)
+        return ReleaseId(left) if left is not None else None
+
     def weights_of(self, ctx: Context, routes: Sequence[Route]) -> Mapping[str, Mapping[Slot, int] | None]:
         by_listener: dict[str, list[Route]] = {}
         for route in routes:
@@ -227,6 +266,65 @@ class AlbRouter:
             arn = group["TargetGroupArn"]
             with self._aws.calling(ctx, f"target group {group_name(route, slot)}"):
                 self._aws.elbv2.modify_target_group_attributes(TargetGroupArn=arn, Attributes=_slow_start(route))
+
+    def refuse_unadoptable(self, ctx: Context, route: Route, group: str) -> str:
+        entry = self._entry(ctx, route)
+        found = self._adoptable_group(ctx, route, group)
+        arns = found.get("TargetGroupARNs", [])
+        try:
+            with self._aws.calling(ctx, f"target groups of {group}"):
+                described = self._aws.elbv2.describe_target_groups(TargetGroupArns=arns)["TargetGroups"]
+        except NotFound as error:
+            raise UsageError(
+                f"{group}: one of its target groups is gone: {error.message}",
+                hint="detach it: `aws autoscaling detach-load-balancer-target-groups`",
+            ) from error
+        own = [group_name(route, slot) for slot in Slot]
+        theirs = {each["TargetGroupArn"]: each for each in described if each["TargetGroupName"] not in own}
+        with self._aws.calling(ctx, f"listener {route.listener}"):
+            pages = self._aws.elbv2.get_paginator("describe_rules").paginate(ListenerArn=route.listener)
+            rules = [rule for page in pages for rule in page["Rules"]]
+        self._learn_owners(ctx, [rule["RuleArn"] for rule in rules if rule["Priority"] != "default"])
+        ours = {arn for arn, tags in self._owners.items() if is_ours(tags) and tags.get(SERVICE) == route.service}
+        leading = adopting.leading(rules, set(theirs), ours, route, _asked_of(_conditions(route, None)), group)
+        behind = theirs[leading.target_group]
+        adopting.refuse_other_checks(found.get("HealthCheckType", "EC2"), route, entry.vpc, behind, group)
+        return leading.told
+
+    def _adoptable_group(self, ctx: Context, route: Route, group: str) -> AutoScalingGroupTypeDef:
+        """The group, as far as it alone tells. Raises UsageError for what cannot be adopted."""
+        with self._aws.calling(ctx, f"Auto Scaling group {group}"):
+            found = self._aws.autoscaling.describe_auto_scaling_groups(AutoScalingGroupNames=[group])[
+                "AutoScalingGroups"
+            ]
+        if not found or "Status" in found[0]:
+            raise UsageError(
+                f"{group}: there is no Auto Scaling group of that name in {self._aws.region}",
+                hint="machines that are in no group cannot be adopted: make a group that they are attached to first",
+            )
+        tags = {tag.get("Key", ""): tag.get("Value", "") for tag in found[0].get("Tags", [])}
+        if is_ours(tags) and tags.get(SERVICE) != route.service:
+            raise NotOurs(
+                f"Auto Scaling group {group}: is {tags.get(SERVICE)}'s already", hint="a group is of one service"
+            )
+        if "LaunchTemplate" not in found[0] and "MixedInstancesPolicy" not in found[0]:
+            raise UsageError(
+                f"{group}: its machines are started by a launch configuration, and not by a launch template",
+                hint="AWS starts nothing new by launch configurations: make a launch template of it, and let the "
+                "group use that",
+            )
+        if not found[0].get("TargetGroupARNs"):
+            raise UsageError(
+                f"{group}: stands behind no target group",
+                hint="attach it to the one that its machines are registered with: `aws autoscaling "
+                f"attach-load-balancer-target-groups --auto-scaling-group-name {group} --target-group-arns ...`",
+            )
+        return found[0]
+
+    def give_back(self, ctx: Context, route: Route) -> None:
+        rule = self._standing(ctx, route).rule
+        if rule is not None:
+            self._delete_rule(ctx, rule["RuleArn"])
 
     def remove(self, ctx: Context, route: Route) -> None:
         try:
@@ -321,6 +419,54 @@ class AlbRouter:
         previews = {slot: held[slot] for slot in Slot if slot in held}
         return _Standing(held.get(None), previews, wired)
 
+    def _listeners(self, ctx: Context, balancer: str) -> list[str]:
+        with self._aws.calling(ctx, f"load balancer {balancer}"):
+            pages = self._aws.elbv2.get_paginator("describe_listeners").paginate(LoadBalancerArn=balancer)
+            return [listener["ListenerArn"] for page in pages for listener in page["Listeners"]]
+
+    def _routes(
+        self, ctx: Context, service: str, key: str, listener: str, groups: Mapping[str, TargetGroupTypeDef]
+    ) -> list[Route]:
+        """The routes of a service on a listener, by the rules that send to its target groups."""
+        with self._aws.calling(ctx, f"listener {listener}"):
+            pages = self._aws.elbv2.get_paginator("describe_rules").paginate(ListenerArn=listener)
+            rules = [rule for page in pages for rule in page["Rules"]]
+        leading = {rule["RuleArn"]: rule for rule in rules if set(_forwarded(rule)) & set(groups)}
+        self._learn_owners(ctx, list(leading))
+        ours = [rule for arn, rule in leading.items() if self._owners.get(arn, {}).get(SERVICE) == service]
+        headers = {int(rule["Priority"]): _header_of(rule) for rule in ours}
+        found = []
+        for rule in ours:
+            priority = int(rule["Priority"])
+            if headers[priority]:
+                continue  # a preview
+            group = groups[next(iter(set(_forwarded(rule)) & set(groups)))]
+            owner = self._owners[rule["RuleArn"]]
+            kept = {each: value for each, value in owner.items() if each not in (NAME, LEFT, SLOT)}
+            preview = (headers.get(priority + offset, "") for offset in PREVIEW_PRIORITY.values())
+            host, path = (_condition(rule, field) for field in ("host-header", "path-pattern"))
+            found.append(
+                Route(
+                    key=key,
+                    service=service,
+                    listener=listener,
+                    priority=priority,
+                    port=group["Port"],
+                    health=HealthRule(
+                        path=group["HealthCheckPath"],
+                        interval=float(group["HealthCheckIntervalSeconds"]),
+                        timeout=float(group["HealthCheckTimeoutSeconds"]),
+                        healthy=group["HealthyThresholdCount"],
+                        unhealthy=group["UnhealthyThresholdCount"],
+                    ),
+                    preview_header=next(filter(None, preview), ""),
+                    host=host,
+                    path=path,
+                    tags=kept,
+                )
+            )
+        return found
+
     def _rules(self, ctx: Context, listener: str) -> dict[str, RuleTypeDef]:
         """Every rule of a listener, by its priority."""
         with self._aws.calling(ctx, f"listener {listener}"):
@@ -368,22 +514,27 @@ class AlbRouter:
     def _target_group(self, ctx: Context, route: Route, slot: Slot) -> TargetGroupTypeDef | None:
         """A slot's target group, found by its name. Raises NotOurs."""
         name = group_name(route, slot)
-        try:
-            with self._aws.calling(ctx, f"target group {name}"):
-                found = self._aws.elbv2.describe_target_groups(Names=[name])["TargetGroups"]
-        except NotFound:
-            found = []
-        if not found:
+        found = self._named(ctx, name)
+        if found is None:
             self._groups.pop(name, None)
             return None
-        arn = found[0]["TargetGroupArn"]
+        arn = found["TargetGroupArn"]
         try:
             self._learn_owners(ctx, [arn])
         except NotFound:  # deleted in between
             return None
         self._check_group_owner(route, arn)
         self._groups[name] = arn
-        return found[0]
+        return found
+
+    def _named(self, ctx: Context, name: str) -> TargetGroupTypeDef | None:
+        """A target group by its name, whosever it is."""
+        try:
+            with self._aws.calling(ctx, f"target group {name}"):
+                found = self._aws.elbv2.describe_target_groups(Names=[name])["TargetGroups"]
+        except NotFound:
+            return None
+        return found[0] if found else None
 
     def _check_group_owner(self, route: Route, arn: str) -> None:
         tags = self._owners.get(arn, {})
@@ -461,9 +612,11 @@ class AlbRouter:
     def _learn_owners(self, ctx: Context, arns: Sequence[str]) -> None:
         """Ask for the tags of what was not seen before. An ARN is never given twice, so its owner does not change."""
         unknown = [arn for arn in arns if arn not in self._owners]
-        if unknown:
+        for first in range(0, len(unknown), _TAGS_AT_ONCE):
             with self._aws.calling(ctx, "tags of rules and target groups"):
-                described = self._aws.elbv2.describe_tags(ResourceArns=unknown)["TagDescriptions"]
+                described = self._aws.elbv2.describe_tags(ResourceArns=unknown[first : first + _TAGS_AT_ONCE])[
+                    "TagDescriptions"
+                ]
             for each in described:
                 tags = {tag["Key"]: tag.get("Value", "") for tag in each.get("Tags", [])}
                 # What is not ours yet may become so: somebody adds the tags by hand to hand it over.
@@ -501,7 +654,11 @@ def _check_arn(arn: str, region: str) -> None:
 
 
 def group_name(route: Route, slot: Slot) -> str:
-    return f"osvd-{route.key}-{slot}"
+    return _slot_name(route.key, slot)
+
+
+def _slot_name(key: str, slot: Slot) -> str:
+    return f"osvd-{key}-{slot}"
 
 
 def _name_of(arn: str) -> str:
@@ -549,6 +706,27 @@ def _previews(rule: RuleTypeDef, route: Route, slot: Slot) -> bool:
         if header.get("HttpHeaderName", "").lower() == route.preview_header.lower():
             return slot.value in header.get("Values", [])
     return False
+
+
+def _asked_of(conditions: Sequence[RuleConditionUnionTypeDef]) -> adopting.Asked:
+    """What conditions of ours ask for, in the form of :func:`adopting.asked`."""
+    return adopting.asked(cast("Sequence[RuleConditionOutputTypeDef]", conditions))
+
+
+def _header_of(rule: RuleTypeDef) -> str:
+    """The header that a rule asks for, "" for none."""
+    named = (each.get("HttpHeaderConfig", {}).get("HttpHeaderName", "") for each in rule.get("Conditions", []))
+    return next(filter(None, named), "")
+
+
+def _condition(rule: RuleTypeDef, field: str) -> str | None:
+    """The value that a rule asks of a field, None for any. What stands in for "every request" is none."""
+    for condition in rule.get("Conditions", []):
+        if condition.get("Field") == field:
+            config = condition.get("HostHeaderConfig") or condition.get("PathPatternConfig") or {}
+            values = condition.get("Values") or config.get("Values", [])
+            return values[0] if values else None
+    return None
 
 
 def _told(conditions: Sequence[RuleConditionOutputTypeDef]) -> str:

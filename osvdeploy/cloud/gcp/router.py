@@ -17,12 +17,12 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from osvdeploy.cloud.gcp import urlmap
+from osvdeploy.cloud.gcp import adopting, urlmap
 from osvdeploy.cloud.gcp.backends import SCHEMES, Backend, Backends, backend_name, write
 from osvdeploy.cloud.gcp.fence import Epochs
 from osvdeploy.cloud.gcp.scope import address_of, base_url, link_of, port_of, url_map_of
 from osvdeploy.cloud.gcp.session import Document, Gcp
-from osvdeploy.cloud.interfaces import Route, RouteState, Slot, TargetHealth
+from osvdeploy.cloud.interfaces import ReleaseId, Route, RouteState, Slot, TargetHealth
 from osvdeploy.cloud.parallel import in_flight
 from osvdeploy.cloud.weights import require
 from osvdeploy.context import Context
@@ -91,6 +91,7 @@ class UrlMapRouter:
             base_url=base_url(entry.scheme, entry.addresses[0], entry.port),
             addresses=entry.addresses,
             rules={name: urlmap.rule_name(standing.found, route, each) for name, each in names.items()},
+            left=urlmap.left_of(rule),
         )
 
     def ensure_slots(self, ctx: Context, route: Route) -> None:
@@ -121,8 +122,50 @@ class UrlMapRouter:
             if backend is None:
                 raise NotFound(f"backend service {backend_name(route, slot)}: does not exist (yet)")
             sends.append((self._address(backend), weights[slot], backend.release))
-        rule = urlmap.rule_of(route, None, sends, self._epoch(route, standing))
+        left = urlmap.left_of(standing.rules.get(None))
+        rule = urlmap.rule_of(route, None, sends, self._epoch(route, standing), left)
         self._write(ctx, route, standing, urlmap.with_rules(standing.found, route, {None: rule}))
+
+    def find(self, ctx: Context, service: str, key: str, scopes: Sequence[str]) -> list[Route]:
+        """Those of a service in URL maps of these scopes."""
+        return [
+            route
+            for scope in scopes
+            for found in self._all(ctx, f"{scope}/urlMaps")
+            for each in urlmap.routes_of(found, service)
+            if (route := self._route(ctx, service, key, scope, link_of(found["selfLink"]), each)) is not None
+        ]
+
+    def _route(
+        self, ctx: Context, service: str, key: str, scope: str, listener: str, found: urlmap.FoundRoute
+    ) -> Route | None:
+        """A route, by its rules and one of its backend services."""
+        looked = (self._backends.find(ctx, link) for link in found.sends)
+        backend = next((each for each in looked if each is not None), None)
+        health = self._backends.rule_of_check(ctx, key, scope)
+        if backend is None or health is None:
+            return None
+        return Route(
+            key=key,
+            service=service,
+            listener=listener,
+            priority=found.priority,
+            port=backend.port,
+            health=health,
+            preview_header=found.preview_header,
+            host=found.host,
+            path=found.path,
+            tags=backend.service_tags,
+        )
+
+    def note_left(self, ctx: Context, route: Route, left: ReleaseId | None) -> None:
+        standing = self._standing(ctx, route)
+        rule = standing.rules.get(None)
+        if rule is None:
+            raise NotFound(f"{route.service}: it has no rule that sends traffic")
+        if urlmap.left_of(rule) != left:
+            noted = urlmap.noting(rule, self._epoch(route, standing), left)
+            self._write(ctx, route, standing, urlmap.with_rules(standing.found, route, {None: noted}))
 
     def weights_of(self, ctx: Context, routes: Sequence[Route]) -> Mapping[str, Mapping[Slot, int] | None]:
         """By the URL maps alone: what they send to is named by route and slot."""
@@ -147,6 +190,45 @@ class UrlMapRouter:
 
         in_flight(ctx, by_listener, look, found.update, width=URL_MAPS_AT_ONCE, name="url-maps")
         return found
+
+    def refuse_unadoptable(self, ctx: Context, route: Route, area: str, group: str) -> str:
+        """As the port says, for a managed group of that area."""
+        scope, name = url_map_of(route.listener)
+        self._entry(ctx, route)
+        found = self._url_map(ctx, route, name)
+        try:
+            manager = self._gcp.get(
+                ctx, address_of(self._gcp, f"{area}/instanceGroupManagers/{group}"), f"instance group {group}"
+            )
+        except NotFound as error:
+            raise UsageError(
+                f"{group}: there is no managed instance group of that name in {area}",
+                hint="machines that are in no managed group cannot be adopted: make one of their template first",
+            ) from error
+        pages = self._gcp.pages(ctx, address_of(self._gcp, f"{scope}/backendServices"), "backendServices")
+        services = {link_of(each["selfLink"]): each for page in pages for each in page.get("items", [])}
+        ours = {f"{scope}/backendServices/{backend_name(route, slot)}" for slot in Slot}
+        link = f"{area}/instanceGroups/{group}"
+        theirs = {
+            service: each
+            for service, each in services.items()
+            if service not in ours and link in (link_of(one["group"]) for one in each.get("backends", []))
+        }
+        service, told = adopting.leading(found, route, set(theirs), group)
+        adopting.refuse_other_service(theirs[service], manager, route, group)
+        return told
+
+    def give_back(self, ctx: Context, route: Route) -> None:
+        try:
+            standing = self._standing(ctx, route)
+        except NotFound:
+            return
+        if None not in standing.rules:
+            return
+        self._epoch(route, standing)
+        left = urlmap.without_rules(standing.found, route, (None,))
+        if left is not None:
+            self._write(ctx, route, standing, left)
 
     def remove(self, ctx: Context, route: Route) -> None:
         scope, _ = url_map_of(route.listener)

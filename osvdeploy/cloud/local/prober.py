@@ -20,6 +20,9 @@ from osvdeploy.version import __version__
 _BODY = 2048
 _PORTS = {"http": 80, "https": 443}
 
+HELD = 1.0
+"""Seconds that a connection has to stand to be one that is held."""
+
 
 class HttpProber:
     """:class:`~osvdeploy.cloud.interfaces.Prober` over the network. Safe to share between threads.
@@ -33,10 +36,56 @@ class HttpProber:
         self._loading = threading.Lock()
 
     def probe(self, ctx: Context, request: ProbeRequest) -> ProbeAnswer:
+        if request.kind == "tcp":
+            return self._connect(ctx, request)
         return self.fetch(ctx, request, _BODY)
 
-    def fetch(self, ctx: Context, request: ProbeRequest, most: int) -> ProbeAnswer:
-        """The same with the first ``most`` bytes of the body."""
+    def _connect(self, ctx: Context, request: ProbeRequest) -> ProbeAnswer:
+        """A connection, and whether it is held. Behind a proxy it is made with the proxy, which closes it at once
+        where nobody is behind it."""
+        left = ctx.remaining()
+        timeout = request.timeout if left is None else min(request.timeout, left)
+        until = ctx.monotonic() + timeout
+
+        def remaining() -> float:
+            if (rest := until - ctx.monotonic()) <= 0:
+                raise TimeoutError
+            return rest
+
+        target = ""
+        try:
+            url = urlsplit(request.url)
+            if not url.hostname or (url.port is None and url.scheme not in _PORTS):
+                return ProbeAnswer(None, error=f"{request.url!r} has no host and port")
+            host, port = _dialled(url, request.address)
+            target = f"{host}:{port}"
+            with _connected(host, port, remaining) as connection:
+                connection.settimeout(min(HELD, remaining()))
+                try:
+                    said = connection.recv(_BODY)
+                except TimeoutError:
+                    return ProbeAnswer(None, held=True)
+                if said:
+                    return ProbeAnswer(None, body=said, held=True)
+                return ProbeAnswer(None, error=f"{target} closed the connection at once")
+        except TimeoutError:
+            return ProbeAnswer(None, error=f"no connection to {target} within {format_duration(timeout)}")
+        except OSError as error:
+            return ProbeAnswer(None, error=f"{target}: {(error.strerror or str(error)).lower()}")
+        except ValueError as error:
+            return ProbeAnswer(None, error=f"{request.url!r}: {error}")
+
+    def fetch(
+        self,
+        ctx: Context,
+        request: ProbeRequest,
+        most: int,
+        *,
+        posted: bytes | None = None,
+        opened: Callable[[socket.socket], None] | None = None,
+    ) -> ProbeAnswer:
+        """The same with the first ``most`` bytes of the body. ``posted`` makes it a POST of these bytes; ``opened`` is
+        given the connection, whose end ends the request."""
         left = ctx.remaining()
         timeout = request.timeout if left is None else min(request.timeout, left)
         until = ctx.monotonic() + timeout
@@ -56,12 +105,14 @@ class HttpProber:
             target = f"{host}:{port}"
             asked = next((value for name, value in request.headers.items() if name.lower() == "host"), url.netloc)
             with _connected(host, port, remaining) as connection:
+                if opened is not None:
+                    opened(connection)
                 if url.scheme == "https":
                     connection.settimeout(remaining())
                     name = urlsplit(f"//{asked}").hostname or url.hostname
                     with self._context().wrap_socket(connection, server_hostname=name) as secured:
-                        return _exchange(secured, url, asked, request, remaining, most)
-                return _exchange(connection, url, asked, request, remaining, most)
+                        return _exchange(secured, url, asked, request, remaining, most, posted)
+                return _exchange(connection, url, asked, request, remaining, most, posted)
         except TimeoutError:
             return ProbeAnswer(None, error=f"no answer from {target} within {format_duration(timeout)}")
         except http.client.RemoteDisconnected:
@@ -82,7 +133,7 @@ class HttpProber:
 
 def _dialled(url: SplitResult, address: str | None) -> tuple[str, int]:
     """Host and port to connect to. Raises ValueError for a port that is none."""
-    port = url.port or _PORTS[url.scheme]
+    port = url.port or _PORTS[url.scheme or "http"]
     if address is None:
         return str(url.hostname), port
     if address.count(":") > 1 and not address.startswith("["):
@@ -113,11 +164,13 @@ def _exchange(
     request: ProbeRequest,
     remaining: Callable[[], float],
     most: int,
+    posted: bytes | None,
 ) -> ProbeAnswer:
     client = http.client.HTTPConnection("unused")
     client.sock = cast("Any", _TimedSocket(connection, remaining))
     path = url.path or "/"
-    client.putrequest("GET", f"{path}?{url.query}" if url.query else path, skip_host=True, skip_accept_encoding=True)
+    verb, target = "GET" if posted is None else "POST", f"{path}?{url.query}" if url.query else path
+    client.putrequest(verb, target, skip_host=True, skip_accept_encoding=True)
     headers = {
         "host": host,
         "user-agent": f"osvdeploy/{__version__}",
@@ -126,7 +179,9 @@ def _exchange(
     }
     for name, value in headers.items():
         client.putheader(name, value)
-    client.endheaders()
+    if posted is not None:
+        client.putheader("content-length", str(len(posted)))
+    client.endheaders(posted)
     response = client.getresponse()
     answered: dict[str, str] = {}
     for name, value in response.getheaders():

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from osvdeploy.cloud import tags as labels
-from osvdeploy.cloud.interfaces import Route, RouteState, Slot, TargetHealth
+from osvdeploy.cloud.interfaces import ReleaseId, Route, RouteState, Slot, TargetHealth
 from osvdeploy.cloud.memory.world import Backend, Listener, Rule, World
 from osvdeploy.cloud.weights import require, require_one
 from osvdeploy.context import Context
-from osvdeploy.errors import NotFound, NotOurs, Refused
+from osvdeploy.errors import NotFound, NotOurs, Refused, UsageError
 
 PREVIEW_PRIORITY = {Slot.BLUE: -2, Slot.GREEN: -1}
 """Where the preview rules stand, from the route's own priority."""
@@ -48,6 +48,7 @@ class MemoryRouter:
                     for slot, backend in backends.items()
                     if listener.pointer and (own := world.listeners.get(backend)) is not None
                 },
+                left=rule.left if rule is not None else None,
             )
 
     def ensure_slots(self, ctx: Context, route: Route) -> None:
@@ -113,6 +114,49 @@ class MemoryRouter:
             else:
                 rule.history.append((now, wanted))
 
+    def find(self, ctx: Context, service: str, key: str) -> list[Route]:
+        world = self._world
+        with world.calls.around("router.find", service), world.lock:
+            world.settle()
+            return [
+                found
+                for rule in world.rules.values()
+                if not rule.preview and rule.tags.get(labels.SERVICE) == service
+                if (found := self._route_of(rule, service, key)) is not None
+            ]
+
+    def _route_of(self, rule: Rule, service: str, key: str) -> Route | None:
+        """The route whose traffic a rule sends, by what stands of it."""
+        world = self._world
+        backend = next((world.backends[name] for name in rule.weights or () if name in world.backends), None)
+        if backend is None:
+            return None
+        previews = [each for each in world.rules.values() if each.preview and backend.id in (each.weights or {})]
+        header = next((each.header[0] for each in previews if each.header is not None), "")
+        return Route(
+            key=key,
+            service=service,
+            listener=rule.listener,
+            priority=rule.priority,
+            port=backend.port,
+            health=backend.health,
+            preview_header=header,
+            host=rule.host,
+            path=rule.path,
+            tags=dict(rule.tags),
+        )
+
+    def note_left(self, ctx: Context, route: Route, left: ReleaseId | None) -> None:
+        world = self._world
+        with world.lock:
+            rule = self._rule(route, route.listener, route.priority)
+            if rule is None:
+                raise NotFound(f"{route.service}: it has no rule that sends traffic")
+            if rule.left == left:
+                return
+        with world.calls.around("router.note_left", route.service, left), world.lock:
+            rule.left = left
+
     def weights_of(self, ctx: Context, routes: Sequence[Route]) -> Mapping[str, Mapping[Slot, int] | None]:
         world, found = self._world, dict[str, Mapping[Slot, int] | None]()
         for listener in {route.listener for route in routes}:
@@ -148,6 +192,42 @@ class MemoryRouter:
             with world.calls.around("router.set_slow_start", route.service, slot), world.lock:
                 if (backend := self._backend(route, slot)) is not None:
                     backend.slow_start = route.slow_start
+
+    def refuse_unadoptable(self, ctx: Context, route: Route, group: str) -> str:
+        world = self._world
+        with world.calls.around("router.find", route.service, group), world.lock:
+            world.settle()
+            if world.listener(route.listener).pointer:
+                raise UsageError(f"{route.listener}: has one target for all that comes to it", hint="use a listener")
+            found = world.groups.get(group)
+            if found is None:
+                raise UsageError(f"{group}: there is no such group")
+            leading = [
+                rule
+                for rule in world.rules.values()
+                if rule.listener == route.listener and not rule.preview and found.backend in (rule.weights or {})
+            ]
+            same = [rule for rule in leading if (rule.host, rule.path) == (route.host, route.path)]
+            if not same:
+                raise UsageError(f"{group}: no rule of {route.listener} sends it what the route is to take")
+            rule = min(same, key=lambda each: each.priority)
+            if rule.priority <= route.priority:
+                raise UsageError(
+                    f"{group}: its rule has priority {rule.priority}, before {route.priority}",
+                    hint=f"choose a `route.priority` below {rule.priority}",
+                )
+            return f"rule {rule.id} at priority {rule.priority}"
+
+    def give_back(self, ctx: Context, route: Route) -> None:
+        world = self._world
+        with world.lock:
+            rule = self._rule(route, route.listener, route.priority)
+        if rule is None:
+            return
+        with world.calls.around("router.delete_rule", rule.id), world.lock:
+            if world.rules.pop(rule.id, None) is not None:
+                rule.history.append((world.settle(), None))
+                world.deleted_rules.append(rule)
 
     def remove(self, ctx: Context, route: Route) -> None:
         world = self._world

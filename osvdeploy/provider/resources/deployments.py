@@ -45,7 +45,6 @@ from osvdeploy.provider.deployments import (
     DeploymentRoute,
     DeploymentStatus,
     I,
-    Spelling,
     at_work,
     common_inputs,
     evidence_of,
@@ -63,6 +62,7 @@ from osvdeploy.provider.deployments import (
 )
 from osvdeploy.provider.diffing import Change, changes
 from osvdeploy.provider.parsing import Failure
+from osvdeploy.provider.spelling import Spelling
 from osvdeploy.provider.values import UNKNOWN, is_known
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ class _Deployment(Resource[I, DeploymentOutputs], Generic[I]):
         if not is_known(wanted):
             call.info("what is rolled out is not known yet")
             return unknown
-        from osvdeploy.rollout.manager import refuse_held, refuse_waiting
+        from osvdeploy.rollout.refusals import refuse_held, refuse_waiting
 
         quiet = call.ctx.reporting_to(silent)
         release, settings, ground = self._release(quiet, wanted)
@@ -168,7 +168,7 @@ class _Deployment(Resource[I, DeploymentOutputs], Generic[I]):
         if standing is not None:
             refuse_waiting(standing.head, release, call.ctx.now())
             refuse_held(standing.head, release.id, forced=forced)
-            if left_out := gates_left_out(standing):
+            if left_out := gates_left_out(standing, settings):
                 call.warn(left_out)
         call.info(told_plan(standing, release.id, settings, call.ctx.now()))
         return _foreseen(unknown, standing, release, image)
@@ -198,8 +198,6 @@ class _Deployment(Resource[I, DeploymentOutputs], Generic[I]):
         outputs = outputs_of(standing)
         if before is None:
             actual = self._imported(standing, ledger)
-            if left_out := gates_left_out(standing):
-                call.warn(left_out)
         else:
             # What a program asked for stays what it asked for, but for what the cloud shows of it.
             image = outputs.active_image or ""

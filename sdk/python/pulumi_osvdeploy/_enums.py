@@ -12,10 +12,14 @@ __all__ = [
     'Concurrent',
     'DeploymentStatus',
     'FileSystem',
+    'GateBaseline',
+    'GateStage',
     'ImageFormat',
     'KernelVariant',
+    'NoData',
     'OnFailure',
     'Slot',
+    'Statistic',
     'StrategyKind',
 ]
 
@@ -71,6 +75,23 @@ class FileSystem(_builtins.str, Enum):
     VIRTIOFS = "virtiofs"
 
 
+@pulumi.type_token("osvdeploy:index:GateBaseline")
+class GateBaseline(_builtins.str, Enum):
+    """
+    What a release is compared with.
+    """
+    STABLE = "stable"
+
+
+@pulumi.type_token("osvdeploy:index:GateStage")
+class GateStage(_builtins.str, Enum):
+    """
+    When a gate is judged: while a release bakes with a share of the traffic, or with all of it.
+    """
+    STEP = "step"
+    BAKE = "bake"
+
+
 @pulumi.type_token("osvdeploy:index:ImageFormat")
 class ImageFormat(_builtins.str, Enum):
     """
@@ -94,6 +115,16 @@ class KernelVariant(_builtins.str, Enum):
     MICROVM = "microvm"
 
 
+@pulumi.type_token("osvdeploy:index:NoData")
+class NoData(_builtins.str, Enum):
+    """
+    What it means that there are fewer samples at the end than were asked for.
+    """
+    FAIL = "fail"
+    PASS_ = "pass"
+    INCONCLUSIVE = "inconclusive"
+
+
 @pulumi.type_token("osvdeploy:index:OnFailure")
 class OnFailure(_builtins.str, Enum):
     """
@@ -110,6 +141,21 @@ class Slot(_builtins.str, Enum):
     """
     BLUE = "blue"
     GREEN = "green"
+
+
+@pulumi.type_token("osvdeploy:index:Statistic")
+class Statistic(_builtins.str, Enum):
+    """
+    What is told of all that was measured in an interval.
+    """
+    SUM = "sum"
+    AVERAGE = "average"
+    MINIMUM = "minimum"
+    MAXIMUM = "maximum"
+    P50 = "p50"
+    P90 = "p90"
+    P95 = "p95"
+    P99 = "p99"
 
 
 @pulumi.type_token("osvdeploy:index:StrategyKind")

@@ -16,6 +16,10 @@ from . import _utilities
 from ._enums import *
 
 __all__ = [
+    'DeploymentGateArgs',
+    'DeploymentGateArgsDict',
+    'DeploymentGateMetricArgs',
+    'DeploymentGateMetricArgsDict',
     'DeploymentHealthArgs',
     'DeploymentHealthArgsDict',
     'DeploymentPreviewArgs',
@@ -55,6 +59,653 @@ __all__ = [
     'SpecProgramArgs',
     'SpecProgramArgsDict',
 ]
+
+class DeploymentGateArgsDict(TypedDict):
+    """
+    A metric that a new release is held to while it bakes.
+    """
+    metric: pulumi.Input['DeploymentGateMetricArgsDict']
+    """
+    What is measured, and what it is held to.
+    """
+    dry_run: NotRequired[pulumi.Input[Optional[_builtins.bool]]]
+    """
+    Measure and tell, and decide nothing.
+    """
+    name: NotRequired[pulumi.Input[Optional[_builtins.str]]]
+    """
+    What it is called in the record; left out: after its metric.
+    """
+    on: NotRequired[pulumi.Input[Optional[Sequence[pulumi.Input['GateStage']]]]]
+    """
+    When: while the release bakes with a share of the traffic (step), with all of it (bake). Left out: both, and a comparison with stable in steps alone, while that has requests.
+    """
+
+@pulumi.input_type
+class DeploymentGateArgs:
+    def __init__(__self__, *,
+                 metric: pulumi.Input['DeploymentGateMetricArgs'],
+                 dry_run: pulumi.Input[Optional[_builtins.bool]] = None,
+                 name: pulumi.Input[Optional[_builtins.str]] = None,
+                 on: pulumi.Input[Optional[Sequence[pulumi.Input['GateStage']]]] = None):
+        """
+        A metric that a new release is held to while it bakes.
+
+        :param pulumi.Input['DeploymentGateMetricArgs'] metric: What is measured, and what it is held to.
+        :param pulumi.Input[_builtins.bool] dry_run: Measure and tell, and decide nothing.
+        :param pulumi.Input[_builtins.str] name: What it is called in the record; left out: after its metric.
+        :param pulumi.Input[Sequence[pulumi.Input['GateStage']]] on: When: while the release bakes with a share of the traffic (step), with all of it (bake). Left out: both, and a comparison with stable in steps alone, while that has requests.
+        """
+        pulumi.set(__self__, "metric", metric)
+        if dry_run is not None:
+            pulumi.set(__self__, "dry_run", dry_run)
+        if name is not None:
+            pulumi.set(__self__, "name", name)
+        if on is not None:
+            pulumi.set(__self__, "on", on)
+
+    @_builtins.property
+    @pulumi.getter
+    def metric(self) -> pulumi.Input['DeploymentGateMetricArgs']:
+        """
+        What is measured, and what it is held to.
+        """
+        return pulumi.get(self, "metric")
+
+    @metric.setter
+    def metric(self, value: pulumi.Input['DeploymentGateMetricArgs']):
+        pulumi.set(self, "metric", value)
+
+    @_builtins.property
+    @pulumi.getter(name="dryRun")
+    def dry_run(self) -> pulumi.Input[Optional[_builtins.bool]]:
+        """
+        Measure and tell, and decide nothing.
+        """
+        return pulumi.get(self, "dry_run")
+
+    @dry_run.setter
+    def dry_run(self, value: pulumi.Input[Optional[_builtins.bool]]):
+        pulumi.set(self, "dry_run", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def name(self) -> pulumi.Input[Optional[_builtins.str]]:
+        """
+        What it is called in the record; left out: after its metric.
+        """
+        return pulumi.get(self, "name")
+
+    @name.setter
+    def name(self, value: pulumi.Input[Optional[_builtins.str]]):
+        pulumi.set(self, "name", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def on(self) -> pulumi.Input[Optional[Sequence[pulumi.Input['GateStage']]]]:
+        """
+        When: while the release bakes with a share of the traffic (step), with all of it (bake). Left out: both, and a comparison with stable in steps alone, while that has requests.
+        """
+        return pulumi.get(self, "on")
+
+    @on.setter
+    def on(self, value: pulumi.Input[Optional[Sequence[pulumi.Input['GateStage']]]]):
+        pulumi.set(self, "on", value)
+
+
+class DeploymentGateMetricArgsDict(TypedDict):
+    """
+    What is measured, and what it is held to. The source is one of cloudwatch, cloudMonitoring, prometheus, json and command. In texts {{release}}, {{slot}}, {{group}} and {{interval}} are filled in. Durations carry their unit: `90s`, `5m`.
+    """
+    against: NotRequired[pulumi.Input[Optional['GateBaseline']]]
+    """
+    Compare with the release that served before, over the same time.
+    """
+    cloud_monitoring: NotRequired[pulumi.Input[Optional[_builtins.str]]]
+    """
+    A metric type of Cloud Monitoring, such as loadbalancing.googleapis.com/https/request_count: one of a balancer is that of the release's backend service.
+    """
+    cloudwatch: NotRequired[pulumi.Input[Optional[_builtins.str]]]
+    """
+    A metric of CloudWatch, such as HTTPCode_Target_5XX_Count: of the release's target group, unless namespace says otherwise.
+    """
+    command: NotRequired[pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]]
+    """
+    A program of this host and its arguments, as words; no shell. It prints a number; any other exit status than 0 means that it cannot tell. The provider starts it, on the machine that `pulumi up` runs on; a path with a slash is relative to the program's folder.
+    """
+    confidence: NotRequired[pulumi.Input[Optional[_builtins.float]]]
+    """
+    With per: how sure it must be that the bound is broken; 0.5 to 0.9999. Left out: 0.95.
+    """
+    delay: NotRequired[pulumi.Input[Optional[_builtins.str]]]
+    """
+    How long after an interval its metrics can be read; left out: 2m for CloudWatch, 4m for Cloud Monitoring, 30s for Prometheus, else none.
+    """
+    dimensions: NotRequired[pulumi.Input[Optional[Mapping[str, pulumi.Input[_builtins.str]]]]]
+    """
+    Dimensions of a metric of another namespace.
+    """
+    interval: NotRequired[pulumi.Input[Optional[_builtins.str]]]
+    """
+    Each of these is one sample; whole minutes for a cloud's metrics, else whole seconds, 5s or more. Left out: 60s.
+    """
+    json: NotRequired[pulumi.Input[Optional[_builtins.str]]]
+    """
+    The address of a JSON document; needs pointer.
+    """
+    labels: NotRequired[pulumi.Input[Optional[Mapping[str, pulumi.Input[_builtins.str]]]]]
+    """
+    Labels that the metric must have, such as response_code_class = 500.
+    """
+    max: NotRequired[pulumi.Input[Optional[_builtins.float]]]
+    """
+    The most that the metric, or the ratio, may be.
+    """
+    max_difference: NotRequired[pulumi.Input[Optional[_builtins.float]]]
+    """
+    With against: at most so much more than stable.
+    """
+    max_ratio: NotRequired[pulumi.Input[Optional[_builtins.float]]]
+    """
+    With against: at most so many times what stable has.
+    """
+    min: NotRequired[pulumi.Input[Optional[_builtins.float]]]
+    """
+    The least that it may be.
+    """
+    min_difference: NotRequired[pulumi.Input[Optional[_builtins.float]]]
+    """
+    With against: at least so much more than stable; mostly below 0.
+    """
+    min_ratio: NotRequired[pulumi.Input[Optional[_builtins.float]]]
+    """
+    With against: at least so many times what stable has.
+    """
+    min_samples: NotRequired[pulumi.Input[Optional[_builtins.int]]]
+    """
+    What it passes with at least; a bake is as long as these take. Left out: 3.
+    """
+    namespace: NotRequired[pulumi.Input[Optional[_builtins.str]]]
+    """
+    Of a metric that is not a target group's; needs dimensions that tell releases apart.
+    """
+    no_data: NotRequired[pulumi.Input[Optional['NoData']]]
+    """
+    What fewer samples at the end of the bake mean. Left out: fail.
+    """
+    per: NotRequired[pulumi.Input[Optional[_builtins.str]]]
+    """
+    What the metric is counted of: a metric or query of the same source. Both are then counts, and their ratio is judged.
+    """
+    per_labels: NotRequired[pulumi.Input[Optional[Mapping[str, pulumi.Input[_builtins.str]]]]]
+    """
+    Labels that what it is counted of must have.
+    """
+    pointer: NotRequired[pulumi.Input[Optional[_builtins.str]]]
+    """
+    Where in the document the number stands, as a JSON pointer; "" is all of it.
+    """
+    prometheus: NotRequired[pulumi.Input[Optional[_builtins.str]]]
+    """
+    The address of a Prometheus, or of what answers its HTTP API; needs query.
+    """
+    query: NotRequired[pulumi.Input[Optional[_builtins.str]]]
+    """
+    In PromQL, one number at each time; {{release}}, {{slot}}, {{group}} and {{interval}} are filled in.
+    """
+    statistic: NotRequired[pulumi.Input[Optional['Statistic']]]
+    """
+    Of each interval; left out: sum with per, else average.
+    """
+    token_variable: NotRequired[pulumi.Input[Optional[_builtins.str]]]
+    """
+    The environment variable of whoever deploys that holds a bearer token.
+    """
+    window: NotRequired[pulumi.Input[Optional[_builtins.str]]]
+    """
+    How far back samples count; left out: to the beginning of the bake.
+    """
+
+@pulumi.input_type
+class DeploymentGateMetricArgs:
+    def __init__(__self__, *,
+                 against: pulumi.Input[Optional['GateBaseline']] = None,
+                 cloud_monitoring: pulumi.Input[Optional[_builtins.str]] = None,
+                 cloudwatch: pulumi.Input[Optional[_builtins.str]] = None,
+                 command: pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]] = None,
+                 confidence: pulumi.Input[Optional[_builtins.float]] = None,
+                 delay: pulumi.Input[Optional[_builtins.str]] = None,
+                 dimensions: pulumi.Input[Optional[Mapping[str, pulumi.Input[_builtins.str]]]] = None,
+                 interval: pulumi.Input[Optional[_builtins.str]] = None,
+                 json: pulumi.Input[Optional[_builtins.str]] = None,
+                 labels: pulumi.Input[Optional[Mapping[str, pulumi.Input[_builtins.str]]]] = None,
+                 max: pulumi.Input[Optional[_builtins.float]] = None,
+                 max_difference: pulumi.Input[Optional[_builtins.float]] = None,
+                 max_ratio: pulumi.Input[Optional[_builtins.float]] = None,
+                 min: pulumi.Input[Optional[_builtins.float]] = None,
+                 min_difference: pulumi.Input[Optional[_builtins.float]] = None,
+                 min_ratio: pulumi.Input[Optional[_builtins.float]] = None,
+                 min_samples: pulumi.Input[Optional[_builtins.int]] = None,
+                 namespace: pulumi.Input[Optional[_builtins.str]] = None,
+                 no_data: pulumi.Input[Optional['NoData']] = None,
+                 per: pulumi.Input[Optional[_builtins.str]] = None,
+                 per_labels: pulumi.Input[Optional[Mapping[str, pulumi.Input[_builtins.str]]]] = None,
+                 pointer: pulumi.Input[Optional[_builtins.str]] = None,
+                 prometheus: pulumi.Input[Optional[_builtins.str]] = None,
+                 query: pulumi.Input[Optional[_builtins.str]] = None,
+                 statistic: pulumi.Input[Optional['Statistic']] = None,
+                 token_variable: pulumi.Input[Optional[_builtins.str]] = None,
+                 window: pulumi.Input[Optional[_builtins.str]] = None):
+        """
+        What is measured, and what it is held to. The source is one of cloudwatch, cloudMonitoring, prometheus, json and command. In texts {{release}}, {{slot}}, {{group}} and {{interval}} are filled in. Durations carry their unit: `90s`, `5m`.
+
+        :param pulumi.Input['GateBaseline'] against: Compare with the release that served before, over the same time.
+        :param pulumi.Input[_builtins.str] cloud_monitoring: A metric type of Cloud Monitoring, such as loadbalancing.googleapis.com/https/request_count: one of a balancer is that of the release's backend service.
+        :param pulumi.Input[_builtins.str] cloudwatch: A metric of CloudWatch, such as HTTPCode_Target_5XX_Count: of the release's target group, unless namespace says otherwise.
+        :param pulumi.Input[Sequence[pulumi.Input[_builtins.str]]] command: A program of this host and its arguments, as words; no shell. It prints a number; any other exit status than 0 means that it cannot tell. The provider starts it, on the machine that `pulumi up` runs on; a path with a slash is relative to the program's folder.
+        :param pulumi.Input[_builtins.float] confidence: With per: how sure it must be that the bound is broken; 0.5 to 0.9999. Left out: 0.95.
+        :param pulumi.Input[_builtins.str] delay: How long after an interval its metrics can be read; left out: 2m for CloudWatch, 4m for Cloud Monitoring, 30s for Prometheus, else none.
+        :param pulumi.Input[Mapping[str, pulumi.Input[_builtins.str]]] dimensions: Dimensions of a metric of another namespace.
+        :param pulumi.Input[_builtins.str] interval: Each of these is one sample; whole minutes for a cloud's metrics, else whole seconds, 5s or more. Left out: 60s.
+        :param pulumi.Input[_builtins.str] json: The address of a JSON document; needs pointer.
+        :param pulumi.Input[Mapping[str, pulumi.Input[_builtins.str]]] labels: Labels that the metric must have, such as response_code_class = 500.
+        :param pulumi.Input[_builtins.float] max: The most that the metric, or the ratio, may be.
+        :param pulumi.Input[_builtins.float] max_difference: With against: at most so much more than stable.
+        :param pulumi.Input[_builtins.float] max_ratio: With against: at most so many times what stable has.
+        :param pulumi.Input[_builtins.float] min: The least that it may be.
+        :param pulumi.Input[_builtins.float] min_difference: With against: at least so much more than stable; mostly below 0.
+        :param pulumi.Input[_builtins.float] min_ratio: With against: at least so many times what stable has.
+        :param pulumi.Input[_builtins.int] min_samples: What it passes with at least; a bake is as long as these take. Left out: 3.
+        :param pulumi.Input[_builtins.str] namespace: Of a metric that is not a target group's; needs dimensions that tell releases apart.
+        :param pulumi.Input['NoData'] no_data: What fewer samples at the end of the bake mean. Left out: fail.
+        :param pulumi.Input[_builtins.str] per: What the metric is counted of: a metric or query of the same source. Both are then counts, and their ratio is judged.
+        :param pulumi.Input[Mapping[str, pulumi.Input[_builtins.str]]] per_labels: Labels that what it is counted of must have.
+        :param pulumi.Input[_builtins.str] pointer: Where in the document the number stands, as a JSON pointer; "" is all of it.
+        :param pulumi.Input[_builtins.str] prometheus: The address of a Prometheus, or of what answers its HTTP API; needs query.
+        :param pulumi.Input[_builtins.str] query: In PromQL, one number at each time; {{release}}, {{slot}}, {{group}} and {{interval}} are filled in.
+        :param pulumi.Input['Statistic'] statistic: Of each interval; left out: sum with per, else average.
+        :param pulumi.Input[_builtins.str] token_variable: The environment variable of whoever deploys that holds a bearer token.
+        :param pulumi.Input[_builtins.str] window: How far back samples count; left out: to the beginning of the bake.
+        """
+        if against is not None:
+            pulumi.set(__self__, "against", against)
+        if cloud_monitoring is not None:
+            pulumi.set(__self__, "cloud_monitoring", cloud_monitoring)
+        if cloudwatch is not None:
+            pulumi.set(__self__, "cloudwatch", cloudwatch)
+        if command is not None:
+            pulumi.set(__self__, "command", command)
+        if confidence is not None:
+            pulumi.set(__self__, "confidence", confidence)
+        if delay is not None:
+            pulumi.set(__self__, "delay", delay)
+        if dimensions is not None:
+            pulumi.set(__self__, "dimensions", dimensions)
+        if interval is not None:
+            pulumi.set(__self__, "interval", interval)
+        if json is not None:
+            pulumi.set(__self__, "json", json)
+        if labels is not None:
+            pulumi.set(__self__, "labels", labels)
+        if max is not None:
+            pulumi.set(__self__, "max", max)
+        if max_difference is not None:
+            pulumi.set(__self__, "max_difference", max_difference)
+        if max_ratio is not None:
+            pulumi.set(__self__, "max_ratio", max_ratio)
+        if min is not None:
+            pulumi.set(__self__, "min", min)
+        if min_difference is not None:
+            pulumi.set(__self__, "min_difference", min_difference)
+        if min_ratio is not None:
+            pulumi.set(__self__, "min_ratio", min_ratio)
+        if min_samples is not None:
+            pulumi.set(__self__, "min_samples", min_samples)
+        if namespace is not None:
+            pulumi.set(__self__, "namespace", namespace)
+        if no_data is not None:
+            pulumi.set(__self__, "no_data", no_data)
+        if per is not None:
+            pulumi.set(__self__, "per", per)
+        if per_labels is not None:
+            pulumi.set(__self__, "per_labels", per_labels)
+        if pointer is not None:
+            pulumi.set(__self__, "pointer", pointer)
+        if prometheus is not None:
+            pulumi.set(__self__, "prometheus", prometheus)
+        if query is not None:
+            pulumi.set(__self__, "query", query)
+        if statistic is not None:
+            pulumi.set(__self__, "statistic", statistic)
+        if token_variable is not None:
+            pulumi.set(__self__, "token_variable", token_variable)
+        if window is not None:
+            pulumi.set(__self__, "window", window)
+
+    @_builtins.property
+    @pulumi.getter
+    def against(self) -> pulumi.Input[Optional['GateBaseline']]:
+        """
+        Compare with the release that served before, over the same time.
+        """
+        return pulumi.get(self, "against")
+
+    @against.setter
+    def against(self, value: pulumi.Input[Optional['GateBaseline']]):
+        pulumi.set(self, "against", value)
+
+    @_builtins.property
+    @pulumi.getter(name="cloudMonitoring")
+    def cloud_monitoring(self) -> pulumi.Input[Optional[_builtins.str]]:
+        """
+        A metric type of Cloud Monitoring, such as loadbalancing.googleapis.com/https/request_count: one of a balancer is that of the release's backend service.
+        """
+        return pulumi.get(self, "cloud_monitoring")
+
+    @cloud_monitoring.setter
+    def cloud_monitoring(self, value: pulumi.Input[Optional[_builtins.str]]):
+        pulumi.set(self, "cloud_monitoring", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def cloudwatch(self) -> pulumi.Input[Optional[_builtins.str]]:
+        """
+        A metric of CloudWatch, such as HTTPCode_Target_5XX_Count: of the release's target group, unless namespace says otherwise.
+        """
+        return pulumi.get(self, "cloudwatch")
+
+    @cloudwatch.setter
+    def cloudwatch(self, value: pulumi.Input[Optional[_builtins.str]]):
+        pulumi.set(self, "cloudwatch", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def command(self) -> pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]:
+        """
+        A program of this host and its arguments, as words; no shell. It prints a number; any other exit status than 0 means that it cannot tell. The provider starts it, on the machine that `pulumi up` runs on; a path with a slash is relative to the program's folder.
+        """
+        return pulumi.get(self, "command")
+
+    @command.setter
+    def command(self, value: pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]):
+        pulumi.set(self, "command", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def confidence(self) -> pulumi.Input[Optional[_builtins.float]]:
+        """
+        With per: how sure it must be that the bound is broken; 0.5 to 0.9999. Left out: 0.95.
+        """
+        return pulumi.get(self, "confidence")
+
+    @confidence.setter
+    def confidence(self, value: pulumi.Input[Optional[_builtins.float]]):
+        pulumi.set(self, "confidence", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def delay(self) -> pulumi.Input[Optional[_builtins.str]]:
+        """
+        How long after an interval its metrics can be read; left out: 2m for CloudWatch, 4m for Cloud Monitoring, 30s for Prometheus, else none.
+        """
+        return pulumi.get(self, "delay")
+
+    @delay.setter
+    def delay(self, value: pulumi.Input[Optional[_builtins.str]]):
+        pulumi.set(self, "delay", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def dimensions(self) -> pulumi.Input[Optional[Mapping[str, pulumi.Input[_builtins.str]]]]:
+        """
+        Dimensions of a metric of another namespace.
+        """
+        return pulumi.get(self, "dimensions")
+
+    @dimensions.setter
+    def dimensions(self, value: pulumi.Input[Optional[Mapping[str, pulumi.Input[_builtins.str]]]]):
+        pulumi.set(self, "dimensions", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def interval(self) -> pulumi.Input[Optional[_builtins.str]]:
+        """
+        Each of these is one sample; whole minutes for a cloud's metrics, else whole seconds, 5s or more. Left out: 60s.
+        """
+        return pulumi.get(self, "interval")
+
+    @interval.setter
+    def interval(self, value: pulumi.Input[Optional[_builtins.str]]):
+        pulumi.set(self, "interval", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def json(self) -> pulumi.Input[Optional[_builtins.str]]:
+        """
+        The address of a JSON document; needs pointer.
+        """
+        return pulumi.get(self, "json")
+
+    @json.setter
+    def json(self, value: pulumi.Input[Optional[_builtins.str]]):
+        pulumi.set(self, "json", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def labels(self) -> pulumi.Input[Optional[Mapping[str, pulumi.Input[_builtins.str]]]]:
+        """
+        Labels that the metric must have, such as response_code_class = 500.
+        """
+        return pulumi.get(self, "labels")
+
+    @labels.setter
+    def labels(self, value: pulumi.Input[Optional[Mapping[str, pulumi.Input[_builtins.str]]]]):
+        pulumi.set(self, "labels", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def max(self) -> pulumi.Input[Optional[_builtins.float]]:
+        """
+        The most that the metric, or the ratio, may be.
+        """
+        return pulumi.get(self, "max")
+
+    @max.setter
+    def max(self, value: pulumi.Input[Optional[_builtins.float]]):
+        pulumi.set(self, "max", value)
+
+    @_builtins.property
+    @pulumi.getter(name="maxDifference")
+    def max_difference(self) -> pulumi.Input[Optional[_builtins.float]]:
+        """
+        With against: at most so much more than stable.
+        """
+        return pulumi.get(self, "max_difference")
+
+    @max_difference.setter
+    def max_difference(self, value: pulumi.Input[Optional[_builtins.float]]):
+        pulumi.set(self, "max_difference", value)
+
+    @_builtins.property
+    @pulumi.getter(name="maxRatio")
+    def max_ratio(self) -> pulumi.Input[Optional[_builtins.float]]:
+        """
+        With against: at most so many times what stable has.
+        """
+        return pulumi.get(self, "max_ratio")
+
+    @max_ratio.setter
+    def max_ratio(self, value: pulumi.Input[Optional[_builtins.float]]):
+        pulumi.set(self, "max_ratio", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def min(self) -> pulumi.Input[Optional[_builtins.float]]:
+        """
+        The least that it may be.
+        """
+        return pulumi.get(self, "min")
+
+    @min.setter
+    def min(self, value: pulumi.Input[Optional[_builtins.float]]):
+        pulumi.set(self, "min", value)
+
+    @_builtins.property
+    @pulumi.getter(name="minDifference")
+    def min_difference(self) -> pulumi.Input[Optional[_builtins.float]]:
+        """
+        With against: at least so much more than stable; mostly below 0.
+        """
+        return pulumi.get(self, "min_difference")
+
+    @min_difference.setter
+    def min_difference(self, value: pulumi.Input[Optional[_builtins.float]]):
+        pulumi.set(self, "min_difference", value)
+
+    @_builtins.property
+    @pulumi.getter(name="minRatio")
+    def min_ratio(self) -> pulumi.Input[Optional[_builtins.float]]:
+        """
+        With against: at least so many times what stable has.
+        """
+        return pulumi.get(self, "min_ratio")
+
+    @min_ratio.setter
+    def min_ratio(self, value: pulumi.Input[Optional[_builtins.float]]):
+        pulumi.set(self, "min_ratio", value)
+
+    @_builtins.property
+    @pulumi.getter(name="minSamples")
+    def min_samples(self) -> pulumi.Input[Optional[_builtins.int]]:
+        """
+        What it passes with at least; a bake is as long as these take. Left out: 3.
+        """
+        return pulumi.get(self, "min_samples")
+
+    @min_samples.setter
+    def min_samples(self, value: pulumi.Input[Optional[_builtins.int]]):
+        pulumi.set(self, "min_samples", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def namespace(self) -> pulumi.Input[Optional[_builtins.str]]:
+        """
+        Of a metric that is not a target group's; needs dimensions that tell releases apart.
+        """
+        return pulumi.get(self, "namespace")
+
+    @namespace.setter
+    def namespace(self, value: pulumi.Input[Optional[_builtins.str]]):
+        pulumi.set(self, "namespace", value)
+
+    @_builtins.property
+    @pulumi.getter(name="noData")
+    def no_data(self) -> pulumi.Input[Optional['NoData']]:
+        """
+        What fewer samples at the end of the bake mean. Left out: fail.
+        """
+        return pulumi.get(self, "no_data")
+
+    @no_data.setter
+    def no_data(self, value: pulumi.Input[Optional['NoData']]):
+        pulumi.set(self, "no_data", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def per(self) -> pulumi.Input[Optional[_builtins.str]]:
+        """
+        What the metric is counted of: a metric or query of the same source. Both are then counts, and their ratio is judged.
+        """
+        return pulumi.get(self, "per")
+
+    @per.setter
+    def per(self, value: pulumi.Input[Optional[_builtins.str]]):
+        pulumi.set(self, "per", value)
+
+    @_builtins.property
+    @pulumi.getter(name="perLabels")
+    def per_labels(self) -> pulumi.Input[Optional[Mapping[str, pulumi.Input[_builtins.str]]]]:
+        """
+        Labels that what it is counted of must have.
+        """
+        return pulumi.get(self, "per_labels")
+
+    @per_labels.setter
+    def per_labels(self, value: pulumi.Input[Optional[Mapping[str, pulumi.Input[_builtins.str]]]]):
+        pulumi.set(self, "per_labels", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def pointer(self) -> pulumi.Input[Optional[_builtins.str]]:
+        """
+        Where in the document the number stands, as a JSON pointer; "" is all of it.
+        """
+        return pulumi.get(self, "pointer")
+
+    @pointer.setter
+    def pointer(self, value: pulumi.Input[Optional[_builtins.str]]):
+        pulumi.set(self, "pointer", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def prometheus(self) -> pulumi.Input[Optional[_builtins.str]]:
+        """
+        The address of a Prometheus, or of what answers its HTTP API; needs query.
+        """
+        return pulumi.get(self, "prometheus")
+
+    @prometheus.setter
+    def prometheus(self, value: pulumi.Input[Optional[_builtins.str]]):
+        pulumi.set(self, "prometheus", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def query(self) -> pulumi.Input[Optional[_builtins.str]]:
+        """
+        In PromQL, one number at each time; {{release}}, {{slot}}, {{group}} and {{interval}} are filled in.
+        """
+        return pulumi.get(self, "query")
+
+    @query.setter
+    def query(self, value: pulumi.Input[Optional[_builtins.str]]):
+        pulumi.set(self, "query", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def statistic(self) -> pulumi.Input[Optional['Statistic']]:
+        """
+        Of each interval; left out: sum with per, else average.
+        """
+        return pulumi.get(self, "statistic")
+
+    @statistic.setter
+    def statistic(self, value: pulumi.Input[Optional['Statistic']]):
+        pulumi.set(self, "statistic", value)
+
+    @_builtins.property
+    @pulumi.getter(name="tokenVariable")
+    def token_variable(self) -> pulumi.Input[Optional[_builtins.str]]:
+        """
+        The environment variable of whoever deploys that holds a bearer token.
+        """
+        return pulumi.get(self, "token_variable")
+
+    @token_variable.setter
+    def token_variable(self, value: pulumi.Input[Optional[_builtins.str]]):
+        pulumi.set(self, "token_variable", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def window(self) -> pulumi.Input[Optional[_builtins.str]]:
+        """
+        How far back samples count; left out: to the beginning of the bake.
+        """
+        return pulumi.get(self, "window")
+
+    @window.setter
+    def window(self, value: pulumi.Input[Optional[_builtins.str]]):
+        pulumi.set(self, "window", value)
+
 
 class DeploymentHealthArgsDict(TypedDict):
     """

@@ -17,6 +17,8 @@ from . import outputs
 from ._enums import *
 
 __all__ = [
+    'DeploymentGate',
+    'DeploymentGateMetric',
     'DeploymentHealth',
     'DeploymentHold',
     'DeploymentPreview',
@@ -35,6 +37,451 @@ __all__ = [
     'SpecPackages',
     'SpecProgram',
 ]
+
+@pulumi.output_type
+class DeploymentGate(dict):
+    """
+    A metric that a new release is held to while it bakes.
+    """
+    @staticmethod
+    def __key_warning(key: str):
+        suggest = None
+        if key == "dryRun":
+            suggest = "dry_run"
+
+        if suggest:
+            pulumi.log.warn(f"Key '{key}' not found in DeploymentGate. Access the value via the '{suggest}' property getter instead.")
+
+    def __getitem__(self, key: str) -> Any:
+        DeploymentGate.__key_warning(key)
+        return super().__getitem__(key)
+
+    def get(self, key: str, default = None) -> Any:
+        DeploymentGate.__key_warning(key)
+        return super().get(key, default)
+
+    def __init__(__self__, *,
+                 metric: 'outputs.DeploymentGateMetric',
+                 dry_run: Optional[_builtins.bool] = None,
+                 name: Optional[_builtins.str] = None,
+                 on: Optional[Sequence['GateStage']] = None):
+        """
+        A metric that a new release is held to while it bakes.
+
+        :param 'DeploymentGateMetric' metric: What is measured, and what it is held to.
+        :param _builtins.bool dry_run: Measure and tell, and decide nothing.
+        :param _builtins.str name: What it is called in the record; left out: after its metric.
+        :param Sequence['GateStage'] on: When: while the release bakes with a share of the traffic (step), with all of it (bake). Left out: both, and a comparison with stable in steps alone, while that has requests.
+        """
+        pulumi.set(__self__, "metric", metric)
+        if dry_run is not None:
+            pulumi.set(__self__, "dry_run", dry_run)
+        if name is not None:
+            pulumi.set(__self__, "name", name)
+        if on is not None:
+            pulumi.set(__self__, "on", on)
+
+    @_builtins.property
+    @pulumi.getter
+    def metric(self) -> 'outputs.DeploymentGateMetric':
+        """
+        What is measured, and what it is held to.
+        """
+        return pulumi.get(self, "metric")
+
+    @_builtins.property
+    @pulumi.getter(name="dryRun")
+    def dry_run(self) -> Optional[_builtins.bool]:
+        """
+        Measure and tell, and decide nothing.
+        """
+        return pulumi.get(self, "dry_run")
+
+    @_builtins.property
+    @pulumi.getter
+    def name(self) -> Optional[_builtins.str]:
+        """
+        What it is called in the record; left out: after its metric.
+        """
+        return pulumi.get(self, "name")
+
+    @_builtins.property
+    @pulumi.getter
+    def on(self) -> Optional[Sequence['GateStage']]:
+        """
+        When: while the release bakes with a share of the traffic (step), with all of it (bake). Left out: both, and a comparison with stable in steps alone, while that has requests.
+        """
+        return pulumi.get(self, "on")
+
+
+@pulumi.output_type
+class DeploymentGateMetric(dict):
+    """
+    What is measured, and what it is held to. The source is one of cloudwatch, cloudMonitoring, prometheus, json and command. In texts {{release}}, {{slot}}, {{group}} and {{interval}} are filled in. Durations carry their unit: `90s`, `5m`.
+    """
+    @staticmethod
+    def __key_warning(key: str):
+        suggest = None
+        if key == "cloudMonitoring":
+            suggest = "cloud_monitoring"
+        elif key == "maxDifference":
+            suggest = "max_difference"
+        elif key == "maxRatio":
+            suggest = "max_ratio"
+        elif key == "minDifference":
+            suggest = "min_difference"
+        elif key == "minRatio":
+            suggest = "min_ratio"
+        elif key == "minSamples":
+            suggest = "min_samples"
+        elif key == "noData":
+            suggest = "no_data"
+        elif key == "perLabels":
+            suggest = "per_labels"
+        elif key == "tokenVariable":
+            suggest = "token_variable"
+
+        if suggest:
+            pulumi.log.warn(f"Key '{key}' not found in DeploymentGateMetric. Access the value via the '{suggest}' property getter instead.")
+
+    def __getitem__(self, key: str) -> Any:
+        DeploymentGateMetric.__key_warning(key)
+        return super().__getitem__(key)
+
+    def get(self, key: str, default = None) -> Any:
+        DeploymentGateMetric.__key_warning(key)
+        return super().get(key, default)
+
+    def __init__(__self__, *,
+                 against: Optional['GateBaseline'] = None,
+                 cloud_monitoring: Optional[_builtins.str] = None,
+                 cloudwatch: Optional[_builtins.str] = None,
+                 command: Optional[Sequence[_builtins.str]] = None,
+                 confidence: Optional[_builtins.float] = None,
+                 delay: Optional[_builtins.str] = None,
+                 dimensions: Optional[Mapping[str, _builtins.str]] = None,
+                 interval: Optional[_builtins.str] = None,
+                 json: Optional[_builtins.str] = None,
+                 labels: Optional[Mapping[str, _builtins.str]] = None,
+                 max: Optional[_builtins.float] = None,
+                 max_difference: Optional[_builtins.float] = None,
+                 max_ratio: Optional[_builtins.float] = None,
+                 min: Optional[_builtins.float] = None,
+                 min_difference: Optional[_builtins.float] = None,
+                 min_ratio: Optional[_builtins.float] = None,
+                 min_samples: Optional[_builtins.int] = None,
+                 namespace: Optional[_builtins.str] = None,
+                 no_data: Optional['NoData'] = None,
+                 per: Optional[_builtins.str] = None,
+                 per_labels: Optional[Mapping[str, _builtins.str]] = None,
+                 pointer: Optional[_builtins.str] = None,
+                 prometheus: Optional[_builtins.str] = None,
+                 query: Optional[_builtins.str] = None,
+                 statistic: Optional['Statistic'] = None,
+                 token_variable: Optional[_builtins.str] = None,
+                 window: Optional[_builtins.str] = None):
+        """
+        What is measured, and what it is held to. The source is one of cloudwatch, cloudMonitoring, prometheus, json and command. In texts {{release}}, {{slot}}, {{group}} and {{interval}} are filled in. Durations carry their unit: `90s`, `5m`.
+
+        :param 'GateBaseline' against: Compare with the release that served before, over the same time.
+        :param _builtins.str cloud_monitoring: A metric type of Cloud Monitoring, such as loadbalancing.googleapis.com/https/request_count: one of a balancer is that of the release's backend service.
+        :param _builtins.str cloudwatch: A metric of CloudWatch, such as HTTPCode_Target_5XX_Count: of the release's target group, unless namespace says otherwise.
+        :param Sequence[_builtins.str] command: A program of this host and its arguments, as words; no shell. It prints a number; any other exit status than 0 means that it cannot tell. The provider starts it, on the machine that `pulumi up` runs on; a path with a slash is relative to the program's folder.
+        :param _builtins.float confidence: With per: how sure it must be that the bound is broken; 0.5 to 0.9999. Left out: 0.95.
+        :param _builtins.str delay: How long after an interval its metrics can be read; left out: 2m for CloudWatch, 4m for Cloud Monitoring, 30s for Prometheus, else none.
+        :param Mapping[str, _builtins.str] dimensions: Dimensions of a metric of another namespace.
+        :param _builtins.str interval: Each of these is one sample; whole minutes for a cloud's metrics, else whole seconds, 5s or more. Left out: 60s.
+        :param _builtins.str json: The address of a JSON document; needs pointer.
+        :param Mapping[str, _builtins.str] labels: Labels that the metric must have, such as response_code_class = 500.
+        :param _builtins.float max: The most that the metric, or the ratio, may be.
+        :param _builtins.float max_difference: With against: at most so much more than stable.
+        :param _builtins.float max_ratio: With against: at most so many times what stable has.
+        :param _builtins.float min: The least that it may be.
+        :param _builtins.float min_difference: With against: at least so much more than stable; mostly below 0.
+        :param _builtins.float min_ratio: With against: at least so many times what stable has.
+        :param _builtins.int min_samples: What it passes with at least; a bake is as long as these take. Left out: 3.
+        :param _builtins.str namespace: Of a metric that is not a target group's; needs dimensions that tell releases apart.
+        :param 'NoData' no_data: What fewer samples at the end of the bake mean. Left out: fail.
+        :param _builtins.str per: What the metric is counted of: a metric or query of the same source. Both are then counts, and their ratio is judged.
+        :param Mapping[str, _builtins.str] per_labels: Labels that what it is counted of must have.
+        :param _builtins.str pointer: Where in the document the number stands, as a JSON pointer; "" is all of it.
+        :param _builtins.str prometheus: The address of a Prometheus, or of what answers its HTTP API; needs query.
+        :param _builtins.str query: In PromQL, one number at each time; {{release}}, {{slot}}, {{group}} and {{interval}} are filled in.
+        :param 'Statistic' statistic: Of each interval; left out: sum with per, else average.
+        :param _builtins.str token_variable: The environment variable of whoever deploys that holds a bearer token.
+        :param _builtins.str window: How far back samples count; left out: to the beginning of the bake.
+        """
+        if against is not None:
+            pulumi.set(__self__, "against", against)
+        if cloud_monitoring is not None:
+            pulumi.set(__self__, "cloud_monitoring", cloud_monitoring)
+        if cloudwatch is not None:
+            pulumi.set(__self__, "cloudwatch", cloudwatch)
+        if command is not None:
+            pulumi.set(__self__, "command", command)
+        if confidence is not None:
+            pulumi.set(__self__, "confidence", confidence)
+        if delay is not None:
+            pulumi.set(__self__, "delay", delay)
+        if dimensions is not None:
+            pulumi.set(__self__, "dimensions", dimensions)
+        if interval is not None:
+            pulumi.set(__self__, "interval", interval)
+        if json is not None:
+            pulumi.set(__self__, "json", json)
+        if labels is not None:
+            pulumi.set(__self__, "labels", labels)
+        if max is not None:
+            pulumi.set(__self__, "max", max)
+        if max_difference is not None:
+            pulumi.set(__self__, "max_difference", max_difference)
+        if max_ratio is not None:
+            pulumi.set(__self__, "max_ratio", max_ratio)
+        if min is not None:
+            pulumi.set(__self__, "min", min)
+        if min_difference is not None:
+            pulumi.set(__self__, "min_difference", min_difference)
+        if min_ratio is not None:
+            pulumi.set(__self__, "min_ratio", min_ratio)
+        if min_samples is not None:
+            pulumi.set(__self__, "min_samples", min_samples)
+        if namespace is not None:
+            pulumi.set(__self__, "namespace", namespace)
+        if no_data is not None:
+            pulumi.set(__self__, "no_data", no_data)
+        if per is not None:
+            pulumi.set(__self__, "per", per)
+        if per_labels is not None:
+            pulumi.set(__self__, "per_labels", per_labels)
+        if pointer is not None:
+            pulumi.set(__self__, "pointer", pointer)
+        if prometheus is not None:
+            pulumi.set(__self__, "prometheus", prometheus)
+        if query is not None:
+            pulumi.set(__self__, "query", query)
+        if statistic is not None:
+            pulumi.set(__self__, "statistic", statistic)
+        if token_variable is not None:
+            pulumi.set(__self__, "token_variable", token_variable)
+        if window is not None:
+            pulumi.set(__self__, "window", window)
+
+    @_builtins.property
+    @pulumi.getter
+    def against(self) -> Optional['GateBaseline']:
+        """
+        Compare with the release that served before, over the same time.
+        """
+        return pulumi.get(self, "against")
+
+    @_builtins.property
+    @pulumi.getter(name="cloudMonitoring")
+    def cloud_monitoring(self) -> Optional[_builtins.str]:
+        """
+        A metric type of Cloud Monitoring, such as loadbalancing.googleapis.com/https/request_count: one of a balancer is that of the release's backend service.
+        """
+        return pulumi.get(self, "cloud_monitoring")
+
+    @_builtins.property
+    @pulumi.getter
+    def cloudwatch(self) -> Optional[_builtins.str]:
+        """
+        A metric of CloudWatch, such as HTTPCode_Target_5XX_Count: of the release's target group, unless namespace says otherwise.
+        """
+        return pulumi.get(self, "cloudwatch")
+
+    @_builtins.property
+    @pulumi.getter
+    def command(self) -> Optional[Sequence[_builtins.str]]:
+        """
+        A program of this host and its arguments, as words; no shell. It prints a number; any other exit status than 0 means that it cannot tell. The provider starts it, on the machine that `pulumi up` runs on; a path with a slash is relative to the program's folder.
+        """
+        return pulumi.get(self, "command")
+
+    @_builtins.property
+    @pulumi.getter
+    def confidence(self) -> Optional[_builtins.float]:
+        """
+        With per: how sure it must be that the bound is broken; 0.5 to 0.9999. Left out: 0.95.
+        """
+        return pulumi.get(self, "confidence")
+
+    @_builtins.property
+    @pulumi.getter
+    def delay(self) -> Optional[_builtins.str]:
+        """
+        How long after an interval its metrics can be read; left out: 2m for CloudWatch, 4m for Cloud Monitoring, 30s for Prometheus, else none.
+        """
+        return pulumi.get(self, "delay")
+
+    @_builtins.property
+    @pulumi.getter
+    def dimensions(self) -> Optional[Mapping[str, _builtins.str]]:
+        """
+        Dimensions of a metric of another namespace.
+        """
+        return pulumi.get(self, "dimensions")
+
+    @_builtins.property
+    @pulumi.getter
+    def interval(self) -> Optional[_builtins.str]:
+        """
+        Each of these is one sample; whole minutes for a cloud's metrics, else whole seconds, 5s or more. Left out: 60s.
+        """
+        return pulumi.get(self, "interval")
+
+    @_builtins.property
+    @pulumi.getter
+    def json(self) -> Optional[_builtins.str]:
+        """
+        The address of a JSON document; needs pointer.
+        """
+        return pulumi.get(self, "json")
+
+    @_builtins.property
+    @pulumi.getter
+    def labels(self) -> Optional[Mapping[str, _builtins.str]]:
+        """
+        Labels that the metric must have, such as response_code_class = 500.
+        """
+        return pulumi.get(self, "labels")
+
+    @_builtins.property
+    @pulumi.getter
+    def max(self) -> Optional[_builtins.float]:
+        """
+        The most that the metric, or the ratio, may be.
+        """
+        return pulumi.get(self, "max")
+
+    @_builtins.property
+    @pulumi.getter(name="maxDifference")
+    def max_difference(self) -> Optional[_builtins.float]:
+        """
+        With against: at most so much more than stable.
+        """
+        return pulumi.get(self, "max_difference")
+
+    @_builtins.property
+    @pulumi.getter(name="maxRatio")
+    def max_ratio(self) -> Optional[_builtins.float]:
+        """
+        With against: at most so many times what stable has.
+        """
+        return pulumi.get(self, "max_ratio")
+
+    @_builtins.property
+    @pulumi.getter
+    def min(self) -> Optional[_builtins.float]:
+        """
+        The least that it may be.
+        """
+        return pulumi.get(self, "min")
+
+    @_builtins.property
+    @pulumi.getter(name="minDifference")
+    def min_difference(self) -> Optional[_builtins.float]:
+        """
+        With against: at least so much more than stable; mostly below 0.
+        """
+        return pulumi.get(self, "min_difference")
+
+    @_builtins.property
+    @pulumi.getter(name="minRatio")
+    def min_ratio(self) -> Optional[_builtins.float]:
+        """
+        With against: at least so many times what stable has.
+        """
+        return pulumi.get(self, "min_ratio")
+
+    @_builtins.property
+    @pulumi.getter(name="minSamples")
+    def min_samples(self) -> Optional[_builtins.int]:
+        """
+        What it passes with at least; a bake is as long as these take. Left out: 3.
+        """
+        return pulumi.get(self, "min_samples")
+
+    @_builtins.property
+    @pulumi.getter
+    def namespace(self) -> Optional[_builtins.str]:
+        """
+        Of a metric that is not a target group's; needs dimensions that tell releases apart.
+        """
+        return pulumi.get(self, "namespace")
+
+    @_builtins.property
+    @pulumi.getter(name="noData")
+    def no_data(self) -> Optional['NoData']:
+        """
+        What fewer samples at the end of the bake mean. Left out: fail.
+        """
+        return pulumi.get(self, "no_data")
+
+    @_builtins.property
+    @pulumi.getter
+    def per(self) -> Optional[_builtins.str]:
+        """
+        What the metric is counted of: a metric or query of the same source. Both are then counts, and their ratio is judged.
+        """
+        return pulumi.get(self, "per")
+
+    @_builtins.property
+    @pulumi.getter(name="perLabels")
+    def per_labels(self) -> Optional[Mapping[str, _builtins.str]]:
+        """
+        Labels that what it is counted of must have.
+        """
+        return pulumi.get(self, "per_labels")
+
+    @_builtins.property
+    @pulumi.getter
+    def pointer(self) -> Optional[_builtins.str]:
+        """
+        Where in the document the number stands, as a JSON pointer; "" is all of it.
+        """
+        return pulumi.get(self, "pointer")
+
+    @_builtins.property
+    @pulumi.getter
+    def prometheus(self) -> Optional[_builtins.str]:
+        """
+        The address of a Prometheus, or of what answers its HTTP API; needs query.
+        """
+        return pulumi.get(self, "prometheus")
+
+    @_builtins.property
+    @pulumi.getter
+    def query(self) -> Optional[_builtins.str]:
+        """
+        In PromQL, one number at each time; {{release}}, {{slot}}, {{group}} and {{interval}} are filled in.
+        """
+        return pulumi.get(self, "query")
+
+    @_builtins.property
+    @pulumi.getter
+    def statistic(self) -> Optional['Statistic']:
+        """
+        Of each interval; left out: sum with per, else average.
+        """
+        return pulumi.get(self, "statistic")
+
+    @_builtins.property
+    @pulumi.getter(name="tokenVariable")
+    def token_variable(self) -> Optional[_builtins.str]:
+        """
+        The environment variable of whoever deploys that holds a bearer token.
+        """
+        return pulumi.get(self, "token_variable")
+
+    @_builtins.property
+    @pulumi.getter
+    def window(self) -> Optional[_builtins.str]:
+        """
+        How far back samples count; left out: to the beginning of the bake.
+        """
+        return pulumi.get(self, "window")
+
 
 @pulumi.output_type
 class DeploymentHealth(dict):

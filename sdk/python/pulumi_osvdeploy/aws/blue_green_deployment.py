@@ -30,6 +30,7 @@ class BlueGreenDeploymentArgs:
                  subnet_ids: pulumi.Input[Sequence[pulumi.Input[_builtins.str]]],
                  capacity: pulumi.Input[Optional[_builtins.int]] = None,
                  force_rollout: pulumi.Input[Optional[_builtins.str]] = None,
+                 gates: pulumi.Input[Optional[Sequence[pulumi.Input['_root_inputs.DeploymentGateArgs']]]] = None,
                  health: pulumi.Input[Optional['_root_inputs.DeploymentHealthArgs']] = None,
                  instance_type: pulumi.Input[Optional[_builtins.str]] = None,
                  ledger: pulumi.Input[Optional[_builtins.str]] = None,
@@ -48,6 +49,7 @@ class BlueGreenDeploymentArgs:
         :param pulumi.Input[Sequence[pulumi.Input[_builtins.str]]] subnet_ids: The subnets that machines stand in; two zones or more outlive one.
         :param pulumi.Input[_builtins.int] capacity: How many machines. Where something of yours scales them by itself, it says how many.
         :param pulumi.Input[_builtins.str] force_rollout: Any text. Another one than before rolls the image out though its release is held, as a rollback leaves it.
+        :param pulumi.Input[Sequence[pulumi.Input['_root_inputs.DeploymentGateArgs']]] gates: Metrics that a new release is held to while it bakes.
         :param pulumi.Input['_root_inputs.DeploymentHealthArgs'] health: When a release counts as well.
         :param pulumi.Input[_builtins.str] instance_type: The machines' type.
         :param pulumi.Input[_builtins.str] ledger: Where releases and rollouts are written down: `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX`, or a directory that all who deploy can reach; left out, the provider's.
@@ -68,6 +70,8 @@ class BlueGreenDeploymentArgs:
             pulumi.set(__self__, "capacity", capacity)
         if force_rollout is not None:
             pulumi.set(__self__, "force_rollout", force_rollout)
+        if gates is not None:
+            pulumi.set(__self__, "gates", gates)
         if health is not None:
             pulumi.set(__self__, "health", health)
         if instance_type is None:
@@ -183,6 +187,18 @@ class BlueGreenDeploymentArgs:
 
     @_builtins.property
     @pulumi.getter
+    def gates(self) -> pulumi.Input[Optional[Sequence[pulumi.Input['_root_inputs.DeploymentGateArgs']]]]:
+        """
+        Metrics that a new release is held to while it bakes.
+        """
+        return pulumi.get(self, "gates")
+
+    @gates.setter
+    def gates(self, value: pulumi.Input[Optional[Sequence[pulumi.Input['_root_inputs.DeploymentGateArgs']]]]):
+        pulumi.set(self, "gates", value)
+
+    @_builtins.property
+    @pulumi.getter
     def health(self) -> pulumi.Input[Optional['_root_inputs.DeploymentHealthArgs']]:
         """
         When a release counts as well.
@@ -275,6 +291,7 @@ class BlueGreenDeployment(pulumi.CustomResource):
                  capacity: pulumi.Input[Optional[_builtins.int]] = None,
                  environment: pulumi.Input[Optional[_builtins.str]] = None,
                  force_rollout: pulumi.Input[Optional[_builtins.str]] = None,
+                 gates: pulumi.Input[Optional[Sequence[pulumi.Input[Union['_root_inputs.DeploymentGateArgs', '_root_inputs.DeploymentGateArgsDict']]]]] = None,
                  health: pulumi.Input[Optional[Union['_root_inputs.DeploymentHealthArgs', '_root_inputs.DeploymentHealthArgsDict']]] = None,
                  image: pulumi.Input[Optional[_builtins.str]] = None,
                  instance_type: pulumi.Input[Optional[_builtins.str]] = None,
@@ -300,6 +317,7 @@ class BlueGreenDeployment(pulumi.CustomResource):
         :param pulumi.Input[_builtins.int] capacity: How many machines. Where something of yours scales them by itself, it says how many.
         :param pulumi.Input[_builtins.str] environment: Names the service, together with the app of the image: `orders/production`.
         :param pulumi.Input[_builtins.str] force_rollout: Any text. Another one than before rolls the image out though its release is held, as a rollback leaves it.
+        :param pulumi.Input[Sequence[pulumi.Input[Union['_root_inputs.DeploymentGateArgs', '_root_inputs.DeploymentGateArgsDict']]]] gates: Metrics that a new release is held to while it bakes.
         :param pulumi.Input[Union['_root_inputs.DeploymentHealthArgs', '_root_inputs.DeploymentHealthArgsDict']] health: When a release counts as well.
         :param pulumi.Input[_builtins.str] image: The image of the release that is to serve.
         :param pulumi.Input[_builtins.str] instance_type: The machines' type.
@@ -344,6 +362,7 @@ class BlueGreenDeployment(pulumi.CustomResource):
                  capacity: pulumi.Input[Optional[_builtins.int]] = None,
                  environment: pulumi.Input[Optional[_builtins.str]] = None,
                  force_rollout: pulumi.Input[Optional[_builtins.str]] = None,
+                 gates: pulumi.Input[Optional[Sequence[pulumi.Input[Union['_root_inputs.DeploymentGateArgs', '_root_inputs.DeploymentGateArgsDict']]]]] = None,
                  health: pulumi.Input[Optional[Union['_root_inputs.DeploymentHealthArgs', '_root_inputs.DeploymentHealthArgsDict']]] = None,
                  image: pulumi.Input[Optional[_builtins.str]] = None,
                  instance_type: pulumi.Input[Optional[_builtins.str]] = None,
@@ -372,6 +391,7 @@ class BlueGreenDeployment(pulumi.CustomResource):
                 raise TypeError("Missing required property 'environment'")
             __props__.__dict__["environment"] = environment
             __props__.__dict__["force_rollout"] = force_rollout
+            __props__.__dict__["gates"] = gates
             __props__.__dict__["health"] = health
             if image is None and not opts.urn:
                 raise TypeError("Missing required property 'image'")
@@ -439,6 +459,7 @@ class BlueGreenDeployment(pulumi.CustomResource):
         __props__.__dict__["capacity"] = None
         __props__.__dict__["environment"] = None
         __props__.__dict__["force_rollout"] = None
+        __props__.__dict__["gates"] = None
         __props__.__dict__["green"] = None
         __props__.__dict__["health"] = None
         __props__.__dict__["history"] = None
@@ -518,6 +539,14 @@ class BlueGreenDeployment(pulumi.CustomResource):
         Any text. Another one than before rolls the image out though its release is held, as a rollback leaves it.
         """
         return pulumi.get(self, "force_rollout")
+
+    @_builtins.property
+    @pulumi.getter
+    def gates(self) -> pulumi.Output[Optional[Sequence['_root_outputs.DeploymentGate']]]:
+        """
+        Metrics that a new release is held to while it bakes.
+        """
+        return pulumi.get(self, "gates")
 
     @_builtins.property
     @pulumi.getter

@@ -29,6 +29,7 @@ class BlueGreenDeploymentArgs:
                  family: pulumi.Input[Optional[_builtins.str]] = None,
                  force_rollout: pulumi.Input[Optional[_builtins.str]] = None,
                  forwarding_rule: pulumi.Input[Optional[_builtins.str]] = None,
+                 gates: pulumi.Input[Optional[Sequence[pulumi.Input['_root_inputs.DeploymentGateArgs']]]] = None,
                  health: pulumi.Input[Optional['_root_inputs.DeploymentHealthArgs']] = None,
                  ledger: pulumi.Input[Optional[_builtins.str]] = None,
                  machine_type: pulumi.Input[Optional[_builtins.str]] = None,
@@ -51,6 +52,7 @@ class BlueGreenDeploymentArgs:
         :param pulumi.Input[_builtins.str] family: The image family that is to lead to what serves.
         :param pulumi.Input[_builtins.str] force_rollout: Any text. Another one than before rolls the image out though its release is held, as a rollback leaves it.
         :param pulumi.Input[_builtins.str] forwarding_rule: In place of a URL map: a forwarding rule that leads to a target TCP proxy, by its link or name. It has no weights and no preview: all of its traffic moves at once.
+        :param pulumi.Input[Sequence[pulumi.Input['_root_inputs.DeploymentGateArgs']]] gates: Metrics that a new release is held to while it bakes.
         :param pulumi.Input['_root_inputs.DeploymentHealthArgs'] health: When a release counts as well.
         :param pulumi.Input[_builtins.str] ledger: Where releases and rollouts are written down: `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX`, or a directory that all who deploy can reach; left out, the provider's.
         :param pulumi.Input[_builtins.str] machine_type: The machines' type.
@@ -77,6 +79,8 @@ class BlueGreenDeploymentArgs:
             pulumi.set(__self__, "force_rollout", force_rollout)
         if forwarding_rule is not None:
             pulumi.set(__self__, "forwarding_rule", forwarding_rule)
+        if gates is not None:
+            pulumi.set(__self__, "gates", gates)
         if health is not None:
             pulumi.set(__self__, "health", health)
         if ledger is not None:
@@ -187,6 +191,18 @@ class BlueGreenDeploymentArgs:
     @forwarding_rule.setter
     def forwarding_rule(self, value: pulumi.Input[Optional[_builtins.str]]):
         pulumi.set(self, "forwarding_rule", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def gates(self) -> pulumi.Input[Optional[Sequence[pulumi.Input['_root_inputs.DeploymentGateArgs']]]]:
+        """
+        Metrics that a new release is held to while it bakes.
+        """
+        return pulumi.get(self, "gates")
+
+    @gates.setter
+    def gates(self, value: pulumi.Input[Optional[Sequence[pulumi.Input['_root_inputs.DeploymentGateArgs']]]]):
+        pulumi.set(self, "gates", value)
 
     @_builtins.property
     @pulumi.getter
@@ -344,6 +360,7 @@ class BlueGreenDeployment(pulumi.CustomResource):
                  family: pulumi.Input[Optional[_builtins.str]] = None,
                  force_rollout: pulumi.Input[Optional[_builtins.str]] = None,
                  forwarding_rule: pulumi.Input[Optional[_builtins.str]] = None,
+                 gates: pulumi.Input[Optional[Sequence[pulumi.Input[Union['_root_inputs.DeploymentGateArgs', '_root_inputs.DeploymentGateArgsDict']]]]] = None,
                  health: pulumi.Input[Optional[Union['_root_inputs.DeploymentHealthArgs', '_root_inputs.DeploymentHealthArgsDict']]] = None,
                  image: pulumi.Input[Optional[_builtins.str]] = None,
                  ledger: pulumi.Input[Optional[_builtins.str]] = None,
@@ -373,6 +390,7 @@ class BlueGreenDeployment(pulumi.CustomResource):
         :param pulumi.Input[_builtins.str] family: The image family that is to lead to what serves.
         :param pulumi.Input[_builtins.str] force_rollout: Any text. Another one than before rolls the image out though its release is held, as a rollback leaves it.
         :param pulumi.Input[_builtins.str] forwarding_rule: In place of a URL map: a forwarding rule that leads to a target TCP proxy, by its link or name. It has no weights and no preview: all of its traffic moves at once.
+        :param pulumi.Input[Sequence[pulumi.Input[Union['_root_inputs.DeploymentGateArgs', '_root_inputs.DeploymentGateArgsDict']]]] gates: Metrics that a new release is held to while it bakes.
         :param pulumi.Input[Union['_root_inputs.DeploymentHealthArgs', '_root_inputs.DeploymentHealthArgsDict']] health: When a release counts as well.
         :param pulumi.Input[_builtins.str] image: The image of the release that is to serve.
         :param pulumi.Input[_builtins.str] ledger: Where releases and rollouts are written down: `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX`, or a directory that all who deploy can reach; left out, the provider's.
@@ -421,6 +439,7 @@ class BlueGreenDeployment(pulumi.CustomResource):
                  family: pulumi.Input[Optional[_builtins.str]] = None,
                  force_rollout: pulumi.Input[Optional[_builtins.str]] = None,
                  forwarding_rule: pulumi.Input[Optional[_builtins.str]] = None,
+                 gates: pulumi.Input[Optional[Sequence[pulumi.Input[Union['_root_inputs.DeploymentGateArgs', '_root_inputs.DeploymentGateArgsDict']]]]] = None,
                  health: pulumi.Input[Optional[Union['_root_inputs.DeploymentHealthArgs', '_root_inputs.DeploymentHealthArgsDict']]] = None,
                  image: pulumi.Input[Optional[_builtins.str]] = None,
                  ledger: pulumi.Input[Optional[_builtins.str]] = None,
@@ -453,6 +472,7 @@ class BlueGreenDeployment(pulumi.CustomResource):
             __props__.__dict__["family"] = family
             __props__.__dict__["force_rollout"] = force_rollout
             __props__.__dict__["forwarding_rule"] = forwarding_rule
+            __props__.__dict__["gates"] = gates
             __props__.__dict__["health"] = health
             if image is None and not opts.urn:
                 raise TypeError("Missing required property 'image'")
@@ -518,6 +538,7 @@ class BlueGreenDeployment(pulumi.CustomResource):
         __props__.__dict__["family"] = None
         __props__.__dict__["force_rollout"] = None
         __props__.__dict__["forwarding_rule"] = None
+        __props__.__dict__["gates"] = None
         __props__.__dict__["green"] = None
         __props__.__dict__["health"] = None
         __props__.__dict__["history"] = None
@@ -615,6 +636,14 @@ class BlueGreenDeployment(pulumi.CustomResource):
         In place of a URL map: a forwarding rule that leads to a target TCP proxy, by its link or name. It has no weights and no preview: all of its traffic moves at once.
         """
         return pulumi.get(self, "forwarding_rule")
+
+    @_builtins.property
+    @pulumi.getter
+    def gates(self) -> pulumi.Output[Optional[Sequence['_root_outputs.DeploymentGate']]]:
+        """
+        Metrics that a new release is held to while it bakes.
+        """
+        return pulumi.get(self, "gates")
 
     @_builtins.property
     @pulumi.getter

@@ -1,0 +1,114 @@
+"""What a run's step means for the rest of its head: slots, traffic, holds, families. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+
+from osvdeploy.cloud.interfaces import ReleaseId, Scaling, Slot
+from osvdeploy.context import Context
+from osvdeploy.rollout.ledger import Head, Hold, Ledger, Served, SlotRecord
+from osvdeploy.rollout.model import Kind, Outcome, Run, Stage
+from osvdeploy.rollout.releases import OnFailure, Release, StrategyKind, TrafficStep, group_name
+
+SERVED_KEPT = 50
+
+
+def consequences(now: datetime, head: Head, run: Run) -> Mapping[str, object]:
+    """What a run's step means for the head's slots and traffic."""
+    slots = dict(head.slots)
+    if run.verdict is Outcome.SUCCEEDED:
+        now = now
+        if head.serving == run.slot and not run.over:
+            return {}
+        changes: dict[str, object] = {}
+        if head.serving != run.slot or slots.get(run.slot) is None or slots[run.slot].release != run.candidate:
+            served = tuple(entry for entry in head.served if entry.release != run.candidate)
+            changes["served"] = (*served, Served(run.candidate, now))[-SERVED_KEPT:]
+            slots[run.slot] = SlotRecord(run.candidate, run.group, now)
+            if run.settings.family is not None:
+                changes["family_due"] = True
+                changes["given_up"] = tuple(each for each in head.given_up if each != run.candidate)
+        old = slots.get(run.slot.other)
+        if old is not None:
+            if run.kind is Kind.DEPLOY and run.settings.strategy.keep_warm > 0:
+                until = now.timestamp() + run.settings.strategy.keep_warm
+                if old.warm_until is None:
+                    slots[run.slot.other] = replace(old, warm_until=now.fromtimestamp(math.ceil(until), now.tzinfo))
+            else:
+                del slots[run.slot.other]
+        if run.kind is Kind.ROLLBACK and run.stable is not None and head.serving != run.slot:
+            others = tuple(hold for hold in head.holds if hold.release not in (run.candidate, run.stable))
+            left = Hold(run.stable, "a rollback left it", run.by.partition("@")[0], now)
+            changes["holds"] = (*others, left)
+            changes |= giving_up(head, run, run.stable)
+        return {**changes, "slots": slots, "serving": run.slot}
+    if run.over and run.verdict is Outcome.ROLLBACK_FAILED and run.shifted is not None:
+        # Its machines stand, and may carry traffic.
+        return {"slots": {**slots, run.slot: SlotRecord(run.candidate, run.group, run.started)}}
+    ended: dict[str, object] = {}
+    if run.over and run.verdict is Outcome.ROLLED_BACK:
+        ended |= giving_up(head, run, run.candidate)
+    if run.over and any(record.stage is Stage.BOOT for record in run.stages):
+        # From boot on the slot was the candidate's, whose machines are gone now.
+        slots.pop(run.slot, None)
+        ended["slots"] = slots
+    return ended
+
+
+def giving_up(head: Head, run: Run, release: ReleaseId) -> dict[str, object]:
+    """A release is no good: its image is to be withdrawn, where families are led at all."""
+    if run.settings.family is None:
+        return {}
+    others = (each for each in head.given_up if each not in (release, run.candidate))
+    return {"given_up": (*others, release)}
+
+
+def begin(
+    ctx: Context,
+    ledger: Ledger,
+    head: Head,
+    release: Release,
+    kind: Kind,
+    capacity: int,
+    scaling: Scaling | None = None,
+) -> Run:
+    """A run as the ledger first has it."""
+    now = ctx.now()
+    stable = head.stable
+    strategy = release.settings.strategy
+    # A rollback goes by the same engine, but not by small steps: it is an answer to an emergency. And where nothing
+    # serves there is nobody to share traffic with.
+    whole = kind is Kind.ROLLBACK or strategy.kind is StrategyKind.ALL_AT_ONCE or stable is None
+    steps = (TrafficStep(100),) if whole else strategy.steps
+    settings = release.settings
+    if kind is Kind.ROLLBACK:
+        alone = replace(strategy, bake=0.0, approve=False, on_failure=OnFailure.ROLLBACK)
+        settings = replace(settings, strategy=alone)
+    before = ledger.release(ctx, stable.release) if stable is not None else None
+    if kind is Kind.ROLLBACK and before is not None:
+        # Hooks, who is told and where probes leave from are the environment's, as it was declared last: not as in the
+        # days of what is gone back to.
+        left = before.settings
+        health = replace(settings.health, probe_from=left.health.probe_from, probe_command=left.health.probe_command)
+        settings = replace(settings, hooks=left.hooks, notify=left.notify, health=health)
+    return Run(
+        stable_health=before.settings.health if before is not None else None,
+        id=f"{now:%Y%m%dT%H%M%S}-{ctx.nonce()[:6]}",
+        kind=kind,
+        candidate=release.id,
+        slot=head.serving.other if head.serving is not None and stable is not None else Slot.BLUE,
+        group=group_name(ledger.service, release),
+        stable=stable.release if stable else None,
+        stable_group=stable.group if stable else None,
+        capacity=capacity,
+        settings=settings,
+        by=f"{ctx.process.user}@{ctx.process.host}",
+        started=now,
+        stage=Stage.PREPARE,
+        entered=now,
+        steps=steps,
+        scaling=None if scaling is None or scaling.fixed else scaling,
+    )

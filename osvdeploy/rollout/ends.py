@@ -1,0 +1,71 @@
+"""How commands on a rollout end, as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from osvdeploy.context import Context
+from osvdeploy.rollout.ledger import Head, HeldLedger
+from osvdeploy.rollout.model import Kind, Outcome, Run, Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """How a deploy or rollback ended, or that its run waits for a person. ``run`` is None when there was nothing to do;
+    ``head`` is the ledger's last."""
+
+    outcome: Outcome
+    head: Head
+    run: Run | None
+    told: str
+
+    @property
+    def exit_code(self) -> int:
+        return self.outcome.exit_code
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What came of a request. ``done``: what was asked for. ``rollout`` is how the run ended, or what it waits for now,
+    where this process went on with it; None where another one did, or is to."""
+
+    head: Head
+    run: Run
+    done: bool
+    told: str
+    rollout: Rollout | None = None
+
+
+def end_of(head: Head, run: Run) -> Rollout:
+    """How a run that is over ended."""
+    assert run.verdict is not None
+    if run.verdict is Outcome.SUCCEEDED:
+        told = f"{run.candidate} serves"
+    elif run.verdict is Outcome.ROLLBACK_FAILED and run.stage is Stage.DONE and run.kind is Kind.ROLLBACK:
+        told = f"{run.candidate} could not be brought back: {run.reason}; {run.stable} still serves"
+    elif run.kind is Kind.ADOPT and run.verdict is Outcome.ROLLBACK_FAILED:
+        told = f"traffic could not be given back: {run.reason}"
+    elif run.kind is Kind.ADOPT:
+        told = f"{run.group} was not adopted: {run.reason}; it has its traffic as before"
+    elif run.verdict is Outcome.ROLLBACK_FAILED:
+        told = f"traffic could not be brought back to {run.stable}: {run.reason}"
+    elif run.stable is not None:
+        told = f"{run.candidate} failed: {run.reason}; {run.stable} serves"
+    else:
+        told = f"{run.candidate} failed: {run.reason}"
+    if run.scaling is not None and not run.scaled:
+        what = "has not" if run.verdict is Outcome.SUCCEEDED else "may not have"
+        told += (
+            f"; what serves {what} the scaling of before ({', '.join(run.scaling.parts)}), the next deploy brings it"
+        )
+    return Rollout(run.verdict, head, run, told)
+
+
+def came_to(ctx: Context, held: HeldLedger, run: Run) -> Rollout:
+    """What a run came to: its end, or what it waits for."""
+    if run.over:
+        return end_of(held.head, run)
+    if awaited := run.awaits(ctx.now()):
+        weights = f"; {run.candidate} has {run.steps[run.step].weight} % of the traffic" if run.shifted else ""
+        return Rollout(Outcome.WAITING, held.head, run, f"{run.candidate} waits: {awaited}{weights}")
+    return Rollout(Outcome.BEGUN, held.head, run, f"the {run.kind} of {run.candidate} has begun")

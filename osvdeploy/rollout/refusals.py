@@ -1,0 +1,149 @@
+"""What refuses a command on a service before anything moves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from osvdeploy.cloud import tags
+from osvdeploy.cloud.interfaces import CommandHook, GroupState, Hooks, ReleaseId, Route, RouteState, Slot
+from osvdeploy.context import Context
+from osvdeploy.errors import ReleaseHeld, RolloutWaiting, UsageError
+from osvdeploy.rollout.ledger import Head, Ledger
+from osvdeploy.rollout.releases import Concurrent, Release, Settings
+
+
+def refuse_waiting(head: Head, release: Release, now: datetime) -> None:
+    """Raise :class:`~osvdeploy.errors.RolloutWaiting` where another release's rollout waits for a person, unless this
+    one may supersede it."""
+    run = head.unfinished
+    if run is None or run.candidate == release.id or release.settings.strategy.concurrent is Concurrent.SUPERSEDE:
+        return
+    if awaited := run.awaits(now):
+        raise RolloutWaiting(
+            f"{head.service}: the {run.kind} of {run.candidate} waits: {awaited}",
+            hint="`osvdeploy approve`, `resume` or `promote` lets it go on, `osvdeploy abort` ends it",
+        )
+
+
+def refuse_held(head: Head, release: ReleaseId, *, forced: bool = False) -> None:
+    """Raise :class:`~osvdeploy.errors.ReleaseHeld` where a hold refuses a release; ``forced``: one of every release."""
+    for hold in head.holds:
+        if hold.release is None or (hold.release == release and not forced):
+            what = "every release" if hold.release is None else hold.release
+            other = "" if hold.release is None else "deploy another release, or "
+            raise ReleaseHeld(
+                f"{head.service}: {what} is held since {hold.at:%Y-%m-%d %H:%M} UTC by {hold.by}: {hold.why}",
+                hint=f"{other}take the hold away with `osvdeploy unhold`",
+            )
+
+
+def refuse_left(head: Head, release: ReleaseId, left: ReleaseId, *, forced: bool = False) -> None:
+    """Raise :class:`~osvdeploy.errors.ReleaseHeld` for the release that a rollback without the ledger has left."""
+    if release == left and not forced:
+        raise ReleaseHeld(
+            f"{head.service}: traffic was taken from {left} while the ledger could not be reached",
+            hint="deploy another release; or have it learnt by `osvdeploy drift --repair`, and take the hold away with "
+            "`osvdeploy unhold`",
+        )
+
+
+def refuse_shares(release: Release, state: RouteState) -> None:
+    """Traffic moves to a pointer's slot in one step or not at all."""
+    shares = [step.weight for step in release.settings.strategy.steps if step.weight != 100]
+    if shares and not state.weighted:
+        raise UsageError(
+            f"{release.id}: its strategy gives the new release {shares[0]} % first, but {release.settings.listener} "
+            "has no weights",
+            hint="leave the steps out, or name a way in that has weights",
+        )
+
+
+def refuse_drift(head: Head, state: RouteState) -> None:
+    """Traffic that goes elsewhere than the ledger says was moved by somebody: not ours to undo unasked."""
+    if head.stable is None or head.serving is None:
+        return
+    if state.weights is None:
+        # A rule of ours may be made anew; where a pointer leads is the user's word.
+        if not state.weighted and head.place is not None:
+            raise UsageError(
+                f"{head.service}: the ledger says {head.serving} serves, but {head.place.route.listener} leads "
+                "elsewhere again",
+                hint=f"let it lead to the {head.serving} slot, then run this again; or `osvdeploy destroy` the service",
+            )
+        return
+    if state.weights.get(head.serving.other, 0) > 0:
+        seen = ", ".join(f"{slot} {weight}" for slot, weight in sorted(state.weights.items()))
+        raise UsageError(
+            f"{head.service}: the ledger says {head.serving} serves, but the rule's weights are {seen}",
+            hint=f"somebody changed the rule; give {head.serving} all the weight again, then run this again. Where the "
+            "cloud is right and the ledger is not: `osvdeploy adopt --from-cloud`",
+        )
+
+
+def astray(head: Head, state: RouteState) -> str:
+    """What of a service's route is not as the ledger says, while no rollout is under way; "" where all is."""
+    if head.stable is None or head.serving is None or head.unfinished is not None:
+        return ""
+    if state.weights is None:
+        return "the rule that sends traffic is gone" if state.weighted else "traffic is sent elsewhere"
+    if state.weights.get(head.serving.other, 0) > 0 or state.weights.get(head.serving, 0) == 0:
+        seen = ", ".join(f"{slot} {weight}" for slot, weight in sorted(state.weights.items()))
+        return f"{head.serving} serves, but the weights are {seen}"
+    if missing := [slot for slot in Slot if slot not in state.backends]:
+        return f"what leads to slot {' and '.join(missing)} is gone"
+    return ""
+
+
+def refuse_unready_hooks(ctx: Context, hooks: Hooks | None, settings: Settings) -> None:
+    """Raise :class:`~osvdeploy.errors.UsageError` for a hook that cannot be asked from here: it would fail the rollout
+    when its turn comes."""
+    if settings.health.probe_command and hooks is not None:
+        try:
+            hooks.refuse_unready(ctx, CommandHook(settings.health.probe_command))
+        except UsageError as error:
+            raise UsageError(f"health.probe-from: {error}", hint=error.hint) from None
+    for hook in settings.hooks:
+        if hooks is None:
+            raise UsageError(f"hook {hook.name}: there is nothing to ask hooks with here", hint="give `hooks`")
+        try:
+            hooks.refuse_unready(ctx, hook.action)
+        except UsageError as error:
+            raise UsageError(f"hook {hook.name}: {error}", hint=error.hint) from None
+
+
+def refuse_moved_route(head: Head, route: Route) -> None:
+    if head.place is None or head.destroyed or head.stable is None:
+        return
+    old = head.place.route
+    moved = [
+        f"{name} (was {getattr(old, name)}, is {getattr(route, name)})"
+        for name in ("listener", "priority", "host", "path", "port", "preview_header", "health")
+        if getattr(old, name) != getattr(route, name)
+    ]
+    if moved:
+        raise UsageError(
+            f"{head.service}: the route of a service in use cannot change: {'; '.join(moved)}",
+            hint="put the old values back, or `osvdeploy destroy` the service and deploy it anew",
+        )
+
+
+def refuse_unknown_service(ledger: Ledger, route: Route, state: RouteState, groups: Mapping[str, GroupState]) -> None:
+    """What serves without this ledger knowing of it must not be taken for an empty place."""
+    standing = [group for group in groups.values() if not group.deleting]
+    if not standing and not any((state.weights or {}).values()):
+        return
+    known = ", ".join(str(group.release) for group in standing) or "a rule with weights"
+    ledgers = {group.tags[tags.LEDGER] for group in standing if tags.LEDGER in group.tags}
+    address = ledger.store.address
+    if ledgers == {route.tags.get(tags.LEDGER)}:
+        raise UsageError(
+            f"{ledger.service}: is in service already ({known}), and its ledger {address} has lost it",
+            hint="put the ledger back from a copy; without one, write it anew from the tags in the cloud: `osvdeploy "
+            "adopt --from-cloud`",
+        )
+    raise UsageError(
+        f"{ledger.service}: is in service already ({known}), but the ledger {address} does not know of it",
+        hint="deploy with the ledger that it was deployed with: "
+        + (", ".join(sorted(ledgers)) or "it is named in the tag osvdeploy:ledger"),
+    )

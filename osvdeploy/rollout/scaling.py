@@ -1,0 +1,94 @@
+"""What scales a service by itself, as it passes from release to release."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from osvdeploy.cloud.interfaces import InstanceGroups, Scaling
+from osvdeploy.context import Context
+from osvdeploy.errors import CloudError
+from osvdeploy.events import Warned
+from osvdeploy.rollout.ledger import Head, HeldLedger, Ledger, SlotRecord
+from osvdeploy.rollout.model import Outcome, Run
+from osvdeploy.rollout.releases import Release
+
+
+def scaling_of(ctx: Context, groups: InstanceGroups, head: Head) -> Scaling | None:
+    """What scales the stable group by itself, and its size. None where there is none.
+
+    What the run before owes it counts for what it has: a pause that was not taken back is nobody's wish, and what
+    should have been handed over to it is its own.
+    """
+    stable, run = head.stable, head.run
+    if stable is None:
+        return None
+    there = groups.scaling(ctx, stable.group)
+    if there is None or run is None or run.scaling is None or not owes(run, stable, there):
+        return there
+    return replace(run.scaling, desired=there.desired)
+
+
+def scaling_if_told(ctx: Context, groups: InstanceGroups, head: Head) -> Scaling | None:
+    """The same; a rollback does not depend on it. Where it cannot be seen, it is what was handed over last."""
+    try:
+        return scaling_of(ctx, groups, head)
+    except CloudError as error:
+        run, stable = head.run, head.stable
+        given = stable is not None and run is not None and run.group == stable.group and run.scaling is not None
+        kept = "what was handed over to it last is kept" if given else "it will not be kept"
+        ctx.report(Warned(f"cannot see what scales the service, so {kept}: {error}", hint=error.hint))
+        return run.scaling if given and run is not None else None
+
+
+def pay(ctx: Context, groups: InstanceGroups, held: HeldLedger) -> None:
+    """Do what the run before could not do about scaling, as far as it is still to be done."""
+    stable, run = held.head.stable, held.head.run
+    if stable is None or run is None or run.scaling is None or run.scaled:
+        return
+    succeeded = run.verdict is Outcome.SUCCEEDED
+    there = groups.scaling(ctx, stable.group)
+    if there is None or not owes(run, stable, there):
+        return
+    try:
+        with held.acting(ctx) as acting:
+            if succeeded:
+                groups.apply(acting, stable.group, run.scaling)
+            else:
+                groups.resume(acting, stable.group, run.scaling)
+        now = groups.scaling(ctx, stable.group)
+        paid = groups.follows(ctx, stable.group, run.scaling) if succeeded else now is not None and not now.paused
+    except CloudError as error:
+        ctx.report(Warned(f"{stable.release} still has not the scaling of before: {error}", hint=error.hint))
+        return
+    if paid:
+        held.save(ctx, f"{stable.release} is scaled as before", run=replace(run, scaled=True))
+
+
+def capacity_of(ctx: Context, ledger: Ledger, head: Head, release: Release, scaling: Scaling | None) -> int:
+    """How many machines a deploy begins with.
+
+    As many as are declared, or as the stable group has, where it has more: it has them for a reason. Where it does
+    not scale by itself and the spec says another number than for the stable release, the spec wins; and no more
+    than its own scaling would leave are started.
+    """
+    declared, stable = release.settings.capacity, head.stable
+    if stable is None or scaling is None:
+        return declared
+    if scaling.moves:
+        return max(min(declared, scaling.maximum), scaling.desired)
+    before = ledger.release(ctx, stable.release)
+    changed = before is not None and before.settings.capacity != declared
+    return declared if changed else max(declared, scaling.desired)
+
+
+def owes(run: Run, stable: SlotRecord, there: Scaling) -> bool:
+    """Whether a run that is over has left something to be done about the scaling of what serves, which is ``there``."""
+    if run.scaling is None or run.scaled:
+        return False
+    # By us, when the group lost its traffic.
+    paused = there.paused and not there.fixed and not run.scaling.paused
+    if run.verdict is Outcome.SUCCEEDED:
+        # Part of it may be there, where the rest was refused. Whatever else is, a user has attached since.
+        part = there.fixed or set(there.parts) < set(run.scaling.parts)
+        return run.group == stable.group and (part or paused)
+    return run.stable_group == stable.group and paused
