@@ -241,7 +241,31 @@ def _published(
         return Published(image, image.disk, blocks=0, blocks_sent=0, reused=True)
     if isinstance(ground, Cloud):
         return _on_disk(ctx, loaded, ground, found, release, labels)
-    raise missing(loaded, found, release, f"{ground.kind} project {ground.account}")
+    return _of_archive(ctx, loaded, found, release, labels)
+
+
+def _of_archive(ctx: Context, loaded: LoadedSpec, found: Found, release: Release, labels: Tags) -> Published:
+    from osvdeploy.osv.cmdline import RELEASE_VARIABLE, BootCommand, with_environment
+    from osvdeploy.publish.archiving import ReleaseOrder, publish_kept
+
+    google = loaded.spec.publish.gcp
+    assert google is not None, "the model asks for it"
+    place, own = wiring.google_images(google), loaded.spec.deploy[release.settings.environment].env
+
+    def order(boot: BootCommand) -> ReleaseOrder:
+        # The rollout lets the family lead to what serves.
+        return ReleaseOrder(
+            release.id, release.digest, with_environment(boot, {**own, RELEASE_VARIABLE: release.id}), labels
+        )
+
+    made = publish_kept(
+        ctx, release.image, order, app=release.app, tags=google.labels, place=place, first=release.first_block
+    )
+    if made is None:
+        error = missing(loaded, found, release, f"gcp project {google.project}, nor its disk in {place.store.address}")
+        error.hint = f"{error.hint}; with `keep-disk = true` under [publish.gcp] its disk stays there for later ones"
+        raise error
+    return made
 
 
 def _on_disk(ctx: Context, loaded: LoadedSpec, cloud: Cloud, found: Found, release: Release, labels: Tags) -> Published:

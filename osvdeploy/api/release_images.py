@@ -109,8 +109,9 @@ def of_archives(
     *,
     family: str | None,
     release_family: str | None,
+    keep: bool = False,
 ) -> tuple[Published, Published | None]:
-    """The image, and that of a release of it, made of archives; each joins its family."""
+    """The image, and that of a release of it, made of archives; each joins its family. ``keep``: their body stays."""
     from osvdeploy.publish.archiving import ReleaseOrder, publish_archived
 
     order = None
@@ -132,6 +133,7 @@ def of_archives(
         place=place,
         family=family,
         release=order,
+        keep=keep,
     )
 
 

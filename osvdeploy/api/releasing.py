@@ -120,6 +120,7 @@ def _archived(
         None if labels is None else ReleaseOn(wanted.env, labels),
         wiring.google_images(settings),
         family=settings.family,
+        keep=settings.keep_disk,
         # Of what is rolled out, the rollout lets the family lead to what serves.
         release_family=None if wanted.cloud == "gcp" and wanted.rolled_out else family_of(loaded, name),
     )

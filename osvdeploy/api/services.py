@@ -19,9 +19,11 @@ if TYPE_CHECKING:
         CloudImage,
         Ground,
         GroupState,
+        ObjectStore,
         RouteState,
         Scaling,
         Slot,
+        StoredObject,
         TargetHealth,
         UploadedDisk,
     )
@@ -442,7 +444,7 @@ def _on_its_way(
     """What is left of the app's disks in the stores that they passed through."""
     from osvdeploy.cloud import tags
     from osvdeploy.cloud.interfaces import Cloud, CloudImage
-    from osvdeploy.publish.archiving import in_use
+    from osvdeploy.publish.archiving import KEPT, in_use, kept_of
     from osvdeploy.publish.importing import folder_of, passing
     from osvdeploy.rollout.retention import OnItsWay
 
@@ -468,8 +470,20 @@ def _on_its_way(
             continue
         if imports is None:
             reading |= {f"{address}/{key}" for key in in_use(images, stored, uploads, ctx.now())}
+            kept, wanted = _kept(ctx, store, app), {each.tags.get(tags.IMAGE) for each in images}
+            reading |= {f"{address}/{each.key}" for each in kept if kept_of(each.key) in wanted}
+            stored += kept
+            uploads += store.unfinished(ctx, f"{KEPT}/{app}/")
         found.append(OnItsWay(address, stored, uploads, reading))
     return found
+
+
+def _kept(ctx: Context, store: ObjectStore, app: str) -> list[StoredObject]:
+    """What is kept of an app's disks for later releases: it goes when no image of the disk is left."""
+    from osvdeploy.publish.archiving import KEPT
+
+    keys = store.keys(ctx, f"{KEPT}/{app}/")
+    return [each for key in keys if (each := store.find(ctx, key)) is not None]
 
 
 def _destroyed_at(ctx: Context, ledger: Ledger) -> datetime | None:

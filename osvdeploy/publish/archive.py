@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import os
 import struct
+import zlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -45,6 +46,12 @@ WINDOW = 32 * KIB
 """How far deflate looks back."""
 
 _RECORD = 512
+_SIZE = slice(483, 495)
+"""Where the header has the size of the file that is archived."""
+
+_LONGEST_HEAD = HEAD_SIZE + 64 * MIB
+"""Of a sparse map no more is read: one of so many ranges describes no disk."""
+
 _MAP_ENTRIES = 4, 21
 """Of a sparse map, in the header and in each block that extends it."""
 
@@ -105,8 +112,7 @@ class Archive:
         block = self._disk.pread(0, HEAD_SIZE) if block is None else block
         if len(block) != HEAD_SIZE:
             raise DiskInvalid(f"the disk's first block has {len(block)} bytes, not {HEAD_SIZE}")
-        raw = self._header + block
-        return _GZIP_HEADER + _deflate(raw, b""), Sum(_isal().crc32(raw), len(raw))
+        return head_of(self._header, block)
 
     def body(self, threads: int | None = None) -> Body:
         """The second part: iterate once, then ask for its sum."""
@@ -180,6 +186,27 @@ class Body:
         stored = sum(each.end - each.start for each in self._extents)
         gathered.append(bytes(_padding(stored)))
         yield b"".join(gathered)
+
+
+def head_of(header: bytes, block: bytes) -> tuple[bytes, Sum]:
+    """An archive's first part, of the tar's header and the disk's first 512 KiB, and what to add up."""
+    raw = header + block
+    return _GZIP_HEADER + _deflate(raw, b""), Sum(_isal().crc32(raw), len(raw))
+
+
+def opened_head(head: bytes) -> tuple[bytes, bytes, int]:
+    """What a first part was made of: the tar's header and the disk's first 512 KiB; and the disk's size in bytes, which
+    the header tells. Raises :class:`~osvdeploy.errors.DiskInvalid` for what is none."""
+    try:
+        raw = zlib.decompressobj(-zlib.MAX_WBITS).decompress(head[len(_GZIP_HEADER) :], _LONGEST_HEAD)
+        header, block = raw[:-HEAD_SIZE], raw[-HEAD_SIZE:]
+        size = header[_SIZE]
+        told = int.from_bytes(size[1:], "big") if size[:1] == b"\x80" else int(size.rstrip(b"\0"), 8)
+    except (zlib.error, ValueError) as error:
+        raise DiskInvalid(f"no archive's beginning: {error}") from error
+    if not head.startswith(_GZIP_HEADER) or not header.startswith(MEMBER + b"\0") or len(header) % _RECORD:
+        raise DiskInvalid(f"no archive of a {MEMBER.decode()} begins so")
+    return header, block, told
 
 
 def trailer(total: Sum) -> bytes:

@@ -71,6 +71,14 @@ class Joiner:
                     raise
         raise AssertionError("the last time has raised")
 
+    def keep(self, ctx: Context) -> tuple[bytes, Sum]:
+        """Put the body, if it is not there; the head of the disk as it is, and what the body sums up to."""
+        head, _ = self._made.head()
+        self._put_body(ctx)
+        total = self._sum.result()
+        assert total is not None, "it was put"
+        return head, total
+
     def _put_parts(self, ctx: Context, keys: ArchiveKeys, block: bytes | None) -> None:
         head, total = self._made.head(block)
 

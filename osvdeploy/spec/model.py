@@ -290,6 +290,10 @@ class PublishGcp(Table):
     storage_location: (
         Annotated[str, matches(r"us|eu|asia|[a-z]+-[a-z]+[0-9]+", 'a region, or "us", "eu", "asia"')] | None
     ) = Field(default=None, description="Where images are kept; left out, the nearest multi-region to the bucket.")
+    keep_disk: Annotated[bool, Field(strict=True)] = Field(
+        default=False,
+        description="Keep the disk in the bucket while its image is there: `deploy --release` elsewhere needs it.",
+    )
     compute_endpoint: (
         Annotated[
             str,

@@ -16,8 +16,8 @@ from osvdeploy.cloud.interfaces import ArchivePlace
 from osvdeploy.cloud.memory import MemoryArchiveImages, MemoryStore
 from osvdeploy.context import Context, VirtualClock
 from osvdeploy.errors import Refused
-from osvdeploy.osv.image import RawImage
-from osvdeploy.publish.archiving import publish_archived
+from osvdeploy.osv.image import FirstBlock, RawImage
+from osvdeploy.publish.archiving import kept_folder, publish_archived, publish_kept
 from osvdeploy.sandbox.core import Moment
 from osvdeploy.sandbox.faults import Fault, FaultKind
 from osvdeploy.sandbox.google.compute.archive import BLOCK, opened
@@ -26,7 +26,7 @@ from osvdeploy.sizes import KIB
 from tests.contract.gcp_place import PROJECT, GcpSandbox
 from tests.faults.venues import Killed, dying
 from tests.publish.disk import raw_disk
-from tests.publish.test_archiving import content, gcp_place, order
+from tests.publish.test_archiving import content, gcp_place, order, with_line_of
 from tests.sandbox.google.place import disk_of
 
 pytestmark = pytest.mark.slow
@@ -232,3 +232,58 @@ def test_what_fails_half_way_is_made_anew(raw: RawImage) -> None:
         run(place)
     run(venue.connect())
     run.check()
+
+
+LATER = "orders-1.0.0-5e6f7a8b"
+
+
+@dataclass
+class Kept(Run):
+    """The same, kept; and then a release of another environment of what is kept, as another machine makes it."""
+
+    first: FirstBlock | None = None
+
+    def __call__(self, place: ArchivePlace) -> None:
+        ctx = self.venue.ctx
+        publish_archived(
+            ctx, self.raw, app="orders", version="1.0.0", tags={}, place=place, release=order(self.raw), keep=True
+        )
+        made = publish_kept(
+            ctx,
+            self.raw.digest,
+            lambda boot: order(self.raw, LATER),
+            app="orders",
+            tags={},
+            place=place,
+            first=self.first,
+        )
+        assert made is not None
+
+    def check(self, what: object = None) -> None:
+        place, ctx = self.venue.connect(), self.venue.ctx
+        release, folder = order(self.raw).id, kept_folder("orders", self.raw.digest)
+        assert sorted(each.name for each in place.images.owned(ctx, {})) == ["orders-1.0.0", release, LATER], what
+        assert self.venue.disk(LATER) == self.venue.disk(release), what
+        assert self.left(place) == [f"{folder}{name}" for name in ("body", "head", "sum")], what
+
+
+@VENUES
+@pytest.mark.parametrize("how", ["killed before", "killed after", "refused"])
+def test_a_kept_disk_and_what_is_made_of_it(kind: Callable[[], Venue], raw: RawImage, how: str) -> None:
+    """Whichever call is a process's last, or is refused, the next one makes both whole, and keeps the disk once."""
+    first = with_line_of(raw)
+    whole = Kept(kind(), raw, first)
+    whole(whole.venue.connect())
+    calls = whole.venue.calls
+    whole.check()
+    for number in range(1, calls + 1):
+        run = Kept(kind(), raw, first)
+        try:
+            if how == "refused":
+                run(run.venue.connect(refuse=number))
+            else:
+                run(run.venue.connect(kill=number, after=how.endswith("after")))
+        except (Killed, Refused):
+            pass
+        run(run.venue.connect())
+        run.check(number)

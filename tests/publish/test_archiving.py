@@ -15,12 +15,14 @@ from osvdeploy.cloud.memory import MemoryArchiveImages, MemoryStore
 from osvdeploy.cloud.tags import IMAGE, RELEASE, release_tags, service_tags
 from osvdeploy.context import Context, VirtualClock
 from osvdeploy.digests import Digest, sha256
-from osvdeploy.errors import DiskInvalid, ImageNameTaken, NotOurs, Refused
+from osvdeploy.errors import DiskInvalid, ImageDiffers, ImageNameTaken, NotOurs, Refused
 from osvdeploy.events import CloudCall, Recorder
 from osvdeploy.osv.cmdline import BootCommand, encode
-from osvdeploy.osv.disk import FileAccess
-from osvdeploy.osv.image import RawImage
-from osvdeploy.publish.archiving import ReleaseOrder, publish_archived
+from osvdeploy.osv.disk import FIRST_BLOCK, FileAccess, first_block, with_line
+from osvdeploy.osv.image import FirstBlock, RawImage
+from osvdeploy.publish.archive import head_of, opened_head
+from osvdeploy.publish.archiving import ReleaseOrder, kept_folder, publish_archived, publish_kept
+from osvdeploy.publish.publisher import Published
 from osvdeploy.sandbox.faults import Fault, FaultKind
 from osvdeploy.sandbox.google.compute.archive import BLOCK, opened
 from osvdeploy.sizes import KIB
@@ -169,6 +171,67 @@ def test_twice_is_once(site: Site, raw: RawImage) -> None:
     assert publish(site, raw, order(raw, "orders-1.0.0-5e6f7a8b")) == [True, False]
     assert len(site.images()) == 3
     assert site.left() == []
+
+
+def with_line_of(raw: RawImage) -> FirstBlock:
+    """What a ledger has of the disk's beginning; the disk has a command line from now on."""
+    with raw.path.open("r+b") as file:
+        block = with_line(file.read(FIRST_BLOCK), encode(BOOT))
+        file.seek(0)
+        file.write(block)
+    return first_block(block)
+
+
+def publish_of_kept(site: Site, raw: RawImage, first: FirstBlock | None, name: str) -> Published | None:
+    def ordered(boot: BootCommand) -> ReleaseOrder:
+        assert boot == BOOT
+        return order(raw, name)
+
+    return publish_kept(site.ctx, raw.digest, ordered, app="orders", tags={}, place=site.place, first=first)
+
+
+def test_a_disk_that_is_kept_makes_releases_without_it(site: Site, raw: RawImage) -> None:
+    """Byte for byte what the disk itself would make; what is kept stays as it is, and is put once."""
+    first, later = with_line_of(raw), "orders-1.0.0-5e6f7a8b"
+    assert publish_of_kept(site, raw, first, later) is None
+    assert publish(site, raw, order(raw), keep=True) == [False, False]
+    kept = [f"{kept_folder('orders', raw.digest)}{name}" for name in ("body", "head", "sum")]
+    assert site.left() == kept
+    raw.path.rename(raw.path.with_suffix(".gone"))
+    made = publish_of_kept(site, raw, first, later)
+    assert made is not None and not made.reused and made.blocks == 1
+    assert site.disk(later) == site.disk("orders-1.0.0-1a2b3c4d")
+    again = publish_of_kept(site, raw, first, later)
+    assert again is not None and again.reused
+    assert site.left() == kept
+
+
+def test_what_was_published_before_can_be_kept_later(site: Site, raw: RawImage) -> None:
+    """By publishing it again, which makes nothing else."""
+    first = with_line_of(raw)
+    publish(site, raw)
+    assert publish(site, raw, keep=True) == [True]
+    assert publish(site, raw, keep=True) == [True]
+    assert publish_of_kept(site, raw, first, "orders-1.0.0-5e6f7a8b") is not None
+
+
+@pytest.mark.parametrize("offset", [3, 0x1CE, 70_000])
+def test_a_kept_disk_that_begins_otherwise_is_refused(site: Site, raw: RawImage, offset: int) -> None:
+    """Whoever wrote it there: nothing is made of it."""
+    first = with_line_of(raw)
+    publish(site, raw, keep=True)
+    folder, store = kept_folder("orders", raw.digest), site.place.store
+    head = store.get(site.ctx, f"{folder}head")
+    assert head is not None
+    header, block, size = opened_head(head)
+    assert size == raw.size
+    changed = block[:offset] + bytes([block[offset] ^ 1]) + block[offset + 1 :]
+    for content in (head_of(header, changed)[0], b"", head[:100]):
+        store.delete(site.ctx, f"{folder}head")
+        store.put_if_absent(site.ctx, f"{folder}head", content)
+        with pytest.raises(ImageDiffers, match="the disk that is kept there"):
+            publish_of_kept(site, raw, first, "orders-1.0.0-5e6f7a8b")
+    assert site.images() == ["orders-1.0.0"]
 
 
 def test_other_bytes_by_the_same_name_are_refused_before_anything_is_sent(

@@ -7,6 +7,7 @@ from dataclasses import replace
 from osvdeploy.cloud.interfaces import Slot
 from osvdeploy.errors import CloudError
 from osvdeploy.rollout.drifting import DriftKind, drift_of
+from osvdeploy.rollout.logbook import entries
 from osvdeploy.rollout.model import Outcome
 from tests.rollout.made import SETTINGS
 from tests.rollout.service import Service
@@ -35,6 +36,8 @@ def test_a_change_reaches_both_slots_with_the_next_deploy() -> None:
     wanted(service, 60.0)
     assert service.deploy("1.2.0").outcome is Outcome.SUCCEEDED
     assert there(service) == {60.0} and sets(service) == 2
+    told = [entry.told for entry in entries(service.ledger.since(service.context(), 1))]
+    assert "slow start 0 s -> 60 s" in told
     assert service.head.place is not None and service.head.place.route.slow_start == 60.0
     service.deploy("1.3.0")
     assert sets(service) == 2

@@ -6,6 +6,7 @@ google-auth and requests are imported when the first request is made.
 
 from __future__ import annotations
 
+from osvdeploy.cloud.gcp.backends import Backends
 from osvdeploy.cloud.gcp.console import SerialPort
 from osvdeploy.cloud.gcp.groups import ManagedGroups
 from osvdeploy.cloud.gcp.images import GceImages
@@ -36,14 +37,15 @@ def places_of(ctx: Context, gcp: Gcp, service: str) -> list[str]:
 
 def ground(gcp: Gcp, place: str) -> Ground:
     """What a rollout stands on in a zone or region of a project. Nothing is asked before it is used."""
-    router, images = GceRouter(gcp, place), GceImages(gcp)
+    backends, images = Backends(gcp), GceImages(gcp)
+    router = GceRouter(gcp, place, backends)
     return Ground(
         kind="gcp",
         account=gcp.project,
         region=place,
         images=images,
         families=images,
-        groups=ManagedGroups(gcp, place),
+        groups=ManagedGroups(gcp, place, backends),
         router=router,
         console=SerialPort(gcp),
         fence=router,

@@ -84,21 +84,35 @@ def backend_name(route: Route, slot: Slot) -> str:
     return f"osvd-{route.key}-{slot}"
 
 
+LOOK = 2.0
+"""Seconds: a rollout's look asks for a route's state first, and then for the health and the groups behind it."""
+
+
 class Backends:
-    """Backend services and health checks of one project. Not a port: router and groups share it."""
+    """Backend services and health checks of one project. Not a port: router and groups share it, so that what one of
+    them has just read in a look is not read again by the other in the same."""
 
     def __init__(self, gcp: Gcp) -> None:
         self._gcp = gcp
+        self._read: dict[str, tuple[float, Backend | None]] = {}
 
     def of_slot(self, ctx: Context, route: Route, scope: str, slot: Slot) -> Backend | None:
         """A slot's, None where there is none. Raises :class:`~osvdeploy.errors.NotOurs`."""
-        found = self.find(ctx, f"{scope}/backendServices/{backend_name(route, slot)}")
-        if found is not None:
-            what = f"backend service {found.link}"
-            require_ours(found.document, what, service=route.service, hint=RENAME)
-        return found
+        return _ours(self.find(ctx, _link(route, scope, slot)), route)
 
     def find(self, ctx: Context, link: str) -> Backend | None:
+        """As it is now."""
+        began = ctx.monotonic()
+        found = self._find(ctx, link)
+        self._read[link] = began, found
+        return found
+
+    def lately(self, ctx: Context, link: str) -> Backend | None:
+        """As it is now, or as this very look has found it. Nothing is to be written by it."""
+        began, found = self._read.get(link, (-math.inf, None))
+        return found if ctx.monotonic() - began < LOOK else self.find(ctx, link)
+
+    def _find(self, ctx: Context, link: str) -> Backend | None:
         try:
             found = self._gcp.get(ctx, address_of(self._gcp, link), f"backend service {link}")
         except NotFound:
@@ -141,7 +155,10 @@ class Backends:
         at again before anything is decided.
         """
         document = {**changes, "fingerprint": backend.document["fingerprint"]}
-        write(self._gcp, ctx, backend.link, document, f"backend service {backend.link}")
+        try:
+            write(self._gcp, ctx, backend.link, document, f"backend service {backend.link}")
+        finally:
+            self._read.pop(backend.link, None)
 
     def put_behind(self, ctx: Context, backend: Backend, group: str, release: ReleaseId) -> None:
         """Let a group, and nothing else, stand behind a backend service."""
@@ -173,11 +190,14 @@ class Backends:
         return None
 
     def delete(self, ctx: Context, backend: Backend) -> None:
-        self.delete_part(ctx, backend.link, str(backend.document["id"]), f"backend service {backend.link}")
+        try:
+            self.delete_part(ctx, backend.link, str(backend.document["id"]), f"backend service {backend.link}")
+        finally:
+            self._read.pop(backend.link, None)
 
     def health(self, ctx: Context, route: Route, scope: str, slot: Slot) -> tuple[TargetHealth, ...]:
         """Each machine behind a slot's backend service, as the balancer's checks find it."""
-        backend = self.of_slot(ctx, route, scope, slot)
+        backend = _ours(self.lately(ctx, _link(route, scope, slot)), route)
         if backend is None or backend.group is None:
             return ()
         what, body = f"backend service {backend.link}", {"group": address_of(self._gcp, backend.group)}
@@ -264,6 +284,17 @@ class Backends:
 def _own(marks: Tags) -> dict[str, str]:
     """A backend service's own marks, without those of what stands behind it."""
     return {key: value for key, value in marks.items() if key not in _OF_GROUPS}
+
+
+def _link(route: Route, scope: str, slot: Slot) -> str:
+    return f"{scope}/backendServices/{backend_name(route, slot)}"
+
+
+def _ours(found: Backend | None, route: Route) -> Backend | None:
+    """The same. Raises NotOurs for another service's."""
+    if found is not None:
+        require_ours(found.document, f"backend service {found.link}", service=route.service, hint=RENAME)
+    return found
 
 
 def write(

@@ -62,11 +62,11 @@ _STATES = {
 class ManagedGroups:
     """:class:`~osvdeploy.cloud.interfaces.InstanceGroups` of one zone or region: ``place`` is its name."""
 
-    def __init__(self, gcp: Gcp, place: str) -> None:
+    def __init__(self, gcp: Gcp, place: str, backends: Backends | None = None) -> None:
         self._gcp = gcp
         self._area = f"projects/{gcp.project}/{area_of(place)}"
         self._scopes = scopes_of(gcp.project, place)
-        self._backends = Backends(gcp)
+        self._backends = backends or Backends(gcp)
         self._templates = Templates(gcp)
         self._autoscalers = Autoscalers(gcp, self._area)
 
@@ -304,7 +304,7 @@ class ManagedGroups:
         """Whether a group has its place. One that whoever made it left without has no use for its machines: it counts
         as one of none, and is brought to its capacity as any is that has too few."""
         link = tags.get(BACKEND)
-        backend = self._backends.find(ctx, link) if link is not None and not _going(found) else None
+        backend = self._backends.lately(ctx, link) if link is not None and not _going(found) else None
         return backend is not None and backend.group == self._link(found["name"])
 
     def _managed(self, ctx: Context, name: str) -> list[Document]:

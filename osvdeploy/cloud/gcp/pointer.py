@@ -97,9 +97,9 @@ class PointerRouter:
     before that, and that reaches Google after it, is not shut out.
     """
 
-    def __init__(self, gcp: Gcp) -> None:
+    def __init__(self, gcp: Gcp, backends: Backends | None = None) -> None:
         self._gcp = gcp
-        self._backends = Backends(gcp)
+        self._backends = backends or Backends(gcp)
         self._epochs = Epochs()
 
     def hold(self, route: Route, epoch: int) -> None:

@@ -61,9 +61,9 @@ class UrlMapRouter:
     :class:`~osvdeploy.cloud.interfaces.Fence`: the epoch stands in the descriptions of the route's rules, and not in
     the URL map's own, which is the user's and of several services."""
 
-    def __init__(self, gcp: Gcp) -> None:
+    def __init__(self, gcp: Gcp, backends: Backends | None = None) -> None:
         self._gcp = gcp
-        self._backends = Backends(gcp)
+        self._backends = backends or Backends(gcp)
         self._entries: dict[str, _Entry] = {}
         self._epochs = Epochs()
 

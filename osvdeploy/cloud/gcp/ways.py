@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from osvdeploy.cloud.gcp.backends import Backends
 from osvdeploy.cloud.gcp.pointer import PointerRouter
 from osvdeploy.cloud.gcp.router import UrlMapRouter
 from osvdeploy.cloud.gcp.scope import area_of, forwarding_rule_of, scopes_of
@@ -20,12 +21,13 @@ class GceRouter:
     """:class:`~osvdeploy.cloud.interfaces.TrafficRouter` and :class:`~osvdeploy.cloud.interfaces.Fence` of any route on
     Google."""
 
-    def __init__(self, gcp: Gcp, place: str) -> None:
+    def __init__(self, gcp: Gcp, place: str, backends: Backends | None = None) -> None:
         """``place`` is the zone or region of the machines: only ways in of its region, and global ones, lead there."""
+        backends = backends or Backends(gcp)
         self._scopes = scopes_of(gcp.project, place)
         self._area = f"projects/{gcp.project}/{area_of(place)}"
-        self.url_maps = UrlMapRouter(gcp)
-        self.pointers = PointerRouter(gcp)
+        self.url_maps = UrlMapRouter(gcp, backends)
+        self.pointers = PointerRouter(gcp, backends)
 
     def _of(self, route: Route) -> UrlMapRouter | PointerRouter:
         return self.url_maps if forwarding_rule_of(route.listener) is None else self.pointers
