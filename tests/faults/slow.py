@@ -7,7 +7,7 @@ from collections.abc import Container
 import pytest
 
 from osvdeploy.context import VirtualClock
-from osvdeploy.sandbox.faults import Faults, FaultKind
+from osvdeploy.sandbox.faults import FaultKind, Faults
 from osvdeploy.sandbox.google.compute import fronts
 from osvdeploy.sandbox.services import elbv2
 from osvdeploy.sandbox.wire import Call
