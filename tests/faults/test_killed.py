@@ -221,8 +221,8 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
 
 @pytest.mark.timeout(900)
 def test_whatever_dies_the_next_process_goes_on(place: Place, record_property: Callable[[str, object], None]) -> None:
-    """Deploys and rollbacks, killed anywhere: the right release serves, somebody answers all the while, ledger and cloud
-    agree, and nothing is left over."""
+    """Deploys and rollbacks, killed anywhere: the right release serves, somebody answers all the while, ledger and
+    cloud agree, and nothing is left over."""
     rng = random.Random(SEED)
     code, said = place.run("deploy", "--set", "version=1.0.0")
     assert code == 0, said
