@@ -547,7 +547,7 @@ def test_a_pinned_release_is_kept_until_it_is_unpinned() -> None:
 
 def test_a_share_that_was_left_is_not_proved_by_those_who_had_the_rest() -> None:
     """With nine in ten requests stable's before, ten answers of its own in a row come by chance: the candidate's
-    machines are not taken away before that has lasted (argo-rollouts#4595)."""
+    machines are not taken away before that has lasted."""
     service = serving(replace(CANARY, steps=(TrafficStep(5, 10.0, approve=True), TrafficStep(100))))
     service.deploy("1.1.0")
     began = service.time.monotonic()
