@@ -325,7 +325,7 @@ def test_abort_brings_traffic_back_and_takes_the_candidate_away() -> None:
 
 
 def test_with_nothing_under_way_there_is_nothing_to_abort() -> None:
-    """Nothing is touched: aborting nothing took a peer's stable release away (argo-rollouts#1292)."""
+    """Nothing is touched: aborting nothing has taken what served away elsewhere."""
     service = serving()
     for kind in RequestKind:
         with pytest.raises(UsageError, match="no rollout is under way"):
