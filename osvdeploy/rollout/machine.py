@@ -52,6 +52,9 @@ def advance(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
     """
     if run.tally.since is None:
         run = replace(run, tally=replace(run.tally, since=now))
+    if run.entered > now:
+        # By another host's clock. A bake is not to last for as long as that is ahead.
+        run = replace(run, entered=now)
     if run.abort is not None and run.verdict is None and run.stage not in (Stage.CLEAN_UP, Stage.DONE):
         return Step(fail(run, now, run.abort))
     run, broken = heard(run, seen, now)

@@ -241,7 +241,7 @@ class Watch:
     def __call__(self, moment: Moment, call: Call) -> None:
         if moment is Moment.AFTER:
             return
-        self.seen.append((f"{call.service}:{call.operation}", self._stage(), call.mutating))
+        self.seen.append((f"{call.service}:{call.operation}", self.stage(), call.mutating))
         if self.scenario.answers is None:
             return
         if call.mutating:
@@ -277,7 +277,8 @@ class Watch:
         if run is not None and run.stable_group == taken and run.verdict is not Outcome.SUCCEEDED:
             self.wrong.append(f"{call.operation} of {taken}, before {run.candidate} is proved")
 
-    def _stage(self) -> str:
+    def stage(self) -> str:
+        """The stage that the command is in, by what it has told."""
         for event in reversed(self.site.world.recorder.events[self.events :]):
             if isinstance(event, StageEntered):
                 return str(event.stage)

@@ -326,7 +326,7 @@ def test_abort_brings_traffic_back_and_takes_the_candidate_away() -> None:
 
 
 def test_with_nothing_under_way_there_is_nothing_to_abort() -> None:
-    """Nothing is touched: aborting nothing took a peer's stable release away (argo-rollouts#1292)."""
+    """Nothing is touched: aborting nothing has taken what served away elsewhere."""
     service = serving()
     for kind in RequestKind:
         with pytest.raises(UsageError, match="no rollout is under way"):
@@ -548,7 +548,7 @@ def test_a_pinned_release_is_kept_until_it_is_unpinned() -> None:
 
 def test_a_share_that_was_left_is_not_proved_by_those_who_had_the_rest() -> None:
     """With nine in ten requests stable's before, ten answers of its own in a row come by chance: the candidate's
-    machines are not taken away before that has lasted (argo-rollouts#4595)."""
+    machines are not taken away before that has lasted."""
     service = serving(replace(CANARY, steps=(TrafficStep(5, 10.0, approve=True), TrafficStep(100))))
     service.deploy("1.1.0")
     began = service.time.monotonic()

@@ -48,6 +48,7 @@ class MemoryGroups:
                     group.capacity = request.capacity
                     world.fill(group, world.settle())
             return
+        ctx.check()
         if template is not None and template.image != request.image:
             # No group uses it: it stayed from an earlier deploy, and the image was registered anew since.
             with world.calls.around("groups.delete_template", request.name), world.lock:
@@ -64,6 +65,7 @@ class MemoryGroups:
                     request.networks,
                     request.firewalls,
                 )
+        ctx.check()
         with world.calls.around("groups.create_group", request.name, request.capacity), world.lock:
             now = world.settle()
             if not world.image_exists(request.image):

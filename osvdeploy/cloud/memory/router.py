@@ -63,6 +63,7 @@ class MemoryRouter:
             with world.calls.around("router.take_pointer", route.listener, route.service), world.lock:
                 world.taken[route.listener] = route.service
         for slot in missing:
+            ctx.check()
             with world.calls.around("router.create_backend", route.service, slot), world.lock:
                 name = _backend_id(route, slot)
                 world.backends[name] = Backend(
@@ -74,6 +75,7 @@ class MemoryRouter:
                     slow_start=route.slow_start,
                 )
         for slot in unruled:
+            ctx.check()
             name, priority = self._preview_place(route, slot)
             with world.calls.around("router.create_rule", priority, slot), world.lock:
                 if pointer:
