@@ -21,7 +21,7 @@ from osvdeploy.context import Clock, Context, ProcessIdentity
 from osvdeploy.errors import LeaseHeld, LeaseLost, OsvDeployError
 from osvdeploy.rollout import lease
 from osvdeploy.rollout.drifting import DriftKind
-from osvdeploy.rollout.manager import Rollout
+from osvdeploy.rollout.ends import Rollout
 from osvdeploy.rollout.model import Outcome, Stage
 from osvdeploy.rollout.releases import Strategy
 from osvdeploy.sandbox import core, wire
