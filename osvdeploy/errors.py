@@ -30,6 +30,7 @@
     │   ├── Unavailable                       throttled, timed out, dropped: may work later
     │   ├── UploadGone
     │   ├── ImageNameTaken
+    │   ├── ImageDiffers                  2   an image is not what a ledger says of it
     │   ├── ObjectTaken
     │   ├── NotOurs                           exists, but something else made it
     │   └── NotSimulated                      the sandbox does not know this call
@@ -248,6 +249,12 @@ class ImageNameTaken(CloudError):
             hint="raise `version` in the spec, or go back to the old image with `osvdeploy rollback`",
         )
         self.name, self.held, self.ours = name, held, ours
+
+
+class ImageDiffers(CloudError):
+    """An image carries a release's digest and does not hold what was deployed under it. Nothing is made of it."""
+
+    exit_code = 2
 
 
 class ObjectTaken(CloudError):

@@ -69,6 +69,25 @@ class GateJudged(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class HookStarted(Event):
+    """A hook is asked at a stage; ``attempt`` counts from 1."""
+
+    hook: str
+    stage: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class HookEnded(Event):
+    """What a hook came to that has a say in it; a failure that decides nothing is a :class:`Warned`."""
+
+    hook: str
+    stage: str
+    passed: bool
+    told: str
+
+
+@dataclass(frozen=True, slots=True)
 class SlotSeen:
     """A slot during a rollout. ``weight`` in percent, ``healthy`` of ``machines``; None: nobody looked."""
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import boto3
+
 from osvdeploy.cloud import aws, tags
 from osvdeploy.cloud.interfaces import Cloud
 from osvdeploy.context import Context, VirtualClock
@@ -43,7 +45,7 @@ class AwsWorld(World):
     def __init__(self, folder: Path, clock: VirtualClock | None = None, **settings: Any) -> None:
         clock, sandbox = clock or VirtualClock(NOW), Sandbox(runner=InlineRunner())
         self.session = connect(sandbox, clock, REGION)
-        self.network = self._make_network(sandbox, clock)
+        self.network = _make_network(self.session, sandbox, clock)
         wanted = replace(
             SETTINGS,
             cloud="aws",
@@ -98,26 +100,9 @@ class AwsWorld(World):
         cloud = aws.connect(ctx, REGION, self.session)
         return Process(ctx, cloud, RolloutManager(self.ledger, cloud, self.prober, limits))
 
-    def _make_network(self, sandbox: Sandbox, clock: VirtualClock) -> Network:
-        ec2, elb = self.session.client("ec2"), self.session.client("elbv2")
-        vpc = ec2.create_vpc(CidrBlock="10.20.0.0/16")["Vpc"]["VpcId"]
-        zones = [zone["ZoneName"] for zone in ec2.describe_availability_zones()["AvailabilityZones"]][:2]
-        subnets = tuple(
-            ec2.create_subnet(VpcId=vpc, AvailabilityZone=zone, CidrBlock=f"10.20.{number}.0/24")["Subnet"]["SubnetId"]
-            for number, zone in enumerate(zones)
-        )
-        group = ec2.create_security_group(GroupName="hello", Description="hello", VpcId=vpc)["GroupId"]
-        balancer = elb.create_load_balancer(Name="hello", Subnets=list(subnets), SecurityGroups=[group])
-        nothing = {"Type": "fixed-response", "FixedResponseConfig": {"StatusCode": "404"}}
-        listener = elb.create_listener(
-            LoadBalancerArn=balancer["LoadBalancers"][0]["LoadBalancerArn"],
-            Protocol="HTTP",
-            Port=8080,
-            DefaultActions=[nothing],
-        )
-        clock.advance(60)
-        sandbox.settle(clock.now())
-        return Network(listener["Listeners"][0]["ListenerArn"], subnets, group)
+    def network_in(self, region: str) -> Network:
+        """A network like the first one, in another region of the account."""
+        return _make_network(connect(self.sandbox, self.clock, region), self.sandbox, self.clock)
 
 
 @dataclass
@@ -130,3 +115,25 @@ class Process:
 
 
 Scenario = Callable[[AwsWorld], object]
+
+
+def _make_network(session: boto3.Session, sandbox: Sandbox, clock: VirtualClock) -> Network:
+    ec2, elb = session.client("ec2"), session.client("elbv2")
+    vpc = ec2.create_vpc(CidrBlock="10.20.0.0/16")["Vpc"]["VpcId"]
+    zones = [zone["ZoneName"] for zone in ec2.describe_availability_zones()["AvailabilityZones"]][:2]
+    subnets = tuple(
+        ec2.create_subnet(VpcId=vpc, AvailabilityZone=zone, CidrBlock=f"10.20.{number}.0/24")["Subnet"]["SubnetId"]
+        for number, zone in enumerate(zones)
+    )
+    group = ec2.create_security_group(GroupName="hello", Description="hello", VpcId=vpc)["GroupId"]
+    balancer = elb.create_load_balancer(Name="hello", Subnets=list(subnets), SecurityGroups=[group])
+    nothing = {"Type": "fixed-response", "FixedResponseConfig": {"StatusCode": "404"}}
+    listener = elb.create_listener(
+        LoadBalancerArn=balancer["LoadBalancers"][0]["LoadBalancerArn"],
+        Protocol="HTTP",
+        Port=8080,
+        DefaultActions=[nothing],
+    )
+    clock.advance(60)
+    sandbox.settle(clock.now())
+    return Network(listener["Listeners"][0]["ListenerArn"], subnets, group)

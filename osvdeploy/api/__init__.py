@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from osvdeploy.api.building import Foreseen, build, foresee, pinned, pinned_programs, upgrade_lock
 from osvdeploy.api.caching import CacheContents, Pruned, cache_contents, prune_cache
+from osvdeploy.api.carrying import deploy_release
 from osvdeploy.api.controlling import Milestone, Waited, ask, hand_over, pin, recover, retry, wait
 from osvdeploy.api.converting import convert
 from osvdeploy.api.declared import (
@@ -34,6 +35,7 @@ from osvdeploy.api.declared import (
 )
 from osvdeploy.api.differing import ReleaseDiff, SettingChange, diff
 from osvdeploy.api.drifting import Drifted, drift
+from osvdeploy.api.from_cloud import WentBack, Whereabouts, WrittenAnew, adopt_from_cloud, rollback_from_cloud
 from osvdeploy.api.inspecting import Inspection, compare, extract, inspect, listed, opened
 from osvdeploy.api.kernels import AddedKernel, InspectedKernel, add_kernel, inspect_kernel, stored_kernels
 from osvdeploy.api.looking import (
@@ -108,9 +110,13 @@ __all__ = [
     "Verified",
     "VerifiedImage",
     "Waited",
+    "WentBack",
+    "Whereabouts",
     "Withdrawal",
     "Withdrawn",
+    "WrittenAnew",
     "add_kernel",
+    "adopt_from_cloud",
     "ask",
     "build",
     "cache_contents",
@@ -119,6 +125,7 @@ __all__ = [
     "connect",
     "convert",
     "deploy",
+    "deploy_release",
     "destroy",
     "diff",
     "drift",
@@ -164,6 +171,7 @@ __all__ = [
     "retry",
     "roll_out",
     "rollback",
+    "rollback_from_cloud",
     "run",
     "service_of",
     "settings_for",

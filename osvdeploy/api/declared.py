@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from osvdeploy.build.sources import KernelSource
     from osvdeploy.cloud.interfaces import Metric
     from osvdeploy.rollout.gates import Gate
+    from osvdeploy.rollout.hooks import Hook
     from osvdeploy.rollout.releases import Health, Settings
     from osvdeploy.spec import LoadedSpec
     from osvdeploy.spec.gates import Gate as DeclaredGate
     from osvdeploy.spec.gates import GateMetric
+    from osvdeploy.spec.hooks import Hook as DeclaredHook
     from osvdeploy.spec.model import Deploy, DeployGcp
     from osvdeploy.spec.model import Health as DeclaredHealth
     from osvdeploy.spec.model import Kernel as DeclaredKernel
@@ -188,7 +190,23 @@ def settings_for(
         ),
         family=family,
         gates=tuple(gate_for(each, base) for each in wanted.gates),
+        hooks=tuple(hook_for(each, base) for each in wanted.hooks),
     )
+
+
+def hook_for(declared: DeclaredHook, base: Path) -> Hook:
+    """A hook as a rollout has it. The path of its command is relative to ``base``."""
+    from osvdeploy.cloud.interfaces import CommandHook, HttpHook
+    from osvdeploy.rollout.hooks import Hook, HookFailure
+
+    action: CommandHook | HttpHook
+    if declared.command is not None:
+        action = CommandHook(program_of(declared.command, base))
+    else:
+        assert declared.url is not None, "the model asks for one of them"
+        action = HttpHook(declared.url, dict(declared.headers), dict(declared.header_variables))
+    on = tuple(dict.fromkeys(declared.on))
+    return Hook(declared.name, action, on, declared.timeout, HookFailure(declared.on_failure))
 
 
 def gate_for(declared: DeclaredGate, base: Path) -> Gate:
@@ -237,10 +255,14 @@ def _metric(declared: GateMetric, base: Path) -> Metric:
         assert declared.pointer is not None, "the model asks for it"
         return ports.JsonMetric(declared.json_, declared.pointer, declared.token_variable)
     assert declared.command is not None, "the model asks for one of them"
-    program, *arguments = declared.command
-    # A plain name is looked for on PATH, as a shell does it; any other is beside the spec.
-    here = str(base / Path(program).expanduser()) if "/" in program else program
-    return ports.CommandMetric((here, *arguments))
+    return ports.CommandMetric(program_of(declared.command, base))
+
+
+def program_of(words: Sequence[str], base: Path) -> tuple[str, ...]:
+    """A program and its arguments. A plain name is looked for on PATH, as a shell does it; any other is beside the
+    spec."""
+    program, *arguments = words
+    return (str(base / Path(program).expanduser()) if "/" in program else program, *arguments)
 
 
 def release_tags(loaded: LoadedSpec, environment: str, image: Digest, ledger: str) -> dict[str, str]:

@@ -172,8 +172,28 @@ def lint_findings(ctx: Context, loaded: LoadedSpec, looked: Looked) -> list[Find
             secrets=secrets,
             variables=variables,
             variable_secrets={key: secrets_of_variable(value) for key, value in variables.items()},
+            hooks=_hooks_of_elsewhere(ctx, loaded),
         )
     )
+
+
+def _hooks_of_elsewhere(ctx: Context, loaded: LoadedSpec) -> list[tuple[str, str, str]]:
+    """Hooks whose programs cannot be run here: where they stand, what is wrong, what to do."""
+    from osvdeploy.api.declared import program_of
+    from osvdeploy.cloud.interfaces import CommandHook
+    from osvdeploy.cloud.local.hooks import LocalHooks
+    from osvdeploy.errors import UsageError
+
+    found = []
+    for environment, declared in loaded.spec.deploy.items():
+        for hook in declared.hooks:
+            if hook.command is None:
+                continue
+            try:
+                LocalHooks().refuse_unready(ctx, CommandHook(program_of(hook.command, loaded.base)))
+            except UsageError as error:
+                found.append((f"[deploy.{environment}] hook {hook.name}", str(error), error.hint or ""))
+    return found
 
 
 def program_findings(

@@ -155,6 +155,7 @@ def deploy(
     deadline, the process's death, leaves a run in the ledger that the same call, or :func:`recover`, goes on with.
     """
     from osvdeploy.cloud import tags
+    from osvdeploy.osv.disk import FIRST_BLOCK, first_block
     from osvdeploy.rollout.manager import RolloutManager
     from osvdeploy.rollout.model import Until
     from osvdeploy.rollout.releases import Release
@@ -175,6 +176,8 @@ def deploy(
         ground = cloud = wiring.connect(ctx, settings.cloud, settings.region)
         built = sound_build(ctx, loaded, place_of(ctx, cloud, settings.machine_type), forced)
     labels = release_tags(loaded, name, built.image.digest, settings.ledger)
+    with built.image.path.open("rb") as disk:
+        begins = first_block(disk.read(FIRST_BLOCK))
     release = Release(
         id=ReleaseId(labels[tags.RELEASE]),
         app=spec.name,
@@ -185,10 +188,17 @@ def deploy(
         created=ctx.now(),
         by=f"{ctx.process.user}@{ctx.process.host}",
         settings=settings,
+        first_block=begins,
     )
     ledger = wiring.open_ledger(service)
     manager = RolloutManager(
-        ledger, ground, wiring.prober(), take_over=take_over, until=until or Until.ASKED, metrics=wiring.metrics(ground)
+        ledger,
+        ground,
+        wiring.prober(),
+        take_over=take_over,
+        until=until or Until.ASKED,
+        metrics=wiring.metrics(ground),
+        hooks=wiring.hooks(),
     )
     ledger.store.refuse_unwritable(ctx, ledger.service)
     manager.preflight(ctx, release)

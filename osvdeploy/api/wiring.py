@@ -13,7 +13,7 @@ from osvdeploy.events import CloudCall, Event
 
 if TYPE_CHECKING:
     from osvdeploy.cloud.gcp.machines import GceMachineTypes
-    from osvdeploy.cloud.interfaces import ArchivePlace, Cloud, Ground, Metrics, ObjectStore, Prober
+    from osvdeploy.cloud.interfaces import ArchivePlace, Cloud, Ground, Hooks, Metrics, ObjectStore, Prober
     from osvdeploy.publish.importing import ThroughStore
     from osvdeploy.rollout.ledger import Head, Ledger, Place
     from osvdeploy.rollout.manager import RolloutManager
@@ -171,6 +171,13 @@ def metrics(place: Ground) -> Metrics:
     return MetricSources(place.metrics)
 
 
+def hooks() -> Hooks:
+    """What asks the programs of this host, and addresses."""
+    from osvdeploy.cloud.local.hooks import LocalHooks
+
+    return LocalHooks()
+
+
 def head(ctx: Context, service: Service) -> Head:
     head = open_ledger(service).head(ctx)
     if head is None:
@@ -198,5 +205,11 @@ def manager(
     place = head.place
     here = ground_again(ctx, known, place)
     return RolloutManager(
-        open_ledger(service), here, prober(), take_over=take_over, until=until or Until.ASKED, metrics=metrics(here)
+        open_ledger(service),
+        here,
+        prober(),
+        take_over=take_over,
+        until=until or Until.ASKED,
+        metrics=metrics(here),
+        hooks=hooks(),
     )

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from osvdeploy.build.cache import BuildCache
-from osvdeploy.build.processes import run_tool
 from osvdeploy.context import Context
 from osvdeploy.errors import BuildError, DiskInvalid, ToolMissing
 from osvdeploy.events import Note
 from osvdeploy.osv.source import OpenFile, open_file
+from osvdeploy.processes import run_tool
 
 if TYPE_CHECKING:
     from osvdeploy.osv.formats import OpenDisk

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Final
 
-from osvdeploy.checks import links, lint, preflight, programs
+from osvdeploy.checks import links, lint, origin, preflight, programs
 from osvdeploy.errors import UsageError
 
 
@@ -44,6 +44,13 @@ FAMILIES: Final = (
         lint.RULES,
         ("check", "publish", "deploy"),
         "`check`, `publish`, `deploy`; `build` tells how many there are",
+    ),
+    Family(
+        "release",
+        "a release that is deployed from another environment",
+        origin.RULES,
+        ("deploy",),
+        "`deploy --release`",
     ),
 )
 

@@ -45,6 +45,7 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "abort": ("osvdeploy.cli.control", "abort", "End a rollout; what served before serves."),
     "recover": ("osvdeploy.cli.control", "recover", "Go on with a rollout that nobody works on."),
     "retry": ("osvdeploy.cli.control", "retry", "Try the last rollout again."),
+    "adopt": ("osvdeploy.cli.adopt", "adopt", "Take over what stands in the cloud."),
     "rollback": ("osvdeploy.cli.release", "rollback", "Bring an earlier release back."),
     "hold": ("osvdeploy.cli.release", "hold", "Refuse a release, or every one."),
     "unhold": ("osvdeploy.cli.release", "unhold", "Take the holds away."),

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from osvdeploy.api import Service
+    from osvdeploy.api import Service, Whereabouts
+    from osvdeploy.context import Context
+    from osvdeploy.rollout.releases import Settings
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 Value = TypeVar("Value")
@@ -140,3 +142,128 @@ def service_options(function: Callable[..., None]) -> Callable[..., None]:
         "--ledger", metavar="ADDRESS", envvar="OSVDEPLOY_LEDGER", help="Where the ledger lies (or OSVDEPLOY_LEDGER)."
     )
     return argument(ledger(spec_options(callback)))
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceChoice:
+    """Where to look for a service of which there is no ledger: what was said, else what the spec declares."""
+
+    cloud: str | None
+    region: str | None
+    project: str | None
+    listener: str | None
+    version_header: str | None
+
+    def whereabouts(self, ctx: Context, choice: ServiceChoice) -> Whereabouts:
+        """Raises UsageError that says what is missing."""
+        from osvdeploy import api
+        from osvdeploy.errors import UsageError
+
+        app, _, environment = (choice.name or "").partition("/")
+        environment = environment or choice.environment or ""
+        settings, account, endpoint = self._declared(ctx, choice, app, environment)
+        if settings is not None:
+            app, environment = app or self._app(choice), settings.environment
+        if not app or not environment:
+            raise UsageError("which service is meant?", hint="name it as APP/ENV, as in the tag osvdeploy:service")
+        cloud = self.cloud or ("gcp" if self.project else None) or (settings.cloud if settings is not None else "aws")
+        same = settings is not None and settings.cloud == cloud
+        return api.Whereabouts(
+            app,
+            environment,
+            cloud,
+            self.region or (settings.region if settings is not None and same else None),
+            self.project or account,
+            choice.ledger or (settings.ledger if settings is not None else None),
+            endpoint,
+            self.listener,
+            self.version_header,
+            settings if same and self.region in (None, settings.region if settings is not None else None) else None,
+        )
+
+    def _app(self, choice: ServiceChoice) -> str:
+        from osvdeploy import api
+
+        return api.load_spec(choice.spec_file, sets=choice.sets).spec.name
+
+    def _declared(
+        self, ctx: Context, choice: ServiceChoice, app: str, environment: str
+    ) -> tuple[Settings | None, str, str | None]:
+        """What a spec says of the service, the project and the address of Google's API; nothing where there is none, or
+        where it cannot be read: somebody on call is not to be held up by it."""
+        from osvdeploy import api
+        from osvdeploy.errors import OsvDeployError
+        from osvdeploy.events import Warned
+
+        if not choice.spec_file.exists():
+            return None, "", None
+        try:
+            loaded = api.load_spec(choice.spec_file, sets=choice.sets)
+            if app and loaded.spec.name != app:
+                return None, "", None
+            settings = api.settings_of(loaded, api.environment_of(loaded, environment or None))
+        except OsvDeployError as error:
+            if not (app and environment):
+                raise
+            ctx.report(Warned(f"{choice.spec_file} is left out: {error}", hint="what it says is read from the cloud"))
+            return None, "", None
+        google = loaded.spec.publish.gcp
+        return settings, google.project if google is not None else "", google.compute_endpoint if google else None
+
+
+def place_options(function: Callable[..., None]) -> Callable[..., None]:
+    """``--cloud``, ``--region`` and what else says where to look: the callback gets a ``place``."""
+
+    @functools.wraps(function)
+    def callback(
+        cloud: str | None,
+        region: str | None,
+        project: str | None,
+        listener: str | None,
+        version_header: str | None,
+        **arguments: Any,
+    ) -> None:
+        function(place=PlaceChoice(cloud, region, project, listener, version_header), **arguments)
+
+    options = (
+        click.option("--cloud", type=click.Choice(["aws", "gcp"]), help="With --from-cloud: where it is."),
+        click.option("--region", metavar="NAME", help="With --from-cloud: its region, on Google its zone or region."),
+        click.option("--project", metavar="ID", help="With --from-cloud: its project on Google."),
+        click.option("--listener", metavar="NAME", help="With --from-cloud: which of several ways in is meant."),
+        click.option(
+            "--version-header",
+            metavar="NAME",
+            help="With --from-cloud: the header in which answers name it.",
+        ),
+    )
+    decorated = callback
+    for option in reversed(options):
+        decorated = option(decorated)
+    return decorated
+
+
+def refuse_place_alone(place: PlaceChoice, from_cloud: bool) -> None:
+    """Raise UsageError for options that say where to look, where nothing is looked for."""
+    from osvdeploy.errors import UsageError
+
+    said = (
+        ("--cloud", place.cloud),
+        ("--region", place.region),
+        ("--project", place.project),
+        ("--listener", place.listener),
+        ("--version-header", place.version_header),
+    )
+    given = [name for name, value in said if value is not None]
+    if given and not from_cloud:
+        raise UsageError(
+            f"{', '.join(given)}: the ledger says where the service is", hint="they are for --from-cloud alone"
+        )
+
+
+def refuse_lease_options(take_over: bool, dead: bool) -> None:
+    """Raise UsageError for options about leases where there is no ledger that has any."""
+    from osvdeploy.errors import UsageError
+
+    if take_over or dead:
+        given = "--take-over" if take_over else "--force"
+        raise UsageError(f"{given}: without the ledger there is no lease to be taken", hint="leave it out")

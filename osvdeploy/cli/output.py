@@ -31,6 +31,8 @@ from osvdeploy.events import (
     CloudCall,
     Event,
     GateJudged,
+    HookEnded,
+    HookStarted,
     Note,
     Progress,
     Reporter,
@@ -335,6 +337,12 @@ class LineReporter:
             case GateJudged(gate, passed, seen):
                 mark = self.style("passed", "32") if passed else self.style("failed", "1;31")
                 return f"  gate {mark}: {gate}: {self.shown(seen)}"
+            case HookStarted(hook, stage, attempt):
+                again = f", attempt {attempt}: whoever asked it before is gone" if attempt > 1 else ""
+                return f"  hook {hook} ({stage}) is asked{again}"
+            case HookEnded(hook, stage, passed, told):
+                mark = self.style("passed", "32") if passed else self.style("failed", "1;31")
+                return f"  hook {mark}: {hook} ({stage}): {self.shown(told)}"
             case CloudCall(service, operation, mutating, seconds, error) if self.verbose:
                 kind = "changes" if mutating else "reads"
                 return f"  call {service}.{operation} ({kind}, {seconds * 1000:.0f} ms){f': {error}' if error else ''}"

@@ -12,9 +12,13 @@ import click
 
 from osvdeploy.cli.control import handed_over, stay_options
 from osvdeploy.cli.options import (
+    PlaceChoice,
     ServiceChoice,
     dead_option,
     force_option,
+    place_options,
+    refuse_lease_options,
+    refuse_place_alone,
     service_options,
     spec_options,
     take_over_option,
@@ -33,7 +37,7 @@ from osvdeploy.rollout.requests import ways_on
 from osvdeploy.sizes import format_duration, format_size
 
 if TYPE_CHECKING:
-    from osvdeploy.api import ServiceStatus
+    from osvdeploy.api import ServiceStatus, WentBack
     from osvdeploy.cloud.interfaces import CloudImage, Scaling, Slot, StoredObject, UnfinishedObject
     from osvdeploy.rollout.model import Run, Until
 
@@ -81,6 +85,13 @@ def _image(image: CloudImage) -> dict[str, Any]:
 
 @click.command(short_help="Build and publish if needed, roll out, watch.")
 @spec_options
+@click.option(
+    "--release",
+    "wanted",
+    metavar="ID",
+    help="A release that another environment of the spec has deployed, by its id or version: nothing is built.",
+)
+@click.option("--from", "origin", metavar="NAME", help="With --release: which [deploy.NAME] has deployed it.")
 @force_option
 @take_over_option
 @stay_options
@@ -90,6 +101,8 @@ def deploy(
     spec_file: Path,
     environment: str | None,
     sets: tuple[str, ...],
+    wanted: str | None,
+    origin: str | None,
     forced: tuple[str, ...],
     take_over: bool,
     until: Until,
@@ -99,21 +112,31 @@ def deploy(
     Builds and publishes what is missing. Interrupted or killed, the same command goes on with the rollout.
     Exit codes: 0 serves, 1 failed with nothing to go back to, 2 refused with nothing made, 3 rolled back (the old
     release serves), 4 another deploy is at work, 5 waits for approval or is paused, 6 traffic could not be brought
-    back.
+    back. With --release the image is the one that another environment runs, with this one's variables and settings:
+    neither sources nor a build are needed here (docs/rollouts.md).
 
-    Example: osvdeploy deploy --env production
+    Example: osvdeploy deploy --env production, osvdeploy deploy --env production --release 1.4.0
     """
     from osvdeploy import api
+    from osvdeploy.errors import UsageError
 
     calls = api.Calls()
-    loaded = api.load_spec(spec_file, sets=sets)
-    deployed = api.deploy(calls.listening(ctx), loaded, environment, forced=forced, take_over=take_over, until=until)
+    if origin is not None and wanted is None:
+        raise UsageError("--from says where a release comes from, and none is named", hint="add --release VERSION")
+    loaded, counted = api.load_spec(spec_file, sets=sets), calls.listening(ctx)
+    if wanted is None:
+        deployed = api.deploy(counted, loaded, environment, forced=forced, take_over=take_over, until=until)
+    else:
+        deployed = api.deploy_release(
+            counted, loaded, environment, wanted, origin=origin, forced=forced, take_over=take_over, until=until
+        )
     release = deployed.release
     service = api.Service(release.app, release.settings.environment, release.settings.ledger)
     log = handed_over(ctx, service, deployed.rollout)
     document = {
         "release": deployed.release.id,
         "image": {"id": deployed.published.image.id, "digest": deployed.release.image},
+        "origin": deployed.release.origin,
         **rollout_document(deployed.rollout),
         "log": log,
         "calls": calls_document(calls),
@@ -124,6 +147,12 @@ def deploy(
 @click.command(short_help="Bring an earlier release back.")
 @service_options
 @click.option("--to", metavar="VERSION", help="A version or release id; left out: the release before the present one.")
+@click.option(
+    "--from-cloud",
+    is_flag=True,
+    help="The ledger cannot be reached, or is lost: find the service by its tags in the cloud.",
+)
+@place_options
 @take_over_option
 @dead_option
 @command
@@ -131,21 +160,51 @@ def rollback(
     ctx: Context,
     choice: ServiceChoice,
     to: str | None,
+    from_cloud: bool,
+    place: PlaceChoice,
     take_over: bool,
     dead: bool,
 ) -> Result:
     """Move traffic back to an earlier release: at once where its machines still stand, else they are started first.
 
     Needs only the service's name and its ledger. The release that is left is held: deploying it again needs
-    `osvdeploy unhold`. Example: osvdeploy rollback hello/production --to 1.4.0
+    `osvdeploy unhold`. With --from-cloud not even the ledger: the name and the region are enough, on Google the
+    project, and the ledger learns of it later.
+    Example: osvdeploy rollback hello/production --to 1.4.0
+    Example: osvdeploy rollback hello/production --from-cloud --region eu-west-1
     """
     from osvdeploy import api
 
     calls = api.Calls()
+    refuse_place_alone(place, from_cloud)
+    if from_cloud:
+        refuse_lease_options(take_over, dead)
+        where = place.whereabouts(ctx, choice)
+        went = api.rollback_from_cloud(calls.listening(ctx), where, to=to)
+        document = {
+            **rollout_document(went.rollout),
+            "left": went.left,
+            "ledger": went.ledger,
+            "noted": went.noted,
+            "calls": calls_document(calls),
+        }
+        return Result(_went_back(went, where.name), document, went.rollout.exit_code)
     chosen = choice.service()
     outcome = api.rollback(calls.listening(ctx), chosen, to=to, take_over=take_over, force=dead)
     return Result(
         rollout_text(outcome), {**rollout_document(outcome), "calls": calls_document(calls)}, outcome.exit_code
+    )
+
+
+def _went_back(went: WentBack, service: str) -> str:
+    """What was done, and what the ledger is yet to learn."""
+    told = rollout_text(went.rollout)
+    if went.rollout.exit_code != 0 or not went.noted:
+        return told
+    ledger = went.ledger or "of the service"
+    return (
+        f"{told}\nthe ledger {ledger} does not know it yet: its next deploy, rollback or drift --repair learns it. "
+        f"Where it is lost: osvdeploy adopt {service} --from-cloud"
     )
 
 

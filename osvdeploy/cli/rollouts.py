@@ -93,6 +93,24 @@ def run_document(run: Run) -> dict[str, Any]:
             {"stage": each.stage, "entered": each.entered, "left": each.left, "why": each.why} for each in run.stages
         ],
         "gates": [_gate_document(each) for each in run.gates],
+        "hooks": [
+            {
+                "hook": each.hook,
+                "stage": each.stage,
+                "step": each.step,
+                "event": each.event,
+                "attempt": each.attempt,
+                "passed": each.passed,
+                "warned": each.warned,
+                "at": each.at,
+                "told": each.told,
+                "output": each.output,
+            }
+            for each in run.hooks
+        ],
+        "hook": None
+        if run.calling is None
+        else {"hook": run.calling.hook, "stage": run.calling.stage, "since": run.calling.since},
         "moves": [{"weight": each.weight, "at": each.at} for each in run.moves],
         "awaits": None if run.over else run.awaits(datetime.now(UTC)) or None,
         "steps": [{"weight": step.weight, "bake": step.bake, "approve": step.approve} for step in run.steps],
@@ -131,6 +149,7 @@ def release_document(release: Release) -> dict[str, Any]:
         "by": release.by,
         "image": release.image,
         "configuration": release.configuration,
+        "origin": release.origin,
     }
 
 

@@ -438,6 +438,16 @@ class Scaling:
         return self.minimum < self.maximum
 
 
+@dataclass(frozen=True, slots=True)
+class GroupShape:
+    """What a group starts its machines as, by its template as it is now; fields as in :class:`GroupRequest`."""
+
+    image: str
+    machine_type: str
+    networks: tuple[str, ...]
+    firewalls: tuple[str, ...]
+
+
 class InstanceGroups(Protocol):
     """Groups of equal machines, one per release.
 
@@ -463,6 +473,9 @@ class InstanceGroups(Protocol):
         """Begin to take the group and its machines away; its template stays. Returns without waiting."""
 
     def owned(self, ctx: Context, tags: Tags) -> list[GroupState]: ...
+
+    def shape(self, ctx: Context, name: str) -> GroupShape | None:
+        """What the group's machines are, whoever made it; None without the group, or where no template says so."""
 
     def scaling(self, ctx: Context, name: str) -> Scaling | None:
         """What scales the group, None without the group or while it is going."""
@@ -538,6 +551,8 @@ class RouteState:
     Not ``weighted``, it is a pointer: all of its traffic goes to one slot or to the other, or, while ``weights`` is
     None, to what the user let it lead to. It takes no preview header either: ``previews`` tells where each slot that is
     wired up is asked, as ``base_url`` does.
+
+    ``left`` is the release that :meth:`TrafficRouter.note_left` has noted on the route.
     """
 
     backends: Mapping[Slot, str]
@@ -547,6 +562,7 @@ class RouteState:
     rules: Mapping[str, str] = field(default_factory=dict)
     weighted: bool = True
     previews: Mapping[Slot, str] = field(default_factory=dict)
+    left: ReleaseId | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -576,6 +592,14 @@ class TrafficRouter(Protocol):
     def set_weights(self, ctx: Context, route: Route, weights: Mapping[Slot, int]) -> None:
         """Make the route's rule send by these weights (0-100 each): one mutating call, all or nothing. Raises
         :class:`Refused` for a pointer and others than 0 and 100."""
+
+    def find(self, ctx: Context, service: str, key: str) -> list[Route]:
+        """The ways in that a service has in this place, as names and tags alone tell: ``key`` is that of its
+        :class:`Route`. None where there is nothing of it, or no rule of its own that sends traffic."""
+
+    def note_left(self, ctx: Context, route: Route, left: ReleaseId | None) -> None:
+        """Note on the route that traffic was taken from a release without its ledger; None takes the note away. It
+        stays when weights are set. Raises :class:`NotFound` where the route has no rule of its own yet."""
 
     def remove(self, ctx: Context, route: Route) -> None:
         """Take the three rules and both backends away; a pointer leads where it led before, or stays where somebody
@@ -773,6 +797,69 @@ class Metrics(Protocol):
         The same grid may be asked for any number of times. Raises :class:`~osvdeploy.errors.Unavailable` where the
         source does not answer, :class:`~osvdeploy.errors.Refused` where it will not, or knows no such metric.
         """
+
+
+# ---------------------------------------------------------------------------------------------------------- hooks
+
+
+@dataclass(frozen=True, slots=True)
+class CommandHook:
+    """A program of this host: started as it is named, by no shell, with this process's environment."""
+
+    argv: tuple[str, ...]
+    kind: Literal["command"] = "command"
+
+
+@dataclass(frozen=True, slots=True)
+class HttpHook:
+    """An address that is posted to. ``header_variables`` are headers whose values this process's environment has, by
+    the names of the variables."""
+
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    header_variables: Mapping[str, str] = field(default_factory=dict)
+    kind: Literal["http"] = "http"
+
+
+HookAction = CommandHook | HttpHook
+
+HOOK_OUTPUT = 4096
+"""Bytes that are kept of what a hook says: its last ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class HookAnswer:
+    """What a hook came to. ``told`` is one line for people, ``output`` the last that it said, at most
+    :data:`HOOK_OUTPUT` bytes."""
+
+    passed: bool
+    told: str
+    output: str = ""
+
+
+class RunningHook(Protocol):
+    """A hook that was started."""
+
+    def answer(self) -> HookAnswer | None:
+        """What it came to, None while it runs. Neither waits nor raises."""
+
+    def stop(self) -> None:
+        """Have it ended, with all that it has started, and do not wait for that."""
+
+    def close(self) -> None:
+        """Have it ended, and wait for that some seconds at most. To be called once, whatever it came to."""
+
+
+class Hooks(Protocol):
+    """Asks programs and addresses that have a say in a rollout."""
+
+    def refuse_unready(self, ctx: Context, action: HookAction) -> None:
+        """Raise :class:`~osvdeploy.errors.UsageError`, with what to do, where it could not be started from here: no
+        such program, a variable that is not set. Starts nothing."""
+
+    def start(self, ctx: Context, action: HookAction, content: bytes, timeout: float) -> RunningHook:
+        """Start it, with ``content`` (JSON) on its stdin or as its body; it has ``timeout`` seconds. Never raises for
+        what it does or does not: that is its answer. It ends with this process, however that ends."""
 
 
 # -------------------------------------------------------------------------------------------------------- objects

@@ -42,6 +42,10 @@ RETIRED = "osvdeploy:retired"
 """Since when no program has an image any more that a group, a template or a ledger's release still needed then: once
 nothing needs it, it is garbage."""
 
+LEFT = "osvdeploy:left"
+"""On what sends a service's traffic: the release that it was taken from by whoever could not reach the ledger. The next
+command that holds the ledger's lease learns it from there, and takes it away."""
+
 
 def image_tags(app: str, version: str, image: Digest) -> dict[str, str]:
     """Tags of a published image and of its disk."""

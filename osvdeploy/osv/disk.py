@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from osvdeploy.digests import sha256
 from osvdeploy.errors import DiskInvalid, SizeInvalid, SourceChanged
 from osvdeploy.osv.cmdline import COMMAND_LINE_LIMIT, BootCommand, decode, encode
 from osvdeploy.osv.contents import pwrite_all
-from osvdeploy.osv.image import Extent, merged
+from osvdeploy.osv.image import Extent, FirstBlock, merged
 from osvdeploy.osv.kernel import CHUNK_SIZE, KERNEL_OFFSET, Kernel, chunk_count
 from osvdeploy.osv.rofs import Draft, Rofs, RofsLayout, RofsReader, read_rofs, write_on_disk
 from osvdeploy.sizes import GIB, KIB, MIB, format_size
@@ -207,6 +208,20 @@ def release_block(block: bytes, boot: BootCommand) -> bytes:
             f"a block of {len(block)} bytes does not hold the command line, which ends at {COMMAND_LINE_END}"
         )
     return with_line(block, encode(boot))
+
+
+def first_block(block: bytes) -> FirstBlock:
+    """How an image's own disk begins, told by its first :data:`FIRST_BLOCK` bytes; ValueError for a shorter
+    block."""
+    if len(block) < FIRST_BLOCK:
+        raise ValueError(f"{len(block)} bytes, not {FIRST_BLOCK}")
+    return FirstBlock(sha256(block[:FIRST_BLOCK]), line_of(block).decode())
+
+
+def restored_block(first: FirstBlock, block: bytes) -> bytes | None:
+    """An image's own first block, out of that of the image or of any release of it; None where it is another's."""
+    own = with_line(block[:FIRST_BLOCK], first.line.encode())
+    return own + block[FIRST_BLOCK:] if sha256(own) == first.sha256 else None
 
 
 def with_partition(block: bytes, partition: Extent) -> bytes:

@@ -22,6 +22,18 @@ class Extent:
     end: int
 
 
+@dataclass(frozen=True, slots=True)
+class FirstBlock:
+    """How an image's disk begins: ``sha256`` of its first 512 KiB, and the command ``line`` in them.
+
+    A release's disk has another line there, and all else alike: so either disk gives the image's own block back
+    (:func:`osvdeploy.osv.disk.restored_block`), and is held to it.
+    """
+
+    sha256: Digest
+    line: str
+
+
 def merged(extents: Iterable[Extent]) -> tuple[Extent, ...]:
     """The same bytes in ascending order, what touches or overlaps as one, without empty ones."""
     result: list[Extent] = []

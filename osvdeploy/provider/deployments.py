@@ -358,16 +358,22 @@ def problems_of(standing: Standing, now: datetime) -> tuple[str, ...]:
     return (f"{head.service}: {standing.astray}",) if standing.astray else ()
 
 
-def gates_left_out(standing: Standing, settings: Settings) -> str | None:
+def left_out(standing: Standing, settings: Settings) -> str | None:
     """What a release goes without that is deployed with these settings, where the one that serves had it; None for
     nothing."""
     release = standing.release
-    if release is None or not release.settings.gates or settings.gates:
+    if release is None:
         return None
-    names = ", ".join(gate.name for gate in release.settings.gates)
+    had = []
+    if release.settings.gates and not settings.gates:
+        had.append(f"metric gates ({', '.join(gate.name for gate in release.settings.gates)})")
+    if release.settings.hooks and not settings.hooks:
+        had.append(f"hooks ({', '.join(hook.name for hook in release.settings.hooks)})")
+    if not had:
+        return None
     return (
-        f"{release.id} was deployed with metric gates ({names}), and the program has none (`gates`): what it rolls out "
-        "goes without them"
+        f"{release.id} was deployed with {' and '.join(had)}, and the program has none: what it rolls out goes without "
+        "them"
     )
 
 

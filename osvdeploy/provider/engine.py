@@ -17,7 +17,7 @@ from enum import Enum
 import grpc
 from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc
 
-from osvdeploy.events import Event, GateJudged, Note, Progress, StageEntered, Waiting, Warned
+from osvdeploy.events import Event, GateJudged, HookEnded, HookStarted, Note, Progress, StageEntered, Waiting, Warned
 from osvdeploy.sizes import format_size
 
 _LOG_TIMEOUT = 2.0
@@ -139,6 +139,10 @@ class Row:
                 self.status(f"{stage}: {why}" if why else stage)
             case Waiting(what=what, seen=seen):
                 self.status(f"waiting for {what}" if not seen or seen in what else f"waiting for {what} ({seen})")
+            case HookStarted(hook=hook, stage=stage):
+                self.status(f"hook {hook} ({stage}) is asked")
+            case HookEnded(hook=hook, stage=stage, passed=passed, told=told):
+                self.status(f"hook {hook} ({stage}) {'passed' if passed else 'failed'}: {told}")
             case GateJudged(gate=gate, passed=passed, seen=seen):
                 judged = {True: "passed", False: "failed", None: "not decided yet"}[passed]
                 self.status(f"{gate}: {judged}{f' ({seen})' if seen else ''}")

@@ -41,6 +41,7 @@ def page(report: Report) -> str:
         _stages(report),
         _shares(report),
         _gates(report),
+        *_hooks(report),
         _people(report),
         _calls(report),
         _evidence(report),
@@ -138,6 +139,31 @@ def _gates(report: Report) -> Element:
     if (drawn := charts(run)) is not None:
         section.append(drawn)
     return section
+
+
+_BY_STEP = (Stage.SHIFT, Stage.BAKE)
+
+
+def _hooks(report: Report) -> list[Element]:
+    """What hooks came to; nothing where there are none."""
+    run = report.run
+    if not run.settings.hooks:
+        return []
+    rows: list[Sequence[Child]] = []
+    for each in run.hooks:
+        word, look = ("passed", "good") if each.passed else ("warned", "open") if each.warned else ("failed", "bad")
+        stage = f"{each.stage} at {run.steps[each.step].weight} %" if each.stage in _BY_STEP else each.stage
+        came = each.told if each.attempt == 1 else f"{each.told} (attempt {each.attempt})"
+        rows.append((element("span", word, class_=look), each.hook, stage, *_when(run, each.at), came))
+    section = _section(
+        "Hooks", ("", "hook", "stage", "at (UTC)", "after", "what it came to"), rows, "No hook was asked."
+    )
+    for each in run.hooks:
+        if each.output and each.output.strip() != each.told:
+            said = f"{each.hook} ({each.stage}) said"
+            section.append(element("h3", said))
+            section.append(element("pre", each.output, tabindex="0", role="region", aria_label=said))
+    return [section]
 
 
 def _people(report: Report) -> Element:

@@ -88,6 +88,9 @@ def begin(
         alone = replace(strategy, bake=0.0, approve=False, on_failure=OnFailure.ROLLBACK)
         settings = replace(settings, strategy=alone)
     before = ledger.release(ctx, stable.release) if stable is not None else None
+    if kind is Kind.ROLLBACK and before is not None:
+        # Hooks are the environment's, as it was declared last, and not those of the days of what is gone back to.
+        settings = replace(settings, hooks=before.settings.hooks)
     return Run(
         stable_health=before.settings.health if before is not None else None,
         id=f"{now:%Y%m%dT%H%M%S}-{ctx.nonce()[:6]}",

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from osvdeploy.cloud.interfaces import Route
+from osvdeploy.cloud.interfaces import Hooks, Route
 from osvdeploy.context import Context
 from osvdeploy.errors import CloudError, LedgerError, NotFound, NotOurs, Refused, Unavailable
 from osvdeploy.events import CloudCall, Event, GateJudged, Note, Reporter, StageEntered, Waiting, Warned
 from osvdeploy.rollout import shown
+from osvdeploy.rollout.caller import Caller
 from osvdeploy.rollout.consequences import consequences
 from osvdeploy.rollout.executor import Executor
 from osvdeploy.rollout.ledger import HeldLedger
 from osvdeploy.rollout.machine import advance, fail, gate_views
 from osvdeploy.rollout.model import (
     Action,
+    CallHook,
     CallMade,
     GateRecord,
     HandScalingOver,
@@ -37,8 +39,11 @@ from osvdeploy.rollout.requests import heed
 class Driver:
     """Goes on with the run of a held ledger's head, whoever began it."""
 
-    def __init__(self, executor: Executor) -> None:
+    def __init__(self, executor: Executor, hooks: Hooks | None = None) -> None:
         self.executor = executor
+        self.caller = Caller(
+            hooks, executor.cloud.router, service=executor.ledger.service, ledger=executor.ledger.store.address
+        )
         self.ledger = executor.ledger
         self.limits = executor.limits
         self.listened: float | None = None
@@ -50,6 +55,12 @@ class Driver:
 
     def drive(self, ctx: Context, held: HeldLedger, route: Route, until: Until) -> Run:
         """Step the head's run to its end, or as far as ``until`` says."""
+        try:
+            return self._drive(ctx, held, route, until)
+        finally:
+            self.caller.close(ctx)
+
+    def _drive(self, ctx: Context, held: HeldLedger, route: Route, until: Until) -> Run:
         observer = self.executor.observer(route)
         self.executor.fence(ctx, held, route)
         assert held.head.run is not None
@@ -83,6 +94,7 @@ class Driver:
                 # What a slot has is warm, and stays.
                 known = {record.group for record in held.head.slots.values()}
                 seen = replace(seen, occupant=None if seen.occupant.name in known else seen.occupant)
+            seen = replace(seen, hook=self.caller.seen())
             step = advance(run, seen, self.limits, ctx.now())
             _tell_measured(ctx, step.run, seen)
             number = held.head.n
@@ -116,10 +128,12 @@ class Driver:
         run = step.run
         if run == before:
             return run
+        self.caller.keep(ctx, run.calling)
         if run.stage is Stage.CLEAN_UP and run.verdict is not Outcome.SUCCEEDED and not run.evidence:
             # Traffic is where it should be; now there is time to keep what tells why.
             run = replace(run, evidence=observer.evidence(ctx, run))
         passed = run.stages[len(before.stages) :]
+        self.caller.tell(ctx, before, run)
         _tell(ctx, run, passed, run.gates[len(before.gates) :])
         changes = dict(consequences(ctx.now(), held.head, run))
         place = held.head.place
@@ -133,6 +147,9 @@ class Driver:
 
     def _act(self, ctx: Context, held: HeldLedger, route: Route, run: Run, action: Action) -> Run:
         """Carry an action out. A final no ends the run; a passing one is met again at the next look."""
+        if isinstance(action, CallHook):
+            self.caller.call(ctx, run, route, action.call)
+            return run
         slots = held.head.slots
         if isinstance(action, RemoveGroup):
             self._forget(ctx, held, action.name)

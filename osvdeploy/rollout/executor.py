@@ -8,12 +8,14 @@ from typing import assert_never
 from osvdeploy.cloud import tags
 from osvdeploy.cloud.interfaces import CloudImage, Ground, GroupRequest, Metrics, Prober, Route, RouteState, Slot
 from osvdeploy.context import Context
-from osvdeploy.errors import LedgerBehind, NotFound, Outranked, Refused, UsageError
+from osvdeploy.errors import CloudError, LedgerBehind, NotFound, Outranked, Refused, UsageError
 from osvdeploy.events import Warned
 from osvdeploy.rollout.ledger import Head, HeldLedger, Ledger, Place
 from osvdeploy.rollout.model import (
     Action,
+    CallHook,
     HandScalingOver,
+    Kind,
     Limits,
     PauseScaling,
     RemoveGroup,
@@ -41,6 +43,7 @@ class Executor:
         *,
         take_over: bool = False,
         metrics: Metrics | None = None,
+        noting: bool = False,
     ) -> None:
         self.ledger = ledger
         self.cloud = cloud
@@ -48,6 +51,8 @@ class Executor:
         self.limits = limits
         self.take_over = take_over
         self.metrics = metrics
+        self.noting = noting
+        """The ledger is none that lasts: what traffic is taken from is noted in the cloud."""
 
     def observer(self, route: Route) -> Observer:
         return Observer(self.cloud, self.prober, route, self.limits, self.metrics)
@@ -89,6 +94,8 @@ class Executor:
                 with held.acting(ctx) as acting:
                     self.cloud.groups.delete(acting, name)
             case SetWeights(weights):
+                if self.noting:
+                    self._note_left(ctx, held, route, run, weights)
                 self.set_weights(ctx, held, route, weights)
             case PauseScaling():
                 assert run.stable_group is not None
@@ -102,6 +109,8 @@ class Executor:
                 assert run.scaling is not None
                 with held.acting(ctx) as acting:
                     self.cloud.groups.apply(acting, run.group, run.scaling)
+            case CallHook():
+                raise AssertionError("hooks are not asked by what changes the place")
             case _:
                 assert_never(action)
 
@@ -111,6 +120,22 @@ class Executor:
 
     def set_weights(self, ctx: Context, held: HeldLedger, route: Route, weights: Mapping[Slot, int]) -> None:
         self.outranking(ctx, held, route, lambda acting: self.cloud.router.set_weights(acting, route, weights))
+
+    def _note_left(self, ctx: Context, held: HeldLedger, route: Route, run: Run, weights: Mapping[Slot, int]) -> None:
+        """Before the switch, so that whoever dies after it is not taken for somebody who has not gone back yet. Traffic
+        does not wait for it: where it is refused, that is said."""
+        back = run.stable if run.kind is Kind.ROLLBACK else None
+        left = back if weights.get(run.slot, 0) > 0 else (None if run.kind is Kind.ROLLBACK else run.candidate)
+        try:
+            self.outranking(ctx, held, route, lambda acting: self.cloud.router.note_left(acting, route, left))
+        except CloudError as error:
+            ctx.report(
+                Warned(
+                    f"{self.ledger.service}: that {left} is left cannot be noted in the cloud: {error}",
+                    hint="run nothing of osvdeploy on this service before `osvdeploy adopt --from-cloud`, once its "
+                    "ledger can be reached",
+                )
+            )
 
     def start(self, ctx: Context, held: HeldLedger, route: Route, run: Run) -> None:
         release = self.ledger.release(ctx, run.candidate)

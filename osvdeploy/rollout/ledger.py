@@ -222,12 +222,14 @@ class Ledger:
             raise HeadTaken(newest)
 
     def put_release(self, ctx: Context, release: Release) -> None:
-        """Keep a release's document; one with other settings than the last becomes a further revision of it."""
+        """Keep a release's document; one with other settings than the last, or that tells how the disk begins where
+        the last does not, becomes a further revision of it."""
         for _ in range(100):
             revisions = self._revisions(ctx, release.id)
             if revisions:
                 last = self._read_release(ctx, revisions[-1])
-                if last.settings == release.settings:
+                known = last.first_block is not None or release.first_block is None
+                if last.settings == release.settings and known:
                     return
             number = len(revisions) + 1
             name = release.id if number == 1 else f"{release.id}.{number}"

@@ -14,7 +14,7 @@ from enum import StrEnum
 from osvdeploy.cloud.interfaces import ReleaseId
 from osvdeploy.context import ProcessIdentity
 from osvdeploy.rollout.ledger import Head, Hold
-from osvdeploy.rollout.model import GateRecord, Outcome, Request, Run, Stage
+from osvdeploy.rollout.model import GateRecord, HookRecord, Outcome, Request, Run, Stage
 
 _ROUTINE = ("lease renewed", "lease given back")
 
@@ -27,6 +27,7 @@ class EntryKind(StrEnum):
     BEGUN = "begun"
     REQUEST = "request"
     GATE = "gate"
+    HOOK = "hook"
     STAGE = "stage"
     TRAFFIC = "traffic"
     PAUSED = "paused"
@@ -51,6 +52,7 @@ _COURSE = frozenset(
     {
         EntryKind.LEASE_BACK,
         EntryKind.GATE,
+        EntryKind.HOOK,
         EntryKind.STAGE,
         EntryKind.TRAFFIC,
         EntryKind.PAUSED,
@@ -215,6 +217,8 @@ def _course(had: Run, run: Run, after: Head) -> Iterator[tuple[datetime, EntryKi
     if run.scaling != had.scaling:
         yield after.written, EntryKind.OTHER, f"{run.stable} keeps its size while traffic moves", ""
     passed, gates = run.stages[len(had.stages) :], list(run.gates[len(had.gates) :])
+    for came in run.hooks[len(had.hooks) :]:
+        yield came.at, EntryKind.HOOK, _hook(came), ""
     for number, record in enumerate(passed):
         # A gate is what lets its stage be left.
         for gate in [each for each in gates if each.stage is record.stage]:
@@ -225,6 +229,9 @@ def _course(had: Run, run: Run, after: Head) -> Iterator[tuple[datetime, EntryKi
             yield record.left, EntryKind.STAGE, f"{entered}: {record.why}", ""
     for gate in gates:
         yield gate.at, EntryKind.GATE, _gate(gate), ""
+    if run.calling is not None and run.calling != had.calling:
+        again = f", attempt {run.calling.attempt}" if run.calling.attempt > 1 else ""
+        yield run.calling.since, EntryKind.HOOK, f"{run.calling.hook} ({run.calling.stage}) is asked{again}", ""
     for move in run.moves[len(had.moves) :]:
         told = f"{move.weight} % of the traffic to {run.candidate}"
         if move.weight == 0:
@@ -251,6 +258,11 @@ def _asked(request: Request) -> str:
 
 def _gate(gate: GateRecord) -> str:
     return f"{gate.gate} {'passed' if gate.passed else 'failed'}: {gate.seen}"
+
+
+def _hook(record: HookRecord) -> str:
+    came = "passed" if record.passed else "failed, which decides nothing" if record.warned else "failed"
+    return f"{record.hook} ({record.stage}) {came}: {record.told}"
 
 
 def _ended(run: Run, verdict: Outcome) -> str:

@@ -34,6 +34,7 @@ from osvdeploy.rollout.model import (
     WireSlots,
 )
 from osvdeploy.rollout.releases import Health, OnFailure
+from osvdeploy.rollout.turns import heard, with_hooks
 from osvdeploy.sizes import format_duration
 
 _LOOKS_THAT_LAST = 60
@@ -51,8 +52,11 @@ def advance(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
         run = replace(run, tally=replace(run.tally, since=now))
     if run.abort is not None and run.verdict is None and run.stage not in (Stage.CLEAN_UP, Stage.DONE):
         return Step(fail(run, now, run.abort))
+    run, broken = heard(run, seen, now)
+    if broken:
+        return _failed(run, limits, now, "", broken)
     while True:
-        step = _STAGES[run.stage](run, seen, limits, now)
+        step = with_hooks(run, _STAGES[run.stage](run, seen, limits, now), seen, limits, now)
         passed = step.run.stage is not run.stage and step.run.stage in (Stage.BOOT, Stage.VERIFY, Stage.SHIFT)
         if not passed or step.action is not None or step.wait:
             return step
@@ -95,7 +99,7 @@ def _prepare(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step
     weight = seen.weights.get(run.slot, 0) if seen.weights is not None else 0
     if weight > 0 and (run.stable is not None or seen.occupant is not None):
         return Step(fail(run, now, f"slot {run.slot} was to take {run.candidate}, but carries traffic already"))
-    if _worked(run, now) > limits.prepare:
+    if _late(run, now, limits.prepare):
         return Step(fail(run, now, f"the {run.slot} slot was not ready after {format_duration(limits.prepare)}"))
     wait = _soon(run, limits, now)
     if not seen.wired:
@@ -130,7 +134,7 @@ def _boot(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
         wait = min(limits.poll, SECOND, max(left, 0.05))
         return Step(run, None, wait, f"{standing}; to stay so for {format_duration(health.min_ready)}")
     run = replace(run, tally=replace(run.tally, ready_since=None))
-    if _worked(run, now) > health.boot_timeout:
+    if _late(run, now, health.boot_timeout):
         reason = f"{standing} after {format_duration(health.boot_timeout)}: {_describe(seen.candidate, seen.targets)}"
         return Step(fail(run.judged("healthy targets", False, now, reason), now, reason))
     return Step(run, None, _soon(run, limits, now), f"{standing}: {_describe(seen.candidate, seen.targets)}")
@@ -143,7 +147,7 @@ def _verify(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
     if run.tally.good >= limits.preview_answers:
         told = f"{run.tally.good} answers from slot {run.slot}, the last: {run.tally.last}"
         return Step(run.judged("preview probe", True, now, told).enter(Stage.SHIFT, now, told))
-    if run.tally.bad >= 3 * limits.bad_answers or _worked(run, now) > limits.verify + limits.spread:
+    if run.tally.bad >= 3 * limits.bad_answers or _late(run, now, limits.verify + limits.spread):
         reason = f"preview probe of slot {run.slot}: {run.tally.last}"
         return Step(fail(run.judged("preview probe", False, now, reason), now, reason))
     return Step(
@@ -162,7 +166,7 @@ def _shift(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
         # Limits count from when it may go on.
         idle = replace(run, tally=Tally(since=now, leaving=run.tally.leaving))
         return Step(idle, None, limits.bake_poll, awaited, for_person=True)
-    if _worked(run, now) > limits.shift:
+    if _late(run, now, limits.shift):
         reason = f"the switch to {run.candidate} was not proved after {format_duration(limits.shift)}: {run.tally.last}"
         return _failed(run, limits, now, "", reason)
     if seen.weights != wanted:
@@ -450,6 +454,12 @@ def _soon(run: Run, limits: Limits, now: datetime) -> float:
 def _worked(run: Run, now: datetime) -> float:
     """How long this process has been at the stage."""
     return _between(run.tally.since, now) if run.tally.since is not None else 0.0
+
+
+def _late(run: Run, now: datetime, most: float) -> bool:
+    """Whether the stage takes too long; what its hooks take is theirs."""
+    since = run.tally.hooked or run.tally.since
+    return run.calling is None and since is not None and _between(since, now) > most
 
 
 def _between(since: datetime, now: datetime) -> float:

@@ -14,6 +14,7 @@ from osvdeploy.cloud import tags
 from osvdeploy.cloud.interfaces import (
     Ground,
     GroupState,
+    Hooks,
     Measured,
     Metrics,
     Prober,
@@ -32,15 +33,18 @@ from osvdeploy.rollout.driver import Driver
 from osvdeploy.rollout.ends import Asked, Rollout, came_to
 from osvdeploy.rollout.executor import BEHIND, Executor
 from osvdeploy.rollout.gates import NoData
+from osvdeploy.rollout.learning import WHY, learn
 from osvdeploy.rollout.ledger import Head, HeldLedger, Hold, Ledger, Served, SlotRecord
 from osvdeploy.rollout.model import Kind, Limits, Outcome, Request, RequestKind, Run, Stage, Until
 from osvdeploy.rollout.refusals import (
     astray,
     refuse_drift,
     refuse_held,
+    refuse_left,
     refuse_moved_route,
     refuse_shares,
     refuse_unknown_service,
+    refuse_unready_hooks,
     refuse_waiting,
 )
 from osvdeploy.rollout.releases import Concurrent, Release, about_pointer, group_name, route_of
@@ -61,10 +65,14 @@ class RolloutManager:
         take_over: bool = False,
         until: Until = Until.ASKED,
         metrics: Metrics | None = None,
+        noting: bool = False,
+        hooks: Hooks | None = None,
     ) -> None:
         """``take_over``: outrank what a later lease than the ledger knows of has left in the cloud. ``until``: how far
         this process goes with a run that is on its way up; the way back is always gone to its end. ``metrics`` are what
-        gates are read from, where that is more than the place's own."""
+        gates are read from, where that is more than the place's own; ``hooks`` asks programs and addresses. ``noting``:
+        the ledger is none that lasts, so what traffic is taken from is noted in the cloud, for the service's own to
+        learn."""
         self.until = until
         self.ledger = ledger
         self.cloud = cloud
@@ -72,8 +80,11 @@ class RolloutManager:
         # Time alone proves nothing before a change can be in force everywhere.
         self.limits = replace(limits, spread=cloud.spread, settle=max(limits.settle, cloud.spread))
         self.metrics = metrics if metrics is not None else cloud.metrics
-        self.executor = Executor(ledger, cloud, prober, self.limits, take_over=take_over, metrics=self.metrics)
-        self.driver = Driver(self.executor)
+        self.executor = Executor(
+            ledger, cloud, prober, self.limits, take_over=take_over, metrics=self.metrics, noting=noting
+        )
+        self.hooks = hooks
+        self.driver = Driver(self.executor, hooks)
 
     # ------------------------------------------------------------------------------------------------ use cases
 
@@ -90,6 +101,7 @@ class RolloutManager:
         if not state.weighted:
             ctx.report(Note(about_pointer(route.listener, named=release.settings.health.version_header is not None)))
         self._refuse_closed_sources(ctx, release, route, head)
+        refuse_unready_hooks(ctx, self.hooks, release.settings)
         if head is None:
             return
         if release.settings.strategy.concurrent is Concurrent.REFUSE:
@@ -97,7 +109,9 @@ class RolloutManager:
             refuse_waiting(head, release, ctx.now())
         refuse_held(head, release.id, forced=forced)
         refuse_moved_route(head, route)
-        if head.unfinished is None:
+        if state.left is not None:
+            refuse_left(head, release.id, state.left, forced=forced)
+        elif head.unfinished is None:
             refuse_drift(head, state)
 
     def deploy(self, ctx: Context, release: Release, *, forced: bool = False) -> Rollout:
@@ -112,6 +126,7 @@ class RolloutManager:
         """
         route = route_of(release)
         self.executor.image(ctx, release)
+        refuse_unready_hooks(ctx, self.hooks, release.settings)
         concurrent, asked = release.settings.strategy.concurrent, set[str]()
         while True:
             try:
@@ -155,6 +170,8 @@ class RolloutManager:
         state = self.cloud.router.observe(ctx, route)
         refuse_shares(release, state)
         self._refuse_unknown(ctx, held.head, route, state)
+        if learn(ctx, self.executor, held, route, state):
+            refuse_held(held.head, release.id, forced=forced)
         refuse_drift(held.head, state)
         pay(ctx, self.cloud.groups, held)
         scaling = scaling_of(ctx, self.cloud.groups, held.head)
@@ -235,6 +252,7 @@ class RolloutManager:
         if held.head.stable is None:
             raise UsageError(f"{self.ledger.service}: nothing serves, so there is nothing to go back from")
         state = self.cloud.router.observe(ctx, route)
+        learn(ctx, self.executor, held, route, state)
         refuse_drift(held.head, state)
         groups = self.executor.observer(route).groups(ctx)
         stable = self._recognize(ctx, held, route, state, groups)
@@ -295,6 +313,8 @@ class RolloutManager:
         as for :meth:`rollback`."""
         with lease.held(ctx, self.ledger, "recover", force=force) as held:
             run = held.head.unfinished
+            if run is not None and not run.returning and run.verdict is None and run.abort is None:
+                refuse_unready_hooks(ctx, self.hooks, run.settings)
             if run is None:
                 stable = held.head.stable
                 told = f"no rollout is under way; {stable.release if stable else 'nothing'} serves"
@@ -365,10 +385,12 @@ class RolloutManager:
         """
         with lease.held(ctx, self.ledger, "realign") as held:
             route, began = self._route(held.head), ctx.monotonic()
-            stable, serving = held.head.stable, held.head.serving
-            if held.head.unfinished is not None or stable is None or serving is None:
+            if held.head.unfinished is not None or held.head.stable is None:
                 return held.head
             state = self.cloud.router.observe(ctx, route)
+            learn(ctx, self.executor, held, route, state)
+            stable, serving = held.head.stable, held.head.serving
+            assert stable is not None and serving is not None
             wrong, elsewhere = astray(held.head, state), (state.weights or {}).get(serving.other, 0) > 0
             if elsewhere and all(each.state != "healthy" for each in self.cloud.router.health(ctx, route, serving)):
                 raise Refused(
@@ -497,6 +519,8 @@ class RolloutManager:
         if run is None:
             return None
         route = self._route(held.head)
+        if run.verdict is None and self.cloud.router.observe(ctx, route).left == run.candidate:
+            wanted, why = None, WHY
         if run.verdict is None and run.candidate != wanted:
             ctx.report(Note(f"ending the unfinished {run.kind} of {run.candidate}: {why}"))
             held.save(ctx, f"abort {run.candidate}: {why}", run=replace(run, abort=why))
@@ -562,20 +586,26 @@ class RolloutManager:
                 f"{release.id}: serves already, on machines with another {' and '.join(changed).replace('_', ' ')}",
                 hint="machines are replaced by a new release: raise `version` in the spec",
             )
-        self.ledger.put_release(ctx, release)
-        if scaling is not None and scaling.moves:
-            told = f"{release.id} serves already, on {scaling.desired} machines"
-            told += f"; its own scaling says how many, between {scaling.minimum} and {scaling.maximum}"
-            return Rollout(Outcome.SUCCEEDED, held.head, None, told)
+        if before_now is None:
+            self.ledger.put_release(ctx, release)
+        told = f"{release.id} serves already"
         group = self.cloud.groups.observe(ctx, stable.group)
-        if group is not None and group.capacity == release.settings.capacity:
-            return Rollout(Outcome.SUCCEEDED, held.head, None, f"{release.id} serves already")
-        run = begin(ctx, self.ledger, held.head, release, Kind.DEPLOY, release.settings.capacity)
-        self.executor.start(ctx, held, route, replace(run, slot=held.head.serving, group=stable.group))
-        before = group.capacity if group else 0
-        head = held.save(ctx, f"{release.id}: capacity {before} -> {release.settings.capacity}")
-        told = f"{release.id} serves already; its capacity goes from {before} to {release.settings.capacity}"
-        return Rollout(Outcome.SUCCEEDED, head, None, told)
+        declared, has = release.settings.capacity, group.capacity if group is not None else 0
+        enlarged = before_now is not None and before_now.settings.capacity == declared < has
+        if scaling is not None and scaling.moves:
+            told += f", on {scaling.desired} machines"
+            told += f"; its own scaling says how many, between {scaling.minimum} and {scaling.maximum}"
+        elif enlarged:
+            told += f", on {has} machines; {declared} are declared, and what somebody has added stays"
+        elif has != declared:
+            run = begin(ctx, self.ledger, held.head, release, Kind.DEPLOY, declared)
+            self.executor.start(ctx, held, route, replace(run, slot=held.head.serving, group=stable.group))
+            # Only then: by what is declared before, the next command knows whose number the group's is.
+            self.ledger.put_release(ctx, release)
+            head = held.save(ctx, f"{release.id}: capacity {has} -> {declared}")
+            return Rollout(Outcome.SUCCEEDED, head, None, f"{told}; its capacity goes from {has} to {declared}")
+        self.ledger.put_release(ctx, release)
+        return Rollout(Outcome.SUCCEEDED, held.head, None, told)
 
     # ------------------------------------------------------------------------------------------------------ facts
 

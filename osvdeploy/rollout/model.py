@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
-from osvdeploy.cloud.interfaces import Grid, GroupState, ReleaseId, Sample, Scaling, Slot, TargetHealth
+from osvdeploy.cloud.interfaces import Grid, GroupState, HookAnswer, ReleaseId, Sample, Scaling, Slot, TargetHealth
 from osvdeploy.rollout.gates import Gate, GateStage, Judgement, Reading, Verdict, judge
+from osvdeploy.rollout.hooks import Hook
 from osvdeploy.rollout.releases import Health, Settings, TrafficStep
 
 
@@ -107,6 +108,51 @@ class GateView:
     judgement: Judgement
     candidate: tuple[Sample, ...]
     stable: tuple[Sample, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HookCall:
+    """A hook that is asked now: written down before it is started, so that whoever finds it here and does not run it
+    starts it again.
+
+    ``event`` is the same however often it is started, so that receivers can tell; ``attempt`` counts from 1, ``since``
+    is when this one began. ``outcome`` is how the run ends, where that is decided, and ``why``.
+    """
+
+    hook: str
+    stage: Stage
+    step: int
+    event: str
+    attempt: int
+    since: datetime
+    outcome: Outcome | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HookRecord:
+    """What a hook came to at a stage; with shares, at that ``step``. ``warned``: it failed, and that decided nothing.
+    ``output`` is the last that it said, at most 4 KiB."""
+
+    hook: str
+    stage: Stage
+    step: int
+    event: str
+    attempt: int
+    passed: bool
+    at: datetime
+    told: str
+    warned: bool = False
+    output: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HookSeen:
+    """A hook that this process runs, or has run. ``answer`` None: it runs still."""
+
+    event: str
+    attempt: int
+    answer: HookAnswer | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +265,8 @@ class Tally:
     last: str = ""
     leaving: bool = False
     """What had the traffic until the switch did not answer well."""
+    hooked: datetime | None = None
+    """When the last hook of the stage ended: its limits count from there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +284,8 @@ class Run:
 
     ``measured_since`` is when metric gates were begun anew in this stage, None where they count from its beginning;
     ``kept`` are this stage's samples of sources that remember nothing.
+
+    ``hooks`` are what hooks came to, in their order; ``calling`` is the one that is asked now.
 
     ``calls`` are the changes that were asked of the place, the newest 200 of them; each is written with the next step,
     so those that a process made right before it died are missing.
@@ -274,6 +324,8 @@ class Run:
     heard: tuple[Heard, ...] = ()
     measured_since: datetime | None = None
     kept: tuple[KeptSample, ...] = ()
+    hooks: tuple[HookRecord, ...] = ()
+    calling: HookCall | None = None
     calls: tuple[CallMade, ...] = field(default=(), compare=False)
     tally: Tally = field(default=Tally(), compare=False)
 
@@ -285,6 +337,11 @@ class Run:
     def going_back(self) -> bool:
         """Decided, and not for the candidate: nobody is asked any more."""
         return self.verdict is not None and self.verdict is not Outcome.SUCCEEDED
+
+    @property
+    def returning(self) -> bool:
+        """Traffic goes back to what served before, or is to: nothing but health and answers may be waited for."""
+        return self.going_back or self.kind is Kind.ROLLBACK
 
     def awaits_approval(self, now: datetime) -> Approval | None:
         """The approval that the run waits for, yet without anybody's name; None for none.
@@ -328,9 +385,12 @@ class Run:
         return {self.slot: candidate, self.slot.other: 100 - candidate}
 
     def enter(self, stage: Stage, now: datetime, why: str) -> Run:
-        """The run in its next stage, counting afresh."""
+        """The run in its next stage, counting afresh. A hook that is asked still is asked no more."""
+        unended = (
+            self if self.calling is None else self.answered(HookAnswer(False, f"ended with its stage: {why}"), now)
+        )
         return replace(
-            self,
+            unended,
             stage=stage,
             entered=now,
             ended=now if stage is Stage.DONE else None,
@@ -352,6 +412,28 @@ class Run:
 
     def judged(self, gate: str, passed: bool, now: datetime, seen: str) -> Run:
         return replace(self, gates=(*self.gates, GateRecord(gate, passed, now, seen, self.stage)))
+
+    def answered(self, answer: HookAnswer, now: datetime, *, warned: bool = False) -> Run:
+        """The run with what the hook that is asked now came to."""
+        call = self.calling
+        assert call is not None
+        kept = _OUTPUT_OF_PASSED if answer.passed else None
+        record = HookRecord(
+            call.hook,
+            call.stage,
+            call.step,
+            call.event,
+            call.attempt,
+            answer.passed,
+            now,
+            answer.told,
+            warned,
+            answer.output[-kept:] if kept else answer.output,
+        )
+        return replace(self, hooks=(*self.hooks, record), calling=None, tally=replace(self.tally, hooked=now))
+
+    def hook(self, name: str) -> Hook | None:
+        return next((each for each in self.settings.hooks if each.name == name), None)
 
     # -------------------------------------------------------------------------------------------------- metric gates
 
@@ -417,6 +499,8 @@ class Run:
         return replace(self, gates=(*self.gates, record))
 
 
+_OUTPUT_OF_PASSED = 1024
+"""Characters of what a hook said that passed: each document has them all."""
 _CALLS_KEPT = 200
 
 _SAMPLES_KEPT = 100
@@ -444,7 +528,7 @@ class Observation:
     ``preview`` and ``live`` are None where nobody looked; so is ``leaving``, an answer right before the switch, of what
     has the traffic until then. So is ``scaling``, what scales the stable group now; it is
     also None once that group is gone. ``follows``: the candidate has the run's scaling. ``readings`` are the last of
-    each metric gate that is judged in this stage, by its name.
+    each metric gate that is judged in this stage, by its name. ``hook`` is what this process runs of hooks.
     """
 
     wired: bool
@@ -460,6 +544,7 @@ class Observation:
     scaling: Scaling | None = None
     follows: bool = False
     readings: Mapping[str, Reading] = field(default_factory=dict)
+    hook: HookSeen | None = None
 
     @property
     def healthy(self) -> int:
@@ -503,7 +588,16 @@ class HandScalingOver:
     """Give the candidate's group what scaled the stable one."""
 
 
-Action = WireSlots | StartCandidate | RemoveGroup | SetWeights | PauseScaling | ResumeScaling | HandScalingOver
+@dataclass(frozen=True, slots=True)
+class CallHook:
+    """Start the hook that the run says is asked now."""
+
+    call: HookCall
+
+
+Action = (
+    WireSlots | StartCandidate | RemoveGroup | SetWeights | PauseScaling | ResumeScaling | HandScalingOver | CallHook
+)
 
 
 @dataclass(frozen=True, slots=True)

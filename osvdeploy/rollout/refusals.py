@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from osvdeploy.cloud import tags
-from osvdeploy.cloud.interfaces import GroupState, ReleaseId, Route, RouteState, Slot
+from osvdeploy.cloud.interfaces import GroupState, Hooks, ReleaseId, Route, RouteState, Slot
+from osvdeploy.context import Context
 from osvdeploy.errors import ReleaseHeld, RolloutWaiting, UsageError
 from osvdeploy.rollout.ledger import Head, Ledger
-from osvdeploy.rollout.releases import Concurrent, Release
+from osvdeploy.rollout.releases import Concurrent, Release, Settings
 
 
 def refuse_waiting(head: Head, release: Release, now: datetime) -> None:
@@ -35,6 +36,16 @@ def refuse_held(head: Head, release: ReleaseId, *, forced: bool = False) -> None
                 f"{head.service}: {what} is held since {hold.at:%Y-%m-%d %H:%M} UTC by {hold.by}: {hold.why}",
                 hint=f"{other}take the hold away with `osvdeploy unhold`",
             )
+
+
+def refuse_left(head: Head, release: ReleaseId, left: ReleaseId, *, forced: bool = False) -> None:
+    """Raise :class:`~osvdeploy.errors.ReleaseHeld` for the release that a rollback without the ledger has left."""
+    if release == left and not forced:
+        raise ReleaseHeld(
+            f"{head.service}: traffic was taken from {left} while the ledger could not be reached",
+            hint="deploy another release; or have it learnt by `osvdeploy drift --repair`, and take the hold away with "
+            "`osvdeploy unhold`",
+        )
 
 
 def refuse_shares(release: Release, state: RouteState) -> None:
@@ -65,7 +76,8 @@ def refuse_drift(head: Head, state: RouteState) -> None:
         seen = ", ".join(f"{slot} {weight}" for slot, weight in sorted(state.weights.items()))
         raise UsageError(
             f"{head.service}: the ledger says {head.serving} serves, but the rule's weights are {seen}",
-            hint=f"somebody changed the rule; give {head.serving} all the weight again, then run this again",
+            hint=f"somebody changed the rule; give {head.serving} all the weight again, then run this again. Where the "
+            "cloud is right and the ledger is not: `osvdeploy adopt --from-cloud`",
         )
 
 
@@ -81,6 +93,18 @@ def astray(head: Head, state: RouteState) -> str:
     if missing := [slot for slot in Slot if slot not in state.backends]:
         return f"what leads to slot {' and '.join(missing)} is gone"
     return ""
+
+
+def refuse_unready_hooks(ctx: Context, hooks: Hooks | None, settings: Settings) -> None:
+    """Raise :class:`~osvdeploy.errors.UsageError` for a hook that cannot be asked from here: it would fail the rollout
+    when its turn comes."""
+    for hook in settings.hooks:
+        if hooks is None:
+            raise UsageError(f"hook {hook.name}: there is nothing to ask hooks with here", hint="give `hooks`")
+        try:
+            hooks.refuse_unready(ctx, hook.action)
+        except UsageError as error:
+            raise UsageError(f"hook {hook.name}: {error}", hint=error.hint) from None
 
 
 def refuse_moved_route(head: Head, route: Route) -> None:
@@ -110,8 +134,8 @@ def refuse_unknown_service(ledger: Ledger, route: Route, state: RouteState, grou
     if ledgers == {route.tags.get(tags.LEDGER)}:
         raise UsageError(
             f"{ledger.service}: is in service already ({known}), and its ledger {address} has lost it",
-            hint="put the ledger back from a copy. Without one, deploy as another environment, and take the old "
-            'one away by hand: docs/spec.md, "A ledger that is lost"',
+            hint="put the ledger back from a copy; without one, write it anew from the tags in the cloud: `osvdeploy "
+            "adopt --from-cloud`",
         )
     raise UsageError(
         f"{ledger.service}: is in service already ({known}), but the ledger {address} does not know of it",

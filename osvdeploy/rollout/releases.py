@@ -13,7 +13,9 @@ from osvdeploy.cloud.interfaces import CloudImage, HealthRule, ReleaseId, Route
 from osvdeploy.cloud.tags import service_tags
 from osvdeploy.digests import Digest, digest_of, sha256
 from osvdeploy.errors import UsageError
+from osvdeploy.osv.image import FirstBlock
 from osvdeploy.rollout.gates import Gate
+from osvdeploy.rollout.hooks import Hook
 
 
 class StrategyKind(StrEnum):
@@ -106,11 +108,16 @@ class Settings:
     strategy: Strategy
     family: str | None = None
     gates: tuple[Gate, ...] = ()
+    hooks: tuple[Hook, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """An image and a configuration. ``digest`` is over both digests; ``settings`` are those of the latest deploy."""
+    """An image and a configuration. ``digest`` is over both digests; ``settings`` are those of the latest deploy.
+
+    ``first_block`` is how the image's disk begins, None where whoever deployed it had no disk to look at. ``origin`` is
+    the service whose release it was, deployed here with another configuration; None where it was built for this one.
+    """
 
     id: ReleaseId
     app: str
@@ -121,6 +128,8 @@ class Release:
     created: datetime
     by: str
     settings: Settings
+    first_block: FirstBlock | None = None
+    origin: str | None = None
 
     @property
     def service(self) -> str:

@@ -43,9 +43,13 @@ def deadline(run: Run, limits: Limits, now: datetime) -> datetime | None:
     """When a stage ends by itself (a bake), or is given up; None for neither: a person is asked, or it is overdue."""
     if run.awaits(now):
         return None
+    hook = run.hook(run.calling.hook) if run.calling is not None else None
+    told = run.calling.since + timedelta(seconds=hook.timeout) if run.calling is not None and hook is not None else None
     if run.stage is Stage.BAKE:
         ends = run.entered + timedelta(seconds=run.bake)
-        return ends if ends > now else None
+        return ends if ends > now else told
+    if told is not None:
+        return told
     most = {
         Stage.PREPARE: limits.prepare,
         Stage.BOOT: run.settings.health.boot_timeout,
@@ -61,6 +65,8 @@ def purpose(run: Run, now: datetime) -> str:
     """What a run's stage is there for, by the ledger alone: whoever works on it knows more closely."""
     if awaited := run.awaits(now):
         return awaited
+    if run.calling is not None and (run.stage is not Stage.BAKE or run.baked_for(now) >= run.bake):
+        return f"hook {run.calling.hook} ({run.calling.stage})"
     match run.stage:
         case Stage.PREPARE:
             return f"{run.capacity} machines of {run.candidate} to be started"

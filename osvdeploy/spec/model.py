@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from osvdeploy.sizes import GIB, TIB
 from osvdeploy.spec.boot import boot_options, shown, wrong_options
 from osvdeploy.spec.gates import Gate, refuse_wrong_gates
+from osvdeploy.spec.hooks import Hook, refuse_wrong_hooks
 from osvdeploy.spec.table import (
     Duration,
     Elsewhere,
@@ -478,6 +479,9 @@ class Deploy(Table):
     health: Health = Field(default_factory=Health, description="When a release counts as well.")
     strategy: Strategy = Field(default_factory=Strategy, description="How traffic moves to a new release.")
     gates: list[Gate] = Field(default_factory=list, description="Metrics that a new release is held to while it bakes.")
+    hooks: list[Hook] = Field(
+        default_factory=list, description="Programs and addresses that are asked at stages of a rollout."
+    )
 
     @property
     def machine(self) -> str:
@@ -486,6 +490,7 @@ class Deploy(Table):
     @model_validator(mode="after")
     def _check_gates(self) -> Deploy:
         refuse_wrong_gates(self.gates, self.cloud, self.strategy.bakes)
+        refuse_wrong_hooks(self.hooks)
         return self
 
 
@@ -590,6 +595,9 @@ class DeployGcp(Table):
     health: GceHealth = Field(default_factory=GceHealth, description="When a release counts as well.")
     strategy: Strategy = Field(default_factory=Strategy, description="How traffic moves to a new release.")
     gates: list[Gate] = Field(default_factory=list, description="Metrics that a new release is held to while it bakes.")
+    hooks: list[Hook] = Field(
+        default_factory=list, description="Programs and addresses that are asked at stages of a rollout."
+    )
 
     @property
     def machine(self) -> str:
@@ -631,6 +639,7 @@ class DeployGcp(Table):
         if missing:
             raise Inside([(way, f"needs {' and '.join(missing)} beside it")])
         refuse_wrong_gates(self.gates, self.cloud, self.strategy.bakes)
+        refuse_wrong_hooks(self.hooks)
         return self
 
 
@@ -644,7 +653,7 @@ _NO_POINTER = {
 
 _ROLLED_OUT = (
     "capacity", "subnetwork", "network_tags", "route", "preview", "port", "ledger", "health", "strategy",
-    "gates",
+    "gates", "hooks",
 )  # fmt: skip
 
 

@@ -49,6 +49,7 @@ CASES: dict[str, tuple[LintFacts, set[str]]] = {
     "nothing": (facts("/app"), set()),
     "cli": (facts("/cli", "/cli-app/"), {"command-line-shell"}),
     "uush": (facts(words=("/tools/uush.so",)), {"command-line-shell"}),
+    "hook": (facts(hooks=(("[deploy.production] hook smoke", "./smoke: is not there", "mend it"),)), {"hook-program"}),
     "rest api": (facts("/libhttpserver-api.so"), {"rest-api"}),
     "rest api, started": (facts(words=("/libhttpserver-api.so", "--access-allow=true")), {"rest-api"}),
     "rest api with TLS": (facts("/usr/mgmt/api/", words=("/libhttpserver-api.so", "--ssl")), set()),
@@ -143,4 +144,11 @@ def test_what_is_not_told_is_silent(case: str) -> None:
     blank = KernelFacts(KernelFormat.LOADER_IMAGE, "x86_64", 1)
     for kernel in (None, blank):
         rules = {finding.rule for finding in lint(replace(known, kernel=kernel))}
-        assert rules <= {"command-line-shell", "rest-api", "secret-file-name", "secret-in-env", "secret-in-file"}
+        assert rules <= {
+            "command-line-shell",
+            "hook-program",
+            "rest-api",
+            "secret-file-name",
+            "secret-in-env",
+            "secret-in-file",
+        }

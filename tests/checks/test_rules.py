@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from osvdeploy.checks import links, lint, preflight, programs
+from osvdeploy.checks import links, lint, origin, preflight, programs
 from osvdeploy.checks.rules import FAMILIES, RULES, nearest, require_known
 from osvdeploy.errors import UsageError
 
 
 def test_no_two_rules_share_a_name() -> None:
     """A waiver means one rule."""
-    assert len(RULES) == sum(len(each.RULES) for each in (links, lint, preflight, programs))
+    assert len(RULES) == sum(len(each.RULES) for each in (links, lint, origin, preflight, programs))
 
 
 def test_every_rule_is_documented() -> None:

@@ -181,3 +181,13 @@ def test_machines_that_died_are_told_of(scene: Scene) -> None:
         for state in (MachineState.STOPPED, MachineState.PENDING, MachineState.STOPPED):
             scene.until(oldest(state))
     assert scene.healthy(Slot.BLUE) == 0
+
+
+def test_a_group_tells_what_its_machines_are(scene: Scene) -> None:
+    """By its template: whoever finds the group alone can start more of the kind."""
+    made = scene.stand(Slot.BLUE, "hello-1", capacity=1)
+    shape = scene.cloud.groups.shape(scene.ctx, made.name)
+    assert shape is not None
+    assert (shape.image, shape.machine_type) == (made.image, made.machine_type)
+    assert (set(shape.networks), set(shape.firewalls)) == (set(made.networks), set(made.firewalls))
+    assert scene.cloud.groups.shape(scene.ctx, "osvd-none") is None

@@ -6,12 +6,14 @@ service's, so there are no shares, no other rules beside its own, no hosts and p
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from osvdeploy.cloud import tags
 from osvdeploy.cloud.interfaces import ProbeRequest, ReleaseId, Route, Slot
 from osvdeploy.errors import NotFound, NotOurs, Refused
-from tests.contract.scenes import Guest, Scene
+from tests.contract.scenes import SERVICE, Guest, Scene
 
 
 def test_a_route_begins_with_nothing(way: Scene) -> None:
@@ -282,3 +284,41 @@ def test_a_pointer_at_somebody_elses_machines_is_refused(pointer: Scene) -> None
     # Nothing of ours is there to be taken away.
     router.remove(pointer.ctx, route)
     assert pointer.mutations() == before
+
+
+def test_a_route_is_found_by_its_service_alone(way: Scene) -> None:
+    """Once it sends traffic: with all that its rules, its backends and their checks tell."""
+    router, wanted = way.cloud.router, way.route()
+    assert router.find(way.ctx, SERVICE, wanted.key) == []
+    made = way.stand(Slot.BLUE, "hello-1", capacity=1)
+    way.weights(100, 0)
+    found = router.find(way.ctx, SERVICE, wanted.key)
+    assert len(found) == 1
+    # What stands in for "every request" may be told as the path that it is.
+    path = None if found[0].path == "/*" else found[0].path
+    assert replace(found[0], path=path) == wanted
+    assert router.find(way.ctx, "other/production", "9876543210") == []
+    way.cloud.groups.delete(way.ctx, made.name)
+    way.until(lambda: way.cloud.groups.observe(way.ctx, made.name) is None)
+    router.remove(way.ctx, wanted)
+    assert router.find(way.ctx, SERVICE, wanted.key) == []
+
+
+def test_a_route_keeps_a_note_of_what_was_left(way: Scene) -> None:
+    """Until it is taken away, by whatever process, and whatever weights are set meanwhile."""
+    router, route = way.cloud.router, way.route()
+    way.stand(Slot.BLUE, "hello-1", capacity=1)
+    with pytest.raises(NotFound):
+        router.note_left(way.ctx, route, ReleaseId("hello-2"))
+    way.weights(0, 100)
+    assert router.observe(way.ctx, route).left is None
+    for _ in range(2):
+        router.note_left(way.ctx, route, ReleaseId("hello-2"))
+    assert router.observe(way.ctx, route).left == "hello-2"
+    way.weights(100, 0)
+    seen = router.observe(way.ctx, route)
+    assert (seen.left, seen.weights) == ("hello-2", {Slot.BLUE: 100, Slot.GREEN: 0})
+    for _ in range(2):
+        router.note_left(way.ctx, route, None)
+    seen = router.observe(way.ctx, route)
+    assert (seen.left, seen.weights) == (None, {Slot.BLUE: 100, Slot.GREEN: 0})

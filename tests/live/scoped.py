@@ -20,6 +20,7 @@ from osvdeploy.cloud.interfaces import (
     DiskImports,
     Ground,
     GroupRequest,
+    GroupShape,
     GroupState,
     ImageFamilies,
     ImageRegistry,
@@ -27,6 +28,7 @@ from osvdeploy.cloud.interfaces import (
     ImportRequest,
     InstanceGroups,
     Machine,
+    ReleaseId,
     Route,
     RouteState,
     Scaling,
@@ -230,6 +232,9 @@ class ScopedGroups(_Scoped):
     def owned(self, ctx: Context, tags: Tags) -> list[GroupState]:
         return [self.theirs(each) for each in self.inner.owned(ctx, self.tagged(tags))]
 
+    def shape(self, ctx: Context, name: str) -> GroupShape | None:
+        return self.inner.shape(ctx, self.label.named(name))
+
     def scaling(self, ctx: Context, name: str) -> Scaling | None:
         return self.inner.scaling(ctx, self.label.named(name))
 
@@ -273,6 +278,21 @@ class ScopedRouter(_Scoped):
 
     def set_weights(self, ctx: Context, route: Route, weights: Mapping[Slot, int]) -> None:
         self.inner.set_weights(ctx, self._of(route), weights)
+
+    def find(self, ctx: Context, service: str, key: str) -> list[Route]:
+        found = self.inner.find(ctx, service, self.label.key(key))
+        ours = [each for each in found if self.tagged({}).items() <= dict(each.tags).items()]
+        return [
+            replace(
+                each,
+                key=key,
+                tags={name: value for name, value in each.tags.items() if name not in self.tagged({})},
+            )
+            for each in ours
+        ]
+
+    def note_left(self, ctx: Context, route: Route, left: ReleaseId | None) -> None:
+        self.inner.note_left(ctx, self._of(route), left)
 
     def remove(self, ctx: Context, route: Route) -> None:
         self.inner.remove(ctx, self._of(route))

@@ -10,7 +10,7 @@ from osvdeploy import api
 from osvdeploy.api import Standing
 from osvdeploy.cloud.interfaces import CommandMetric, Slot
 from osvdeploy.errors import RolloutWaiting
-from osvdeploy.provider.deployments import gates_left_out, outputs_of, problems_of, told_plan
+from osvdeploy.provider.deployments import left_out, outputs_of, problems_of, told_plan
 from osvdeploy.rollout.gates import Bound, Compared, Gate, GateStage
 from osvdeploy.rollout.manager import RolloutManager
 from osvdeploy.rollout.model import Outcome, RequestKind, Until
@@ -125,10 +125,10 @@ def test_gates_that_a_program_leaves_out_are_missed(waiting: Asking) -> None:
     release = waiting.release("1.0.0")
     bare, gated = release.settings, replace(release.settings, gates=(DEPTH,))
     served = replace(standing(waiting), release=replace(release, settings=gated))
-    told = gates_left_out(served, bare)
+    told = left_out(served, bare)
     assert told is not None and f"{release.id} was deployed with metric gates (depth)" in told
-    assert gates_left_out(served, gated) is None
-    assert gates_left_out(replace(served, release=release), bare) is None
+    assert left_out(served, gated) is None
+    assert left_out(replace(served, release=release), bare) is None
 
 
 def test_gates_are_told_with_when_they_are_judged() -> None:

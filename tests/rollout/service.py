@@ -53,7 +53,7 @@ class Service:
         return self.release(version).id
 
     def manager(self) -> RolloutManager:
-        return RolloutManager(self.ledger, self.cloud.cloud, self.cloud.prober, self.limits)
+        return RolloutManager(self.ledger, self.cloud.cloud, self.cloud.prober, self.limits, hooks=self.cloud.hooks)
 
     def publish(self, version: str) -> None:
         """Register an image for the release, as publishing would."""

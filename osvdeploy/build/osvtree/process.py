@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from osvdeploy.build.processes import guarded, status_of
 from osvdeploy.context import Context
 from osvdeploy.errors import BuildError
 from osvdeploy.events import Waiting
+from osvdeploy.processes import guarded, status_of
 
 LOCK_NAME = ".osvdeploy.lock"
 """Below a tree's build directory, which ``scripts/build clean`` leaves there."""

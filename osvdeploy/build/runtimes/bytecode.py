@@ -21,7 +21,6 @@ from pathlib import Path
 
 from osvdeploy.build.cache import BuildCache
 from osvdeploy.build.files import replace_file
-from osvdeploy.build.processes import run_tool
 from osvdeploy.build.statcache import StatCache
 from osvdeploy.build.uses import note_files, use
 from osvdeploy.context import Context
@@ -29,6 +28,7 @@ from osvdeploy.digests import Digest, digest_of
 from osvdeploy.errors import BuildError, SourceChanged
 from osvdeploy.events import Progress
 from osvdeploy.osv.filetree import HostFile, show, stamp_of
+from osvdeploy.processes import run_tool
 
 BYTECODE_VERSION = 2
 """Raised when :data:`_COMPILE` makes other bytes of the same source."""

@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from osvdeploy.build.cache import BuildCache, Workspace, cache_directory
-from osvdeploy.build.processes import Ended, run_tool
 from osvdeploy.build.runtimes import Workshop
 from osvdeploy.build.runtimes.asked import asked_for
 from osvdeploy.build.uses import alone, use
@@ -29,6 +28,7 @@ from osvdeploy.digests import Digest, digest_of
 from osvdeploy.errors import BuildError, ToolMissing
 from osvdeploy.events import Note
 from osvdeploy.osv.filetree import HostFile, show
+from osvdeploy.processes import Ended, run_tool
 
 INSTALL_VERSION = 1
 """Raised when the same requirements are installed another way."""

@@ -13,13 +13,28 @@ from typing import TYPE_CHECKING
 from osvdeploy.cloud.aws.scaling import GroupScaling, standing
 from osvdeploy.cloud.aws.session import Aws
 from osvdeploy.cloud.aws.snapshots import tag_dict, tag_filters, tag_list
-from osvdeploy.cloud.interfaces import GroupRequest, GroupState, Machine, MachineState, ReleaseId, Scaling, Tags
+from osvdeploy.cloud.interfaces import (
+    GroupRequest,
+    GroupShape,
+    GroupState,
+    Machine,
+    MachineState,
+    ReleaseId,
+    Scaling,
+    Tags,
+)
 from osvdeploy.cloud.tags import NAME, RELEASE, SCHEMA, is_ours
 from osvdeploy.context import Context
 from osvdeploy.errors import NotFound, NotOurs, Refused, Unavailable
 
 if TYPE_CHECKING:
-    from mypy_boto3_autoscaling.type_defs import ActivityTypeDef, AutoScalingGroupTypeDef, FilterTypeDef, TagTypeDef
+    from mypy_boto3_autoscaling.type_defs import (
+        ActivityTypeDef,
+        AutoScalingGroupTypeDef,
+        FilterTypeDef,
+        LaunchTemplateSpecificationTypeDef,
+        TagTypeDef,
+    )
     from mypy_boto3_ec2.type_defs import (
         InstanceTypeDef,
         LaunchTemplateTypeDef,
@@ -102,6 +117,19 @@ class AutoScalingGroups:
             pages = self._aws.autoscaling.get_paginator("describe_auto_scaling_groups").paginate(Filters=filters)
             found = [group for page in pages for group in page["AutoScalingGroups"]]
         return [_state(self._seen(group)) for group in found]
+
+    def shape(self, ctx: Context, name: str) -> GroupShape | None:
+        group = self._find(ctx, name)
+        template = _template_of(group) if group is not None else None
+        if group is None or template is None:
+            return None
+        data = self._template_data(ctx, template["LaunchTemplateId"], template.get("Version", "$Default"))
+        if data is None or "ImageId" not in data:
+            return None
+        cards = data.get("NetworkInterfaces", [])
+        firewalls = data.get("SecurityGroupIds") or (cards[0].get("Groups", []) if cards else [])
+        networks = tuple(part for part in group.get("VPCZoneIdentifier", "").split(",") if part)
+        return GroupShape(data["ImageId"], data.get("InstanceType", ""), networks, tuple(firewalls))
 
     def scaling(self, ctx: Context, name: str) -> Scaling | None:
         try:
@@ -330,6 +358,14 @@ class AutoScalingGroups:
                 self._aws.ec2.delete_launch_template(LaunchTemplateId=template["LaunchTemplateId"])
         except NotFound:
             pass
+
+
+def _template_of(group: AutoScalingGroupTypeDef) -> LaunchTemplateSpecificationTypeDef | None:
+    """The launch template that a group's instances are started from, one of several kinds of them included; None for a
+    launch configuration."""
+    mixed = group.get("MixedInstancesPolicy", {}).get("LaunchTemplate", {}).get("LaunchTemplateSpecification")
+    found = group.get("LaunchTemplate") or mixed
+    return found if found is not None and "LaunchTemplateId" in found else None
 
 
 def _named(request: GroupRequest) -> dict[str, str]:

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from osvdeploy.cloud.aws.session import Aws
-from osvdeploy.cloud.interfaces import Route, RouteState, Slot, TargetHealth
-from osvdeploy.cloud.tags import NAME, SERVICE, SLOT, is_ours
+from osvdeploy.cloud.interfaces import HealthRule, ReleaseId, Route, RouteState, Slot, TargetHealth
+from osvdeploy.cloud.tags import LEFT, NAME, SERVICE, SLOT, is_ours
 from osvdeploy.cloud.weights import require
 from osvdeploy.context import Context
 from osvdeploy.errors import CloudError, NotFound, NotOurs, Refused, Unavailable, UsageError
@@ -110,6 +110,7 @@ class AlbRouter:
             base_url=f"{entry.scheme}://{host}:{entry.port}",
             addresses=self._addresses_of(ctx, entry.dns_name),
             rules={name: rule["RuleArn"] for name, rule in rules.items() if rule is not None},
+            left=None if standing.rule is None else self._left(standing.rule["RuleArn"]),
         )
 
     def ensure_slots(self, ctx: Context, route: Route) -> None:
@@ -178,6 +179,39 @@ class AlbRouter:
                 self._aws.elbv2.modify_rule(RuleArn=standing.rule["RuleArn"], Actions=actions)
         else:
             self._create_rule(ctx, route, 0, _conditions(route, None), actions, _tag_list(route, {NAME: route.service}))
+
+    def find(self, ctx: Context, service: str, key: str) -> list[Route]:
+        names = [_slot_name(key, slot) for slot in Slot]
+        found = [group for name in names if (group := self._named(ctx, name)) is not None]
+        owners = {arn: group for group in found if (arn := group["TargetGroupArn"])}
+        self._learn_owners(ctx, list(owners))
+        ours = {arn: group for arn, group in owners.items() if self._owners.get(arn, {}).get(SERVICE) == service}
+        balancers = dict.fromkeys(arn for group in ours.values() for arn in group.get("LoadBalancerArns", []))
+        return [
+            route
+            for balancer in balancers
+            for listener in self._listeners(ctx, balancer)
+            for route in self._routes(ctx, service, key, listener, ours)
+        ]
+
+    def note_left(self, ctx: Context, route: Route, left: ReleaseId | None) -> None:
+        rule = self._standing(ctx, route).rule
+        if rule is None:
+            raise NotFound(f"{route.service}: it has no rule that sends traffic")
+        arn = rule["RuleArn"]
+        if self._left(arn) == left:
+            return
+        owner = {key: value for key, value in self._owners.get(arn, {}).items() if key != LEFT}
+        with self._aws.calling(ctx, f"rule {arn}"):
+            if left is None:
+                self._aws.elbv2.remove_tags(ResourceArns=[arn], TagKeys=[LEFT])
+            else:
+                self._aws.elbv2.add_tags(ResourceArns=[arn], Tags=[{"Key": LEFT, "Value": left}])
+        self._owners[arn] = owner if left is None else {**owner, LEFT: left}
+
+    def _left(self, arn: str) -> ReleaseId | None:
+        left = self._owners.get(arn, {}).get(LEFT)
+        return ReleaseId(left) if left is not None else None
 
     def remove(self, ctx: Context, route: Route) -> None:
         try:
@@ -274,6 +308,54 @@ class AlbRouter:
         previews = {slot: held[slot] for slot in Slot if slot in held}
         return _Standing(held.get(None), previews, wired)
 
+    def _listeners(self, ctx: Context, balancer: str) -> list[str]:
+        with self._aws.calling(ctx, f"load balancer {balancer}"):
+            pages = self._aws.elbv2.get_paginator("describe_listeners").paginate(LoadBalancerArn=balancer)
+            return [listener["ListenerArn"] for page in pages for listener in page["Listeners"]]
+
+    def _routes(
+        self, ctx: Context, service: str, key: str, listener: str, groups: Mapping[str, TargetGroupTypeDef]
+    ) -> list[Route]:
+        """The routes of a service on a listener, by the rules that send to its target groups."""
+        with self._aws.calling(ctx, f"listener {listener}"):
+            pages = self._aws.elbv2.get_paginator("describe_rules").paginate(ListenerArn=listener)
+            rules = [rule for page in pages for rule in page["Rules"]]
+        leading = {rule["RuleArn"]: rule for rule in rules if set(_forwarded(rule)) & set(groups)}
+        self._learn_owners(ctx, list(leading))
+        ours = [rule for arn, rule in leading.items() if self._owners.get(arn, {}).get(SERVICE) == service]
+        headers = {int(rule["Priority"]): _header_of(rule) for rule in ours}
+        found = []
+        for rule in ours:
+            priority = int(rule["Priority"])
+            if headers[priority]:
+                continue  # a preview
+            group = groups[next(iter(set(_forwarded(rule)) & set(groups)))]
+            owner = self._owners[rule["RuleArn"]]
+            kept = {each: value for each, value in owner.items() if each not in (NAME, LEFT, SLOT)}
+            preview = (headers.get(priority + offset, "") for offset in PREVIEW_PRIORITY.values())
+            host, path = (_condition(rule, field) for field in ("host-header", "path-pattern"))
+            found.append(
+                Route(
+                    key=key,
+                    service=service,
+                    listener=listener,
+                    priority=priority,
+                    port=group["Port"],
+                    health=HealthRule(
+                        path=group["HealthCheckPath"],
+                        interval=float(group["HealthCheckIntervalSeconds"]),
+                        timeout=float(group["HealthCheckTimeoutSeconds"]),
+                        healthy=group["HealthyThresholdCount"],
+                        unhealthy=group["UnhealthyThresholdCount"],
+                    ),
+                    preview_header=next(filter(None, preview), ""),
+                    host=host,
+                    path=path,
+                    tags=kept,
+                )
+            )
+        return found
+
     def _create_rule(
         self,
         ctx: Context,
@@ -315,22 +397,27 @@ class AlbRouter:
     def _target_group(self, ctx: Context, route: Route, slot: Slot) -> TargetGroupTypeDef | None:
         """A slot's target group, found by its name. Raises NotOurs."""
         name = group_name(route, slot)
-        try:
-            with self._aws.calling(ctx, f"target group {name}"):
-                found = self._aws.elbv2.describe_target_groups(Names=[name])["TargetGroups"]
-        except NotFound:
-            found = []
-        if not found:
+        found = self._named(ctx, name)
+        if found is None:
             self._groups.pop(name, None)
             return None
-        arn = found[0]["TargetGroupArn"]
+        arn = found["TargetGroupArn"]
         try:
             self._learn_owners(ctx, [arn])
         except NotFound:  # deleted in between
             return None
         self._check_group_owner(route, arn)
         self._groups[name] = arn
-        return found[0]
+        return found
+
+    def _named(self, ctx: Context, name: str) -> TargetGroupTypeDef | None:
+        """A target group by its name, whosever it is."""
+        try:
+            with self._aws.calling(ctx, f"target group {name}"):
+                found = self._aws.elbv2.describe_target_groups(Names=[name])["TargetGroups"]
+        except NotFound:
+            return None
+        return found[0] if found else None
 
     def _check_group_owner(self, route: Route, arn: str) -> None:
         tags = self._owners.get(arn, {})
@@ -438,7 +525,11 @@ def _check_arn(arn: str, region: str) -> None:
 
 
 def group_name(route: Route, slot: Slot) -> str:
-    return f"osvd-{route.key}-{slot}"
+    return _slot_name(route.key, slot)
+
+
+def _slot_name(key: str, slot: Slot) -> str:
+    return f"osvd-{key}-{slot}"
 
 
 def _name_of(arn: str) -> str:
@@ -486,6 +577,22 @@ def _previews(rule: RuleTypeDef, route: Route, slot: Slot) -> bool:
         if header.get("HttpHeaderName", "").lower() == route.preview_header.lower():
             return slot.value in header.get("Values", [])
     return False
+
+
+def _header_of(rule: RuleTypeDef) -> str:
+    """The header that a rule asks for, "" for none."""
+    named = (each.get("HttpHeaderConfig", {}).get("HttpHeaderName", "") for each in rule.get("Conditions", []))
+    return next(filter(None, named), "")
+
+
+def _condition(rule: RuleTypeDef, field: str) -> str | None:
+    """The value that a rule asks of a field, None for any. What stands in for "every request" is none."""
+    for condition in rule.get("Conditions", []):
+        if condition.get("Field") == field:
+            config = condition.get("HostHeaderConfig") or condition.get("PathPatternConfig") or {}
+            values = condition.get("Values") or config.get("Values", [])
+            return values[0] if values else None
+    return None
 
 
 def _told(conditions: Sequence[RuleConditionOutputTypeDef]) -> str:

@@ -57,6 +57,11 @@ class Backend:
     def port(self) -> int:
         return int(marks_of(self.document).get(PORT, "0"))
 
+    @property
+    def service_tags(self) -> dict[str, str]:
+        """Its tags, but for those that are of what stands in this slot."""
+        return {key: value for key, value in marks_of(self.document).items() if key not in (PORT, RELEASE, SLOT)}
+
 
 def backend_name(route: Route, slot: Slot) -> str:
     return f"osvd-{route.key}-{slot}"
@@ -163,6 +168,21 @@ class Backends:
             return None
         require_ours(found, f"health check {link}", service=route.service, hint=RENAME)
         return found
+
+    def rule_of_check(self, ctx: Context, key: str, scope: str) -> HealthRule | None:
+        """What the health check of a route with this key asks, None where there is none."""
+        link = f"{scope}/healthChecks/osvd-{key}"
+        try:
+            found = self._gcp.get(ctx, address_of(self._gcp, link), f"health check {link}")
+        except NotFound:
+            return None
+        return HealthRule(
+            path=str(found.get("httpHealthCheck", {}).get("requestPath", "/")),
+            interval=float(found.get("checkIntervalSec", 5)),
+            timeout=float(found.get("timeoutSec", 5)),
+            healthy=int(found.get("healthyThreshold", 2)),
+            unhealthy=int(found.get("unhealthyThreshold", 2)),
+        )
 
     def delete_check(self, ctx: Context, route: Route, scope: str) -> None:
         found = self.check_of(ctx, route, scope)

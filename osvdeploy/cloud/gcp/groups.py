@@ -19,7 +19,16 @@ from osvdeploy.cloud.gcp.scaling import Autoscalers
 from osvdeploy.cloud.gcp.scope import address_of, area_of, link_of, machine_of
 from osvdeploy.cloud.gcp.session import Document, Gcp, request_id
 from osvdeploy.cloud.gcp.templates import Templates
-from osvdeploy.cloud.interfaces import GroupRequest, GroupState, Machine, MachineState, ReleaseId, Scaling, Tags
+from osvdeploy.cloud.interfaces import (
+    GroupRequest,
+    GroupShape,
+    GroupState,
+    Machine,
+    MachineState,
+    ReleaseId,
+    Scaling,
+    Tags,
+)
 from osvdeploy.cloud.tags import RELEASE, is_ours
 from osvdeploy.context import Context
 from osvdeploy.errors import NotFound, Refused, Unavailable
@@ -102,6 +111,11 @@ class ManagedGroups:
         found = [each for page in pages for each in page.get("items", [])]
         ours = [each for each in found if is_ours(held := marks_of(each)) and tags.items() <= held.items()]
         return [self._state(ctx, each) for each in ours]
+
+    def shape(self, ctx: Context, name: str) -> GroupShape | None:
+        found = self._find(ctx, name)
+        link = link_of(found.get("instanceTemplate", "")) if found is not None else ""
+        return self._templates.shape(ctx, link) if link else None
 
     def scaling(self, ctx: Context, name: str) -> Scaling | None:
         found = self._standing(ctx, name)

@@ -20,7 +20,7 @@ Network Load Balancer overview", "Passthrough Network Load Balancer overview", "
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from osvdeploy.cloud.gcp.backends import RENAME, SCHEMES, Backend, Backends, backend_name, write
@@ -29,8 +29,8 @@ from osvdeploy.cloud.gcp.labels import labels_of, tags_of
 from osvdeploy.cloud.gcp.marks import EPOCH, require_ours, short, written
 from osvdeploy.cloud.gcp.scope import address_of, base_url, forwarding_rule_of, last, link_of, port_of
 from osvdeploy.cloud.gcp.session import Document, Gcp
-from osvdeploy.cloud.interfaces import Route, RouteState, Slot, TargetHealth
-from osvdeploy.cloud.tags import SCHEMA, SCHEMA_VERSION, SERVICE, SLOT, is_ours
+from osvdeploy.cloud.interfaces import ReleaseId, Route, RouteState, Slot, TargetHealth
+from osvdeploy.cloud.tags import LEFT, SCHEMA, SCHEMA_VERSION, SERVICE, SLOT, is_ours
 from osvdeploy.cloud.weights import require, require_one
 from osvdeploy.context import Context
 from osvdeploy.errors import NotFound, NotOurs, Refused, Unavailable, UsageError
@@ -127,6 +127,7 @@ class PointerRouter:
             rules=rules if leads_to is None else {"route": str(standing.rule["name"]), **rules},
             weighted=False,
             previews={slot: _entry(way.rule) for slot, way in wired.items() if way.rule},
+            left=ReleaseId(standing.tags[LEFT]) if LEFT in standing.tags else None,
         )
 
     def ensure_slots(self, ctx: Context, route: Route) -> None:
@@ -155,6 +156,37 @@ class PointerRouter:
             raise NotFound(f"target proxy {backend_name(route, slot)}: does not exist (yet)")
         self._epoch(route, standing)
         self._point(ctx, route, link_of(proxy["selfLink"]))
+
+    def find(self, ctx: Context, service: str, key: str, scopes: Sequence[str]) -> list[Route]:
+        """That of a service, by the labels of the forwarding rules in these scopes."""
+        found = []
+        for scope in scopes:
+            pages = self._gcp.pages(ctx, address_of(self._gcp, f"{scope}/forwardingRules"), "forwardingRules")
+            for rule in (each for page in pages for each in page.get("items", [])):
+                if tags_of(rule.get("labels") or {}).get(SERVICE) != service:
+                    continue
+                backend = next(
+                    (
+                        each
+                        for slot in Slot
+                        if (each := self._backends.find(ctx, f"{scope}/backendServices/osvd-{key}-{slot}")) is not None
+                    ),
+                    None,
+                )
+                health = self._backends.rule_of_check(ctx, key, scope)
+                if backend is not None and health is not None:
+                    listener, tags = link_of(rule["selfLink"]), backend.service_tags
+                    found.append(Route(key, service, listener, 0, backend.port, health, "", tags=tags))
+        return found
+
+    def note_left(self, ctx: Context, route: Route, left: ReleaseId | None) -> None:
+        standing = self._looked(ctx, route)
+        if standing.leads_to is None:
+            raise NotFound(f"{route.service}: {route.listener} leads to no slot of it")
+        if standing.tags.get(LEFT) != left:
+            self._epoch(route, standing)
+            tags = {key: value for key, value in standing.tags.items() if key != LEFT}
+            self._label(ctx, route, standing, tags if left is None else {**tags, LEFT: left})
 
     def remove(self, ctx: Context, route: Route) -> None:
         standing: _Standing | None = None

@@ -13,7 +13,7 @@ balancing guide, "Traffic management overview" of each application load balancer
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from osvdeploy.cloud.gcp import urlmap
@@ -21,7 +21,7 @@ from osvdeploy.cloud.gcp.backends import SCHEMES, Backend, Backends, backend_nam
 from osvdeploy.cloud.gcp.fence import Epochs
 from osvdeploy.cloud.gcp.scope import address_of, base_url, link_of, port_of, url_map_of
 from osvdeploy.cloud.gcp.session import Document, Gcp
-from osvdeploy.cloud.interfaces import Route, RouteState, Slot, TargetHealth
+from osvdeploy.cloud.interfaces import ReleaseId, Route, RouteState, Slot, TargetHealth
 from osvdeploy.cloud.weights import require
 from osvdeploy.context import Context
 from osvdeploy.errors import NotFound, UsageError
@@ -86,6 +86,7 @@ class UrlMapRouter:
             base_url=base_url(entry.scheme, entry.addresses[0], entry.port),
             addresses=entry.addresses,
             rules={name: urlmap.rule_name(standing.found, route, each) for name, each in names.items()},
+            left=urlmap.left_of(rule),
         )
 
     def ensure_slots(self, ctx: Context, route: Route) -> None:
@@ -116,8 +117,50 @@ class UrlMapRouter:
             if backend is None:
                 raise NotFound(f"backend service {backend_name(route, slot)}: does not exist (yet)")
             sends.append((self._address(backend), weights[slot], backend.release))
-        rule = urlmap.rule_of(route, None, sends, self._epoch(route, standing))
+        left = urlmap.left_of(standing.rules.get(None))
+        rule = urlmap.rule_of(route, None, sends, self._epoch(route, standing), left)
         self._write(ctx, route, standing, urlmap.with_rules(standing.found, route, {None: rule}))
+
+    def find(self, ctx: Context, service: str, key: str, scopes: Sequence[str]) -> list[Route]:
+        """Those of a service in URL maps of these scopes."""
+        return [
+            route
+            for scope in scopes
+            for found in self._all(ctx, f"{scope}/urlMaps")
+            for each in urlmap.routes_of(found, service)
+            if (route := self._route(ctx, service, key, scope, link_of(found["selfLink"]), each)) is not None
+        ]
+
+    def _route(
+        self, ctx: Context, service: str, key: str, scope: str, listener: str, found: urlmap.FoundRoute
+    ) -> Route | None:
+        """A route, by its rules and one of its backend services."""
+        looked = (self._backends.find(ctx, link) for link in found.sends)
+        backend = next((each for each in looked if each is not None), None)
+        health = self._backends.rule_of_check(ctx, key, scope)
+        if backend is None or health is None:
+            return None
+        return Route(
+            key=key,
+            service=service,
+            listener=listener,
+            priority=found.priority,
+            port=backend.port,
+            health=health,
+            preview_header=found.preview_header,
+            host=found.host,
+            path=found.path,
+            tags=backend.service_tags,
+        )
+
+    def note_left(self, ctx: Context, route: Route, left: ReleaseId | None) -> None:
+        standing = self._standing(ctx, route)
+        rule = standing.rules.get(None)
+        if rule is None:
+            raise NotFound(f"{route.service}: it has no rule that sends traffic")
+        if urlmap.left_of(rule) != left:
+            noted = urlmap.noting(rule, self._epoch(route, standing), left)
+            self._write(ctx, route, standing, urlmap.with_rules(standing.found, route, {None: noted}))
 
     def remove(self, ctx: Context, route: Route) -> None:
         scope, _ = url_map_of(route.listener)

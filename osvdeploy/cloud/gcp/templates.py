@@ -14,7 +14,7 @@ from osvdeploy.cloud.gcp.labels import labels_of
 from osvdeploy.cloud.gcp.marks import marks_of, require_ours, written
 from osvdeploy.cloud.gcp.scope import address_of, link_of
 from osvdeploy.cloud.gcp.session import Document, Gcp, request_id
-from osvdeploy.cloud.interfaces import GroupRequest, Tags
+from osvdeploy.cloud.interfaces import GroupRequest, GroupShape, Tags
 from osvdeploy.cloud.tags import LEDGER, RELEASE, is_ours
 from osvdeploy.context import Context
 from osvdeploy.errors import NotFound, Refused, Unavailable
@@ -75,6 +75,25 @@ class Templates:
         except NotFound:
             return None
         return _image(found["properties"])
+
+    def shape(self, ctx: Context, link: str) -> GroupShape | None:
+        """What machines of a template are, whoever made it."""
+        try:
+            found = self._gcp.get(ctx, address_of(self._gcp, link), f"instance template {link}")
+        except NotFound:
+            return None
+        properties = found["properties"]
+        image = _image(properties)
+        if image is None:
+            return None
+        card = (properties.get("networkInterfaces") or [{}])[0]
+        subnetwork = link_of(card.get("subnetwork", ""))
+        return GroupShape(
+            image,
+            str(properties.get("machineType", "")).rpartition("/")[2],
+            (subnetwork,) if subnetwork else (),
+            tuple(properties.get("tags", {}).get("items", [])),
+        )
 
     def owned(self, ctx: Context, tags: Tags) -> list[str]:
         """Names of ours that carry these tags."""

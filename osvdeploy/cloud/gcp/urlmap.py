@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from dataclasses import dataclass
 from typing import Any
 
 from osvdeploy.cloud.gcp.marks import EPOCH, marks_of, short, written
 from osvdeploy.cloud.gcp.scope import link_of
 from osvdeploy.cloud.gcp.session import Document
 from osvdeploy.cloud.interfaces import ReleaseId, Route, Slot
-from osvdeploy.cloud.tags import SCHEMA, SCHEMA_VERSION, SERVICE, SLOT, is_ours
+from osvdeploy.cloud.tags import LEFT, SCHEMA, SCHEMA_VERSION, SERVICE, SLOT, is_ours
 from osvdeploy.digests import sha256
 from osvdeploy.errors import NotOurs, UsageError
 
@@ -131,10 +132,11 @@ def rule_of(
     place: Slot | None,
     sends: Sequence[tuple[str, int, ReleaseId | None]],
     epoch: int,
+    left: ReleaseId | None = None,
 ) -> Document:
     """A rule of the route's: for a slot's preview, or (None) for its traffic. ``sends`` are addresses of backend
-    services, their weights, and the releases to be named in their answers."""
-    marks = {**short(route.tags), EPOCH: str(epoch)}
+    services, their weights, and the releases to be named in their answers; ``left`` is noted on it."""
+    marks = {**short(route.tags), EPOCH: str(epoch), **({LEFT: left} if left is not None else {})}
     match: Document = _path_match(route)
     if place is not None:
         marks[SLOT] = place.value
@@ -154,6 +156,69 @@ def rule_of(
 def under(rule: Document, epoch: int) -> Document:
     """A rule of ours as the holder of this epoch would have written it."""
     return {**deepcopy(rule), "description": written({**marks_of(rule), EPOCH: str(epoch)})}
+
+
+def noting(rule: Document, epoch: int, left: ReleaseId | None) -> Document:
+    """A rule of ours with a note of what was left, or without any."""
+    marks = {key: value for key, value in marks_of(rule).items() if key != LEFT}
+    noted = {LEFT: left} if left is not None else {}
+    return {**deepcopy(rule), "description": written({**marks, **noted, EPOCH: str(epoch)})}
+
+
+def left_of(rule: Document | None) -> ReleaseId | None:
+    """What a rule notes as left."""
+    left = marks_of(rule).get(LEFT) if rule is not None else None
+    return ReleaseId(left) if left is not None else None
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRoute:
+    """What a URL map alone tells of a route: where its rules stand, and what they ask for."""
+
+    priority: int
+    host: str | None
+    path: str | None
+    preview_header: str
+    sends: tuple[str, ...]
+
+
+def routes_of(found: Document, service: str) -> list[FoundRoute]:
+    """The routes of a service that have a rule of their own in a URL map."""
+    routes = []
+    for matcher in found.get("pathMatchers", []):
+        hosts = [
+            host
+            for rule in found.get("hostRules", [])
+            if rule.get("pathMatcher") == matcher.get("name")
+            for host in rule.get("hosts", [])
+        ]
+        ours = [
+            rule
+            for rule in matcher.get("routeRules", [])
+            if is_ours(marks := marks_of(rule)) and marks.get(SERVICE) == service
+        ]
+        headers = {int(rule.get("priority", 0)): _asked_header(rule) for rule in ours}
+        for rule in ours:
+            priority = int(rule.get("priority", 0))
+            if SLOT in marks_of(rule):
+                continue
+            preview = (headers.get(priority + offset, "") for offset in PLACES.values())
+            host = next((each for each in hosts if each != _EVERY_HOST), None)
+            routes.append(
+                FoundRoute(priority, host, _path_of(rule), next(filter(None, preview), ""), tuple(sent(rule)))
+            )
+    return routes
+
+
+def _asked_header(rule: Document) -> str:
+    asked = [each for match in rule.get("matchRules", []) for each in match.get("headerMatches", [])]
+    return str(asked[0].get("headerName", "")) if asked else ""
+
+
+def _path_of(rule: Document) -> str | None:
+    """The path that a rule of ours asks for, as a spec writes it."""
+    match = (rule.get("matchRules") or [{}])[0]
+    return f"{match['prefixMatch']}*" if "prefixMatch" in match else match.get("fullPathMatch")
 
 
 def sent(rule: Document) -> dict[str, tuple[int, str | None]]:

@@ -35,8 +35,17 @@ class HttpProber:
     def probe(self, ctx: Context, request: ProbeRequest) -> ProbeAnswer:
         return self.fetch(ctx, request, _BODY)
 
-    def fetch(self, ctx: Context, request: ProbeRequest, most: int) -> ProbeAnswer:
-        """The same with the first ``most`` bytes of the body."""
+    def fetch(
+        self,
+        ctx: Context,
+        request: ProbeRequest,
+        most: int,
+        *,
+        posted: bytes | None = None,
+        opened: Callable[[socket.socket], None] | None = None,
+    ) -> ProbeAnswer:
+        """The same with the first ``most`` bytes of the body. ``posted`` makes it a POST of these bytes; ``opened`` is
+        given the connection, whose end ends the request."""
         left = ctx.remaining()
         timeout = request.timeout if left is None else min(request.timeout, left)
         until = ctx.monotonic() + timeout
@@ -56,12 +65,14 @@ class HttpProber:
             target = f"{host}:{port}"
             asked = next((value for name, value in request.headers.items() if name.lower() == "host"), url.netloc)
             with _connected(host, port, remaining) as connection:
+                if opened is not None:
+                    opened(connection)
                 if url.scheme == "https":
                     connection.settimeout(remaining())
                     name = urlsplit(f"//{asked}").hostname or url.hostname
                     with self._context().wrap_socket(connection, server_hostname=name) as secured:
-                        return _exchange(secured, url, asked, request, remaining, most)
-                return _exchange(connection, url, asked, request, remaining, most)
+                        return _exchange(secured, url, asked, request, remaining, most, posted)
+                return _exchange(connection, url, asked, request, remaining, most, posted)
         except TimeoutError:
             return ProbeAnswer(None, error=f"no answer from {target} within {format_duration(timeout)}")
         except http.client.RemoteDisconnected:
@@ -113,11 +124,13 @@ def _exchange(
     request: ProbeRequest,
     remaining: Callable[[], float],
     most: int,
+    posted: bytes | None,
 ) -> ProbeAnswer:
     client = http.client.HTTPConnection("unused")
     client.sock = cast("Any", _TimedSocket(connection, remaining))
     path = url.path or "/"
-    client.putrequest("GET", f"{path}?{url.query}" if url.query else path, skip_host=True, skip_accept_encoding=True)
+    verb, target = "GET" if posted is None else "POST", f"{path}?{url.query}" if url.query else path
+    client.putrequest(verb, target, skip_host=True, skip_accept_encoding=True)
     headers = {
         "host": host,
         "user-agent": f"osvdeploy/{__version__}",
@@ -126,7 +139,9 @@ def _exchange(
     }
     for name, value in headers.items():
         client.putheader(name, value)
-    client.endheaders()
+    if posted is not None:
+        client.putheader("content-length", str(len(posted)))
+    client.endheaders(posted)
     response = client.getresponse()
     answered: dict[str, str] = {}
     for name, value in response.getheaders():

@@ -25,6 +25,7 @@ from osvdeploy.cloud.memory.console import MemoryConsole
 from osvdeploy.cloud.memory.disks import MemoryImages, MemorySnapshots
 from osvdeploy.cloud.memory.faults import Faults
 from osvdeploy.cloud.memory.groups import MemoryGroups
+from osvdeploy.cloud.memory.hooks import MemoryHooks
 from osvdeploy.cloud.memory.imports import MemoryImports
 from osvdeploy.cloud.memory.machines import MemoryMachineTypes
 from osvdeploy.cloud.memory.metrics import MemoryMetrics
@@ -53,6 +54,7 @@ __all__ = [
     "MemoryCloud",
     "MemoryConsole",
     "MemoryGroups",
+    "MemoryHooks",
     "MemoryImages",
     "MemoryImports",
     "MemoryMachineTypes",
@@ -86,6 +88,7 @@ class MemoryCloud:
         self.world.image_exists = self.images.exists
         self.prober = MemoryProber(self.world)
         self.metrics = MemoryMetrics(self.world)
+        self.hooks = MemoryHooks(clock)
         self.add_listener("listener-1")
         self.add_listener("pointer-1", pointer=True)
 

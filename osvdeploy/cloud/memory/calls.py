@@ -14,6 +14,7 @@ _READS = frozenset(
         "find",
         "owned",
         "observe",
+        "shape",
         "machines",
         "scaling",
         "templates",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from osvdeploy.cloud import tags as labels
-from osvdeploy.cloud.interfaces import GroupRequest, GroupState, Machine, Scaling, Tags
+from osvdeploy.cloud.interfaces import GroupRequest, GroupShape, GroupState, Machine, Scaling, Tags
 from osvdeploy.cloud.memory.world import Group, Instance, Scaler, Template, World, carries
 from osvdeploy.context import Context
 from osvdeploy.errors import NotFound, NotOurs, Refused, Unavailable
@@ -45,7 +45,13 @@ class MemoryGroups:
         if template is None:
             with world.calls.around("groups.create_template", request.name), world.lock:
                 world.templates[request.name] = Template(
-                    request.name, request.image, request.release, dict(request.tags)
+                    request.name,
+                    request.image,
+                    request.release,
+                    dict(request.tags),
+                    request.machine_type,
+                    request.networks,
+                    request.firewalls,
                 )
         with world.calls.around("groups.create_group", request.name, request.capacity), world.lock:
             now = world.settle()
@@ -91,6 +97,15 @@ class MemoryGroups:
         with world.calls.around("groups.owned"), world.lock:
             world.settle()
             return [_state(group) for group in world.groups.values() if carries(group.tags, tags)]
+
+    def shape(self, ctx: Context, name: str) -> GroupShape | None:
+        world = self._world
+        with world.calls.around("groups.shape", name), world.lock:
+            world.settle()
+            template = world.templates.get(name)
+            if name not in world.groups or template is None:
+                return None
+            return GroupShape(template.image, template.machine_type, template.networks, template.firewalls)
 
     def scaling(self, ctx: Context, name: str) -> Scaling | None:
         world = self._world

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from osvdeploy.cloud import tags as labels
-from osvdeploy.cloud.interfaces import Route, RouteState, Slot, TargetHealth
+from osvdeploy.cloud.interfaces import ReleaseId, Route, RouteState, Slot, TargetHealth
 from osvdeploy.cloud.memory.world import Backend, Listener, Rule, World
 from osvdeploy.cloud.weights import require, require_one
 from osvdeploy.context import Context
@@ -48,6 +48,7 @@ class MemoryRouter:
                     for slot, backend in backends.items()
                     if listener.pointer and (own := world.listeners.get(backend)) is not None
                 },
+                left=rule.left if rule is not None else None,
             )
 
     def ensure_slots(self, ctx: Context, route: Route) -> None:
@@ -107,6 +108,49 @@ class MemoryRouter:
                 raise NotFound(f"{route.service}: rule {rule.id} does not exist")
             else:
                 rule.history.append((now, wanted))
+
+    def find(self, ctx: Context, service: str, key: str) -> list[Route]:
+        world = self._world
+        with world.calls.around("router.find", service), world.lock:
+            world.settle()
+            return [
+                found
+                for rule in world.rules.values()
+                if not rule.preview and rule.tags.get(labels.SERVICE) == service
+                if (found := self._route_of(rule, service, key)) is not None
+            ]
+
+    def _route_of(self, rule: Rule, service: str, key: str) -> Route | None:
+        """The route whose traffic a rule sends, by what stands of it."""
+        world = self._world
+        backend = next((world.backends[name] for name in rule.weights or () if name in world.backends), None)
+        if backend is None:
+            return None
+        previews = [each for each in world.rules.values() if each.preview and backend.id in (each.weights or {})]
+        header = next((each.header[0] for each in previews if each.header is not None), "")
+        return Route(
+            key=key,
+            service=service,
+            listener=rule.listener,
+            priority=rule.priority,
+            port=backend.port,
+            health=backend.health,
+            preview_header=header,
+            host=rule.host,
+            path=rule.path,
+            tags=dict(rule.tags),
+        )
+
+    def note_left(self, ctx: Context, route: Route, left: ReleaseId | None) -> None:
+        world = self._world
+        with world.lock:
+            rule = self._rule(route, route.listener, route.priority)
+            if rule is None:
+                raise NotFound(f"{route.service}: it has no rule that sends traffic")
+            if rule.left == left:
+                return
+        with world.calls.around("router.note_left", route.service, left), world.lock:
+            rule.left = left
 
     def remove(self, ctx: Context, route: Route) -> None:
         world = self._world

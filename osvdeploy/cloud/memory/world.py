@@ -98,6 +98,7 @@ class Rule:
     tags: Mapping[str, str]
     preview: bool = False
     history: list[tuple[float, Mapping[str, int] | None]] = field(default_factory=list)
+    left: ReleaseId | None = None
     turns: dict[int, dict[str, int]] = field(default_factory=dict)
 
     @property
@@ -148,6 +149,9 @@ class Template:
     image: str
     release: ReleaseId
     tags: Mapping[str, str]
+    machine_type: str = "small"
+    networks: tuple[str, ...] = ()
+    firewalls: tuple[str, ...] = ()
 
 
 @dataclass(slots=True, eq=False)

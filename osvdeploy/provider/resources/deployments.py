@@ -49,11 +49,11 @@ from osvdeploy.provider.deployments import (
     common_inputs,
     evidence_of,
     frozen,
-    gates_left_out,
     held,
     id_of,
     ledger_in,
     ledger_of,
+    left_out,
     outputs_of,
     problems_of,
     service_of,
@@ -168,8 +168,8 @@ class _Deployment(Resource[I, DeploymentOutputs], Generic[I]):
         if standing is not None:
             refuse_waiting(standing.head, release, call.ctx.now())
             refuse_held(standing.head, release.id, forced=forced)
-            if left_out := gates_left_out(standing, settings):
-                call.warn(left_out)
+            if missed := left_out(standing, settings):
+                call.warn(missed)
         call.info(told_plan(standing, release.id, settings, call.ctx.now()))
         return _foreseen(unknown, standing, release, image)
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from osvdeploy.build.processes import Ended, run_tool
 from osvdeploy.context import Context
 from osvdeploy.errors import Interrupted
+from osvdeploy.processes import Ended, run_tool
 from tests.alive import lives, until
 
 pytestmark = pytest.mark.slow
@@ -104,7 +104,7 @@ def test_kill_9_of_us_ends_a_tool_and_what_it_started(tmp_path: Path) -> None:
     script = f"""
 import sys
 from pathlib import Path
-from tests.build.test_processes import STUBBORN, run
+from tests.test_processes import STUBBORN, run
 run(Path({str(tmp_path)!r}), STUBBORN)
 """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -1,0 +1,107 @@
+"""What a ledger learns of what was done without it: a rollback by the cloud's tags alone leaves a note on the route."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from osvdeploy.cloud import tags
+from osvdeploy.cloud.interfaces import GroupState, Route, RouteState, Slot
+from osvdeploy.context import Context
+from osvdeploy.errors import CloudError, LedgerBehind
+from osvdeploy.events import Warned
+from osvdeploy.rollout.consequences import SERVED_KEPT
+from osvdeploy.rollout.executor import BEHIND, Executor
+from osvdeploy.rollout.ledger import Head, HeldLedger, Hold, Served, SlotRecord
+
+WHY = "a rollback without the ledger left it"
+
+
+def whole(state: RouteState) -> Slot | None:
+    """The one slot that has all the traffic, None where it is shared or sent elsewhere."""
+    carrying = [slot for slot in Slot if (state.weights or {}).get(slot, 0) > 0]
+    return carrying[0] if len(carrying) == 1 else None
+
+
+def learn(
+    ctx: Context, executor: Executor, held: HeldLedger, route: Route, state: RouteState, *, asked: bool = False
+) -> bool:
+    """Let the head say what serves by the cloud, with a hold on the release that was left, and take the note away;
+    whether there was anything to learn. Without a note nothing is, unless that is ``asked`` for.
+
+    Raises :class:`~osvdeploy.errors.LedgerBehind` where what serves is of another ledger.
+    """
+    head, slot = held.head, whole(state)
+    if (state.left is None and not asked) or head.unfinished is not None or slot is None:
+        return False
+    stable = head.stable
+    known = stable is not None and head.serving is slot
+    if known and stable is not None and stable.release == state.left:
+        # Whoever wrote the note did not come to the switch.
+        _forget_note(ctx, executor, held, route)
+        return True
+    groups = executor.observer(route).groups(ctx)
+    changes = {} if known and not asked else _serving(executor, held, route, slot, groups, ctx)
+    if changes is None:
+        return False
+    if state.left is not None:
+        others = tuple(hold for hold in head.holds if hold.release != state.left)
+        changes = {**changes, "holds": (*others, Hold(state.left, WHY, ctx.process.user, ctx.now()))}
+    if changes:
+        held.save(ctx, f"{_told(held.head, slot, changes)} is found serving", **changes)
+    if state.left is not None:
+        ctx.report(
+            Warned(
+                f"{head.service}: while its ledger could not be reached, traffic was taken from {state.left}",
+                hint=f"{state.left} is held from now on",
+            )
+        )
+        _forget_note(ctx, executor, held, route)
+    return bool(changes)
+
+
+def _serving(
+    executor: Executor,
+    held: HeldLedger,
+    route: Route,
+    slot: Slot,
+    groups: Mapping[str, GroupState],
+    ctx: Context,
+) -> dict[str, object] | None:
+    """What changes in the head where the one group in a slot serves; None where that cannot be known."""
+    head = held.head
+    standing = [each for each in groups.values() if each.tags.get(tags.SLOT) == slot and not each.deleting]
+    if len(standing) != 1 or (release := standing[0].release) is None:
+        return None
+    found = standing[0]
+    theirs = found.tags.get(tags.LEDGER)
+    if theirs != route.tags.get(tags.LEDGER) and not executor.take_over:
+        raise LedgerBehind(
+            f"{head.service}: {found.release} serves, of the ledger {theirs}; this is {executor.ledger.store.address}",
+            hint=BEHIND,
+        )
+    record = head.slots.get(slot)
+    if head.serving is slot and record is not None and record.group == found.name and record.warm_until is None:
+        return {}
+    now = ctx.now()
+    slots = {slot: SlotRecord(release, found.name, now)}
+    left = head.slots.get(slot.other)
+    if left is not None and left.group in groups:
+        # It stands, and nobody wants it back: the next `gc` or deploy takes it away.
+        slots[slot.other] = replace(left, warm_until=left.warm_until or now)
+    served = tuple(each for each in head.served if each.release != release)
+    return {"slots": slots, "serving": slot, "served": (*served, Served(release, now))[-SERVED_KEPT:]}
+
+
+def _told(head: Head, slot: Slot, changes: Mapping[str, object]) -> str:
+    slots = changes.get("slots", head.slots)
+    record = slots.get(slot) if isinstance(slots, dict) else None
+    return str(record.release) if isinstance(record, SlotRecord) else head.service
+
+
+def _forget_note(ctx: Context, executor: Executor, held: HeldLedger, route: Route) -> None:
+    """Never fails: a note that stays is read again, and says the same."""
+    try:
+        executor.outranking(ctx, held, route, lambda acting: executor.cloud.router.note_left(acting, route, None))
+    except CloudError as error:
+        ctx.report(Warned(f"{held.head.service}: the note of what was left stays: {error}", hint=error.hint))

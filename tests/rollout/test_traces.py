@@ -1,0 +1,295 @@
+"""Going back, and writing a ledger anew, by the cloud's tags alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from osvdeploy.api import from_cloud, wiring
+from osvdeploy.api.from_cloud import WentBack, Whereabouts, WrittenAnew
+from osvdeploy.cloud.interfaces import ObjectStore, Slot
+from osvdeploy.cloud.memory import MemoryStore
+from osvdeploy.errors import ReleaseHeld, Unavailable, UsageError
+from osvdeploy.events import Warned
+from osvdeploy.rollout import traces
+from osvdeploy.rollout.model import Outcome
+from osvdeploy.rollout.releases import OnFailure, Settings, Strategy, StrategyKind, TrafficStep
+from osvdeploy.spec.model import Health
+from osvdeploy.spec.model import Strategy as DeclaredStrategy
+from tests.rollout.service import Service
+
+CANARY = Strategy(StrategyKind.CANARY, (TrafficStep(20, 5.0, approve=True), TrafficStep(100)), 5.0, 3600.0)
+
+
+class Unledgered(Service):
+    """hello/production, whose ledger can be taken away."""
+
+    lost: bool = False
+
+    def where(self, settings: Settings | None = None) -> Whereabouts:
+        return Whereabouts("hello", "production", "memory", "nowhere-1", settings=settings)
+
+    def back(self, to: str | None = None, settings: Settings | None = None) -> WentBack:
+        """``osvdeploy rollback hello/production --from-cloud``."""
+        cloud = self.cloud.cloud
+        return from_cloud.go_back(self.context(), self.where(settings), cloud, self.cloud.prober, to=to)
+
+    def written(self, settings: Settings | None = None) -> WrittenAnew:
+        """``osvdeploy adopt hello/production --from-cloud``."""
+        return from_cloud.write_anew(self.context(), self.where(settings), self.cloud.cloud, self.cloud.prober)
+
+    def serves(self, version: str) -> None:
+        assert self.cloud.serving == {self.id(version)}
+
+    def weights(self) -> dict[Slot, int]:
+        place = self.head.place
+        assert place is not None
+        return dict(self.cloud.cloud.router.observe(self.context(), place.route).weights or {})
+
+
+class Gone(MemoryStore):
+    """A store that does not answer."""
+
+    def keys(self, *args: object, **kwargs: object) -> object:  # type: ignore[override]  # it never comes to that
+        raise Unavailable("no answer")
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch) -> Unledgered:
+    """1.1.0 serves, 1.0.0 stands warm beside it, and the ledger's store does not answer until ``lost`` is False."""
+    service = Unledgered()
+    for version in ("1.0.0", "1.1.0"):
+        assert service.deploy(version).outcome is Outcome.SUCCEEDED
+    service.lost = True
+
+    def opened(address: str) -> ObjectStore:
+        return Gone() if service.lost else service.cloud.store
+
+    monkeypatch.setattr(wiring, "open_store", opened)
+    return service
+
+
+def test_what_stands_warm_is_gone_back_to_by_one_change_of_weights(service: Unledgered) -> None:
+    """And a note of what was left, which comes first; the release that was left goes, as with every rollback."""
+    before = len(service.cloud.mutations)
+    went = service.back()
+    assert went.rollout.outcome is Outcome.SUCCEEDED
+    assert (went.left, went.ledger, went.noted) == (service.id("1.1.0"), "memory", True)
+    service.serves("1.0.0")
+    changes = [call.operation for call in service.cloud.mutations[before:] if not call.operation.startswith("store.")]
+    assert changes == ["router.note_left", "router.modify_rule", "groups.delete"]
+
+
+def test_answers_prove_it_by_the_header_that_names_the_release(service: Unledgered) -> None:
+    """Which no tag tells: it is found in the answers."""
+    run = service.back().rollout.run
+    assert run is not None and run.settings.health.version_header == "x-release"
+    assert {gate.gate for gate in run.gates} == {"healthy targets", "preview probe", "traffic"}
+
+
+def test_the_ledger_learns_it_with_the_next_command(service: Unledgered) -> None:
+    """With a hold on what was left; the note goes."""
+    service.back()
+    service.lost = False
+    service.publish("1.1.0")
+    with pytest.raises(ReleaseHeld, match="without the ledger"):
+        service.deploy("1.1.0")
+    assert service.deploy("1.2.0").outcome is Outcome.SUCCEEDED
+    service.serves("1.2.0")
+    assert [each.release for each in service.head.served[-2:]] == [service.id("1.0.0"), service.id("1.2.0")]
+    place = service.head.place
+    assert place is not None
+    assert service.cloud.cloud.router.observe(service.context(), place.route).left is None
+
+
+def test_repairing_drift_does_not_undo_it(service: Unledgered) -> None:
+    """The ledger's word is older than the note."""
+    service.back()
+    service.lost = False
+    head = service.manager().realign(service.context())
+    service.serves("1.0.0")
+    assert head.stable is not None and head.stable.release == service.id("1.0.0")
+    assert [hold.release for hold in head.holds] == [service.id("1.1.0")]
+
+
+def test_a_second_run_does_not_go_forward_again(service: Unledgered) -> None:
+    """Whoever died after the switch and runs it again is told that it is done."""
+    service.cloud.faults.fail("groups.delete", Unavailable("died"), at=1, times=1_000_000)
+    service.limits = replace(service.manager().limits, clean_up=1.0)
+    cloud = service.cloud.cloud
+    where = service.where()
+    went = from_cloud.go_back(service.context(), where, cloud, service.cloud.prober, limits=service.limits)
+    assert went.rollout.outcome is Outcome.SUCCEEDED
+    assert service.cloud.running == {service.id("1.0.0"), service.id("1.1.0")}
+    service.cloud.faults.clear()
+    went = service.back()
+    assert went.rollout.outcome is Outcome.SUCCEEDED
+    service.serves("1.0.0")
+    assert service.cloud.running == {service.id("1.0.0")}
+
+
+def test_a_sick_release_is_not_gone_back_to(service: Unledgered) -> None:
+    """All gates hold: what stands warm and is not well gets nothing, and what serves goes on."""
+    service.cloud.behave(service.id("1.0.0"), answers=(500,))
+    service.clock.advance(60)
+    went = service.back()
+    assert went.rollout.outcome is Outcome.ROLLBACK_FAILED
+    service.serves("1.1.0")
+    assert service.weights() == {Slot.GREEN: 100, Slot.BLUE: 0}
+
+
+def test_a_cold_release_is_started_as_what_serves_is(service: Unledgered) -> None:
+    """Its image is found by its tags; machine type, networks and firewalls by the template of the present group."""
+    service.lost = False
+    assert service.deploy("1.2.0").outcome is Outcome.SUCCEEDED
+    service.lost = True
+    went = service.back("1.0.0")
+    assert went.rollout.outcome is Outcome.SUCCEEDED
+    service.serves("1.0.0")
+    template = service.cloud.world.templates[service.group("1.0.0")]
+    assert (template.machine_type, template.networks, template.firewalls) == (
+        service.settings.machine_type,
+        service.settings.networks,
+        service.settings.firewalls,
+    )
+    assert sum(machine.gone is None for machine in service.cloud.world.groups[service.group("1.0.0")].machines) == 2
+
+
+def test_without_anything_warm_a_release_must_be_named(service: Unledgered) -> None:
+    """The images that there are, are named; nothing moves."""
+    service.back()
+    before = len(service.cloud.mutations)
+    service.cloud.cloud.router.note_left(service.context(), service.head.place.route, None)  # type: ignore[union-attr]
+    with pytest.raises(UsageError, match="nothing stands warm") as told:
+        service.back()
+    assert service.id("1.1.0") in str(told.value.hint)
+    assert len(service.cloud.mutations) == before + 1
+
+
+@pytest.mark.parametrize(("to", "left"), [("1.1.0", "1.2.0"), ("1.2.0", "1.1.0")])
+def test_a_canary_is_ended_one_way_or_the_other(service: Unledgered, to: str, left: str) -> None:
+    """Who has the traffic is not for us to guess: without --to that is refused."""
+    service.lost = False
+    service.settings = replace(service.settings, strategy=CANARY)
+    assert service.deploy("1.2.0").outcome is Outcome.WAITING
+    service.lost = True
+    with pytest.raises(UsageError, match="shared"):
+        service.back()
+    went = service.back(to)
+    assert went.rollout.outcome is Outcome.SUCCEEDED
+    service.serves(to)
+    assert went.left == service.id(left)
+    assert service.cloud.running == {service.id(to)}
+
+
+def test_a_rollout_that_stood_still_is_ended_when_the_ledger_is_back(service: Unledgered) -> None:
+    """Its canary was taken from the traffic meanwhile: whoever goes on with it does not give it any again."""
+    service.lost = False
+    service.settings = replace(service.settings, strategy=CANARY)
+    assert service.deploy("1.2.0").outcome is Outcome.WAITING
+    service.lost = True
+    service.back("1.1.0")
+    service.lost = False
+    ended = service.manager().recover(service.context())
+    assert ended.outcome is Outcome.ABORTED
+    service.serves("1.1.0")
+
+
+def test_a_ledger_that_answers_is_to_be_used(service: Unledgered) -> None:
+    """It knows more than tags."""
+    service.lost = False
+    with pytest.raises(UsageError, match="can be read") as told:
+        service.back()
+    assert "osvdeploy rollback hello/production" in str(told.value.hint)
+    service.serves("1.1.0")
+
+
+def test_nobody_is_stopped_where_rules_have_no_versions(service: Unledgered) -> None:
+    """That is said."""
+    service.back()
+    told = [event.text for event in service.recorder.events if isinstance(event, Warned)]
+    assert any("not stopped" in each for each in told)
+
+
+def test_a_service_that_is_not_there_is_not_found(service: Unledgered) -> None:
+    """By its whole name."""
+    where = replace(service.where(), environment="staging")
+    with pytest.raises(UsageError, match="hello/staging"):
+        from_cloud.go_back(service.context(), where, service.cloud.cloud, service.cloud.prober)
+
+
+def test_a_lost_ledger_is_written_anew(service: Unledgered) -> None:
+    """Place, slots, what serves, releases: rollback, deploy and destroy go on from there."""
+    service.lost = False
+    old = service.head
+    service.cloud.store._objects.clear()
+    with pytest.raises(UsageError, match="has lost it") as told:
+        service.deploy("1.2.0")
+    assert "osvdeploy adopt --from-cloud" in str(told.value.hint)
+    made = service.written(service.settings)
+    assert not made.learnt
+    head = service.head
+    assert head.place == old.place
+    assert head.serving is old.serving
+    assert {slot: (each.release, each.group) for slot, each in head.slots.items()} == {
+        slot: (each.release, each.group) for slot, each in old.slots.items()
+    }
+    assert head.lease is None
+    released = service.ledger.release(service.context(), service.id("1.0.0"))
+    assert released is not None and released.settings == service.settings
+    assert service.rollback().outcome is Outcome.SUCCEEDED
+    service.serves("1.0.0")
+    assert service.deploy("1.2.0").outcome is Outcome.SUCCEEDED
+    service.destroy()
+    assert service.cloud.standing == set()
+
+
+def test_without_a_spec_settings_are_what_stands(service: Unledgered) -> None:
+    """A deploy from the spec then finds the same route."""
+    service.lost = False
+    service.cloud.store._objects.clear()
+    service.written()
+    assert service.deploy("1.2.0").outcome is Outcome.SUCCEEDED
+    service.serves("1.2.0")
+
+
+def test_a_rollback_before_the_ledger_was_written_anew_leaves_its_hold(service: Unledgered) -> None:
+    """The note is read by whoever writes it."""
+    service.back()
+    service.lost = False
+    service.cloud.store._objects.clear()
+    service.written()
+    assert [hold.release for hold in service.head.holds] == [service.id("1.1.0")]
+    stable = service.head.stable
+    assert stable is not None and stable.release == service.id("1.0.0")
+
+
+def test_a_ledger_that_is_there_learns_what_serves(service: Unledgered) -> None:
+    """Somebody has switched by hand: who says so has the cloud believed."""
+    service.lost = False
+    service.cloud.set_weights("hello/production", {Slot.BLUE: 100, Slot.GREEN: 0})
+    with pytest.raises(UsageError, match="weights are"):
+        service.deploy("1.2.0")
+    assert service.written().learnt
+    stable = service.head.stable
+    assert stable is not None and stable.release == service.id("1.0.0")
+    assert not service.head.holds
+    assert service.deploy("1.2.0").outcome is Outcome.SUCCEEDED
+
+
+def test_a_ledger_is_written_anew_at_another_address(service: Unledgered, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that is named; what stands keeps its tags, and later releases get the new one's."""
+    other = MemoryStore(address="elsewhere")
+    monkeypatch.setattr(wiring, "open_store", lambda address: other if address == "elsewhere" else Gone())
+    where = replace(service.where(), ledger="elsewhere")
+    made = from_cloud.write_anew(service.context(), where, service.cloud.cloud, service.cloud.prober)
+    assert made.head.place is not None
+    assert made.head.place.route.tags["osvdeploy:ledger"] == "elsewhere"
+
+
+def test_what_no_tag_tells_is_what_a_spec_leaves_out() -> None:
+    """So that nobody has two sets of defaults in mind."""
+    assert Health().min_ready == traces.MIN_READY
+    assert DeclaredStrategy().keep_warm == traces.KEEP_WARM
+    assert OnFailure(DeclaredStrategy().on_failure) is OnFailure.ROLLBACK
