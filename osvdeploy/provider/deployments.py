@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from osvdeploy.cloud.interfaces import Slot
 from osvdeploy.errors import UsageError
+from osvdeploy.provider import gates, hooks
 from osvdeploy.provider.declare import Nested, declared, prop
-from osvdeploy.provider.gates import DeploymentGate, as_a_rollout_has_it, as_one_writes_it
+from osvdeploy.provider.gates import DeploymentGate
+from osvdeploy.provider.hooks import DeploymentHook
 from osvdeploy.provider.spelling import even, spell
 from osvdeploy.provider.values import UNKNOWN, is_known
 from osvdeploy.rollout.gates import GateStage
@@ -148,6 +150,9 @@ class DeploymentInputs:
     strategy: DeploymentStrategy | None = prop("How traffic moves to a new release.", default=None)
     gates: tuple[DeploymentGate, ...] | None = prop(
         "Metrics that a new release is held to while it bakes.", default=None
+    )
+    hooks: tuple[DeploymentHook, ...] | None = prop(
+        "Programs and addresses that are asked at stages of a rollout.", default=None
     )
     ledger: str | None = prop(
         "Where releases and rollouts are written down: `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX`, or a directory that "
@@ -426,14 +431,17 @@ def spelled_out(inputs: I, boot_timeout: str) -> I:
             keep_warm=even(strategy.keep_warm),
         )
     preview = DeploymentPreview() if inputs.preview is None else inputs.preview
-    gates: Any = inputs.gates
-    if gates is not UNKNOWN and gates is not None:
-        gates = tuple(map(as_a_rollout_has_it, gates))
+    held_to: Any = inputs.gates
+    if held_to is not UNKNOWN and held_to is not None:
+        held_to = tuple(map(gates.as_a_rollout_has_it, held_to))
+    asked: Any = inputs.hooks
+    if asked is not UNKNOWN and asked is not None:
+        asked = tuple(map(hooks.as_a_rollout_has_it, asked))
     ledger = inputs.ledger
     if is_known(ledger) and ledger:
         # Another one takes the service away, which another way to write the same one must not.
         ledger = _place_of(ledger)
-    return replace(inputs, health=health, strategy=strategy, preview=preview, gates=gates, ledger=ledger)
+    return replace(inputs, health=health, strategy=strategy, preview=preview, gates=held_to, hooks=asked, ledger=ledger)
 
 
 def common_inputs(settings: Settings, boot_timeout: str, no_header: str | None) -> dict[str, Any]:
@@ -470,7 +478,8 @@ def common_inputs(settings: Settings, boot_timeout: str, no_header: str | None) 
         "preview": None if preview == DeploymentPreview() else preview,
         "health": None if told == defaults else told,
         "strategy": None if moved == DeploymentStrategy() else moved,
-        "gates": tuple(map(as_one_writes_it, settings.gates)) or None,
+        "gates": tuple(map(gates.as_one_writes_it, settings.gates)) or None,
+        "hooks": tuple(map(hooks.as_one_writes_it, settings.hooks)) or None,
     }
 
 
@@ -546,7 +555,7 @@ def told_plan(standing: Standing | None, release: str, settings: Settings, now: 
     if head is None or stable is None or head.serving is None:
         approval = ["wait for approval"] if settings.strategy.approve else []
         begun = ", then ".join([*first, f"start {release} in blue", *approval, "send it all traffic"])
-        return f"{begun}{_told_gates(settings, first=True)}"
+        return f"{begun}{_told_gates(settings, first=True)}{_told_hooks(settings)}"
     if stable.release == release:
         other = standing is not None and standing.scaling is None and standing.capacity != settings.capacity
         rest = f", capacity {standing.capacity} -> {settings.capacity}" if standing is not None and other else ""
@@ -562,7 +571,7 @@ def told_plan(standing: Standing | None, release: str, settings: Settings, now: 
         first.append(f"bake {format_duration(settings.strategy.bake)}")
     keep = settings.strategy.keep_warm
     first.append(f"keep {head.serving} warm {format_duration(keep)}" if keep else f"take {head.serving} away")
-    return f"{', then '.join(first)}{_told_gates(settings)}"
+    return f"{', then '.join(first)}{_told_gates(settings)}{_told_hooks(settings)}"
 
 
 def _told_step(step: TrafficStep) -> str:
@@ -584,6 +593,11 @@ def _told_gates(settings: Settings, *, first: bool = False) -> str:
         if stages and not (first and gate.against_stable):
             told.append(f"{gate.name} ({', '.join([*stages, *(['dry run'] if gate.dry_run else [])])})")
     return f"; gates: {', '.join(told)}" if told else ""
+
+
+def _told_hooks(settings: Settings) -> str:
+    told = [f"{hook.name} ({', '.join(hook.on)})" for hook in settings.hooks]
+    return f"; hooks: {', '.join(told)}" if told else ""
 
 
 def evidence_of(run: Run) -> Iterator[str]:

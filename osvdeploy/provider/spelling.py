@@ -5,6 +5,7 @@ What it finds is told at properties, by the names that programs have for them.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 _NOT_IN_A_SPEC = frozenset({"image", "environment", "force_rollout", "project", "family"})
 
-_EACH_BY_ITSELF = ("gates",)
+_EACH_BY_ITSELF = ("gates", "hooks")
 """Lists of which what is known is judged without the rest, wherever it stands."""
 
 _SEEN_BESIDE = {"gates": ("strategy",)}
@@ -187,3 +188,9 @@ def spell(seconds: float) -> str:
     number, unit = (seconds, "s") if seconds >= 1 or not seconds else (seconds * 1000, "ms")
     # Exactly: what `g` leaves of 1234567 is another number.
     return f"{number:.6f}".rstrip("0").rstrip(".") + unit
+
+
+def beside_the_program(path: str) -> str:
+    """A path in the program's folder as relative to it: another copy of the project has it elsewhere."""
+    folder = f"{Path.cwd()}{os.sep}"
+    return f".{os.sep}{path.removeprefix(folder)}" if path.startswith(folder) else path

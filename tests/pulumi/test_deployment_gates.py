@@ -1,4 +1,4 @@
-"""Metric gates of a program: what may be declared, what is refused, and what comes back. No process, no cloud."""
+"""Metric gates and hooks of a program: what may be declared, is refused, and comes back. No process, no cloud."""
 
 from __future__ import annotations
 
@@ -22,11 +22,14 @@ from osvdeploy.provider.gates import (
     as_a_rollout_has_it,
     as_one_writes_it,
 )
+from osvdeploy.provider.hooks import DeploymentHook, HookStage
 from osvdeploy.provider.resources.deployments import AwsDeployment, GcpDeployment
 from osvdeploy.provider.values import UNKNOWN
 from osvdeploy.rollout.gates import GateStage, NoData
+from osvdeploy.rollout.hooks import HookFailure
 from osvdeploy.rollout.releases import StrategyKind
 from osvdeploy.spec import gates as model
+from osvdeploy.spec.hooks import Hook
 from tests.pulumi.test_deployment_judging import AWS, GCP, checked, judged, state
 
 T = TypeVar("T")
@@ -37,6 +40,11 @@ AGAINST = DeploymentGateMetric(
     cloudwatch="HTTPCode_Target_5XX_Count", per="RequestCount", against=GateBaseline.STABLE, max_ratio=1.5
 )
 DEPTH = DeploymentGateMetric(command=("./depth", "{{release}}"), max=30.0, interval="15s")
+PAGE = DeploymentHook(
+    name="page", on=(HookStage.DONE, HookStage.PREPARE), url="https://page.example/rollouts",
+    headers={"X-Team": "payments"}, header_variables={"Authorization": "TOKEN"}, on_failure=HookFailure.WARN,
+)  # fmt: skip
+SMOKE = DeploymentHook(name="smoke", on=(HookStage.VERIFY,), command=("./smoke", "--quick"), timeout="2m")
 METRICS = {
     "errors": ERRORS,
     "against": AGAINST,
@@ -67,7 +75,10 @@ def aws(*gates: DeploymentGate | DeploymentGateMetric, **changed: Any) -> Any:
 
 def test_a_program_declares_what_a_spec_declares() -> None:
     """The same names, choices and words; what is left out, and what else a program has to know, is said after them."""
-    for declaring, table in ((DeploymentGate, model.Gate), (DeploymentGateMetric, model.GateMetric)):
+    tables: dict[type, Any] = {
+        DeploymentGate: model.Gate, DeploymentGateMetric: model.GateMetric, DeploymentHook: Hook,
+    }  # fmt: skip
+    for declaring, table in tables.items():
         known = {each.alias or name: each for name, each in table.model_fields.items()}
         declared = properties(declaring)
         assert {each.attribute.replace("_", "-") for each in declared.values()} == set(known)
@@ -82,7 +93,7 @@ def test_a_program_declares_what_a_spec_declares() -> None:
                 assert isinstance(kind, ObjectOf) or choices(told.annotation) == [], each.name
             default = None if told.is_required() else told.get_default(call_default_factory=True)
             if default and not isinstance(default, bool):
-                left_out = f"{default:g}s" if each.name == "interval" else default
+                left_out = f"{default:g}s" if each.name in ("interval", "timeout") else default
                 assert each.description.endswith(f" Left out: {left_out}."), each.name
 
 
@@ -103,9 +114,9 @@ def test_settings_are_those_of_a_spec(name: str) -> None:
     assert AwsDeployment().seen_as(rollout, "1234").gates == wanted.gates
 
 
-def test_a_gate_of_an_osv_toml_is_no_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the command line has rolled out by a spec, beside which the program is, a program with the same gates takes
-    over without a change; one with others says which."""
+def test_what_an_osv_toml_has_is_no_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the command line has rolled out by a spec, beside which the program is, a program with the same gates and
+    hooks takes over without a change; one with others says which."""
     monkeypatch.chdir(tmp_path)
     document = """\
 name = "orders"
@@ -123,6 +134,18 @@ ledger = "s3://acme/orders"
 strategy = { kind = "canary", steps = [{ weight = 5, bake = "5m" }], bake = "10m" }
 [[deploy.production.gates]]
 metric = { cloudwatch = "HTTPCode_Target_5XX_Count", per = "RequestCount", max = 0.01 }
+[[deploy.production.hooks]]
+name = "page"
+on = ["done", "prepare"]
+url = "https://page.example/rollouts"
+headers = { X-Team = "payments" }
+header-variables = { Authorization = "TOKEN" }
+on-failure = "warn"
+[[deploy.production.hooks]]
+name = "smoke"
+on = ["verify"]
+command = ["./smoke", "--quick"]
+timeout = "2m"
 [[deploy.production.gates]]
 on = ["bake"]
 dry-run = true
@@ -131,13 +154,19 @@ metric = { command = ["./depth", "{{release}}"], max = 30, interval = "15s" }
     (tmp_path / "osv.toml").write_text(document % AWS.listener_arn)
     settings = api.settings_of(api.load_spec(tmp_path / "osv.toml"), "production")
     seen = AwsDeployment().seen_as(settings, "1234")
-    same = aws(ERRORS, DeploymentGate(DEPTH, on=(GateStage.BAKE,), dry_run=True))
-    assert seen.gates == same.gates
+    same = aws(ERRORS, DeploymentGate(DEPTH, on=(GateStage.BAKE,), dry_run=True), hooks=(PAGE, SMOKE))
+    assert seen.gates == same.gates and seen.hooks == (replace(PAGE, on=PAGE.on[::-1]), SMOKE)
     before = state(replace(seen, image=AWS.image, ledger=AWS.ledger))
     assert judged(before, same) == ({}, "")
-    changes, warnings = judged(before, aws(replace(ERRORS, max=0.02), DeploymentGate(DEPTH, on=(GateStage.BAKE,))))
-    assert changes == {"gates[0].metric.max": False, "gates[1].dryRun": False} and warnings == ""
-    assert judged(before, replace(same, gates=None))[0] == {"gates": False}
+    other = aws(
+        replace(ERRORS, max=0.02),
+        DeploymentGate(DEPTH, on=(GateStage.BAKE,)),
+        hooks=(PAGE, replace(SMOKE, timeout="3m")),
+    )
+    changes, warnings = judged(before, other)
+    assert changes == {"gates[0].metric.max": False, "gates[1].dryRun": False, "hooks[1].timeout": False}
+    assert warnings == ""
+    assert judged(before, replace(same, gates=None, hooks=None))[0] == {"gates": False, "hooks": False}
 
 
 def test_the_same_said_otherwise_is_no_change() -> None:
@@ -156,12 +185,17 @@ def test_the_same_said_otherwise_is_no_change() -> None:
         ),
     )
     short = aws(ERRORS, DEPTH)
+    hook = replace(PAGE, on=(HookStage.PREPARE, HookStage.DONE, HookStage.DONE), timeout="1m")
+    program = replace(SMOKE, command=(str(Path("smoke").resolve()), "--quick"), on_failure=HookFailure.FAIL)
+    short, said = replace(short, hooks=(PAGE, SMOKE)), replace(said, hooks=(hook, program))
     assert judged(state(short), said) == ({}, "")
     assert judged(state(said), short) == ({}, "")
 
 
 def test_what_is_not_known_yet_is_a_change() -> None:
-    """Of that gate, and of no other."""
+    """Of that gate or hook, and of no other."""
+    hooks = aws(hooks=(PAGE, SMOKE))
+    assert judged(state(hooks), replace(hooks, hooks=(replace(PAGE, url=UNKNOWN), SMOKE)))[0] == {"hooks[0]": False}
     unknown = replace(DEPTH, max=UNKNOWN)
     assert judged(state(aws(ERRORS, DEPTH)), aws(ERRORS, unknown))[0] == {"gates[1]": False}
     assert judged(state(aws(ERRORS)), replace(aws(), gates=UNKNOWN))[0] == {"gates": False}
@@ -203,6 +237,31 @@ def test_failures_name_their_property(metric: Any, path: str, reason: str) -> No
     _, failures = checked(AwsDeployment(), aws(metric))
     assert list(failures) == [path], failures
     assert reason in failures[path]
+
+
+@pytest.mark.parametrize(
+    ("hook", "path", "reason"),
+    [
+        (replace(SMOKE, command=None), "hooks[1]", "needs command or url"),
+        (replace(SMOKE, url="https://x.example"), "hooks[1].url", "is one too many: there is command"),
+        (replace(SMOKE, headers={"X-A": "b"}), "hooks[1].headers", "are of a url"),
+        (replace(SMOKE, timeout="2h"), "hooks[1].timeout", "from 1s to 1h"),
+        (replace(SMOKE, name="Smoke"), "hooks[1].name", "lower-case"),
+        (replace(SMOKE, on=()), "hooks[1].on", "is empty"),
+        (replace(PAGE, name="b", headers={"X-Token": "x"}), "hooks[1].headers", 'headerVariables = { X-Token = "NAME"'),
+        (replace(PAGE, name="b", headers={"X-A": "\n"}), 'hooks[1].headers["X-A"]', "printable"),
+        (PAGE, "hooks", "two are called 'page'"),
+    ],
+)
+def test_failures_of_hooks_name_their_property(hook: DeploymentHook, path: str, reason: str) -> None:
+    """What osv.toml refuses of a hook is refused here, also where another one is not known yet."""
+    for first in (PAGE, replace(PAGE, url=UNKNOWN)):
+        _, failures = checked(AwsDeployment(), aws(hooks=(first, hook)))
+        if hook is PAGE and first is not PAGE:
+            assert failures == {}, "it may be called otherwise"
+            continue
+        assert list(failures) == [path], failures
+        assert reason in failures[path]
 
 
 def test_gates_need_what_bakes() -> None:
@@ -306,6 +365,22 @@ def test_an_import_gives_back_what_was_declared(declared: DeploymentGate) -> Non
     in_order = tuple(replace(each, on=tuple(stage for stage in GateStage if stage in each.on)) for each in rollout)
     assert AwsDeployment().settings(aws(*seen)).gates == in_order
     assert tuple(map(as_a_rollout_has_it, seen)) == (as_a_rollout_has_it(declared),)
+
+
+@given(
+    st.lists(st.sampled_from(HookStage), min_size=1).map(tuple),
+    maybe(st.sampled_from(["1s", "60s", "90s", "1h"])),
+    maybe(st.sampled_from(HookFailure)),
+    st.sampled_from([PAGE, SMOKE, replace(SMOKE, command=("smoke",)), replace(PAGE, headers=None)]),
+)
+def test_an_import_gives_back_hooks(on: Any, timeout: str | None, failure: HookFailure | None, kind: Any) -> None:
+    """What a rollout has comes back as a hook that is accepted, and means the same."""
+    wanted = aws(hooks=(replace(kind, on=on, timeout=timeout, on_failure=failure),))
+    seen = AwsDeployment().seen_as(AwsDeployment().settings(wanted), "1234")
+    imported, failures = checked(AwsDeployment(), replace(seen, image=AWS.image, ledger=AWS.ledger))
+    assert failures == {}
+    assert judged(state(imported), wanted) == ({}, "")
+    assert imported.hooks[0].timeout in (None, timeout, "1m 30s", "1h"), imported.hooks[0].timeout
 
 
 def test_a_program_beside_the_program_is_written_as_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,6 +43,10 @@ const service = new osvdeploy.aws.BlueGreenDeployment("app", {
         },
         { metric: { json: "https://numbers.example/{{release}}", pointer: "/late", min: 1, noData: "pass" } },
     ],
+    hooks: [
+        { name: "smoke", on: ["verify", osvdeploy.HookStage.CleanUp], command: ["./smoke"], onFailure: "warn" },
+        { name: "page", on: ["done"], url: "https://page.example", headerVariables: { Authorization: "TOKEN" } },
+    ],
 });
 const boot = new osvdeploy.gcp.Image("app", { disk: image.disk, bucket: "b", labels: { a: "b" } });
 export const release = service.activeRelease.apply((each: string | undefined) => each ?? boot.selfLink);
@@ -88,6 +92,11 @@ func main() {
 						Labels:   pulumi.StringMap{},
 					},
 					On: osvdeploy.GateStageArray{osvdeploy.GateStageBake},
+				}},
+				Hooks: osvdeploy.DeploymentHookArray{osvdeploy.DeploymentHookArgs{
+					Name:    pulumi.String("smoke"),
+					On:      osvdeploy.HookStageArray{osvdeploy.HookStageVerify},
+					Command: pulumi.StringArray{pulumi.String("./smoke")},
 				}},
 			})
 		}

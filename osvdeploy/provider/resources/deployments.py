@@ -170,6 +170,8 @@ class _Deployment(Resource[I, DeploymentOutputs], Generic[I]):
             refuse_held(standing.head, release.id, forced=forced)
             if missed := left_out(standing, settings):
                 call.warn(missed)
+        if unready := _unready_hooks(quiet, settings):
+            call.warn(unready)
         call.info(told_plan(standing, release.id, settings, call.ctx.now()))
         return _foreseen(unknown, standing, release, image)
 
@@ -393,6 +395,18 @@ class _Deployment(Resource[I, DeploymentOutputs], Generic[I]):
         # That it waits is said by the problem too, with the ways on.
         reasons = ["\n".join([*problems, *evidence])] if waits else [told, *problems]
         raise Unfinished(reasons, outputs_of(standing), id=self._id(service, wanted), cause=error)
+
+
+def _unready_hooks(ctx: Context, settings: Settings) -> str | None:
+    """Why an `up` on this machine would be refused for a hook; it may well be another machine's."""
+    from osvdeploy.api.wiring import hooks
+    from osvdeploy.rollout.refusals import refuse_unready_hooks
+
+    try:
+        refuse_unready_hooks(ctx, hooks(), settings)
+    except UsageError as error:
+        return f"{error.message}; an `up` from here would be refused"
+    return None
 
 
 def _refusal(before: State[Any, DeploymentOutputs], wanted: DeploymentInputs) -> str | None:

@@ -14,6 +14,8 @@ __all__ = [
     'FileSystem',
     'GateBaseline',
     'GateStage',
+    'HookFailure',
+    'HookStage',
     'ImageFormat',
     'KernelVariant',
     'NoData',
@@ -90,6 +92,30 @@ class GateStage(_builtins.str, Enum):
     """
     STEP = "step"
     BAKE = "bake"
+
+
+@pulumi.type_token("osvdeploy:index:HookFailure")
+class HookFailure(_builtins.str, Enum):
+    """
+    What a hook's failure means on the way up: as a gate that failed, or a warning.
+    """
+    FAIL = "fail"
+    WARN = "warn"
+
+
+@pulumi.type_token("osvdeploy:index:HookStage")
+class HookStage(_builtins.str, Enum):
+    """
+    A stage of a rollout at which a hook is asked.
+    """
+    PREPARE = "prepare"
+    BOOT = "boot"
+    VERIFY = "verify"
+    SHIFT = "shift"
+    BAKE = "bake"
+    REVERT = "revert"
+    CLEAN_UP = "clean-up"
+    DONE = "done"
 
 
 @pulumi.type_token("osvdeploy:index:ImageFormat")

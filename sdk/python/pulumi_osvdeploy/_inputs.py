@@ -22,6 +22,8 @@ __all__ = [
     'DeploymentGateMetricArgsDict',
     'DeploymentHealthArgs',
     'DeploymentHealthArgsDict',
+    'DeploymentHookArgs',
+    'DeploymentHookArgsDict',
     'DeploymentPreviewArgs',
     'DeploymentPreviewArgsDict',
     'DeploymentRouteArgs',
@@ -839,6 +841,178 @@ class DeploymentHealthArgs:
     @version_header.setter
     def version_header(self, value: pulumi.Input[Optional[_builtins.str]]):
         pulumi.set(self, "version_header", value)
+
+
+class DeploymentHookArgsDict(TypedDict):
+    """
+    A program or an address that is asked at certain stages of a rollout. It is given the rollout's facts as JSON.
+    """
+    name: pulumi.Input[_builtins.str]
+    """
+    What it is called in the record.
+    """
+    on: pulumi.Input[Sequence[pulumi.Input['HookStage']]]
+    """
+    At which stages: prepare, boot, verify, shift, bake, revert, clean-up, done.
+    """
+    command: NotRequired[pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]]
+    """
+    A program of this host and its arguments, as words; no shell. The facts are on its stdin; any other exit status than 0 is a failure. The provider starts it, on the machine that `pulumi up` runs on; a path with a slash is relative to the program's folder.
+    """
+    header_variables: NotRequired[pulumi.Input[Optional[Mapping[str, pulumi.Input[_builtins.str]]]]]
+    """
+    Of url: headers whose values are in environment variables of whoever deploys, by their names.
+    """
+    headers: NotRequired[pulumi.Input[Optional[Mapping[str, pulumi.Input[_builtins.str]]]]]
+    """
+    Of url: further headers of the request. None that is secret.
+    """
+    on_failure: NotRequired[pulumi.Input[Optional['HookFailure']]]
+    """
+    What a failure means on the way up: as a gate that failed, or a warning. On the way back it is always a warning. Left out: fail.
+    """
+    timeout: NotRequired[pulumi.Input[Optional[_builtins.str]]]
+    """
+    How long it may take; from 1s to 1h. Left out: 60s.
+    """
+    url: NotRequired[pulumi.Input[Optional[_builtins.str]]]
+    """
+    In place of command: an address that the facts are posted to; any answer but 2xx is a failure.
+    """
+
+@pulumi.input_type
+class DeploymentHookArgs:
+    def __init__(__self__, *,
+                 name: pulumi.Input[_builtins.str],
+                 on: pulumi.Input[Sequence[pulumi.Input['HookStage']]],
+                 command: pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]] = None,
+                 header_variables: pulumi.Input[Optional[Mapping[str, pulumi.Input[_builtins.str]]]] = None,
+                 headers: pulumi.Input[Optional[Mapping[str, pulumi.Input[_builtins.str]]]] = None,
+                 on_failure: pulumi.Input[Optional['HookFailure']] = None,
+                 timeout: pulumi.Input[Optional[_builtins.str]] = None,
+                 url: pulumi.Input[Optional[_builtins.str]] = None):
+        """
+        A program or an address that is asked at certain stages of a rollout. It is given the rollout's facts as JSON.
+
+        :param pulumi.Input[_builtins.str] name: What it is called in the record.
+        :param pulumi.Input[Sequence[pulumi.Input['HookStage']]] on: At which stages: prepare, boot, verify, shift, bake, revert, clean-up, done.
+        :param pulumi.Input[Sequence[pulumi.Input[_builtins.str]]] command: A program of this host and its arguments, as words; no shell. The facts are on its stdin; any other exit status than 0 is a failure. The provider starts it, on the machine that `pulumi up` runs on; a path with a slash is relative to the program's folder.
+        :param pulumi.Input[Mapping[str, pulumi.Input[_builtins.str]]] header_variables: Of url: headers whose values are in environment variables of whoever deploys, by their names.
+        :param pulumi.Input[Mapping[str, pulumi.Input[_builtins.str]]] headers: Of url: further headers of the request. None that is secret.
+        :param pulumi.Input['HookFailure'] on_failure: What a failure means on the way up: as a gate that failed, or a warning. On the way back it is always a warning. Left out: fail.
+        :param pulumi.Input[_builtins.str] timeout: How long it may take; from 1s to 1h. Left out: 60s.
+        :param pulumi.Input[_builtins.str] url: In place of command: an address that the facts are posted to; any answer but 2xx is a failure.
+        """
+        pulumi.set(__self__, "name", name)
+        pulumi.set(__self__, "on", on)
+        if command is not None:
+            pulumi.set(__self__, "command", command)
+        if header_variables is not None:
+            pulumi.set(__self__, "header_variables", header_variables)
+        if headers is not None:
+            pulumi.set(__self__, "headers", headers)
+        if on_failure is not None:
+            pulumi.set(__self__, "on_failure", on_failure)
+        if timeout is not None:
+            pulumi.set(__self__, "timeout", timeout)
+        if url is not None:
+            pulumi.set(__self__, "url", url)
+
+    @_builtins.property
+    @pulumi.getter
+    def name(self) -> pulumi.Input[_builtins.str]:
+        """
+        What it is called in the record.
+        """
+        return pulumi.get(self, "name")
+
+    @name.setter
+    def name(self, value: pulumi.Input[_builtins.str]):
+        pulumi.set(self, "name", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def on(self) -> pulumi.Input[Sequence[pulumi.Input['HookStage']]]:
+        """
+        At which stages: prepare, boot, verify, shift, bake, revert, clean-up, done.
+        """
+        return pulumi.get(self, "on")
+
+    @on.setter
+    def on(self, value: pulumi.Input[Sequence[pulumi.Input['HookStage']]]):
+        pulumi.set(self, "on", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def command(self) -> pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]:
+        """
+        A program of this host and its arguments, as words; no shell. The facts are on its stdin; any other exit status than 0 is a failure. The provider starts it, on the machine that `pulumi up` runs on; a path with a slash is relative to the program's folder.
+        """
+        return pulumi.get(self, "command")
+
+    @command.setter
+    def command(self, value: pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]):
+        pulumi.set(self, "command", value)
+
+    @_builtins.property
+    @pulumi.getter(name="headerVariables")
+    def header_variables(self) -> pulumi.Input[Optional[Mapping[str, pulumi.Input[_builtins.str]]]]:
+        """
+        Of url: headers whose values are in environment variables of whoever deploys, by their names.
+        """
+        return pulumi.get(self, "header_variables")
+
+    @header_variables.setter
+    def header_variables(self, value: pulumi.Input[Optional[Mapping[str, pulumi.Input[_builtins.str]]]]):
+        pulumi.set(self, "header_variables", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def headers(self) -> pulumi.Input[Optional[Mapping[str, pulumi.Input[_builtins.str]]]]:
+        """
+        Of url: further headers of the request. None that is secret.
+        """
+        return pulumi.get(self, "headers")
+
+    @headers.setter
+    def headers(self, value: pulumi.Input[Optional[Mapping[str, pulumi.Input[_builtins.str]]]]):
+        pulumi.set(self, "headers", value)
+
+    @_builtins.property
+    @pulumi.getter(name="onFailure")
+    def on_failure(self) -> pulumi.Input[Optional['HookFailure']]:
+        """
+        What a failure means on the way up: as a gate that failed, or a warning. On the way back it is always a warning. Left out: fail.
+        """
+        return pulumi.get(self, "on_failure")
+
+    @on_failure.setter
+    def on_failure(self, value: pulumi.Input[Optional['HookFailure']]):
+        pulumi.set(self, "on_failure", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def timeout(self) -> pulumi.Input[Optional[_builtins.str]]:
+        """
+        How long it may take; from 1s to 1h. Left out: 60s.
+        """
+        return pulumi.get(self, "timeout")
+
+    @timeout.setter
+    def timeout(self, value: pulumi.Input[Optional[_builtins.str]]):
+        pulumi.set(self, "timeout", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def url(self) -> pulumi.Input[Optional[_builtins.str]]:
+        """
+        In place of command: an address that the facts are posted to; any answer but 2xx is a failure.
+        """
+        return pulumi.get(self, "url")
+
+    @url.setter
+    def url(self, value: pulumi.Input[Optional[_builtins.str]]):
+        pulumi.set(self, "url", value)
 
 
 class DeploymentPreviewArgsDict(TypedDict):

@@ -21,6 +21,7 @@ __all__ = [
     'DeploymentGateMetric',
     'DeploymentHealth',
     'DeploymentHold',
+    'DeploymentHook',
     'DeploymentPreview',
     'DeploymentRollout',
     'DeploymentRoute',
@@ -655,6 +656,131 @@ class DeploymentHold(dict):
         The release; left out where every one is refused.
         """
         return pulumi.get(self, "release")
+
+
+@pulumi.output_type
+class DeploymentHook(dict):
+    """
+    A program or an address that is asked at certain stages of a rollout. It is given the rollout's facts as JSON.
+    """
+    @staticmethod
+    def __key_warning(key: str):
+        suggest = None
+        if key == "headerVariables":
+            suggest = "header_variables"
+        elif key == "onFailure":
+            suggest = "on_failure"
+
+        if suggest:
+            pulumi.log.warn(f"Key '{key}' not found in DeploymentHook. Access the value via the '{suggest}' property getter instead.")
+
+    def __getitem__(self, key: str) -> Any:
+        DeploymentHook.__key_warning(key)
+        return super().__getitem__(key)
+
+    def get(self, key: str, default = None) -> Any:
+        DeploymentHook.__key_warning(key)
+        return super().get(key, default)
+
+    def __init__(__self__, *,
+                 name: _builtins.str,
+                 on: Sequence['HookStage'],
+                 command: Optional[Sequence[_builtins.str]] = None,
+                 header_variables: Optional[Mapping[str, _builtins.str]] = None,
+                 headers: Optional[Mapping[str, _builtins.str]] = None,
+                 on_failure: Optional['HookFailure'] = None,
+                 timeout: Optional[_builtins.str] = None,
+                 url: Optional[_builtins.str] = None):
+        """
+        A program or an address that is asked at certain stages of a rollout. It is given the rollout's facts as JSON.
+
+        :param _builtins.str name: What it is called in the record.
+        :param Sequence['HookStage'] on: At which stages: prepare, boot, verify, shift, bake, revert, clean-up, done.
+        :param Sequence[_builtins.str] command: A program of this host and its arguments, as words; no shell. The facts are on its stdin; any other exit status than 0 is a failure. The provider starts it, on the machine that `pulumi up` runs on; a path with a slash is relative to the program's folder.
+        :param Mapping[str, _builtins.str] header_variables: Of url: headers whose values are in environment variables of whoever deploys, by their names.
+        :param Mapping[str, _builtins.str] headers: Of url: further headers of the request. None that is secret.
+        :param 'HookFailure' on_failure: What a failure means on the way up: as a gate that failed, or a warning. On the way back it is always a warning. Left out: fail.
+        :param _builtins.str timeout: How long it may take; from 1s to 1h. Left out: 60s.
+        :param _builtins.str url: In place of command: an address that the facts are posted to; any answer but 2xx is a failure.
+        """
+        pulumi.set(__self__, "name", name)
+        pulumi.set(__self__, "on", on)
+        if command is not None:
+            pulumi.set(__self__, "command", command)
+        if header_variables is not None:
+            pulumi.set(__self__, "header_variables", header_variables)
+        if headers is not None:
+            pulumi.set(__self__, "headers", headers)
+        if on_failure is not None:
+            pulumi.set(__self__, "on_failure", on_failure)
+        if timeout is not None:
+            pulumi.set(__self__, "timeout", timeout)
+        if url is not None:
+            pulumi.set(__self__, "url", url)
+
+    @_builtins.property
+    @pulumi.getter
+    def name(self) -> _builtins.str:
+        """
+        What it is called in the record.
+        """
+        return pulumi.get(self, "name")
+
+    @_builtins.property
+    @pulumi.getter
+    def on(self) -> Sequence['HookStage']:
+        """
+        At which stages: prepare, boot, verify, shift, bake, revert, clean-up, done.
+        """
+        return pulumi.get(self, "on")
+
+    @_builtins.property
+    @pulumi.getter
+    def command(self) -> Optional[Sequence[_builtins.str]]:
+        """
+        A program of this host and its arguments, as words; no shell. The facts are on its stdin; any other exit status than 0 is a failure. The provider starts it, on the machine that `pulumi up` runs on; a path with a slash is relative to the program's folder.
+        """
+        return pulumi.get(self, "command")
+
+    @_builtins.property
+    @pulumi.getter(name="headerVariables")
+    def header_variables(self) -> Optional[Mapping[str, _builtins.str]]:
+        """
+        Of url: headers whose values are in environment variables of whoever deploys, by their names.
+        """
+        return pulumi.get(self, "header_variables")
+
+    @_builtins.property
+    @pulumi.getter
+    def headers(self) -> Optional[Mapping[str, _builtins.str]]:
+        """
+        Of url: further headers of the request. None that is secret.
+        """
+        return pulumi.get(self, "headers")
+
+    @_builtins.property
+    @pulumi.getter(name="onFailure")
+    def on_failure(self) -> Optional['HookFailure']:
+        """
+        What a failure means on the way up: as a gate that failed, or a warning. On the way back it is always a warning. Left out: fail.
+        """
+        return pulumi.get(self, "on_failure")
+
+    @_builtins.property
+    @pulumi.getter
+    def timeout(self) -> Optional[_builtins.str]:
+        """
+        How long it may take; from 1s to 1h. Left out: 60s.
+        """
+        return pulumi.get(self, "timeout")
+
+    @_builtins.property
+    @pulumi.getter
+    def url(self) -> Optional[_builtins.str]:
+        """
+        In place of command: an address that the facts are posted to; any answer but 2xx is a failure.
+        """
+        return pulumi.get(self, "url")
 
 
 @pulumi.output_type

@@ -32,6 +32,7 @@ class BlueGreenDeploymentArgs:
                  force_rollout: pulumi.Input[Optional[_builtins.str]] = None,
                  gates: pulumi.Input[Optional[Sequence[pulumi.Input['_root_inputs.DeploymentGateArgs']]]] = None,
                  health: pulumi.Input[Optional['_root_inputs.DeploymentHealthArgs']] = None,
+                 hooks: pulumi.Input[Optional[Sequence[pulumi.Input['_root_inputs.DeploymentHookArgs']]]] = None,
                  instance_type: pulumi.Input[Optional[_builtins.str]] = None,
                  ledger: pulumi.Input[Optional[_builtins.str]] = None,
                  preview: pulumi.Input[Optional['_root_inputs.DeploymentPreviewArgs']] = None,
@@ -51,6 +52,7 @@ class BlueGreenDeploymentArgs:
         :param pulumi.Input[_builtins.str] force_rollout: Any text. Another one than before rolls the image out though its release is held, as a rollback leaves it.
         :param pulumi.Input[Sequence[pulumi.Input['_root_inputs.DeploymentGateArgs']]] gates: Metrics that a new release is held to while it bakes.
         :param pulumi.Input['_root_inputs.DeploymentHealthArgs'] health: When a release counts as well.
+        :param pulumi.Input[Sequence[pulumi.Input['_root_inputs.DeploymentHookArgs']]] hooks: Programs and addresses that are asked at stages of a rollout.
         :param pulumi.Input[_builtins.str] instance_type: The machines' type.
         :param pulumi.Input[_builtins.str] ledger: Where releases and rollouts are written down: `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX`, or a directory that all who deploy can reach; left out, the provider's.
         :param pulumi.Input['_root_inputs.DeploymentPreviewArgs'] preview: How the idle slot is reached.
@@ -74,6 +76,8 @@ class BlueGreenDeploymentArgs:
             pulumi.set(__self__, "gates", gates)
         if health is not None:
             pulumi.set(__self__, "health", health)
+        if hooks is not None:
+            pulumi.set(__self__, "hooks", hooks)
         if instance_type is None:
             instance_type = 't3.nano'
         if instance_type is not None:
@@ -210,6 +214,18 @@ class BlueGreenDeploymentArgs:
         pulumi.set(self, "health", value)
 
     @_builtins.property
+    @pulumi.getter
+    def hooks(self) -> pulumi.Input[Optional[Sequence[pulumi.Input['_root_inputs.DeploymentHookArgs']]]]:
+        """
+        Programs and addresses that are asked at stages of a rollout.
+        """
+        return pulumi.get(self, "hooks")
+
+    @hooks.setter
+    def hooks(self, value: pulumi.Input[Optional[Sequence[pulumi.Input['_root_inputs.DeploymentHookArgs']]]]):
+        pulumi.set(self, "hooks", value)
+
+    @_builtins.property
     @pulumi.getter(name="instanceType")
     def instance_type(self) -> pulumi.Input[Optional[_builtins.str]]:
         """
@@ -293,6 +309,7 @@ class BlueGreenDeployment(pulumi.CustomResource):
                  force_rollout: pulumi.Input[Optional[_builtins.str]] = None,
                  gates: pulumi.Input[Optional[Sequence[pulumi.Input[Union['_root_inputs.DeploymentGateArgs', '_root_inputs.DeploymentGateArgsDict']]]]] = None,
                  health: pulumi.Input[Optional[Union['_root_inputs.DeploymentHealthArgs', '_root_inputs.DeploymentHealthArgsDict']]] = None,
+                 hooks: pulumi.Input[Optional[Sequence[pulumi.Input[Union['_root_inputs.DeploymentHookArgs', '_root_inputs.DeploymentHookArgsDict']]]]] = None,
                  image: pulumi.Input[Optional[_builtins.str]] = None,
                  instance_type: pulumi.Input[Optional[_builtins.str]] = None,
                  ledger: pulumi.Input[Optional[_builtins.str]] = None,
@@ -319,6 +336,7 @@ class BlueGreenDeployment(pulumi.CustomResource):
         :param pulumi.Input[_builtins.str] force_rollout: Any text. Another one than before rolls the image out though its release is held, as a rollback leaves it.
         :param pulumi.Input[Sequence[pulumi.Input[Union['_root_inputs.DeploymentGateArgs', '_root_inputs.DeploymentGateArgsDict']]]] gates: Metrics that a new release is held to while it bakes.
         :param pulumi.Input[Union['_root_inputs.DeploymentHealthArgs', '_root_inputs.DeploymentHealthArgsDict']] health: When a release counts as well.
+        :param pulumi.Input[Sequence[pulumi.Input[Union['_root_inputs.DeploymentHookArgs', '_root_inputs.DeploymentHookArgsDict']]]] hooks: Programs and addresses that are asked at stages of a rollout.
         :param pulumi.Input[_builtins.str] image: The image of the release that is to serve.
         :param pulumi.Input[_builtins.str] instance_type: The machines' type.
         :param pulumi.Input[_builtins.str] ledger: Where releases and rollouts are written down: `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX`, or a directory that all who deploy can reach; left out, the provider's.
@@ -364,6 +382,7 @@ class BlueGreenDeployment(pulumi.CustomResource):
                  force_rollout: pulumi.Input[Optional[_builtins.str]] = None,
                  gates: pulumi.Input[Optional[Sequence[pulumi.Input[Union['_root_inputs.DeploymentGateArgs', '_root_inputs.DeploymentGateArgsDict']]]]] = None,
                  health: pulumi.Input[Optional[Union['_root_inputs.DeploymentHealthArgs', '_root_inputs.DeploymentHealthArgsDict']]] = None,
+                 hooks: pulumi.Input[Optional[Sequence[pulumi.Input[Union['_root_inputs.DeploymentHookArgs', '_root_inputs.DeploymentHookArgsDict']]]]] = None,
                  image: pulumi.Input[Optional[_builtins.str]] = None,
                  instance_type: pulumi.Input[Optional[_builtins.str]] = None,
                  ledger: pulumi.Input[Optional[_builtins.str]] = None,
@@ -393,6 +412,7 @@ class BlueGreenDeployment(pulumi.CustomResource):
             __props__.__dict__["force_rollout"] = force_rollout
             __props__.__dict__["gates"] = gates
             __props__.__dict__["health"] = health
+            __props__.__dict__["hooks"] = hooks
             if image is None and not opts.urn:
                 raise TypeError("Missing required property 'image'")
             __props__.__dict__["image"] = image
@@ -465,6 +485,7 @@ class BlueGreenDeployment(pulumi.CustomResource):
         __props__.__dict__["history"] = None
         __props__.__dict__["hold"] = None
         __props__.__dict__["holds"] = None
+        __props__.__dict__["hooks"] = None
         __props__.__dict__["image"] = None
         __props__.__dict__["instance_type"] = None
         __props__.__dict__["ledger"] = None
@@ -587,6 +608,14 @@ class BlueGreenDeployment(pulumi.CustomResource):
         All holds.
         """
         return pulumi.get(self, "holds")
+
+    @_builtins.property
+    @pulumi.getter
+    def hooks(self) -> pulumi.Output[Optional[Sequence['_root_outputs.DeploymentHook']]]:
+        """
+        Programs and addresses that are asked at stages of a rollout.
+        """
+        return pulumi.get(self, "hooks")
 
     @_builtins.property
     @pulumi.getter

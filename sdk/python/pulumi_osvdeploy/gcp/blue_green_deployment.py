@@ -31,6 +31,7 @@ class BlueGreenDeploymentArgs:
                  forwarding_rule: pulumi.Input[Optional[_builtins.str]] = None,
                  gates: pulumi.Input[Optional[Sequence[pulumi.Input['_root_inputs.DeploymentGateArgs']]]] = None,
                  health: pulumi.Input[Optional['_root_inputs.DeploymentHealthArgs']] = None,
+                 hooks: pulumi.Input[Optional[Sequence[pulumi.Input['_root_inputs.DeploymentHookArgs']]]] = None,
                  ledger: pulumi.Input[Optional[_builtins.str]] = None,
                  machine_type: pulumi.Input[Optional[_builtins.str]] = None,
                  network_tags: pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]] = None,
@@ -54,6 +55,7 @@ class BlueGreenDeploymentArgs:
         :param pulumi.Input[_builtins.str] forwarding_rule: In place of a URL map: a forwarding rule that leads to a target TCP proxy, by its link or name. It has no weights and no preview: all of its traffic moves at once.
         :param pulumi.Input[Sequence[pulumi.Input['_root_inputs.DeploymentGateArgs']]] gates: Metrics that a new release is held to while it bakes.
         :param pulumi.Input['_root_inputs.DeploymentHealthArgs'] health: When a release counts as well.
+        :param pulumi.Input[Sequence[pulumi.Input['_root_inputs.DeploymentHookArgs']]] hooks: Programs and addresses that are asked at stages of a rollout.
         :param pulumi.Input[_builtins.str] ledger: Where releases and rollouts are written down: `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX`, or a directory that all who deploy can reach; left out, the provider's.
         :param pulumi.Input[_builtins.str] machine_type: The machines' type.
         :param pulumi.Input[Sequence[pulumi.Input[_builtins.str]]] network_tags: The machines' network tags, by which firewalls know them.
@@ -83,6 +85,8 @@ class BlueGreenDeploymentArgs:
             pulumi.set(__self__, "gates", gates)
         if health is not None:
             pulumi.set(__self__, "health", health)
+        if hooks is not None:
+            pulumi.set(__self__, "hooks", hooks)
         if ledger is not None:
             pulumi.set(__self__, "ledger", ledger)
         if machine_type is None:
@@ -215,6 +219,18 @@ class BlueGreenDeploymentArgs:
     @health.setter
     def health(self, value: pulumi.Input[Optional['_root_inputs.DeploymentHealthArgs']]):
         pulumi.set(self, "health", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def hooks(self) -> pulumi.Input[Optional[Sequence[pulumi.Input['_root_inputs.DeploymentHookArgs']]]]:
+        """
+        Programs and addresses that are asked at stages of a rollout.
+        """
+        return pulumi.get(self, "hooks")
+
+    @hooks.setter
+    def hooks(self, value: pulumi.Input[Optional[Sequence[pulumi.Input['_root_inputs.DeploymentHookArgs']]]]):
+        pulumi.set(self, "hooks", value)
 
     @_builtins.property
     @pulumi.getter
@@ -362,6 +378,7 @@ class BlueGreenDeployment(pulumi.CustomResource):
                  forwarding_rule: pulumi.Input[Optional[_builtins.str]] = None,
                  gates: pulumi.Input[Optional[Sequence[pulumi.Input[Union['_root_inputs.DeploymentGateArgs', '_root_inputs.DeploymentGateArgsDict']]]]] = None,
                  health: pulumi.Input[Optional[Union['_root_inputs.DeploymentHealthArgs', '_root_inputs.DeploymentHealthArgsDict']]] = None,
+                 hooks: pulumi.Input[Optional[Sequence[pulumi.Input[Union['_root_inputs.DeploymentHookArgs', '_root_inputs.DeploymentHookArgsDict']]]]] = None,
                  image: pulumi.Input[Optional[_builtins.str]] = None,
                  ledger: pulumi.Input[Optional[_builtins.str]] = None,
                  machine_type: pulumi.Input[Optional[_builtins.str]] = None,
@@ -392,6 +409,7 @@ class BlueGreenDeployment(pulumi.CustomResource):
         :param pulumi.Input[_builtins.str] forwarding_rule: In place of a URL map: a forwarding rule that leads to a target TCP proxy, by its link or name. It has no weights and no preview: all of its traffic moves at once.
         :param pulumi.Input[Sequence[pulumi.Input[Union['_root_inputs.DeploymentGateArgs', '_root_inputs.DeploymentGateArgsDict']]]] gates: Metrics that a new release is held to while it bakes.
         :param pulumi.Input[Union['_root_inputs.DeploymentHealthArgs', '_root_inputs.DeploymentHealthArgsDict']] health: When a release counts as well.
+        :param pulumi.Input[Sequence[pulumi.Input[Union['_root_inputs.DeploymentHookArgs', '_root_inputs.DeploymentHookArgsDict']]]] hooks: Programs and addresses that are asked at stages of a rollout.
         :param pulumi.Input[_builtins.str] image: The image of the release that is to serve.
         :param pulumi.Input[_builtins.str] ledger: Where releases and rollouts are written down: `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX`, or a directory that all who deploy can reach; left out, the provider's.
         :param pulumi.Input[_builtins.str] machine_type: The machines' type.
@@ -441,6 +459,7 @@ class BlueGreenDeployment(pulumi.CustomResource):
                  forwarding_rule: pulumi.Input[Optional[_builtins.str]] = None,
                  gates: pulumi.Input[Optional[Sequence[pulumi.Input[Union['_root_inputs.DeploymentGateArgs', '_root_inputs.DeploymentGateArgsDict']]]]] = None,
                  health: pulumi.Input[Optional[Union['_root_inputs.DeploymentHealthArgs', '_root_inputs.DeploymentHealthArgsDict']]] = None,
+                 hooks: pulumi.Input[Optional[Sequence[pulumi.Input[Union['_root_inputs.DeploymentHookArgs', '_root_inputs.DeploymentHookArgsDict']]]]] = None,
                  image: pulumi.Input[Optional[_builtins.str]] = None,
                  ledger: pulumi.Input[Optional[_builtins.str]] = None,
                  machine_type: pulumi.Input[Optional[_builtins.str]] = None,
@@ -474,6 +493,7 @@ class BlueGreenDeployment(pulumi.CustomResource):
             __props__.__dict__["forwarding_rule"] = forwarding_rule
             __props__.__dict__["gates"] = gates
             __props__.__dict__["health"] = health
+            __props__.__dict__["hooks"] = hooks
             if image is None and not opts.urn:
                 raise TypeError("Missing required property 'image'")
             __props__.__dict__["image"] = image
@@ -544,6 +564,7 @@ class BlueGreenDeployment(pulumi.CustomResource):
         __props__.__dict__["history"] = None
         __props__.__dict__["hold"] = None
         __props__.__dict__["holds"] = None
+        __props__.__dict__["hooks"] = None
         __props__.__dict__["image"] = None
         __props__.__dict__["ledger"] = None
         __props__.__dict__["machine_type"] = None
@@ -684,6 +705,14 @@ class BlueGreenDeployment(pulumi.CustomResource):
         All holds.
         """
         return pulumi.get(self, "holds")
+
+    @_builtins.property
+    @pulumi.getter
+    def hooks(self) -> pulumi.Output[Optional[Sequence['_root_outputs.DeploymentHook']]]:
+        """
+        Programs and addresses that are asked at stages of a rollout.
+        """
+        return pulumi.get(self, "hooks")
 
     @_builtins.property
     @pulumi.getter
