@@ -58,6 +58,8 @@ class SandboxProber:
         )
         if isinstance(answer, NoAnswer):
             return ProbeAnswer(None, error=answer.value)
+        if request.kind == "tcp":
+            return ProbeAnswer(None, held=True)
         headers = {name.lower(): value for name, value in answer.headers.items()}
         return ProbeAnswer(answer.status, headers, answer.body[:2048])
 

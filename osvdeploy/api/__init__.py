@@ -17,6 +17,7 @@ Adapters (boto3 and so on) are imported when a function first needs them.
 
 from __future__ import annotations
 
+from osvdeploy.api.adopting import Adoption, adopt
 from osvdeploy.api.building import Foreseen, build, foresee, pinned, pinned_programs, upgrade_lock
 from osvdeploy.api.caching import CacheContents, Pruned, cache_contents, prune_cache
 from osvdeploy.api.carrying import deploy_release
@@ -69,11 +70,13 @@ from osvdeploy.api.services import (
     holdings,
     realign,
     rollback,
+    serves,
     standing,
     status,
     sweep_retired,
     unhold,
 )
+from osvdeploy.api.surveying import ServiceSeen, Survey, survey
 from osvdeploy.api.verifying import Difference, Verified, VerifiedImage, verify
 from osvdeploy.api.watching import watch
 from osvdeploy.api.wiring import Calls, connect, ground, open_ledger, open_store, prober, usual_region
@@ -83,6 +86,7 @@ from osvdeploy.publish.converting import Converted
 __all__ = [
     "LEDGER_VARIABLE",
     "AddedKernel",
+    "Adoption",
     "CacheContents",
     "Calls",
     "Checked",
@@ -103,10 +107,12 @@ __all__ = [
     "Report",
     "RolledOut",
     "Service",
+    "ServiceSeen",
     "ServiceStatus",
     "SettingChange",
     "SlotStatus",
     "Standing",
+    "Survey",
     "Verified",
     "VerifiedImage",
     "Waited",
@@ -116,6 +122,7 @@ __all__ = [
     "Withdrawn",
     "WrittenAnew",
     "add_kernel",
+    "adopt",
     "adopt_from_cloud",
     "ask",
     "build",
@@ -173,6 +180,7 @@ __all__ = [
     "rollback",
     "rollback_from_cloud",
     "run",
+    "serves",
     "service_of",
     "settings_for",
     "settings_of",
@@ -180,6 +188,7 @@ __all__ = [
     "standing",
     "status",
     "stored_kernels",
+    "survey",
     "sweep_retired",
     "unhold",
     "upgrade_lock",

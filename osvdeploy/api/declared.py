@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     from osvdeploy.build.sources import KernelSource
     from osvdeploy.cloud.interfaces import Metric
     from osvdeploy.rollout.gates import Gate
-    from osvdeploy.rollout.hooks import Hook
+    from osvdeploy.rollout.hooks import Hook, Notify
     from osvdeploy.rollout.releases import Health, Settings
     from osvdeploy.spec import LoadedSpec
     from osvdeploy.spec.gates import Gate as DeclaredGate
     from osvdeploy.spec.gates import GateMetric
     from osvdeploy.spec.hooks import Hook as DeclaredHook
+    from osvdeploy.spec.hooks import Notify as DeclaredNotify
     from osvdeploy.spec.model import Deploy, DeployGcp
     from osvdeploy.spec.model import Health as DeclaredHealth
     from osvdeploy.spec.model import Kernel as DeclaredKernel
@@ -157,7 +158,7 @@ def settings_for(
     ``project`` and the image ``family`` are asked for on Google alone."""
     from osvdeploy.rollout.releases import Concurrent, OnFailure, Settings, Strategy, StrategyKind, TrafficStep
 
-    place = _on_google(project, wanted) if wanted.cloud == "gcp" else _on_aws(wanted)
+    place = _on_google(project, wanted, base) if wanted.cloud == "gcp" else _on_aws(wanted, base)
     route, ledger, strategy = wanted.route, wanted.ledger, wanted.strategy
     assert ledger is not None and wanted.port is not None, "the model asks for them"
     if "://" not in ledger:
@@ -191,7 +192,28 @@ def settings_for(
         family=family,
         gates=tuple(gate_for(each, base) for each in wanted.gates),
         hooks=tuple(hook_for(each, base) for each in wanted.hooks),
+        notify=tuple(notify_for(each) for each in wanted.notify),
     )
+
+
+def notify_for(declared: DeclaredNotify) -> Notify:
+    """Who is told, as a rollout has it."""
+    from osvdeploy.cloud.interfaces import NoticeTarget, PubSubTarget, SnsTarget, WebhookTarget
+    from osvdeploy.rollout.hooks import Notify
+
+    key, value = declared.target
+    format = declared.format or "json"
+    target: NoticeTarget
+    match key:
+        case "sns":
+            target = SnsTarget(value)
+        case "pubsub":
+            target = PubSubTarget(value)
+        case "webhook":
+            target = WebhookTarget(value, None, format)
+        case _:
+            target = WebhookTarget(None, value, format)
+    return Notify(target, tuple(dict.fromkeys(declared.on)))
 
 
 def hook_for(declared: DeclaredHook, base: Path) -> Hook:
@@ -311,17 +333,17 @@ class _Place:
     health: Health
 
 
-def _on_aws(wanted: Deploy) -> _Place:
+def _on_aws(wanted: Deploy, base: Path) -> _Place:
     return _Place(
         wanted.region,
         tuple(wanted.subnets),
         tuple(wanted.security_groups),
         wanted.listener,
-        _health(wanted.health, wanted.health.version_header),
+        replace(_health(wanted.health, wanted.health.version_header, base), slow_start=wanted.health.slow_start),
     )
 
 
-def _on_google(project_id: str, wanted: DeployGcp) -> _Place:
+def _on_google(project_id: str, wanted: DeployGcp, base: Path) -> _Place:
     from osvdeploy.cloud.gcp.urlmap import RELEASE_HEADER
 
     project, region = f"projects/{project_id}", wanted.region or wanted.place.rpartition("-")[0]
@@ -342,7 +364,7 @@ def _on_google(project_id: str, wanted: DeployGcp) -> _Place:
         tuple(wanted.network_tags),
         f"{project}/{listener}",
         # Where the program names no release, the balancer does.
-        _health(wanted.health, wanted.health.version_header or added),
+        _health(wanted.health, wanted.health.version_header or added, base),
     )
 
 
@@ -351,9 +373,14 @@ def _whole(name: str, collection: str) -> str:
     return name if "/" in name else f"{collection}/{name}"
 
 
-def _health(declared: DeclaredHealth, version_header: str | None) -> Health:
-    from osvdeploy.rollout.releases import Health
+def _health(declared: DeclaredHealth, version_header: str | None, base: Path) -> Health:
+    from osvdeploy.rollout.releases import Health, ProbePlace
 
+    place, command = ProbePlace.COMMAND, tuple[str, ...]()
+    if isinstance(declared.probe_from, str):
+        place = ProbePlace(declared.probe_from)
+    else:
+        command = program_of(declared.probe_from.command, base)
     return Health(
         path=declared.path,
         version_header=version_header,
@@ -361,4 +388,7 @@ def _health(declared: DeclaredHealth, version_header: str | None) -> Health:
         interval=declared.interval,
         timeout=declared.timeout,
         min_ready=declared.min_ready,
+        kind=declared.kind,
+        probe_from=place,
+        probe_command=command,
     )

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from osvdeploy.api import wiring
 from osvdeploy.api.declared import Service
 from osvdeploy.api.services import realign, standing
+from osvdeploy.cloud.interfaces import Slot
 from osvdeploy.context import Context
 from osvdeploy.errors import UsageError
 
@@ -42,8 +44,10 @@ def drift(ctx: Context, service: Service, *, repair: bool = False) -> Drifted:
 def _look(ctx: Context, service: Service) -> Drifted:
     from osvdeploy.rollout.drifting import Drift, DriftKind, drift_of
 
-    found = standing(ctx, service)
-    if found is None:
+    head = wiring.head(ctx, service)
+    ground = wiring.ground_of(ctx, head.place) if head.place is not None and not head.destroyed else None
+    found = standing(ctx, service, ground=ground)
+    if found is None or ground is None:
         raise UsageError(f"{service.name}: nothing is deployed", hint="`osvdeploy history` tells what was")
     if found.head.unfinished is not None:
         return Drifted(service.name, (), under_way=True)
@@ -51,4 +55,6 @@ def _look(ctx: Context, service: Service) -> Drifted:
         route = Drift(DriftKind.ROUTE, found.trouble, "bring the way in back, or `osvdeploy destroy` the service")
         return Drifted(service.name, (route,))
     groups, images = found.groups, frozenset(found.images)
-    return Drifted(service.name, tuple(drift_of(found.head, found.release, found.state, groups, images, found.scaling)))
+    slow_start = {slot: ground.router.slow_start(ctx, found.place.route, slot) for slot in Slot}
+    differing = drift_of(found.head, found.release, found.state, groups, images, found.scaling, slow_start)
+    return Drifted(service.name, tuple(differing))

@@ -141,7 +141,7 @@ def _aim(found: Traces, to: str | None) -> tuple[Release, ReleaseId | None]:
         # An earlier run of this very command came to the switch. A second one must not go forward again.
         return found.releases[serving], found.state.left if other == found.state.left else None
     if wanted is not None:
-        return wanted, serving
+        return wanted, serving if wanted.id != serving else None
     if other is not None and other in found.releases:
         return found.releases[other], serving
     others = [release for release in found.newest if release != serving]

@@ -199,6 +199,7 @@ def deploy(
         until=until or Until.ASKED,
         metrics=wiring.metrics(ground),
         hooks=wiring.hooks(),
+        notifier=wiring.notifier(ground),
     )
     ledger.store.refuse_unwritable(ctx, ledger.service)
     manager.preflight(ctx, release)

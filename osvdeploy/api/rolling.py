@@ -64,6 +64,7 @@ def roll_out(
         until=until or Until.ASKED,
         metrics=wiring.metrics(ground),
         hooks=wiring.hooks(),
+        notifier=wiring.notifier(ground),
     )
     ledger.store.refuse_unwritable(ctx, ledger.service)
     manager.preflight(ctx, release, forced=forced)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
@@ -37,7 +37,7 @@ T = TypeVar("T")
 @dataclass(frozen=True, slots=True)
 class SlotStatus:
     """One slot now: what the ledger says stands there, and what the cloud shows (None where nobody looked). ``scaling``
-    is None too where nothing scales the group by itself."""
+    is None too where nothing scales the group by itself. ``adopted``: somebody else made what stands there."""
 
     slot: Slot
     release: ReleaseId | None
@@ -47,6 +47,7 @@ class SlotStatus:
     capacity: int | None
     targets: tuple[TargetHealth, ...] | None
     scaling: Scaling | None = None
+    adopted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,7 @@ def status(ctx: Context, service: Service, *, look: bool = True) -> ServiceStatu
     targets: dict[Slot, tuple[TargetHealth, ...]] = {}
     capacity: dict[str, int] = {}
     scaling: dict[str, Scaling] = {}
+    adopted: set[str] = set()
     trouble: str | None = None
     if look and place is not None and not head.destroyed:
         try:
@@ -84,6 +86,7 @@ def status(ctx: Context, service: Service, *, look: bool = True) -> ServiceStatu
             targets = {slot: cloud.router.health(ctx, place.route, slot) for slot in state.backends}
             owned = cloud.groups.owned(ctx, {tags.SERVICE: head.service})
             capacity = {group.name: group.capacity for group in owned if not group.deleting}
+            adopted = {group.name for group in owned if tags.ADOPTED in group.tags}
             for name in capacity:
                 found = cloud.groups.scaling(ctx, name)
                 if found is not None and not found.fixed:
@@ -94,7 +97,7 @@ def status(ctx: Context, service: Service, *, look: bool = True) -> ServiceStatu
         service=head.service,
         ledger=service.ledger,
         head=head,
-        slots=tuple(_slot_status(head, slot, weights, targets, capacity, scaling) for slot in Slot),
+        slots=tuple(_slot_status(head, slot, weights, targets, capacity, scaling, adopted) for slot in Slot),
         base_url=place.base_url if place is not None and not head.destroyed else None,
         cloud_error=trouble,
     )
@@ -107,6 +110,7 @@ def _slot_status(
     targets: Mapping[Slot, tuple[TargetHealth, ...]],
     capacity: Mapping[str, int],
     scaling: Mapping[str, Scaling],
+    adopted: Collection[str],
 ) -> SlotStatus:
     record, run = head.slots.get(slot), head.unfinished
     release, group = (record.release, record.group) if record else (None, None)
@@ -122,6 +126,7 @@ def _slot_status(
         capacity=capacity.get(group) if group else None,
         targets=targets.get(slot),
         scaling=scaling.get(group) if group else None,
+        adopted=group in adopted,
     )
 
 
@@ -196,6 +201,12 @@ def standing(ctx: Context, service: Service, *, look: bool = True, ground: Groun
         scaling=scaling if scaling is not None and scaling.moves else None,
         trouble=trouble,
     )
+
+
+def serves(ctx: Context, service: Service) -> bool:
+    """Whether a release of the service serves, by its ledger alone."""
+    head = wiring.open_ledger(service).head(ctx)
+    return head is not None and head.stable is not None and not head.destroyed
 
 
 def realign(ctx: Context, service: Service, *, ground: Ground | None = None) -> Head:
@@ -288,13 +299,15 @@ def unhold(ctx: Context, service: Service) -> Head:
 
 @dataclass(frozen=True, slots=True)
 class Holdings:
-    """What a service has in the cloud: names of groups, templates, rules and backends."""
+    """What a service has in the cloud: names of groups, templates, rules and backends. ``kept`` are groups of somebody
+    else's, which stay."""
 
     groups: tuple[str, ...]
     templates: tuple[str, ...]
     rules: tuple[str, ...]
     backends: tuple[str, ...]
     serving: ReleaseId | None
+    kept: tuple[str, ...] = ()
 
 
 def holdings(ctx: Context, service: Service) -> Holdings:
@@ -306,8 +319,10 @@ def holdings(ctx: Context, service: Service) -> Holdings:
         raise UsageError(f"{service.name}: nothing is deployed", hint="`osvdeploy history` tells what was")
     cloud = wiring.ground_of(ctx, head.place)
     state = cloud.router.observe(ctx, head.place.route)
+    owned = cloud.groups.owned(ctx, {tags.SERVICE: head.service})
     return Holdings(
-        groups=tuple(group.name for group in cloud.groups.owned(ctx, {tags.SERVICE: head.service})),
+        groups=tuple(group.name for group in owned if not tags.is_kept(group.tags)),
+        kept=tuple(group.name for group in owned if tags.is_kept(group.tags)),
         templates=tuple(cloud.groups.templates(ctx, {tags.SERVICE: head.service})),
         # A pointer's own rule is the user's: it stays, and leads where it led before.
         rules=tuple(name for use, name in state.rules.items() if state.weighted or use != "route"),

@@ -13,7 +13,7 @@ from osvdeploy.events import CloudCall, Event
 
 if TYPE_CHECKING:
     from osvdeploy.cloud.gcp.machines import GceMachineTypes
-    from osvdeploy.cloud.interfaces import ArchivePlace, Cloud, Ground, Hooks, Metrics, ObjectStore, Prober
+    from osvdeploy.cloud.interfaces import ArchivePlace, Cloud, Ground, Hooks, Metrics, Notifier, ObjectStore, Prober
     from osvdeploy.publish.importing import ThroughStore
     from osvdeploy.rollout.ledger import Head, Ledger, Place
     from osvdeploy.rollout.manager import RolloutManager
@@ -159,9 +159,9 @@ def open_ledger(service: Service) -> Ledger:
 
 
 def prober() -> Prober:
-    from osvdeploy.cloud.local.prober import HttpProber
+    from osvdeploy.cloud.local.probing import LocalProber
 
-    return HttpProber()
+    return LocalProber()
 
 
 def metrics(place: Ground) -> Metrics:
@@ -176,6 +176,13 @@ def hooks() -> Hooks:
     from osvdeploy.cloud.local.hooks import LocalHooks
 
     return LocalHooks()
+
+
+def notifier(place: Ground) -> Notifier:
+    """What tells webhooks, and others by what the place has for that."""
+    from osvdeploy.cloud.local.notifier import Notifiers
+
+    return Notifiers(place.notifier)
 
 
 def head(ctx: Context, service: Service) -> Head:
@@ -212,4 +219,5 @@ def manager(
         until=until or Until.ASKED,
         metrics=metrics(here),
         hooks=hooks(),
+        notifier=notifier(here),
     )

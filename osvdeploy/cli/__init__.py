@@ -31,6 +31,7 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "verify": ("osvdeploy.cli.verify", "verify", "Read a published image back and compare."),
     "withdraw": ("osvdeploy.cli.withdraw", "withdraw", "Let image families lead past a version."),
     "deploy": ("osvdeploy.cli.release", "deploy", "Build and publish if needed, roll out, watch."),
+    "probe": ("osvdeploy.cli.probe", "probe", "One probe, for a rollout elsewhere."),
     "status": ("osvdeploy.cli.release", "status", "What serves now."),
     "history": ("osvdeploy.cli.release", "history", "Releases, and how each rollout ended."),
     "diff": ("osvdeploy.cli.diff", "diff", "What makes a release another."),

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from osvdeploy.api import Service, Whereabouts
     from osvdeploy.context import Context
     from osvdeploy.rollout.releases import Settings
+    from osvdeploy.spec import LoadedSpec
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 Value = TypeVar("Value")
@@ -98,6 +99,50 @@ class ServiceChoice:
     spec_file: Path
     environment: str | None
     sets: tuple[str, ...]
+
+    @property
+    def app(self) -> str | None:
+        """The app alone that is named, None where none is, or a service is."""
+        return (self.name or "").partition("/")[0] or None
+
+    def ledger_of_all(self) -> str:
+        """The ledger that all its services are asked of: the one that is named, or the only one that the spec has.
+
+        Raises UsageError that says how to name it.
+        """
+        from osvdeploy import api
+        from osvdeploy.errors import UsageError
+
+        if "/" in (self.name or ""):
+            raise UsageError(f"{self.name} is one service", hint="leave --all out, or name an app alone")
+        if self.ledger:
+            return self.ledger
+        if not self.spec_file.exists():
+            raise UsageError(
+                "where is the ledger?", hint="name it with --ledger ADDRESS (or OSVDEPLOY_LEDGER), or go to an osv.toml"
+            )
+        loaded = api.load_spec(self.spec_file, sets=self.sets)
+        asked = list(loaded.spec.deploy)
+        if self.environment is not None:
+            asked = [api.environment_of(loaded, self.environment)]
+        ledgers = {api.service_of(loaded, each).ledger for each in asked if loaded.spec.deploy[each].ledger is not None}
+        if len(ledgers) != 1:
+            raise UsageError(
+                f"{self.spec_file} has {len(ledgers) or 'no'} ledgers", hint="choose one with --env, or with --ledger"
+            )
+        return ledgers.pop()
+
+    def spec(self) -> LoadedSpec:
+        """The spec that declares the service. Raises UsageError without one."""
+        from osvdeploy import api
+        from osvdeploy.errors import UsageError
+
+        if not self.spec_file.exists():
+            raise UsageError(
+                f"there is no {self.spec_file} here to say what the service is to be",
+                hint="go to the folder of its osv.toml, or name it with --file",
+            )
+        return api.load_spec(self.spec_file, sets=self.sets)
 
     def service(self) -> Service:
         """Raises UsageError that says how to name it."""

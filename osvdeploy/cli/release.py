@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from osvdeploy.cli.adopt import adoption_result
 from osvdeploy.cli.control import handed_over, stay_options
 from osvdeploy.cli.options import (
     PlaceChoice,
@@ -37,7 +38,7 @@ from osvdeploy.rollout.requests import ways_on
 from osvdeploy.sizes import format_duration, format_size
 
 if TYPE_CHECKING:
-    from osvdeploy.api import ServiceStatus, WentBack
+    from osvdeploy.api import ServiceSeen, ServiceStatus, Survey, WentBack
     from osvdeploy.cloud.interfaces import CloudImage, Scaling, Slot, StoredObject, UnfinishedObject
     from osvdeploy.rollout.model import Run, Until
 
@@ -93,6 +94,12 @@ def _image(image: CloudImage) -> dict[str, Any]:
 )
 @click.option("--from", "origin", metavar="NAME", help="With --release: which [deploy.NAME] has deployed it.")
 @force_option
+@click.option(
+    "--adopt",
+    "adopted",
+    metavar="GROUP",
+    help="First adopt the group that has the traffic now: `osvdeploy adopt` says how. Nothing where a release serves.",
+)
 @take_over_option
 @stay_options
 @command
@@ -104,6 +111,7 @@ def deploy(
     wanted: str | None,
     origin: str | None,
     forced: tuple[str, ...],
+    adopted: str | None,
     take_over: bool,
     until: Until,
 ) -> Result:
@@ -124,6 +132,10 @@ def deploy(
     if origin is not None and wanted is None:
         raise UsageError("--from says where a release comes from, and none is named", hint="add --release VERSION")
     loaded, counted = api.load_spec(spec_file, sets=sets), calls.listening(ctx)
+    if adopted is not None and not api.serves(ctx, api.service_of(loaded, environment)):
+        came = api.adopt(counted, loaded, environment, adopted)
+        if came.rollout is not None and came.rollout.exit_code != 0:
+            return adoption_result(came, calls)
     if wanted is None:
         deployed = api.deploy(counted, loaded, environment, forced=forced, take_over=take_over, until=until)
     else:
@@ -212,20 +224,29 @@ def _went_back(went: WentBack, service: str) -> str:
 @service_options
 @click.option("--offline", is_flag=True, help="Read the ledger alone; do not ask the cloud.")
 @click.option("--watch", is_flag=True, help="Go on looking until the rollout under way, or the next one, is over.")
+@click.option(
+    "--all", "everything", is_flag=True, help="Every service of the ledger, in a line each; APP: those of one."
+)
 @command
 def status(
     ctx: Context,
     choice: ServiceChoice,
     offline: bool,
     watch: bool,
+    everything: bool,
 ) -> Result:
     """Show which release serves, what stands warm, weights and health, and a rollout under way.
 
     With --watch its course is told on standard error, as `osvdeploy deploy` tells it, whoever works on it.
-    Example: osvdeploy status hello/production --ledger /srv/releases --watch
+    Example: osvdeploy status hello/production --ledger /srv/releases --watch, osvdeploy status --all --ledger s3://acme
     """
     from osvdeploy import api
+    from osvdeploy.errors import UsageError
 
+    if everything:
+        if watch:
+            raise UsageError("--all and --watch do not go together", hint="watch one service: name it as APP/ENV")
+        return _survey(api.survey(ctx, choice.ledger_of_all(), app=choice.app, look=not offline))
     found = (api.watch if watch else api.status)(ctx, choice.service(), look=not offline)
     head = found.head
     document: dict[str, Any] = {
@@ -243,6 +264,7 @@ def status(
                 "weight": slot.weight,
                 "capacity": slot.capacity,
                 "scaling": scaling_document(slot.scaling),
+                "adopted": slot.adopted,
                 "targets": None
                 if slot.targets is None
                 else [{"machine": each.machine, "state": each.state, "reason": each.reason} for each in slot.targets],
@@ -255,6 +277,56 @@ def status(
         "cloud_error": found.cloud_error,
     }
     return Result(_status_text(found), document)
+
+
+def _survey(found: Survey) -> Result:
+    from osvdeploy.api.surveying import told
+    from osvdeploy.cli.tables import table, width
+
+    rows = []
+    for each in found.services:
+        slot = each.head.serving if each.head is not None else None
+        share = "-" if slot is None or each.weights is None else f"{each.weights.get(slot, 0)} %"
+        stable = each.stable
+        machines = "-" if stable is None else f"{stable.up}/{stable.capacity}"
+        rows.append((each.service, each.serving or "-", share, machines, told(each)))
+    lines = [
+        table(("SERVICE", "SERVES", "SHARE", "UP", "STATE"), rows, within=width() if sys.stdout.isatty() else None),
+        *(f"{place} could not be asked: {why}" for place, why in found.cloud_errors.items()),
+    ]
+    document = {
+        "ledger": found.ledger,
+        "services": [_survey_document(each) for each in found.services],
+        "cloud_errors": [{"place": place, "error": why} for place, why in found.cloud_errors.items()],
+    }
+    return Result("\n".join(lines), document)
+
+
+def _survey_document(seen: ServiceSeen) -> dict[str, Any]:
+    from osvdeploy.api.surveying import told
+
+    head = seen.head
+    run = head.unfinished if head is not None else None
+    place = head.place if head is not None else None
+    return {
+        "service": seen.service,
+        "serving": seen.serving,
+        "slot": head.serving if head is not None else None,
+        "destroyed": head is not None and head.destroyed,
+        "cloud": place.cloud if place is not None else None,
+        "account": place.account if place is not None else None,
+        "region": place.region if place is not None else None,
+        "weights": None if seen.weights is None else dict(sorted(seen.weights.items())),
+        "machines": None
+        if seen.machines is None
+        else {slot: {"up": each.up, "capacity": each.capacity} for slot, each in sorted(seen.machines.items())},
+        "run": None
+        if run is None
+        else {"id": run.id, "kind": run.kind, "candidate": run.candidate, "slot": run.slot, "stage": run.stage},
+        "holds": [] if head is None else [hold.release for hold in head.holds],
+        "told": told(seen),
+        "trouble": seen.trouble or None,
+    }
 
 
 @click.command(short_help="Releases, and how each rollout ended.")
@@ -384,11 +456,14 @@ def destroy(
         "templates": list(held.templates),
         "rules": list(held.rules),
         "backends": list(held.backends),
+        "kept": list(held.kept),
         "destroyed": False,
     }
     serving = f", {held.serving} serves" if held.serving else ""
     counted = _counted(group=held.groups, template=held.templates, rule=held.rules, backend=held.backends)
     told = f"{chosen.name}{serving}: {counted}"
+    if held.kept:
+        told += f" ({', '.join(held.kept)}, which somebody else made, stays and has its traffic as before)"
     if dry_run:
         # By its kind: on Google a group and its template have one name.
         kinds = (("group", held.groups), ("template", held.templates), ("rule", held.rules), ("backend", held.backends))
@@ -531,6 +606,11 @@ def _status_text(found: ServiceStatus) -> str:
         )
         if awaits := run.awaits(datetime.now(UTC)):
             lines += [f"waits: {awaits}", ways_on(run, found.service)]
+    lines += [
+        f"{slot.slot} was adopted: somebody else made its group, and it stays when it is let go"
+        for slot in found.slots
+        if slot.adopted
+    ]
     lines += [f"held: {hold.release or 'every release'} by {hold.by}: {hold.why}" for hold in head.holds]
     if found.cloud_error:
         lines.append(f"the cloud could not be asked: {found.cloud_error}")

@@ -411,6 +411,17 @@ class GroupState:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupCount:
+    """A group among many: of ``capacity`` machines ``up`` run, as the place has it, whatever a balancer thinks of
+    them."""
+
+    name: str
+    capacity: int
+    up: int
+    deleting: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Scaling:
     """What changes a group's size without us: bounds, and rules that the place follows between them.
 
@@ -448,6 +459,19 @@ class GroupShape:
     firewalls: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class AttachRequest:
+    """Somebody's group that is to stand behind a backend, too. ``capacity``: it is brought to so many machines at
+    least, 0 for as many as it has. ``tags`` are its release's, with :data:`~osvdeploy.cloud.tags.ADOPTED` where the
+    group is not to be taken away by us."""
+
+    name: str
+    release: ReleaseId
+    backend: str
+    tags: Tags
+    capacity: int = 0
+
+
 class InstanceGroups(Protocol):
     """Groups of equal machines, one per release.
 
@@ -470,12 +494,23 @@ class InstanceGroups(Protocol):
         them, newest first; none of an earlier group of the same name."""
 
     def delete(self, ctx: Context, name: str) -> None:
-        """Begin to take the group and its machines away; its template stays. Returns without waiting."""
+        """Begin to take the group and its machines away; its template stays. Returns without waiting. One that was
+        attached as somebody else's is let go instead: it stays, with its machines, as it was before."""
+
+    def attach(self, ctx: Context, request: AttachRequest) -> None:
+        """Put a group that somebody else made behind a backend, beside all that it stands behind, and give it tags: it
+        is one of ours from then on, until :meth:`delete`. Its template is left as it is.
+
+        Raises :class:`NotFound` without the group, :class:`NotOurs` where it is another service's or release's.
+        """
 
     def owned(self, ctx: Context, tags: Tags) -> list[GroupState]: ...
 
     def shape(self, ctx: Context, name: str) -> GroupShape | None:
         """What the group's machines are, whoever made it; None without the group, or where no template says so."""
+
+    def counted(self, ctx: Context, tags: Tags) -> list[GroupCount]:
+        """All of ours with these tags, as lists tell of them: by a call for many groups, and none for each."""
 
     def scaling(self, ctx: Context, name: str) -> Scaling | None:
         """What scales the group, None without the group or while it is going."""
@@ -508,13 +543,15 @@ class InstanceGroups(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class HealthRule:
-    """How a backend decides that a machine is healthy: GET ``path`` each ``interval`` seconds, a 2xx answer."""
+    """How a backend decides that a machine is healthy: GET ``path`` each ``interval`` seconds, a 2xx answer. Of the
+    ``kind`` "tcp" it is a connection that is accepted."""
 
     path: str
     interval: float
     timeout: float
     healthy: int = 2
     unhealthy: int = 2
+    kind: Literal["http", "tcp"] = "http"
 
 
 @dataclass(frozen=True, slots=True)
@@ -525,7 +562,8 @@ class Route:
     ``priority``, the two preview rules at ``priority`` - 2 (blue) and - 1 (green): a request with the header
     ``preview_header`` set to a slot's name reaches that slot, whatever its weight.
     Where the listener is a pointer, all that comes to it is the route's: ``priority`` is 0 and ``preview_header`` "".
-    ``key`` is short and unique to the service: names of backends derive from it.
+    ``key`` is short and unique to the service: names of backends derive from it. ``slow_start`` is how many seconds a
+    machine that joins healthy ones takes to its full share, 0 for none: of the route, this alone may change in use.
     """
 
     key: str
@@ -538,6 +576,7 @@ class Route:
     host: str | None = None
     path: str | None = None
     tags: Tags = field(default_factory=dict)
+    slow_start: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -601,6 +640,28 @@ class TrafficRouter(Protocol):
         """Note on the route that traffic was taken from a release without its ledger; None takes the note away. It
         stays when weights are set. Raises :class:`NotFound` where the route has no rule of its own yet."""
 
+    def weights_of(self, ctx: Context, routes: Sequence[Route]) -> Mapping[str, Mapping[Slot, int] | None]:
+        """The weights of many routes, by their keys: a few calls for each listener, and none for each route. None where
+        a route's own rule is not there, or is another's; a route whose listener is gone is left out."""
+
+    def slow_start(self, ctx: Context, route: Route, slot: Slot) -> float | None:
+        """Over how many seconds a machine that joins healthy ones behind the slot's backend comes to its full share, 0
+        for at once; None without the backend, and where the place has nothing like it."""
+
+    def set_slow_start(self, ctx: Context, route: Route) -> None:
+        """Let those of the two backends that are there do as the route says of it; machines that are healthy keep their
+        share. Raises :class:`Refused` where the route wants it and the place has nothing like it."""
+
+    def refuse_unadoptable(self, ctx: Context, route: Route, group: str) -> str:
+        """What sends a group the requests that the route is to take, in words: what is somebody else's, and stays.
+
+        Raises :class:`~osvdeploy.errors.UsageError`, with what to do, where the route's own rule could not take exactly
+        those, or taking them would change how they are answered. Changes nothing.
+        """
+
+    def give_back(self, ctx: Context, route: Route) -> None:
+        """Take the route's own rule away, and nothing else: its requests go where they would without it."""
+
     def remove(self, ctx: Context, route: Route) -> None:
         """Take the three rules and both backends away; a pointer leads where it led before, or stays where somebody
         let it lead since."""
@@ -633,23 +694,30 @@ class Console(Protocol):
 @dataclass(frozen=True, slots=True)
 class ProbeRequest:
     """One GET. ``address`` (host or host:port) is dialled instead of the one in ``url`` where given; ``timeout`` in
-    seconds covers all of it. Redirects are not followed and no proxy of the environment is used."""
+    seconds covers all of it. Redirects are not followed and no proxy of the environment is used.
+
+    Of the ``kind`` "tcp" it is a connection alone, to the host and port of ``url``. ``via`` is a command that sends it
+    from where it runs, instead of this process (:mod:`osvdeploy.cloud.local.probing`).
+    """
 
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
     timeout: float = 5.0
     address: str | None = None
+    kind: Literal["http", "tcp"] = "http"
+    via: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeAnswer:
     """What came back: ``status`` None and ``error`` set where no HTTP answer came. Header names are lower case,
-    ``body`` is the first 2 KiB."""
+    ``body`` is the first 2 KiB. Of the kind "tcp", ``held``: the connection was made and not closed at once."""
 
     status: int | None
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     error: str = ""
+    held: bool = False
 
 
 class Prober(Protocol):
@@ -798,6 +866,10 @@ class Metrics(Protocol):
         source does not answer, :class:`~osvdeploy.errors.Refused` where it will not, or knows no such metric.
         """
 
+    def requests(self, ctx: Context, measured: Measured, grid: Grid) -> tuple[Sample, ...]:
+        """How many requests the place has sent to a slot, by whole minutes: one sample for each that has any. Raises
+        as :meth:`read` does."""
+
 
 # ---------------------------------------------------------------------------------------------------------- hooks
 
@@ -843,6 +915,9 @@ class RunningHook(Protocol):
     def answer(self) -> HookAnswer | None:
         """What it came to, None while it runs. Neither waits nor raises."""
 
+    def wait(self, seconds: float) -> None:
+        """Wait for the answer, so long at most."""
+
     def stop(self) -> None:
         """Have it ended, with all that it has started, and do not wait for that."""
 
@@ -860,6 +935,73 @@ class Hooks(Protocol):
     def start(self, ctx: Context, action: HookAction, content: bytes, timeout: float) -> RunningHook:
         """Start it, with ``content`` (JSON) on its stdin or as its body; it has ``timeout`` seconds. Never raises for
         what it does or does not: that is its answer. It ends with this process, however that ends."""
+
+
+# ---------------------------------------------------------------------------------------------------- notifications
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookTarget:
+    """An address that is posted to; where ``url`` is None, the environment variable ``variable`` has it. ``format``
+    "slack" is what Slack's incoming webhooks take, "json" all that there is to tell."""
+
+    url: str | None
+    variable: str | None = None
+    format: Literal["json", "slack"] = "json"
+    kind: Literal["webhook"] = "webhook"
+
+    def __str__(self) -> str:
+        return f"webhook {self.variable or self.url}"
+
+
+@dataclass(frozen=True, slots=True)
+class SnsTarget:
+    """A topic of Amazon SNS, by its ARN."""
+
+    topic: str
+    kind: Literal["sns"] = "sns"
+
+    def __str__(self) -> str:
+        return f"sns {self.topic}"
+
+
+@dataclass(frozen=True, slots=True)
+class PubSubTarget:
+    """A topic of Google's Pub/Sub, as ``projects/PROJECT/topics/TOPIC``."""
+
+    topic: str
+    kind: Literal["pubsub"] = "pubsub"
+
+    def __str__(self) -> str:
+        return f"pubsub {self.topic}"
+
+
+NoticeTarget = WebhookTarget | SnsTarget | PubSubTarget
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What is told. ``event`` names it, the same however often it is sent; ``notice`` is what sort of news it is.
+    ``subject`` is one line of printable ASCII, at most 100 characters; ``body`` JSON, ``text`` for people."""
+
+    event: str
+    notice: str
+    service: str
+    subject: str
+    body: bytes
+    text: str
+
+
+class Notifier(Protocol):
+    """Tells others."""
+
+    def refuse_unready(self, ctx: Context, target: NoticeTarget) -> None:
+        """Raise :class:`~osvdeploy.errors.UsageError`, with what to do, for what cannot be told from here. Sends
+        nothing."""
+
+    def send(self, ctx: Context, target: NoticeTarget, message: Message) -> RunningHook:
+        """Begin to send; within some ten seconds it has an answer. Never raises for what comes of it. A message may
+        arrive more than once, never in part."""
 
 
 # -------------------------------------------------------------------------------------------------------- objects
@@ -925,6 +1067,10 @@ class ObjectStore(Protocol):
     def keys(self, ctx: Context, prefix: str, limit: int | None = None) -> Iterator[str]:
         """Keys of whole objects that begin with ``prefix``, in ascending order, at most ``limit``."""
 
+    def folders(self, ctx: Context, prefix: str) -> Iterator[str]:
+        """What stands between ``prefix`` ("", or ending in a slash) and the next slash of the keys that begin with it,
+        each once, in the order of the keys: what is below is not gone through."""
+
     def delete(self, ctx: Context, key: str) -> None: ...
 
     def find(self, ctx: Context, key: str) -> StoredObject | None:
@@ -980,11 +1126,19 @@ class Ground:
     fence: Fence | None = None
     """None where rules have no versions, and a change that is late cannot be told from one that is not."""
     spread: float = 0.0
-    """Seconds that a change of a route may take to be in force at every entry point."""
+    """Seconds that a change of a route may take to be in force at every entry point, also at those that nobody here can
+    ask, and where what each rollout changes is asked at once."""
+    late: float = 0.0
+    """Likewise where every entry point can be asked, and tells that it is: only what cannot be seen waits for so
+    long. What counts is the longer of the two."""
     endpoint: str | None = None
     """The address of the place's API that the spec names, None for the place's own."""
     metrics: Metrics | None = None
     """What the place counts by itself, None where it counts nothing."""
+    counted_late: float = 120.0
+    """Seconds until the requests of a minute can be read."""
+    notifier: Notifier | None = None
+    """Tells others by what the place has for that, None where it has nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

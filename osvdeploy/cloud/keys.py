@@ -57,6 +57,10 @@ class BucketPlace:
         """Likewise of the beginning of keys."""
         return f"{self.prefix}/{prefix}" if self.prefix else prefix
 
+    def beneath(self, prefix: str) -> str:
+        """Likewise of a folder, "" for the address itself: with the slash that ends it, where there is anything."""
+        return f"{self.prefix}/{prefix}" if self.prefix else prefix
+
     def key_of(self, name: str) -> str:
         """The key whose name in the bucket this is."""
         return name[len(self.prefix) + 1 :] if self.prefix else name

@@ -42,6 +42,11 @@ RETIRED = "osvdeploy:retired"
 """Since when no program has an image any more that a group, a template or a ledger's release still needed then: once
 nothing needs it, it is garbage."""
 
+ADOPTED = "osvdeploy:adopted"
+"""On a group that somebody else made. It is let go where one of ours would be deleted, unless it says :data:`OWN`."""
+OWN = "own"
+BACKEND = "osvdeploy:backend"
+"""On a group: the backend that it is put behind."""
 LEFT = "osvdeploy:left"
 """On what sends a service's traffic: the release that it was taken from by whoever could not reach the ledger. The next
 command that holds the ledger's lease learns it from there, and takes it away."""
@@ -79,6 +84,16 @@ def release_tags(
         CONFIGURATION: configuration,
         DIGEST: digest,
     }
+
+
+def adopted_tags(tags: Mapping[str, str], backend: str, *, own: bool) -> dict[str, str]:
+    """Tags of somebody else's group that stands behind a backend of ours; ``own``: it may be taken away by us."""
+    return {**tags, BACKEND: backend, ADOPTED: OWN if own else "kept"}
+
+
+def is_kept(tags: Mapping[str, str]) -> bool:
+    """Whether a group stays when we let it go: somebody else made it, and has not given it to us."""
+    return tags.get(ADOPTED, OWN) != OWN
 
 
 def users_own(tags: Mapping[str, str]) -> dict[str, str]:

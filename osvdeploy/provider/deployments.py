@@ -374,6 +374,8 @@ def left_out(standing: Standing, settings: Settings) -> str | None:
         had.append(f"metric gates ({', '.join(gate.name for gate in release.settings.gates)})")
     if release.settings.hooks and not settings.hooks:
         had.append(f"hooks ({', '.join(hook.name for hook in release.settings.hooks)})")
+    if release.settings.notify and not settings.notify:
+        had.append("notifications")
     if not had:
         return None
     return (

@@ -89,8 +89,11 @@ def begin(
         settings = replace(settings, strategy=alone)
     before = ledger.release(ctx, stable.release) if stable is not None else None
     if kind is Kind.ROLLBACK and before is not None:
-        # Hooks are the environment's, as it was declared last, and not those of the days of what is gone back to.
-        settings = replace(settings, hooks=before.settings.hooks)
+        # Hooks, who is told and where probes leave from are the environment's, as it was declared last: not as in the
+        # days of what is gone back to.
+        left = before.settings
+        health = replace(settings.health, probe_from=left.health.probe_from, probe_command=left.health.probe_command)
+        settings = replace(settings, hooks=left.hooks, notify=left.notify, health=health)
     return Run(
         stable_health=before.settings.health if before is not None else None,
         id=f"{now:%Y%m%dT%H%M%S}-{ctx.nonce()[:6]}",

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from osvdeploy.cloud import tags
-from osvdeploy.cloud.interfaces import GroupState, ReleaseId, RouteState, Scaling
+from osvdeploy.cloud.interfaces import GroupState, ReleaseId, RouteState, Scaling, Slot
 from osvdeploy.rollout.ledger import Head
 from osvdeploy.rollout.refusals import astray
 from osvdeploy.rollout.releases import Release
+
+NOBODY_LOOKED: Final[Mapping[Slot, float | None]] = {}
 
 
 class DriftKind(StrEnum):
@@ -22,6 +25,7 @@ class DriftKind(StrEnum):
     STRANGER = "stranger"
     IMAGE = "image"
     SCALING = "scaling"
+    SLOW_START = "slow-start"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +45,24 @@ def drift_of(
     groups: Mapping[str, GroupState],
     images: Collection[ReleaseId],
     scaling: Scaling | None,
+    slow_start: Mapping[Slot, float | None] = NOBODY_LOOKED,
 ) -> list[Drift]:
     """Everything that differs. ``release`` is the one that serves, ``scaling`` what scales its group by itself,
-    ``images`` the releases of the app that have one."""
+    ``images`` the releases of the app that have one, ``slow_start`` that of each slot's backend in seconds, None where
+    there is none to compare."""
     if head.unfinished is not None or head.destroyed:
         return []
-    found = [*_route(head, state), *_slots(head, groups), *_strangers(head, groups), *_images(head, images)]
-    if head.stable is not None and (group := groups.get(head.stable.group)) is not None and release is not None:
+    adopted = {group.release for group in groups.values() if tags.ADOPTED in group.tags and group.release is not None}
+    found = [
+        *_route(head, state),
+        *_slots(head, groups),
+        *_strangers(head, groups),
+        *_images(head, {*images, *adopted}),
+    ]
+    group = groups.get(head.stable.group) if head.stable is not None else None
+    if group is not None and release is not None and release.adopted is None:
         found += _capacity(release, group, scaling)
+    found += _slow_start(head, slow_start)
     run = head.run
     if run is not None and run.scaling is not None and not run.scaled:
         parts = ", ".join(run.scaling.parts)
@@ -58,8 +72,20 @@ def drift_of(
 
 
 def _route(head: Head, state: RouteState) -> Iterator[Drift]:
-    if wrong := astray(head, state):
+    if state.left is not None:
+        told = f"traffic was taken from {state.left} without this ledger, which does not know it yet"
+        cure = "`osvdeploy drift --repair` has the ledger learn it, and so does the next deploy or rollback"
+        yield Drift(DriftKind.ROUTE, told, cure, True)
+    elif wrong := astray(head, state):
         yield Drift(DriftKind.ROUTE, wrong, "`osvdeploy drift --repair` puts traffic where the ledger says", True)
+
+
+def _slow_start(head: Head, found: Mapping[Slot, float | None]) -> Iterator[Drift]:
+    wanted = head.place.route.slow_start if head.place is not None else 0.0
+    for slot, there in sorted(found.items()):
+        if there is not None and there != wanted:
+            told = f"a machine that joins {slot} has its full share after {there:g} s, and not after {wanted:g} s"
+            yield Drift(DriftKind.SLOW_START, told, "`osvdeploy drift --repair` sets it", True)
 
 
 def _slots(head: Head, groups: Mapping[str, GroupState]) -> Iterator[Drift]:
@@ -81,7 +107,8 @@ def _strangers(head: Head, groups: Mapping[str, GroupState]) -> Iterator[Drift]:
         if name not in known and not group.deleting:
             slot = group.tags.get(tags.SLOT, "no slot")
             told = f"{name} ({group.release or 'no release'}, {group.capacity} machines, {slot}) is in no slot"
-            yield Drift(DriftKind.STRANGER, told, "`osvdeploy gc` takes it away, and so does a deploy to its slot")
+            way = "lets it go" if tags.is_kept(group.tags) else "takes it away"
+            yield Drift(DriftKind.STRANGER, told, f"`osvdeploy gc` {way}, and so does a deploy to its slot")
 
 
 def _images(head: Head, images: Collection[ReleaseId]) -> Iterator[Drift]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 
 from osvdeploy.cloud.interfaces import Hooks, Route
 from osvdeploy.context import Context
@@ -12,6 +13,7 @@ from osvdeploy.events import CloudCall, Event, GateJudged, Note, Reporter, Stage
 from osvdeploy.rollout import shown
 from osvdeploy.rollout.caller import Caller
 from osvdeploy.rollout.consequences import consequences
+from osvdeploy.rollout.courier import Courier
 from osvdeploy.rollout.executor import Executor
 from osvdeploy.rollout.ledger import HeldLedger
 from osvdeploy.rollout.machine import advance, fail, gate_views
@@ -30,6 +32,7 @@ from osvdeploy.rollout.model import (
     StageRecord,
     Step,
     Tally,
+    UnmakeRoute,
     Until,
 )
 from osvdeploy.rollout.observe import Observer
@@ -39,8 +42,9 @@ from osvdeploy.rollout.requests import heed
 class Driver:
     """Goes on with the run of a held ledger's head, whoever began it."""
 
-    def __init__(self, executor: Executor, hooks: Hooks | None = None) -> None:
+    def __init__(self, executor: Executor, hooks: Hooks | None = None, courier: Courier | None = None) -> None:
         self.executor = executor
+        self.courier = courier or Courier(None)
         self.caller = Caller(
             hooks, executor.cloud.router, service=executor.ledger.service, ledger=executor.ledger.store.address
         )
@@ -95,7 +99,7 @@ class Driver:
                 known = {record.group for record in held.head.slots.values()}
                 seen = replace(seen, occupant=None if seen.occupant.name in known else seen.occupant)
             seen = replace(seen, hook=self.caller.seen())
-            step = advance(run, seen, self.limits, ctx.now())
+            step = _with_awaited(advance(run, seen, self.limits, ctx.now()), ctx.now())
             _tell_measured(ctx, step.run, seen)
             number = held.head.n
             run = self._taken(ctx, held, observer, run, step)
@@ -104,6 +108,8 @@ class Driver:
                     # A write would have told that another process is at work now; without one, ask.
                     held.confirm(ctx)
                 run = self._act(ctx, held, route, run, step.action)
+            if _traffic_first(run, step):
+                self.courier.tick(ctx, held)
             if step.for_person and until is not Until.OVER:
                 return run
             if step.wait and not run.over:
@@ -155,6 +161,9 @@ class Driver:
             self._forget(ctx, held, action.name)
         try:
             self.executor.perform(ctx.reporting_to(self._noting(ctx)), held, route, run, action)
+            if isinstance(action, UnmakeRoute):
+                # Nothing that a look sees tells that all of it is gone.
+                run = replace(run, tally=replace(run.tally, unmade=True))
         except (Unavailable, NotFound) as error:
             ctx.report(Waiting("the cloud to accept a change", str(error)))
         except (Refused, NotOurs) as error:
@@ -210,6 +219,21 @@ class Driver:
             ctx.report(Note(f"{request.by} asked: {request.kind}{why}: {told}"))
             held.save(ctx, f"{request.kind} of {run.candidate}, asked by {request.by}", run=run)
         return run
+
+
+def _with_awaited(step: Step, now: datetime) -> Step:
+    """The step, with what a person has to do written down where somebody is told of that."""
+    if not step.run.settings.notify:
+        return step
+    awaited = step.run.awaits(now) if step.for_person else ""
+    return step if step.run.awaited == awaited else replace(step, run=replace(step.run, awaited=awaited))
+
+
+def _traffic_first(run: Run, step: Step) -> bool:
+    """Whether others may be told now: where traffic goes back, not before it does."""
+    if not run.returning or run.stage in (Stage.BAKE, Stage.CLEAN_UP, Stage.DONE):
+        return True
+    return run.stage in (Stage.SHIFT, Stage.REVERT) and bool(run.moves) and step.action is None
 
 
 def _tell_measured(ctx: Context, run: Run, seen: Observation) -> None:

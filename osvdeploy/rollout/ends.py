@@ -43,6 +43,10 @@ def end_of(head: Head, run: Run) -> Rollout:
         told = f"{run.candidate} serves"
     elif run.verdict is Outcome.ROLLBACK_FAILED and run.stage is Stage.DONE and run.kind is Kind.ROLLBACK:
         told = f"{run.candidate} could not be brought back: {run.reason}; {run.stable} still serves"
+    elif run.kind is Kind.ADOPT and run.verdict is Outcome.ROLLBACK_FAILED:
+        told = f"traffic could not be given back: {run.reason}"
+    elif run.kind is Kind.ADOPT:
+        told = f"{run.group} was not adopted: {run.reason}; it has its traffic as before"
     elif run.verdict is Outcome.ROLLBACK_FAILED:
         told = f"traffic could not be brought back to {run.stable}: {run.reason}"
     elif run.stable is not None:

@@ -6,7 +6,17 @@ from collections.abc import Callable, Mapping
 from typing import assert_never
 
 from osvdeploy.cloud import tags
-from osvdeploy.cloud.interfaces import CloudImage, Ground, GroupRequest, Metrics, Prober, Route, RouteState, Slot
+from osvdeploy.cloud.interfaces import (
+    AttachRequest,
+    CloudImage,
+    Ground,
+    GroupRequest,
+    Metrics,
+    Prober,
+    Route,
+    RouteState,
+    Slot,
+)
 from osvdeploy.context import Context
 from osvdeploy.errors import CloudError, LedgerBehind, NotFound, Outranked, Refused, UsageError
 from osvdeploy.events import Warned
@@ -14,6 +24,7 @@ from osvdeploy.rollout.ledger import Head, HeldLedger, Ledger, Place
 from osvdeploy.rollout.model import (
     Action,
     CallHook,
+    GiveRouteBack,
     HandScalingOver,
     Kind,
     Limits,
@@ -23,10 +34,11 @@ from osvdeploy.rollout.model import (
     Run,
     SetWeights,
     StartCandidate,
+    UnmakeRoute,
     WireSlots,
 )
 from osvdeploy.rollout.observe import Observer
-from osvdeploy.rollout.releases import Release
+from osvdeploy.rollout.releases import Adopted, Release
 
 BEHIND = "name the service's own ledger; or, where no other is in use, run the same command with --take-over"
 
@@ -88,6 +100,10 @@ class Executor:
         match action:
             case WireSlots():
                 self.wire(ctx, held, route)
+            case GiveRouteBack():
+                self.outranking(ctx, held, route, lambda acting: self.cloud.router.give_back(acting, route))
+            case UnmakeRoute():
+                self.outranking(ctx, held, route, lambda acting: self.cloud.router.remove(acting, route))
             case StartCandidate():
                 self.start(ctx, held, route, run)
             case RemoveGroup(name):
@@ -141,7 +157,7 @@ class Executor:
         release = self.ledger.release(ctx, run.candidate)
         if release is None:
             raise Refused(f"{run.candidate}: its document is not in the ledger", hint="deploy it again from its spec")
-        image = self.image(ctx, release)
+        image = self.image(ctx, release) if release.adopted is None else None
         state = self.cloud.router.observe(ctx, route)
         backend = state.backends.get(run.slot)
         if backend is None:
@@ -155,6 +171,10 @@ class Executor:
             configuration=release.configuration,
             digest=release.digest,
         )
+        if release.adopted is not None:
+            self._attach(ctx, held, run, release.adopted, backend, labels)
+            return
+        assert image is not None
         wanted = GroupRequest(
             name=run.group,
             release=release.id,
@@ -168,6 +188,31 @@ class Executor:
         )
         with held.acting(ctx) as acting:
             self.cloud.groups.ensure(acting, wanted)
+
+    def _attach(
+        self, ctx: Context, held: HeldLedger, run: Run, adopted: Adopted, backend: str, labels: Mapping[str, str]
+    ) -> None:
+        """Put somebody's group behind a slot's backend. Gone back to, it gets the capacity of today."""
+        request = AttachRequest(
+            name=adopted.group,
+            release=run.candidate,
+            backend=backend,
+            tags=tags.adopted_tags(labels, backend, own=adopted.own),
+            capacity=run.capacity if run.kind is Kind.ROLLBACK else 0,
+        )
+        with held.acting(ctx) as acting:
+            self.cloud.groups.attach(acting, request)
+
+    def require(self, ctx: Context, release: Release) -> None:
+        """Raise :class:`~osvdeploy.errors.UsageError` for a release that could not be brought into service: its image
+        is gone, or the group that it was adopted as."""
+        if release.adopted is None:
+            self.image(ctx, release)
+        elif self.cloud.groups.shape(ctx, release.adopted.group) is None:
+            raise UsageError(
+                f"{release.id}: was adopted as the group {release.adopted.group}, which is gone",
+                hint="there is no image of ours to start it from: name another release with --to",
+            )
 
     def fence(self, ctx: Context, held: HeldLedger, route: Route) -> None:
         """Let nobody who held the lease before change the route any more, where the place can tell."""

@@ -1,11 +1,11 @@
-"""Hooks, as they were declared: programs and addresses that are asked at stages of a rollout. Pure."""
+"""Hooks and notifications, as they were declared: who is asked at stages of a rollout, and who is told of it. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
 
-from osvdeploy.cloud.interfaces import HookAction
+from osvdeploy.cloud.interfaces import HookAction, NoticeTarget
 
 
 class HookFailure(StrEnum):
@@ -24,3 +24,11 @@ class Hook:
     on: tuple[str, ...]
     timeout: float = 60.0
     on_failure: HookFailure = HookFailure.FAIL
+
+
+@dataclass(frozen=True, slots=True)
+class Notify:
+    """``on`` are the names of the sorts of news that the target is told."""
+
+    target: NoticeTarget
+    on: tuple[str, ...]

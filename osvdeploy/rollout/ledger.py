@@ -18,11 +18,12 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import islice
+from threading import Event
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from osvdeploy.cloud.interfaces import ObjectStore, ReleaseId, Route, Slot
@@ -30,6 +31,7 @@ from osvdeploy.cloud.parallel import in_flight
 from osvdeploy.context import Context, ProcessIdentity
 from osvdeploy.errors import CloudError, DeadlineExceeded, LeaseLost, LedgerError, LedgerTooNew, Unavailable
 from osvdeploy.rollout.model import Request, Run
+from osvdeploy.rollout.news import News, Notice, of_hold, of_run, owed, owed_to
 from osvdeploy.rollout.releases import Release, service_name
 from osvdeploy.version import __version__
 
@@ -109,7 +111,7 @@ class Head:
     answer to a put be lost. ``serving`` is the slot that traffic goes to, ``run`` the rollout under way or the last
     one. ``served`` lists, oldest first, the releases that served, at most 50. ``why`` is what this document records.
     ``family_due``: the image family is yet to be led to what serves; ``given_up`` are releases whose images are yet to
-    be withdrawn.
+    be withdrawn. ``notices`` is what others are yet to be told, oldest first.
     """
 
     service: str
@@ -129,6 +131,7 @@ class Head:
     destroyed: bool = False
     family_due: bool = False
     given_up: tuple[ReleaseId, ...] = ()
+    notices: tuple[Notice, ...] = ()
 
     @property
     def stable(self) -> SlotRecord | None:
@@ -309,6 +312,36 @@ def environments(ctx: Context, store: ObjectStore, app: str) -> list[str]:
     return sorted({parts[1] for parts in keys if len(parts) == 4 and parts[2] == "head"})
 
 
+def services(ctx: Context, store: ObjectStore, app: str | None = None) -> list[tuple[str, str]]:
+    """App and environment of every service that a store may have a ledger of, sorted; of one ``app`` where it is given.
+    What is below them is not gone through, so another folder of two levels is one of them."""
+    apps = [app] if app is not None else list(store.folders(ctx, ""))
+    found: list[tuple[str, str]] = []
+
+    def below(ctx: Context, app: str, stop: Event) -> list[tuple[str, str]]:
+        return [(app, environment) for environment in store.folders(ctx, f"{app}/")]
+
+    in_flight(ctx, apps, below, found.extend, width=MANY, name="osvdeploy-apps")
+    return sorted(found)
+
+
+def heads_of(ctx: Context, ledgers: Sequence[Ledger]) -> list[Head | LedgerError | None]:
+    """The newest head of each, in their order: two reads each, several at once. Of one that cannot be read, why."""
+    found: dict[str, Head | LedgerError | None] = {}
+
+    def read(ctx: Context, ledger: Ledger, stop: Event) -> tuple[str, Head | LedgerError | None]:
+        try:
+            return ledger.service, ledger.head(ctx)
+        except LedgerError as error:
+            return ledger.service, error
+
+    def keep(told: tuple[str, Head | LedgerError | None]) -> None:
+        found[told[0]] = told[1]
+
+    in_flight(ctx, ledgers, read, keep, width=MANY, name="osvdeploy-heads")
+    return [found[ledger.service] for ledger in ledgers]
+
+
 class HeldLedger:
     """The ledger while this process holds the lease: every write says so, and a lost one stops us."""
 
@@ -319,12 +352,15 @@ class HeldLedger:
         self.head = head
         self.taken_over = taken_over
         self._written = written
+        self.settled: dict[tuple[str, str], Notice | None] = {}
+        """What came of notices since the last head: written with the next one."""
         self._in_doubt: Head | None = None
         """A head whose writing ended without an answer: it may be there."""
 
     def save(self, ctx: Context, why: str, **changes: Any) -> Head:
         """Write the next head, with these fields changed. Raises :class:`~osvdeploy.errors.LeaseLost`."""
         head = replace(self.head, n=self.head.n + 1, nonce=ctx.nonce(), written=ctx.now(), why=why, **changes)
+        head = self._with_news(ctx, head)
         began = ctx.monotonic()
         try:
             self.ledger.write(ctx, head)
@@ -336,9 +372,28 @@ class HeldLedger:
             self._in_doubt = head
             raise
         self.head, self._in_doubt = head, None
+        self.settled.clear()
         # Others count from when they can see it, which is later.
         self._written = began
         return head
+
+    def _with_news(self, ctx: Context, head: Head) -> Head:
+        """The head with what others are to be told of its difference from the last one."""
+        run, news = head.run, list[News]()
+        if run is not None:
+            run, found = of_run(self.head.run, run, head.service, head.written)
+            news += found
+            if run.settings.notify and head.holds != self.head.holds:
+                by = f"{ctx.process.user}@{ctx.process.host}"
+                held, had = ({hold.release: hold.why for hold in each.holds} for each in (head, self.head))
+                for release in dict.fromkeys((*held, *had)):
+                    if held.get(release) != had.get(release):
+                        why = held.get(release)
+                        news.append(of_hold(head.service, head.n, release, why, by, head.written))
+        fresh = owed_to(run.settings.notify, news) if run is not None else ()
+        if not fresh and not head.notices:
+            return replace(head, run=run)
+        return replace(head, run=run, notices=owed(head.notices, self.settled, fresh, head.written))
 
     @contextmanager
     def acting(self, ctx: Context) -> Iterator[Context]:

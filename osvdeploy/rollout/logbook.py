@@ -15,6 +15,7 @@ from osvdeploy.cloud.interfaces import ReleaseId
 from osvdeploy.context import ProcessIdentity
 from osvdeploy.rollout.ledger import Head, Hold
 from osvdeploy.rollout.model import GateRecord, HookRecord, Outcome, Request, Run, Stage
+from osvdeploy.rollout.news import MOST_OWED
 
 _ROUTINE = ("lease renewed", "lease given back")
 
@@ -39,6 +40,7 @@ class EntryKind(StrEnum):
     UNHOLD = "unhold"
     PIN = "pin"
     UNPIN = "unpin"
+    NOTICE = "notice"
     DESTROYED = "destroyed"
     OTHER = "other"
 
@@ -58,6 +60,7 @@ _COURSE = frozenset(
         EntryKind.PAUSED,
         EntryKind.EVIDENCE,
         EntryKind.SLOT,
+        EntryKind.NOTICE,
     }
 )
 
@@ -122,6 +125,7 @@ def between(before: Head | None, after: Head) -> tuple[Entry, ...]:
         *_run(before, after),
         *_serving(before, after),
         *_kept(before, after),
+        *_delivered(before, after),
     ]
     if after.destroyed and (before is None or not before.destroyed):
         found.append(_Told(after.written, EntryKind.DESTROYED, "the service is destroyed; its history stays"))
@@ -237,6 +241,8 @@ def _course(had: Run, run: Run, after: Head) -> Iterator[tuple[datetime, EntryKi
         if move.weight == 0:
             told = f"all traffic back to {run.stable}"
         yield move.at, EntryKind.TRAFFIC, told, ""
+    if run.awaited and run.awaited != had.awaited and run.paused is None:
+        yield after.written, EntryKind.PAUSED, f"waits: {run.awaited}", ""
     if (
         run.paused is not None
         and run.paused != had.paused
@@ -306,3 +312,16 @@ def _kept(before: Head | None, after: Head) -> Iterator[_Told]:
 
 def _what(hold: Hold) -> str:
     return hold.release or "every release"
+
+
+def _delivered(before: Head | None, after: Head) -> Iterator[_Told]:
+    """What others were told, or will not be."""
+    still = {notice.key for notice in after.notices}
+    for notice in before.notices if before is not None else ():
+        if notice.key in still:
+            continue
+        lost = notice.given_up(after.written) or len(after.notices) >= MOST_OWED
+        told = f"{notice.target} was told: {notice.news.notice}"
+        if lost:
+            told = f"{notice.target} was never told: {notice.news.notice}: {notice.error or 'nobody tried'}"
+        yield _Told(after.written, EntryKind.NOTICE, told, run=notice.news.run, release=notice.news.candidate)

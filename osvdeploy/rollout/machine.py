@@ -16,6 +16,7 @@ from osvdeploy.rollout.gates import Verdict
 from osvdeploy.rollout.model import (
     Answer,
     GateView,
+    GiveRouteBack,
     HandScalingOver,
     Kind,
     Limits,
@@ -31,6 +32,7 @@ from osvdeploy.rollout.model import (
     StartCandidate,
     Step,
     Tally,
+    UnmakeRoute,
     WireSlots,
 )
 from osvdeploy.rollout.releases import Health, OnFailure
@@ -73,7 +75,8 @@ def fail(run: Run, now: datetime, reason: str) -> Run:
         verdict = Outcome.ROLLBACK_FAILED
     else:
         verdict = Outcome.ROLLED_BACK
-    back = Stage.REVERT if run.shifted is not None and run.stable is not None else Stage.CLEAN_UP
+    somewhere = run.stable is not None or run.kind is Kind.ADOPT
+    back = Stage.REVERT if run.shifted is not None and somewhere else Stage.CLEAN_UP
     return replace(run, verdict=verdict, reason=reason).enter(back, now, reason)
 
 
@@ -109,6 +112,7 @@ def _prepare(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step
         return Step(run, action, wait, f"{seen.occupant.release or seen.occupant.name} to leave slot {run.slot}")
     if seen.candidate is not None and seen.candidate.deleting:
         return Step(run, None, wait, f"an earlier group of {run.candidate} to be gone")
+    run = _as_large(run, seen)
     if seen.candidate is None or seen.candidate.capacity < run.capacity:
         return Step(run, StartCandidate(), wait, f"{run.capacity} machines of {run.candidate} to be started")
     return Step(run.enter(Stage.BOOT, now, f"{seen.candidate.capacity} machines asked for in slot {run.slot}"))
@@ -122,6 +126,7 @@ def _boot(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
         return Step(run)
     if seen.candidate is None or seen.candidate.deleting:
         return Step(run.enter(Stage.PREPARE, now, f"the group of {run.candidate} is gone"))
+    run = _as_large(run, seen)
     health = run.settings.health
     standing = f"{seen.healthy} of {run.capacity} healthy"
     if seen.healthy >= run.capacity:
@@ -141,14 +146,23 @@ def _boot(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
 
 
 def _verify(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
+    if run.settings.health.counted:
+        if seen.targets is None:
+            return Step(run)
+        if seen.healthy < run.capacity:
+            return Step(run.enter(Stage.BOOT, now, f"only {seen.healthy} of {run.capacity} are healthy any more"))
+        told = f"{seen.healthy} healthy by the balancer's own checks; nothing was asked (probe-from): the weaker proof"
+        return Step(run.judged("preview", True, now, told).enter(Stage.SHIFT, now, told))
     if seen.preview is None:
         return Step(run)
-    run = _count(run, seen.preview, {run.candidate}, forgive_unnamed=_worked(run, now) < limits.spread)
+    # Preview rules are made once, or with each rollout where the place says so.
+    new = limits.late if run.stable is None else limits.spread
+    run = _count(run, seen.preview, {run.candidate}, forgive_unnamed=_worked(run, now) < new)
     if run.tally.good >= limits.preview_answers:
         told = f"{run.tally.good} answers from slot {run.slot}, the last: {run.tally.last}"
         return Step(run.judged("preview probe", True, now, told).enter(Stage.SHIFT, now, told))
-    if run.tally.bad >= 3 * limits.bad_answers or _late(run, now, limits.verify + limits.spread):
-        reason = f"preview probe of slot {run.slot}: {run.tally.last}"
+    if run.tally.bad >= 3 * limits.bad_answers or _late(run, now, limits.verify + new):
+        reason = f"preview probe of slot {run.slot}: {run.tally.last}{_unreached(run)}"
         return Step(fail(run.judged("preview probe", False, now, reason), now, reason))
     return Step(
         run, None, _soon(run, limits, now), f"{run.candidate} to answer in slot {run.slot}; last: {run.tally.last}"
@@ -166,9 +180,9 @@ def _shift(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
         # Limits count from when it may go on.
         idle = replace(run, tally=Tally(since=now, leaving=run.tally.leaving))
         return Step(idle, None, limits.bake_poll, awaited, for_person=True)
-    if _late(run, now, limits.shift):
+    if _late(run, now, limits.shift + (limits.counted if run.settings.health.counted else 0.0)):
         reason = f"the switch to {run.candidate} was not proved after {format_duration(limits.shift)}: {run.tally.last}"
-        return _failed(run, limits, now, "", reason)
+        return _failed(run, limits, now, "", reason + _unreached(run))
     if seen.weights != wanted:
         if seen.targets is None:
             return Step(run)
@@ -179,6 +193,12 @@ def _shift(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
         moved = replace(moved, shifted=run.shifted or now, tally=Tally(since=run.tally.since, leaving=unwell))
         wait = _soon(run, limits, now)
         return Step(moved, SetWeights(wanted), wait, f"{run.steps[run.step].weight} % on slot {run.slot}")
+    if run.settings.health.counted:
+        proved, told = _by_requests(seen, run.candidate, whole=run.steps[run.step].weight == 100)
+        run = replace(run, tally=replace(run.tally, last=told))
+        if not proved:
+            return Step(run, None, limits.bake_poll, f"requests of {run.candidate} to be counted; last: {told}")
+        return Step(run.judged("traffic", True, now, told).enter(Stage.BAKE, now, told))
     if seen.live is None:
         return Step(run)
     whole = run.steps[run.step].weight == 100
@@ -189,10 +209,10 @@ def _shift(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
     leaving = (run.kind is Kind.ROLLBACK or run.tally.leaving) and _worked(run, now) < limits.settle
     run = _count(run, seen.live, allowed, forgive_unnamed=run.stable is None or leaving)
     if run.tally.bad >= limits.bad_answers:
-        reason = f"{run.tally.bad} bad answers in a row through the balancer: {run.tally.last}"
+        reason = f"{run.tally.bad} bad answers in a row through the balancer: {run.tally.last}{_unreached(run)}"
         return _failed(run, limits, now, "traffic", reason)
     # Who had a share before answers in any case: that the rest has moved too, only time and many answers show.
-    lasting = limits.settle if whole and run.step > 0 else 0.0
+    lasting = limits.lasting if whole and run.step > 0 else 0.0
     if run.tally.good < limits.proof_answers or not _settled(run, run.settings.health, limits, now, lasting=lasting):
         run = replace(run, tally=replace(run.tally, ready_since=run.tally.ready_since or now))
         weight = run.steps[run.step].weight
@@ -202,6 +222,36 @@ def _shift(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
     if run.settings.health.version_header is None:
         told += " (no version header: the weaker proof)"
     return Step(run.judged("traffic", True, now, told).enter(Stage.BAKE, now, told))
+
+
+_SILENT = 2
+"""Minutes without any request, on either side, after which no more is waited for."""
+
+
+def _by_requests(seen: Observation, release: str | None, *, whole: bool, back: bool = False) -> tuple[bool, str]:
+    """Whether what the place has counted since a switch proves it, and in words. ``whole``: nobody else is to have any;
+    ``back``: it is the stable release that is to have them."""
+    counted = seen.requests
+    if counted is None:
+        return False, "nothing is counted yet"
+    own, others = (counted.stable, counted.candidate) if back else (counted.candidate, counted.stable)
+    weaker = "(nothing was asked, probe-from: the weaker proof)"
+    told = f"{own} requests to {release} in a minute, {others} to the other slot"
+    if own and not (whole and others):
+        return True, f"{told} {weaker}"
+    if counted.silent >= _SILENT:
+        return True, f"no requests in {counted.silent} minutes, on either side; the rule alone says so {weaker}"
+    return False, told
+
+
+def _unreached(run: Run) -> str:
+    """What to do where no probe of this process was ever answered."""
+    if run.tally.unreached <= 0:
+        return ""
+    return (
+        "; no probe reached anybody. Where the balancer cannot be reached from here, say where probes leave from: "
+        "`probe-from`, docs/probes.md"
+    )
 
 
 def _before_shift(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step | None:
@@ -251,8 +301,9 @@ def _bake(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
         if run.tally.odd < 2:
             return Step(run, None, limits.quick_poll, f"{_weights(seen)}: to be seen again")
         broken = f"the weights were changed by somebody else: {_weights(seen)}"
-    if not broken and seen.live is not None:
+    if not broken and (seen.live is not None or run.settings.health.counted):
         run = replace(run, tally=replace(run.tally, odd=0))
+    if not broken and seen.live is not None:
         run = _count(run, seen.live, {run.candidate, run.stable} if run.stable else {run.candidate})
         if run.tally.bad >= limits.bad_answers:
             broken = f"{run.tally.bad} bad answers in a row through the balancer: {run.tally.last}"
@@ -267,6 +318,8 @@ def _bake(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
         return Step(run, None, limits.bake_poll, run.awaits(now), for_person=True)
     left = bake - run.baked_for(now)
     # However long the run was left alone: it is good when it is seen to be good.
+    if run.settings.health.counted and seen.targets is not None and seen.healthy >= run.capacity:
+        run = replace(run, tally=replace(run.tally, good=1))
     if left > 0 or run.tally.good == 0:
         wait = min(limits.bake_poll, max(left, limits.quick_poll))
         return Step(run, None, wait, f"the end of {format_duration(bake)} of baking")
@@ -295,8 +348,10 @@ def gate_views(run: Run, seen: Observation) -> tuple[GateView, ...]:
 
 
 def _revert(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
+    if run.kind is Kind.ADOPT:
+        return _give_back(run, seen, limits, now)
     wanted = run.weights(0)
-    if _worked(run, now) > limits.revert:
+    if _worked(run, now) > limits.revert + (limits.counted if run.settings.health.counted else 0.0):
         reason = f"{run.reason}; then traffic could not be proved back on {run.stable}"
         reason += f": {run.tally.last or _weights(seen)}"
         return Step(replace(run, verdict=Outcome.ROLLBACK_FAILED, reason=reason).enter(Stage.DONE, now, reason))
@@ -304,18 +359,52 @@ def _revert(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
     if seen.weights != wanted:
         fresh = replace(run.moved(0, now), tally=Tally(since=run.tally.since))
         return Step(fresh, SetWeights(wanted), wait, f"traffic back on {run.stable}")
+    if run.settings.health.counted:
+        proved, told = _by_requests(seen, run.stable, whole=True, back=True)
+        run = replace(run, tally=replace(run.tally, last=told))
+        if not proved:
+            return Step(run, None, limits.bake_poll, f"requests of {run.stable} to be counted; last: {told}")
+        return Step(run.enter(Stage.CLEAN_UP, now, told))
     if seen.live is None:
         return Step(run)
     health = run.stable_health or run.settings.health
     run = _count(run, seen.live, {run.stable} if run.stable else set(), named=health.version_header is not None)
-    # As for a last share. And a switch that was just made, and is in force nowhere yet, comes into force before what
-    # takes it back does: until then stable answers everywhere, and clients are yet to come to the candidate.
-    lasting = limits.settle if run.steps[0].weight < 100 else limits.spread
+    # As for a last share. And a switch that nobody has seen in force comes into force before what takes it back does:
+    # until then stable answers everywhere, and clients are yet to come to the candidate.
+    in_force = bool(run.stages) and run.stages[-1].stage is Stage.BAKE
+    lasting = limits.lasting if in_force else max(limits.lasting, limits.late)
     if run.tally.good < limits.proof_answers or not _settled(run, health, limits, now, lasting=lasting):
         run = replace(run, tally=replace(run.tally, ready_since=run.tally.ready_since or now))
         wait = _until_proved(run, limits, lasting, wait)
         return Step(run, None, wait, f"answers to prove {run.stable} serves; last: {run.tally.last}")
     return Step(run.enter(Stage.CLEAN_UP, now, f"{run.tally.good} answers from {run.stable} in a row"))
+
+
+def _give_back(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
+    """Traffic back to the rule that had it before an adoption. Whose answers they are, nobody says: it is the same
+    machines either way."""
+    if _worked(run, now) > limits.revert:
+        reason = f"{run.reason}; then traffic could not be proved back where it was: {run.tally.last or _weights(seen)}"
+        return Step(replace(run, verdict=Outcome.ROLLBACK_FAILED, reason=reason).enter(Stage.DONE, now, reason))
+    wait = _soon(run, limits, now)
+    if seen.weights is not None:
+        fresh = replace(run.moved(0, now), tally=Tally(since=run.tally.since))
+        return Step(fresh, GiveRouteBack(), wait, "traffic back where it was")
+    if seen.live is None:
+        return Step(run)
+    run = _count(run, seen.live, set(), named=False)
+    since = run.tally.ready_since
+    lasting = max(limits.settle, limits.spread)
+    if run.tally.good < limits.proof_answers or since is None or _between(since, now) < lasting:
+        run = replace(run, tally=replace(run.tally, ready_since=since or now))
+        return Step(run, None, _until_proved(run, limits, lasting, wait), f"good answers; last: {run.tally.last}")
+    return Step(run.enter(Stage.CLEAN_UP, now, f"{run.tally.good} good answers in a row"))
+
+
+def _as_large(run: Run, seen: Observation) -> Run:
+    """An adopted group has as many machines as it has: whatever scales it goes on meanwhile."""
+    there = seen.candidate.capacity if run.kind is Kind.ADOPT and seen.candidate is not None else 0
+    return replace(run, capacity=there) if there else run
 
 
 def _clean_up(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
@@ -336,7 +425,8 @@ def _clean_up(run: Run, seen: Observation, limits: Limits, now: datetime) -> Ste
         if run.stable is None or keep or left is None or left.deleting or late:
             return Step(run.enter(Stage.DONE, now, "the old release is kept warm" if keep and left else "cleaned up"))
         return Step(run, RemoveGroup(left.name), _soon(run, limits, now), f"{run.stable} to be taken away")
-    if run.stable is not None and seen.weights is not None and seen.weights.get(run.slot, 0) > 0:
+    somewhere = run.stable is not None or run.kind is Kind.ADOPT
+    if somewhere and seen.weights is not None and seen.weights.get(run.slot, 0) > 0:
         # Capacity that carries traffic is never taken away, whoever sent the traffic there.
         return Step(run.enter(Stage.REVERT, now, f"slot {run.slot} carries traffic"))
     paused = run.scaling is not None and not run.scaling.paused and seen.scaling is not None and seen.scaling.paused
@@ -344,6 +434,8 @@ def _clean_up(run: Run, seen: Observation, limits: Limits, now: datetime) -> Ste
         # Whoever wrote down that it goes died before it took it away: no slot has it, so nobody else would.
         action = None if seen.occupant.deleting else RemoveGroup(seen.occupant.name)
         return Step(run, action, _soon(run, limits, now), f"{seen.occupant.name}, which is in no slot, to be gone")
+    if run.kind is Kind.ADOPT and seen.candidate is None and not run.tally.unmade and not late:
+        return Step(run, UnmakeRoute(), _soon(run, limits, now), "what was made for the route to be gone")
     if late or (seen.candidate is None and (given_up or not paused)):
         run = replace(run, scaled=run.scaled or (run.scaling is not None and not paused))
         return Step(run.enter(Stage.DONE, now, "the candidate's capacity is gone" if not late else "took too long"))
@@ -408,6 +500,8 @@ def _count(
         run.stable_health is None or run.stable_health.version_header == run.settings.health.version_header
     )
     for answer in answers:
+        unreached = -1 if answer.reached or tally.unreached < 0 else tally.unreached + 1
+        tally = replace(tally, unreached=unreached)
         other = named and (answer.release is not None or not stable_is_named) and answer.release not in allowed
         if forgive_unnamed and answer.release is None and (named or not answer.well):
             tally = replace(tally, good=0, bad=0, ready_since=None, last=answer.told)

@@ -17,6 +17,7 @@ from osvdeploy.cloud.interfaces import (
     Hooks,
     Measured,
     Metrics,
+    Notifier,
     Prober,
     ReleaseId,
     Route,
@@ -29,6 +30,7 @@ from osvdeploy.errors import LeaseHeld, LedgerBehind, LedgerError, NotFound, Ref
 from osvdeploy.events import Note, Waiting, Warned
 from osvdeploy.rollout import families, lease
 from osvdeploy.rollout.consequences import SERVED_KEPT, begin, giving_up
+from osvdeploy.rollout.courier import Courier, warn_of_unready
 from osvdeploy.rollout.driver import Driver
 from osvdeploy.rollout.ends import Asked, Rollout, came_to
 from osvdeploy.rollout.executor import BEHIND, Executor
@@ -47,7 +49,7 @@ from osvdeploy.rollout.refusals import (
     refuse_unready_hooks,
     refuse_waiting,
 )
-from osvdeploy.rollout.releases import Concurrent, Release, about_pointer, group_name, route_of
+from osvdeploy.rollout.releases import Adopted, Concurrent, Release, about_pointer, group_name, route_of
 from osvdeploy.rollout.requests import refuse_senseless
 from osvdeploy.rollout.scaling import capacity_of, pay, scaling_if_told, scaling_of
 
@@ -67,24 +69,32 @@ class RolloutManager:
         metrics: Metrics | None = None,
         noting: bool = False,
         hooks: Hooks | None = None,
+        notifier: Notifier | None = None,
     ) -> None:
         """``take_over``: outrank what a later lease than the ledger knows of has left in the cloud. ``until``: how far
         this process goes with a run that is on its way up; the way back is always gone to its end. ``metrics`` are what
-        gates are read from, where that is more than the place's own; ``hooks`` asks programs and addresses. ``noting``:
-        the ledger is none that lasts, so what traffic is taken from is noted in the cloud, for the service's own to
-        learn."""
+        gates are read from, where that is more than the place's own; ``hooks`` asks programs and addresses,
+        ``notifier`` tells others. ``noting``: the ledger is none that lasts, so what traffic is taken from is noted in
+        the cloud, for the service's own to learn."""
         self.until = until
         self.ledger = ledger
         self.cloud = cloud
         limits = limits or Limits()
         # Time alone proves nothing before a change can be in force everywhere.
-        self.limits = replace(limits, spread=cloud.spread, settle=max(limits.settle, cloud.spread))
+        late = max(cloud.late, cloud.spread)
+        lasting = max(limits.lasting, cloud.spread)
+        settle = max(limits.settle, late)
+        # A minute has to begin, to pass, and to be told of; and a silent one is waited for twice.
+        counted = cloud.counted_late + cloud.spread + 240.0
+        self.limits = replace(limits, spread=cloud.spread, late=late, lasting=lasting, settle=settle, counted=counted)
         self.metrics = metrics if metrics is not None else cloud.metrics
         self.executor = Executor(
             ledger, cloud, prober, self.limits, take_over=take_over, metrics=self.metrics, noting=noting
         )
         self.hooks = hooks
-        self.driver = Driver(self.executor, hooks)
+        self.notifier = notifier if notifier is not None else cloud.notifier
+        self.courier = Courier(self.notifier)
+        self.driver = Driver(self.executor, hooks, self.courier)
 
     # ------------------------------------------------------------------------------------------------ use cases
 
@@ -102,6 +112,7 @@ class RolloutManager:
             ctx.report(Note(about_pointer(route.listener, named=release.settings.health.version_header is not None)))
         self._refuse_closed_sources(ctx, release, route, head)
         refuse_unready_hooks(ctx, self.hooks, release.settings)
+        warn_of_unready(ctx, self.notifier, release.settings.notify)
         if head is None:
             return
         if release.settings.strategy.concurrent is Concurrent.REFUSE:
@@ -125,7 +136,7 @@ class RolloutManager:
         :class:`~osvdeploy.errors.NotOurs` or :class:`~osvdeploy.errors.UsageError` before anything is changed.
         """
         route = route_of(release)
-        self.executor.image(ctx, release)
+        self.executor.require(ctx, release)
         refuse_unready_hooks(ctx, self.hooks, release.settings)
         concurrent, asked = release.settings.strategy.concurrent, set[str]()
         while True:
@@ -138,6 +149,64 @@ class RolloutManager:
                     raise
                 ends = f"superseded by {release.id}" if concurrent is Concurrent.SUPERSEDE else None
                 self._wait_for_turn(ctx, busy, asked, release.id, ends)
+
+    def adopt(self, ctx: Context, release: Release) -> Rollout:
+        """Make somebody's group, which has the traffic of the release's route already, a release of the service.
+
+        It is put behind the slot's backend beside those of theirs, proved there, and then gets the same traffic by the
+        route's own rule. What fails is given back, and nothing of ours is left. Goes on with an unfinished adoption of
+        the same group. Raises :class:`~osvdeploy.errors.UsageError` and :class:`~osvdeploy.errors.NotOurs` before
+        anything is changed, :class:`~osvdeploy.errors.LeaseHeld` where somebody is at work.
+        """
+        assert release.adopted is not None
+        with lease.held(ctx, self.ledger, f"adopt {release.adopted.group}") as held:
+            return self._followed(ctx, held, self._adopt(ctx, held, release, release.adopted))
+
+    def _adopt(self, ctx: Context, held: HeldLedger, release: Release, adopted: Adopted) -> Rollout:
+        route, unfinished = route_of(release), held.head.unfinished
+        if unfinished is not None and (unfinished.kind is not Kind.ADOPT or unfinished.candidate != release.id):
+            raise UsageError(
+                f"{self.ledger.service}: a rollout is under way, of {unfinished.candidate}",
+                hint="`osvdeploy recover` goes on with it, `osvdeploy abort` ends it",
+            )
+        ended = self._settle(ctx, held, release.id, "")
+        if ended is not None:
+            return came_to(ctx, held, ended)
+        stable = held.head.stable
+        if stable is not None and not held.head.destroyed:
+            if stable.release == release.id:
+                return Rollout(Outcome.SUCCEEDED, held.head, None, f"{release.id} serves already")
+            raise UsageError(
+                f"{self.ledger.service}: {stable.release} serves; only a service of which nothing serves yet can adopt",
+                hint="adopt the group as another environment",
+            )
+        refuse_held(held.head, release.id, forced=True)
+        self.refuse_unadoptable(ctx, release)
+        state = self.cloud.router.observe(ctx, route)
+        group = self.cloud.groups.observe(ctx, adopted.group)
+        if group is None or group.release is None:
+            # What carries our tags is looked for by them; what is to be adopted carries none yet.
+            self._refuse_unknown(ctx, held.head, route, state)
+        capacity = group.capacity or len(group.machines) if group is not None else 0
+        if capacity == 0:
+            raise UsageError(f"{adopted.group}: has no machines", hint="bring it to its size first")
+        self.ledger.put_release(ctx, release)
+        self._leave_old_route(ctx, held, route)
+        run = begin(ctx, self.ledger, replace(held.head, serving=None), release, Kind.ADOPT, capacity)
+        held.save(
+            ctx,
+            f"adopt {adopted.group} as {release.id}",
+            place=self.executor.place(route, state),
+            destroyed=False,
+            run=run,
+        )
+        self.driver.listened = ctx.monotonic()
+        return came_to(ctx, held, self.driver.drive(ctx, held, route, self.until))
+
+    def refuse_unadoptable(self, ctx: Context, release: Release) -> str:
+        """What sends the release's group its traffic now. Raises as :meth:`adopt` does; changes nothing."""
+        assert release.adopted is not None
+        return self.cloud.router.refuse_unadoptable(ctx, route_of(release), release.adopted.group)
 
     def _wait_for_turn(
         self, ctx: Context, busy: LeaseHeld, asked: set[str], wanted: ReleaseId | None, ends: str | None
@@ -178,6 +247,7 @@ class RolloutManager:
         if scaling is None and held.head.stable is not None:
             self._recognize(ctx, held, route, state, self.executor.observer(route).groups(ctx))
             scaling = scaling_of(ctx, self.cloud.groups, held.head)
+        self._let_start_slowly(ctx, held, route)
         stable = held.head.stable
         if stable is not None and stable.release == release.id:
             return self._same_release(ctx, held, release, route, scaling)
@@ -260,7 +330,7 @@ class RolloutManager:
         if target.id == stable.release:
             return Rollout(Outcome.SUCCEEDED, held.head, None, f"{target.id} serves already")
         # Before anything moves: can it be gone back to at all?
-        self.executor.image(ctx, target)
+        self.executor.require(ctx, target)
         now_serving = groups.get(stable.group)
         # As many as serve now; where nobody knows, one machine is not to take all of the traffic.
         capacity = max(now_serving.capacity if now_serving else target.settings.capacity, 1)
@@ -339,6 +409,8 @@ class RolloutManager:
             raise UsageError(
                 f"{run.candidate}: its document is not in the ledger (any more)", hint="deploy it again from its spec"
             )
+        if run.kind is Kind.ADOPT:
+            return self.adopt(ctx, release)
         return self.rollback(ctx, release) if run.kind is Kind.ROLLBACK else self.deploy(ctx, release, forced=forced)
 
     def pin(self, ctx: Context, release: ReleaseId, *, pinned: bool = True) -> Head:
@@ -399,6 +471,9 @@ class RolloutManager:
                 )
             self.executor.fence(ctx, held, route)
             changed = False
+            if any(self.cloud.router.slow_start(ctx, route, slot) not in (None, route.slow_start) for slot in Slot):
+                with held.acting(ctx) as acting:
+                    self.cloud.router.set_slow_start(acting, route)
             while wrong := astray(held.head, self.cloud.router.observe(ctx, route)):
                 changed = True
                 if ctx.monotonic() - began > self.limits.revert:
@@ -427,6 +502,11 @@ class RolloutManager:
                 ended = replace(held.head.unfinished, abort="destroyed", verdict=Outcome.ABORTED, reason="destroyed")
                 held.save(ctx, "abort: destroyed", run=ended.enter(Stage.DONE, ctx.now(), "destroyed"))
             began = ctx.monotonic()
+            if any(tags.is_kept(group.tags) for group in observer.groups(ctx).values()):
+                # Their machines stay, and so does what sent them traffic before: it has it again before they leave us.
+                self.executor.outranking(ctx, held, route, lambda acting: self.cloud.router.give_back(acting, route))
+                ctx.report(Waiting("traffic to be back where it was", f"{self.limits.settle:g} s"))
+                self._wait_out(ctx, held, self.limits.settle)
             while groups := observer.groups(ctx):
                 if ctx.monotonic() - began > self.limits.clean_up:
                     troubles = "; ".join(f"{group.name}: {', '.join(group.troubles)}" for group in groups.values())
@@ -436,7 +516,9 @@ class RolloutManager:
                     )
                 for group in groups.values():
                     if not group.deleting:
-                        ctx.report(Note(f"taking {group.name} away ({group.release}, {len(group.machines)} machines)"))
+                        way = "letting {} go" if tags.is_kept(group.tags) else "taking {} away"
+                        told = f"{way.format(group.name)} ({group.release}, {len(group.machines)} machines)"
+                        ctx.report(Note(told))
                         with held.acting(ctx) as acting:
                             self.cloud.groups.delete(acting, group.name)
                 held.renew(ctx)
@@ -447,17 +529,30 @@ class RolloutManager:
             for name in self.cloud.groups.templates(ctx, {tags.SERVICE: self.ledger.service}):
                 with held.acting(ctx) as acting:
                     self.cloud.groups.delete_template(acting, name)
-            return held.save(ctx, "destroyed", slots={}, serving=None, holds=(), destroyed=True)
+            held.save(ctx, "destroyed", slots={}, serving=None, holds=(), destroyed=True)
+            self.courier.finish(ctx, held)
+            return held.head
+
+    def _wait_out(self, ctx: Context, held: HeldLedger, seconds: float) -> None:
+        """Wait, and keep the lease."""
+        ends = ctx.monotonic() + seconds
+        while (left := ends - ctx.monotonic()) > 0:
+            ctx.sleep(min(left, self.limits.poll))
+            held.renew(ctx)
 
     def hold(self, ctx: Context, release: ReleaseId | None, why: str) -> Head:
         """Refuse a release, or every one where None."""
         with lease.held(ctx, self.ledger, "hold") as held:
-            return self._hold(ctx, held, release, why)
+            self._hold(ctx, held, release, why)
+            self.courier.finish(ctx, held)
+            return held.head
 
     def unhold(self, ctx: Context) -> Head:
         """Take every hold of the service away."""
         with lease.held(ctx, self.ledger, "unhold") as held:
-            return held.save(ctx, "unhold", holds=())
+            held.save(ctx, "unhold", holds=())
+            self.courier.finish(ctx, held)
+            return held.head
 
     # --------------------------------------------------------------------------------------------------- the loop
 
@@ -569,6 +664,19 @@ class RolloutManager:
         )
         return record
 
+    def _let_start_slowly(self, ctx: Context, held: HeldLedger, route: Route) -> None:
+        """Change what of a route may change while it is in use, in both slots at once; the ledger says it afterwards,
+        so that a process that dies in between leaves it to the next one."""
+        place = held.head.place
+        if place is None or held.head.destroyed or place.route.slow_start == route.slow_start:
+            return
+        with held.acting(ctx) as acting:
+            self.cloud.router.set_slow_start(acting, route)
+        told = f"slow start {place.route.slow_start:g} s -> {route.slow_start:g} s"
+        ctx.report(Note(told))
+        changed = replace(place, route=replace(place.route, slow_start=route.slow_start))
+        held.save(ctx, told, place=changed)
+
     def _same_release(
         self, ctx: Context, held: HeldLedger, release: Release, route: Route, scaling: Scaling | None
     ) -> Rollout:
@@ -644,6 +752,7 @@ class RolloutManager:
         return held.save(ctx, f"hold {told}", **changes)
 
     def _followed(self, ctx: Context, held: HeldLedger, ended: Rollout) -> Rollout:
-        """The same end, once image families follow it."""
+        """The same end, once image families follow it and others were told."""
         families.follow(ctx, self.cloud, held)
+        self.courier.finish(ctx, held)
         return replace(ended, head=held.head)

@@ -18,6 +18,8 @@ class Kind(StrEnum):
 
     DEPLOY = "deploy"
     ROLLBACK = "rollback"
+    ADOPT = "adopt"
+    """Machines that somebody else made, which have the traffic already, become a release of the service."""
 
 
 class Stage(StrEnum):
@@ -265,8 +267,12 @@ class Tally:
     last: str = ""
     leaving: bool = False
     """What had the traffic until the switch did not answer well."""
+    unreached: int = 0
+    """Answers that nobody gave, as long as nobody gave any; -1 once somebody has."""
     hooked: datetime | None = None
     """When the last hook of the stage ended: its limits count from there."""
+    unmade: bool = False
+    """Of an adoption that failed: what was made for the route is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,7 +291,8 @@ class Run:
     ``measured_since`` is when metric gates were begun anew in this stage, None where they count from its beginning;
     ``kept`` are this stage's samples of sources that remember nothing.
 
-    ``hooks`` are what hooks came to, in their order; ``calling`` is the one that is asked now.
+    ``hooks`` are what hooks came to, in their order; ``calling`` is the one that is asked now. ``news`` counts what
+    others were to be told of the run; ``awaited`` is what a person has to do, where somebody is told of that.
 
     ``calls`` are the changes that were asked of the place, the newest 200 of them; each is written with the next step,
     so those that a process made right before it died are missing.
@@ -326,6 +333,8 @@ class Run:
     kept: tuple[KeptSample, ...] = ()
     hooks: tuple[HookRecord, ...] = ()
     calling: HookCall | None = None
+    news: int = field(default=0, compare=False)
+    awaited: str = ""
     calls: tuple[CallMade, ...] = field(default=(), compare=False)
     tally: Tally = field(default=Tally(), compare=False)
 
@@ -515,6 +524,18 @@ class Answer:
     well: bool
     release: str | None
     told: str
+    reached: bool = True
+    """Somebody answered at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestsSeen:
+    """The requests that the place has counted in the last whole minute since a switch of which it tells: the
+    candidate's and the stable release's. ``silent`` is how many of the last minutes had none of either."""
+
+    candidate: int
+    stable: int
+    silent: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -529,6 +550,7 @@ class Observation:
     has the traffic until then. So is ``scaling``, what scales the stable group now; it is
     also None once that group is gone. ``follows``: the candidate has the run's scaling. ``readings`` are the last of
     each metric gate that is judged in this stage, by its name. ``hook`` is what this process runs of hooks.
+    ``requests`` are what was counted since the switch, where that is the proof; None while nothing is.
     """
 
     wired: bool
@@ -545,6 +567,7 @@ class Observation:
     follows: bool = False
     readings: Mapping[str, Reading] = field(default_factory=dict)
     hook: HookSeen | None = None
+    requests: RequestsSeen | None = None
 
     @property
     def healthy(self) -> int:
@@ -595,8 +618,27 @@ class CallHook:
     call: HookCall
 
 
+@dataclass(frozen=True, slots=True)
+class GiveRouteBack:
+    """Take the route's own rule away: its requests go where they went before it was there."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnmakeRoute:
+    """Take all that was made for the route away."""
+
+
 Action = (
-    WireSlots | StartCandidate | RemoveGroup | SetWeights | PauseScaling | ResumeScaling | HandScalingOver | CallHook
+    GiveRouteBack
+    | UnmakeRoute
+    | WireSlots
+    | StartCandidate
+    | RemoveGroup
+    | SetWeights
+    | PauseScaling
+    | ResumeScaling
+    | HandScalingOver
+    | CallHook
 )
 
 
@@ -630,6 +672,10 @@ class Limits:
     spread: float = 0.0
     """How long a change of a route may take to be in force: the place says it. Until then a preview's answer that names
     no release may be nobody's of ours."""
+    late: float = 0.0
+    """How long one may take that nobody has seen in force: at least ``spread``, and the place says it too."""
+    lasting: float = 30.0
+    """Where both releases had a share: how long good answers must last for one to have none any more."""
     settle: float = 30.0
     """Without a version header: how long good answers must last after a shift, for the balancer to have converged."""
     preview_answers: int = 3
@@ -640,5 +686,7 @@ class Limits:
     poll: float = 2.0
     quick_poll: float = 0.25
     bake_poll: float = 5.0
+    counted: float = 0.0
+    """How much later a switch is proved where that takes requests that the place counts."""
     listen: float = 2.0
     """How often it is looked for what somebody asks of the run."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from osvdeploy.cloud import tags
 from osvdeploy.cloud.interfaces import (
+    Grid,
     Ground,
     GroupState,
     Machine,
@@ -29,13 +31,17 @@ from osvdeploy.errors import CloudError, DeadlineExceeded, Interrupted, OsvDeplo
 from osvdeploy.events import Warned
 from osvdeploy.osv.console import read_boot_log
 from osvdeploy.rollout.gates import Gate, Reading, Verdict
-from osvdeploy.rollout.model import Answer, Evidence, Kind, Limits, Observation, Outcome, Run, Stage
+from osvdeploy.rollout.model import Answer, Evidence, Kind, Limits, Observation, Outcome, RequestsSeen, Run, Stage
 
 _EVIDENCE = 4096
 _ASKED_AGAIN = 30.0
 """Seconds at most until a source that told too little is asked again."""
 _CONSOLE_EVERY = 2.0
 """Seconds between two readings of one console."""
+_MINUTE = 60.0
+_MINUTES_READ = 5
+_COUNTED_EVERY = 20.0
+"""Seconds between two readings of what a place counts by minutes."""
 _CONSOLES_READ = 12
 """Newest machines whose consoles are read: a group that replaces a failing machine for ever has ever more."""
 _MACHINES_IN_EVIDENCE = 3
@@ -55,6 +61,8 @@ class Observer:
     """The last of each metric gate."""
     _consoles: dict[str, tuple[float, str]] = field(default_factory=dict)
     """When each machine's console was last read, and the fault found in it."""
+    _counted: dict[str, tuple[float | None, RequestsSeen | None]] = field(default_factory=dict)
+    """When requests were read last, and what there was."""
     _blind: set[str] = field(default_factory=set)
     """What could not be read, told once."""
 
@@ -154,7 +162,7 @@ class Observer:
                 return self._boot(ctx, run)
             case Stage.VERIFY:
                 state = self.cloud.router.observe(ctx, self.route)
-                preview = self._preview(ctx, run, state)
+                preview = None if run.settings.health.counted else self._preview(ctx, run, state)
                 targets = self.cloud.router.health(ctx, self.route, run.slot)
                 # What is seen here may be what the switch is decided on.
                 return replace(self._seen(state, preview=preview, targets=targets), leaving=self._left(ctx, run, state))
@@ -162,7 +170,10 @@ class Observer:
                 return self._traffic(ctx, run)
             case Stage.REVERT:
                 state = self.cloud.router.observe(ctx, self.route)
-                live = self._live(ctx, run, state) if state.weights == run.weights(0) else None
+                back = state.weights is None if run.kind is Kind.ADOPT else state.weights == run.weights(0)
+                if run.settings.health.counted:
+                    return replace(self._seen(state), requests=self._requests(ctx, run) if back else None)
+                live = self._live(ctx, run, state) if back else None
                 return self._seen(state, live=live)
             case Stage.CLEAN_UP | Stage.DONE:
                 return self._clean_up(ctx, run)
@@ -177,7 +188,7 @@ class Observer:
         found: list[Evidence] = []
         try:
             state = self.cloud.router.observe(ctx, self.route)
-            if run.slot in state.backends:
+            if run.slot in state.backends and not run.settings.health.counted:
                 answer = self._preview(ctx, run, state, times=1)[0]
                 found.append(Evidence(f"answer from slot {run.slot}", answer.told))
                 states = self.cloud.router.health(ctx, self.route, run.slot)
@@ -202,7 +213,7 @@ class Observer:
             return self._seen(state, occupant=occupant, candidate=candidate)
         # What stands warm is settled by this one look.
         targets = self.cloud.router.health(ctx, self.route, run.slot)
-        preview = self._preview(ctx, run, state)
+        preview = None if run.settings.health.counted else self._preview(ctx, run, state)
         return self._seen(state, occupant=occupant, candidate=candidate, targets=targets, preview=preview)
 
     def _boot(self, ctx: Context, run: Run) -> Observation:
@@ -229,14 +240,50 @@ class Observer:
             weights=state.weights,
             targets=targets,
             boot_faults=self._boot_faults(ctx, run) if healthy < run.capacity else (),
-            live=self._live(ctx, run, state) if switched else None,
+            live=self._live(ctx, run, state) if switched and not run.settings.health.counted else None,
+            requests=self._requests(ctx, run) if switched and run.settings.health.counted else None,
             leaving=None if switched else self._left(ctx, run, state),
         )
+
+    def _requests(self, ctx: Context, run: Run) -> RequestsSeen | None:
+        """What was counted since the last switch. Never fails: what cannot be read is not there yet."""
+        asked, seen = self._counted.get("", (None, None))
+        if self.metrics is None or not run.moves or (asked is not None and ctx.monotonic() - asked < _COUNTED_EVERY):
+            return seen
+        first = math.ceil((run.moves[-1].at.timestamp() + self.limits.spread) / _MINUTE) * _MINUTE
+        over = int((ctx.now().timestamp() - self.cloud.counted_late - first) // _MINUTE)
+        if over < 1:
+            return None
+        # The last ones: how it was in between does not matter any more.
+        count = min(over, _MINUTES_READ)
+        begin = datetime.fromtimestamp(first + (over - count) * _MINUTE, run.moves[-1].at.tzinfo)
+        grid, seen = Grid(begin, _MINUTE, count), None
+        try:
+            here = Measured(self.route, run.slot, run.candidate, run.group)
+            there = Measured(self.route, run.slot.other, run.stable or run.candidate, run.stable_group or run.group)
+            new, old = (
+                {each.at: round(each.value) for each in self.metrics.requests(ctx, measured, grid)}
+                for measured in (here, there)
+            )
+            silent = 0
+            for number in reversed(range(count)):
+                if new.get(grid.start(number)) or old.get(grid.start(number)):
+                    break
+                silent += 1
+            last = grid.start(count - 1)
+            seen = RequestsSeen(new.get(last, 0), old.get(last, 0), silent)
+        except (Interrupted, DeadlineExceeded):
+            raise
+        except OsvDeployError as error:
+            self._tell_once(ctx, f"requests cannot be counted: {error}")
+        self._counted[""] = ctx.monotonic(), seen
+        return seen
 
     def _left(self, ctx: Context, run: Run, state: RouteState) -> Answer | None:
         """How what has the traffic answers before a deploy's first switch. A rollback need not be told."""
         before = run.stage in (Stage.VERIFY, Stage.SHIFT) and run.shifted is None and run.stable is not None
-        return self._ask(ctx, run, state, {}) if before and run.kind is Kind.DEPLOY else None
+        asked = before and run.kind is Kind.DEPLOY and not run.settings.health.counted
+        return self._ask(ctx, run, state, {}) if asked else None
 
     def _clean_up(self, ctx: Context, run: Run) -> Observation:
         state = self.cloud.router.observe(ctx, self.route)
@@ -319,21 +366,26 @@ class Observer:
         return tuple(answers)
 
     def _ask(self, ctx: Context, run: Run, state: RouteState, headers: Mapping[str, str]) -> Answer:
-        """One probe of every entry point of the balancer; the worst of the answers counts."""
-        health = run.settings.health
-        if run.stage is Stage.REVERT and run.stable_health is not None:
-            health = run.stable_health
+        """One probe of every entry point of the balancer; the worst of the answers counts: one that is not well, else
+        one of another release than is to be proved, wherever it came from."""
+        back = run.stage is Stage.REVERT
+        wanted = run.stable if back else run.candidate
+        health = run.stable_health if back and run.stable_health is not None else run.settings.health
         host = {"Host": self.route.host} if self.route.host else {}
         told: Answer | None = None
+        # Whoever asks is where the environment says now, whatever it said in the days of the release that is asked.
+        via = run.settings.health.probe_command
         for address in state.addresses or (None,):
             request = ProbeRequest(
                 url=state.base_url.rstrip("/") + health.path,
                 headers={**host, **headers},
                 timeout=health.timeout,
                 address=address,
+                kind=health.kind,
+                via=via,
             )
-            answer = judged(self.prober.probe(ctx, request), health.version_header)
-            if told is None or (told.well and (not answer.well or answer.release != told.release)):
+            answer = judged(self.prober.probe(ctx, request), health.version_header, health.kind)
+            if told is None or (told.well and (not answer.well or told.release == wanted != answer.release)):
                 told = answer
         assert told is not None
         return told
@@ -345,10 +397,13 @@ def _occupant(groups: Mapping[str, GroupState], run: Run) -> GroupState | None:
     return next((group for group in others if group.tags.get(tags.SLOT) == run.slot), None)
 
 
-def judged(answer: ProbeAnswer, version_header: str | None) -> Answer:
-    """A probe's answer as the rollout counts it: well is a 2xx; the release is what ``version_header`` names."""
+def judged(answer: ProbeAnswer, version_header: str | None, kind: str = "http") -> Answer:
+    """A probe's answer as the rollout counts it: well is a 2xx, of the kind "tcp" a connection that is held; the
+    release is what ``version_header`` names."""
+    if kind == "tcp" and answer.held:
+        return Answer(True, None, "a connection that is held")
     if answer.status is None:
-        return Answer(False, None, f"no answer: {answer.error}")
+        return Answer(False, None, f"no answer: {answer.error}", reached=False)
     release = answer.headers.get(version_header.lower()) if version_header else None
     well = 200 <= answer.status < 300
     told = f"{answer.status}"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from osvdeploy.cloud import tags
-from osvdeploy.cloud.interfaces import GroupState, Hooks, ReleaseId, Route, RouteState, Slot
+from osvdeploy.cloud.interfaces import CommandHook, GroupState, Hooks, ReleaseId, Route, RouteState, Slot
 from osvdeploy.context import Context
 from osvdeploy.errors import ReleaseHeld, RolloutWaiting, UsageError
 from osvdeploy.rollout.ledger import Head, Ledger
@@ -98,6 +98,11 @@ def astray(head: Head, state: RouteState) -> str:
 def refuse_unready_hooks(ctx: Context, hooks: Hooks | None, settings: Settings) -> None:
     """Raise :class:`~osvdeploy.errors.UsageError` for a hook that cannot be asked from here: it would fail the rollout
     when its turn comes."""
+    if settings.health.probe_command and hooks is not None:
+        try:
+            hooks.refuse_unready(ctx, CommandHook(settings.health.probe_command))
+        except UsageError as error:
+            raise UsageError(f"health.probe-from: {error}", hint=error.hint) from None
     for hook in settings.hooks:
         if hooks is None:
             raise UsageError(f"hook {hook.name}: there is nothing to ask hooks with here", hint="give `hooks`")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from typing import Literal
 
 from osvdeploy.cloud import tags
 from osvdeploy.cloud.interfaces import CloudImage, HealthRule, ReleaseId, Route
@@ -15,7 +16,7 @@ from osvdeploy.digests import Digest, digest_of, sha256
 from osvdeploy.errors import UsageError
 from osvdeploy.osv.image import FirstBlock
 from osvdeploy.rollout.gates import Gate
-from osvdeploy.rollout.hooks import Hook
+from osvdeploy.rollout.hooks import Hook, Notify
 
 
 class StrategyKind(StrEnum):
@@ -54,11 +55,22 @@ class TrafficStep:
     approve: bool = False
 
 
+class ProbePlace(StrEnum):
+    """Where probes leave from: this process, a command; or none do, and requests that the place counts are the
+    proof."""
+
+    HERE = "here"
+    COMMAND = "command"
+    REQUESTS = "requests"
+
+
 @dataclass(frozen=True, slots=True)
 class Health:
     """When a release counts as well. Times in seconds.
 
-    ``version_header`` names the answer header that carries the release id; without it the proof is weaker.
+    ``version_header`` names the answer header that carries the release id; without it the proof is weaker. ``kind``
+    "tcp" asks for a connection alone. ``probe_command`` sends probes where they leave from a command. ``slow_start`` is
+    how long a machine that joins healthy ones takes to its full share, 0 for none.
     """
 
     path: str
@@ -67,6 +79,15 @@ class Health:
     interval: float
     timeout: float
     min_ready: float
+    slow_start: float = 0.0
+    kind: Literal["http", "tcp"] = "http"
+    probe_from: ProbePlace = ProbePlace.HERE
+    probe_command: tuple[str, ...] = ()
+
+    @property
+    def counted(self) -> bool:
+        """Nothing is asked: requests that are counted are the proof."""
+        return self.probe_from is ProbePlace.REQUESTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +130,18 @@ class Settings:
     family: str | None = None
     gates: tuple[Gate, ...] = ()
     hooks: tuple[Hook, ...] = ()
+    notify: tuple[Notify, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """A group that somebody else made. ``image`` is what its machines were started from then, ``led_by`` what sent it
+    its traffic, in words; ``own``: it may be taken away by us once nothing needs it."""
+
+    group: str
+    image: str
+    led_by: str
+    own: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +150,7 @@ class Release:
 
     ``first_block`` is how the image's disk begins, None where whoever deployed it had no disk to look at. ``origin`` is
     the service whose release it was, deployed here with another configuration; None where it was built for this one.
+    ``adopted``: it is no image of ours but a group that was there; then the digests are over what is known of it.
     """
 
     id: ReleaseId
@@ -130,6 +164,7 @@ class Release:
     settings: Settings
     first_block: FirstBlock | None = None
     origin: str | None = None
+    adopted: Adopted | None = None
 
     @property
     def service(self) -> str:
@@ -174,6 +209,31 @@ def release_tags_of(image: CloudImage) -> dict[str, str]:
     }
 
 
+def adopted_release(
+    app: str, version: str, adopted: Adopted, settings: Settings, *, created: datetime, by: str
+) -> Release:
+    """The release that somebody's group becomes. It names itself in no answer, is rolled out by no steps, and no image
+    family follows it."""
+    image = digest_of({"adopted": adopted.image})
+    configuration = digest_of({"group": adopted.group})
+    digest = release_digest(image, configuration)
+    strategy = replace(
+        settings.strategy, kind=StrategyKind.ALL_AT_ONCE, steps=(TrafficStep(100),), bake=0.0, approve=False
+    )
+    return Release(
+        id=release_id(app, version, digest),
+        app=app,
+        version=version,
+        image=image,
+        configuration=configuration,
+        digest=digest,
+        created=created,
+        by=by,
+        settings=replace(settings, strategy=strategy, family=None, gates=()),
+        adopted=adopted,
+    )
+
+
 def service_name(app: str, environment: str) -> str:
     """``APP/ENV``, which is also the ledger's folder."""
     return f"{app}/{environment}"
@@ -188,7 +248,10 @@ def group_name(service: str, release: Release) -> str:
     """Name of the release's group and template.
 
     From its id, not from its digest: two versions of the same bytes are two releases, which may stand side by side.
+    One that was adopted has the name that it had.
     """
+    if release.adopted is not None:
+        return release.adopted.group
     return f"osvd-{service_key(service)}-{sha256(release.id.encode())[:8]}"
 
 
@@ -215,11 +278,15 @@ def route_of(release: Release) -> Route:
         priority=settings.priority,
         port=settings.port,
         health=HealthRule(
-            path=settings.health.path, interval=settings.health.interval, timeout=settings.health.timeout
+            path=settings.health.path,
+            interval=settings.health.interval,
+            timeout=settings.health.timeout,
+            kind=settings.health.kind,
         ),
         preview_header=settings.preview_header,
         host=settings.host,
         path=settings.path,
+        slow_start=settings.health.slow_start,
         tags=service_tags(release.app, release.service, settings.ledger),
     )
 

@@ -70,6 +70,8 @@ def _senseless(run: Run, kind: RequestKind, now: datetime) -> tuple[str, str] | 
         return f"the {run.kind} of {run.candidate} is being aborted", "`osvdeploy deploy` begins anew"
     if run.kind is Kind.ROLLBACK:
         return "a rollback waits for nobody and has no steps", "`osvdeploy abort` ends it"
+    if run.kind is Kind.ADOPT and kind is not RequestKind.PAUSE and kind is not RequestKind.RESUME:
+        return "an adoption waits for nobody and has no steps", "`osvdeploy abort` ends it"
     if kind is RequestKind.RESUME and run.paused is None:
         return "it is not paused", "`osvdeploy promote` goes on without the rest of a bake"
     if kind is RequestKind.APPROVE and run.awaits_approval(now) is None:

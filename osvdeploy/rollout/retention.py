@@ -26,6 +26,8 @@ from osvdeploy.cloud.interfaces import (
 from osvdeploy.rollout.ledger import Head
 from osvdeploy.rollout.releases import Release
 
+_LET_GO = "; somebody else made it, so it is let go and stays"
+
 
 @dataclass(frozen=True, slots=True)
 class OnItsWay:
@@ -112,7 +114,7 @@ def find_garbage(
     service = head.service
     standing = set() if head.destroyed else _standing(head, now)
     dead_groups = [
-        (group.name, f"{group.release} is neither serving nor warm")
+        (group.name, f"{group.release} is neither serving nor warm{_LET_GO if tags.is_kept(group.tags) else ''}")
         for group in groups
         if group.release not in standing and not group.deleting and group.tags.get(tags.SLOT) not in carrying
     ]

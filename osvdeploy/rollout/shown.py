@@ -50,12 +50,13 @@ def deadline(run: Run, limits: Limits, now: datetime) -> datetime | None:
         return ends if ends > now else told
     if told is not None:
         return told
+    counted = limits.counted if run.settings.health.counted else 0.0
     most = {
         Stage.PREPARE: limits.prepare,
         Stage.BOOT: run.settings.health.boot_timeout,
-        Stage.VERIFY: limits.verify + limits.spread,
-        Stage.SHIFT: limits.shift,
-        Stage.REVERT: limits.revert,
+        Stage.VERIFY: limits.verify + (limits.late if run.stable is None else limits.spread),
+        Stage.SHIFT: limits.shift + counted,
+        Stage.REVERT: limits.revert + counted,
         Stage.CLEAN_UP: limits.clean_up,
     }.get(run.stage)
     return None if most is None else (run.tally.since or run.entered) + timedelta(seconds=most)

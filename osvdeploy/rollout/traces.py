@@ -31,6 +31,7 @@ from osvdeploy.errors import UsageError
 from osvdeploy.events import Note, Warned
 from osvdeploy.rollout.ledger import HeldLedger, Place, Served, SlotRecord
 from osvdeploy.rollout.releases import (
+    Adopted,
     Health,
     Release,
     Settings,
@@ -156,6 +157,11 @@ def trace(
         )
         if (release := _release(app, held, settings, created or ctx.now(), by)) is not None
     }
+    for group in groups.values():
+        # What was adopted has no image of ours, and its program names no release by itself.
+        known = releases.get(group.release) if group.release is not None else None
+        if known is not None and tags.ADOPTED in group.tags:
+            releases[known.id] = _as_adopted(ctx, cloud, known, group)
     return Traces(
         service=service,
         route=route_of_settings(app, route, settings),
@@ -321,6 +327,15 @@ def _release(app: str, held: Tags, settings: Settings, created: datetime, by: st
         by=by,
         settings=settings,
     )
+
+
+def _as_adopted(ctx: Context, cloud: Ground, release: Release, group: GroupState) -> Release:
+    shape = cloud.groups.shape(ctx, group.name)
+    adopted = Adopted(group.name, shape.image if shape is not None else "", "", not tags.is_kept(group.tags))
+    health = release.settings.health
+    if cloud.kind != "gcp":
+        health = replace(health, version_header=None)
+    return replace(release, adopted=adopted, settings=replace(release.settings, health=health))
 
 
 def refuse_shared(traces: Traces) -> None:

@@ -491,7 +491,7 @@ class Sandbox:
                 break
         else:
             return NoAnswer.REFUSED
-        decision = endpoint.listener.decide(request, view.targets, draw)
+        decision = endpoint.listener.decide(request, view.targets_at(now), draw)
         if isinstance(decision, dataplane.SendTo):
             target = decision.target
             asked = GuestRequest(request.method, request.target, decision.request.applied(request.headers))

@@ -2,7 +2,7 @@
 
 Rules and targets in, a decision out; the random draw is an argument. Sources: Elastic Load Balancing, "Listener
 rules" (conditions, wildcards, case), "Target groups" (weights, no fail-over between groups), "Target group health"
-(fail-open), "Troubleshoot" (503 causes).
+(fail-open), "Edit target group attributes" (slow start), "Troubleshoot" (503 causes).
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import StrEnum
 from functools import lru_cache
 from typing import Protocol
@@ -181,14 +182,33 @@ class TargetState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class SlowStart:
+    """A target on its way from nothing to its full share, in equal measure of the time."""
+
+    begun: datetime
+    ends: datetime
+
+    def share(self, now: datetime) -> float:
+        """What it is given, of what a target is given that is not in slow start."""
+        return min(1.0, max(LEAST_SHARE, (now - self.begun) / (self.ends - self.begun)))
+
+
+LEAST_SHARE = 1 / 1000
+"""Of a target that has just entered slow start: so that one which all others have left is still sent to."""
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
-    """Where a registered target listens, and how it is. ``checkable`` is false until its registration is done."""
+    """Where a registered target listens, and how it is. ``checkable`` is false until its registration is done.
+    ``share`` is its weight within the group, as of the moment of :meth:`View.targets_at`."""
 
     id: str
     address: str
     port: int
     state: TargetState
     checkable: bool = True
+    slow_start: SlowStart | None = None
+    share: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +291,18 @@ class View:
     endpoints: Mapping[str, Endpoint]
     targets: Mapping[str, tuple[Target, ...]]
 
+    def targets_at(self, now: datetime) -> Mapping[str, tuple[Target, ...]]:
+        """The targets with the share that each has now."""
+        rising = {
+            group: tuple(
+                target if target.slow_start is None else replace(target, share=target.slow_start.share(now))
+                for target in members
+            )
+            for group, members in self.targets.items()
+            if any(target.slow_start is not None for target in members)
+        }
+        return {**self.targets, **rising} if rising else self.targets
+
 
 def page(status: int, phrase: str) -> Answer:
     """An error page as a balancer makes it."""
@@ -323,12 +355,22 @@ def _forward(groups: Sequence[tuple[str, int]], targets: Targets, draw: float) -
             candidates = eligible(targets(group) if callable(targets) else targets.get(group, ()))
             if not candidates:
                 return unavailable()
-            return SendTo(group, candidates[min(int(point / weight * len(candidates)), len(candidates) - 1)])
+            return SendTo(group, _drawn(candidates, point / weight))
         point -= weight
     # Rounding can leave the point at the very end: it belongs to the last group with a weight.
     last = next(group for group, weight in reversed(groups) if weight)
     candidates = eligible(targets(last) if callable(targets) else targets.get(last, ()))
     return SendTo(last, candidates[-1]) if candidates else unavailable()
+
+
+def _drawn(candidates: Sequence[Target], draw: float) -> Target:
+    """One of them, each as likely as its share says."""
+    point = draw * sum(target.share for target in candidates)
+    for target in candidates:
+        if point < target.share:
+            return target
+        point -= target.share
+    return candidates[-1]
 
 
 def eligible(targets: Sequence[Target]) -> list[Target]:

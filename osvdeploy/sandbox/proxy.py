@@ -123,7 +123,9 @@ class DataPlane:
     def _decide(self, arn: str, request: HttpRequest) -> Decision:
         view = self._view
         endpoint = view.endpoints.get(arn)
-        return unavailable() if endpoint is None else endpoint.listener.decide(request, view.targets, self._draw())
+        if endpoint is None:
+            return unavailable()
+        return endpoint.listener.decide(request, view.targets_at(datetime.now(UTC)), self._draw())
 
     def close(self) -> None:
         """Close every listener."""

@@ -102,6 +102,103 @@ class Hook(Table):
         return self
 
 
+NoticeKind = Literal[
+    "begun", "waiting", "shifted", "reverting", "succeeded", "failed", "rolled-back", "aborted", "rollback-failed",
+    "held", "unheld",
+]  # fmt: skip
+
+_SECRET_ADDRESSES = re.compile(
+    r"https?://(?:"
+    r"hooks\.slack\.com/|(?:[a-z0-9.-]+\.)?discord(?:app)?\.com/api/webhooks/|[a-z0-9.-]+\.webhook\.office\.com/"
+    r"|chat\.googleapis\.com/|[a-z0-9.-]+\.logic\.azure\.com/|events\.pagerduty\.com/integration/"
+    r"|[^?#]*[?#].*(?:token|key|secret|sig|signature|password|code)=)",
+    re.IGNORECASE,
+)
+"""Addresses whose very knowledge lets anybody post."""
+
+
+def _open_address(value: str) -> str:
+    an_address(value)
+    if _SECRET_ADDRESSES.match(value):
+        raise ValueError(
+            "this address is a secret, and would stand in the ledger; put it into an environment variable and name "
+            'that: webhook-variable = "NAME"'
+        )
+    return value
+
+
+class Notify(Table):
+    """Who is told of rollouts."""
+
+    webhook_variable: Annotated[str, _VARIABLE] | None = Field(
+        default=None,
+        description="The environment variable of whoever deploys that holds the address of a webhook, which is posted "
+        "to. It is read when something is sent, and in no document.",
+    )
+    webhook: Annotated[Text, AfterValidator(_open_address)] | None = Field(
+        default=None, description="The address of a webhook that is no secret: it stands in the ledger."
+    )
+    format: Literal["json", "slack"] | None = Field(
+        default=None,
+        description="Of a webhook: json is all that there is to tell; slack a text, as incoming webhooks of Slack take "
+        "it. Left out: json.",
+    )
+    sns: (
+        Annotated[str, matches(r"arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}", "the ARN of a topic")]
+        | None
+    ) = Field(default=None, description="A topic of SNS, of an environment on AWS.")
+    pubsub: (
+        Annotated[
+            str,
+            matches(
+                r"projects/[a-z0-9.:-]{6,100}/topics/[A-Za-z][A-Za-z0-9._~%+-]{2,254}", "projects/PROJECT/topics/TOPIC"
+            ),
+        ]
+        | None
+    ) = Field(default=None, description="A topic of Pub/Sub, of an environment on Google.")
+    on: Annotated[list[NoticeKind], Field(min_length=1)] = Field(
+        default=["begun", "waiting", "succeeded", "failed", "rolled-back", "aborted", "rollback-failed"],
+        description="Of what: begun, waiting (for a person), shifted (a share is proved), reverting (traffic goes "
+        "back), succeeded, failed, rolled-back, aborted, rollback-failed, held, unheld.",
+    )
+
+    @property
+    def target(self) -> tuple[str, str]:
+        """The key that says where, and its value."""
+        for key in _TARGETS:
+            if (value := getattr(self, key.replace("-", "_"))) is not None:
+                return key, value
+        raise AssertionError("the model asks for one of them")
+
+    @model_validator(mode="after")
+    def _check(self) -> Notify:
+        given = [key for key in _TARGETS if getattr(self, key.replace("-", "_")) is not None]
+        if not given:
+            raise ValueError(f"needs one of {', '.join(_TARGETS)}")
+        if len(given) > 1:
+            raise Inside([(key, f"is one too many: there is {given[0]}") for key in given[1:]])
+        if self.format is not None and not given[0].startswith("webhook"):
+            raise Inside([("format", f"is of a webhook, not of {given[0]}")])
+        return self
+
+
+_TARGETS = ("webhook-variable", "webhook", "sns", "pubsub")
+_OF_CLOUD = {"sns": "aws", "pubsub": "gcp"}
+
+
+def refuse_wrong_notify(notify: Sequence[Notify], cloud: str) -> None:
+    """Raise :class:`~osvdeploy.spec.table.Inside` for those that an environment of this cloud cannot have."""
+    seen: set[tuple[str, str]] = set()
+    for each in notify:
+        key, value = each.target
+        wanted = _OF_CLOUD.get(key, cloud)
+        if wanted != cloud:
+            raise Inside([("notify", f'{key} is of an environment with cloud = "{wanted}"')])
+        if each.target in seen:
+            raise Inside([("notify", f"{key} {value} is there twice; put all of `on` into one")])
+        seen.add(each.target)
+
+
 def refuse_wrong_hooks(hooks: Sequence[Hook]) -> None:
     """Raise :class:`~osvdeploy.spec.table.Inside` where two hooks have one name."""
     names = [hook.name for hook in hooks]

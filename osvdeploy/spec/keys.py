@@ -29,6 +29,7 @@ _LATER: Final[dict[tuple[str, ...], str]] = {
     ("deploy", "*", "forwarding-rule"): _GCP,
     ("deploy", "*", "subnetwork"): _GCP,
     ("deploy", "*", "network-tags"): _GCP,
+    ("deploy", "*", "health", "slow-start"): "Google's balancers have none; let traffic rise by the strategy's steps",
     ("deploy", "*", "memory"): "this version deploys to clouds alone",
 }
 

@@ -12,13 +12,14 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from osvdeploy.sizes import GIB, TIB
 from osvdeploy.spec.boot import boot_options, shown, wrong_options
 from osvdeploy.spec.gates import Gate, refuse_wrong_gates
-from osvdeploy.spec.hooks import Hook, refuse_wrong_hooks
+from osvdeploy.spec.hooks import Hook, Notify, refuse_wrong_hooks, refuse_wrong_notify
 from osvdeploy.spec.table import (
+    UNION,
     Duration,
     Elsewhere,
     Header,
@@ -341,8 +342,37 @@ class Preview(Table):
     )
 
 
+class ProbeCommand(Table):
+    """What sends probes from elsewhere."""
+
+    command: Annotated[list[Text], Field(min_length=1)] = Field(
+        description="A program and its arguments, as words; no shell. It gets a request as JSON on its stdin, and "
+        "prints the answer as JSON; `osvdeploy probe` is its other end.",
+        examples=[["ssh", "bastion", "osvdeploy", "probe"]],
+    )
+
+
+def _a_place(value: object) -> object:
+    if not isinstance(value, dict | ProbeCommand) and value not in ("here", "requests"):
+        raise ValueError(f'"here", "requests" or {{ command = ["ssh", ...] }}, not {shown(value)}')
+    return value
+
+
+_ProbeFrom = Annotated[
+    Annotated[Literal["here", "requests"], Tag(f"{UNION}word")] | Annotated[ProbeCommand, Tag(f"{UNION}command")],
+    Discriminator(lambda value: f"{UNION}{'word' if isinstance(value, str) else 'command'}"),
+    BeforeValidator(_a_place),
+]
+
+
 class Health(Table):
     """When a release counts as well."""
+
+    kind: Literal["http", "tcp"] = Field(
+        default="http",
+        description="tcp is for programs that speak no HTTP, behind a forwarding rule on Google: a connection that is "
+        "held is well.",
+    )
 
     path: Annotated[str, matches(r"/[!-~]{0,1023}", "a path from / on, without spaces")] = Field(
         default="/", description="What is asked; any 2xx answer is well."
@@ -362,12 +392,38 @@ class Health(Table):
     )
     min_ready: Duration = Field(default=10.0, description="How long they must stay healthy before they count.")
 
+    probe_from: _ProbeFrom = Field(
+        default="here",
+        description="Where probes leave from: here, a command, or requests: none does, and what the balancer counts is "
+        "the proof, which is the weaker one.",
+    )
+
     @model_validator(mode="after")
     def _check(self) -> Health:
+        if self.kind == "tcp":
+            of_http = [name for name in ("path", "version_header") if name in self.model_fields_set]
+            if of_http:
+                raise Inside([(kebab(name), 'is of HTTP; leave it out beside kind = "tcp"') for name in of_http])
         # CreateTargetGroup: HealthCheckTimeoutSeconds 2-120, less than the interval.
         if not 2 <= self.timeout <= min(120, self.interval - 1) or self.timeout != int(self.timeout):
             raise Inside([("timeout", "whole seconds, from 2s to 120s and less than interval")])
         return self
+
+
+def _slow_start(value: float) -> float:
+    # ModifyTargetGroupAttributes: slow_start.duration_seconds is 0, or 30 to 900.
+    if value and (not 30 <= value <= 900 or value != int(value)):
+        raise ValueError("whole seconds, from 30s to 900s, or 0s for none")
+    return value
+
+
+class AwsHealth(Health):
+    """When a release counts as well, and how a machine that joins others is given its share."""
+
+    slow_start: Annotated[Duration, AfterValidator(_slow_start)] = Field(
+        default=0.0,
+        description="How long a machine that joins healthy ones takes to its full share: 30s to 900s, or 0s for none.",
+    )
 
 
 Flag = Annotated[bool, Field(strict=True)]
@@ -476,12 +532,13 @@ class Deploy(Table):
     env: Variables = Field(
         default_factory=dict, description="This environment's own variables; the image stays the same."
     )
-    health: Health = Field(default_factory=Health, description="When a release counts as well.")
+    health: AwsHealth = Field(default_factory=AwsHealth, description="When a release counts as well.")
     strategy: Strategy = Field(default_factory=Strategy, description="How traffic moves to a new release.")
     gates: list[Gate] = Field(default_factory=list, description="Metrics that a new release is held to while it bakes.")
     hooks: list[Hook] = Field(
         default_factory=list, description="Programs and addresses that are asked at stages of a rollout."
     )
+    notify: list[Notify] = Field(default_factory=list, description="Who is told of rollouts.")
 
     @property
     def machine(self) -> str:
@@ -489,8 +546,12 @@ class Deploy(Table):
 
     @model_validator(mode="after")
     def _check_gates(self) -> Deploy:
+        if self.health.kind == "tcp":
+            told = "an application load balancer asks by HTTP alone; leave kind out"
+            raise Inside([("health", told)])
         refuse_wrong_gates(self.gates, self.cloud, self.strategy.bakes)
         refuse_wrong_hooks(self.hooks)
+        refuse_wrong_notify(self.notify, self.cloud)
         return self
 
 
@@ -598,6 +659,7 @@ class DeployGcp(Table):
     hooks: list[Hook] = Field(
         default_factory=list, description="Programs and addresses that are asked at stages of a rollout."
     )
+    notify: list[Notify] = Field(default_factory=list, description="Who is told of rollouts.")
 
     @property
     def machine(self) -> str:
@@ -635,11 +697,18 @@ class DeployGcp(Table):
                 without.append(("strategy", "a forwarding rule has no weights, so no steps; name a url-map"))
             if without:
                 raise Inside(without)
+            if self.health.probe_from == "requests":
+                told = 'requests are not counted behind a forwarding rule; take probe-from = "here", or a command'
+                raise Inside([("health", told)])
+        elif self.health.kind == "tcp":
+            told = 'a URL map takes HTTP alone; name a forwarding-rule for kind = "tcp"'
+            raise Inside([("health", told)])
         missing = [key for key in needed if getattr(self, key) is None]
         if missing:
             raise Inside([(way, f"needs {' and '.join(missing)} beside it")])
         refuse_wrong_gates(self.gates, self.cloud, self.strategy.bakes)
         refuse_wrong_hooks(self.hooks)
+        refuse_wrong_notify(self.notify, self.cloud)
         return self
 
 
@@ -653,11 +722,19 @@ _NO_POINTER = {
 
 _ROLLED_OUT = (
     "capacity", "subnetwork", "network_tags", "route", "preview", "port", "ledger", "health", "strategy",
-    "gates", "hooks",
+    "gates", "hooks", "notify",
 )  # fmt: skip
 
 
-Environment = Annotated[Deploy | DeployGcp, Field(discriminator="cloud")]
+def _told_apart(value: object) -> object:
+    # Where it tells environments apart, pydantic writes a number out, however many digits it has, and warns on stderr
+    # where Python refuses that.
+    if isinstance(value, dict) and "cloud" in value and not isinstance(value["cloud"], str):
+        raise Inside([("cloud", f'{shown(value["cloud"])} is not supported; allowed: "aws", "gcp"')])
+    return value
+
+
+Environment = Annotated[Deploy | DeployGcp, Field(discriminator="cloud"), BeforeValidator(_told_apart)]
 
 
 class Environments(Table):

@@ -14,7 +14,7 @@ from osvdeploy.errors import Problem, SpecError
 from osvdeploy.spec.boot import shown
 from osvdeploy.spec.keys import Path, keys_of, kind_at, later, nearest
 from osvdeploy.spec.lines import line_of, lines_of
-from osvdeploy.spec.table import Elsewhere, Inside
+from osvdeploy.spec.table import UNION, Elsewhere, Inside
 
 OVERRIDE = "--set"
 
@@ -32,7 +32,7 @@ def found_in(error: ValidationError) -> Iterator[Found]:
     """The model's errors in our words."""
     for each in error.errors(include_url=False):
         # pydantic marks a dict's bad key by "[key]" after it; in the file it is that key itself.
-        path = tuple(part for part in each["loc"] if part != "[key]")
+        path = tuple(part for part in each["loc"] if part != "[key]" and not str(part).startswith(UNION))
         cloud = ""
         if path[:1] == ("deploy",) and len(each["loc"]) > 2 and each["loc"][2] != "[key]":
             # And it tells the cloud by which it has chosen an environment's keys.

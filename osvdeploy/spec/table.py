@@ -17,6 +17,10 @@ def kebab(name: str) -> str:
     return name.rstrip("_").replace("_", "-")
 
 
+UNION = "union:"
+"""What the names of a value's kinds begin with, where it may be of several: no part of the path to it."""
+
+
 class Table(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, alias_generator=kebab, populate_by_name=True, defer_build=True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -158,6 +158,38 @@ def plant_group(aws: Aws, name: str, image: str, subnet: str, tags: Tags = Mappi
     )
 
 
+def plant_service(aws: Aws, listener: str, name: str, image: str, subnets: Sequence[str], priority: int | None) -> None:
+    """Somebody else's group of two machines, and what sends it the listener's requests: a rule, or the default."""
+    balancer = aws.elbv2.describe_listeners(ListenerArns=[listener])["Listeners"][0]["LoadBalancerArn"]
+    vpc = aws.elbv2.describe_load_balancers(LoadBalancerArns=[balancer])["LoadBalancers"][0]["VpcId"]
+    target: Any = aws.elbv2.create_target_group(
+        Name=name,
+        Protocol="HTTP",
+        Port=8080,
+        VpcId=vpc,
+        HealthCheckPath="/healthz",
+        HealthCheckIntervalSeconds=5,
+        HealthCheckTimeoutSeconds=2,
+    )["TargetGroups"][0]["TargetGroupArn"]
+    actions: Any = [{"Type": "forward", "TargetGroupArn": target}]
+    if priority is None:
+        aws.elbv2.modify_listener(ListenerArn=listener, DefaultActions=actions)
+    else:
+        every: Any = [{"Field": "path-pattern", "Values": ["/*"]}]
+        aws.elbv2.create_rule(ListenerArn=listener, Priority=priority, Conditions=every, Actions=actions)
+    aws.ec2.create_launch_template(
+        LaunchTemplateName=name, LaunchTemplateData={"ImageId": image, "InstanceType": "t3.nano"}
+    )
+    aws.autoscaling.create_auto_scaling_group(
+        AutoScalingGroupName=name,
+        LaunchTemplate={"LaunchTemplateName": name, "Version": "$Latest"},
+        MinSize=2,
+        MaxSize=2,
+        VPCZoneIdentifier=",".join(subnets),
+        TargetGroupARNs=[target],
+    )
+
+
 def aws_scene() -> Scene:
     clock, events = VirtualClock(), Recorder()
     ctx = Context(clock=clock, reporter=events)
@@ -230,6 +262,9 @@ def aws_scene() -> Scene:
         image=image,
         plant_rule=lambda priority: plant_rule(user, listener, priority),
         plant_group=lambda name: plant_group(user, name, image(THEIRS, Guest.SERVES), subnets[0]),
+        plant_service=lambda name, priority: plant_service(
+            user, listener, name, image(THEIRS, Guest.SERVES), subnets, priority
+        ),
         scale=lambda name, minimum, maximum: scale_group(user.autoscaling, name, minimum, maximum, listener),
         unload=lambda name: unload_group(user.autoscaling, name, clock.now() + timedelta(seconds=60)),
         mutations=lambda: sum(isinstance(event, CloudCall) and event.mutating for event in events.events),

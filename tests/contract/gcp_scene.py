@@ -77,6 +77,7 @@ class Network(Project):
     def __init__(self, place: GcpSandbox, scheme: str = "EXTERNAL_MANAGED", scope: str = "global") -> None:
         super().__init__(place)
         made = f"projects/{PROJECT}/{scope}"
+        self.scheme = scheme
         self.url_map = f"{made}/urlMaps/web"
         self.make(f"{scope}/healthChecks", name="nobody", type="HTTP", httpHealthCheck={"port": 80})
         self.make(
@@ -216,6 +217,42 @@ def plant_group(ctx: Context, gcp: Gcp, zone: str, name: str, image: str, marks:
     insert(ctx, gcp, f"zones/{zone}/instanceGroupManagers", group)
 
 
+def plant_service(
+    ctx: Context, gcp: Gcp, network: Network, zone: str, name: str, image: str, priority: int | None, scope: str
+) -> None:
+    """Somebody else's group of two machines, and what sends it the requests of a URL map: a rule, or its default."""
+    plant_group(ctx, gcp, zone, name, image)
+    group = f"zones/{zone}/instanceGroups/{name}"
+    network.ask("POST", f"zones/{zone}/instanceGroupManagers/{name}/resize?size=2")
+    shown = network.ask("GET", group)
+    ports = {"namedPorts": [{"name": "web", "port": 8080}], "fingerprint": shown["fingerprint"]}
+    network.ask("POST", f"{group}/setNamedPorts", ports)
+    made = f"projects/{gcp.project}/{scope}"
+    check = {"port": 8080, "requestPath": "/healthz"}
+    network.make(f"{scope}/healthChecks", name=name, type="HTTP", httpHealthCheck=check, checkIntervalSec=5)
+    behind = {"group": f"projects/{gcp.project}/{group}", "balancingMode": "RATE", "maxRatePerInstance": 100}
+    network.make(
+        f"{scope}/backendServices",
+        name=name,
+        loadBalancingScheme=network.scheme,
+        protocol="HTTP",
+        portName="web",
+        healthChecks=[f"{made}/healthChecks/{name}"],
+        backends=[behind],
+    )
+    found = network.ask("GET", network.url_map.partition(f"projects/{gcp.project}/")[2])
+    service = f"{made}/backendServices/{name}"
+    document: dict[str, Any] = {"fingerprint": found["fingerprint"], "defaultService": service}
+    if priority is not None:
+        rule = {"priority": priority, "matchRules": [{"prefixMatch": "/"}], "service": service}
+        document = {
+            "fingerprint": found["fingerprint"],
+            "hostRules": [{"hosts": ["*"], "pathMatcher": "theirs"}],
+            "pathMatchers": [{"name": "theirs", "defaultService": found["defaultService"], "routeRules": [rule]}],
+        }
+    write(gcp, ctx, network.url_map, document, network.url_map)
+
+
 def gcp_scene(scheme: str = "EXTERNAL_MANAGED", scope: str = "global") -> GcpScene:
     place = GcpSandbox()
     network = Network(place, scheme, scope)
@@ -223,7 +260,12 @@ def gcp_scene(scheme: str = "EXTERNAL_MANAGED", scope: str = "global") -> GcpSce
     def plant(priority: int) -> None:
         plant_rule(place.ctx, place.gcp(), network.url_map, priority)
 
-    return _scene(place, network, network.url_map, plant)
+    def service(name: str, priority: int | None) -> None:
+        image = scene.image(THEIRS, Guest.SERVES)
+        plant_service(place.ctx, place.gcp(), network, ZONE, name, image, priority, scope)
+
+    scene = _scene(place, network, network.url_map, plant, service)
+    return scene
 
 
 def pointer_scene(scheme: str = "EXTERNAL_MANAGED", scope: str = f"regions/{REGION}") -> GcpScene:
@@ -236,12 +278,18 @@ def pointer_scene(scheme: str = "EXTERNAL_MANAGED", scope: str = f"regions/{REGI
         target = {"target": f"projects/{PROJECT}/{scope}/targetTcpProxies/theirs"}
         network.ask("POST", f"{scope}/forwardingRules/web/setTarget", target)
 
-    scene = _scene(place, network, network.rule, plant, pointer=True)
+    scene = _scene(place, network, network.rule, plant, lambda name, priority: plant(0), pointer=True)
     return scene
 
 
 def _scene(
-    place: GcpSandbox, network: Project, listener: str, plant: Callable[[int], None], *, pointer: bool = False
+    place: GcpSandbox,
+    network: Project,
+    listener: str,
+    plant: Callable[[int], None],
+    service: Callable[[str, int | None], None],
+    *,
+    pointer: bool = False,
 ) -> GcpScene:
     requests = "loadbalancing.googleapis.com/https/request_count"
     events = Recorder()
@@ -277,6 +325,7 @@ def _scene(
         image=image,
         plant_rule=plant,
         plant_group=lambda name: plant_group(ctx, project, ZONE, name, image(THEIRS, Guest.SERVES)),
+        plant_service=service,
         scale=lambda name, minimum, maximum: scale_group(ctx, project, area_of(ZONE), name, minimum, maximum),
         unload=lambda name: unload_group(ctx, project, area_of(ZONE), name),
         mutations=lambda: sum(isinstance(event, CloudCall) and event.mutating for event in events.events),

@@ -86,6 +86,7 @@ def memory_scene(timing: Timing | None = None, *, pointer: bool = False) -> Memo
         image=image,
         plant_rule=plant_rule,
         plant_group=place.plant_group,
+        plant_service=lambda name, priority: place.plant_service(name, priority or 50_000),
         scale=lambda group, minimum, maximum: place.scale(group, minimum, maximum, cpu="60 %", night="0 3 * * *"),
         unload=lambda group: place.load(group, 0),
         mutations=lambda: len(place.mutations),

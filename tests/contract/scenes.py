@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+
+import pytest
 
 from osvdeploy.cloud import tags
 from osvdeploy.cloud.interfaces import (
@@ -43,6 +45,11 @@ class Guest(StrEnum):
     FAILS = "fails"
 
 
+def _not_planted(name: str, priority: int | None) -> None:
+    # It would take the requests of every other test on the account's one listener.
+    pytest.skip("not on accounts")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
     """One place under test, with a listener and networks.
@@ -58,6 +65,9 @@ class Scene:
 
     ``errors`` is the metric of answers of 5xx per request that the place has; what was counted in a minute is told
     ``published`` seconds after its end.
+
+    ``plant_service(group, priority)`` makes a group of two machines that is somebody else's, and has the listener's
+    requests by a rule of theirs there; where that is None, by what no rule takes.
 
     ``scale(group, minimum, maximum)`` attaches to a group what scales it, as a user would, with every kind of rule that
     the place has; ``unload(group)`` lets its load go: what scales it makes it as small as it may, a minute later.
@@ -77,6 +87,7 @@ class Scene:
     unload: Callable[[str], None]
     mutations: Callable[[], int]
     on_change: Callable[[Callable[[str, bool], None] | None], None]
+    plant_service: Callable[[str, int | None], None] = field(default=_not_planted)
     errors: Metric | None = None
     published: float = 60.0
     keeps_dead: bool = True

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from osvdeploy.cloud import tags
-from osvdeploy.cloud.interfaces import Machine, MachineState, ReleaseId, Slot
+from osvdeploy.cloud.interfaces import GroupCount, Machine, MachineState, ReleaseId, Slot
 from osvdeploy.errors import CloudError, NotOurs, Refused
 from tests.contract.scenes import SERVICE, Guest, Scene
 
@@ -29,6 +29,8 @@ def test_a_group_starts_its_machines(scene: Scene) -> None:
     assert [machine.state for machine in seen.machines] == [MachineState.RUNNING] * 2
     assert {machine.id for machine in seen.machines} == {target.machine for target in scene.health(Slot.BLUE)}
     assert seen.troubles == ()
+    assert groups.counted(scene.ctx, {tags.SERVICE: SERVICE}) == [GroupCount(made.name, 2, 2)]
+    assert groups.counted(scene.ctx, {tags.SERVICE: "another/production"}) == []
 
 
 def test_ensuring_twice_is_once(scene: Scene) -> None:

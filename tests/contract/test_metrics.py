@@ -78,6 +78,19 @@ def test_answers_are_counted_by_slot_and_minute(scene: Scene) -> None:
     assert scene.mutations() == changed
 
 
+def test_requests_are_counted_by_slot_and_minute(scene: Scene) -> None:
+    """All that came to a slot, whatever it answered; a minute without any is no sample."""
+    serve(scene)
+    grid = load(scene, 2)
+    scene.ctx.sleep(60 + scene.published)
+    blue, green = (
+        metrics(scene).requests(scene.ctx, scene.measured(slot, release), Grid(grid.begin, 60.0, 3))
+        for slot, release in ((Slot.BLUE, "hello-1"), (Slot.GREEN, "hello-2"))
+    )
+    assert [sample.at for sample in blue] == [sample.at for sample in green] == [grid.start(0), grid.start(1)]
+    assert [mine.value + theirs.value for mine, theirs in zip(blue, green, strict=True)] == [10, 10]
+
+
 def test_a_minute_is_told_whole_and_late(scene: Scene) -> None:
     """Not while it goes on, nor at once when it is over. Of one count alone, a minute without any has no sample: nobody
     knows whether there was anything to count."""

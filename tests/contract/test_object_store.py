@@ -106,6 +106,9 @@ def test_keys_are_listed_by_prefix_in_order(store: ObjectStore) -> None:
     assert list(store.keys(CTX, "")) == sorted(names)
     assert list(store.keys(CTX, "c/")) == []
     assert list(store.keys(CTX, "a/head/1")) == ["a/head/1"]
+    assert list(store.folders(CTX, "")) == ["a", "b"]
+    assert list(store.folders(CTX, "a/")) == ["head", "releases"]
+    assert list(store.folders(CTX, "b/")) == list(store.folders(CTX, "c/")) == []
 
 
 def test_deleting_is_final_and_may_be_repeated(store: ObjectStore) -> None:
@@ -157,6 +160,9 @@ def test_listing_is_sorting_and_filtering(store: ObjectStore, keys: set[str], cu
         assert store.put_if_absent(CTX, key, key.encode())
     prefix = (max(keys) if keys else "d")[:cut].rstrip("/")
     assert list(store.keys(CTX, prefix, limit)) == sorted(key for key in keys if key.startswith(prefix))[:limit]
+    assert list(store.folders(CTX, "")) == list(
+        dict.fromkeys(key.partition("/")[0] for key in sorted(keys) if "/" in key)
+    )
 
 
 # ---------------------------------------------------------------------------------------------------- large objects

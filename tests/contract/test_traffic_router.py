@@ -34,6 +34,7 @@ def test_an_unknown_listener_is_not_found(way: Scene) -> None:
         way.cloud.router.observe(way.ctx, route)
     with pytest.raises(NotFound):
         way.cloud.router.ensure_slots(way.ctx, route)
+    assert way.cloud.router.weights_of(way.ctx, [route]) == {}
 
 
 def test_slots_are_made_once(way: Scene) -> None:
@@ -56,6 +57,8 @@ def test_weights_read_back_as_set(scene: Scene) -> None:
         scene.weights(blue, green)
         state = scene.cloud.router.observe(scene.ctx, scene.route())
         assert state.weights == {Slot.BLUE: blue, Slot.GREEN: green}
+        many = [scene.route(), scene.route(key="9876543210", service="another/production", priority=200)]
+        assert scene.cloud.router.weights_of(scene.ctx, many) == {many[0].key: state.weights, many[1].key: None}
         assert len(state.rules) == 3
         rules.add(tuple(sorted(state.rules.values())))
     assert len(rules) == 1
@@ -68,6 +71,8 @@ def test_setting_weights_is_one_change(way: Scene) -> None:
         before = way.mutations()
         way.weights(blue, green)
         assert way.mutations() == before + 1
+        told = way.cloud.router.weights_of(way.ctx, [way.route()])
+        assert told == {way.route().key: {Slot.BLUE: blue, Slot.GREEN: green}}
 
 
 @pytest.mark.parametrize("weights", [{Slot.BLUE: 101, Slot.GREEN: 0}, {Slot.BLUE: -1, Slot.GREEN: 0}, {Slot.BLUE: 100}])
@@ -221,6 +226,23 @@ def test_removing_leaves_nothing(way: Scene) -> None:
         state = router.observe(way.ctx, way.route())
         assert (dict(state.backends), state.weights, dict(state.rules)) == ({}, None, {})
     way.until(lambda: way.ask().status == nobody)
+
+
+def test_slow_start_is_set_with_the_slots_and_changed_in_use(way: Scene) -> None:
+    """For both at once, where the place has it; else it is refused when it is wanted, and none is told of."""
+    router, ctx = way.cloud.router, way.ctx
+    assert [router.slow_start(ctx, way.route(), slot) for slot in Slot] == [None, None]
+    router.set_slow_start(ctx, way.route())
+    router.ensure_slots(ctx, way.route(slow_start=45.0))
+    told = [router.slow_start(ctx, way.route(), slot) for slot in Slot]
+    if told == [None, None]:
+        with pytest.raises(Refused):
+            router.set_slow_start(ctx, way.route(slow_start=60.0))
+        return
+    assert told == [45.0, 45.0]
+    for seconds in (60.0, 60.0, 0.0):
+        router.set_slow_start(ctx, way.route(slow_start=seconds))
+        assert [router.slow_start(ctx, way.route(), slot) for slot in Slot] == [seconds, seconds]
 
 
 def test_a_pointer_is_known_as_one(pointer: Scene) -> None:

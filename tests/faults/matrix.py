@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
+from osvdeploy.cloud.interfaces import Metric
 from osvdeploy.errors import OsvDeployError
 from osvdeploy.events import StageEntered
 from osvdeploy.rollout.ends import Asked, Rollout
@@ -27,6 +28,7 @@ from osvdeploy.sandbox.dataplane import HttpRequest, SendTo, TargetState
 from osvdeploy.sandbox.faults import Fault, FaultKind
 from osvdeploy.sandbox.inprocess import Client
 from osvdeploy.sandbox.runners import GuestAnswer
+from osvdeploy.sandbox.traffic import Traffic
 from osvdeploy.sandbox.wire import Call
 from tests.rollout.made import UNHURRIED
 from tests.world import GOOD, MIN_READY, Kept, World
@@ -63,6 +65,7 @@ class Site(ABC):
         self.world: World = place
         self.port = port
         self.customer = Client(self.world.sandbox, self.world.clock)
+        self.limits = UNHURRIED
         self.releases: dict[str, Release] = {}
         self.names: dict[str, str] = {}
         self.world.sandbox.stale = timedelta(seconds=STALE)
@@ -92,13 +95,13 @@ class Site(ABC):
             assert self.deploy(version).exit_code == 0
 
     def deploy(self, version: str) -> Rollout:
-        here = self.place.process(UNHURRIED)
+        here = self.place.process(self.limits)
         ended: Rollout = here.manager.deploy(here.ctx, self.releases[version])
         return ended
 
     def rollback(self, version: str | None = None) -> Rollout:
         """Names its release where the one before was over, not to go back twice."""
-        here, run = self.place.process(UNHURRIED), self.world.head.run
+        here, run = self.place.process(self.limits), self.world.head.run
         assert run is not None
         if version is None and run.kind is Kind.ROLLBACK and run.over and run.verdict is Outcome.SUCCEEDED:
             version = next(name for name, id in self.names.items() if id == run.candidate)
@@ -106,12 +109,12 @@ class Site(ABC):
         return ended
 
     def destroy(self) -> object:
-        here = self.place.process(UNHURRIED)
+        here = self.place.process(self.limits)
         return here.manager.destroy(here.ctx) if not self.world.head.destroyed else None
 
     def say(self, kind: RequestKind) -> Rollout | Asked | None:
         """Asked, or gone on with where it was heard; what was asked for may have come about, or be tried again."""
-        here, run = self.place.process(UNHURRIED), self.world.head.unfinished
+        here, run = self.place.process(self.limits), self.world.head.unfinished
         approves, last = kind is RequestKind.APPROVE, self.world.head.run
         if run is None:
             if approves and last is not None and last.verdict is not Outcome.SUCCEEDED:
@@ -135,6 +138,24 @@ class Site(ABC):
     @abstractmethod
     def version_header(self) -> str:
         """The header of an answer that names its release."""
+
+    metric: Metric
+    """A count of the requests that a slot got."""
+
+    told_after: float
+    """Seconds after which that is known."""
+
+    @abstractmethod
+    def groups(self) -> Mapping[str, frozenset[str]]:
+        """The groups of machines that stand, also those on their way out, each with the backends that it is behind."""
+
+    @abstractmethod
+    def taken_from(self, call: Call) -> str | None:
+        """The group that a call takes machines away from, None for none."""
+
+    @abstractmethod
+    def gc(self) -> object:
+        """``osvdeploy gc --keep 1``."""
 
     @abstractmethod
     def standing(self) -> Mapping[str, object]:
@@ -223,14 +244,38 @@ class Watch:
         self.seen.append((f"{call.service}:{call.operation}", self._stage(), call.mutating))
         if self.scenario.answers is None:
             return
+        if call.mutating:
+            self._look_before_a_change(call)
+        self.look(f"before {call.operation}")
+
+    def look(self, when: str) -> None:
+        """As a client, and at the capacity behind whatever has traffic."""
+        assert self.scenario.answers is not None
         answered = self.site.ask()
         if answered not in {self.site.names[version] for version in self.scenario.answers}:
-            self.wrong.append(f"a client got {answered or 'no good answer'} before {call.operation}")
+            self.wrong.append(f"a client got {answered or 'no good answer'} {when}")
         for backend, healthy in self.site.carrying().items():
             if healthy < self.site.world.settings.capacity:
-                self.wrong.append(
-                    f"only {healthy} machines behind {backend}, which has traffic, before {call.operation}"
-                )
+                self.wrong.append(f"only {healthy} machines behind {backend}, which has traffic, {when}")
+
+    def go_on(self, seconds: int) -> None:
+        """Clients come for a while after the command, once a second: what it has begun comes into force."""
+        for second in range(seconds if self.scenario.answers is not None else 0):
+            self.site.world.wait(1.0)
+            self.look(f"{second} s after the end")
+
+    def _look_before_a_change(self, call: Call) -> None:
+        groups = self.site.groups()
+        if len(groups) > 2:
+            self.wrong.append(f"{', '.join(sorted(groups))} stand before {call.operation}")
+        taken = self.site.taken_from(call)
+        if taken is None:
+            return
+        if groups.get(taken, frozenset()) & set(self.site.carrying()):
+            self.wrong.append(f"{call.operation} of {taken}, which has traffic")
+        run = self.site.world.head.unfinished
+        if run is not None and run.stable_group == taken and run.verdict is not Outcome.SUCCEEDED:
+            self.wrong.append(f"{call.operation} of {taken}, before {run.candidate} is proved")
 
     def _stage(self) -> str:
         for event in reversed(self.site.world.recorder.events[self.events :]):
@@ -261,7 +306,10 @@ def played(site: Site, scenario: Scenario) -> Played:
     site.world.sandbox.hook = None
     assert not isinstance(ended, OsvDeployError), f"without trouble: {ended}"
     assert not watch.wrong, watch.wrong[:5]
-    return Played(site, scenario, start, watch.seen, ended, site.standing())
+    recorded = {record.group for record in site.world.head.slots.values()}
+    left = site.standing()
+    assert set(site.groups()) == recorded, f"the ledger has {recorded}"
+    return Played(site, scenario, start, watch.seen, ended, left)
 
 
 def troubles(plot: Played) -> Iterator[Trouble]:
@@ -291,6 +339,7 @@ def befallen(plot: Played, trouble: Trouble) -> list[str]:
     world.put_back(plot.start)
     # What was before belongs to the run before.
     world.sandbox.store._past.clear()
+    world.sandbox.traffic = Traffic()
     world.sandbox.faults.clear()
     world.sandbox.faults.add(Fault("*", trouble.kind, skip=trouble.number, times=trouble.times))
     watch = _watched(site, scenario)

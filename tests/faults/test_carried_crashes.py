@@ -89,8 +89,8 @@ class Carried:
 
     def names(self) -> list[str]:
         cloud, ctx = self.venue.connect(), self.venue.ctx
-        disks = [each.name for each in cloud.snapshots.owned(ctx, {})]
-        return sorted([*disks, *(each.name for each in cloud.images.owned(ctx, {}))])
+        disks = [disk.name for disk in cloud.snapshots.owned(ctx, {})]
+        return sorted([*disks, *(image.name for image in cloud.images.owned(ctx, {}))])
 
     def check(self) -> None:
         """One disk and one image more, whose blocks are the image's but for the command line."""

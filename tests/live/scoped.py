@@ -13,12 +13,14 @@ from typing import TypeVar, cast
 
 from osvdeploy.cloud.interfaces import (
     ArchiveImages,
+    AttachRequest,
     Block,
     BlockSink,
     Cloud,
     CloudImage,
     DiskImports,
     Ground,
+    GroupCount,
     GroupRequest,
     GroupShape,
     GroupState,
@@ -44,8 +46,8 @@ from osvdeploy.context import Context
 from tests.live.run import Label
 
 G = TypeVar("G", bound=Ground)
-Named = TypeVar("Named", UploadedDisk, CloudImage, GroupState)
-Asked = TypeVar("Asked", UploadRequest, ImageRequest, GroupRequest, ImportRequest)
+Named = TypeVar("Named", UploadedDisk, CloudImage, GroupCount, GroupState)
+Asked = TypeVar("Asked", UploadRequest, ImageRequest, GroupRequest, AttachRequest, ImportRequest)
 
 
 def scoped(ground: G, label: Label) -> G:
@@ -232,8 +234,14 @@ class ScopedGroups(_Scoped):
     def owned(self, ctx: Context, tags: Tags) -> list[GroupState]:
         return [self.theirs(each) for each in self.inner.owned(ctx, self.tagged(tags))]
 
+    def attach(self, ctx: Context, request: AttachRequest) -> None:
+        self.inner.attach(ctx, self.ours(request))
+
     def shape(self, ctx: Context, name: str) -> GroupShape | None:
         return self.inner.shape(ctx, self.label.named(name))
+
+    def counted(self, ctx: Context, tags: Tags) -> list[GroupCount]:
+        return [self.theirs(each) for each in self.inner.counted(ctx, self.tagged(tags))]
 
     def scaling(self, ctx: Context, name: str) -> Scaling | None:
         return self.inner.scaling(ctx, self.label.named(name))
@@ -291,8 +299,25 @@ class ScopedRouter(_Scoped):
             for each in ours
         ]
 
+    def refuse_unadoptable(self, ctx: Context, route: Route, group: str) -> str:
+        return self.inner.refuse_unadoptable(ctx, self._of(route), self.label.named(group))
+
+    def give_back(self, ctx: Context, route: Route) -> None:
+        self.inner.give_back(ctx, self._of(route))
+
     def note_left(self, ctx: Context, route: Route, left: ReleaseId | None) -> None:
         self.inner.note_left(ctx, self._of(route), left)
+
+    def weights_of(self, ctx: Context, routes: Sequence[Route]) -> Mapping[str, Mapping[Slot, int] | None]:
+        plain = {self.label.key(route.key): route.key for route in routes}
+        found = self.inner.weights_of(ctx, [self._of(route) for route in routes])
+        return {plain[key]: weights for key, weights in found.items()}
+
+    def slow_start(self, ctx: Context, route: Route, slot: Slot) -> float | None:
+        return self.inner.slow_start(ctx, self._of(route), slot)
+
+    def set_slow_start(self, ctx: Context, route: Route) -> None:
+        self.inner.set_slow_start(ctx, self._of(route))
 
     def remove(self, ctx: Context, route: Route) -> None:
         self.inner.remove(ctx, self._of(route))

@@ -86,6 +86,60 @@ def site() -> Site:
 # --------------------------------------------------------------------------------------------------- how it behaves
 
 
+def slow_start(site: Site, group: str, seconds: int) -> None:
+    site.world.elb(
+        "ModifyTargetGroupAttributes",
+        TargetGroupArn=group,
+        Attributes=[{"Key": "slow_start.duration_seconds", "Value": str(seconds)}],
+    )
+
+
+def joined(site: Site, count: int = 1) -> list[str]:
+    """Machines that have just become healthy behind the blue group."""
+    names = [site.world.ec2.run() for _ in range(count)]
+    site.world.elb("RegisterTargets", TargetGroupArn=site.blue, Targets=[{"Id": name} for name in names])
+    site.world.wait(elbv2.REGISTRATION)
+    return names
+
+
+def share(site: Site, name: str) -> float:
+    """How many of a thousand requests a target gets, in per cent."""
+    draws = [site.world.decide(site.listener, "/", number / 1000) for number in range(1000)]
+    return sum(isinstance(each, SendTo) and each.target.id == name for each in draws) / 10
+
+
+def test_a_target_that_joins_healthy_ones_rises_to_its_full_share(site: Site) -> None:
+    """Linearly: at half of the time it weighs half of one that is through, and at the end as much."""
+    slow_start(site, site.blue, 100)
+    [old] = joined(site)
+    site.world.wait(10)
+    [new] = joined(site)
+    assert share(site, new) < 1
+    site.world.wait(50)
+    assert share(site, new) == pytest.approx(100 / 3, abs=0.5)
+    site.world.wait(50)
+    assert share(site, new) == share(site, old) == 50
+
+
+def test_targets_of_an_empty_group_do_not_start_slowly(site: Site) -> None:
+    """Those that come together into a group without a healthy target have their full share at once."""
+    slow_start(site, site.blue, 100)
+    first, second = joined(site, 2)
+    assert share(site, first) == share(site, second) == 50
+
+
+def test_slow_start_that_is_set_leaves_healthy_targets_alone(site: Site) -> None:
+    """And one that is taken away ends that of all."""
+    first, second = joined(site, 2)
+    site.world.wait(10)
+    slow_start(site, site.blue, 900)
+    assert share(site, first) == share(site, second) == 50
+    [third] = joined(site)
+    assert share(site, third) < 1
+    slow_start(site, site.blue, 0)
+    assert share(site, third) == pytest.approx(100 / 3, abs=0.5)
+
+
 def test_a_target_is_registered_then_checked_then_healthy(site: Site) -> None:
     """initial with its two reasons, then healthy after a single passing check."""
     name = site.world.ec2.run()
@@ -576,6 +630,33 @@ REFUSALS: list[tuple[tuple[str, Doc], str, str, str]] = [
         "an unknown attribute",
         "ValidationError",
         "API reference, TargetGroupAttribute",
+    ),
+    *(
+        (
+            (
+                "ModifyTargetGroupAttributes",
+                {"TargetGroupArn": "BLUE", "Attributes": [{"Key": "slow_start.duration_seconds", "Value": seconds}]},
+            ),
+            f"a slow start of {seconds} s",
+            "ValidationError",
+            "API reference, TargetGroupAttribute: 30-900, or 0",
+        )
+        for seconds in ("29", "901", "-30", "a minute")
+    ),
+    (
+        (
+            "ModifyTargetGroupAttributes",
+            {
+                "TargetGroupArn": "BLUE",
+                "Attributes": [
+                    {"Key": "slow_start.duration_seconds", "Value": "30"},
+                    {"Key": "load_balancing.algorithm.type", "Value": "least_outstanding_requests"},
+                ],
+            },
+        ),
+        "slow start by least outstanding requests",
+        "InvalidConfigurationRequest",
+        "Edit target group attributes: slow start mode",
     ),
     (
         (

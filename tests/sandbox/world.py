@@ -272,4 +272,4 @@ class World:
         """What the data plane does now with a GET."""
         view = elbv2.view(self)
         request = HttpRequest("GET", path, tuple((name.replace("_", "-"), value) for name, value in headers.items()))
-        return view.endpoints[listener].listener.decide(request, view.targets, draw)
+        return view.endpoints[listener].listener.decide(request, view.targets_at(self.now), draw)

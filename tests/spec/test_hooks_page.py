@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from osvdeploy.cloud.interfaces import RouteState
 from osvdeploy.rollout.model import HookCall, Stage
+from osvdeploy.rollout.news import News, NewsKind
 from osvdeploy.rollout.turns import facts
-from osvdeploy.spec.hooks import Hook
+from osvdeploy.spec.hooks import Hook, Notify
 from tests.rollout.made import NOW, run
-from tests.spec.specs import DEPLOY, SMALL, on_aws, problems, read
+from tests.spec.specs import DEPLOY, GOOGLE, ROLLED_OUT, SMALL, on_aws, problems, read
 
 PAGE = (Path(__file__).parents[2] / "docs" / "hooks.md").read_text()
 
@@ -72,3 +74,46 @@ def test_two_hooks_of_one_name_are_refused() -> None:
     one = 'name = "a"\non = ["verify"]\ncommand = ["x"]\n'
     (told,) = problems(f"{SMALL}{DEPLOY}\n[[deploy.production.hooks]]\n{one}[[deploy.production.hooks]]\n{one}")
     assert "two are called 'a'" in told
+
+
+# ---------------------------------------------------------------------------------------------------- notifications
+
+NOTIFICATIONS = (Path(__file__).parents[2] / "docs" / "notifications.md").read_text()
+
+
+def test_the_examples_of_notifications_are_taken() -> None:
+    shown = "\n".join(re.findall(r"```toml\n(.*?)```", NOTIFICATIONS, re.S))
+    aws, _, google = shown.partition("[[deploy.europe.notify]]")
+    assert len(on_aws(read(f"{SMALL}{DEPLOY}\n{aws}")).notify) == 3
+    assert len(read(f"{SMALL}{GOOGLE}{ROLLED_OUT}\n[[deploy.europe.notify]]{google}").deploy["europe"].notify) == 1
+
+
+def test_every_key_and_sort_of_news_is_told_of() -> None:
+    names = {name.replace("_", "-") for name in Notify.model_fields} | {kind.value for kind in NewsKind}
+    assert {name for name in names if f"`{name}`" not in NOTIFICATIONS and f"{name} = " not in NOTIFICATIONS} == set()
+
+
+def test_every_field_of_news_is_told_of() -> None:
+    assert {each.name for each in fields(News) if f"`{each.name}`" not in NOTIFICATIONS} == set()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('on = ["begun"]', "needs one of webhook-variable, webhook, sns, pubsub"),
+        ('webhook = "https://hooks.slack.com/services/T0/B0/x"', "this address is a secret"),
+        ('webhook = "https://acme.example/hook?token=abc"', "this address is a secret"),
+        ('webhook = "https://me:pw@acme.example/"', "holds no user or password"),
+        ('webhook = "https://acme.example/"\nwebhook-variable = "A"', "is one too many"),
+        ('webhook-variable = "$SLACK"', "the name of an environment variable"),
+        ('sns = "rollouts"', "the ARN of a topic"),
+        ('sns = "arn:aws:sns:eu-west-1:111122223333:a"\nformat = "slack"', "is of a webhook, not of sns"),
+        ('pubsub = "projects/acme-prod/topics/rollouts"', 'is of an environment with cloud = "gcp"'),
+        ('webhook-variable = "A"\non = ["ended"]', "notify[0].on[0]"),
+        ('webhook-variable = "A"\non = []', "notify[0].on"),
+        ('webhook-variable = "A"\n[[deploy.production.notify]]\nwebhook-variable = "A"', "is there twice"),
+    ],
+)
+def test_who_cannot_be_told_is_refused(text: str, told: str) -> None:
+    found = problems(f"{SMALL}{DEPLOY}\n[[deploy.production.notify]]\n{text}")
+    assert any(told in each for each in found), found

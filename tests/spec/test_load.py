@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import re
+import sys
 import tomllib
 from pathlib import Path
 
@@ -138,6 +139,7 @@ def test_an_environment_on_google_is_rolled_out_behind_its_url_map() -> None:
         ('zone = "europe-west1-b"', 'url-map = "A"', "osv.toml:21: deploy.europe.url-map: the name of a URL map, or"),
         ('zone = "europe-west1-b"', 'listener = "x"', "osv.toml:21: deploy.europe.listener: is not supported: it is"),
         ('zone = "europe-west1-b"', 'subnetwork = "a/b"', "osv.toml:21: deploy.europe.subnetwork: the name of a subn"),
+        ('zone = "europe-west1-b"', 'health = { slow-start = "60s" }', "osv.toml:21: deploy.europe.health.slow-st"),
         ('zone = "europe-west1-b"', 'network-tags = ["A"]', "osv.toml:21: deploy.europe.network-tags[0]: 1 to 63 lo"),
         ('zone = "europe-west1-b"', 'route = { path = "/a*b", priority = 9 }', "osv.toml:21: deploy.europe.route.path"),
         ('zone = "europe-west1-b"', 'route = { host = "a.*.b", priority = 9 }', "osv.toml:21: deploy.europe.route.ho"),
@@ -235,6 +237,8 @@ def test_what_is_wrong_with_a_deployment_is_named_with_its_line(old: str, new: s
         ('health = { interval = "2s" }', "deploy.production.health.interval: whole seconds from 5s to 300s"),
         ('health = { timeout = "5s" }', "deploy.production.health.timeout: whole seconds, from 2s to 120s and"),
         ('health = { timeout = "2500ms" }', "deploy.production.health.timeout: whole seconds"),
+        ('health = { slow-start = "20s" }', "deploy.production.health.slow-start: whole seconds, from 30s to 900s"),
+        ('health = { slow-start = "16m" }', "deploy.production.health.slow-start: whole seconds, from 30s to 900s"),
         ('health = { boot-timeout = "0s" }', "deploy.production.health.boot-timeout: longer than 0s"),
         ('health = { boot-timeout = "999d" }', "deploy.production.health.boot-timeout: a duration from 0s to a year"),
         ('health = { path = "x" }', "deploy.production.health.path: a path from / on"),
@@ -519,6 +523,16 @@ def test_no_edit_of_a_spec_makes_it_raise_anything_else(data: st.DataObject) -> 
         elif data.draw(st.booleans()):
             del lines[number]
     _survives("\n".join(lines), [])
+
+
+@pytest.mark.parametrize("value", ["5", "[1]", "{ a = 1 }", "0x" + "f" * 4000, "[0x" + "f" * 4000 + "]"])
+def test_a_cloud_that_is_no_text_is_told_and_nothing_else(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also a number that Python refuses to write: nothing of that comes out beside the error."""
+    beside: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", beside.append)
+    told = problems((SMALL + DEPLOY).replace('cloud = "aws"', f"cloud = {value}"))
+    assert len(told) == 1 and 'is not supported; allowed: "aws", "gcp"' in told[0]
+    assert not beside
 
 
 @pytest.mark.parametrize("text", ["image.boot" + ".a" * 3000 + " = '${X}'", "a" + ".a" * 3000 + " = 1"])

@@ -129,7 +129,7 @@ def test_the_schema_speaks_the_words_of_the_file() -> None:
     """Keys are kebab-case, each with a description; nothing is null; defaults carry their units."""
     schema = json_schema()
     deploy = schema["$defs"]["Deploy"]["properties"]
-    health = schema["$defs"]["Health"]["properties"]
+    health = schema["$defs"]["AwsHealth"]["properties"]
 
     assert {"instance-type", "security-groups"} <= set(deploy)
     assert "from" in schema["$defs"]["File"]["properties"]

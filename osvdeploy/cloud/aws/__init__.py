@@ -22,6 +22,9 @@ from osvdeploy.context import Context
 if TYPE_CHECKING:
     import boto3
 
+LATE = 90.0
+"""Seconds: AWS names no figure. Mostly it is a few; a balancer under load has been seen to take more than a minute."""
+
 __all__ = ["Aws", "connect", "ports"]
 
 
@@ -49,4 +52,5 @@ def ports(ctx: Context, aws: Aws) -> Cloud:
         machines=Ec2MachineTypes(aws),
         imports=SnapshotImports(aws),
         metrics=CloudWatch(aws),
+        late=LATE,
     )

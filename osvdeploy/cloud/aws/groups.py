@@ -14,6 +14,8 @@ from osvdeploy.cloud.aws.scaling import GroupScaling, standing
 from osvdeploy.cloud.aws.session import Aws
 from osvdeploy.cloud.aws.snapshots import tag_dict, tag_filters, tag_list
 from osvdeploy.cloud.interfaces import (
+    AttachRequest,
+    GroupCount,
     GroupRequest,
     GroupShape,
     GroupState,
@@ -23,7 +25,7 @@ from osvdeploy.cloud.interfaces import (
     Scaling,
     Tags,
 )
-from osvdeploy.cloud.tags import NAME, RELEASE, SCHEMA, is_ours
+from osvdeploy.cloud.tags import BACKEND, NAME, RELEASE, SCHEMA, SERVICE, is_kept, is_ours
 from osvdeploy.context import Context
 from osvdeploy.errors import NotFound, NotOurs, Refused, Unavailable
 
@@ -44,6 +46,9 @@ if TYPE_CHECKING:
 
 VERSION = "1"
 """A template's only version: $Latest and $Default would let a group change its release without being told."""
+
+PAGE = 100
+"""Groups that one answer tells of, its most; 50 if it is not asked for."""
 
 ACTIVITIES = 20
 """Scaling activities looked at for what went wrong."""
@@ -103,6 +108,9 @@ class AutoScalingGroups:
             return
         if not is_ours(_tags(group)):
             raise NotOurs(f"Auto Scaling group {name}: something else made it", hint="it is left as it is")
+        if is_kept(_tags(group)):
+            self._let_go(ctx, group)
+            return
         try:
             with self._aws.calling(ctx, f"Auto Scaling group {name}"):
                 # Without force AWS refuses while it has instances, and scaling it down first takes two more calls.
@@ -110,13 +118,74 @@ class AutoScalingGroups:
         except NotFound:
             pass
 
+    def attach(self, ctx: Context, request: AttachRequest) -> None:
+        name, group = request.name, standing(self._find(ctx, request.name), request.name)
+        tags = _tags(group)
+        if is_ours(tags) and any(tags.get(key) != request.tags.get(key) for key in (SERVICE, RELEASE)):
+            raise NotOurs(
+                f"Auto Scaling group {name}: is {tags.get(RELEASE)} of {tags.get(SERVICE)} already",
+                hint="a group is of one service: take its tags away, if that service is gone",
+            )
+        # First: what has our tags is found again, whatever becomes of the rest, and let go by them.
+        lacking = {key: value for key, value in request.tags.items() if tags.get(key) != value}
+        if lacking:
+            with self._aws.calling(ctx, f"Auto Scaling group {name}"):
+                self._aws.autoscaling.create_or_update_tags(
+                    Tags=[
+                        {**_group_tag(name, key, value), "PropagateAtLaunch": False}
+                        for key, value in sorted(lacking.items())
+                    ]
+                )
+        if request.backend not in group.get("TargetGroupARNs", []):
+            with self._aws.calling(ctx, f"Auto Scaling group {name}"):
+                # Beside those that it has: who sends traffic to them goes on doing so.
+                self._aws.autoscaling.attach_load_balancer_target_groups(
+                    AutoScalingGroupName=name, TargetGroupARNs=[request.backend]
+                )
+        if group["DesiredCapacity"] < request.capacity:
+            with self._aws.calling(ctx, f"Auto Scaling group {name}"):
+                self._aws.autoscaling.update_auto_scaling_group(
+                    AutoScalingGroupName=name,
+                    DesiredCapacity=request.capacity,
+                    MaxSize=max(group["MaxSize"], request.capacity),
+                )
+
+    def _let_go(self, ctx: Context, group: AutoScalingGroupTypeDef) -> None:
+        """Leave somebody's group as it was. Its tags go last: as long as it has them, it is looked at again."""
+        name, tags = group["AutoScalingGroupName"], _tags(group)
+        backend = tags.get(BACKEND, "")
+        if backend in group.get("TargetGroupARNs", []):
+            with self._aws.calling(ctx, f"Auto Scaling group {name}"):
+                self._aws.autoscaling.detach_load_balancer_target_groups(
+                    AutoScalingGroupName=name, TargetGroupARNs=[backend]
+                )
+        ours = [_group_tag(name, key, value) for key, value in sorted(tags.items()) if key.startswith(SCHEMA)]
+        with self._aws.calling(ctx, f"Auto Scaling group {name}"):
+            self._aws.autoscaling.delete_tags(Tags=ours)
+
     def owned(self, ctx: Context, tags: Tags) -> list[GroupState]:
+        return [_state(self._seen(group)) for group in self._listed(ctx, tags)]
+
+    def counted(self, ctx: Context, tags: Tags) -> list[GroupCount]:
+        states = (_state(group) for group in self._listed(ctx, tags))
+        return [
+            GroupCount(
+                each.name,
+                each.capacity,
+                sum(machine.state is MachineState.RUNNING and not machine.note for machine in each.machines),
+                each.deleting,
+            )
+            for each in states
+        ]
+
+    def _listed(self, ctx: Context, tags: Tags) -> list[AutoScalingGroupTypeDef]:
         filters: list[FilterTypeDef] = [{"Name": "tag-key", "Values": [SCHEMA]}]
         filters += [{"Name": f"tag:{key}", "Values": [value]} for key, value in sorted(tags.items())]
         with self._aws.calling(ctx, "Auto Scaling groups"):
-            pages = self._aws.autoscaling.get_paginator("describe_auto_scaling_groups").paginate(Filters=filters)
-            found = [group for page in pages for group in page["AutoScalingGroups"]]
-        return [_state(self._seen(group)) for group in found]
+            pages = self._aws.autoscaling.get_paginator("describe_auto_scaling_groups").paginate(
+                Filters=filters, PaginationConfig={"PageSize": PAGE}
+            )
+            return [group for page in pages for group in page["AutoScalingGroups"]]
 
     def shape(self, ctx: Context, name: str) -> GroupShape | None:
         group = self._find(ctx, name)
@@ -420,7 +489,8 @@ def _state(group: AutoScalingGroupTypeDef, troubles: tuple[str, ...] = ()) -> Gr
     return GroupState(
         name=group["AutoScalingGroupName"],
         release=ReleaseId(release) if release is not None else None,
-        capacity=group["DesiredCapacity"],
+        # One that was attached and does not stand behind its backend has no use for its machines.
+        capacity=group["DesiredCapacity"] if _in_place(group, tags) else 0,
         machines=tuple(
             Machine(
                 instance["InstanceId"],
@@ -433,6 +503,10 @@ def _state(group: AutoScalingGroupTypeDef, troubles: tuple[str, ...] = ()) -> Gr
         deleting="Status" in group,
         tags=tags,
     )
+
+
+def _in_place(group: AutoScalingGroupTypeDef, tags: Tags) -> bool:
+    return BACKEND not in tags or tags[BACKEND] in group.get("TargetGroupARNs", [])
 
 
 def _lifecycle(state: str) -> MachineState:

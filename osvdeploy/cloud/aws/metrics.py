@@ -66,6 +66,9 @@ class CloudWatch:
                     found[result["Id"]] |= dict(zip(times, result.get("Values", []), strict=True))
         return samples_of(grid, found[_VALUE], found.get(_PER))
 
+    def requests(self, ctx: Context, measured: Measured, grid: Grid) -> tuple[Sample, ...]:
+        return self.read(ctx, CloudWatchMetric("RequestCount", None, Statistic.SUM), measured, grid)
+
     def _dimensions(
         self, ctx: Context, metric: CloudWatchMetric, measured: Measured, interval: float
     ) -> list[DimensionTypeDef] | None:

@@ -116,6 +116,19 @@ class S3Store:
             left = None if left is None else left - len(found)
             page = {"ContinuationToken": listed["NextContinuationToken"]}
 
+    def folders(self, ctx: Context, prefix: str) -> Iterator[str]:
+        page = dict[str, Any]()
+        while True:
+            with self.bucket.calling(ctx, prefix) as s3:
+                listed = s3.list_objects_v2(
+                    Bucket=self.bucket.name, Prefix=self.bucket.beneath(prefix), Delimiter="/", MaxKeys=PAGE, **page
+                )
+            for each in listed.get("CommonPrefixes", []):
+                yield self.bucket.key_of(each["Prefix"])[len(prefix) :].rstrip("/")
+            if not listed["IsTruncated"]:
+                return
+            page = {"ContinuationToken": listed["NextContinuationToken"]}
+
     def delete(self, ctx: Context, key: str) -> None:
         name = self.bucket.of_key(key)
         with self.bucket.calling(ctx, key) as s3:

@@ -11,12 +11,15 @@ import ipaddress
 import math
 import re
 import socket
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+from osvdeploy.cloud.aws import adopting
 from osvdeploy.cloud.aws.session import Aws
 from osvdeploy.cloud.interfaces import HealthRule, ReleaseId, Route, RouteState, Slot, TargetHealth
+from osvdeploy.cloud.parallel import in_flight
 from osvdeploy.cloud.tags import LEFT, NAME, SERVICE, SLOT, is_ours
 from osvdeploy.cloud.weights import require
 from osvdeploy.context import Context
@@ -24,12 +27,14 @@ from osvdeploy.errors import CloudError, NotFound, NotOurs, Refused, Unavailable
 from osvdeploy.retry import retrying
 
 if TYPE_CHECKING:
+    from mypy_boto3_autoscaling.type_defs import AutoScalingGroupTypeDef
     from mypy_boto3_elbv2.type_defs import (
         ActionUnionTypeDef,
         RuleConditionOutputTypeDef,
         RuleConditionUnionTypeDef,
         RuleTypeDef,
         TagTypeDef,
+        TargetGroupAttributeTypeDef,
         TargetGroupTupleTypeDef,
         TargetGroupTypeDef,
     )
@@ -44,8 +49,14 @@ taken away after traffic has moved, so nothing new comes in by then."""
 USED_FOR = 60.0
 """Seconds for which a target group may count as used after its rules were deleted."""
 
+_TAGS_AT_ONCE = 20
+"""Resources that one DescribeTags takes."""
+
 ADDRESSES_KEPT = 30.0
 """Seconds: half of the life that AWS gives a balancer's DNS answers."""
+
+LISTENERS_AT_ONCE = 8
+"""Listeners whose rules are asked for at once, where many are."""
 
 _LISTENER = re.compile(r"arn:[\w-]+:elasticloadbalancing:([\w-]+):\d{12}:listener/(app|net|gwy)/[^/]+/[^/]+/[^/]+")
 
@@ -213,6 +224,108 @@ class AlbRouter:
         left = self._owners.get(arn, {}).get(LEFT)
         return ReleaseId(left) if left is not None else None
 
+    def weights_of(self, ctx: Context, routes: Sequence[Route]) -> Mapping[str, Mapping[Slot, int] | None]:
+        by_listener: dict[str, list[Route]] = {}
+        for route in routes:
+            by_listener.setdefault(route.listener, []).append(route)
+        found: dict[str, Mapping[Slot, int] | None] = {}
+
+        def look(ctx: Context, listener: str, stop: threading.Event) -> dict[str, Mapping[Slot, int] | None]:
+            try:
+                rules = self._rules(ctx, listener)
+            except NotFound:
+                return {}
+            told: dict[str, Mapping[Slot, int] | None] = {}
+            for route in by_listener[listener]:
+                rule = rules.get(str(route.priority))
+                ours = {group_name(route, slot) for slot in Slot}
+                names = {_name_of(arn) for arn in _forwarded(rule)} if rule is not None else set()
+                told[route.key] = _weights(route, rule) if rule is not None and names & ours else None
+            return told
+
+        in_flight(ctx, by_listener, look, found.update, width=LISTENERS_AT_ONCE, name="listeners")
+        return found
+
+    def slow_start(self, ctx: Context, route: Route, slot: Slot) -> float | None:
+        group = self._target_group(ctx, route, slot)
+        if group is None:
+            return None
+        arn = group["TargetGroupArn"]
+        try:
+            with self._aws.calling(ctx, f"target group {group_name(route, slot)}"):
+                found = self._aws.elbv2.describe_target_group_attributes(TargetGroupArn=arn)["Attributes"]
+        except NotFound:
+            return None
+        return next((float(each["Value"]) for each in found if each["Key"] == _SLOW_START), 0.0)
+
+    def set_slow_start(self, ctx: Context, route: Route) -> None:
+        for slot in Slot:
+            group = self._target_group(ctx, route, slot)
+            if group is None:
+                continue
+            arn = group["TargetGroupArn"]
+            with self._aws.calling(ctx, f"target group {group_name(route, slot)}"):
+                self._aws.elbv2.modify_target_group_attributes(TargetGroupArn=arn, Attributes=_slow_start(route))
+
+    def refuse_unadoptable(self, ctx: Context, route: Route, group: str) -> str:
+        entry = self._entry(ctx, route)
+        found = self._adoptable_group(ctx, route, group)
+        arns = found.get("TargetGroupARNs", [])
+        try:
+            with self._aws.calling(ctx, f"target groups of {group}"):
+                described = self._aws.elbv2.describe_target_groups(TargetGroupArns=arns)["TargetGroups"]
+        except NotFound as error:
+            raise UsageError(
+                f"{group}: one of its target groups is gone: {error.message}",
+                hint="detach it: `aws autoscaling detach-load-balancer-target-groups`",
+            ) from error
+        own = [group_name(route, slot) for slot in Slot]
+        theirs = {each["TargetGroupArn"]: each for each in described if each["TargetGroupName"] not in own}
+        with self._aws.calling(ctx, f"listener {route.listener}"):
+            pages = self._aws.elbv2.get_paginator("describe_rules").paginate(ListenerArn=route.listener)
+            rules = [rule for page in pages for rule in page["Rules"]]
+        self._learn_owners(ctx, [rule["RuleArn"] for rule in rules if rule["Priority"] != "default"])
+        ours = {arn for arn, tags in self._owners.items() if is_ours(tags) and tags.get(SERVICE) == route.service}
+        leading = adopting.leading(rules, set(theirs), ours, route, _asked_of(_conditions(route, None)), group)
+        behind = theirs[leading.target_group]
+        adopting.refuse_other_checks(found.get("HealthCheckType", "EC2"), route, entry.vpc, behind, group)
+        return leading.told
+
+    def _adoptable_group(self, ctx: Context, route: Route, group: str) -> AutoScalingGroupTypeDef:
+        """The group, as far as it alone tells. Raises UsageError for what cannot be adopted."""
+        with self._aws.calling(ctx, f"Auto Scaling group {group}"):
+            found = self._aws.autoscaling.describe_auto_scaling_groups(AutoScalingGroupNames=[group])[
+                "AutoScalingGroups"
+            ]
+        if not found or "Status" in found[0]:
+            raise UsageError(
+                f"{group}: there is no Auto Scaling group of that name in {self._aws.region}",
+                hint="machines that are in no group cannot be adopted: make a group that they are attached to first",
+            )
+        tags = {tag.get("Key", ""): tag.get("Value", "") for tag in found[0].get("Tags", [])}
+        if is_ours(tags) and tags.get(SERVICE) != route.service:
+            raise NotOurs(
+                f"Auto Scaling group {group}: is {tags.get(SERVICE)}'s already", hint="a group is of one service"
+            )
+        if "LaunchTemplate" not in found[0] and "MixedInstancesPolicy" not in found[0]:
+            raise UsageError(
+                f"{group}: its machines are started by a launch configuration, and not by a launch template",
+                hint="AWS starts nothing new by launch configurations: make a launch template of it, and let the "
+                "group use that",
+            )
+        if not found[0].get("TargetGroupARNs"):
+            raise UsageError(
+                f"{group}: stands behind no target group",
+                hint="attach it to the one that its machines are registered with: `aws autoscaling "
+                f"attach-load-balancer-target-groups --auto-scaling-group-name {group} --target-group-arns ...`",
+            )
+        return found[0]
+
+    def give_back(self, ctx: Context, route: Route) -> None:
+        rule = self._standing(ctx, route).rule
+        if rule is not None:
+            self._delete_rule(ctx, rule["RuleArn"])
+
     def remove(self, ctx: Context, route: Route) -> None:
         try:
             standing = self._standing(ctx, route)
@@ -274,9 +387,7 @@ class AlbRouter:
     def _standing(self, ctx: Context, route: Route) -> _Standing:
         """The route's three rules as they are now. Raises NotOurs where one belongs to somebody else."""
         _check_arn(route.listener, self._aws.region)
-        with self._aws.calling(ctx, f"listener {route.listener}"):
-            pages = self._aws.elbv2.get_paginator("describe_rules").paginate(ListenerArn=route.listener)
-            rules = {rule["Priority"]: rule for page in pages for rule in page["Rules"]}
+        rules = self._rules(ctx, route.listener)
         places: dict[Slot | None, int] = {None: route.priority}
         places |= {slot: route.priority + PREVIEW_PRIORITY[slot] for slot in Slot}
         held = {place: rules[str(priority)] for place, priority in places.items() if str(priority) in rules}
@@ -355,6 +466,12 @@ class AlbRouter:
                 )
             )
         return found
+
+    def _rules(self, ctx: Context, listener: str) -> dict[str, RuleTypeDef]:
+        """Every rule of a listener, by its priority."""
+        with self._aws.calling(ctx, f"listener {listener}"):
+            pages = self._aws.elbv2.get_paginator("describe_rules").paginate(ListenerArn=listener)
+            return {rule["Priority"]: rule for page in pages for rule in page["Rules"]}
 
     def _create_rule(
         self,
@@ -466,7 +583,10 @@ class AlbRouter:
                 )["TargetGroups"][0]["TargetGroupArn"]
             self._aws.elbv2.modify_target_group_attributes(
                 TargetGroupArn=arn,
-                Attributes=[{"Key": "deregistration_delay.timeout_seconds", "Value": str(DEREGISTRATION_DELAY)}],
+                Attributes=[
+                    {"Key": "deregistration_delay.timeout_seconds", "Value": str(DEREGISTRATION_DELAY)},
+                    *_slow_start(route),
+                ],
             )
         self._groups[name] = arn
         self._owners[arn] = route.tags
@@ -492,14 +612,23 @@ class AlbRouter:
     def _learn_owners(self, ctx: Context, arns: Sequence[str]) -> None:
         """Ask for the tags of what was not seen before. An ARN is never given twice, so its owner does not change."""
         unknown = [arn for arn in arns if arn not in self._owners]
-        if unknown:
+        for first in range(0, len(unknown), _TAGS_AT_ONCE):
             with self._aws.calling(ctx, "tags of rules and target groups"):
-                described = self._aws.elbv2.describe_tags(ResourceArns=unknown)["TagDescriptions"]
+                described = self._aws.elbv2.describe_tags(ResourceArns=unknown[first : first + _TAGS_AT_ONCE])[
+                    "TagDescriptions"
+                ]
             for each in described:
                 tags = {tag["Key"]: tag.get("Value", "") for tag in each.get("Tags", [])}
                 # What is not ours yet may become so: somebody adds the tags by hand to hand it over.
                 if is_ours(tags):
                     self._owners[each["ResourceArn"]] = tags
+
+
+_SLOW_START = "slow_start.duration_seconds"
+
+
+def _slow_start(route: Route) -> list[TargetGroupAttributeTypeDef]:
+    return [{"Key": _SLOW_START, "Value": str(math.ceil(route.slow_start))}]
 
 
 _LISTENERS_HINT = "`aws elbv2 describe-listeners --load-balancer-arn ...` lists those"
@@ -577,6 +706,11 @@ def _previews(rule: RuleTypeDef, route: Route, slot: Slot) -> bool:
         if header.get("HttpHeaderName", "").lower() == route.preview_header.lower():
             return slot.value in header.get("Values", [])
     return False
+
+
+def _asked_of(conditions: Sequence[RuleConditionUnionTypeDef]) -> adopting.Asked:
+    """What conditions of ours ask for, in the form of :func:`adopting.asked`."""
+    return adopting.asked(cast("Sequence[RuleConditionOutputTypeDef]", conditions))
 
 
 def _header_of(rule: RuleTypeDef) -> str:

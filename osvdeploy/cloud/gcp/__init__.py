@@ -49,4 +49,5 @@ def ground(gcp: Gcp, place: str) -> Ground:
         spread=SPREAD,
         endpoint=gcp.declared,
         metrics=CloudMonitoring(gcp),
+        counted_late=240.0,
     )

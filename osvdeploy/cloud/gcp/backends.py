@@ -18,8 +18,8 @@ from osvdeploy.cloud.gcp.errors import AlreadyThere, Stale
 from osvdeploy.cloud.gcp.marks import PORT, marks_of, require_ours, written
 from osvdeploy.cloud.gcp.scope import address_of, link_of, machine_of
 from osvdeploy.cloud.gcp.session import Document, Gcp, request_id
-from osvdeploy.cloud.interfaces import HealthRule, ReleaseId, Route, Slot, TargetHealth
-from osvdeploy.cloud.tags import RELEASE, SLOT
+from osvdeploy.cloud.interfaces import HealthRule, ReleaseId, Route, Slot, Tags, TargetHealth
+from osvdeploy.cloud.tags import ADOPTED, BACKEND, CONFIGURATION, DIGEST, IMAGE, RELEASE, SLOT, VERSION
 from osvdeploy.context import Context
 from osvdeploy.errors import CloudError, NotFound, Unavailable
 from osvdeploy.retry import retrying
@@ -41,6 +41,22 @@ USED_FOR = 60.0
 
 RENAME = "rename or remove that one"
 
+_OF_GROUPS = frozenset({RELEASE, VERSION, IMAGE, CONFIGURATION, DIGEST, ADOPTED, BACKEND})
+"""Marks that tell what stands behind a backend service."""
+
+_SHARED = (
+    "group",
+    "balancingMode",
+    "capacityScaler",
+    "maxUtilization",
+    "maxRate",
+    "maxRatePerInstance",
+    "maxConnections",
+    "maxConnectionsPerInstance",
+)
+"""What of a group's place behind one backend service holds behind another: a group has one balancing mode wherever it
+stands (load balancing guide, "Backend services overview", restrictions for instance groups)."""
+
 _STATES = {"HEALTHY": "healthy", "UNHEALTHY": "unhealthy"}
 
 
@@ -60,7 +76,8 @@ class Backend:
     @property
     def service_tags(self) -> dict[str, str]:
         """Its tags, but for those that are of what stands in this slot."""
-        return {key: value for key, value in marks_of(self.document).items() if key not in (PORT, RELEASE, SLOT)}
+        marks = marks_of(self.document)
+        return {key: value for key, value in _own(marks).items() if key not in (PORT, SLOT)}
 
 
 def backend_name(route: Route, slot: Slot) -> str:
@@ -128,15 +145,32 @@ class Backends:
 
     def put_behind(self, ctx: Context, backend: Backend, group: str, release: ReleaseId) -> None:
         """Let a group, and nothing else, stand behind a backend service."""
-        tags = {**marks_of(backend.document), RELEASE: release}
+        tags = {**_own(marks_of(backend.document)), RELEASE: release}
         # No ``maxUtilization``, no rate: how many machines there are is said by the group, and by nobody else.
         behind = {"group": address_of(self._gcp, group), "balancingMode": "UTILIZATION", "capacityScaler": 1.0}
-        self.write(ctx, backend, {"description": written(tags), "backends": [behind]})
+        self.write(ctx, backend, {"description": written(tags), "portName": NAMED_PORT, "backends": [behind]})
+
+    def put_beside(self, ctx: Context, backend: Backend, behind: Document, port_name: str, tags: Tags) -> None:
+        """Let somebody's group, told as it stands behind theirs, stand behind a backend service of ours too, at a named
+        port of its own. What is known of it is kept here: its own description is not ours to write."""
+        document = {key: value for key, value in behind.items() if key in _SHARED}
+        marks = {**_own(marks_of(backend.document)), **tags}
+        self.write(ctx, backend, {"description": written(marks), "portName": port_name, "backends": [document]})
 
     def take_away(self, ctx: Context, backend: Backend) -> None:
         """Let nothing stand behind a backend service."""
-        tags = {key: value for key, value in marks_of(backend.document).items() if key != RELEASE}
-        self.write(ctx, backend, {"description": written(tags), "backends": []})
+        self.write(ctx, backend, {"description": written(_own(marks_of(backend.document))), "backends": []})
+
+    def entry_of(self, ctx: Context, scope: str, group: str, without: str) -> Document | None:
+        """How a group stands behind a backend service of somebody else's in a scope: a group has one balancing mode
+        wherever it stands. ``without`` is the link of ours."""
+        pages = self._gcp.pages(ctx, address_of(self._gcp, f"{scope}/backendServices"), "backendServices")
+        for found in (each for page in pages for each in page.get("items", [])):
+            behinds: list[Document] = found.get("backends", [])
+            for behind in behinds:
+                if link_of(behind["group"]) == group and link_of(found["selfLink"]) != without:
+                    return behind
+        return None
 
     def delete(self, ctx: Context, backend: Backend) -> None:
         self.delete_part(ctx, backend.link, str(backend.document["id"]), f"backend service {backend.link}")
@@ -227,6 +261,11 @@ class Backends:
             pass
 
 
+def _own(marks: Tags) -> dict[str, str]:
+    """A backend service's own marks, without those of what stands behind it."""
+    return {key: value for key, value in marks.items() if key not in _OF_GROUPS}
+
+
 def write(
     gcp: Gcp,
     ctx: Context,
@@ -261,6 +300,8 @@ def in_use(error: BaseException) -> bool:
 
 
 def _reason(route: Route) -> str:
+    if route.health.kind == "tcp":
+        return f"Google gets no connection at port {route.port}"
     return f"Google gets no 200 from {route.health.path} at port {route.port}"
 
 
@@ -269,13 +310,12 @@ def _check_link(route: Route, scope: str) -> str:
 
 
 def _checking(health: HealthRule, port: int) -> Document:
+    asked: Document = {"portSpecification": "USE_FIXED_PORT", "port": port}
+    if health.kind == "http":
+        asked["requestPath"] = health.path
     return {
-        "type": "HTTP",
-        "httpHealthCheck": {
-            "portSpecification": "USE_FIXED_PORT",
-            "port": port,
-            "requestPath": health.path,
-        },
+        "type": health.kind.upper(),
+        f"{health.kind}HealthCheck": asked,
         "checkIntervalSec": math.ceil(health.interval),
         "timeoutSec": math.ceil(health.timeout),
         "healthyThreshold": health.healthy,

@@ -12,14 +12,18 @@ Sources: Compute Engine API reference (instanceGroupManagers, regionInstanceGrou
 
 from __future__ import annotations
 
-from osvdeploy.cloud.gcp.backends import LONGEST_CHANGE, NAMED_PORT, Backends, in_use
+import re
+
+from osvdeploy.cloud.gcp.backends import LONGEST_CHANGE, NAMED_PORT, Backends, in_use, write
 from osvdeploy.cloud.gcp.errors import AlreadyThere
-from osvdeploy.cloud.gcp.marks import BACKEND, marks_of, require_ours, written
+from osvdeploy.cloud.gcp.marks import PORT, marks_of, require_ours, written
 from osvdeploy.cloud.gcp.scaling import Autoscalers
-from osvdeploy.cloud.gcp.scope import address_of, area_of, link_of, machine_of
+from osvdeploy.cloud.gcp.scope import address_of, area_of, last, link_of, machine_of, scopes_of
 from osvdeploy.cloud.gcp.session import Document, Gcp, request_id
 from osvdeploy.cloud.gcp.templates import Templates
 from osvdeploy.cloud.interfaces import (
+    AttachRequest,
+    GroupCount,
     GroupRequest,
     GroupShape,
     GroupState,
@@ -29,13 +33,22 @@ from osvdeploy.cloud.interfaces import (
     Scaling,
     Tags,
 )
-from osvdeploy.cloud.tags import RELEASE, is_ours
+from osvdeploy.cloud.tags import ADOPTED, BACKEND, RELEASE, SERVICE, is_kept, is_ours
 from osvdeploy.context import Context
-from osvdeploy.errors import NotFound, Refused, Unavailable
+from osvdeploy.errors import NotFound, NotOurs, Refused, Unavailable
 from osvdeploy.retry import retrying
+
+PAGE = 500
+"""Groups that one answer tells of, its most."""
 
 LEFT_FOR = 60.0
 """Seconds for which a group may count as used after it was taken from its backend service."""
+
+_OUR_PORT = re.compile(r"osvd-[0-9a-f]{10}-(?:blue|green)")
+"""A named port that is called as a backend service of ours: of a group that somebody else made, which stands behind it.
+Named ports of a group can be changed; whether its description can, nobody documents."""
+
+_WHOSE = (SERVICE, RELEASE)
 
 _STATES = {
     "RUNNING": MachineState.RUNNING,
@@ -52,6 +65,7 @@ class ManagedGroups:
     def __init__(self, gcp: Gcp, place: str) -> None:
         self._gcp = gcp
         self._area = f"projects/{gcp.project}/{area_of(place)}"
+        self._scopes = scopes_of(gcp.project, place)
         self._backends = Backends(gcp)
         self._templates = Templates(gcp)
         self._autoscalers = Autoscalers(gcp, self._area)
@@ -66,18 +80,14 @@ class ManagedGroups:
         if there is None:
             self._create(ctx, request, self._templates.ensure(ctx, request), backend.port)
         elif there.get("targetSize") != request.capacity:
-            self._autoscalers.turn_off(ctx, there)
-            token = request_id("resize", request.name, str(request.capacity), ctx.nonce())
-            url = f"{self._url(request.name)}/resize?size={request.capacity}"
-            what = f"instance group {request.name}"
-            self._gcp.perform(ctx, "POST", url, what, request_id=token, seconds=LONGEST_CHANGE)
+            self._resize(ctx, there, request.capacity)
         group = self._link(request.name)
         if (backend.group, backend.release) != (group, request.release):
             self._backends.put_behind(ctx, backend, group, request.release)
 
     def observe(self, ctx: Context, name: str) -> GroupState | None:
         found = self._find(ctx, name)
-        return None if found is None else self._state(ctx, found)
+        return None if found is None else self._state(ctx, found, self._adopted(ctx, found) or marks_of(found))
 
     def machines(self, ctx: Context, name: str) -> tuple[Machine, ...]:
         found = self._find(ctx, name)
@@ -88,7 +98,10 @@ class ManagedGroups:
         if found is None:
             return
         what = f"instance group {name}"
-        marks = require_ours(found, what, hint="it is left as it is")
+        marks = self._adopted(ctx, found) or require_ours(found, what, hint="it is left as it is")
+        if is_kept(marks):
+            self._let_go(ctx, found, marks)
+            return
         if _going(found):
             return
         backend = self._backends.find(ctx, marks[BACKEND]) if BACKEND in marks else None
@@ -107,10 +120,89 @@ class ManagedGroups:
             pass
 
     def owned(self, ctx: Context, tags: Tags) -> list[GroupState]:
-        pages = self._gcp.pages(ctx, self._groups, "instance groups")
+        return [self._state(ctx, each, held) for each, held in self._listed(ctx, tags)]
+
+    def counted(self, ctx: Context, tags: Tags) -> list[GroupCount]:
+        # Of a group's machines, "none" counts those that run and with which nothing is being done.
+        return [
+            GroupCount(
+                each["name"],
+                each.get("targetSize", 0),
+                int((each.get("currentActions") or {}).get("none", 0)),
+                _going(each),
+            )
+            for each, _ in self._listed(ctx, tags)
+        ]
+
+    def _listed(self, ctx: Context, tags: Tags) -> list[tuple[Document, Tags]]:
+        """Ours with these tags, each with its own."""
+        pages = self._gcp.pages(ctx, self._groups, "instance groups", {"maxResults": str(PAGE)})
         found = [each for page in pages for each in page.get("items", [])]
-        ours = [each for each in found if is_ours(held := marks_of(each)) and tags.items() <= held.items()]
-        return [self._state(ctx, each) for each in ours]
+        marked = [(each, self._adopted(ctx, each) or marks_of(each)) for each in found]
+        return [(each, held) for each, held in marked if is_ours(held) and tags.items() <= held.items()]
+
+    def attach(self, ctx: Context, request: AttachRequest) -> None:
+        name, found = request.name, self._standing(ctx, request.name)
+        if found is None:
+            raise NotFound(f"instance group {name}: does not exist (any more)")
+        held = self._adopted(ctx, found)
+        if held is not None and any(held.get(key, request.tags.get(key)) != request.tags.get(key) for key in _WHOSE):
+            raise NotOurs(
+                f"instance group {name}: is {held.get(RELEASE)} of {held.get(SERVICE)} already",
+                hint="a group is of one service: take its named port away, if that service is gone",
+            )
+        backend = self._backends.find(ctx, request.backend)
+        if backend is None:
+            raise NotFound(f"backend service {request.backend}: does not exist (yet)")
+        group, port_name = self._link(name), last(request.backend)
+        if int(found.get("targetSize", 0)) < request.capacity:
+            self._resize(ctx, found, request.capacity)
+        if backend.group != group or marks_of(backend.document).items() < dict(request.tags).items():
+            scope = request.backend.rpartition("/backendServices/")[0]
+            behind = self._backends.entry_of(ctx, scope, group, request.backend)
+            behind = behind or {"group": address_of(self._gcp, group), "balancingMode": "UTILIZATION"}
+            self._backends.put_beside(ctx, backend, behind, port_name, request.tags)
+        # Last: a group that has our named port stands where it says.
+        ports = [each for each in found.get("namedPorts", []) if each.get("name") != port_name]
+        if len(ports) == len(found.get("namedPorts", [])):
+            self._name_ports(ctx, name, [*ports, {"name": port_name, "port": backend.port}])
+
+    def _let_go(self, ctx: Context, found: Document, marks: Tags) -> None:
+        """Leave somebody's group as it was. Its named port goes last: as long as it has it, it is looked at again."""
+        name, backend = found["name"], self._backends.find(ctx, marks[BACKEND])
+        if backend is not None and backend.group == self._link(name):
+            self._backends.take_away(ctx, backend)
+        ports = [each for each in found.get("namedPorts", []) if each.get("name") != last(marks[BACKEND])]
+        self._name_ports(ctx, name, ports)
+
+    def _name_ports(self, ctx: Context, name: str, ports: list[Document]) -> None:
+        link, what = self._link(name), f"instance group {name}"
+        now = self._gcp.get(ctx, address_of(self._gcp, link), what)
+        document = {"namedPorts": ports, "fingerprint": now["fingerprint"]}
+        write(self._gcp, ctx, f"{link}/setNamedPorts", document, what, "POST")
+
+    def _resize(self, ctx: Context, found: Document, capacity: int) -> None:
+        name = found["name"]
+        self._autoscalers.turn_off(ctx, found)
+        token = request_id("resize", name, str(capacity), ctx.nonce())
+        url = f"{self._url(name)}/resize?size={capacity}"
+        self._gcp.perform(ctx, "POST", url, f"instance group {name}", request_id=token, seconds=LONGEST_CHANGE)
+
+    def _adopted(self, ctx: Context, found: Document) -> dict[str, str] | None:
+        """The tags of a group that somebody else made, as the backend service has them that its named port of ours
+        leads to; None where it has no such port."""
+        if is_ours(marks_of(found)):
+            return None
+        for port in found.get("namedPorts", []):
+            name = str(port.get("name", ""))
+            if _OUR_PORT.fullmatch(name) is None:
+                continue
+            for scope in self._scopes:
+                backend = self._backends.find(ctx, f"{scope}/backendServices/{name}")
+                if backend is not None and is_ours(marks := marks_of(backend.document)):
+                    held = {ADOPTED: "kept", **marks, BACKEND: backend.link}
+                    return {key: value for key, value in held.items() if key != PORT}
+        return None
 
     def shape(self, ctx: Context, name: str) -> GroupShape | None:
         found = self._find(ctx, name)
@@ -208,10 +300,10 @@ class ManagedGroups:
         """Of the instance group that a backend service has."""
         return f"{self._area}/instanceGroups/{name}"
 
-    def _stands_behind(self, ctx: Context, found: Document) -> bool:
+    def _stands_behind(self, ctx: Context, found: Document, tags: Tags) -> bool:
         """Whether a group has its place. One that whoever made it left without has no use for its machines: it counts
         as one of none, and is brought to its capacity as any is that has too few."""
-        link = marks_of(found).get(BACKEND)
+        link = tags.get(BACKEND)
         backend = self._backends.find(ctx, link) if link is not None and not _going(found) else None
         return backend is not None and backend.group == self._link(found["name"])
 
@@ -229,18 +321,17 @@ class ManagedGroups:
             return []
         return sorted(found, key=lambda each: int(each.get("id") or 0), reverse=True)
 
-    def _state(self, ctx: Context, found: Document) -> GroupState:
-        tags = marks_of(found)
+    def _state(self, ctx: Context, found: Document, tags: Tags) -> GroupState:
         managed = self._managed(ctx, found["name"])
         missing = [each for each in managed if each.get("instanceStatus") != "RUNNING"]
         return GroupState(
             name=found["name"],
             release=ReleaseId(tags[RELEASE]) if RELEASE in tags else None,
-            capacity=found.get("targetSize", 0) if self._stands_behind(ctx, found) else 0,
+            capacity=found.get("targetSize", 0) if self._stands_behind(ctx, found, tags) else 0,
             machines=_machines(managed),
             troubles=tuple(dict.fromkeys(told for each in missing if (told := _trouble(each)))),
             deleting=_going(found),
-            tags=tags,
+            tags=dict(tags),
         )
 
 

@@ -19,9 +19,6 @@ from osvdeploy.errors import NotOurs
 PORT = "osvdeploy:port"
 """Of a backend service: the port that its machines are asked at. A group learns it from there."""
 
-BACKEND = "osvdeploy:backend"
-"""Of a group: the backend service that it is put behind."""
-
 EPOCH = "osvdeploy:epoch"
 """Of a route rule: the epoch of the lease whose holder wrote it last."""
 

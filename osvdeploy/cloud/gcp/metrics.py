@@ -23,6 +23,12 @@ from osvdeploy.errors import NotFound, Refused
 BALANCING = "loadbalancing.googleapis.com/"
 """What the types of balancers' metrics begin with."""
 
+_REQUESTS = {
+    "global": (f"{BALANCING}https/request_count", f"{BALANCING}https/internal/request_count"),
+    "region": (f"{BALANCING}https/external/regional/request_count", f"{BALANCING}https/internal/request_count"),
+}
+"""By where the URL map is: what counts its requests, of which a backend service has one."""
+
 _REDUCERS = {
     Statistic.SUM: ("ALIGN_DELTA", "REDUCE_SUM"),
     Statistic.AVERAGE: ("ALIGN_MEAN", "REDUCE_MEAN"),
@@ -55,6 +61,18 @@ class CloudMonitoring:
         if metric.per is not None:
             per = self._series(ctx, metric.per, metric.per_labels, metric.statistic, measured, grid)
         return samples_of(grid, values, per)
+
+    def requests(self, ctx: Context, measured: Measured, grid: Grid) -> tuple[Sample, ...]:
+        counted: dict[datetime, float] = {}
+        for kind in _REQUESTS["global" if "/global/urlMaps/" in measured.route.listener else "region"]:
+            try:
+                found = self._series(ctx, kind, {}, Statistic.SUM, measured, grid)
+            except NotFound:
+                # No balancer of that kind has ever counted anything in this project.
+                continue
+            for at, value in found.items():
+                counted[at] = counted.get(at, 0.0) + value
+        return samples_of(grid, counted, None)
 
     def _series(
         self,

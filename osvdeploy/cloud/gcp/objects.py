@@ -130,6 +130,14 @@ class GcsStore:
             if left == 0:
                 return
 
+    def folders(self, ctx: Context, prefix: str) -> Iterator[str]:
+        query = {"prefix": self._place.beneath(prefix), "delimiter": "/", "maxResults": str(PAGE)}
+        for listed in self._pages(ctx, prefix, query):
+            for each in listed.get("prefixes", []):
+                name = self._place.key_of(each)[len(prefix) :].rstrip("/")
+                if not name.startswith("."):
+                    yield name
+
     def delete(self, ctx: Context, key: str) -> None:
         self._delete(ctx, self._place.of_key(key))
 
@@ -316,11 +324,14 @@ class GcsStore:
             return None
 
     def _listed(self, ctx: Context, prefix: str, page: int | None = None) -> Iterator[Document]:
-        url = f"{self._gcp.storage}/storage/v1/b/{self._place.name}/o"
         query = {"prefix": self._place.under(prefix), "maxResults": str(page or PAGE)}
+        for listed in self._pages(ctx, prefix, query):
+            yield from listed.get("items", [])
+
+    def _pages(self, ctx: Context, prefix: str, query: Mapping[str, str]) -> Iterator[Document]:
+        url = f"{self._gcp.storage}/storage/v1/b/{self._place.name}/o"
         try:
-            for listed in self._gcp.pages(ctx, url, self._place.about(prefix), query):
-                yield from listed.get("items", [])
+            yield from self._gcp.pages(ctx, url, self._place.about(prefix), query)
         except NotFound as error:
             self._refuse_missing_bucket(error)
             raise

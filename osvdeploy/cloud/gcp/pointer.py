@@ -188,6 +188,26 @@ class PointerRouter:
             tags = {key: value for key, value in standing.tags.items() if key != LEFT}
             self._label(ctx, route, standing, tags if left is None else {**tags, LEFT: left})
 
+    def weights_of(self, ctx: Context, routes: Sequence[Route]) -> Mapping[str, Mapping[Slot, int] | None]:
+        """By the lists of forwarding rules alone: a slot's proxy is named by route and slot."""
+        found: dict[str, Mapping[Slot, int] | None] = {}
+        for scope in dict.fromkeys(_scope(route) for route in routes):
+            pages = self._gcp.pages(ctx, address_of(self._gcp, f"{scope}/forwardingRules"), "forwarding rules")
+            rules = {link_of(each["selfLink"]): each for page in pages for each in page.get("items", [])}
+            for route in routes:
+                if _scope(route) == scope and route.listener in rules:
+                    name = last(str(rules[route.listener].get("target", "")))
+                    leads_to = next((slot for slot in Slot if backend_name(route, slot) == name), None)
+                    told = None if leads_to is None else {slot: 100 * (slot is leads_to) for slot in Slot}
+                    found[route.key] = told
+        return found
+
+    def give_back(self, ctx: Context, route: Route) -> None:
+        standing = self._looked(ctx, route)
+        if standing.leads_to is not None:
+            self._epoch(route, standing)
+            self._point(ctx, route, self._before(ctx, route, standing))
+
     def remove(self, ctx: Context, route: Route) -> None:
         standing: _Standing | None = None
         try:

@@ -13,18 +13,23 @@ balancing guide, "Traffic management overview" of each application load balancer
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from osvdeploy.cloud.gcp import urlmap
+from osvdeploy.cloud.gcp import adopting, urlmap
 from osvdeploy.cloud.gcp.backends import SCHEMES, Backend, Backends, backend_name, write
 from osvdeploy.cloud.gcp.fence import Epochs
 from osvdeploy.cloud.gcp.scope import address_of, base_url, link_of, port_of, url_map_of
 from osvdeploy.cloud.gcp.session import Document, Gcp
 from osvdeploy.cloud.interfaces import ReleaseId, Route, RouteState, Slot, TargetHealth
+from osvdeploy.cloud.parallel import in_flight
 from osvdeploy.cloud.weights import require
 from osvdeploy.context import Context
-from osvdeploy.errors import NotFound, UsageError
+from osvdeploy.errors import NotFound, NotOurs, UsageError
+
+URL_MAPS_AT_ONCE = 8
+"""URL maps that are read at once, where many are."""
 
 _PROXIES = {"http": "targetHttpProxies", "https": "targetHttpsProxies"}
 """By scheme. A URL map that both lead to answers the same on both, and needs no certificate on the first."""
@@ -82,7 +87,7 @@ class UrlMapRouter:
         names = {"route" if place is None else f"preview-{place}": each for place, each in standing.rules.items()}
         return RouteState(
             backends={slot: backend.link for slot, backend in standing.wired.items()},
-            weights=None if rule is None else _weights(standing, rule, route),
+            weights=None if rule is None else _weights(rule, route),
             base_url=base_url(entry.scheme, entry.addresses[0], entry.port),
             addresses=entry.addresses,
             rules={name: urlmap.rule_name(standing.found, route, each) for name, each in names.items()},
@@ -161,6 +166,69 @@ class UrlMapRouter:
         if urlmap.left_of(rule) != left:
             noted = urlmap.noting(rule, self._epoch(route, standing), left)
             self._write(ctx, route, standing, urlmap.with_rules(standing.found, route, {None: noted}))
+
+    def weights_of(self, ctx: Context, routes: Sequence[Route]) -> Mapping[str, Mapping[Slot, int] | None]:
+        """By the URL maps alone: what they send to is named by route and slot."""
+        by_listener: dict[str, list[Route]] = {}
+        for route in routes:
+            by_listener.setdefault(route.listener, []).append(route)
+        found: dict[str, Mapping[Slot, int] | None] = {}
+
+        def look(ctx: Context, listener: str, stop: threading.Event) -> dict[str, Mapping[Slot, int] | None]:
+            try:
+                url_map = self._gcp.get(ctx, address_of(self._gcp, listener), f"URL map {listener}")
+            except NotFound:
+                return {}
+            told: dict[str, Mapping[Slot, int] | None] = {}
+            for route in by_listener[listener]:
+                try:
+                    rule = urlmap.rules_of(url_map, route).get(None)
+                except NotOurs:
+                    rule = None
+                told[route.key] = None if rule is None else _weights(rule, route)
+            return told
+
+        in_flight(ctx, by_listener, look, found.update, width=URL_MAPS_AT_ONCE, name="url-maps")
+        return found
+
+    def refuse_unadoptable(self, ctx: Context, route: Route, area: str, group: str) -> str:
+        """As the port says, for a managed group of that area."""
+        scope, name = url_map_of(route.listener)
+        self._entry(ctx, route)
+        found = self._url_map(ctx, route, name)
+        try:
+            manager = self._gcp.get(
+                ctx, address_of(self._gcp, f"{area}/instanceGroupManagers/{group}"), f"instance group {group}"
+            )
+        except NotFound as error:
+            raise UsageError(
+                f"{group}: there is no managed instance group of that name in {area}",
+                hint="machines that are in no managed group cannot be adopted: make one of their template first",
+            ) from error
+        pages = self._gcp.pages(ctx, address_of(self._gcp, f"{scope}/backendServices"), "backendServices")
+        services = {link_of(each["selfLink"]): each for page in pages for each in page.get("items", [])}
+        ours = {f"{scope}/backendServices/{backend_name(route, slot)}" for slot in Slot}
+        link = f"{area}/instanceGroups/{group}"
+        theirs = {
+            service: each
+            for service, each in services.items()
+            if service not in ours and link in (link_of(one["group"]) for one in each.get("backends", []))
+        }
+        service, told = adopting.leading(found, route, set(theirs), group)
+        adopting.refuse_other_service(theirs[service], manager, route, group)
+        return told
+
+    def give_back(self, ctx: Context, route: Route) -> None:
+        try:
+            standing = self._standing(ctx, route)
+        except NotFound:
+            return
+        if None not in standing.rules:
+            return
+        self._epoch(route, standing)
+        left = urlmap.without_rules(standing.found, route, (None,))
+        if left is not None:
+            self._write(ctx, route, standing, left)
 
     def remove(self, ctx: Context, route: Route) -> None:
         scope, _ = url_map_of(route.listener)
@@ -268,6 +336,6 @@ def _leads(rule: Document, route: Route, slot: Slot, backend: Backend) -> bool:
     return backend.release is None or sends[backend.link][1] == backend.release
 
 
-def _weights(standing: _Standing, rule: Document, route: Route) -> dict[Slot, int]:
+def _weights(rule: Document, route: Route) -> dict[Slot, int]:
     by_name = {link.rpartition("/")[2]: weight for link, (weight, _) in urlmap.sent(rule).items()}
     return {slot: by_name.get(backend_name(route, slot), 0) for slot in Slot}

@@ -26,6 +26,14 @@ def area_of(place: str) -> str:
     return f"zones/{place}" if re.fullmatch(ZONE, place) else f"regions/{place}"
 
 
+def scopes_of(project: str, place: str) -> tuple[str, str]:
+    """Where ways in are that lead to machines of a zone or region: everywhere, and in its region."""
+    area = area_of(place)
+    region = area.rpartition("/")[2]
+    region = region.rpartition("-")[0] if area.startswith("zones/") else region
+    return f"projects/{project}/global", f"projects/{project}/regions/{region}"
+
+
 def link_of(url: str) -> str:
     """An address without its host and version: ``projects/P/zones/Z/instances/N``. Those in answers are whole."""
     return url[url.index("projects/") :] if "projects/" in url else url

@@ -10,7 +10,7 @@ WeightedBackendService, HttpHeaderAction); load balancing guide, "URL maps overv
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -105,10 +105,10 @@ def with_rules(found: Document, route: Route, rules: Mapping[Slot | None, Docume
     return {"hostRules": hosts, "pathMatchers": matchers}
 
 
-def without_rules(found: Document, route: Route) -> Document | None:
-    """What to write so that none of the route's rules is left, None where there is none. A matcher of ours that is
-    empty then goes, and its host with it."""
-    held = rules_of(found, route)
+def without_rules(found: Document, route: Route, places: Collection[Slot | None] = tuple(PLACES)) -> Document | None:
+    """What to write so that none of the route's rules in these places is left, None where there is none. A matcher of
+    ours that is empty then goes, and its host with it."""
+    held = {place: rule for place, rule in rules_of(found, route).items() if place in places}
     there = matcher_of(found, route)
     if not held or there is None:
         return None
@@ -249,6 +249,11 @@ def _naming(release: ReleaseId | None) -> Document:
     # Replaced: what the program says under this name is not what the balancer knows.
     header = {"headerName": RELEASE_HEADER, "headerValue": release, "replace": True}
     return {"headerAction": {"responseHeadersToAdd": [header]}}
+
+
+def asks(rule: Document) -> Any:
+    """What a rule asks for, in a form that can be compared."""
+    return _plain(rule.get("matchRules", []))
 
 
 def _path_match(route: Route) -> Document:

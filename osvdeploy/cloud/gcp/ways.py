@@ -5,14 +5,15 @@ Which one a route has is told by its listener.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from osvdeploy.cloud.gcp.pointer import PointerRouter
 from osvdeploy.cloud.gcp.router import UrlMapRouter
-from osvdeploy.cloud.gcp.scope import area_of, forwarding_rule_of
+from osvdeploy.cloud.gcp.scope import area_of, forwarding_rule_of, scopes_of
 from osvdeploy.cloud.gcp.session import Gcp
 from osvdeploy.cloud.interfaces import ReleaseId, Route, RouteState, Slot, TargetHealth
 from osvdeploy.context import Context
+from osvdeploy.errors import Refused, UsageError
 
 
 class GceRouter:
@@ -21,14 +22,13 @@ class GceRouter:
 
     def __init__(self, gcp: Gcp, place: str) -> None:
         """``place`` is the zone or region of the machines: only ways in of its region, and global ones, lead there."""
-        region = area_of(place).rpartition("/")[2]
-        region = region.rpartition("-")[0] if area_of(place).startswith("zones/") else region
-        self._scopes = (f"projects/{gcp.project}/global", f"projects/{gcp.project}/regions/{region}")
-        self._url_maps = UrlMapRouter(gcp)
-        self._pointers = PointerRouter(gcp)
+        self._scopes = scopes_of(gcp.project, place)
+        self._area = f"projects/{gcp.project}/{area_of(place)}"
+        self.url_maps = UrlMapRouter(gcp)
+        self.pointers = PointerRouter(gcp)
 
     def _of(self, route: Route) -> UrlMapRouter | PointerRouter:
-        return self._url_maps if forwarding_rule_of(route.listener) is None else self._pointers
+        return self.url_maps if forwarding_rule_of(route.listener) is None else self.pointers
 
     def hold(self, route: Route, epoch: int) -> None:
         self._of(route).hold(route, epoch)
@@ -50,12 +50,41 @@ class GceRouter:
 
     def find(self, ctx: Context, service: str, key: str) -> list[Route]:
         return [
-            *self._url_maps.find(ctx, service, key, self._scopes),
-            *self._pointers.find(ctx, service, key, self._scopes),
+            *self.url_maps.find(ctx, service, key, self._scopes),
+            *self.pointers.find(ctx, service, key, self._scopes),
         ]
 
     def note_left(self, ctx: Context, route: Route, left: ReleaseId | None) -> None:
         self._of(route).note_left(ctx, route, left)
+
+    def weights_of(self, ctx: Context, routes: Sequence[Route]) -> Mapping[str, Mapping[Slot, int] | None]:
+        ways: dict[UrlMapRouter | PointerRouter, list[Route]] = {}
+        for route in routes:
+            ways.setdefault(self._of(route), []).append(route)
+        return {key: found for way, its in ways.items() for key, found in way.weights_of(ctx, its).items()}
+
+    def slow_start(self, ctx: Context, route: Route, slot: Slot) -> float | None:
+        return None
+
+    def set_slow_start(self, ctx: Context, route: Route) -> None:
+        if route.slow_start:
+            raise Refused(
+                f"{route.service}: Google's balancers have no slow start",
+                hint="leave it out, and let traffic rise by the strategy's steps",
+            )
+
+    def refuse_unadoptable(self, ctx: Context, route: Route, group: str) -> str:
+        if forwarding_rule_of(route.listener) is not None:
+            raise UsageError(
+                f"forwarding rule {route.listener}: leads to one thing at a time, so what is behind it cannot be in a "
+                "slot, too, while it has the traffic",
+                hint="deploy beside it, and let the first switch take the traffic: the label that says so is told by "
+                "`osvdeploy deploy`. Behind a URL map a group can be adopted",
+            )
+        return self.url_maps.refuse_unadoptable(ctx, route, self._area, group)
+
+    def give_back(self, ctx: Context, route: Route) -> None:
+        self._of(route).give_back(ctx, route)
 
     def remove(self, ctx: Context, route: Route) -> None:
         self._of(route).remove(ctx, route)

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO
@@ -51,7 +52,9 @@ class LocalHooks:
         try:
             if isinstance(action, CommandHook):
                 return _Command((self._program(action.argv[0]), *action.argv[1:]), content, self._environ)
-            return _Post(ctx, self._http, action, self._headers(action), content, timeout)
+            headers = self._headers(action)
+            secrets = [headers[name] for name in action.header_variables]
+            return Post(ctx, self._http, action.url, headers, content, timeout, secrets)
         except UsageError as error:
             return Over(HookAnswer(False, str(error)))
         except OSError as error:
@@ -89,6 +92,9 @@ class Over:
     def answer(self) -> HookAnswer:
         return self._answer
 
+    def wait(self, seconds: float) -> None:
+        """It is there."""
+
     def stop(self) -> None:
         """There is nothing."""
 
@@ -119,6 +125,10 @@ class _Command:
             self._reader.join(_LAST_WORDS)
             self._answer = self._ended()
         return self._answer
+
+    def wait(self, seconds: float) -> None:
+        with suppress(subprocess.TimeoutExpired):
+            self._tool.process.wait(seconds)
 
     def stop(self) -> None:
         if not self._closed:
@@ -154,23 +164,22 @@ class _Command:
             pass  # it was closed: whoever did it asks no more
 
 
-class _Post:
-    """A request on a thread of its own."""
+class Post:
+    """A request on a thread of its own. ``secrets`` are in nothing that is told of it."""
 
     def __init__(
         self,
         ctx: Context,
         http: HttpProber,
-        action: HttpHook,
+        url: str,
         headers: Mapping[str, str],
         content: bytes,
         timeout: float,
+        secrets: Sequence[str] = (),
     ) -> None:
         self._http = http
-        self._secrets = [headers[name] for name in action.header_variables]
-        self._request = ProbeRequest(
-            action.url, {"accept": "*/*", **headers, "content-type": "application/json"}, timeout
-        )
+        self._secrets = secrets
+        self._request = ProbeRequest(url, {"accept": "*/*", **headers, "content-type": "application/json"}, timeout)
         self._answer: HookAnswer | None = None
         self._connection: socket.socket | None = None
         self._stopped = threading.Event()
@@ -179,6 +188,9 @@ class _Post:
 
     def answer(self) -> HookAnswer | None:
         return self._answer
+
+    def wait(self, seconds: float) -> None:
+        self._thread.join(seconds)
 
     def stop(self) -> None:
         self._stopped.set()

@@ -40,3 +40,8 @@ class MetricSources:
         if self._place is None:
             raise Refused(f"{metric.kind}: this place has no metrics", hint="take a metric of another source")
         return self._place.read(ctx, metric, measured, grid)
+
+    def requests(self, ctx: Context, measured: Measured, grid: Grid) -> tuple[Sample, ...]:
+        if self._place is None:
+            raise Refused("this place counts no requests", hint='take probe-from = "here", or a command')
+        return self._place.requests(ctx, measured, grid)

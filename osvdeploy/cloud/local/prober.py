@@ -20,6 +20,9 @@ from osvdeploy.version import __version__
 _BODY = 2048
 _PORTS = {"http": 80, "https": 443}
 
+HELD = 1.0
+"""Seconds that a connection has to stand to be one that is held."""
+
 
 class HttpProber:
     """:class:`~osvdeploy.cloud.interfaces.Prober` over the network. Safe to share between threads.
@@ -33,7 +36,44 @@ class HttpProber:
         self._loading = threading.Lock()
 
     def probe(self, ctx: Context, request: ProbeRequest) -> ProbeAnswer:
+        if request.kind == "tcp":
+            return self._connect(ctx, request)
         return self.fetch(ctx, request, _BODY)
+
+    def _connect(self, ctx: Context, request: ProbeRequest) -> ProbeAnswer:
+        """A connection, and whether it is held. Behind a proxy it is made with the proxy, which closes it at once
+        where nobody is behind it."""
+        left = ctx.remaining()
+        timeout = request.timeout if left is None else min(request.timeout, left)
+        until = ctx.monotonic() + timeout
+
+        def remaining() -> float:
+            if (rest := until - ctx.monotonic()) <= 0:
+                raise TimeoutError
+            return rest
+
+        target = ""
+        try:
+            url = urlsplit(request.url)
+            if not url.hostname or (url.port is None and url.scheme not in _PORTS):
+                return ProbeAnswer(None, error=f"{request.url!r} has no host and port")
+            host, port = _dialled(url, request.address)
+            target = f"{host}:{port}"
+            with _connected(host, port, remaining) as connection:
+                connection.settimeout(min(HELD, remaining()))
+                try:
+                    said = connection.recv(_BODY)
+                except TimeoutError:
+                    return ProbeAnswer(None, held=True)
+                if said:
+                    return ProbeAnswer(None, body=said, held=True)
+                return ProbeAnswer(None, error=f"{target} closed the connection at once")
+        except TimeoutError:
+            return ProbeAnswer(None, error=f"no connection to {target} within {format_duration(timeout)}")
+        except OSError as error:
+            return ProbeAnswer(None, error=f"{target}: {(error.strerror or str(error)).lower()}")
+        except ValueError as error:
+            return ProbeAnswer(None, error=f"{request.url!r}: {error}")
 
     def fetch(
         self,
@@ -93,7 +133,7 @@ class HttpProber:
 
 def _dialled(url: SplitResult, address: str | None) -> tuple[str, int]:
     """Host and port to connect to. Raises ValueError for a port that is none."""
-    port = url.port or _PORTS[url.scheme]
+    port = url.port or _PORTS[url.scheme or "http"]
     if address is None:
         return str(url.hostname), port
     if address.count(":") > 1 and not address.startswith("["):

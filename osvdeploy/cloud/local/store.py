@@ -97,6 +97,17 @@ class DirectoryStore:
             if number == limit:
                 return
 
+    def folders(self, ctx: Context, prefix: str) -> Iterator[str]:
+        folder = self._root / prefix
+        with _refusals(folder):
+            try:
+                with os.scandir(folder) as entries:
+                    found = sorted(f"{each.name}/" for each in entries if each.is_dir() and each.name[0] != ".")
+            except FileNotFoundError:
+                return iter(())
+        # A folder may be left without any object in it.
+        return (each[:-1] for each in found if next(self.keys(ctx, f"{prefix}{each}", limit=1), None) is not None)
+
     def delete(self, ctx: Context, key: str) -> None:
         path = self._path(key)
         with _refusals(path):

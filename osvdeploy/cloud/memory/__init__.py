@@ -18,7 +18,7 @@ from dataclasses import replace
 from typing import Any
 
 from osvdeploy.cloud import tags as labels
-from osvdeploy.cloud.interfaces import Cloud, ReleaseId, Slot, Tags
+from osvdeploy.cloud.interfaces import Cloud, HealthRule, ReleaseId, Slot, Tags
 from osvdeploy.cloud.memory.archives import MemoryArchiveImages
 from osvdeploy.cloud.memory.calls import Call, CallLog, Hook, Moment
 from osvdeploy.cloud.memory.console import MemoryConsole
@@ -29,6 +29,7 @@ from osvdeploy.cloud.memory.hooks import MemoryHooks
 from osvdeploy.cloud.memory.imports import MemoryImports
 from osvdeploy.cloud.memory.machines import MemoryMachineTypes
 from osvdeploy.cloud.memory.metrics import MemoryMetrics
+from osvdeploy.cloud.memory.notifier import MemoryNotifier
 from osvdeploy.cloud.memory.prober import MemoryProber
 from osvdeploy.cloud.memory.router import MemoryRouter
 from osvdeploy.cloud.memory.store import MemoryStore
@@ -58,6 +59,7 @@ __all__ = [
     "MemoryImages",
     "MemoryImports",
     "MemoryMachineTypes",
+    "MemoryNotifier",
     "MemoryProber",
     "MemoryRouter",
     "MemorySnapshots",
@@ -89,6 +91,7 @@ class MemoryCloud:
         self.prober = MemoryProber(self.world)
         self.metrics = MemoryMetrics(self.world)
         self.hooks = MemoryHooks(clock)
+        self.notifier = MemoryNotifier(clock)
         self.add_listener("listener-1")
         self.add_listener("pointer-1", pointer=True)
 
@@ -107,6 +110,7 @@ class MemoryCloud:
             machines=MemoryMachineTypes(self.faults),
             imports=self.imports,
             metrics=self.metrics,
+            notifier=self.notifier,
         )
 
     # -------------------------------------------------------------------------------------------------- to script it
@@ -145,6 +149,28 @@ class MemoryCloud:
         """A group and a template of that name that somebody else made."""
         self.world.groups[name] = Group(name, ReleaseId("theirs"), "image-of-theirs", 0, "", tags or {})
         self.world.templates[name] = Template(name, "image-of-theirs", ReleaseId("theirs"), tags or {})
+
+    def plant_service(
+        self, name: str, priority: int | None, capacity: int = 2, listener: str = "listener-1", path: str | None = None
+    ) -> None:
+        """A group that somebody else made, and a rule of theirs that sends it traffic. Its machines answer as the
+        release of that name behaves, and name nobody unless that says so."""
+        world = self.world
+        with world.lock:
+            now = world.settle()
+            release = ReleaseId(name)
+            world.behaviours.setdefault(name, Behaviour(header=None))
+            backend = f"theirs-{name}"
+            world.backends[backend] = Backend(backend, Slot.BLUE, 8080, HealthRule("/healthz", 5.0, 2.0), {})
+            world.templates[name] = Template(name, "image-of-theirs", release, {})
+            world.groups[name] = Group(name, release, "image-of-theirs", capacity, backend, {})
+            if priority is not None:
+                rule = Rule(f"foreign-{world.number()}", listener, priority, None, path, None, {})
+                rule.history.append((now, {backend: 1}))
+                world.rules[rule.id] = rule
+            exists = world.image_exists
+            world.image_exists = lambda image: image == "image-of-theirs" or exists(image)
+            world.fill(world.groups[name], now)
 
     def scale(self, group: str, minimum: int, maximum: int, **rules: str) -> None:
         """Attach to a group what scales it, as a user would: bounds, and ``rules`` of any name, in place of others."""

@@ -5,7 +5,18 @@ from __future__ import annotations
 import json
 
 from osvdeploy.cloud import tags as labels
-from osvdeploy.cloud.interfaces import GroupRequest, GroupShape, GroupState, Machine, Scaling, Tags
+from osvdeploy.cloud.interfaces import (
+    AttachRequest,
+    GroupCount,
+    GroupRequest,
+    GroupShape,
+    GroupState,
+    Machine,
+    MachineState,
+    ReleaseId,
+    Scaling,
+    Tags,
+)
 from osvdeploy.cloud.memory.world import Group, Instance, Scaler, Template, World, carries
 from osvdeploy.context import Context
 from osvdeploy.errors import NotFound, NotOurs, Refused, Unavailable
@@ -90,7 +101,46 @@ class MemoryGroups:
                 return
             if not labels.is_ours(group.tags):
                 raise NotOurs(f"group {name}: something else made it")
-            world.remove_group(group, now)
+            if labels.is_kept(group.tags):
+                self._let_go(group)
+            else:
+                world.remove_group(group, now)
+
+    def _let_go(self, group: Group) -> None:
+        backend = self._world.backends.get(group.beside)
+        for machine in group.machines:
+            if backend is not None:
+                backend.targets.pop(machine.id, None)
+        group.beside = ""
+        group.tags = {name: value for name, value in group.tags.items() if not name.startswith(labels.SCHEMA)}
+
+    def attach(self, ctx: Context, request: AttachRequest) -> None:
+        world = self._world
+        with world.lock:
+            world.settle()
+            group = world.groups.get(request.name)
+            if group is None or group.deleting:
+                raise NotFound(f"group {request.name}: does not exist")
+            if labels.is_ours(group.tags) and any(
+                group.tags.get(key) != request.tags.get(key) for key in (labels.SERVICE, labels.RELEASE)
+            ):
+                raise NotOurs(f"group {request.name}: is {group.tags.get(labels.RELEASE)}'s")
+            if request.backend not in world.backends:
+                raise NotFound(f"{request.name}: backend {request.backend} does not exist")
+        if group.beside != request.backend:
+            with world.calls.around("groups.attach", request.name, request.backend), world.lock:
+                now = world.settle()
+                group.beside = request.backend
+                for machine in group.kept:
+                    if machine.running is not None:
+                        world.register(machine, request.backend, now)
+        if group.capacity < request.capacity:
+            with world.calls.around("groups.resize", request.name, request.capacity), world.lock:
+                group.capacity = request.capacity
+                world.fill(group, world.settle())
+        if group.tags != {**group.tags, **request.tags}:
+            with world.calls.around("groups.tag", request.name), world.lock:
+                group.tags = {**group.tags, **request.tags}
 
     def owned(self, ctx: Context, tags: Tags) -> list[GroupState]:
         world = self._world
@@ -106,6 +156,17 @@ class MemoryGroups:
             if name not in world.groups or template is None:
                 return None
             return GroupShape(template.image, template.machine_type, template.networks, template.firewalls)
+
+    def counted(self, ctx: Context, tags: Tags) -> list[GroupCount]:
+        world = self._world
+        with world.calls.around("groups.counted"), world.lock:
+            world.settle()
+            states = [_state(group) for group in world.groups.values() if carries(group.tags, tags)]
+        running = MachineState.RUNNING
+        return [
+            GroupCount(each.name, each.capacity, sum(one.state is running for one in each.machines), each.deleting)
+            for each in states
+        ]
 
     def scaling(self, ctx: Context, name: str) -> Scaling | None:
         world = self._world
@@ -204,8 +265,8 @@ def _machine(machine: Instance) -> Machine:
 def _state(group: Group) -> GroupState:
     return GroupState(
         name=group.name,
-        release=group.release,
-        capacity=group.capacity,
+        release=ReleaseId(group.tags.get(labels.RELEASE, group.release)),
+        capacity=0 if labels.BACKEND in group.tags and not group.beside else group.capacity,
         machines=tuple(_machine(machine) for machine in group.alive),
         troubles=tuple(group.troubles) if len(group.kept) < group.capacity else (),
         deleting=group.deleting,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,6 +30,10 @@ class Asked:
     def answer(self) -> HookAnswer | None:
         over = not self.stopped and self.clock.monotonic() - self.at >= self.takes
         return self.comes_to if over else None
+
+    def wait(self, seconds: float) -> None:
+        if self.answer() is None:
+            self.clock.wait(seconds, threading.Event())
 
     def stop(self) -> None:
         self.stopped = self.stopped or self.answer() is None

@@ -15,6 +15,7 @@ from osvdeploy.cloud.interfaces import (
     MonitoringMetric,
     PrometheusMetric,
     Sample,
+    Statistic,
 )
 from osvdeploy.cloud.memory.world import World
 from osvdeploy.cloud.samples import samples_of
@@ -48,6 +49,9 @@ class MemoryMetrics:
             if told is not None:
                 return _samples(grid, told)
             return self._counted(metric, measured, grid)
+
+    def requests(self, ctx: Context, measured: Measured, grid: Grid) -> tuple[Sample, ...]:
+        return self.read(ctx, CloudWatchMetric("RequestCount", None, Statistic.SUM), measured, grid)
 
     def _counted(self, metric: Metric, measured: Measured, grid: Grid) -> tuple[Sample, ...]:
         wanted = _class(metric)

@@ -33,7 +33,12 @@ class MemoryProber:
             if rule is None:
                 return ProbeAnswer(404, {"content-type": "text/plain"}, b"no rule of the listener takes this")
             backend = self._chosen(rule, node, rule.in_force(now - world.timing.propagation[node]) or {})
-            return self._forwarded(backend, now)
+            answer = self._forwarded(backend, now)
+            if request.kind == "tcp":
+                # A proxy takes every connection, and holds those that it can lead on.
+                held = answer.status not in (502, 503)
+                return ProbeAnswer(None, held=held, error="" if held else "the connection was closed at once")
+            return answer
 
     def _entry(self, request: ProbeRequest) -> tuple[Listener, int] | None:
         """The listener and the number of the entry point that a request goes to."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from osvdeploy.cloud import tags as labels
 from osvdeploy.cloud.interfaces import ReleaseId, Route, RouteState, Slot, TargetHealth
 from osvdeploy.cloud.memory.world import Backend, Listener, Rule, World
 from osvdeploy.cloud.weights import require, require_one
 from osvdeploy.context import Context
-from osvdeploy.errors import NotFound, NotOurs, Refused
+from osvdeploy.errors import NotFound, NotOurs, Refused, UsageError
 
 PREVIEW_PRIORITY = {Slot.BLUE: -2, Slot.GREEN: -1}
 """Where the preview rules stand, from the route's own priority."""
@@ -66,7 +66,12 @@ class MemoryRouter:
             with world.calls.around("router.create_backend", route.service, slot), world.lock:
                 name = _backend_id(route, slot)
                 world.backends[name] = Backend(
-                    name, slot, route.port, route.health, {**route.tags, labels.SLOT: slot.value}
+                    name,
+                    slot,
+                    route.port,
+                    route.health,
+                    {**route.tags, labels.SLOT: slot.value},
+                    slow_start=route.slow_start,
                 )
         for slot in unruled:
             name, priority = self._preview_place(route, slot)
@@ -151,6 +156,78 @@ class MemoryRouter:
                 return
         with world.calls.around("router.note_left", route.service, left), world.lock:
             rule.left = left
+
+    def weights_of(self, ctx: Context, routes: Sequence[Route]) -> Mapping[str, Mapping[Slot, int] | None]:
+        world, found = self._world, dict[str, Mapping[Slot, int] | None]()
+        for listener in {route.listener for route in routes}:
+            with world.calls.around("router.weights_of", listener), world.lock:
+                world.settle()
+                if listener not in world.listeners:
+                    continue
+                for route in (each for each in routes if each.listener == listener):
+                    try:
+                        rule = self._rule(route, listener, route.priority)
+                    except NotOurs:
+                        rule = None
+                    there = rule.weights if rule is not None else None
+                    found[route.key] = (
+                        None if there is None else {slot: there.get(_backend_id(route, slot), 0) for slot in Slot}
+                    )
+        return found
+
+    def slow_start(self, ctx: Context, route: Route, slot: Slot) -> float | None:
+        world = self._world
+        with world.calls.around("router.slow_start", route.service, slot), world.lock:
+            backend = self._backend(route, slot)
+            return None if backend is None or self._listener(route).pointer else backend.slow_start
+
+    def set_slow_start(self, ctx: Context, route: Route) -> None:
+        world = self._world
+        with world.lock:
+            if self._listener(route).pointer:
+                if route.slow_start:
+                    raise Refused(f"{route.listener}: a pointer has no slow start")
+                return
+        for slot in Slot:
+            with world.calls.around("router.set_slow_start", route.service, slot), world.lock:
+                if (backend := self._backend(route, slot)) is not None:
+                    backend.slow_start = route.slow_start
+
+    def refuse_unadoptable(self, ctx: Context, route: Route, group: str) -> str:
+        world = self._world
+        with world.calls.around("router.find", route.service, group), world.lock:
+            world.settle()
+            if world.listener(route.listener).pointer:
+                raise UsageError(f"{route.listener}: has one target for all that comes to it", hint="use a listener")
+            found = world.groups.get(group)
+            if found is None:
+                raise UsageError(f"{group}: there is no such group")
+            leading = [
+                rule
+                for rule in world.rules.values()
+                if rule.listener == route.listener and not rule.preview and found.backend in (rule.weights or {})
+            ]
+            same = [rule for rule in leading if (rule.host, rule.path) == (route.host, route.path)]
+            if not same:
+                raise UsageError(f"{group}: no rule of {route.listener} sends it what the route is to take")
+            rule = min(same, key=lambda each: each.priority)
+            if rule.priority <= route.priority:
+                raise UsageError(
+                    f"{group}: its rule has priority {rule.priority}, before {route.priority}",
+                    hint=f"choose a `route.priority` below {rule.priority}",
+                )
+            return f"rule {rule.id} at priority {rule.priority}"
+
+    def give_back(self, ctx: Context, route: Route) -> None:
+        world = self._world
+        with world.lock:
+            rule = self._rule(route, route.listener, route.priority)
+        if rule is None:
+            return
+        with world.calls.around("router.delete_rule", rule.id), world.lock:
+            if world.rules.pop(rule.id, None) is not None:
+                rule.history.append((world.settle(), None))
+                world.deleted_rules.append(rule)
 
     def remove(self, ctx: Context, route: Route) -> None:
         world = self._world

@@ -74,6 +74,11 @@ class MemoryStore:
         with self.calls.around("store.keys", prefix), self._lock:
             return iter(sorted(key for key in self._objects if key.startswith(prefix))[:limit])
 
+    def folders(self, ctx: Context, prefix: str) -> Iterator[str]:
+        with self.calls.around("store.folders", prefix), self._lock:
+            below = (key[len(prefix) :] for key in self._objects if key.startswith(prefix))
+            return (name[:-1] for name in sorted({f"{rest.partition('/')[0]}/" for rest in below if "/" in rest}))
+
     def delete(self, ctx: Context, key: str) -> None:
         check_key(key)
         with self.calls.around("store.delete", key), self._lock:

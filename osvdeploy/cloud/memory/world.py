@@ -82,6 +82,7 @@ class Backend:
     tags: Mapping[str, str]
     targets: dict[str, Target] = field(default_factory=dict)
     turn: int = 0
+    slow_start: float = 0.0
 
 
 @dataclass(slots=True, eq=False)
@@ -179,6 +180,8 @@ class Group:
     deleting: bool = False
     retry: float = 5.0
     scaler: Scaler | None = None
+    beside: str = ""
+    """A second backend that it stands behind: ours, where somebody else made it."""
 
     @property
     def alive(self) -> list[Instance]:
@@ -279,11 +282,16 @@ class World:
         if machine.gone is not None:
             return
         machine.running = now
-        backend = self.backends.get(group.backend)
-        if backend is not None:
+        for name in (group.backend, group.beside):
+            self.register(machine, name, now)
+        self.plan_end(group, machine, now)
+
+    def register(self, machine: Instance, name: str, now: float) -> None:
+        """Let a machine stand behind a backend, if there is one."""
+        backend = self.backends.get(name)
+        if backend is not None and machine.id not in backend.targets:
             target = backend.targets[machine.id] = Target(machine)
             self.at(now + self.timing.first_check, lambda at: self._check(backend, target, at))
-        self.plan_end(group, machine, now)
 
     def plan_end(self, group: Group, machine: Instance, now: float) -> None:
         """See to it that the machine ends when its behaviour says so."""

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 
 from osvdeploy.sandbox import dataplane, health
-from osvdeploy.sandbox.dataplane import DEFAULT_PRIORITY, Endpoint, Rule, Target, TargetState, View
+from osvdeploy.sandbox.dataplane import DEFAULT_PRIORITY, Endpoint, Rule, SlowStart, Target, TargetState, View
 from osvdeploy.sandbox.errors import ApiError, NotSimulated
 from osvdeploy.sandbox.health import CheckResult, HealthCheck, TargetHealth
 from osvdeploy.sandbox.services import routing
@@ -559,10 +559,16 @@ def delete_target_group(scope: Scope, params: Wire) -> Doc:
 
 def modify_target_group_attributes(scope: Scope, params: Wire) -> Doc:
     group = _group(scope, params["TargetGroupArn"])
-    for attribute in params["Attributes"]:
-        routing.check_attribute(attribute.get("Key", ""), attribute.get("Value", ""))
-    group["attributes"] |= {attribute["Key"]: attribute.get("Value", "") for attribute in params["Attributes"]}
+    wanted = {attribute.get("Key", ""): attribute.get("Value", "") for attribute in params["Attributes"]}
+    routing.check_together({**group["attributes"], **wanted})
+    for key, value in wanted.items():
+        routing.check_attribute(key, value)
+    group["attributes"] |= wanted
     scope.put(GROUP, group["TargetGroupArn"], group)
+    if wanted.get(routing.SLOW_START) == "0":
+        for target in _targets_of(scope, group["TargetGroupArn"]):
+            if target.pop("slow_start", None) is not None:
+                scope.put(TARGET, _key(target), target)
     return describe_target_group_attributes(scope, params)
 
 
@@ -604,7 +610,8 @@ def register(scope: Scope, group: str, instance: str, port: int) -> None:
     target = scope.get(TARGET, f"{group}|{instance}|{port}")
     if target is not None and target["state"] != TargetState.DRAINING:
         return
-    fresh = {"group": group, "id": instance, "port": port, "epoch": 0 if target is None else target["epoch"]}
+    epoch, now = 0 if target is None else target["epoch"], scope.now.isoformat()
+    fresh = {"group": group, "id": instance, "port": port, "epoch": epoch, "registered": now}
     _begin(scope, fresh)
 
 
@@ -625,6 +632,11 @@ def _set(scope: Scope, target: Doc, new: TargetHealth) -> None:
 
 def _keep(scope: Scope, target: Doc, new: TargetHealth) -> None:
     changed = target.get("state") != str(new.state)
+    if changed:
+        target.pop("slow_start", None)
+        if new.state is TargetState.HEALTHY and (seconds := _slow_start(scope, target)):
+            ends = scope.now + timedelta(seconds=seconds / scope.speed)
+            target["slow_start"] = [scope.now.isoformat(), ends.isoformat()]
     target |= {
         "state": str(new.state),
         "reason": new.reason,
@@ -636,6 +648,26 @@ def _keep(scope: Scope, target: Doc, new: TargetHealth) -> None:
     scope.put(TARGET, _key(target), target)
     if changed:
         _count_hosts(scope, target["group"])
+
+
+def _slow_start(scope: Scope, target: Doc) -> float:
+    """Seconds of slow start for a target that has just become healthy. Only one that joins others has any: a healthy
+    one has to be there that is not in slow start itself, and did not come with it ("Edit target group attributes", slow
+    start mode: targets of an empty group that are registered by one operation do not enter it)."""
+    seconds = float(_group(scope, target["group"])["attributes"].get(routing.SLOW_START, "0"))
+    if not seconds:
+        return 0.0
+    full = (
+        each
+        for each in _targets_of(scope, target["group"])
+        if _key(each) != _key(target) and each["state"] == TargetState.HEALTHY and not _rises(each, scope.now)
+    )
+    joined = (each for each in full if not target["first"] or each["registered"] != target["registered"])
+    return seconds if next(joined, None) is not None else 0.0
+
+
+def _rises(target: Doc, now: datetime) -> bool:
+    return "slow_start" in target and datetime.fromisoformat(target["slow_start"][1]) > now
 
 
 def _forget(scope: Scope, target: Doc) -> None:
@@ -959,6 +991,7 @@ def view(scope: Scope) -> View:
             target["port"],
             TargetState(target["state"]),
             target["reason"] != health.REGISTERING.reason,
+            SlowStart(*map(datetime.fromisoformat, target["slow_start"])) if "slow_start" in target else None,
         )
         targets.setdefault(target["group"], []).append(made)
     return View(endpoints, {group: tuple(members) for group, members in targets.items()})

@@ -318,6 +318,9 @@ HEALTH_CHECK_DEFAULTS: dict[str, Any] = {
     "Matcher": {"HttpCode": "200"},
 }
 
+SLOW_START = "slow_start.duration_seconds"
+ALGORITHM = "load_balancing.algorithm.type"
+
 ATTRIBUTE_DEFAULTS = {
     "deregistration_delay.timeout_seconds": "300",
     "load_balancing.algorithm.anomaly_mitigation": "off",
@@ -389,6 +392,16 @@ def health_check(settings: Wire) -> HealthCheck:
     )
 
 
+def check_together(attributes: Mapping[str, str]) -> None:
+    """Refuse attributes of a target group that do not go together."""
+    attributes = {**ATTRIBUTE_DEFAULTS, **attributes}
+    if attributes[SLOW_START] != "0" and attributes[ALGORITHM] != "round_robin":
+        raise ApiError(
+            "InvalidConfigurationRequest",
+            f"Slow start cannot be enabled with the load balancing algorithm '{attributes[ALGORITHM]}'",
+        )
+
+
 def check_attribute(key: str, value: str) -> None:
     """Refuse a target group attribute that does not exist, is out of bounds, or would change what is simulated."""
     if key not in ATTRIBUTE_DEFAULTS:
@@ -396,5 +409,8 @@ def check_attribute(key: str, value: str) -> None:
     if key == "deregistration_delay.timeout_seconds":
         if not value.isdigit() or int(value) > 3600:
             raise invalid(f"'{key}' value '{value}' must be in the range [0-3600]")
+    elif key == SLOW_START:
+        if not value.isdigit() or (int(value) and not 30 <= int(value) <= 900):
+            raise invalid(f"'{key}' value '{value}' must be 0 or in the range [30-900]")
     elif value != ATTRIBUTE_DEFAULTS[key]:
         raise NotSimulated(f"target group attribute {key}={value}")

@@ -1,0 +1,266 @@
+"""The rollouts that trouble befalls, and the places that they happen in: for test_matrix.py and test_slow_cloud.py.
+
+A rollout that the product learns is added to :data:`SCENARIOS`: whatever befalls any of its calls is tried then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from osvdeploy.api import services, wiring
+from osvdeploy.api.declared import Service
+from osvdeploy.cloud import aws
+from osvdeploy.cloud.interfaces import CloudWatchMetric, MonitoringMetric, Statistic
+from osvdeploy.events import Event, Waiting
+from osvdeploy.rollout.ends import Rollout
+from osvdeploy.rollout.gates import Bound, Gate, GateStage
+from osvdeploy.rollout.model import Outcome, Request, RequestKind
+from osvdeploy.rollout.releases import Concurrent, OnFailure, Strategy, StrategyKind, TrafficStep
+from osvdeploy.sandbox.wire import Call
+from tests.aws_world import REGION, AwsWorld
+from tests.faults.matrix import Scenario, Site
+from tests.faults.test_deploy_crashes import _name
+from tests.gcp_world import GcpWorld
+from tests.rollout.made import UNHURRIED
+from tests.world import BAD, SETTLED
+
+CANARY = Strategy(StrategyKind.CANARY, (TrafficStep(20, 5.0), TrafficStep(100)), 5.0, 3600.0)
+ASKING = replace(CANARY, steps=(TrafficStep(20, 5.0, approve=True), TrafficStep(100)))
+AT_ONCE = Strategy(StrategyKind.ALL_AT_ONCE, (TrafficStep(100),), 0.0, 0.0)
+LINEAR = Strategy(StrategyKind.LINEAR, (TrafficStep(50, 5.0), TrafficStep(100)), 5.0, 3600.0)
+BAKED = replace(AT_ONCE, kind=StrategyKind.BLUE_GREEN, bake=60.0, keep_warm=3600.0)
+MEASURED = replace(CANARY, steps=(TrafficStep(20, 60.0), TrafficStep(100)))
+ASKS = replace(MEASURED, on_failure=OnFailure.PAUSE)
+
+NONE_AT_ALL = (Bound(0.0),)
+"""No request may be answered: what a gate fails that has any traffic."""
+
+FEW_LOOKS = replace(UNHURRIED, bake_poll=30.0)
+"""Of a bake that is measured for minutes."""
+
+
+class AwsSite(Site):
+    """A service on AWS."""
+
+    version_header = "x-release"
+    metric = CloudWatchMetric("RequestCount", None, Statistic.SUM)
+    told_after = 60.0
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(AwsWorld(folder), 8080)
+
+    @property
+    def address(self) -> str:
+        return str(self.world.sandbox.store.begin().all(REGION, "elbv2.balancer")[0]["DNSName"])
+
+    def groups(self) -> Mapping[str, frozenset[str]]:
+        store = self.world.sandbox.store.begin()
+        return {
+            each["AutoScalingGroupName"]: frozenset(each.get("TargetGroupARNs", []))
+            for each in store.all(REGION, "autoscaling.group")
+        }
+
+    def taken_from(self, call: Call) -> str | None:
+        if call.operation == "UpdateAutoScalingGroup":
+            group = self.world.sandbox.store.begin().get(
+                REGION, "autoscaling.group", call.params["AutoScalingGroupName"]
+            )
+            now = int(group["DesiredCapacity"]) if group is not None else 0
+            wanted = call.params.get("DesiredCapacity", min(now, int(call.params.get("MaxSize", now))))
+            return str(call.params["AutoScalingGroupName"]) if int(wanted) < now else None
+        return str(call.params["AutoScalingGroupName"]) if call.operation == "DeleteAutoScalingGroup" else None
+
+    def gc(self) -> object:
+        here = self.place.process(self.limits)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(wiring, "connect", lambda ctx, cloud, region: aws.connect(ctx, region, self.place.session))
+            return services.gc(here.ctx, Service("hello", "production", str(self.world.folder / "ledger")), keep=1)
+
+    def standing(self) -> Mapping[str, object]:
+        self.world.sandbox.hook = None
+        self.world.wait(SETTLED)
+        store = self.world.sandbox.store.begin()
+        held = {
+            kind: sorted(_name(key, store.get(REGION, kind, key) or {}) for key in keys)
+            for kind, keys in self.world.held().items()
+        }
+        carrying = [] if self.world.head.destroyed else sorted(arn.split("/")[1] for arn in self.carrying())
+        return {**held, **self.ledger(), "carrying": carrying}
+
+
+class GcpSite(Site):
+    """A service on Google, behind a URL map."""
+
+    version_header = "x-osvdeploy-release"
+    metric = MonitoringMetric("loadbalancing.googleapis.com/https/request_count", None, Statistic.SUM)
+    told_after = 120.0
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(GcpWorld(folder), 8000)
+        self.entry = self.place.network.ask("GET", "global/forwardingRules/web")
+
+    @property
+    def address(self) -> str:
+        return str(self.entry["IPAddress"])
+
+    def groups(self) -> Mapping[str, frozenset[str]]:
+        store = self.world.sandbox.store.begin()
+        behind: dict[str, set[str]] = {}
+        for service in store.all("", "compute.backendService"):
+            for backend in service["resource"].get("backends", []):
+                behind.setdefault(backend["group"].rpartition("/")[2], set()).add(service["resource"]["name"])
+        managers = (each["resource"]["name"] for each in store.all("", "compute.instanceGroupManager"))
+        return {name: frozenset(behind.get(name, ())) for name in managers}
+
+    def taken_from(self, call: Call) -> str | None:
+        if call.operation == "instanceGroupManagers.delete":
+            return str(call.params["instanceGroupManager"])
+        return None
+
+    def gc(self) -> object:
+        return self.place.gc(keep=1)
+
+    def standing(self) -> Mapping[str, object]:
+        self.world.sandbox.hook = None
+        self.world.wait(SETTLED)
+        matchers = self.place.network.ask("GET", "global/urlMaps/web").get("pathMatchers", [])
+        leading = [(rule["priority"], rule["routeAction"]) for matcher in matchers for rule in matcher["routeRules"]]
+        held = {kind: keys for kind, keys in self.world.held().items() if kind.startswith("compute.")}
+        for passing in ("compute.operation", "compute.instance", "compute.disk", "compute.urlMap"):
+            held.pop(passing, None)
+        return {**held, **self.ledger(), "leading": leading}
+
+
+def _one(*versions: str) -> frozenset[str]:
+    return frozenset(versions)
+
+
+def _asked(site: Site) -> None:
+    """A canary that waits for approval at its first share."""
+    site.new("1.0.0", strategy=ASKING)
+    assert site.deploy("new").exit_code == 5
+
+
+def _superseding(site: Site) -> None:
+    _asked(site)
+    site.made("newest", strategy=replace(AT_ONCE, concurrent=Concurrent.SUPERSEDE))
+
+
+def _measured(site: Site, strategy: Strategy, bounds: tuple[Bound, ...]) -> None:
+    """1.0.0 serves, and what comes is held to how many requests it gets."""
+    site.limits = FEW_LOOKS
+    site.put_into_service("1.0.0")
+    on = (GateStage.STEP, GateStage.BAKE)
+    gate = Gate("requests", site.metric, bounds, on, interval=60.0, delay=site.told_after, min_samples=1)
+    site.world.settings = replace(site.world.settings, gates=(gate,))
+    site.made("new", strategy=strategy)
+
+
+def _paused_then_aborted(site: Site) -> object:
+    """A gate fails, a person is asked, and says no."""
+    run = site.world.head.unfinished
+    if run is None or not run.awaits(site.world.clock.now()):
+        ended = site.deploy("new")
+        if ended.outcome is not Outcome.WAITING:
+            return ended
+    asked = site.say(RequestKind.ABORT)
+    assert asked is None or isinstance(asked, Rollout)
+    return asked
+
+
+def _aborted_at_the_switch(site: Site) -> Rollout:
+    """Somebody says no as soon as all traffic was sent to what is new: nowhere is that in force yet."""
+    here, said = site.place.process(site.limits), list[int]()
+
+    def tell(event: Event) -> None:
+        site.world.recorder(event)
+        run = site.world.head.unfinished if isinstance(event, Waiting) and not said else None
+        if run is not None and run.shifted is not None:
+            now = site.world.clock.now()
+            said.append(site.world.ledger.ask(here.ctx, run.id, Request(RequestKind.ABORT, "ann@desk", now, run.step)))
+
+    ended: Rollout = here.manager.deploy(here.ctx.reporting_to(tell), site.releases["new"])
+    return ended
+
+
+def _aged(site: Site) -> None:
+    """What was warm is cold, and what was new is old."""
+    site.put_into_service("1.0.0", "1.1.0", "1.2.0")
+    site.world.wait(2 * 3600.0)
+
+
+SCENARIOS = [
+    Scenario("first deploy", lambda each: each.new(), lambda each: each.deploy("new"), None),
+    Scenario("blue-green", lambda each: each.new("1.0.0"), lambda each: each.deploy("new"), _one("1.0.0", "new")),
+    Scenario(
+        "all at once",
+        lambda each: each.new("1.0.0", strategy=AT_ONCE),
+        lambda each: each.deploy("new"),
+        _one("1.0.0", "new"),
+    ),
+    Scenario(
+        "canary",
+        lambda each: each.new("1.0.0", strategy=CANARY),
+        lambda each: each.deploy("new"),
+        _one("1.0.0", "new"),
+    ),
+    Scenario(
+        "linear",
+        lambda each: each.new("1.0.0", strategy=LINEAR),
+        lambda each: each.deploy("new"),
+        _one("1.0.0", "new"),
+    ),
+    Scenario(
+        "gate that passes",
+        lambda each: _measured(each, BAKED, (Bound(1e6),)),
+        lambda each: each.deploy("new"),
+        _one("1.0.0", "new"),
+    ),
+    Scenario(
+        "gate that fails",
+        lambda each: _measured(each, MEASURED, NONE_AT_ALL),
+        lambda each: each.deploy("new"),
+        _one("1.0.0", "new"),
+    ),
+    Scenario(
+        "paused, then aborted",
+        lambda each: _measured(each, ASKS, NONE_AT_ALL),
+        _paused_then_aborted,
+        _one("1.0.0", "new"),
+    ),
+    Scenario(
+        "bad release",
+        lambda each: each.new("1.0.0", program=BAD),
+        lambda each: each.deploy("new"),
+        _one("1.0.0"),
+    ),
+    Scenario("approval", _asked, lambda each: each.say(RequestKind.APPROVE), _one("1.0.0", "new")),
+    Scenario("abort", _asked, lambda each: each.say(RequestKind.ABORT), _one("1.0.0", "new")),
+    Scenario(
+        "abort at the switch",
+        lambda each: each.new("1.0.0"),
+        _aborted_at_the_switch,
+        _one("1.0.0", "new"),
+    ),
+    Scenario("supersede", _superseding, lambda each: each.deploy("newest"), _one("1.0.0", "new", "newest")),
+    Scenario(
+        "warm rollback",
+        lambda each: each.put_into_service("1.0.0", "1.1.0"),
+        lambda each: each.rollback(),
+        _one("1.0.0", "1.1.0"),
+    ),
+    Scenario(
+        "cold rollback",
+        lambda each: each.put_into_service("1.0.0", "1.1.0", "1.2.0"),
+        lambda each: each.rollback("1.0.0"),
+        _one("1.0.0", "1.2.0"),
+    ),
+    Scenario("gc", _aged, lambda each: each.gc(), _one("1.2.0")),
+    Scenario("destroy", lambda each: each.put_into_service("1.0.0", "1.1.0"), lambda each: each.destroy(), None),
+]
+
+SITES: dict[str, Callable[[Path], Site]] = {"aws": AwsSite, "google": GcpSite}

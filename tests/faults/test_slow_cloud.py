@@ -1,0 +1,84 @@
+"""Every scenario on a cloud that is slow in all that a cloud can be slow in (slow.py): the same end, no client notices,
+and it takes no longer than is written here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from osvdeploy.errors import OsvDeployError
+from osvdeploy.rollout.model import Limits
+from tests.faults.matrix import Scenario, Watch, played
+from tests.faults.scenarios import SCENARIOS, SITES
+from tests.faults.slow import PROPAGATION, FarAway, reach_late
+
+pytestmark = [pytest.mark.slow, pytest.mark.sandbox]
+
+BOUNDS = {
+    "first deploy": (4, 6),
+    "blue-green": (3, 5),
+    "all at once": (3, 5),
+    "canary": (4, 8),
+    "linear": (4, 8),
+    "gate that passes": (6, 9),
+    "gate that fails": (7, 12),
+    "paused, then aborted": (7, 12),
+    "bad release": (3, 10),
+    "approval": (3, 5),
+    "abort": (3, 6),
+    "abort at the switch": (5, 8),
+    "supersede": (6, 10),
+    "warm rollback": (3, 4),
+    "cold rollback": (3, 6),
+    "gc": (1, 2),
+    "destroy": (1, 2),
+}
+"""Minutes of the cloud's time, on AWS and on Google, from the command to its end; docs/faults.md has them too."""
+
+OTHERS = (10, 15)
+"""Of what is not among them."""
+
+
+@pytest.mark.parametrize("kind", SITES)
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda each: each.name)
+def test_a_slow_cloud_is_waited_for(
+    kind: str,
+    scenario: Scenario,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    record_property: Callable[[str, object], None],
+) -> None:
+    """Each call takes its time, half of them are throttled, and what changes is in force a minute later."""
+    plot = played(SITES[kind](tmp_path), scenario)
+    site, world = plot.site, plot.site.world
+    # As often as a user's own run looks.
+    site.limits = Limits()
+    reach_late(monkeypatch)
+    world.put_back(plot.start)
+    far = FarAway(world.clock)
+    monkeypatch.setattr(world.sandbox, "faults", far)
+    watch = Watch(site, scenario)
+    world.sandbox.hook = watch
+    began = world.clock.monotonic()
+    ended = scenario.command(site)
+    took = world.clock.monotonic() - began
+    world.sandbox.hook = None
+    watch.go_on(2 * int(PROPAGATION))
+    monkeypatch.undo()
+    record_property(
+        "told",
+        f"{scenario.name:19} {kind:6} {len(watch.seen):4} calls  {far.throttled:3} throttled  {took / 60:5.1f} min",
+    )
+    assert not isinstance(ended, OsvDeployError)
+    assert not watch.wrong, "\n".join(watch.wrong[:10])
+    assert site.standing() == plot.left
+    assert took / 60 <= BOUNDS.get(scenario.name, OTHERS)[list(SITES).index(kind)]
+
+
+def test_the_bounds_are_those_that_the_docs_have() -> None:
+    """Row by row."""
+    docs = (Path(__file__).parents[2] / "docs" / "faults.md").read_text()
+    for name, (aws, google) in BOUNDS.items():
+        assert f"| {name} | {aws} | {google} |" in docs

@@ -1,0 +1,294 @@
+"""Somebody's group, which has the traffic already, becomes a release; and stays theirs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from osvdeploy.cloud.interfaces import ProbeRequest, Slot
+from osvdeploy.cloud.memory import Call, Moment
+from osvdeploy.cloud.memory.calls import Hook
+from osvdeploy.errors import UsageError
+from osvdeploy.rollout.ends import Rollout
+from osvdeploy.rollout.model import Kind, Outcome, RequestKind, Stage
+from osvdeploy.rollout.releases import Adopted, Release, adopted_release
+from tests.faults.venues import Killed
+from tests.rollout.service import Service
+
+GROUP = "legacy-web"
+
+
+class Legacy(Service):
+    """A group that somebody made by hand answers at the listener, by a rule at priority 200."""
+
+    def __init__(self, **settings: object) -> None:
+        super().__init__()
+        self.settings = replace(self.settings, **settings)  # type: ignore[arg-type]  # the caller names fields
+        self.cloud.plant_service(GROUP, 200)
+        self.clock.advance(60)
+        self.bad = 0
+
+    def adopted(self, *, own: bool = False) -> Release:
+        settings = replace(self.settings, health=replace(self.settings.health, version_header=None))
+        group = Adopted(GROUP, "image-of-theirs", "rule at priority 200", own)
+        return adopted_release("hello", "0.9.0", group, settings, created=self.context().now(), by="somebody")
+
+    def adopt(self, *, own: bool = False) -> Rollout:
+        return self.manager().adopt(self.context(), self.adopted(own=own))
+
+    def ask(self) -> str:
+        """What a client gets: the first word of who answers, "" for no good answer."""
+        listener = self.cloud.world.listeners["listener-1"]
+        for address in listener.addresses:
+            request = ProbeRequest(f"http://{listener.host}:{listener.port}/", {}, 1.0, address)
+            answer = self.cloud.prober.probe(self.context(), request)
+            if answer.status != 200:
+                return ""
+        return answer.body.decode().split()[-1]
+
+    def watched(self) -> None:
+        """Ask as a client around every change."""
+
+        def hook(call: Call, moment: Moment) -> None:
+            if call.mutating and not call.operation.startswith("store.") and not self.ask():
+                self.bad += 1
+
+        self.cloud.on_call(hook)
+
+    @property
+    def theirs(self) -> dict[str, str]:
+        return dict(self.cloud.world.groups[GROUP].tags)
+
+
+@pytest.fixture
+def legacy() -> Legacy:
+    return Legacy()
+
+
+def test_traffic_goes_on_while_a_group_becomes_a_release(legacy: Legacy) -> None:
+    """No client notices; slot blue has it, and its own rule goes before theirs."""
+    legacy.watched()
+    ended = legacy.adopt()
+    assert ended.outcome is Outcome.SUCCEEDED
+    assert legacy.bad == 0
+    assert legacy.ask() == GROUP
+    head = legacy.head
+    assert head.serving is Slot.BLUE
+    assert head.slots[Slot.BLUE].group == GROUP
+    assert head.run is not None and head.run.kind is Kind.ADOPT
+    assert {gate.gate for gate in head.run.gates} == {"healthy targets", "preview probe", "traffic"}
+    kept = legacy.ledger.release(legacy.context(), head.slots[Slot.BLUE].release)
+    assert kept is not None and kept.adopted is not None and kept.adopted.group == GROUP
+
+
+def test_a_deploy_goes_beside_it_and_a_rollback_comes_back(legacy: Legacy) -> None:
+    """At once, while it is warm."""
+    legacy.adopt()
+    legacy.watched()
+    assert legacy.deploy("1.0.0").outcome is Outcome.SUCCEEDED
+    assert legacy.ask() == legacy.id("1.0.0")
+    went = legacy.rollback()
+    assert went.outcome is Outcome.SUCCEEDED
+    assert went.run is not None and went.run.warm
+    assert legacy.ask() == GROUP
+    assert legacy.bad == 0
+
+
+def test_their_group_is_let_go_and_not_deleted(legacy: Legacy) -> None:
+    """By the deploy that needs its slot: without our tags, at its size, behind what it stood behind before."""
+    legacy.adopt()
+    for version in ("1.0.0", "1.1.0"):
+        assert legacy.deploy(version).outcome is Outcome.SUCCEEDED
+    group = legacy.cloud.world.groups[GROUP]
+    assert not legacy.theirs
+    assert (group.capacity, len(group.alive), group.beside) == (2, 2, "")
+    assert legacy.cloud.running == {GROUP, legacy.id("1.0.0"), legacy.id("1.1.0")}
+
+
+def test_one_that_was_given_is_deleted(legacy: Legacy) -> None:
+    """With --own."""
+    legacy.adopt(own=True)
+    for version in ("1.0.0", "1.1.0"):
+        legacy.deploy(version)
+    assert GROUP not in legacy.cloud.world.groups
+
+
+def test_it_can_be_gone_back_to_after_it_was_let_go(legacy: Legacy) -> None:
+    """It is put behind the slot again, with the capacity of today."""
+    legacy.adopt()
+    legacy.settings = replace(legacy.settings, capacity=3)
+    for version in ("1.0.0", "1.1.0"):
+        legacy.deploy(version)
+    legacy.watched()
+    went = legacy.manager().rollback(legacy.context(), legacy.adopted())
+    assert went.outcome is Outcome.SUCCEEDED
+    assert legacy.ask() == GROUP
+    assert legacy.cloud.world.groups[GROUP].capacity == 3
+    assert legacy.bad == 0
+
+
+def test_a_group_that_is_gone_is_not_gone_back_to(legacy: Legacy) -> None:
+    """Said before anything moves."""
+    legacy.adopt()
+    for version in ("1.0.0", "1.1.0"):
+        legacy.deploy(version)
+    del legacy.cloud.world.groups[GROUP]
+    before = len(legacy.cloud.mutations)
+    with pytest.raises(UsageError, match="which is gone"):
+        legacy.manager().rollback(legacy.context(), legacy.adopted())
+    assert {call.operation for call in legacy.cloud.mutations[before:]} == {"store.put"}
+
+
+def test_destroy_gives_the_route_back(legacy: Legacy) -> None:
+    """First: their rule has the traffic again before their group leaves us. Nothing of ours is left."""
+    legacy.adopt()
+    legacy.watched()
+    legacy.destroy()
+    assert legacy.bad == 0
+    assert legacy.ask() == GROUP
+    assert not legacy.theirs
+    assert legacy.cloud.standing == set()
+
+
+def test_what_is_not_well_behind_a_slot_keeps_its_traffic_as_before(legacy: Legacy) -> None:
+    """Our check finds it unhealthy, theirs does not: it fails before any traffic, and nothing of ours is left."""
+    legacy.cloud.behave(GROUP, health=503)
+    legacy.watched()
+    ended = legacy.adopt()
+    assert ended.outcome is Outcome.FAILED
+    assert "not adopted" in ended.told and "as before" in ended.told
+    assert legacy.bad == 0
+    assert not legacy.theirs
+    assert legacy.cloud.standing == set()
+    legacy.cloud.on_call(None)
+    legacy.cloud.behave(GROUP, health=None)
+    assert legacy.adopt().outcome is Outcome.SUCCEEDED
+
+
+def test_an_adoption_can_be_aborted(legacy: Legacy) -> None:
+    """From anywhere, also when nobody works on it any more: the traffic is given back, and nothing is left."""
+    legacy.cloud.faults.fail("store.put", Killed(), at=8, times=1_000_000)
+    with pytest.raises(Killed):
+        legacy.adopt()
+    legacy.cloud.faults.clear()
+    asked = legacy.manager().request(legacy.context(), RequestKind.ABORT)
+    assert asked.rollout is not None and asked.rollout.outcome is Outcome.ABORTED
+    assert legacy.ask() == GROUP
+    assert not legacy.theirs
+    assert legacy.cloud.standing == set()
+    assert legacy.adopt().outcome is Outcome.SUCCEEDED
+
+
+def test_the_group_may_grow_meanwhile(legacy: Legacy) -> None:
+    """What scales it goes on, and is handed on with the first deploy as ever."""
+    legacy.cloud.scale(GROUP, 2, 5, cpu="60 %")
+    legacy.cloud.load(GROUP, 4)
+    legacy.clock.advance(60)
+    assert legacy.adopt().outcome is Outcome.SUCCEEDED
+    assert legacy.head.run is not None and legacy.head.run.capacity == 4
+    assert legacy.deploy("1.0.0").outcome is Outcome.SUCCEEDED
+    scaling = legacy.scaling("1.0.0")
+    assert scaling is not None and (scaling.minimum, scaling.desired, scaling.maximum) == (2, 4, 5)
+
+
+def test_what_cannot_be_adopted_is_refused_before_anything_moves(legacy: Legacy) -> None:
+    """A rule that would come first, other requests, no such group."""
+    before = len(legacy.cloud.mutations)
+    for settings, told in (
+        ({"priority": 200}, "`route.priority` below 200"),
+        ({"priority": 300}, "`route.priority` below 200"),
+        ({"path": "/other/*"}, "None"),
+    ):
+        was, legacy.settings = legacy.settings, replace(legacy.settings, **settings)
+        with pytest.raises(UsageError) as refused:
+            legacy.adopt()
+        assert told in str(refused.value.hint)
+        legacy.settings = was
+    changes = [call for call in legacy.cloud.mutations[before:] if not call.operation.startswith("store.")]
+    assert not changes
+
+
+def test_a_service_that_serves_adopts_nothing(legacy: Legacy) -> None:
+    """Another environment does."""
+    legacy.cloud.add_listener("listener-2")
+    legacy.settings = replace(legacy.settings, listener="listener-2")
+    assert legacy.deploy("1.0.0").outcome is Outcome.SUCCEEDED
+    with pytest.raises(UsageError, match="only a service of which nothing serves yet"):
+        legacy.adopt()
+
+
+def test_a_group_of_another_service_is_left_alone(legacy: Legacy) -> None:
+    """A group is of one service."""
+    legacy.adopt()
+    other = Legacy()
+    theirs = {**legacy.theirs, "osvdeploy:service": "other/production"}
+    other.cloud.world.groups[GROUP].tags = theirs
+    ended = other.adopt()
+    assert ended.outcome is Outcome.FAILED and "refused" in ended.told
+    assert other.theirs == theirs
+    assert other.ask() == GROUP
+
+
+def dying(number: int, *, after: bool) -> Hook:
+    """The ``number``-th change is the last, before or after it took effect."""
+    seen = 0
+
+    def hook(call: Call, moment: Moment) -> None:
+        nonlocal seen
+        if not call.mutating:
+            return
+        if moment is Moment.BEFORE:
+            seen += 1
+        if seen > number or (seen == number and (moment is Moment.AFTER) == after):
+            raise Killed
+
+    return hook
+
+
+def test_whoever_dies_anywhere_is_gone_on_with() -> None:
+    """Before and after each change: the next `adopt` ends as it would have, and no client noticed."""
+    counted = Legacy()
+    counted.adopt()
+    changes = len(counted.cloud.mutations)
+    assert changes > 10
+    for number in range(1, changes + 1):
+        for after in (False, True):
+            legacy = Legacy()
+            legacy.watched()
+            legacy.cloud.faults.fail("*", Killed(), at=0, times=0) if False else None
+            seen = 0
+
+            def hook(
+                call: Call, moment: Moment, legacy: Legacy = legacy, number: int = number, after: bool = after
+            ) -> None:
+                nonlocal seen
+                if not call.mutating:
+                    return
+                if moment is Moment.BEFORE:
+                    seen += 1
+                if seen > number or (seen == number and (moment is Moment.AFTER) == after):
+                    raise Killed
+
+            legacy.cloud.on_call(hook)
+            with pytest.raises(Killed):
+                legacy.adopt()
+            legacy.cloud.on_call(None)
+            legacy.clock.advance(30)
+            assert legacy.ask() == GROUP, (number, after)
+            legacy.watched()
+            ended = legacy.adopt()
+            assert ended.outcome is Outcome.SUCCEEDED, (number, after, ended.told)
+            assert legacy.bad == 0, (number, after)
+            assert legacy.ask() == GROUP
+            assert legacy.head.slots[Slot.BLUE].group == GROUP
+            legacy.destroy()
+            assert legacy.cloud.standing == set() and not legacy.theirs, (number, after)
+
+
+def test_a_run_that_stands_still_is_told_as_an_adoption(legacy: Legacy) -> None:
+    """By its kind, for `status` and `history`."""
+    legacy.adopt()
+    run = legacy.head.run
+    assert run is not None
+    assert (run.kind, run.stage, run.group) == ("adopt", Stage.DONE, GROUP)

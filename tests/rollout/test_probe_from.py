@@ -1,0 +1,195 @@
+"""Where probes leave from: where none does, the place's own counts are the proof; where none arrives, that is said."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from osvdeploy.cloud.interfaces import ProbeAnswer, ProbeRequest
+from osvdeploy.cloud.memory import Call, Moment
+from osvdeploy.context import Context
+from osvdeploy.errors import Unavailable, UsageError
+from osvdeploy.rollout.manager import RolloutManager
+from osvdeploy.rollout.model import Outcome, Run, Stage
+from osvdeploy.rollout.releases import Health, ProbePlace, Strategy, StrategyKind, TrafficStep
+from tests.rollout.made import SETTINGS
+from tests.rollout.service import Service
+
+COUNTED = replace(SETTINGS.health, probe_from=ProbePlace.REQUESTS)
+CANARY = Strategy(StrategyKind.CANARY, (TrafficStep(10, 30.0), TrafficStep(100)), bake=0.0, keep_warm=3600.0)
+
+
+class Elsewhere(Service):
+    """A service whose balancer cannot be reached from here; its clients reach it, and come each ten seconds."""
+
+    def __init__(self, *, clients: bool = True, health: Health = COUNTED, **settings: Any) -> None:
+        super().__init__(health=health, **settings)
+        self.clients = clients
+        self.asked: list[ProbeRequest] = []
+        self.came = 0.0
+        self.cloud.on_call(self.come)
+
+    def come(self, call: Call, moment: Moment) -> None:
+        """Clients come between the calls of whoever is at work."""
+        if not self.clients or call.operation.startswith(("prober.", "store.")):
+            return
+        while self.came < self.clock.monotonic():
+            self.came += 10
+            head = self.ledger.head(Context(clock=self.clock))
+            for _ in range(10 if head is not None and head.place is not None else 0):
+                assert head is not None
+                assert head.place is not None
+                self.cloud.prober.probe(Context(clock=self.clock), ProbeRequest(head.place.base_url))
+
+    def probe(self, ctx: Context, request: ProbeRequest) -> ProbeAnswer:
+        self.asked.append(request)
+        return ProbeAnswer(None, error="10.0.0.1:80: connection timed out")
+
+    def manager(self) -> RolloutManager:
+        return RolloutManager(
+            self.ledger, self.cloud.cloud, self, self.limits, hooks=self.cloud.hooks, notifier=self.cloud.notifier
+        )
+
+
+def last(service: Service) -> Run:
+    run = service.head.run
+    assert run is not None
+    return run
+
+
+def serving(service: Service) -> set[str]:
+    return {str(each) for each in service.cloud.serving}
+
+
+def deployed(**settings: Any) -> Elsewhere:
+    made = Elsewhere(**settings)
+    assert made.deploy("1.0.0").outcome is Outcome.SUCCEEDED
+    return made
+
+
+def test_where_nothing_is_asked_requests_that_are_counted_prove_the_switch() -> None:
+    here = deployed()
+    assert here.deploy("2.0.0").outcome is Outcome.SUCCEEDED
+    assert (here.asked, serving(here)) == ([], {here.id("2.0.0")})
+    told = {gate.gate: gate.seen for gate in last(here).gates}
+    assert "the weaker proof" in told["preview"]
+    assert "the weaker proof" in told["traffic"]
+    assert ", 0 to the other slot" in told["traffic"]
+
+
+def test_a_share_is_proved_by_requests_to_the_candidate() -> None:
+    here = deployed(strategy=CANARY)
+    assert here.deploy("2.0.0").outcome is Outcome.SUCCEEDED
+    first, second = [gate.seen for gate in last(here).gates if gate.gate == "traffic"]
+    assert not first.startswith("0 requests")
+    assert ", 0 to the other slot" in second
+
+
+def test_a_switch_of_which_nobody_takes_notice_is_told_as_the_rules_word_alone() -> None:
+    here = deployed(clients=False)
+    assert here.deploy("2.0.0").outcome is Outcome.SUCCEEDED
+    (told,) = [gate.seen for gate in last(here).gates if gate.gate == "traffic"]
+    assert told.startswith("no requests in 2 minutes, on either side")
+
+
+def test_a_switch_that_is_not_in_force_is_not_proved() -> None:
+    """Requests that go on coming to what was there before fail it."""
+    here = deployed()
+    here.cloud.metrics.tell(here.id("1.0.0"), "RequestCount", lambda at: 100.0)
+    here.cloud.metrics.tell(here.id("2.0.0"), "RequestCount", lambda at: 1.0)
+    ended = here.deploy("2.0.0")
+    assert ended.outcome is not Outcome.SUCCEEDED
+    assert "was not proved" in ended.told
+
+
+def test_counts_that_cannot_be_read_prove_nothing() -> None:
+    here = deployed()
+
+    def refuse(call: Call, moment: Moment) -> None:
+        if call.operation == "metrics.read":
+            raise Unavailable("throttled")
+
+    here.cloud.on_call(refuse)
+    assert here.deploy("2.0.0").outcome is not Outcome.SUCCEEDED
+    assert "nothing is counted yet" in last(here).reason
+
+
+def test_a_rollback_moves_traffic_at_once_and_is_proved_by_counts() -> None:
+    here = deployed()
+    here.deploy("2.0.0")
+    assert here.rollback().outcome is Outcome.SUCCEEDED
+    assert serving(here) == {here.id("1.0.0")}
+    run = last(here)
+    assert (run.moves[0].at - run.started).total_seconds() < 10
+
+
+def test_a_release_that_falls_sick_is_reverted_and_that_is_proved_by_counts() -> None:
+    here = deployed(strategy=replace(SETTINGS.strategy, bake=300.0))
+
+    def sicken(call: Call, moment: Moment) -> None:
+        here.come(call, moment)
+        if call.operation == "router.modify_rule" and moment is Moment.AFTER:
+            here.cloud.behave(here.id("2.0.0"), answers=(500,), health=500)
+
+    here.cloud.on_call(sicken)
+    assert here.deploy("2.0.0").outcome is Outcome.ROLLED_BACK
+    assert serving(here) == {here.id("1.0.0")}
+    assert Stage.REVERT in [record.stage for record in last(here).stages]
+
+
+def test_probes_that_reach_nobody_name_what_can_be_declared() -> None:
+    here = Elsewhere(health=SETTINGS.health)
+    ended = here.deploy("1.0.0")
+    assert ended.outcome is Outcome.FAILED
+    assert "no probe reached anybody" in ended.told
+    assert "`probe-from`" in ended.told
+
+
+def test_a_service_that_answers_badly_is_not_told_to_be_out_of_reach() -> None:
+    here = Service()
+    here.cloud.behave(here.id("1.0.0"), answers=(500,), health=200)
+    assert "probe-from" not in here.deploy("1.0.0").told
+
+
+@pytest.mark.parametrize("command", [(), ("bastion-probe",)])
+def test_each_probe_is_sent_by_the_command_that_is_declared(command: tuple[str, ...]) -> None:
+    place = ProbePlace.COMMAND if command else ProbePlace.HERE
+    here = Elsewhere(health=replace(SETTINGS.health, probe_from=place, probe_command=command))
+    here.deploy("1.0.0")
+    assert {request.via for request in here.asked} == {command}
+
+
+def test_a_rollback_asks_from_where_was_declared_last() -> None:
+    here = Service()
+    here.deploy("1.0.0")
+    here.settings = replace(
+        here.settings, health=replace(SETTINGS.health, probe_from=ProbePlace.COMMAND, probe_command=("bastion",))
+    )
+    here.deploy("2.0.0")
+    here.rollback()
+    assert last(here).settings.health.probe_command == ("bastion",)
+
+
+def test_a_command_that_is_not_there_is_refused_before_anything_moves() -> None:
+    here = Service(health=replace(SETTINGS.health, probe_from=ProbePlace.COMMAND, probe_command=("bastion",)))
+    here.cloud.hooks.missing.add("bastion")
+    here.publish("1.0.0")
+    with pytest.raises(UsageError, match=r"health\.probe-from: bastion: is not there"):
+        here.manager().preflight(here.context(), here.release("1.0.0"))
+
+
+# ------------------------------------------------------------------------------------------------------------- tcp
+
+
+def test_a_service_that_speaks_no_http_is_proved_by_connections() -> None:
+    """That are held; of no release, so that only time can tell."""
+    health = replace(SETTINGS.health, kind="tcp", version_header=None)
+    here = Service(health=health)
+    assert here.deploy("1.0.0").outcome is Outcome.SUCCEEDED
+    assert here.deploy("2.0.0").outcome is Outcome.SUCCEEDED
+    (told,) = [gate.seen for gate in last(here).gates if gate.gate == "traffic"]
+    assert "a connection that is held (no version header: the weaker proof)" in told
+    assert here.rollback().outcome is Outcome.SUCCEEDED
+    assert serving(here) == {here.id("1.0.0")}
