@@ -4,7 +4,7 @@ the way from the one to the other. All that moves traffic is the rollout's; Pulu
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, replace
 from datetime import datetime
 from enum import StrEnum
@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from osvdeploy.cloud.interfaces import Slot
 from osvdeploy.errors import UsageError
-from osvdeploy.provider import gates, hooks
+from osvdeploy.provider import gates, hooks, notify
 from osvdeploy.provider.declare import Nested, declared, prop
 from osvdeploy.provider.gates import DeploymentGate
 from osvdeploy.provider.hooks import DeploymentHook
-from osvdeploy.provider.spelling import even, spell
+from osvdeploy.provider.notify import DeploymentNotify
+from osvdeploy.provider.spelling import Spelled, even, program, spell
 from osvdeploy.provider.values import UNKNOWN, is_known
 from osvdeploy.rollout.gates import GateStage
 from osvdeploy.rollout.releases import Concurrent, OnFailure, StrategyKind
@@ -63,13 +64,47 @@ class DeploymentPreview(Nested):
     )
 
 
+class HealthKind(StrEnum):
+    """What a machine's health is asked by."""
+
+    HTTP = "http"
+    TCP = "tcp"
+
+
+@declared
+class DeploymentProbeFrom(Spelled):
+    """Where probes leave from: a command, or nowhere. Left out both, from the machine that `pulumi up` runs on."""
+
+    MODULE: ClassVar[str] = "index"
+
+    command: tuple[str, ...] | None = prop(
+        "A program and its arguments, as words; no shell. It gets a request as JSON on its stdin, and prints the "
+        "answer as JSON; `osvdeploy probe` is its other end. A path with a slash is relative to the program's folder.",
+        default=None,
+    )
+    requests: bool = prop(
+        "No probe leaves, and what the balancer counts is the proof, which is the weaker one.", default=False
+    )
+
+    def in_a_spec(self) -> object:
+        if self.command is not None:
+            return {"command": self.command, **({"requests": True} if self.requests else {})}
+        return "requests" if self.requests else "here"
+
+
 @declared
 class DeploymentHealth(Nested):
     """When a release counts as well. Durations carry their unit: `5s`, `2m`."""
 
     MODULE: ClassVar[str] = "index"
 
-    path: str = prop("What is asked for.", default="/", replaces=True)
+    kind: HealthKind = prop(
+        "`tcp` is for programs that speak no HTTP, behind a forwarding rule on Google: a connection that is held is "
+        "well.",
+        default=HealthKind.HTTP,
+        replaces=True,
+    )
+    path: str | None = prop("What is asked for by HTTP; left out, `/`.", default=None, replaces=True)
     version_header: str | None = prop(
         "The answer header that carries the variable OSVDEPLOY_RELEASE. Left out: on AWS a switch is proved more "
         "weakly, on Google the balancer names the release.",
@@ -85,6 +120,14 @@ class DeploymentHealth(Nested):
         "How long an answer may take: whole seconds, less than `interval`.", default="2s", replaces=True
     )
     min_ready: str = prop("How long they must stay healthy before they count.", default="10s")
+    probe_from: DeploymentProbeFrom | None = prop(
+        "Where probes leave from; left out, from the machine that `pulumi up` runs on.", default=None
+    )
+    slow_start: str | None = prop(
+        "On AWS, how long a machine that joins healthy ones takes to its full share: `30s` to `900s`, or `0s` for "
+        "none; left out, none.",
+        default=None,
+    )
 
 
 @declared
@@ -154,6 +197,7 @@ class DeploymentInputs:
     hooks: tuple[DeploymentHook, ...] | None = prop(
         "Programs and addresses that are asked at stages of a rollout.", default=None
     )
+    notify: tuple[DeploymentNotify, ...] | None = prop("Who is told of rollouts.", default=None)
     ledger: str | None = prop(
         "Where releases and rollouts are written down: `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX`, or a directory that "
         "all who deploy can reach; left out, the provider's.",
@@ -375,7 +419,7 @@ def left_out(standing: Standing, settings: Settings) -> str | None:
     if release.settings.hooks and not settings.hooks:
         had.append(f"hooks ({', '.join(hook.name for hook in release.settings.hooks)})")
     if release.settings.notify and not settings.notify:
-        had.append("notifications")
+        had.append(f"notifications ({', '.join(str(each.target) for each in release.settings.notify)})")
     if not had:
         return None
     return (
@@ -416,6 +460,9 @@ def spelled_out(inputs: I, boot_timeout: str) -> I:
     if health is not UNKNOWN:
         health = replace(
             health,
+            path="/" if health.path is None and health.kind is HealthKind.HTTP else health.path,
+            probe_from=_probes_of(health.probe_from),
+            slow_start=even("0s" if health.slow_start is None else health.slow_start),
             boot_timeout=even(boot_timeout if health.boot_timeout is None else health.boot_timeout),
             interval=even(health.interval),
             timeout=even(health.timeout),
@@ -433,17 +480,32 @@ def spelled_out(inputs: I, boot_timeout: str) -> I:
             keep_warm=even(strategy.keep_warm),
         )
     preview = DeploymentPreview() if inputs.preview is None else inputs.preview
-    held_to: Any = inputs.gates
-    if held_to is not UNKNOWN and held_to is not None:
-        held_to = tuple(map(gates.as_a_rollout_has_it, held_to))
-    asked: Any = inputs.hooks
-    if asked is not UNKNOWN and asked is not None:
-        asked = tuple(map(hooks.as_a_rollout_has_it, asked))
     ledger = inputs.ledger
     if is_known(ledger) and ledger:
         # Another one takes the service away, which another way to write the same one must not.
         ledger = _place_of(ledger)
-    return replace(inputs, health=health, strategy=strategy, preview=preview, gates=held_to, hooks=asked, ledger=ledger)
+    return replace(
+        inputs,
+        health=health,
+        strategy=strategy,
+        preview=preview,
+        ledger=ledger,
+        gates=_each(inputs.gates, gates.as_a_rollout_has_it),
+        hooks=_each(inputs.hooks, hooks.as_a_rollout_has_it),
+        notify=_each(inputs.notify, notify.as_a_rollout_has_it),
+    )
+
+
+def _probes_of(given: Any) -> Any:
+    if given is None:
+        return DeploymentProbeFrom()
+    if is_known(given) and given.command:
+        return replace(given, command=program(given.command))
+    return given
+
+
+def _each(declared: Any, meant: Callable[[Any], Any]) -> Any:
+    return declared if declared is UNKNOWN or declared is None else tuple(map(meant, declared))
 
 
 def common_inputs(settings: Settings, boot_timeout: str, no_header: str | None) -> dict[str, Any]:
@@ -451,8 +513,12 @@ def common_inputs(settings: Settings, boot_timeout: str, no_header: str | None) 
     gave none."""
     health, strategy = settings.health, settings.strategy
     defaults = DeploymentHealth()
+    probes = DeploymentProbeFrom(command=health.probe_command or None, requests=health.counted)
     told = DeploymentHealth(
-        path=health.path,
+        kind=HealthKind(health.kind),
+        path=health.path if health.path != "/" and health.kind == "http" else None,
+        probe_from=None if probes == DeploymentProbeFrom() else _probes_of(probes),
+        slow_start=_unless(None, health.slow_start, "0s"),
         version_header=None if health.version_header == no_header else health.version_header,
         boot_timeout=_unless(None, health.boot_timeout, boot_timeout),
         interval=_unless(defaults.interval, health.interval),
@@ -482,6 +548,7 @@ def common_inputs(settings: Settings, boot_timeout: str, no_header: str | None) 
         "strategy": None if moved == DeploymentStrategy() else moved,
         "gates": tuple(map(gates.as_one_writes_it, settings.gates)) or None,
         "hooks": tuple(map(hooks.as_one_writes_it, settings.hooks)) or None,
+        "notify": tuple(map(notify.as_one_writes_it, settings.notify)) or None,
     }
 
 

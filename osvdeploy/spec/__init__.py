@@ -6,6 +6,7 @@ from osvdeploy.spec.load import (
     gate_of_document,
     hook_of_document,
     load,
+    notify_of_document,
     of_document,
     parse,
 )
@@ -18,6 +19,7 @@ __all__ = [
     "gate_of_document",
     "hook_of_document",
     "load",
+    "notify_of_document",
     "of_document",
     "parse",
 ]

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from osvdeploy.errors import Problem, SpecError
 from osvdeploy.spec.gates import Gate
-from osvdeploy.spec.hooks import Hook
+from osvdeploy.spec.hooks import Hook, Notify
 from osvdeploy.spec.model import Deploy, DeployGcp, Environments, Spec
 from osvdeploy.spec.table import Table
 
@@ -103,6 +103,11 @@ def gate_of_document(document: Mapping[str, Any]) -> Gate:
 def hook_of_document(document: Mapping[str, Any]) -> Hook:
     """The same of a ``[[deploy.NAME.hooks]]``."""
     return _table_of(Hook, document, "hook")
+
+
+def notify_of_document(document: Mapping[str, Any]) -> Notify:
+    """The same of a ``[[deploy.NAME.notify]]``."""
+    return _table_of(Notify, document, "notify")
 
 
 def _table_of(table: type[T], document: Mapping[str, Any], what: str) -> T:

@@ -46,6 +46,7 @@ deployment = osvdeploy.aws.BlueGreenDeployment(
     strategy=config.get_object("strategy") or osvdeploy.DeploymentStrategyArgs(bake=config.get("bake") or "0s"),
     gates=config.get_object("gates"),
     hooks=config.get_object("hooks"),
+    notify=config.get_object("notify"),
 )
 pulumi.export("release", deployment.active_release)
 pulumi.export("status", deployment.status)
@@ -71,6 +72,7 @@ deployment = osvdeploy.gcp.BlueGreenDeployment(
     strategy=osvdeploy.DeploymentStrategyArgs(bake=config.get("bake") or "0s"),
     gates=config.get_object("gates"),
     hooks=config.get_object("hooks"),
+    notify=config.get_object("notify"),
 )
 pulumi.export("release", deployment.active_release)
 pulumi.export("status", deployment.status)

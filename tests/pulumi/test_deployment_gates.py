@@ -1,4 +1,4 @@
-"""Metric gates and hooks of a program: what may be declared, is refused, and comes back. No process, no cloud."""
+"""Gates, hooks and notifications of a program: what may be declared, is refused, and comes back. No process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ from hypothesis import strategies as st
 from osvdeploy import api
 from osvdeploy.cloud.interfaces import CommandMetric, Statistic
 from osvdeploy.provider.declare import EnumOf, ListOf, ObjectOf, properties
-from osvdeploy.provider.deployments import DeploymentStep, DeploymentStrategy
+from osvdeploy.provider.deployments import (
+    DeploymentHealth,
+    DeploymentProbeFrom,
+    DeploymentStep,
+    DeploymentStrategy,
+    HealthKind,
+)
 from osvdeploy.provider.gates import (
     DeploymentGate,
     DeploymentGateMetric,
@@ -23,13 +29,15 @@ from osvdeploy.provider.gates import (
     as_one_writes_it,
 )
 from osvdeploy.provider.hooks import DeploymentHook, HookStage
+from osvdeploy.provider.notify import DeploymentNotify, NoticeKind, WebhookFormat
 from osvdeploy.provider.resources.deployments import AwsDeployment, GcpDeployment
 from osvdeploy.provider.values import UNKNOWN
 from osvdeploy.rollout.gates import GateStage, NoData
 from osvdeploy.rollout.hooks import HookFailure
 from osvdeploy.rollout.releases import StrategyKind
 from osvdeploy.spec import gates as model
-from osvdeploy.spec.hooks import Hook
+from osvdeploy.spec.hooks import Hook, Notify
+from osvdeploy.spec.model import ProbeCommand
 from tests.pulumi.test_deployment_judging import AWS, GCP, checked, judged, state
 
 T = TypeVar("T")
@@ -45,6 +53,9 @@ PAGE = DeploymentHook(
     headers={"X-Team": "payments"}, header_variables={"Authorization": "TOKEN"}, on_failure=HookFailure.WARN,
 )  # fmt: skip
 SMOKE = DeploymentHook(name="smoke", on=(HookStage.VERIFY,), command=("./smoke", "--quick"), timeout="2m")
+SLACK = DeploymentNotify(webhook_variable="SLACK", format=WebhookFormat.SLACK)
+TOPIC = DeploymentNotify(sns="arn:aws:sns:eu-west-1:111122223333:rollouts", on=(NoticeKind.UNHELD, NoticeKind.BEGUN))
+PROBED = DeploymentHealth(probe_from=DeploymentProbeFrom(command=("./probe", "there")), slow_start="1m")
 METRICS = {
     "errors": ERRORS,
     "against": AGAINST,
@@ -65,6 +76,10 @@ ON_GOOGLE = DeploymentGateMetric(
 )
 
 
+def maybe(strategy: st.SearchStrategy[T]) -> st.SearchStrategy[T | None]:
+    return st.none() | strategy
+
+
 def aws(*gates: DeploymentGate | DeploymentGateMetric, **changed: Any) -> Any:
     given = tuple(DeploymentGate(each) if isinstance(each, DeploymentGateMetric) else each for each in gates)
     return replace(AWS, strategy=STEPS, gates=given, **changed)
@@ -77,15 +92,20 @@ def test_a_program_declares_what_a_spec_declares() -> None:
     """The same names, choices and words; what is left out, and what else a program has to know, is said after them."""
     tables: dict[type, Any] = {
         DeploymentGate: model.Gate, DeploymentGateMetric: model.GateMetric, DeploymentHook: Hook,
+        DeploymentNotify: Notify, DeploymentProbeFrom: ProbeCommand,
     }  # fmt: skip
     for declaring, table in tables.items():
         known = {each.alias or name: each for name, each in table.model_fields.items()}
-        declared = properties(declaring)
+        declared = dict(properties(declaring))
+        if declaring is DeploymentProbeFrom:
+            # In a spec it is a word in place of the table.
+            del declared["requests"]
         assert {each.attribute.replace("_", "-") for each in declared.values()} == set(known)
         for each in declared.values():
             told = known[each.attribute.replace("_", "-")]
             assert each.description.startswith(told.description or "?"), each.name
-            assert each.required == told.is_required(), each.name
+            # Of where probes leave from the one or the other is given.
+            assert each.required == (told.is_required() and declaring is not DeploymentProbeFrom), each.name
             kind = each.kind.item if isinstance(each.kind, ListOf) else each.kind
             if isinstance(kind, EnumOf):
                 assert [choice.value for choice in kind.type] == choices(told.annotation), each.name
@@ -94,6 +114,7 @@ def test_a_program_declares_what_a_spec_declares() -> None:
             default = None if told.is_required() else told.get_default(call_default_factory=True)
             if default and not isinstance(default, bool):
                 left_out = f"{default:g}s" if each.name in ("interval", "timeout") else default
+                left_out = ", ".join(left_out) if isinstance(left_out, list) else left_out
                 assert each.description.endswith(f" Left out: {left_out}."), each.name
 
 
@@ -146,6 +167,15 @@ name = "smoke"
 on = ["verify"]
 command = ["./smoke", "--quick"]
 timeout = "2m"
+[[deploy.production.notify]]
+webhook-variable = "SLACK"
+format = "slack"
+[[deploy.production.notify]]
+sns = "arn:aws:sns:eu-west-1:111122223333:rollouts"
+on = ["unheld", "begun"]
+[deploy.production.health]
+probe-from = { command = ["./probe", "there"] }
+slow-start = "60s"
 [[deploy.production.gates]]
 on = ["bake"]
 dry-run = true
@@ -154,19 +184,35 @@ metric = { command = ["./depth", "{{release}}"], max = 30, interval = "15s" }
     (tmp_path / "osv.toml").write_text(document % AWS.listener_arn)
     settings = api.settings_of(api.load_spec(tmp_path / "osv.toml"), "production")
     seen = AwsDeployment().seen_as(settings, "1234")
-    same = aws(ERRORS, DeploymentGate(DEPTH, on=(GateStage.BAKE,), dry_run=True), hooks=(PAGE, SMOKE))
+    same = aws(
+        ERRORS,
+        DeploymentGate(DEPTH, on=(GateStage.BAKE,), dry_run=True),
+        hooks=(PAGE, SMOKE),
+        notify=(SLACK, TOPIC),
+        health=PROBED,
+    )
+    assert (seen.health, seen.notify) == (PROBED, (SLACK, replace(TOPIC, on=TOPIC.on and TOPIC.on[::-1])))
     assert seen.gates == same.gates and seen.hooks == (replace(PAGE, on=PAGE.on[::-1]), SMOKE)
     before = state(replace(seen, image=AWS.image, ledger=AWS.ledger))
     assert judged(before, same) == ({}, "")
+    other = replace(same, notify=(SLACK,), health=replace(PROBED, slow_start="90s", probe_from=None))
+    assert judged(before, other)[0] == {
+        "health.probeFrom.command": False, "health.slowStart": False, "notify[1]": False,
+    }  # fmt: skip
+    other = replace(same, gates=None, hooks=None, notify=None, health=None)
+    assert set(judged(before, other)[0]) == {
+        "gates", "hooks", "notify", "health.probeFrom.command", "health.slowStart",
+    }  # fmt: skip
     other = aws(
         replace(ERRORS, max=0.02),
         DeploymentGate(DEPTH, on=(GateStage.BAKE,)),
         hooks=(PAGE, replace(SMOKE, timeout="3m")),
+        notify=(SLACK, TOPIC),
+        health=PROBED,
     )
     changes, warnings = judged(before, other)
     assert changes == {"gates[0].metric.max": False, "gates[1].dryRun": False, "hooks[1].timeout": False}
     assert warnings == ""
-    assert judged(before, replace(same, gates=None, hooks=None))[0] == {"gates": False, "hooks": False}
 
 
 def test_the_same_said_otherwise_is_no_change() -> None:
@@ -264,6 +310,79 @@ def test_failures_of_hooks_name_their_property(hook: DeploymentHook, path: str, 
         assert reason in failures[path]
 
 
+@pytest.mark.parametrize(
+    ("changed", "path", "reason"),
+    [
+        ({"notify": (DeploymentNotify(),)}, "notify[0]", "needs one of webhookVariable, webhook, sns, pubsub"),
+        ({"notify": (replace(TOPIC, format=WebhookFormat.SLACK),)}, "notify[0].format", "is of a webhook, not of sns"),
+        ({"notify": (TOPIC, TOPIC)}, "notify", "is there twice"),
+        ({"notify": (DeploymentNotify(pubsub="projects/acme-prod/topics/news"),)}, "notify", 'cloud = "gcp"'),
+        (
+            {"notify": (DeploymentNotify(webhook="https://hooks.slack.com/services/T/B/x"),)},
+            "notify[0].webhook",
+            'webhookVariable = "NAME"',
+        ),
+        ({"health": DeploymentHealth(kind=HealthKind.TCP)}, "health", "an application load balancer asks by HTTP"),
+        ({"health": DeploymentHealth(slow_start="10s")}, "health.slowStart", "whole seconds, from 30s to 900s"),
+        (
+            {"health": DeploymentHealth(probe_from=DeploymentProbeFrom(command=()))},
+            "health.probeFrom.command",
+            "is empty",
+        ),
+        (
+            {"health": DeploymentHealth(probe_from=DeploymentProbeFrom(command=("a",), requests=True))},
+            "health.probeFrom.requests",
+            "unknown key",
+        ),
+    ],
+)
+def test_failures_of_the_rest_name_their_property(changed: dict[str, Any], path: str, reason: str) -> None:
+    """Of who is told, and where probes leave from."""
+    _, failures = checked(AwsDeployment(), replace(AWS, **changed))
+    assert list(failures) == [path], failures
+    assert reason in failures[path]
+
+
+def test_what_speaks_no_http() -> None:
+    """Behind a forwarding rule, without a path; nothing of it is lost on the way back."""
+    rule = "projects/acme/regions/europe-west1/forwardingRules/web"
+    given = replace(
+        GCP, url_map=None, route=None, forwarding_rule=rule, health=DeploymentHealth(kind=HealthKind.TCP),
+    )  # fmt: skip
+    wanted, failures = checked(GcpDeployment(), given)
+    assert failures == {}
+    rollout = GcpDeployment().settings(wanted)
+    assert rollout.health.kind == "tcp"
+    assert GcpDeployment().seen_as(rollout, "acme").health == given.health
+    with_path = replace(given, health=DeploymentHealth(kind=HealthKind.TCP, path="/x"))
+    assert list(checked(GcpDeployment(), with_path)[1]) == ["health.path"]
+    changes = GcpDeployment().judge(state(wanted, image=GCP.image), replace(wanted, health=None), ()).changes
+    assert {each.path: each.replaces for each in changes} == {"health.kind": True, "health.path": True}
+
+
+@pytest.mark.parametrize("probes", [DeploymentProbeFrom(requests=True), DeploymentProbeFrom(command=("ssh", "there"))])
+def test_where_probes_leave_from_comes_back(probes: DeploymentProbeFrom) -> None:
+    """In place, and by an import."""
+    wanted, failures = checked(AwsDeployment(), replace(AWS, health=DeploymentHealth(probe_from=probes)))
+    assert failures == {}
+    assert AwsDeployment().seen_as(AwsDeployment().settings(wanted), "1").health == wanted.health
+    assert not any(judged(state(AWS), wanted)[0].values())
+    assert judged(state(AWS), replace(AWS, health=DeploymentHealth(probe_from=DeploymentProbeFrom()))) == ({}, "")
+
+
+@given(
+    st.sampled_from([SLACK, TOPIC, DeploymentNotify(webhook="https://x.example")]),
+    maybe(st.lists(st.sampled_from(NoticeKind), min_size=1).map(tuple)),
+)
+def test_an_import_gives_back_who_is_told(kind: DeploymentNotify, on: Any) -> None:
+    """What a rollout has comes back as what is accepted, and means the same."""
+    wanted = aws(notify=(replace(kind, on=on),))
+    seen = AwsDeployment().seen_as(AwsDeployment().settings(wanted), "1234")
+    imported, failures = checked(AwsDeployment(), replace(seen, image=AWS.image, ledger=AWS.ledger))
+    assert failures == {}
+    assert judged(state(imported), wanted) == ({}, "")
+
+
 def test_gates_need_what_bakes() -> None:
     """And no two have one name."""
     bare = replace(aws(ERRORS), strategy=None)
@@ -306,10 +425,6 @@ def test_on_google() -> None:
 
 texts = st.text(st.characters(codec="utf-8", exclude_characters="{}"), min_size=1, max_size=12)
 numbers = st.floats(0.001, 1e6)
-
-
-def maybe(strategy: st.SearchStrategy[T]) -> st.SearchStrategy[T | None]:
-    return st.none() | strategy
 
 
 @st.composite

@@ -257,12 +257,15 @@ def test_hooks(tmp_path: Path) -> None:
     with on_aws(tmp_path / "place") as place:
         story, before = Story(place, folder, DEPLOYMENT_AWS), place.held()
         story.stack.config["hooks"] = json.dumps([smoke, note])
+        story.stack.config["notify"] = json.dumps([{"webhookVariable": "NO_SUCH_WEBHOOK", "on": ["succeeded"]}])
         story.finished(story.up("1.0.0"), "1.0.0")
         story.unchanged()
         noted = json.loads((folder / "noted").read_text())
         assert (noted["hook"], noted["stage"], noted["outcome"]) == ("note", "done", "succeeded")
         story.wants("1.1.0")
-        assert story.preview().said().rstrip().endswith("; hooks: smoke (verify), note (done)")
+        planned = story.preview().said()
+        assert planned.rstrip().endswith("; hooks: smoke (verify), note (done)")
+        assert "webhook NO_SUCH_WEBHOOK will not be told" in planned
         failed = story.up()
         assert not failed.ok
         assert "it smokes" in failed.said(), failed.said()

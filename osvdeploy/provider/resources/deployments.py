@@ -150,6 +150,8 @@ class _Deployment(Resource[I, DeploymentOutputs], Generic[I]):
         if not is_known(wanted):
             call.info("what is rolled out is not known yet")
             return unknown
+        from osvdeploy.api.wiring import notifier
+        from osvdeploy.rollout.courier import warn_of_unready
         from osvdeploy.rollout.refusals import refuse_held, refuse_waiting
 
         quiet = call.ctx.reporting_to(silent)
@@ -172,6 +174,7 @@ class _Deployment(Resource[I, DeploymentOutputs], Generic[I]):
                 call.warn(missed)
         if unready := _unready_hooks(quiet, settings):
             call.warn(unready)
+        warn_of_unready(call.ctx, notifier(ground), settings.notify)
         call.info(told_plan(standing, release.id, settings, call.ctx.now()))
         return _foreseen(unknown, standing, release, image)
 

@@ -22,7 +22,9 @@ __all__ = [
     'DeploymentHealth',
     'DeploymentHold',
     'DeploymentHook',
+    'DeploymentNotify',
     'DeploymentPreview',
+    'DeploymentProbeFrom',
     'DeploymentRollout',
     'DeploymentRoute',
     'DeploymentServed',
@@ -496,6 +498,10 @@ class DeploymentHealth(dict):
             suggest = "boot_timeout"
         elif key == "minReady":
             suggest = "min_ready"
+        elif key == "probeFrom":
+            suggest = "probe_from"
+        elif key == "slowStart":
+            suggest = "slow_start"
         elif key == "versionHeader":
             suggest = "version_header"
 
@@ -513,8 +519,11 @@ class DeploymentHealth(dict):
     def __init__(__self__, *,
                  boot_timeout: Optional[_builtins.str] = None,
                  interval: Optional[_builtins.str] = None,
+                 kind: Optional['HealthKind'] = None,
                  min_ready: Optional[_builtins.str] = None,
                  path: Optional[_builtins.str] = None,
+                 probe_from: Optional['outputs.DeploymentProbeFrom'] = None,
+                 slow_start: Optional[_builtins.str] = None,
                  timeout: Optional[_builtins.str] = None,
                  version_header: Optional[_builtins.str] = None):
         """
@@ -522,8 +531,11 @@ class DeploymentHealth(dict):
 
         :param _builtins.str boot_timeout: How long all machines may take to become healthy; left out, `60s` on AWS and `300s` on Google.
         :param _builtins.str interval: How often the balancer checks: whole seconds from `5s` to `300s`.
+        :param 'HealthKind' kind: `tcp` is for programs that speak no HTTP, behind a forwarding rule on Google: a connection that is held is well.
         :param _builtins.str min_ready: How long they must stay healthy before they count.
-        :param _builtins.str path: What is asked for.
+        :param _builtins.str path: What is asked for by HTTP; left out, `/`.
+        :param 'DeploymentProbeFrom' probe_from: Where probes leave from; left out, from the machine that `pulumi up` runs on.
+        :param _builtins.str slow_start: On AWS, how long a machine that joins healthy ones takes to its full share: `30s` to `900s`, or `0s` for none; left out, none.
         :param _builtins.str timeout: How long an answer may take: whole seconds, less than `interval`.
         :param _builtins.str version_header: The answer header that carries the variable OSVDEPLOY_RELEASE. Left out: on AWS a switch is proved more weakly, on Google the balancer names the release.
         """
@@ -531,10 +543,16 @@ class DeploymentHealth(dict):
             pulumi.set(__self__, "boot_timeout", boot_timeout)
         if interval is not None:
             pulumi.set(__self__, "interval", interval)
+        if kind is not None:
+            pulumi.set(__self__, "kind", kind)
         if min_ready is not None:
             pulumi.set(__self__, "min_ready", min_ready)
         if path is not None:
             pulumi.set(__self__, "path", path)
+        if probe_from is not None:
+            pulumi.set(__self__, "probe_from", probe_from)
+        if slow_start is not None:
+            pulumi.set(__self__, "slow_start", slow_start)
         if timeout is not None:
             pulumi.set(__self__, "timeout", timeout)
         if version_header is not None:
@@ -557,6 +575,14 @@ class DeploymentHealth(dict):
         return pulumi.get(self, "interval")
 
     @_builtins.property
+    @pulumi.getter
+    def kind(self) -> Optional['HealthKind']:
+        """
+        `tcp` is for programs that speak no HTTP, behind a forwarding rule on Google: a connection that is held is well.
+        """
+        return pulumi.get(self, "kind")
+
+    @_builtins.property
     @pulumi.getter(name="minReady")
     def min_ready(self) -> Optional[_builtins.str]:
         """
@@ -568,9 +594,25 @@ class DeploymentHealth(dict):
     @pulumi.getter
     def path(self) -> Optional[_builtins.str]:
         """
-        What is asked for.
+        What is asked for by HTTP; left out, `/`.
         """
         return pulumi.get(self, "path")
+
+    @_builtins.property
+    @pulumi.getter(name="probeFrom")
+    def probe_from(self) -> Optional['outputs.DeploymentProbeFrom']:
+        """
+        Where probes leave from; left out, from the machine that `pulumi up` runs on.
+        """
+        return pulumi.get(self, "probe_from")
+
+    @_builtins.property
+    @pulumi.getter(name="slowStart")
+    def slow_start(self) -> Optional[_builtins.str]:
+        """
+        On AWS, how long a machine that joins healthy ones takes to its full share: `30s` to `900s`, or `0s` for none; left out, none.
+        """
+        return pulumi.get(self, "slow_start")
 
     @_builtins.property
     @pulumi.getter
@@ -784,6 +826,107 @@ class DeploymentHook(dict):
 
 
 @pulumi.output_type
+class DeploymentNotify(dict):
+    """
+    Who is told of rollouts.
+    """
+    @staticmethod
+    def __key_warning(key: str):
+        suggest = None
+        if key == "webhookVariable":
+            suggest = "webhook_variable"
+
+        if suggest:
+            pulumi.log.warn(f"Key '{key}' not found in DeploymentNotify. Access the value via the '{suggest}' property getter instead.")
+
+    def __getitem__(self, key: str) -> Any:
+        DeploymentNotify.__key_warning(key)
+        return super().__getitem__(key)
+
+    def get(self, key: str, default = None) -> Any:
+        DeploymentNotify.__key_warning(key)
+        return super().get(key, default)
+
+    def __init__(__self__, *,
+                 format: Optional['WebhookFormat'] = None,
+                 on: Optional[Sequence['NoticeKind']] = None,
+                 pubsub: Optional[_builtins.str] = None,
+                 sns: Optional[_builtins.str] = None,
+                 webhook: Optional[_builtins.str] = None,
+                 webhook_variable: Optional[_builtins.str] = None):
+        """
+        Who is told of rollouts.
+
+        :param 'WebhookFormat' format: Of a webhook: json is all that there is to tell; slack a text, as incoming webhooks of Slack take it. Left out: json.
+        :param Sequence['NoticeKind'] on: Of what: begun, waiting (for a person), shifted (a share is proved), reverting (traffic goes back), succeeded, failed, rolled-back, aborted, rollback-failed, held, unheld. Left out: begun, waiting, succeeded, failed, rolled-back, aborted, rollback-failed.
+        :param _builtins.str pubsub: A topic of Pub/Sub, of an environment on Google.
+        :param _builtins.str sns: A topic of SNS, of an environment on AWS.
+        :param _builtins.str webhook: The address of a webhook that is no secret: it stands in the ledger.
+        :param _builtins.str webhook_variable: The environment variable of whoever deploys that holds the address of a webhook, which is posted to. It is read when something is sent, and in no document.
+        """
+        if format is not None:
+            pulumi.set(__self__, "format", format)
+        if on is not None:
+            pulumi.set(__self__, "on", on)
+        if pubsub is not None:
+            pulumi.set(__self__, "pubsub", pubsub)
+        if sns is not None:
+            pulumi.set(__self__, "sns", sns)
+        if webhook is not None:
+            pulumi.set(__self__, "webhook", webhook)
+        if webhook_variable is not None:
+            pulumi.set(__self__, "webhook_variable", webhook_variable)
+
+    @_builtins.property
+    @pulumi.getter
+    def format(self) -> Optional['WebhookFormat']:
+        """
+        Of a webhook: json is all that there is to tell; slack a text, as incoming webhooks of Slack take it. Left out: json.
+        """
+        return pulumi.get(self, "format")
+
+    @_builtins.property
+    @pulumi.getter
+    def on(self) -> Optional[Sequence['NoticeKind']]:
+        """
+        Of what: begun, waiting (for a person), shifted (a share is proved), reverting (traffic goes back), succeeded, failed, rolled-back, aborted, rollback-failed, held, unheld. Left out: begun, waiting, succeeded, failed, rolled-back, aborted, rollback-failed.
+        """
+        return pulumi.get(self, "on")
+
+    @_builtins.property
+    @pulumi.getter
+    def pubsub(self) -> Optional[_builtins.str]:
+        """
+        A topic of Pub/Sub, of an environment on Google.
+        """
+        return pulumi.get(self, "pubsub")
+
+    @_builtins.property
+    @pulumi.getter
+    def sns(self) -> Optional[_builtins.str]:
+        """
+        A topic of SNS, of an environment on AWS.
+        """
+        return pulumi.get(self, "sns")
+
+    @_builtins.property
+    @pulumi.getter
+    def webhook(self) -> Optional[_builtins.str]:
+        """
+        The address of a webhook that is no secret: it stands in the ledger.
+        """
+        return pulumi.get(self, "webhook")
+
+    @_builtins.property
+    @pulumi.getter(name="webhookVariable")
+    def webhook_variable(self) -> Optional[_builtins.str]:
+        """
+        The environment variable of whoever deploys that holds the address of a webhook, which is posted to. It is read when something is sent, and in no document.
+        """
+        return pulumi.get(self, "webhook_variable")
+
+
+@pulumi.output_type
 class DeploymentPreview(dict):
     """
     How the idle slot is reached.
@@ -805,6 +948,42 @@ class DeploymentPreview(dict):
         A request with this header set to `blue` or `green` reaches that slot.
         """
         return pulumi.get(self, "header")
+
+
+@pulumi.output_type
+class DeploymentProbeFrom(dict):
+    """
+    Where probes leave from: a command, or nowhere. Left out both, from the machine that `pulumi up` runs on.
+    """
+    def __init__(__self__, *,
+                 command: Optional[Sequence[_builtins.str]] = None,
+                 requests: Optional[_builtins.bool] = None):
+        """
+        Where probes leave from: a command, or nowhere. Left out both, from the machine that `pulumi up` runs on.
+
+        :param Sequence[_builtins.str] command: A program and its arguments, as words; no shell. It gets a request as JSON on its stdin, and prints the answer as JSON; `osvdeploy probe` is its other end. A path with a slash is relative to the program's folder.
+        :param _builtins.bool requests: No probe leaves, and what the balancer counts is the proof, which is the weaker one.
+        """
+        if command is not None:
+            pulumi.set(__self__, "command", command)
+        if requests is not None:
+            pulumi.set(__self__, "requests", requests)
+
+    @_builtins.property
+    @pulumi.getter
+    def command(self) -> Optional[Sequence[_builtins.str]]:
+        """
+        A program and its arguments, as words; no shell. It gets a request as JSON on its stdin, and prints the answer as JSON; `osvdeploy probe` is its other end. A path with a slash is relative to the program's folder.
+        """
+        return pulumi.get(self, "command")
+
+    @_builtins.property
+    @pulumi.getter
+    def requests(self) -> Optional[_builtins.bool]:
+        """
+        No probe leaves, and what the balancer counts is the proof, which is the weaker one.
+        """
+        return pulumi.get(self, "requests")
 
 
 @pulumi.output_type

@@ -35,6 +35,7 @@ class BlueGreenDeploymentArgs:
                  hooks: pulumi.Input[Optional[Sequence[pulumi.Input['_root_inputs.DeploymentHookArgs']]]] = None,
                  instance_type: pulumi.Input[Optional[_builtins.str]] = None,
                  ledger: pulumi.Input[Optional[_builtins.str]] = None,
+                 notify: pulumi.Input[Optional[Sequence[pulumi.Input['_root_inputs.DeploymentNotifyArgs']]]] = None,
                  preview: pulumi.Input[Optional['_root_inputs.DeploymentPreviewArgs']] = None,
                  region: pulumi.Input[Optional[_builtins.str]] = None,
                  security_group_ids: pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]] = None,
@@ -55,6 +56,7 @@ class BlueGreenDeploymentArgs:
         :param pulumi.Input[Sequence[pulumi.Input['_root_inputs.DeploymentHookArgs']]] hooks: Programs and addresses that are asked at stages of a rollout.
         :param pulumi.Input[_builtins.str] instance_type: The machines' type.
         :param pulumi.Input[_builtins.str] ledger: Where releases and rollouts are written down: `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX`, or a directory that all who deploy can reach; left out, the provider's.
+        :param pulumi.Input[Sequence[pulumi.Input['_root_inputs.DeploymentNotifyArgs']]] notify: Who is told of rollouts.
         :param pulumi.Input['_root_inputs.DeploymentPreviewArgs'] preview: How the idle slot is reached.
         :param pulumi.Input[_builtins.str] region: The region; left out, the provider's, else the listener's.
         :param pulumi.Input[Sequence[pulumi.Input[_builtins.str]]] security_group_ids: The security groups that machines are in.
@@ -84,6 +86,8 @@ class BlueGreenDeploymentArgs:
             pulumi.set(__self__, "instance_type", instance_type)
         if ledger is not None:
             pulumi.set(__self__, "ledger", ledger)
+        if notify is not None:
+            pulumi.set(__self__, "notify", notify)
         if preview is not None:
             pulumi.set(__self__, "preview", preview)
         if region is not None:
@@ -251,6 +255,18 @@ class BlueGreenDeploymentArgs:
 
     @_builtins.property
     @pulumi.getter
+    def notify(self) -> pulumi.Input[Optional[Sequence[pulumi.Input['_root_inputs.DeploymentNotifyArgs']]]]:
+        """
+        Who is told of rollouts.
+        """
+        return pulumi.get(self, "notify")
+
+    @notify.setter
+    def notify(self, value: pulumi.Input[Optional[Sequence[pulumi.Input['_root_inputs.DeploymentNotifyArgs']]]]):
+        pulumi.set(self, "notify", value)
+
+    @_builtins.property
+    @pulumi.getter
     def preview(self) -> pulumi.Input[Optional['_root_inputs.DeploymentPreviewArgs']]:
         """
         How the idle slot is reached.
@@ -314,6 +330,7 @@ class BlueGreenDeployment(pulumi.CustomResource):
                  instance_type: pulumi.Input[Optional[_builtins.str]] = None,
                  ledger: pulumi.Input[Optional[_builtins.str]] = None,
                  listener_arn: pulumi.Input[Optional[_builtins.str]] = None,
+                 notify: pulumi.Input[Optional[Sequence[pulumi.Input[Union['_root_inputs.DeploymentNotifyArgs', '_root_inputs.DeploymentNotifyArgsDict']]]]] = None,
                  port: pulumi.Input[Optional[_builtins.int]] = None,
                  preview: pulumi.Input[Optional[Union['_root_inputs.DeploymentPreviewArgs', '_root_inputs.DeploymentPreviewArgsDict']]] = None,
                  region: pulumi.Input[Optional[_builtins.str]] = None,
@@ -341,6 +358,7 @@ class BlueGreenDeployment(pulumi.CustomResource):
         :param pulumi.Input[_builtins.str] instance_type: The machines' type.
         :param pulumi.Input[_builtins.str] ledger: Where releases and rollouts are written down: `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX`, or a directory that all who deploy can reach; left out, the provider's.
         :param pulumi.Input[_builtins.str] listener_arn: The ARN of the balancer's listener. Three rules on it are made and owned by the deployment.
+        :param pulumi.Input[Sequence[pulumi.Input[Union['_root_inputs.DeploymentNotifyArgs', '_root_inputs.DeploymentNotifyArgsDict']]]] notify: Who is told of rollouts.
         :param pulumi.Input[_builtins.int] port: The port that the program listens on.
         :param pulumi.Input[Union['_root_inputs.DeploymentPreviewArgs', '_root_inputs.DeploymentPreviewArgsDict']] preview: How the idle slot is reached.
         :param pulumi.Input[_builtins.str] region: The region; left out, the provider's, else the listener's.
@@ -387,6 +405,7 @@ class BlueGreenDeployment(pulumi.CustomResource):
                  instance_type: pulumi.Input[Optional[_builtins.str]] = None,
                  ledger: pulumi.Input[Optional[_builtins.str]] = None,
                  listener_arn: pulumi.Input[Optional[_builtins.str]] = None,
+                 notify: pulumi.Input[Optional[Sequence[pulumi.Input[Union['_root_inputs.DeploymentNotifyArgs', '_root_inputs.DeploymentNotifyArgsDict']]]]] = None,
                  port: pulumi.Input[Optional[_builtins.int]] = None,
                  preview: pulumi.Input[Optional[Union['_root_inputs.DeploymentPreviewArgs', '_root_inputs.DeploymentPreviewArgsDict']]] = None,
                  region: pulumi.Input[Optional[_builtins.str]] = None,
@@ -423,6 +442,7 @@ class BlueGreenDeployment(pulumi.CustomResource):
             if listener_arn is None and not opts.urn:
                 raise TypeError("Missing required property 'listener_arn'")
             __props__.__dict__["listener_arn"] = listener_arn
+            __props__.__dict__["notify"] = notify
             if port is None and not opts.urn:
                 raise TypeError("Missing required property 'port'")
             __props__.__dict__["port"] = port
@@ -490,6 +510,7 @@ class BlueGreenDeployment(pulumi.CustomResource):
         __props__.__dict__["instance_type"] = None
         __props__.__dict__["ledger"] = None
         __props__.__dict__["listener_arn"] = None
+        __props__.__dict__["notify"] = None
         __props__.__dict__["port"] = None
         __props__.__dict__["preview"] = None
         __props__.__dict__["previous_release"] = None
@@ -648,6 +669,14 @@ class BlueGreenDeployment(pulumi.CustomResource):
         The ARN of the balancer's listener. Three rules on it are made and owned by the deployment.
         """
         return pulumi.get(self, "listener_arn")
+
+    @_builtins.property
+    @pulumi.getter
+    def notify(self) -> pulumi.Output[Optional[Sequence['_root_outputs.DeploymentNotify']]]:
+        """
+        Who is told of rollouts.
+        """
+        return pulumi.get(self, "notify")
 
     @_builtins.property
     @pulumi.getter

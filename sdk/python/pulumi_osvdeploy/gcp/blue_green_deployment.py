@@ -35,6 +35,7 @@ class BlueGreenDeploymentArgs:
                  ledger: pulumi.Input[Optional[_builtins.str]] = None,
                  machine_type: pulumi.Input[Optional[_builtins.str]] = None,
                  network_tags: pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]] = None,
+                 notify: pulumi.Input[Optional[Sequence[pulumi.Input['_root_inputs.DeploymentNotifyArgs']]]] = None,
                  preview: pulumi.Input[Optional['_root_inputs.DeploymentPreviewArgs']] = None,
                  project: pulumi.Input[Optional[_builtins.str]] = None,
                  region: pulumi.Input[Optional[_builtins.str]] = None,
@@ -59,6 +60,7 @@ class BlueGreenDeploymentArgs:
         :param pulumi.Input[_builtins.str] ledger: Where releases and rollouts are written down: `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX`, or a directory that all who deploy can reach; left out, the provider's.
         :param pulumi.Input[_builtins.str] machine_type: The machines' type.
         :param pulumi.Input[Sequence[pulumi.Input[_builtins.str]]] network_tags: The machines' network tags, by which firewalls know them.
+        :param pulumi.Input[Sequence[pulumi.Input['_root_inputs.DeploymentNotifyArgs']]] notify: Who is told of rollouts.
         :param pulumi.Input['_root_inputs.DeploymentPreviewArgs'] preview: How the idle slot is reached.
         :param pulumi.Input[_builtins.str] project: The project; left out, the provider's, else the URL map's.
         :param pulumi.Input[_builtins.str] region: In place of a zone: a region, over whose zones machines are spread.
@@ -95,6 +97,8 @@ class BlueGreenDeploymentArgs:
             pulumi.set(__self__, "machine_type", machine_type)
         if network_tags is not None:
             pulumi.set(__self__, "network_tags", network_tags)
+        if notify is not None:
+            pulumi.set(__self__, "notify", notify)
         if preview is not None:
             pulumi.set(__self__, "preview", preview)
         if project is not None:
@@ -270,6 +274,18 @@ class BlueGreenDeploymentArgs:
 
     @_builtins.property
     @pulumi.getter
+    def notify(self) -> pulumi.Input[Optional[Sequence[pulumi.Input['_root_inputs.DeploymentNotifyArgs']]]]:
+        """
+        Who is told of rollouts.
+        """
+        return pulumi.get(self, "notify")
+
+    @notify.setter
+    def notify(self, value: pulumi.Input[Optional[Sequence[pulumi.Input['_root_inputs.DeploymentNotifyArgs']]]]):
+        pulumi.set(self, "notify", value)
+
+    @_builtins.property
+    @pulumi.getter
     def preview(self) -> pulumi.Input[Optional['_root_inputs.DeploymentPreviewArgs']]:
         """
         How the idle slot is reached.
@@ -383,6 +399,7 @@ class BlueGreenDeployment(pulumi.CustomResource):
                  ledger: pulumi.Input[Optional[_builtins.str]] = None,
                  machine_type: pulumi.Input[Optional[_builtins.str]] = None,
                  network_tags: pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]] = None,
+                 notify: pulumi.Input[Optional[Sequence[pulumi.Input[Union['_root_inputs.DeploymentNotifyArgs', '_root_inputs.DeploymentNotifyArgsDict']]]]] = None,
                  port: pulumi.Input[Optional[_builtins.int]] = None,
                  preview: pulumi.Input[Optional[Union['_root_inputs.DeploymentPreviewArgs', '_root_inputs.DeploymentPreviewArgsDict']]] = None,
                  project: pulumi.Input[Optional[_builtins.str]] = None,
@@ -414,6 +431,7 @@ class BlueGreenDeployment(pulumi.CustomResource):
         :param pulumi.Input[_builtins.str] ledger: Where releases and rollouts are written down: `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX`, or a directory that all who deploy can reach; left out, the provider's.
         :param pulumi.Input[_builtins.str] machine_type: The machines' type.
         :param pulumi.Input[Sequence[pulumi.Input[_builtins.str]]] network_tags: The machines' network tags, by which firewalls know them.
+        :param pulumi.Input[Sequence[pulumi.Input[Union['_root_inputs.DeploymentNotifyArgs', '_root_inputs.DeploymentNotifyArgsDict']]]] notify: Who is told of rollouts.
         :param pulumi.Input[_builtins.int] port: The port that the program listens on.
         :param pulumi.Input[Union['_root_inputs.DeploymentPreviewArgs', '_root_inputs.DeploymentPreviewArgsDict']] preview: How the idle slot is reached.
         :param pulumi.Input[_builtins.str] project: The project; left out, the provider's, else the URL map's.
@@ -464,6 +482,7 @@ class BlueGreenDeployment(pulumi.CustomResource):
                  ledger: pulumi.Input[Optional[_builtins.str]] = None,
                  machine_type: pulumi.Input[Optional[_builtins.str]] = None,
                  network_tags: pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]] = None,
+                 notify: pulumi.Input[Optional[Sequence[pulumi.Input[Union['_root_inputs.DeploymentNotifyArgs', '_root_inputs.DeploymentNotifyArgsDict']]]]] = None,
                  port: pulumi.Input[Optional[_builtins.int]] = None,
                  preview: pulumi.Input[Optional[Union['_root_inputs.DeploymentPreviewArgs', '_root_inputs.DeploymentPreviewArgsDict']]] = None,
                  project: pulumi.Input[Optional[_builtins.str]] = None,
@@ -502,6 +521,7 @@ class BlueGreenDeployment(pulumi.CustomResource):
                 machine_type = 'e2-small'
             __props__.__dict__["machine_type"] = machine_type
             __props__.__dict__["network_tags"] = network_tags
+            __props__.__dict__["notify"] = notify
             if port is None and not opts.urn:
                 raise TypeError("Missing required property 'port'")
             __props__.__dict__["port"] = port
@@ -569,6 +589,7 @@ class BlueGreenDeployment(pulumi.CustomResource):
         __props__.__dict__["ledger"] = None
         __props__.__dict__["machine_type"] = None
         __props__.__dict__["network_tags"] = None
+        __props__.__dict__["notify"] = None
         __props__.__dict__["port"] = None
         __props__.__dict__["preview"] = None
         __props__.__dict__["previous_release"] = None
@@ -745,6 +766,14 @@ class BlueGreenDeployment(pulumi.CustomResource):
         The machines' network tags, by which firewalls know them.
         """
         return pulumi.get(self, "network_tags")
+
+    @_builtins.property
+    @pulumi.getter
+    def notify(self) -> pulumi.Output[Optional[Sequence['_root_outputs.DeploymentNotify']]]:
+        """
+        Who is told of rollouts.
+        """
+        return pulumi.get(self, "notify")
 
     @_builtins.property
     @pulumi.getter
