@@ -351,7 +351,14 @@ class _Deployment(Resource[I, DeploymentOutputs], Generic[I]):
         for _ in range(2):
             try:
                 rolled = api.roll_out(
-                    call.ctx, settings, image, account=self.project(wanted), forced=forced, ground=ground
+                    call.ctx,
+                    settings,
+                    image,
+                    account=self.project(wanted),
+                    forced=forced,
+                    ground=ground,
+                    # Of the number of machines a preview has told.
+                    exactly=True,
                 )
             except (LeaseHeld, LeaseLost):
                 raise
