@@ -191,12 +191,13 @@ def settings_for(
         ),
         family=family,
         gates=tuple(gate_for(each, base) for each in wanted.gates),
-        hooks=tuple(_hook(each, base) for each in wanted.hooks),
-        notify=tuple(_notify(each) for each in wanted.notify),
+        hooks=tuple(hook_for(each, base) for each in wanted.hooks),
+        notify=tuple(notify_for(each) for each in wanted.notify),
     )
 
 
-def _notify(declared: DeclaredNotify) -> Notify:
+def notify_for(declared: DeclaredNotify) -> Notify:
+    """Who is told, as a rollout has it."""
     from osvdeploy.cloud.interfaces import NoticeTarget, PubSubTarget, SnsTarget, WebhookTarget
     from osvdeploy.rollout.hooks import Notify
 
@@ -215,7 +216,8 @@ def _notify(declared: DeclaredNotify) -> Notify:
     return Notify(target, tuple(dict.fromkeys(declared.on)))
 
 
-def _hook(declared: DeclaredHook, base: Path) -> Hook:
+def hook_for(declared: DeclaredHook, base: Path) -> Hook:
+    """A hook as a rollout has it. The path of its command is relative to ``base``."""
     from osvdeploy.cloud.interfaces import CommandHook, HttpHook
     from osvdeploy.rollout.hooks import Hook, HookFailure
 

@@ -36,12 +36,13 @@ def roll_out(
     ground: Ground | None = None,
     take_over: bool = False,
     until: Until | None = None,
+    exactly: bool = False,
 ) -> RolledOut:
     """Bring the release of an image that is registered into service, under these settings. ``account`` is asked for on
     Google alone: the project. ``forced``: also where a hold refuses that very release. ``ground`` is the place, where
     it is connected already. ``take_over``: outrank what a later lease than the ledger knows of has left in the cloud.
     Returns when the rollout has ended, well or not, or waits for a person: look at ``rollout.outcome``. ``until`` says
-    otherwise.
+    otherwise. ``exactly``: where the release serves already, machines that somebody has added are taken away.
 
     Raises :class:`~osvdeploy.errors.UsageError` for an image that is not there or no release's, and what
     :meth:`~osvdeploy.rollout.manager.RolloutManager.deploy` does, before anything is changed.
@@ -53,7 +54,7 @@ def roll_out(
     ground = ground or wiring.ground(ctx, settings.cloud, account, settings.region)
     release = release_in(ctx, ground, settings, image_id)
     ledger = wiring.open_ledger(Service(release.app, settings.environment, settings.ledger))
-    manager = wiring.rollouts(ledger, ground, take_over=take_over, until=until)
+    manager = wiring.rollouts(ledger, ground, take_over=take_over, until=until, exactly=exactly)
     ledger.store.refuse_unwritable(ctx, ledger.service)
     manager.preflight(ctx, release, forced=forced)
     return RolledOut(release, manager.deploy(ctx, release, forced=forced))

@@ -185,7 +185,14 @@ def notifier(place: Ground) -> Notifier:
     return Notifiers(place.notifier)
 
 
-def rollouts(ledger: Ledger, place: Ground, *, take_over: bool = False, until: Until | None = None) -> RolloutManager:
+def rollouts(
+    ledger: Ledger,
+    place: Ground,
+    *,
+    take_over: bool = False,
+    until: Until | None = None,
+    exactly: bool = False,
+) -> RolloutManager:
     """What rolls a service out from here: with probes, every source of metrics, hooks, and whoever is to be told."""
     from osvdeploy.rollout.manager import RolloutManager
     from osvdeploy.rollout.model import Until
@@ -199,6 +206,7 @@ def rollouts(ledger: Ledger, place: Ground, *, take_over: bool = False, until: U
         metrics=metrics(place),
         hooks=hooks(),
         notifier=notifier(place),
+        exactly=exactly,
     )
 
 

@@ -4,7 +4,7 @@ the way from the one to the other. All that moves traffic is the rollout's; Pulu
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, replace
 from datetime import datetime
 from enum import StrEnum
@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from osvdeploy.cloud.interfaces import Slot
 from osvdeploy.errors import UsageError
+from osvdeploy.provider import gates, hooks, notify
 from osvdeploy.provider.declare import Nested, declared, prop
-from osvdeploy.provider.gates import DeploymentGate, as_a_rollout_has_it, as_one_writes_it
-from osvdeploy.provider.spelling import even, spell
+from osvdeploy.provider.gates import DeploymentGate
+from osvdeploy.provider.hooks import DeploymentHook
+from osvdeploy.provider.notify import DeploymentNotify
+from osvdeploy.provider.spelling import Spelled, even, program, spell
 from osvdeploy.provider.values import UNKNOWN, is_known
 from osvdeploy.rollout.gates import GateStage
 from osvdeploy.rollout.releases import Concurrent, OnFailure, StrategyKind
@@ -61,13 +64,47 @@ class DeploymentPreview(Nested):
     )
 
 
+class HealthKind(StrEnum):
+    """What a machine's health is asked by."""
+
+    HTTP = "http"
+    TCP = "tcp"
+
+
+@declared
+class DeploymentProbeFrom(Spelled):
+    """Where probes leave from: a command, or nowhere. Left out both, from the machine that `pulumi up` runs on."""
+
+    MODULE: ClassVar[str] = "index"
+
+    command: tuple[str, ...] | None = prop(
+        "A program and its arguments, as words; no shell. It gets a request as JSON on its stdin, and prints the "
+        "answer as JSON; `osvdeploy probe` is its other end. A path with a slash is relative to the program's folder.",
+        default=None,
+    )
+    requests: bool = prop(
+        "No probe leaves, and what the balancer counts is the proof, which is the weaker one.", default=False
+    )
+
+    def in_a_spec(self) -> object:
+        if self.command is not None:
+            return {"command": self.command, **({"requests": True} if self.requests else {})}
+        return "requests" if self.requests else "here"
+
+
 @declared
 class DeploymentHealth(Nested):
     """When a release counts as well. Durations carry their unit: `5s`, `2m`."""
 
     MODULE: ClassVar[str] = "index"
 
-    path: str = prop("What is asked for.", default="/", replaces=True)
+    kind: HealthKind = prop(
+        "`tcp` is for programs that speak no HTTP, behind a forwarding rule on Google: a connection that is held is "
+        "well.",
+        default=HealthKind.HTTP,
+        replaces=True,
+    )
+    path: str | None = prop("What is asked for by HTTP; left out, `/`.", default=None, replaces=True)
     version_header: str | None = prop(
         "The answer header that carries the variable OSVDEPLOY_RELEASE. Left out: on AWS a switch is proved more "
         "weakly, on Google the balancer names the release.",
@@ -83,6 +120,14 @@ class DeploymentHealth(Nested):
         "How long an answer may take: whole seconds, less than `interval`.", default="2s", replaces=True
     )
     min_ready: str = prop("How long they must stay healthy before they count.", default="10s")
+    probe_from: DeploymentProbeFrom | None = prop(
+        "Where probes leave from; left out, from the machine that `pulumi up` runs on.", default=None
+    )
+    slow_start: str | None = prop(
+        "On AWS, how long a machine that joins healthy ones takes to its full share: `30s` to `900s`, or `0s` for "
+        "none; left out, none.",
+        default=None,
+    )
 
 
 @declared
@@ -149,6 +194,10 @@ class DeploymentInputs:
     gates: tuple[DeploymentGate, ...] | None = prop(
         "Metrics that a new release is held to while it bakes.", default=None
     )
+    hooks: tuple[DeploymentHook, ...] | None = prop(
+        "Programs and addresses that are asked at stages of a rollout.", default=None
+    )
+    notify: tuple[DeploymentNotify, ...] | None = prop("Who is told of rollouts.", default=None)
     ledger: str | None = prop(
         "Where releases and rollouts are written down: `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX`, or a directory that "
         "all who deploy can reach; left out, the provider's.",
@@ -358,7 +407,7 @@ def problems_of(standing: Standing, now: datetime) -> tuple[str, ...]:
     return (f"{head.service}: {standing.astray}",) if standing.astray else ()
 
 
-def gates_left_out(standing: Standing, settings: Settings) -> str | None:
+def left_out(standing: Standing, settings: Settings) -> str | None:
     """What a release goes without that is deployed with these settings, where the one that serves had it; None for
     nothing."""
     release = standing.release
@@ -370,7 +419,7 @@ def gates_left_out(standing: Standing, settings: Settings) -> str | None:
     if release.settings.hooks and not settings.hooks:
         had.append(f"hooks ({', '.join(hook.name for hook in release.settings.hooks)})")
     if release.settings.notify and not settings.notify:
-        had.append("notifications")
+        had.append(f"notifications ({', '.join(str(each.target) for each in release.settings.notify)})")
     if not had:
         return None
     return (
@@ -411,6 +460,9 @@ def spelled_out(inputs: I, boot_timeout: str) -> I:
     if health is not UNKNOWN:
         health = replace(
             health,
+            path="/" if health.path is None and health.kind is HealthKind.HTTP else health.path,
+            probe_from=_probes_of(health.probe_from),
+            slow_start=even("0s" if health.slow_start is None else health.slow_start),
             boot_timeout=even(boot_timeout if health.boot_timeout is None else health.boot_timeout),
             interval=even(health.interval),
             timeout=even(health.timeout),
@@ -428,14 +480,32 @@ def spelled_out(inputs: I, boot_timeout: str) -> I:
             keep_warm=even(strategy.keep_warm),
         )
     preview = DeploymentPreview() if inputs.preview is None else inputs.preview
-    gates: Any = inputs.gates
-    if gates is not UNKNOWN and gates is not None:
-        gates = tuple(map(as_a_rollout_has_it, gates))
     ledger = inputs.ledger
     if is_known(ledger) and ledger:
         # Another one takes the service away, which another way to write the same one must not.
         ledger = _place_of(ledger)
-    return replace(inputs, health=health, strategy=strategy, preview=preview, gates=gates, ledger=ledger)
+    return replace(
+        inputs,
+        health=health,
+        strategy=strategy,
+        preview=preview,
+        ledger=ledger,
+        gates=_each(inputs.gates, gates.as_a_rollout_has_it),
+        hooks=_each(inputs.hooks, hooks.as_a_rollout_has_it),
+        notify=_each(inputs.notify, notify.as_a_rollout_has_it),
+    )
+
+
+def _probes_of(given: Any) -> Any:
+    if given is None:
+        return DeploymentProbeFrom()
+    if is_known(given) and given.command:
+        return replace(given, command=program(given.command))
+    return given
+
+
+def _each(declared: Any, meant: Callable[[Any], Any]) -> Any:
+    return declared if declared is UNKNOWN or declared is None else tuple(map(meant, declared))
 
 
 def common_inputs(settings: Settings, boot_timeout: str, no_header: str | None) -> dict[str, Any]:
@@ -443,8 +513,12 @@ def common_inputs(settings: Settings, boot_timeout: str, no_header: str | None) 
     gave none."""
     health, strategy = settings.health, settings.strategy
     defaults = DeploymentHealth()
+    probes = DeploymentProbeFrom(command=health.probe_command or None, requests=health.counted)
     told = DeploymentHealth(
-        path=health.path,
+        kind=HealthKind(health.kind),
+        path=health.path if health.path != "/" and health.kind == "http" else None,
+        probe_from=None if probes == DeploymentProbeFrom() else _probes_of(probes),
+        slow_start=_unless(None, health.slow_start, "0s"),
         version_header=None if health.version_header == no_header else health.version_header,
         boot_timeout=_unless(None, health.boot_timeout, boot_timeout),
         interval=_unless(defaults.interval, health.interval),
@@ -472,7 +546,9 @@ def common_inputs(settings: Settings, boot_timeout: str, no_header: str | None) 
         "preview": None if preview == DeploymentPreview() else preview,
         "health": None if told == defaults else told,
         "strategy": None if moved == DeploymentStrategy() else moved,
-        "gates": tuple(map(as_one_writes_it, settings.gates)) or None,
+        "gates": tuple(map(gates.as_one_writes_it, settings.gates)) or None,
+        "hooks": tuple(map(hooks.as_one_writes_it, settings.hooks)) or None,
+        "notify": tuple(map(notify.as_one_writes_it, settings.notify)) or None,
     }
 
 
@@ -548,7 +624,7 @@ def told_plan(standing: Standing | None, release: str, settings: Settings, now: 
     if head is None or stable is None or head.serving is None:
         approval = ["wait for approval"] if settings.strategy.approve else []
         begun = ", then ".join([*first, f"start {release} in blue", *approval, "send it all traffic"])
-        return f"{begun}{_told_gates(settings, first=True)}"
+        return f"{begun}{_told_gates(settings, first=True)}{_told_hooks(settings)}"
     if stable.release == release:
         other = standing is not None and standing.scaling is None and standing.capacity != settings.capacity
         rest = f", capacity {standing.capacity} -> {settings.capacity}" if standing is not None and other else ""
@@ -564,7 +640,7 @@ def told_plan(standing: Standing | None, release: str, settings: Settings, now: 
         first.append(f"bake {format_duration(settings.strategy.bake)}")
     keep = settings.strategy.keep_warm
     first.append(f"keep {head.serving} warm {format_duration(keep)}" if keep else f"take {head.serving} away")
-    return f"{', then '.join(first)}{_told_gates(settings)}"
+    return f"{', then '.join(first)}{_told_gates(settings)}{_told_hooks(settings)}"
 
 
 def _told_step(step: TrafficStep) -> str:
@@ -586,6 +662,11 @@ def _told_gates(settings: Settings, *, first: bool = False) -> str:
         if stages and not (first and gate.against_stable):
             told.append(f"{gate.name} ({', '.join([*stages, *(['dry run'] if gate.dry_run else [])])})")
     return f"; gates: {', '.join(told)}" if told else ""
+
+
+def _told_hooks(settings: Settings) -> str:
+    told = [f"{hook.name} ({', '.join(hook.on)})" for hook in settings.hooks]
+    return f"; hooks: {', '.join(told)}" if told else ""
 
 
 def evidence_of(run: Run) -> Iterator[str]:

@@ -7,7 +7,6 @@ them.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
 from enum import StrEnum
@@ -25,7 +24,7 @@ from osvdeploy.cloud.interfaces import (
 )
 from osvdeploy.errors import SpecError
 from osvdeploy.provider.declare import Nested, declared, prop
-from osvdeploy.provider.spelling import plain, spell
+from osvdeploy.provider.spelling import beside_the_program, plain, spell
 from osvdeploy.provider.values import UNKNOWN, is_known
 from osvdeploy.rollout.gates import Compared, GateStage, NoData
 
@@ -219,10 +218,4 @@ def _source(metric: Metric) -> dict[str, Any]:
             return {"json": metric.url, "pointer": metric.pointer, "token_variable": metric.token_variable}
         case CommandMetric():
             program, *arguments = metric.argv
-            return {"command": (_beside_the_program(program), *arguments)}
-
-
-def _beside_the_program(path: str) -> str:
-    """A path in the program's folder as relative to it: another copy of the project has it elsewhere."""
-    folder = f"{Path.cwd()}{os.sep}"
-    return f".{os.sep}{path.removeprefix(folder)}" if path.startswith(folder) else path
+            return {"command": (beside_the_program(program), *arguments)}

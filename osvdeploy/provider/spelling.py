@@ -5,6 +5,7 @@ What it finds is told at properties, by the names that programs have for them.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
@@ -23,11 +24,20 @@ if TYPE_CHECKING:
 
 _NOT_IN_A_SPEC = frozenset({"image", "environment", "force_rollout", "project", "family"})
 
-_EACH_BY_ITSELF = ("gates",)
+_EACH_BY_ITSELF = ("gates", "hooks", "notify")
 """Lists of which what is known is judged without the rest, wherever it stands."""
 
 _SEEN_BESIDE = {"gates": ("strategy",)}
 """What else has to be known for what is said of a whole list."""
+
+
+class Spelled(Nested):
+    """A type whose values are written otherwise in a spec than by their properties."""
+
+    __slots__ = ()
+
+    def in_a_spec(self) -> object:
+        raise NotImplementedError
 
 
 class Environment(Protocol):
@@ -161,11 +171,15 @@ def kebab(name: str) -> str:
 
 def plain(value: object) -> object:
     """A value as a spec has it: enums as their texts, what was left out left out."""
+    if isinstance(value, Spelled):
+        return plain(value.in_a_spec())
     if isinstance(value, Nested):
         told = ((each.name, getattr(value, each.name)) for each in fields(value))  # type: ignore[arg-type]
         return {kebab(name): plain(each) for name, each in told if each is not None}
     if isinstance(value, StrEnum):
         return value.value
+    if isinstance(value, Mapping):
+        return {name: plain(each) for name, each in value.items()}
     return [plain(each) for each in value] if isinstance(value, tuple) else value
 
 
@@ -187,3 +201,17 @@ def spell(seconds: float) -> str:
     number, unit = (seconds, "s") if seconds >= 1 or not seconds else (seconds * 1000, "ms")
     # Exactly: what `g` leaves of 1234567 is another number.
     return f"{number:.6f}".rstrip("0").rstrip(".") + unit
+
+
+def program(words: tuple[str, ...]) -> tuple[str, ...]:
+    """A program and its arguments in the form that all are compared in."""
+    from osvdeploy.api.declared import program_of
+
+    first, *others = program_of(words, Path.cwd())
+    return (beside_the_program(first), *others)
+
+
+def beside_the_program(path: str) -> str:
+    """A path in the program's folder as relative to it: another copy of the project has it elsewhere."""
+    folder = f"{Path.cwd()}{os.sep}"
+    return f".{os.sep}{path.removeprefix(folder)}" if path.startswith(folder) else path

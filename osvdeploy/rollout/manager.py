@@ -71,13 +71,16 @@ class RolloutManager:
         noting: bool = False,
         hooks: Hooks | None = None,
         notifier: Notifier | None = None,
+        exactly: bool = False,
     ) -> None:
         """``take_over``: outrank what a later lease than the ledger knows of has left in the cloud. ``until``: how far
         this process goes with a run that is on its way up; the way back is always gone to its end. ``metrics`` are what
         gates are read from, where that is more than the place's own; ``hooks`` asks programs and addresses,
         ``notifier`` tells others. ``noting``: the ledger is none that lasts, so what traffic is taken from is noted in
-        the cloud, for the service's own to learn."""
+        the cloud, for the service's own to learn. ``exactly``: where what serves is deployed again, machines that
+        somebody has added are taken away."""
         self.until = until
+        self.exactly = exactly
         self.ledger = ledger
         self.cloud = cloud
         limits = limits or Limits()
@@ -708,7 +711,8 @@ class RolloutManager:
         told = f"{release.id} serves already"
         group = self.cloud.groups.observe(ctx, stable.group)
         declared, has = release.settings.capacity, group.capacity if group is not None else 0
-        enlarged = before_now is not None and before_now.settings.capacity == declared < has
+        as_before = before_now is not None and before_now.settings.capacity == declared
+        enlarged = as_before and declared < has and not self.exactly
         if scaling is not None and scaling.moves:
             told += f", on {scaling.desired} machines"
             told += f"; its own scaling says how many, between {scaling.minimum} and {scaling.maximum}"

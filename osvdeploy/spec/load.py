@@ -8,16 +8,20 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
 
 from osvdeploy.errors import Problem, SpecError
 from osvdeploy.spec.gates import Gate
+from osvdeploy.spec.hooks import Hook, Notify
 from osvdeploy.spec.model import Deploy, DeployGcp, Environments, Spec
+from osvdeploy.spec.table import Table
 
 if TYPE_CHECKING:
     from osvdeploy.spec.problems import Found
+
+T = TypeVar("T", bound=Table)
 
 _REFERENCE = re.compile(r"\$\$\{|\$\{([^}]*)(\}?)")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -93,12 +97,26 @@ def environment_of_document(document: Mapping[str, Any], name: str) -> Deploy | 
 def gate_of_document(document: Mapping[str, Any]) -> Gate:
     """One gate, in a document with the keys of a ``[[deploy.NAME.gates]]`` that a program gives. Raises
     :class:`~osvdeploy.errors.SpecError`."""
+    return _table_of(Gate, document, "gate")
+
+
+def hook_of_document(document: Mapping[str, Any]) -> Hook:
+    """The same of a ``[[deploy.NAME.hooks]]``."""
+    return _table_of(Hook, document, "hook")
+
+
+def notify_of_document(document: Mapping[str, Any]) -> Notify:
+    """The same of a ``[[deploy.NAME.notify]]``."""
+    return _table_of(Notify, document, "notify")
+
+
+def _table_of(table: type[T], document: Mapping[str, Any], what: str) -> T:
     try:
-        return Gate.model_validate(dict(document), by_alias=True, by_name=False)
+        return table.model_validate(dict(document), by_alias=True, by_name=False)
     except ValidationError as error:
         from osvdeploy.spec.problems import found_in, spec_error
 
-        raise spec_error(found_in(error), "", "gate") from None
+        raise spec_error(found_in(error), "", what) from None
 
 
 def _loaded(

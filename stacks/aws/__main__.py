@@ -43,6 +43,9 @@ service = osvdeploy.aws.BlueGreenDeployment(
         min_ready=settings.min_ready,
     ),
     strategy=osvdeploy.DeploymentStrategyArgs(bake=settings.bake, keep_warm=settings.keep_warm),
+    gates=settings.gates,
+    hooks=settings.hooks,
+    notify=settings.notify,
     force_rollout=settings.force_rollout,
     opts=pulumi.ResourceOptions(protect=settings.protect),
 )

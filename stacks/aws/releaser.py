@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pulumi
@@ -11,9 +12,9 @@ import pulumi_aws as aws
 from settings import Settings
 
 READS = [
-    "autoscaling:Describe*", "ebs:GetSnapshotBlock", "ebs:ListSnapshotBlocks", "ec2:Describe*", "ec2:GetConsoleOutput",
-    "elasticloadbalancing:Describe*", "iam:GetRole", "iam:GetRolePolicy", "iam:ListAttachedRolePolicies",
-    "iam:ListRolePolicies",
+    "autoscaling:Describe*", "cloudwatch:GetMetricData", "ebs:GetSnapshotBlock", "ebs:ListSnapshotBlocks",
+    "ec2:Describe*", "ec2:GetConsoleOutput", "elasticloadbalancing:Describe*", "iam:GetRole", "iam:GetRolePolicy",
+    "iam:ListAttachedRolePolicies", "iam:ListRolePolicies",
 ]  # fmt: skip
 IMAGES = [
     "ebs:CompleteSnapshot", "ebs:PutSnapshotBlock", "ebs:StartSnapshot", "ec2:CreateTags", "ec2:DeleteSnapshot",
@@ -44,15 +45,17 @@ def role(settings: Settings, listener_arn: pulumi.Input[str]) -> aws.iam.Role:
     trust = [{"Effect": "Allow", "Principal": {"AWS": settings.releaser}, "Action": "sts:AssumeRole"}]
     name = f"{pulumi.get_project()}-{pulumi.get_stack()}-releaser"
     made = aws.iam.Role(name, assume_role_policy=_document(trust), description="Brings releases into service")
+    topics = [each["sns"] for each in settings.notify if "sns" in each]
     policy = pulumi.Output.from_input(listener_arn).apply(
-        lambda listener: _document(permissions(listener, pulumi.Config("osvdeploy").get("ledger")))
+        lambda listener: _document(permissions(listener, pulumi.Config("osvdeploy").get("ledger"), topics))
     )
     aws.iam.RolePolicy(name, role=made.name, policy=policy)
     return made
 
 
-def permissions(listener: str, ledger: str | None) -> list[dict[str, Any]]:
-    """What a release needs: in one region, names that osvdeploy gives, rules of one listener, one ledger."""
+def permissions(listener: str, ledger: str | None, topics: Sequence[str]) -> list[dict[str, Any]]:
+    """What a release needs: in one region, names that osvdeploy gives, rules of one listener, one ledger, topics that
+    are told."""
     _, _, _, region, account, _ = listener.split(":", 5)
     balancing = f"arn:aws:elasticloadbalancing:{region}:{account}"
     in_region = {"Condition": {"StringEquals": {"aws:RequestedRegion": region}}}
@@ -67,6 +70,8 @@ def permissions(listener: str, ledger: str | None) -> list[dict[str, Any]]:
         bucket, _, prefix = ledger.removeprefix("s3://").partition("/")
         objects = f"arn:aws:s3:::{bucket}/{prefix.rstrip('/')}/*" if prefix else f"arn:aws:s3:::{bucket}/*"
         allowed.append(_allow(LEDGER, f"arn:aws:s3:::{bucket}", objects))
+    if topics:
+        allowed.append(_allow(["sns:Publish"], *topics))
     return allowed
 
 

@@ -11,8 +11,8 @@ import pulumi
 
 KEYS = {
     *("bake", "bootTimeout", "balancerSubnetIds", "capacity", "certificateArn", "cidr", "clients", "env"),
-    *("forceRollout", "host", "instanceType", "keepWarm", "listenerArn", "listenerPort", "minReady", "path"),
-    *("port", "priority", "protect", "releaser", "subnetIds", "version", "vpcId"),
+    *("forceRollout", "gates", "hooks", "host", "instanceType", "keepWarm", "listenerArn", "listenerPort"),
+    *("minReady", "notify", "path", "port", "priority", "protect", "releaser", "subnetIds", "version", "vpcId"),
 }
 
 
@@ -41,6 +41,9 @@ class Settings:
     min_ready: str
     bake: str
     keep_warm: str
+    gates: Sequence[Any]
+    hooks: Sequence[Any]
+    notify: Sequence[Any]
     force_rollout: str | None
     existing: Existing | None
     cidr: str
@@ -75,6 +78,9 @@ class Settings:
             min_ready=config.get("minReady", "10s"),
             bake=config.get("bake", "10m"),
             keep_warm=config.get("keepWarm", "1h"),
+            gates=config.get_object("gates", []),
+            hooks=config.get_object("hooks", []),
+            notify=config.get_object("notify", []),
             force_rollout=config.get("forceRollout"),
             existing=_existing(config),
             cidr=_cidr(config),

@@ -54,6 +54,9 @@ service = osvdeploy.gcp.BlueGreenDeployment(
         path="/healthz", boot_timeout=settings.boot_timeout, min_ready=settings.min_ready
     ),
     strategy=osvdeploy.DeploymentStrategyArgs(bake=settings.bake, keep_warm=settings.keep_warm),
+    gates=settings.gates,
+    hooks=settings.hooks,
+    notify=settings.notify,
     force_rollout=settings.force_rollout,
     opts=pulumi.ResourceOptions(protect=settings.protect, depends_on=[*net.after, *way_in.after]),
 )

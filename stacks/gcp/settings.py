@@ -12,8 +12,8 @@ import pulumi
 
 KEYS = {
     *("bake", "bootTimeout", "bucket", "capacity", "certificates", "cidr", "env", "forceRollout", "fromBalancer"),
-    *("host", "keepWarm", "listenerPort", "machineType", "minReady", "network", "networkTags", "path", "port"),
-    *("priority", "protect", "subnetwork", "urlMap", "version", "zone"),
+    *("gates", "hooks", "host", "keepWarm", "listenerPort", "machineType", "minReady", "network", "networkTags"),
+    *("notify", "path", "port", "priority", "protect", "subnetwork", "urlMap", "version", "zone"),
 }
 
 # Where a global balancer and Google's health checks come from ("Firewall rules", Cloud Load Balancing).
@@ -48,6 +48,9 @@ class Settings:
     min_ready: str
     bake: str
     keep_warm: str
+    gates: Sequence[Any]
+    hooks: Sequence[Any]
+    notify: Sequence[Any]
     force_rollout: str | None
     existing: Existing | None
     cidr: str
@@ -98,6 +101,9 @@ class Settings:
             min_ready=config.get("minReady", "10s"),
             bake=config.get("bake", "10m"),
             keep_warm=config.get("keepWarm", "1h"),
+            gates=config.get_object("gates", []),
+            hooks=config.get_object("hooks", []),
+            notify=config.get_object("notify", []),
             force_rollout=config.get("forceRollout"),
             existing=_existing(config),
             cidr=_cidr(config),

@@ -45,6 +45,8 @@ deployment = osvdeploy.aws.BlueGreenDeployment(
     ),
     strategy=config.get_object("strategy") or osvdeploy.DeploymentStrategyArgs(bake=config.get("bake") or "0s"),
     gates=config.get_object("gates"),
+    hooks=config.get_object("hooks"),
+    notify=config.get_object("notify"),
 )
 pulumi.export("release", deployment.active_release)
 pulumi.export("status", deployment.status)
@@ -69,6 +71,8 @@ deployment = osvdeploy.gcp.BlueGreenDeployment(
     health=osvdeploy.DeploymentHealthArgs(path="/healthz", min_ready="0s", boot_timeout="30s"),
     strategy=osvdeploy.DeploymentStrategyArgs(bake=config.get("bake") or "0s"),
     gates=config.get_object("gates"),
+    hooks=config.get_object("hooks"),
+    notify=config.get_object("notify"),
 )
 pulumi.export("release", deployment.active_release)
 pulumi.export("status", deployment.status)
@@ -83,6 +87,16 @@ EVERY_SECOND = """#!/bin/sh
 cd "$(dirname "$0")" && if [ -e odd ]; then rm odd; echo 5; else touch odd; echo 0; fi
 """
 """One that counts against a release each second time that it is asked."""
+
+SMOKE = """#!/bin/sh
+if grep -q '"candidate": *"hello-1.1.0-'; then echo "it smokes"; exit 1; fi
+"""
+"""A hook's command that fails for 1.1.0 alone."""
+
+NOTE = """#!/bin/sh
+cat >> "$(dirname "$0")/noted"
+"""
+"""One that keeps what it is told."""
 
 
 def app_folder(tmp_path: Path) -> Path:

@@ -213,9 +213,9 @@ def test_a_person_is_waited_for(cli: Cli, place: Place) -> None:
     assert gone.code == 0, gone.text
 
 
-def test_gates_come_back(cli: Cli, place: Place) -> None:
-    """An import writes the gates that a release was deployed with into the program, and that is no change then. One
-    that cannot be is refused at its property."""
+def test_gates_and_hooks_come_back(cli: Cli, place: Place) -> None:
+    """An import writes the gates and hooks that a release was deployed with into the program, which is no change then.
+    What cannot be is refused at its property."""
     strategy = {"kind": "canary", "steps": [{"weight": 10, "bake": "1m"}]}
     wrong = {"command": ["./counted", "{{release}}"], "max": 1, "interval": "15s"}
     errors = {"cloudwatch": "HTTPCode_Target_5XX_Count", "per": "RequestCount", "against": "stable", "maxRatio": 1.5}
@@ -226,6 +226,8 @@ def test_gates_come_back(cli: Cli, place: Place) -> None:
 
     assert cli.run("config", "set", "strategy", json.dumps(strategy)).code == 0
     wants_gates()
+    hooks = [{"name": "page", "on": ["revert"], "url": "http://127.0.0.1:9/", "onFailure": "warn"}]
+    assert cli.run("config", "set", "hooks", json.dumps(hooks)).code == 0
     done = up(cli, place, "1.0.0")
     assert done.code == 0, done.text
     wants(cli, place, "1.1.0")
@@ -233,12 +235,14 @@ def test_gates_come_back(cli: Cli, place: Place) -> None:
     assert "; gates: wrong (step), HTTPCode_Target_5XX_Count per RequestCount against stable (step, dry run)" in (
         planned.text
     )
+    assert "; hooks: page (revert)" in planned.text
     wants(cli, place, "1.0.0")
     assert cli.run("state", "delete", f"urn:pulumi:dev::project::{place.token}::hello", "--yes").code == 0
     imported = cli.run("import", place.token, "hello", f"hello/test@{place.ledger}", "--yes", "--protect=false")
     assert imported.code == 0, imported.text
     assert '"max_ratio": 1.5' in imported.text and '"interval": "15s"' in imported.text, imported.text
-    assert "confidence" not in imported.text, "nothing that follows from the rest"
+    assert '"name": "page"' in imported.text
+    assert "confidence" not in imported.text and "timeout" not in imported.text.partition('"page"')[2], imported.text
     serves(cli, place, "1.0.0")
 
     errors["max"] = 0.1

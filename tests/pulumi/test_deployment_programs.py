@@ -19,7 +19,7 @@ from tests.alive import until
 from tests.pulumi.engine import MiniStack, Report
 from tests.pulumi.places import Place, move_traffic, needs_loopback, on_aws, on_google, on_google_by_a_rule
 from tests.pulumi.process import SCRIPT, Logged
-from tests.pulumi.projects import AGAINST_ONE, DEPLOYMENT_AWS, DEPLOYMENT_GOOGLE, EVERY_SECOND
+from tests.pulumi.projects import AGAINST_ONE, DEPLOYMENT_AWS, DEPLOYMENT_GOOGLE, EVERY_SECOND, NOTE, SMOKE
 
 pytestmark = [pytest.mark.slow, needs_loopback]
 
@@ -171,11 +171,12 @@ def test_by_a_forwarding_rule(tmp_path: Path) -> None:
         assert place.held() == before
 
 
-def counting(folder: Path, script: str) -> Path:
-    """A program's folder, with the command of a gate in it."""
+def program_with(folder: Path, **scripts: str) -> Path:
+    """A program's folder, with commands of gates and hooks in it."""
     folder.mkdir()
-    (folder / "counted").write_text(script)
-    (folder / "counted").chmod(0o755)
+    for name, script in scripts.items():
+        (folder / name).write_text(script)
+        (folder / name).chmod(0o755)
     return folder
 
 
@@ -188,7 +189,7 @@ def gate(most: float, **more: Value) -> str:
 def test_gates(tmp_path: Path) -> None:
     """A canary that breaks its gate goes back, and the `up` fails with what was counted; one that holds it serves.
     Other gates alone move no traffic, and are recorded."""
-    folder = counting(tmp_path / "program", AGAINST_ONE)
+    folder = program_with(tmp_path / "program", counted=AGAINST_ONE)
     with on_aws(tmp_path / "place") as place:
         story, before = Story(place, folder, DEPLOYMENT_AWS), place.held()
         story.stack.config["strategy"] = json.dumps({"kind": "canary", "steps": [{"weight": 10, "bake": "1s"}]})
@@ -234,7 +235,7 @@ def test_gates(tmp_path: Path) -> None:
 
 def test_a_gate_that_is_not_sure_asks(tmp_path: Path) -> None:
     """The `up` fails with what to type; after that the next one finds the release in service."""
-    folder = counting(tmp_path / "program", EVERY_SECOND)
+    folder = program_with(tmp_path / "program", counted=EVERY_SECOND)
     with on_google(tmp_path / "place") as place:
         story = Story(place, folder, DEPLOYMENT_GOOGLE)
         story.finished(story.up("1.0.0"), "1.0.0")
@@ -245,3 +246,38 @@ def test_a_gate_that_is_not_sure_asks(tmp_path: Path) -> None:
         assert place.run("promote").code == 0
         story.finished(story.up(), "1.1.0")
         assert story.stack.destroy().ok
+
+
+def test_hooks(tmp_path: Path) -> None:
+    """A release that a hook refuses gets no traffic, and the `up` fails with what the hook said. A hook that cannot be
+    asked from here is told by the preview, and refuses the `up` before anything moves."""
+    folder = program_with(tmp_path / "program", smoke=SMOKE, note=NOTE)
+    smoke = {"name": "smoke", "on": ["verify"], "command": ["./smoke"]}
+    note = {"name": "note", "on": ["done"], "command": ["./note"], "timeout": "30s", "onFailure": "warn"}
+    with on_aws(tmp_path / "place") as place:
+        story, before = Story(place, folder, DEPLOYMENT_AWS), place.held()
+        story.stack.config["hooks"] = json.dumps([smoke, note])
+        story.stack.config["notify"] = json.dumps([{"webhookVariable": "NO_SUCH_WEBHOOK", "on": ["succeeded"]}])
+        story.finished(story.up("1.0.0"), "1.0.0")
+        story.unchanged()
+        noted = json.loads((folder / "noted").read_text())
+        assert (noted["hook"], noted["stage"], noted["outcome"]) == ("note", "done", "succeeded")
+        story.wants("1.1.0")
+        planned = story.preview().said()
+        assert planned.rstrip().endswith("; hooks: smoke (verify), note (done)")
+        assert "webhook NO_SUCH_WEBHOOK will not be told" in planned
+        failed = story.up()
+        assert not failed.ok
+        assert "it smokes" in failed.said(), failed.said()
+        assert story.serves("1.0.0") and story.stack.record("hello").init_errors == []
+
+        (folder / "smoke").unlink()
+        story.wants("1.4.0")
+        assert "hook smoke: " in story.preview().said()
+        assert "an `up` from here would be refused" in story.preview().said()
+        refused = story.up()
+        assert not refused.ok and "hook smoke: " in refused.said()
+        story.stack.config["hooks"] = json.dumps([note])
+        story.finished(story.up("1.4.0"), "1.4.0")
+        assert story.stack.destroy().ok
+        assert place.held() == before

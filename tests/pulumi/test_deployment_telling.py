@@ -8,10 +8,11 @@ import pytest
 
 from osvdeploy import api
 from osvdeploy.api import Standing
-from osvdeploy.cloud.interfaces import CommandMetric, Slot
+from osvdeploy.cloud.interfaces import CommandHook, CommandMetric, Slot
 from osvdeploy.errors import RolloutWaiting
-from osvdeploy.provider.deployments import gates_left_out, outputs_of, problems_of, told_plan
+from osvdeploy.provider.deployments import left_out, outputs_of, problems_of, told_plan
 from osvdeploy.rollout.gates import Bound, Compared, Gate, GateStage
+from osvdeploy.rollout.hooks import Hook
 from osvdeploy.rollout.manager import RolloutManager
 from osvdeploy.rollout.model import Outcome, RequestKind, Until
 from osvdeploy.rollout.refusals import refuse_waiting
@@ -27,6 +28,7 @@ CANARY = replace(
 DEPTH = Gate(
     "depth", CommandMetric(("depth",)), (Bound(10.0),), (GateStage.STEP, GateStage.BAKE), interval=30.0, delay=0.0
 )
+SMOKE = Hook("smoke", CommandHook(("smoke",)), ("verify", "shift"))
 WHERE = "hello/production --ledger s3://acme/releases"
 
 
@@ -120,15 +122,17 @@ def test_a_slot_says_whose_share_it_has(waiting: Asking) -> None:
     assert outputs_of(standing(waiting)).active_slot is Slot.BLUE
 
 
-def test_gates_that_a_program_leaves_out_are_missed(waiting: Asking) -> None:
+def test_what_a_program_leaves_out_is_missed(waiting: Asking) -> None:
     """Nobody is to lose them without a word where another release had them; a program that has some says which."""
     release = waiting.release("1.0.0")
-    bare, gated = release.settings, replace(release.settings, gates=(DEPTH,))
+    bare, gated = release.settings, replace(release.settings, gates=(DEPTH,), hooks=(SMOKE,))
     served = replace(standing(waiting), release=replace(release, settings=gated))
-    told = gates_left_out(served, bare)
-    assert told is not None and f"{release.id} was deployed with metric gates (depth)" in told
-    assert gates_left_out(served, gated) is None
-    assert gates_left_out(replace(served, release=release), bare) is None
+    told = left_out(served, bare)
+    assert told is not None and f"{release.id} was deployed with metric gates (depth) and hooks (smoke)" in told
+    told = left_out(served, replace(gated, hooks=()))
+    assert told is not None and "was deployed with hooks (smoke), and the program has none" in told
+    assert left_out(served, gated) is None
+    assert left_out(replace(served, release=release), bare) is None
 
 
 def test_gates_are_told_with_when_they_are_judged() -> None:
@@ -147,3 +151,15 @@ def test_gates_are_told_with_when_they_are_judged() -> None:
     assert told(standing(service), bake=60.0) == ("depth (step, bake), tried (step, bake, dry run), against (step)")
     assert told(None, bake=60.0) == "depth (bake), tried (bake, dry run)", "a first release has nothing beside it"
     assert told(None) == ""
+
+
+def test_hooks_are_told_with_the_stages_that_they_are_asked_at() -> None:
+    """Of a first release as of any."""
+    service = Service()
+    release = service.release("1.0.0")
+    settings = replace(release.settings, hooks=(SMOKE,))
+    told = told_plan(None, release.id, settings, service.clock.now())
+    assert told == f"start {release.id} in blue, then send it all traffic; hooks: smoke (verify, shift)"
+    service.deploy("1.0.0")
+    told = told_plan(standing(service), service.release("1.1.0").id, settings, service.clock.now())
+    assert told.endswith("; hooks: smoke (verify, shift)")

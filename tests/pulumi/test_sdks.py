@@ -33,7 +33,7 @@ const service = new osvdeploy.aws.BlueGreenDeployment("app", {
     securityGroupIds: ["sg"],
     port: 8080,
     route: { path: "/*", priority: 100 },
-    health: { path: "/healthz", versionHeader: "x-release" },
+    health: { path: "/healthz", versionHeader: "x-release", probeFrom: { command: ["ssh", "there"] } },
     strategy: { bake: "10m" },
     gates: [
         {
@@ -42,6 +42,11 @@ const service = new osvdeploy.aws.BlueGreenDeployment("app", {
             dryRun: true,
         },
         { metric: { json: "https://numbers.example/{{release}}", pointer: "/late", min: 1, noData: "pass" } },
+    ],
+    notify: [{ webhookVariable: "SLACK", format: "slack", on: [osvdeploy.NoticeKind.RolledBack] }],
+    hooks: [
+        { name: "smoke", on: ["verify", osvdeploy.HookStage.CleanUp], command: ["./smoke"], onFailure: "warn" },
+        { name: "page", on: ["done"], url: "https://page.example", headerVariables: { Authorization: "TOKEN" } },
     ],
 });
 const boot = new osvdeploy.gcp.Image("app", { disk: image.disk, bucket: "b", labels: { a: "b" } });
@@ -88,6 +93,14 @@ func main() {
 						Labels:   pulumi.StringMap{},
 					},
 					On: osvdeploy.GateStageArray{osvdeploy.GateStageBake},
+				}},
+				Notify: osvdeploy.DeploymentNotifyArray{osvdeploy.DeploymentNotifyArgs{
+					Sns: pulumi.String("arn:aws:sns:eu-west-1:111122223333:rollouts"),
+				}},
+				Hooks: osvdeploy.DeploymentHookArray{osvdeploy.DeploymentHookArgs{
+					Name:    pulumi.String("smoke"),
+					On:      osvdeploy.HookStageArray{osvdeploy.HookStageVerify},
+					Command: pulumi.StringArray{pulumi.String("./smoke")},
 				}},
 			})
 		}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -13,7 +15,7 @@ import requests
 
 from osvdeploy.sandbox import control
 from tests.pulumi.places import Place, client, free_port, move_traffic, needs_loopback, on_aws
-from tests.pulumi.stacks import Copied, Story
+from tests.pulumi.stacks import STACKS, Copied, Story, settings_of
 
 pytestmark = [pytest.mark.slow, needs_loopback]
 
@@ -33,7 +35,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 class OnAws(Story):
     def __init__(self, copied: Copied, **config: str) -> None:
-        super().__init__(copied, "aws", **QUICK, **config)
+        super().__init__(copied, "aws", **{**QUICK, **config})
 
     def stands_as_it_says(self) -> None:
         """The balancer has a way to the internet; machines have none, and are reached from the balancer alone."""
@@ -168,6 +170,31 @@ def test_https(place: Place, tmp_path: Path) -> None:
     """With a certificate the listener is HTTPS, and there is one more that leads to it."""
     copied = Copied.of("aws", tmp_path, place)
     copied.release("1.0.0")
-    planned = OnAws(copied, certificateArn="arn:aws:acm:eu-west-1:123456789012:certificate/1").preview()
+    certificate = "arn:aws:acm:eu-west-1:123456789012:certificate/1"
+    planned = OnAws(copied, certificateArn=certificate).preview()
     assert (planned.errors, planned.changes) == ([], {"create": 17})
     assert {"clients", "to-https"} <= {each.name for each in planned.steps}
+
+
+def test_the_role_may_tell_the_topics_that_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And no others."""
+    topic = "arn:aws:sns:eu-west-1:111122223333:rollouts"
+    listener = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:listener/app/web/1/2"
+    with settings_of(STACKS / "aws", monkeypatch):
+        releaser = importlib.import_module("releaser")
+        monkeypatch.delitem(sys.modules, "releaser")
+    allowed = releaser.permissions(listener, LEDGER, [topic])
+    assert {"Effect": "Allow", "Action": ["sns:Publish"], "Resource": [topic]} in allowed
+    assert "sns:" not in json.dumps(releaser.permissions(listener, LEDGER, []))
+
+
+def test_gates_of_a_stack(place: Place, tmp_path: Path) -> None:
+    """They are the deployment's, which says at its property what is wrong with one."""
+    copied = Copied.of("aws", tmp_path, place)
+    copied.release("1.0.0")
+    metric = {"cloudwatch": "HTTPCode_Target_5XX_Count", "per": "RequestCount", "max": 0.01}
+    said = {"bake": "10m", "notify": json.dumps([{"webhookVariable": "SLACK"}])}
+    planned = OnAws(copied, gates=json.dumps([{"metric": metric}]), **said).preview()
+    assert planned.errors == []
+    refused = OnAws(copied, gates=json.dumps([{"metric": {**metric, "maxRatio": 2}}]), **said).preview()
+    assert 'property gates[0].metric.maxRatio: needs against = "stable"' in refused.said()

@@ -94,6 +94,16 @@ def test_variables_are_texts(settings: ModuleType) -> None:
         settings.texts({"LIST": ["a"]})
 
 
+def test_lists_are_handed_on_as_they_stand(settings: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a release is held to, what is asked and who is told: the resource judges them."""
+    required = {"gcp:project": "acme-prod", "gcp:region": "europe-west1"}
+    given = {name: [{"a": {"b": 1}}] for name in ("gates", "hooks", "notify")}
+    said = loaded(settings, monkeypatch, {**required, **given})
+    assert {"gates": said.gates, "hooks": said.hooks, "notify": said.notify} == given
+    left_out = loaded(settings, monkeypatch, required)
+    assert [left_out.gates, left_out.hooks, left_out.notify] == [[], [], []]
+
+
 def test_the_readme_lists_every_setting(settings: ModuleType) -> None:
     """And no other."""
     assert listed(STACK) == {*settings.KEYS, *HERE, "osvdeploy:ledger"}

@@ -371,6 +371,11 @@ def test_machines_that_somebody_has_added_stay(service: Service) -> None:
     service.deploy("1.0.0")
     now = cloud.groups.observe(service.context(), group.name)
     assert now is not None and now.capacity == 3, "another number in the spec is somebody's word"
+    service.cloud.world.groups[group.name].capacity = 6
+    exact = RolloutManager(service.ledger, cloud, service.cloud.prober, service.limits, exactly=True)
+    exact.deploy(service.context(), service.release("1.0.0"))
+    now = cloud.groups.observe(service.context(), group.name)
+    assert now is not None and now.capacity == 3, "whoever shows the difference first may have them taken away"
 
 
 def test_destroy_takes_everything_away_and_a_deploy_brings_it_back(service: Service) -> None:

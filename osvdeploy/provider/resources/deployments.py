@@ -49,11 +49,11 @@ from osvdeploy.provider.deployments import (
     common_inputs,
     evidence_of,
     frozen,
-    gates_left_out,
     held,
     id_of,
     ledger_in,
     ledger_of,
+    left_out,
     outputs_of,
     problems_of,
     service_of,
@@ -150,6 +150,8 @@ class _Deployment(Resource[I, DeploymentOutputs], Generic[I]):
         if not is_known(wanted):
             call.info("what is rolled out is not known yet")
             return unknown
+        from osvdeploy.api.wiring import notifier
+        from osvdeploy.rollout.courier import warn_of_unready
         from osvdeploy.rollout.refusals import refuse_held, refuse_waiting
 
         quiet = call.ctx.reporting_to(silent)
@@ -168,8 +170,11 @@ class _Deployment(Resource[I, DeploymentOutputs], Generic[I]):
         if standing is not None:
             refuse_waiting(standing.head, release, call.ctx.now())
             refuse_held(standing.head, release.id, forced=forced)
-            if left_out := gates_left_out(standing, settings):
-                call.warn(left_out)
+            if missed := left_out(standing, settings):
+                call.warn(missed)
+        if unready := _unready_hooks(quiet, settings):
+            call.warn(unready)
+        warn_of_unready(call.ctx, notifier(ground), settings.notify)
         call.info(told_plan(standing, release.id, settings, call.ctx.now()))
         return _foreseen(unknown, standing, release, image)
 
@@ -346,7 +351,14 @@ class _Deployment(Resource[I, DeploymentOutputs], Generic[I]):
         for _ in range(2):
             try:
                 rolled = api.roll_out(
-                    call.ctx, settings, image, account=self.project(wanted), forced=forced, ground=ground
+                    call.ctx,
+                    settings,
+                    image,
+                    account=self.project(wanted),
+                    forced=forced,
+                    ground=ground,
+                    # Of the number of machines a preview has told.
+                    exactly=True,
                 )
             except (LeaseHeld, LeaseLost):
                 raise
@@ -393,6 +405,18 @@ class _Deployment(Resource[I, DeploymentOutputs], Generic[I]):
         # That it waits is said by the problem too, with the ways on.
         reasons = ["\n".join([*problems, *evidence])] if waits else [told, *problems]
         raise Unfinished(reasons, outputs_of(standing), id=self._id(service, wanted), cause=error)
+
+
+def _unready_hooks(ctx: Context, settings: Settings) -> str | None:
+    """Why an `up` on this machine would be refused for a hook; it may well be another machine's."""
+    from osvdeploy.api.wiring import hooks
+    from osvdeploy.rollout.refusals import refuse_unready_hooks
+
+    try:
+        refuse_unready_hooks(ctx, hooks(), settings)
+    except UsageError as error:
+        return f"{error.message}; an `up` from here would be refused"
+    return None
 
 
 def _refusal(before: State[Any, DeploymentOutputs], wanted: DeploymentInputs) -> str | None:

@@ -14,13 +14,18 @@ __all__ = [
     'FileSystem',
     'GateBaseline',
     'GateStage',
+    'HealthKind',
+    'HookFailure',
+    'HookStage',
     'ImageFormat',
     'KernelVariant',
     'NoData',
+    'NoticeKind',
     'OnFailure',
     'Slot',
     'Statistic',
     'StrategyKind',
+    'WebhookFormat',
 ]
 
 
@@ -92,6 +97,39 @@ class GateStage(_builtins.str, Enum):
     BAKE = "bake"
 
 
+@pulumi.type_token("osvdeploy:index:HealthKind")
+class HealthKind(_builtins.str, Enum):
+    """
+    What a machine's health is asked by.
+    """
+    HTTP = "http"
+    TCP = "tcp"
+
+
+@pulumi.type_token("osvdeploy:index:HookFailure")
+class HookFailure(_builtins.str, Enum):
+    """
+    What a hook's failure means on the way up: as a gate that failed, or a warning.
+    """
+    FAIL = "fail"
+    WARN = "warn"
+
+
+@pulumi.type_token("osvdeploy:index:HookStage")
+class HookStage(_builtins.str, Enum):
+    """
+    A stage of a rollout at which a hook is asked.
+    """
+    PREPARE = "prepare"
+    BOOT = "boot"
+    VERIFY = "verify"
+    SHIFT = "shift"
+    BAKE = "bake"
+    REVERT = "revert"
+    CLEAN_UP = "clean-up"
+    DONE = "done"
+
+
 @pulumi.type_token("osvdeploy:index:ImageFormat")
 class ImageFormat(_builtins.str, Enum):
     """
@@ -123,6 +161,24 @@ class NoData(_builtins.str, Enum):
     FAIL = "fail"
     PASS_ = "pass"
     INCONCLUSIVE = "inconclusive"
+
+
+@pulumi.type_token("osvdeploy:index:NoticeKind")
+class NoticeKind(_builtins.str, Enum):
+    """
+    A sort of news of a service.
+    """
+    BEGUN = "begun"
+    WAITING = "waiting"
+    SHIFTED = "shifted"
+    REVERTING = "reverting"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    ROLLED_BACK = "rolled-back"
+    ABORTED = "aborted"
+    ROLLBACK_FAILED = "rollback-failed"
+    HELD = "held"
+    UNHELD = "unheld"
 
 
 @pulumi.type_token("osvdeploy:index:OnFailure")
@@ -167,3 +223,12 @@ class StrategyKind(_builtins.str, Enum):
     ALL_AT_ONCE = "all-at-once"
     CANARY = "canary"
     LINEAR = "linear"
+
+
+@pulumi.type_token("osvdeploy:index:WebhookFormat")
+class WebhookFormat(_builtins.str, Enum):
+    """
+    What a webhook is posted.
+    """
+    JSON = "json"
+    SLACK = "slack"

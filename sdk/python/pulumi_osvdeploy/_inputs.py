@@ -22,8 +22,14 @@ __all__ = [
     'DeploymentGateMetricArgsDict',
     'DeploymentHealthArgs',
     'DeploymentHealthArgsDict',
+    'DeploymentHookArgs',
+    'DeploymentHookArgsDict',
+    'DeploymentNotifyArgs',
+    'DeploymentNotifyArgsDict',
     'DeploymentPreviewArgs',
     'DeploymentPreviewArgsDict',
+    'DeploymentProbeFromArgs',
+    'DeploymentProbeFromArgsDict',
     'DeploymentRouteArgs',
     'DeploymentRouteArgsDict',
     'DeploymentStepArgs',
@@ -719,13 +725,25 @@ class DeploymentHealthArgsDict(TypedDict):
     """
     How often the balancer checks: whole seconds from `5s` to `300s`.
     """
+    kind: NotRequired[pulumi.Input[Optional['HealthKind']]]
+    """
+    `tcp` is for programs that speak no HTTP, behind a forwarding rule on Google: a connection that is held is well.
+    """
     min_ready: NotRequired[pulumi.Input[Optional[_builtins.str]]]
     """
     How long they must stay healthy before they count.
     """
     path: NotRequired[pulumi.Input[Optional[_builtins.str]]]
     """
-    What is asked for.
+    What is asked for by HTTP; left out, `/`.
+    """
+    probe_from: NotRequired[pulumi.Input[Optional['DeploymentProbeFromArgsDict']]]
+    """
+    Where probes leave from; left out, from the machine that `pulumi up` runs on.
+    """
+    slow_start: NotRequired[pulumi.Input[Optional[_builtins.str]]]
+    """
+    On AWS, how long a machine that joins healthy ones takes to its full share: `30s` to `900s`, or `0s` for none; left out, none.
     """
     timeout: NotRequired[pulumi.Input[Optional[_builtins.str]]]
     """
@@ -741,8 +759,11 @@ class DeploymentHealthArgs:
     def __init__(__self__, *,
                  boot_timeout: pulumi.Input[Optional[_builtins.str]] = None,
                  interval: pulumi.Input[Optional[_builtins.str]] = None,
+                 kind: pulumi.Input[Optional['HealthKind']] = None,
                  min_ready: pulumi.Input[Optional[_builtins.str]] = None,
                  path: pulumi.Input[Optional[_builtins.str]] = None,
+                 probe_from: pulumi.Input[Optional['DeploymentProbeFromArgs']] = None,
+                 slow_start: pulumi.Input[Optional[_builtins.str]] = None,
                  timeout: pulumi.Input[Optional[_builtins.str]] = None,
                  version_header: pulumi.Input[Optional[_builtins.str]] = None):
         """
@@ -750,8 +771,11 @@ class DeploymentHealthArgs:
 
         :param pulumi.Input[_builtins.str] boot_timeout: How long all machines may take to become healthy; left out, `60s` on AWS and `300s` on Google.
         :param pulumi.Input[_builtins.str] interval: How often the balancer checks: whole seconds from `5s` to `300s`.
+        :param pulumi.Input['HealthKind'] kind: `tcp` is for programs that speak no HTTP, behind a forwarding rule on Google: a connection that is held is well.
         :param pulumi.Input[_builtins.str] min_ready: How long they must stay healthy before they count.
-        :param pulumi.Input[_builtins.str] path: What is asked for.
+        :param pulumi.Input[_builtins.str] path: What is asked for by HTTP; left out, `/`.
+        :param pulumi.Input['DeploymentProbeFromArgs'] probe_from: Where probes leave from; left out, from the machine that `pulumi up` runs on.
+        :param pulumi.Input[_builtins.str] slow_start: On AWS, how long a machine that joins healthy ones takes to its full share: `30s` to `900s`, or `0s` for none; left out, none.
         :param pulumi.Input[_builtins.str] timeout: How long an answer may take: whole seconds, less than `interval`.
         :param pulumi.Input[_builtins.str] version_header: The answer header that carries the variable OSVDEPLOY_RELEASE. Left out: on AWS a switch is proved more weakly, on Google the balancer names the release.
         """
@@ -759,10 +783,16 @@ class DeploymentHealthArgs:
             pulumi.set(__self__, "boot_timeout", boot_timeout)
         if interval is not None:
             pulumi.set(__self__, "interval", interval)
+        if kind is not None:
+            pulumi.set(__self__, "kind", kind)
         if min_ready is not None:
             pulumi.set(__self__, "min_ready", min_ready)
         if path is not None:
             pulumi.set(__self__, "path", path)
+        if probe_from is not None:
+            pulumi.set(__self__, "probe_from", probe_from)
+        if slow_start is not None:
+            pulumi.set(__self__, "slow_start", slow_start)
         if timeout is not None:
             pulumi.set(__self__, "timeout", timeout)
         if version_header is not None:
@@ -793,6 +823,18 @@ class DeploymentHealthArgs:
         pulumi.set(self, "interval", value)
 
     @_builtins.property
+    @pulumi.getter
+    def kind(self) -> pulumi.Input[Optional['HealthKind']]:
+        """
+        `tcp` is for programs that speak no HTTP, behind a forwarding rule on Google: a connection that is held is well.
+        """
+        return pulumi.get(self, "kind")
+
+    @kind.setter
+    def kind(self, value: pulumi.Input[Optional['HealthKind']]):
+        pulumi.set(self, "kind", value)
+
+    @_builtins.property
     @pulumi.getter(name="minReady")
     def min_ready(self) -> pulumi.Input[Optional[_builtins.str]]:
         """
@@ -808,13 +850,37 @@ class DeploymentHealthArgs:
     @pulumi.getter
     def path(self) -> pulumi.Input[Optional[_builtins.str]]:
         """
-        What is asked for.
+        What is asked for by HTTP; left out, `/`.
         """
         return pulumi.get(self, "path")
 
     @path.setter
     def path(self, value: pulumi.Input[Optional[_builtins.str]]):
         pulumi.set(self, "path", value)
+
+    @_builtins.property
+    @pulumi.getter(name="probeFrom")
+    def probe_from(self) -> pulumi.Input[Optional['DeploymentProbeFromArgs']]:
+        """
+        Where probes leave from; left out, from the machine that `pulumi up` runs on.
+        """
+        return pulumi.get(self, "probe_from")
+
+    @probe_from.setter
+    def probe_from(self, value: pulumi.Input[Optional['DeploymentProbeFromArgs']]):
+        pulumi.set(self, "probe_from", value)
+
+    @_builtins.property
+    @pulumi.getter(name="slowStart")
+    def slow_start(self) -> pulumi.Input[Optional[_builtins.str]]:
+        """
+        On AWS, how long a machine that joins healthy ones takes to its full share: `30s` to `900s`, or `0s` for none; left out, none.
+        """
+        return pulumi.get(self, "slow_start")
+
+    @slow_start.setter
+    def slow_start(self, value: pulumi.Input[Optional[_builtins.str]]):
+        pulumi.set(self, "slow_start", value)
 
     @_builtins.property
     @pulumi.getter
@@ -839,6 +905,312 @@ class DeploymentHealthArgs:
     @version_header.setter
     def version_header(self, value: pulumi.Input[Optional[_builtins.str]]):
         pulumi.set(self, "version_header", value)
+
+
+class DeploymentHookArgsDict(TypedDict):
+    """
+    A program or an address that is asked at certain stages of a rollout. It is given the rollout's facts as JSON.
+    """
+    name: pulumi.Input[_builtins.str]
+    """
+    What it is called in the record.
+    """
+    on: pulumi.Input[Sequence[pulumi.Input['HookStage']]]
+    """
+    At which stages: prepare, boot, verify, shift, bake, revert, clean-up, done.
+    """
+    command: NotRequired[pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]]
+    """
+    A program of this host and its arguments, as words; no shell. The facts are on its stdin; any other exit status than 0 is a failure. The provider starts it, on the machine that `pulumi up` runs on; a path with a slash is relative to the program's folder.
+    """
+    header_variables: NotRequired[pulumi.Input[Optional[Mapping[str, pulumi.Input[_builtins.str]]]]]
+    """
+    Of url: headers whose values are in environment variables of whoever deploys, by their names.
+    """
+    headers: NotRequired[pulumi.Input[Optional[Mapping[str, pulumi.Input[_builtins.str]]]]]
+    """
+    Of url: further headers of the request. None that is secret.
+    """
+    on_failure: NotRequired[pulumi.Input[Optional['HookFailure']]]
+    """
+    What a failure means on the way up: as a gate that failed, or a warning. On the way back it is always a warning. Left out: fail.
+    """
+    timeout: NotRequired[pulumi.Input[Optional[_builtins.str]]]
+    """
+    How long it may take; from 1s to 1h. Left out: 60s.
+    """
+    url: NotRequired[pulumi.Input[Optional[_builtins.str]]]
+    """
+    In place of command: an address that the facts are posted to; any answer but 2xx is a failure.
+    """
+
+@pulumi.input_type
+class DeploymentHookArgs:
+    def __init__(__self__, *,
+                 name: pulumi.Input[_builtins.str],
+                 on: pulumi.Input[Sequence[pulumi.Input['HookStage']]],
+                 command: pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]] = None,
+                 header_variables: pulumi.Input[Optional[Mapping[str, pulumi.Input[_builtins.str]]]] = None,
+                 headers: pulumi.Input[Optional[Mapping[str, pulumi.Input[_builtins.str]]]] = None,
+                 on_failure: pulumi.Input[Optional['HookFailure']] = None,
+                 timeout: pulumi.Input[Optional[_builtins.str]] = None,
+                 url: pulumi.Input[Optional[_builtins.str]] = None):
+        """
+        A program or an address that is asked at certain stages of a rollout. It is given the rollout's facts as JSON.
+
+        :param pulumi.Input[_builtins.str] name: What it is called in the record.
+        :param pulumi.Input[Sequence[pulumi.Input['HookStage']]] on: At which stages: prepare, boot, verify, shift, bake, revert, clean-up, done.
+        :param pulumi.Input[Sequence[pulumi.Input[_builtins.str]]] command: A program of this host and its arguments, as words; no shell. The facts are on its stdin; any other exit status than 0 is a failure. The provider starts it, on the machine that `pulumi up` runs on; a path with a slash is relative to the program's folder.
+        :param pulumi.Input[Mapping[str, pulumi.Input[_builtins.str]]] header_variables: Of url: headers whose values are in environment variables of whoever deploys, by their names.
+        :param pulumi.Input[Mapping[str, pulumi.Input[_builtins.str]]] headers: Of url: further headers of the request. None that is secret.
+        :param pulumi.Input['HookFailure'] on_failure: What a failure means on the way up: as a gate that failed, or a warning. On the way back it is always a warning. Left out: fail.
+        :param pulumi.Input[_builtins.str] timeout: How long it may take; from 1s to 1h. Left out: 60s.
+        :param pulumi.Input[_builtins.str] url: In place of command: an address that the facts are posted to; any answer but 2xx is a failure.
+        """
+        pulumi.set(__self__, "name", name)
+        pulumi.set(__self__, "on", on)
+        if command is not None:
+            pulumi.set(__self__, "command", command)
+        if header_variables is not None:
+            pulumi.set(__self__, "header_variables", header_variables)
+        if headers is not None:
+            pulumi.set(__self__, "headers", headers)
+        if on_failure is not None:
+            pulumi.set(__self__, "on_failure", on_failure)
+        if timeout is not None:
+            pulumi.set(__self__, "timeout", timeout)
+        if url is not None:
+            pulumi.set(__self__, "url", url)
+
+    @_builtins.property
+    @pulumi.getter
+    def name(self) -> pulumi.Input[_builtins.str]:
+        """
+        What it is called in the record.
+        """
+        return pulumi.get(self, "name")
+
+    @name.setter
+    def name(self, value: pulumi.Input[_builtins.str]):
+        pulumi.set(self, "name", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def on(self) -> pulumi.Input[Sequence[pulumi.Input['HookStage']]]:
+        """
+        At which stages: prepare, boot, verify, shift, bake, revert, clean-up, done.
+        """
+        return pulumi.get(self, "on")
+
+    @on.setter
+    def on(self, value: pulumi.Input[Sequence[pulumi.Input['HookStage']]]):
+        pulumi.set(self, "on", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def command(self) -> pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]:
+        """
+        A program of this host and its arguments, as words; no shell. The facts are on its stdin; any other exit status than 0 is a failure. The provider starts it, on the machine that `pulumi up` runs on; a path with a slash is relative to the program's folder.
+        """
+        return pulumi.get(self, "command")
+
+    @command.setter
+    def command(self, value: pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]):
+        pulumi.set(self, "command", value)
+
+    @_builtins.property
+    @pulumi.getter(name="headerVariables")
+    def header_variables(self) -> pulumi.Input[Optional[Mapping[str, pulumi.Input[_builtins.str]]]]:
+        """
+        Of url: headers whose values are in environment variables of whoever deploys, by their names.
+        """
+        return pulumi.get(self, "header_variables")
+
+    @header_variables.setter
+    def header_variables(self, value: pulumi.Input[Optional[Mapping[str, pulumi.Input[_builtins.str]]]]):
+        pulumi.set(self, "header_variables", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def headers(self) -> pulumi.Input[Optional[Mapping[str, pulumi.Input[_builtins.str]]]]:
+        """
+        Of url: further headers of the request. None that is secret.
+        """
+        return pulumi.get(self, "headers")
+
+    @headers.setter
+    def headers(self, value: pulumi.Input[Optional[Mapping[str, pulumi.Input[_builtins.str]]]]):
+        pulumi.set(self, "headers", value)
+
+    @_builtins.property
+    @pulumi.getter(name="onFailure")
+    def on_failure(self) -> pulumi.Input[Optional['HookFailure']]:
+        """
+        What a failure means on the way up: as a gate that failed, or a warning. On the way back it is always a warning. Left out: fail.
+        """
+        return pulumi.get(self, "on_failure")
+
+    @on_failure.setter
+    def on_failure(self, value: pulumi.Input[Optional['HookFailure']]):
+        pulumi.set(self, "on_failure", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def timeout(self) -> pulumi.Input[Optional[_builtins.str]]:
+        """
+        How long it may take; from 1s to 1h. Left out: 60s.
+        """
+        return pulumi.get(self, "timeout")
+
+    @timeout.setter
+    def timeout(self, value: pulumi.Input[Optional[_builtins.str]]):
+        pulumi.set(self, "timeout", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def url(self) -> pulumi.Input[Optional[_builtins.str]]:
+        """
+        In place of command: an address that the facts are posted to; any answer but 2xx is a failure.
+        """
+        return pulumi.get(self, "url")
+
+    @url.setter
+    def url(self, value: pulumi.Input[Optional[_builtins.str]]):
+        pulumi.set(self, "url", value)
+
+
+class DeploymentNotifyArgsDict(TypedDict):
+    """
+    Who is told of rollouts.
+    """
+    format: NotRequired[pulumi.Input[Optional['WebhookFormat']]]
+    """
+    Of a webhook: json is all that there is to tell; slack a text, as incoming webhooks of Slack take it. Left out: json.
+    """
+    on: NotRequired[pulumi.Input[Optional[Sequence[pulumi.Input['NoticeKind']]]]]
+    """
+    Of what: begun, waiting (for a person), shifted (a share is proved), reverting (traffic goes back), succeeded, failed, rolled-back, aborted, rollback-failed, held, unheld. Left out: begun, waiting, succeeded, failed, rolled-back, aborted, rollback-failed.
+    """
+    pubsub: NotRequired[pulumi.Input[Optional[_builtins.str]]]
+    """
+    A topic of Pub/Sub, of an environment on Google.
+    """
+    sns: NotRequired[pulumi.Input[Optional[_builtins.str]]]
+    """
+    A topic of SNS, of an environment on AWS.
+    """
+    webhook: NotRequired[pulumi.Input[Optional[_builtins.str]]]
+    """
+    The address of a webhook that is no secret: it stands in the ledger.
+    """
+    webhook_variable: NotRequired[pulumi.Input[Optional[_builtins.str]]]
+    """
+    The environment variable of whoever deploys that holds the address of a webhook, which is posted to. It is read when something is sent, and in no document.
+    """
+
+@pulumi.input_type
+class DeploymentNotifyArgs:
+    def __init__(__self__, *,
+                 format: pulumi.Input[Optional['WebhookFormat']] = None,
+                 on: pulumi.Input[Optional[Sequence[pulumi.Input['NoticeKind']]]] = None,
+                 pubsub: pulumi.Input[Optional[_builtins.str]] = None,
+                 sns: pulumi.Input[Optional[_builtins.str]] = None,
+                 webhook: pulumi.Input[Optional[_builtins.str]] = None,
+                 webhook_variable: pulumi.Input[Optional[_builtins.str]] = None):
+        """
+        Who is told of rollouts.
+
+        :param pulumi.Input['WebhookFormat'] format: Of a webhook: json is all that there is to tell; slack a text, as incoming webhooks of Slack take it. Left out: json.
+        :param pulumi.Input[Sequence[pulumi.Input['NoticeKind']]] on: Of what: begun, waiting (for a person), shifted (a share is proved), reverting (traffic goes back), succeeded, failed, rolled-back, aborted, rollback-failed, held, unheld. Left out: begun, waiting, succeeded, failed, rolled-back, aborted, rollback-failed.
+        :param pulumi.Input[_builtins.str] pubsub: A topic of Pub/Sub, of an environment on Google.
+        :param pulumi.Input[_builtins.str] sns: A topic of SNS, of an environment on AWS.
+        :param pulumi.Input[_builtins.str] webhook: The address of a webhook that is no secret: it stands in the ledger.
+        :param pulumi.Input[_builtins.str] webhook_variable: The environment variable of whoever deploys that holds the address of a webhook, which is posted to. It is read when something is sent, and in no document.
+        """
+        if format is not None:
+            pulumi.set(__self__, "format", format)
+        if on is not None:
+            pulumi.set(__self__, "on", on)
+        if pubsub is not None:
+            pulumi.set(__self__, "pubsub", pubsub)
+        if sns is not None:
+            pulumi.set(__self__, "sns", sns)
+        if webhook is not None:
+            pulumi.set(__self__, "webhook", webhook)
+        if webhook_variable is not None:
+            pulumi.set(__self__, "webhook_variable", webhook_variable)
+
+    @_builtins.property
+    @pulumi.getter
+    def format(self) -> pulumi.Input[Optional['WebhookFormat']]:
+        """
+        Of a webhook: json is all that there is to tell; slack a text, as incoming webhooks of Slack take it. Left out: json.
+        """
+        return pulumi.get(self, "format")
+
+    @format.setter
+    def format(self, value: pulumi.Input[Optional['WebhookFormat']]):
+        pulumi.set(self, "format", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def on(self) -> pulumi.Input[Optional[Sequence[pulumi.Input['NoticeKind']]]]:
+        """
+        Of what: begun, waiting (for a person), shifted (a share is proved), reverting (traffic goes back), succeeded, failed, rolled-back, aborted, rollback-failed, held, unheld. Left out: begun, waiting, succeeded, failed, rolled-back, aborted, rollback-failed.
+        """
+        return pulumi.get(self, "on")
+
+    @on.setter
+    def on(self, value: pulumi.Input[Optional[Sequence[pulumi.Input['NoticeKind']]]]):
+        pulumi.set(self, "on", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def pubsub(self) -> pulumi.Input[Optional[_builtins.str]]:
+        """
+        A topic of Pub/Sub, of an environment on Google.
+        """
+        return pulumi.get(self, "pubsub")
+
+    @pubsub.setter
+    def pubsub(self, value: pulumi.Input[Optional[_builtins.str]]):
+        pulumi.set(self, "pubsub", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def sns(self) -> pulumi.Input[Optional[_builtins.str]]:
+        """
+        A topic of SNS, of an environment on AWS.
+        """
+        return pulumi.get(self, "sns")
+
+    @sns.setter
+    def sns(self, value: pulumi.Input[Optional[_builtins.str]]):
+        pulumi.set(self, "sns", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def webhook(self) -> pulumi.Input[Optional[_builtins.str]]:
+        """
+        The address of a webhook that is no secret: it stands in the ledger.
+        """
+        return pulumi.get(self, "webhook")
+
+    @webhook.setter
+    def webhook(self, value: pulumi.Input[Optional[_builtins.str]]):
+        pulumi.set(self, "webhook", value)
+
+    @_builtins.property
+    @pulumi.getter(name="webhookVariable")
+    def webhook_variable(self) -> pulumi.Input[Optional[_builtins.str]]:
+        """
+        The environment variable of whoever deploys that holds the address of a webhook, which is posted to. It is read when something is sent, and in no document.
+        """
+        return pulumi.get(self, "webhook_variable")
+
+    @webhook_variable.setter
+    def webhook_variable(self, value: pulumi.Input[Optional[_builtins.str]]):
+        pulumi.set(self, "webhook_variable", value)
 
 
 class DeploymentPreviewArgsDict(TypedDict):
@@ -873,6 +1245,60 @@ class DeploymentPreviewArgs:
     @header.setter
     def header(self, value: pulumi.Input[Optional[_builtins.str]]):
         pulumi.set(self, "header", value)
+
+
+class DeploymentProbeFromArgsDict(TypedDict):
+    """
+    Where probes leave from: a command, or nowhere. Left out both, from the machine that `pulumi up` runs on.
+    """
+    command: NotRequired[pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]]
+    """
+    A program and its arguments, as words; no shell. It gets a request as JSON on its stdin, and prints the answer as JSON; `osvdeploy probe` is its other end. A path with a slash is relative to the program's folder.
+    """
+    requests: NotRequired[pulumi.Input[Optional[_builtins.bool]]]
+    """
+    No probe leaves, and what the balancer counts is the proof, which is the weaker one.
+    """
+
+@pulumi.input_type
+class DeploymentProbeFromArgs:
+    def __init__(__self__, *,
+                 command: pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]] = None,
+                 requests: pulumi.Input[Optional[_builtins.bool]] = None):
+        """
+        Where probes leave from: a command, or nowhere. Left out both, from the machine that `pulumi up` runs on.
+
+        :param pulumi.Input[Sequence[pulumi.Input[_builtins.str]]] command: A program and its arguments, as words; no shell. It gets a request as JSON on its stdin, and prints the answer as JSON; `osvdeploy probe` is its other end. A path with a slash is relative to the program's folder.
+        :param pulumi.Input[_builtins.bool] requests: No probe leaves, and what the balancer counts is the proof, which is the weaker one.
+        """
+        if command is not None:
+            pulumi.set(__self__, "command", command)
+        if requests is not None:
+            pulumi.set(__self__, "requests", requests)
+
+    @_builtins.property
+    @pulumi.getter
+    def command(self) -> pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]:
+        """
+        A program and its arguments, as words; no shell. It gets a request as JSON on its stdin, and prints the answer as JSON; `osvdeploy probe` is its other end. A path with a slash is relative to the program's folder.
+        """
+        return pulumi.get(self, "command")
+
+    @command.setter
+    def command(self, value: pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]):
+        pulumi.set(self, "command", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def requests(self) -> pulumi.Input[Optional[_builtins.bool]]:
+        """
+        No probe leaves, and what the balancer counts is the proof, which is the weaker one.
+        """
+        return pulumi.get(self, "requests")
+
+    @requests.setter
+    def requests(self, value: pulumi.Input[Optional[_builtins.bool]]):
+        pulumi.set(self, "requests", value)
 
 
 class DeploymentRouteArgsDict(TypedDict):

@@ -21,7 +21,10 @@ __all__ = [
     'DeploymentGateMetric',
     'DeploymentHealth',
     'DeploymentHold',
+    'DeploymentHook',
+    'DeploymentNotify',
     'DeploymentPreview',
+    'DeploymentProbeFrom',
     'DeploymentRollout',
     'DeploymentRoute',
     'DeploymentServed',
@@ -495,6 +498,10 @@ class DeploymentHealth(dict):
             suggest = "boot_timeout"
         elif key == "minReady":
             suggest = "min_ready"
+        elif key == "probeFrom":
+            suggest = "probe_from"
+        elif key == "slowStart":
+            suggest = "slow_start"
         elif key == "versionHeader":
             suggest = "version_header"
 
@@ -512,8 +519,11 @@ class DeploymentHealth(dict):
     def __init__(__self__, *,
                  boot_timeout: Optional[_builtins.str] = None,
                  interval: Optional[_builtins.str] = None,
+                 kind: Optional['HealthKind'] = None,
                  min_ready: Optional[_builtins.str] = None,
                  path: Optional[_builtins.str] = None,
+                 probe_from: Optional['outputs.DeploymentProbeFrom'] = None,
+                 slow_start: Optional[_builtins.str] = None,
                  timeout: Optional[_builtins.str] = None,
                  version_header: Optional[_builtins.str] = None):
         """
@@ -521,8 +531,11 @@ class DeploymentHealth(dict):
 
         :param _builtins.str boot_timeout: How long all machines may take to become healthy; left out, `60s` on AWS and `300s` on Google.
         :param _builtins.str interval: How often the balancer checks: whole seconds from `5s` to `300s`.
+        :param 'HealthKind' kind: `tcp` is for programs that speak no HTTP, behind a forwarding rule on Google: a connection that is held is well.
         :param _builtins.str min_ready: How long they must stay healthy before they count.
-        :param _builtins.str path: What is asked for.
+        :param _builtins.str path: What is asked for by HTTP; left out, `/`.
+        :param 'DeploymentProbeFrom' probe_from: Where probes leave from; left out, from the machine that `pulumi up` runs on.
+        :param _builtins.str slow_start: On AWS, how long a machine that joins healthy ones takes to its full share: `30s` to `900s`, or `0s` for none; left out, none.
         :param _builtins.str timeout: How long an answer may take: whole seconds, less than `interval`.
         :param _builtins.str version_header: The answer header that carries the variable OSVDEPLOY_RELEASE. Left out: on AWS a switch is proved more weakly, on Google the balancer names the release.
         """
@@ -530,10 +543,16 @@ class DeploymentHealth(dict):
             pulumi.set(__self__, "boot_timeout", boot_timeout)
         if interval is not None:
             pulumi.set(__self__, "interval", interval)
+        if kind is not None:
+            pulumi.set(__self__, "kind", kind)
         if min_ready is not None:
             pulumi.set(__self__, "min_ready", min_ready)
         if path is not None:
             pulumi.set(__self__, "path", path)
+        if probe_from is not None:
+            pulumi.set(__self__, "probe_from", probe_from)
+        if slow_start is not None:
+            pulumi.set(__self__, "slow_start", slow_start)
         if timeout is not None:
             pulumi.set(__self__, "timeout", timeout)
         if version_header is not None:
@@ -556,6 +575,14 @@ class DeploymentHealth(dict):
         return pulumi.get(self, "interval")
 
     @_builtins.property
+    @pulumi.getter
+    def kind(self) -> Optional['HealthKind']:
+        """
+        `tcp` is for programs that speak no HTTP, behind a forwarding rule on Google: a connection that is held is well.
+        """
+        return pulumi.get(self, "kind")
+
+    @_builtins.property
     @pulumi.getter(name="minReady")
     def min_ready(self) -> Optional[_builtins.str]:
         """
@@ -567,9 +594,25 @@ class DeploymentHealth(dict):
     @pulumi.getter
     def path(self) -> Optional[_builtins.str]:
         """
-        What is asked for.
+        What is asked for by HTTP; left out, `/`.
         """
         return pulumi.get(self, "path")
+
+    @_builtins.property
+    @pulumi.getter(name="probeFrom")
+    def probe_from(self) -> Optional['outputs.DeploymentProbeFrom']:
+        """
+        Where probes leave from; left out, from the machine that `pulumi up` runs on.
+        """
+        return pulumi.get(self, "probe_from")
+
+    @_builtins.property
+    @pulumi.getter(name="slowStart")
+    def slow_start(self) -> Optional[_builtins.str]:
+        """
+        On AWS, how long a machine that joins healthy ones takes to its full share: `30s` to `900s`, or `0s` for none; left out, none.
+        """
+        return pulumi.get(self, "slow_start")
 
     @_builtins.property
     @pulumi.getter
@@ -658,6 +701,232 @@ class DeploymentHold(dict):
 
 
 @pulumi.output_type
+class DeploymentHook(dict):
+    """
+    A program or an address that is asked at certain stages of a rollout. It is given the rollout's facts as JSON.
+    """
+    @staticmethod
+    def __key_warning(key: str):
+        suggest = None
+        if key == "headerVariables":
+            suggest = "header_variables"
+        elif key == "onFailure":
+            suggest = "on_failure"
+
+        if suggest:
+            pulumi.log.warn(f"Key '{key}' not found in DeploymentHook. Access the value via the '{suggest}' property getter instead.")
+
+    def __getitem__(self, key: str) -> Any:
+        DeploymentHook.__key_warning(key)
+        return super().__getitem__(key)
+
+    def get(self, key: str, default = None) -> Any:
+        DeploymentHook.__key_warning(key)
+        return super().get(key, default)
+
+    def __init__(__self__, *,
+                 name: _builtins.str,
+                 on: Sequence['HookStage'],
+                 command: Optional[Sequence[_builtins.str]] = None,
+                 header_variables: Optional[Mapping[str, _builtins.str]] = None,
+                 headers: Optional[Mapping[str, _builtins.str]] = None,
+                 on_failure: Optional['HookFailure'] = None,
+                 timeout: Optional[_builtins.str] = None,
+                 url: Optional[_builtins.str] = None):
+        """
+        A program or an address that is asked at certain stages of a rollout. It is given the rollout's facts as JSON.
+
+        :param _builtins.str name: What it is called in the record.
+        :param Sequence['HookStage'] on: At which stages: prepare, boot, verify, shift, bake, revert, clean-up, done.
+        :param Sequence[_builtins.str] command: A program of this host and its arguments, as words; no shell. The facts are on its stdin; any other exit status than 0 is a failure. The provider starts it, on the machine that `pulumi up` runs on; a path with a slash is relative to the program's folder.
+        :param Mapping[str, _builtins.str] header_variables: Of url: headers whose values are in environment variables of whoever deploys, by their names.
+        :param Mapping[str, _builtins.str] headers: Of url: further headers of the request. None that is secret.
+        :param 'HookFailure' on_failure: What a failure means on the way up: as a gate that failed, or a warning. On the way back it is always a warning. Left out: fail.
+        :param _builtins.str timeout: How long it may take; from 1s to 1h. Left out: 60s.
+        :param _builtins.str url: In place of command: an address that the facts are posted to; any answer but 2xx is a failure.
+        """
+        pulumi.set(__self__, "name", name)
+        pulumi.set(__self__, "on", on)
+        if command is not None:
+            pulumi.set(__self__, "command", command)
+        if header_variables is not None:
+            pulumi.set(__self__, "header_variables", header_variables)
+        if headers is not None:
+            pulumi.set(__self__, "headers", headers)
+        if on_failure is not None:
+            pulumi.set(__self__, "on_failure", on_failure)
+        if timeout is not None:
+            pulumi.set(__self__, "timeout", timeout)
+        if url is not None:
+            pulumi.set(__self__, "url", url)
+
+    @_builtins.property
+    @pulumi.getter
+    def name(self) -> _builtins.str:
+        """
+        What it is called in the record.
+        """
+        return pulumi.get(self, "name")
+
+    @_builtins.property
+    @pulumi.getter
+    def on(self) -> Sequence['HookStage']:
+        """
+        At which stages: prepare, boot, verify, shift, bake, revert, clean-up, done.
+        """
+        return pulumi.get(self, "on")
+
+    @_builtins.property
+    @pulumi.getter
+    def command(self) -> Optional[Sequence[_builtins.str]]:
+        """
+        A program of this host and its arguments, as words; no shell. The facts are on its stdin; any other exit status than 0 is a failure. The provider starts it, on the machine that `pulumi up` runs on; a path with a slash is relative to the program's folder.
+        """
+        return pulumi.get(self, "command")
+
+    @_builtins.property
+    @pulumi.getter(name="headerVariables")
+    def header_variables(self) -> Optional[Mapping[str, _builtins.str]]:
+        """
+        Of url: headers whose values are in environment variables of whoever deploys, by their names.
+        """
+        return pulumi.get(self, "header_variables")
+
+    @_builtins.property
+    @pulumi.getter
+    def headers(self) -> Optional[Mapping[str, _builtins.str]]:
+        """
+        Of url: further headers of the request. None that is secret.
+        """
+        return pulumi.get(self, "headers")
+
+    @_builtins.property
+    @pulumi.getter(name="onFailure")
+    def on_failure(self) -> Optional['HookFailure']:
+        """
+        What a failure means on the way up: as a gate that failed, or a warning. On the way back it is always a warning. Left out: fail.
+        """
+        return pulumi.get(self, "on_failure")
+
+    @_builtins.property
+    @pulumi.getter
+    def timeout(self) -> Optional[_builtins.str]:
+        """
+        How long it may take; from 1s to 1h. Left out: 60s.
+        """
+        return pulumi.get(self, "timeout")
+
+    @_builtins.property
+    @pulumi.getter
+    def url(self) -> Optional[_builtins.str]:
+        """
+        In place of command: an address that the facts are posted to; any answer but 2xx is a failure.
+        """
+        return pulumi.get(self, "url")
+
+
+@pulumi.output_type
+class DeploymentNotify(dict):
+    """
+    Who is told of rollouts.
+    """
+    @staticmethod
+    def __key_warning(key: str):
+        suggest = None
+        if key == "webhookVariable":
+            suggest = "webhook_variable"
+
+        if suggest:
+            pulumi.log.warn(f"Key '{key}' not found in DeploymentNotify. Access the value via the '{suggest}' property getter instead.")
+
+    def __getitem__(self, key: str) -> Any:
+        DeploymentNotify.__key_warning(key)
+        return super().__getitem__(key)
+
+    def get(self, key: str, default = None) -> Any:
+        DeploymentNotify.__key_warning(key)
+        return super().get(key, default)
+
+    def __init__(__self__, *,
+                 format: Optional['WebhookFormat'] = None,
+                 on: Optional[Sequence['NoticeKind']] = None,
+                 pubsub: Optional[_builtins.str] = None,
+                 sns: Optional[_builtins.str] = None,
+                 webhook: Optional[_builtins.str] = None,
+                 webhook_variable: Optional[_builtins.str] = None):
+        """
+        Who is told of rollouts.
+
+        :param 'WebhookFormat' format: Of a webhook: json is all that there is to tell; slack a text, as incoming webhooks of Slack take it. Left out: json.
+        :param Sequence['NoticeKind'] on: Of what: begun, waiting (for a person), shifted (a share is proved), reverting (traffic goes back), succeeded, failed, rolled-back, aborted, rollback-failed, held, unheld. Left out: begun, waiting, succeeded, failed, rolled-back, aborted, rollback-failed.
+        :param _builtins.str pubsub: A topic of Pub/Sub, of an environment on Google.
+        :param _builtins.str sns: A topic of SNS, of an environment on AWS.
+        :param _builtins.str webhook: The address of a webhook that is no secret: it stands in the ledger.
+        :param _builtins.str webhook_variable: The environment variable of whoever deploys that holds the address of a webhook, which is posted to. It is read when something is sent, and in no document.
+        """
+        if format is not None:
+            pulumi.set(__self__, "format", format)
+        if on is not None:
+            pulumi.set(__self__, "on", on)
+        if pubsub is not None:
+            pulumi.set(__self__, "pubsub", pubsub)
+        if sns is not None:
+            pulumi.set(__self__, "sns", sns)
+        if webhook is not None:
+            pulumi.set(__self__, "webhook", webhook)
+        if webhook_variable is not None:
+            pulumi.set(__self__, "webhook_variable", webhook_variable)
+
+    @_builtins.property
+    @pulumi.getter
+    def format(self) -> Optional['WebhookFormat']:
+        """
+        Of a webhook: json is all that there is to tell; slack a text, as incoming webhooks of Slack take it. Left out: json.
+        """
+        return pulumi.get(self, "format")
+
+    @_builtins.property
+    @pulumi.getter
+    def on(self) -> Optional[Sequence['NoticeKind']]:
+        """
+        Of what: begun, waiting (for a person), shifted (a share is proved), reverting (traffic goes back), succeeded, failed, rolled-back, aborted, rollback-failed, held, unheld. Left out: begun, waiting, succeeded, failed, rolled-back, aborted, rollback-failed.
+        """
+        return pulumi.get(self, "on")
+
+    @_builtins.property
+    @pulumi.getter
+    def pubsub(self) -> Optional[_builtins.str]:
+        """
+        A topic of Pub/Sub, of an environment on Google.
+        """
+        return pulumi.get(self, "pubsub")
+
+    @_builtins.property
+    @pulumi.getter
+    def sns(self) -> Optional[_builtins.str]:
+        """
+        A topic of SNS, of an environment on AWS.
+        """
+        return pulumi.get(self, "sns")
+
+    @_builtins.property
+    @pulumi.getter
+    def webhook(self) -> Optional[_builtins.str]:
+        """
+        The address of a webhook that is no secret: it stands in the ledger.
+        """
+        return pulumi.get(self, "webhook")
+
+    @_builtins.property
+    @pulumi.getter(name="webhookVariable")
+    def webhook_variable(self) -> Optional[_builtins.str]:
+        """
+        The environment variable of whoever deploys that holds the address of a webhook, which is posted to. It is read when something is sent, and in no document.
+        """
+        return pulumi.get(self, "webhook_variable")
+
+
+@pulumi.output_type
 class DeploymentPreview(dict):
     """
     How the idle slot is reached.
@@ -679,6 +948,42 @@ class DeploymentPreview(dict):
         A request with this header set to `blue` or `green` reaches that slot.
         """
         return pulumi.get(self, "header")
+
+
+@pulumi.output_type
+class DeploymentProbeFrom(dict):
+    """
+    Where probes leave from: a command, or nowhere. Left out both, from the machine that `pulumi up` runs on.
+    """
+    def __init__(__self__, *,
+                 command: Optional[Sequence[_builtins.str]] = None,
+                 requests: Optional[_builtins.bool] = None):
+        """
+        Where probes leave from: a command, or nowhere. Left out both, from the machine that `pulumi up` runs on.
+
+        :param Sequence[_builtins.str] command: A program and its arguments, as words; no shell. It gets a request as JSON on its stdin, and prints the answer as JSON; `osvdeploy probe` is its other end. A path with a slash is relative to the program's folder.
+        :param _builtins.bool requests: No probe leaves, and what the balancer counts is the proof, which is the weaker one.
+        """
+        if command is not None:
+            pulumi.set(__self__, "command", command)
+        if requests is not None:
+            pulumi.set(__self__, "requests", requests)
+
+    @_builtins.property
+    @pulumi.getter
+    def command(self) -> Optional[Sequence[_builtins.str]]:
+        """
+        A program and its arguments, as words; no shell. It gets a request as JSON on its stdin, and prints the answer as JSON; `osvdeploy probe` is its other end. A path with a slash is relative to the program's folder.
+        """
+        return pulumi.get(self, "command")
+
+    @_builtins.property
+    @pulumi.getter
+    def requests(self) -> Optional[_builtins.bool]:
+        """
+        No probe leaves, and what the balancer counts is the proof, which is the weaker one.
+        """
+        return pulumi.get(self, "requests")
 
 
 @pulumi.output_type

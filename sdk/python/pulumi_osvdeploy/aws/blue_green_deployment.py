@@ -32,8 +32,10 @@ class BlueGreenDeploymentArgs:
                  force_rollout: pulumi.Input[Optional[_builtins.str]] = None,
                  gates: pulumi.Input[Optional[Sequence[pulumi.Input['_root_inputs.DeploymentGateArgs']]]] = None,
                  health: pulumi.Input[Optional['_root_inputs.DeploymentHealthArgs']] = None,
+                 hooks: pulumi.Input[Optional[Sequence[pulumi.Input['_root_inputs.DeploymentHookArgs']]]] = None,
                  instance_type: pulumi.Input[Optional[_builtins.str]] = None,
                  ledger: pulumi.Input[Optional[_builtins.str]] = None,
+                 notify: pulumi.Input[Optional[Sequence[pulumi.Input['_root_inputs.DeploymentNotifyArgs']]]] = None,
                  preview: pulumi.Input[Optional['_root_inputs.DeploymentPreviewArgs']] = None,
                  region: pulumi.Input[Optional[_builtins.str]] = None,
                  security_group_ids: pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]] = None,
@@ -51,8 +53,10 @@ class BlueGreenDeploymentArgs:
         :param pulumi.Input[_builtins.str] force_rollout: Any text. Another one than before rolls the image out though its release is held, as a rollback leaves it.
         :param pulumi.Input[Sequence[pulumi.Input['_root_inputs.DeploymentGateArgs']]] gates: Metrics that a new release is held to while it bakes.
         :param pulumi.Input['_root_inputs.DeploymentHealthArgs'] health: When a release counts as well.
+        :param pulumi.Input[Sequence[pulumi.Input['_root_inputs.DeploymentHookArgs']]] hooks: Programs and addresses that are asked at stages of a rollout.
         :param pulumi.Input[_builtins.str] instance_type: The machines' type.
         :param pulumi.Input[_builtins.str] ledger: Where releases and rollouts are written down: `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX`, or a directory that all who deploy can reach; left out, the provider's.
+        :param pulumi.Input[Sequence[pulumi.Input['_root_inputs.DeploymentNotifyArgs']]] notify: Who is told of rollouts.
         :param pulumi.Input['_root_inputs.DeploymentPreviewArgs'] preview: How the idle slot is reached.
         :param pulumi.Input[_builtins.str] region: The region; left out, the provider's, else the listener's.
         :param pulumi.Input[Sequence[pulumi.Input[_builtins.str]]] security_group_ids: The security groups that machines are in.
@@ -74,12 +78,16 @@ class BlueGreenDeploymentArgs:
             pulumi.set(__self__, "gates", gates)
         if health is not None:
             pulumi.set(__self__, "health", health)
+        if hooks is not None:
+            pulumi.set(__self__, "hooks", hooks)
         if instance_type is None:
             instance_type = 't3.nano'
         if instance_type is not None:
             pulumi.set(__self__, "instance_type", instance_type)
         if ledger is not None:
             pulumi.set(__self__, "ledger", ledger)
+        if notify is not None:
+            pulumi.set(__self__, "notify", notify)
         if preview is not None:
             pulumi.set(__self__, "preview", preview)
         if region is not None:
@@ -210,6 +218,18 @@ class BlueGreenDeploymentArgs:
         pulumi.set(self, "health", value)
 
     @_builtins.property
+    @pulumi.getter
+    def hooks(self) -> pulumi.Input[Optional[Sequence[pulumi.Input['_root_inputs.DeploymentHookArgs']]]]:
+        """
+        Programs and addresses that are asked at stages of a rollout.
+        """
+        return pulumi.get(self, "hooks")
+
+    @hooks.setter
+    def hooks(self, value: pulumi.Input[Optional[Sequence[pulumi.Input['_root_inputs.DeploymentHookArgs']]]]):
+        pulumi.set(self, "hooks", value)
+
+    @_builtins.property
     @pulumi.getter(name="instanceType")
     def instance_type(self) -> pulumi.Input[Optional[_builtins.str]]:
         """
@@ -232,6 +252,18 @@ class BlueGreenDeploymentArgs:
     @ledger.setter
     def ledger(self, value: pulumi.Input[Optional[_builtins.str]]):
         pulumi.set(self, "ledger", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def notify(self) -> pulumi.Input[Optional[Sequence[pulumi.Input['_root_inputs.DeploymentNotifyArgs']]]]:
+        """
+        Who is told of rollouts.
+        """
+        return pulumi.get(self, "notify")
+
+    @notify.setter
+    def notify(self, value: pulumi.Input[Optional[Sequence[pulumi.Input['_root_inputs.DeploymentNotifyArgs']]]]):
+        pulumi.set(self, "notify", value)
 
     @_builtins.property
     @pulumi.getter
@@ -293,10 +325,12 @@ class BlueGreenDeployment(pulumi.CustomResource):
                  force_rollout: pulumi.Input[Optional[_builtins.str]] = None,
                  gates: pulumi.Input[Optional[Sequence[pulumi.Input[Union['_root_inputs.DeploymentGateArgs', '_root_inputs.DeploymentGateArgsDict']]]]] = None,
                  health: pulumi.Input[Optional[Union['_root_inputs.DeploymentHealthArgs', '_root_inputs.DeploymentHealthArgsDict']]] = None,
+                 hooks: pulumi.Input[Optional[Sequence[pulumi.Input[Union['_root_inputs.DeploymentHookArgs', '_root_inputs.DeploymentHookArgsDict']]]]] = None,
                  image: pulumi.Input[Optional[_builtins.str]] = None,
                  instance_type: pulumi.Input[Optional[_builtins.str]] = None,
                  ledger: pulumi.Input[Optional[_builtins.str]] = None,
                  listener_arn: pulumi.Input[Optional[_builtins.str]] = None,
+                 notify: pulumi.Input[Optional[Sequence[pulumi.Input[Union['_root_inputs.DeploymentNotifyArgs', '_root_inputs.DeploymentNotifyArgsDict']]]]] = None,
                  port: pulumi.Input[Optional[_builtins.int]] = None,
                  preview: pulumi.Input[Optional[Union['_root_inputs.DeploymentPreviewArgs', '_root_inputs.DeploymentPreviewArgsDict']]] = None,
                  region: pulumi.Input[Optional[_builtins.str]] = None,
@@ -319,10 +353,12 @@ class BlueGreenDeployment(pulumi.CustomResource):
         :param pulumi.Input[_builtins.str] force_rollout: Any text. Another one than before rolls the image out though its release is held, as a rollback leaves it.
         :param pulumi.Input[Sequence[pulumi.Input[Union['_root_inputs.DeploymentGateArgs', '_root_inputs.DeploymentGateArgsDict']]]] gates: Metrics that a new release is held to while it bakes.
         :param pulumi.Input[Union['_root_inputs.DeploymentHealthArgs', '_root_inputs.DeploymentHealthArgsDict']] health: When a release counts as well.
+        :param pulumi.Input[Sequence[pulumi.Input[Union['_root_inputs.DeploymentHookArgs', '_root_inputs.DeploymentHookArgsDict']]]] hooks: Programs and addresses that are asked at stages of a rollout.
         :param pulumi.Input[_builtins.str] image: The image of the release that is to serve.
         :param pulumi.Input[_builtins.str] instance_type: The machines' type.
         :param pulumi.Input[_builtins.str] ledger: Where releases and rollouts are written down: `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX`, or a directory that all who deploy can reach; left out, the provider's.
         :param pulumi.Input[_builtins.str] listener_arn: The ARN of the balancer's listener. Three rules on it are made and owned by the deployment.
+        :param pulumi.Input[Sequence[pulumi.Input[Union['_root_inputs.DeploymentNotifyArgs', '_root_inputs.DeploymentNotifyArgsDict']]]] notify: Who is told of rollouts.
         :param pulumi.Input[_builtins.int] port: The port that the program listens on.
         :param pulumi.Input[Union['_root_inputs.DeploymentPreviewArgs', '_root_inputs.DeploymentPreviewArgsDict']] preview: How the idle slot is reached.
         :param pulumi.Input[_builtins.str] region: The region; left out, the provider's, else the listener's.
@@ -364,10 +400,12 @@ class BlueGreenDeployment(pulumi.CustomResource):
                  force_rollout: pulumi.Input[Optional[_builtins.str]] = None,
                  gates: pulumi.Input[Optional[Sequence[pulumi.Input[Union['_root_inputs.DeploymentGateArgs', '_root_inputs.DeploymentGateArgsDict']]]]] = None,
                  health: pulumi.Input[Optional[Union['_root_inputs.DeploymentHealthArgs', '_root_inputs.DeploymentHealthArgsDict']]] = None,
+                 hooks: pulumi.Input[Optional[Sequence[pulumi.Input[Union['_root_inputs.DeploymentHookArgs', '_root_inputs.DeploymentHookArgsDict']]]]] = None,
                  image: pulumi.Input[Optional[_builtins.str]] = None,
                  instance_type: pulumi.Input[Optional[_builtins.str]] = None,
                  ledger: pulumi.Input[Optional[_builtins.str]] = None,
                  listener_arn: pulumi.Input[Optional[_builtins.str]] = None,
+                 notify: pulumi.Input[Optional[Sequence[pulumi.Input[Union['_root_inputs.DeploymentNotifyArgs', '_root_inputs.DeploymentNotifyArgsDict']]]]] = None,
                  port: pulumi.Input[Optional[_builtins.int]] = None,
                  preview: pulumi.Input[Optional[Union['_root_inputs.DeploymentPreviewArgs', '_root_inputs.DeploymentPreviewArgsDict']]] = None,
                  region: pulumi.Input[Optional[_builtins.str]] = None,
@@ -393,6 +431,7 @@ class BlueGreenDeployment(pulumi.CustomResource):
             __props__.__dict__["force_rollout"] = force_rollout
             __props__.__dict__["gates"] = gates
             __props__.__dict__["health"] = health
+            __props__.__dict__["hooks"] = hooks
             if image is None and not opts.urn:
                 raise TypeError("Missing required property 'image'")
             __props__.__dict__["image"] = image
@@ -403,6 +442,7 @@ class BlueGreenDeployment(pulumi.CustomResource):
             if listener_arn is None and not opts.urn:
                 raise TypeError("Missing required property 'listener_arn'")
             __props__.__dict__["listener_arn"] = listener_arn
+            __props__.__dict__["notify"] = notify
             if port is None and not opts.urn:
                 raise TypeError("Missing required property 'port'")
             __props__.__dict__["port"] = port
@@ -465,10 +505,12 @@ class BlueGreenDeployment(pulumi.CustomResource):
         __props__.__dict__["history"] = None
         __props__.__dict__["hold"] = None
         __props__.__dict__["holds"] = None
+        __props__.__dict__["hooks"] = None
         __props__.__dict__["image"] = None
         __props__.__dict__["instance_type"] = None
         __props__.__dict__["ledger"] = None
         __props__.__dict__["listener_arn"] = None
+        __props__.__dict__["notify"] = None
         __props__.__dict__["port"] = None
         __props__.__dict__["preview"] = None
         __props__.__dict__["previous_release"] = None
@@ -590,6 +632,14 @@ class BlueGreenDeployment(pulumi.CustomResource):
 
     @_builtins.property
     @pulumi.getter
+    def hooks(self) -> pulumi.Output[Optional[Sequence['_root_outputs.DeploymentHook']]]:
+        """
+        Programs and addresses that are asked at stages of a rollout.
+        """
+        return pulumi.get(self, "hooks")
+
+    @_builtins.property
+    @pulumi.getter
     def image(self) -> pulumi.Output[_builtins.str]:
         """
         The image of the release that is to serve.
@@ -619,6 +669,14 @@ class BlueGreenDeployment(pulumi.CustomResource):
         The ARN of the balancer's listener. Three rules on it are made and owned by the deployment.
         """
         return pulumi.get(self, "listener_arn")
+
+    @_builtins.property
+    @pulumi.getter
+    def notify(self) -> pulumi.Output[Optional[Sequence['_root_outputs.DeploymentNotify']]]:
+        """
+        Who is told of rollouts.
+        """
+        return pulumi.get(self, "notify")
 
     @_builtins.property
     @pulumi.getter

@@ -31,9 +31,11 @@ class BlueGreenDeploymentArgs:
                  forwarding_rule: pulumi.Input[Optional[_builtins.str]] = None,
                  gates: pulumi.Input[Optional[Sequence[pulumi.Input['_root_inputs.DeploymentGateArgs']]]] = None,
                  health: pulumi.Input[Optional['_root_inputs.DeploymentHealthArgs']] = None,
+                 hooks: pulumi.Input[Optional[Sequence[pulumi.Input['_root_inputs.DeploymentHookArgs']]]] = None,
                  ledger: pulumi.Input[Optional[_builtins.str]] = None,
                  machine_type: pulumi.Input[Optional[_builtins.str]] = None,
                  network_tags: pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]] = None,
+                 notify: pulumi.Input[Optional[Sequence[pulumi.Input['_root_inputs.DeploymentNotifyArgs']]]] = None,
                  preview: pulumi.Input[Optional['_root_inputs.DeploymentPreviewArgs']] = None,
                  project: pulumi.Input[Optional[_builtins.str]] = None,
                  region: pulumi.Input[Optional[_builtins.str]] = None,
@@ -54,9 +56,11 @@ class BlueGreenDeploymentArgs:
         :param pulumi.Input[_builtins.str] forwarding_rule: In place of a URL map: a forwarding rule that leads to a target TCP proxy, by its link or name. It has no weights and no preview: all of its traffic moves at once.
         :param pulumi.Input[Sequence[pulumi.Input['_root_inputs.DeploymentGateArgs']]] gates: Metrics that a new release is held to while it bakes.
         :param pulumi.Input['_root_inputs.DeploymentHealthArgs'] health: When a release counts as well.
+        :param pulumi.Input[Sequence[pulumi.Input['_root_inputs.DeploymentHookArgs']]] hooks: Programs and addresses that are asked at stages of a rollout.
         :param pulumi.Input[_builtins.str] ledger: Where releases and rollouts are written down: `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX`, or a directory that all who deploy can reach; left out, the provider's.
         :param pulumi.Input[_builtins.str] machine_type: The machines' type.
         :param pulumi.Input[Sequence[pulumi.Input[_builtins.str]]] network_tags: The machines' network tags, by which firewalls know them.
+        :param pulumi.Input[Sequence[pulumi.Input['_root_inputs.DeploymentNotifyArgs']]] notify: Who is told of rollouts.
         :param pulumi.Input['_root_inputs.DeploymentPreviewArgs'] preview: How the idle slot is reached.
         :param pulumi.Input[_builtins.str] project: The project; left out, the provider's, else the URL map's.
         :param pulumi.Input[_builtins.str] region: In place of a zone: a region, over whose zones machines are spread.
@@ -83,6 +87,8 @@ class BlueGreenDeploymentArgs:
             pulumi.set(__self__, "gates", gates)
         if health is not None:
             pulumi.set(__self__, "health", health)
+        if hooks is not None:
+            pulumi.set(__self__, "hooks", hooks)
         if ledger is not None:
             pulumi.set(__self__, "ledger", ledger)
         if machine_type is None:
@@ -91,6 +97,8 @@ class BlueGreenDeploymentArgs:
             pulumi.set(__self__, "machine_type", machine_type)
         if network_tags is not None:
             pulumi.set(__self__, "network_tags", network_tags)
+        if notify is not None:
+            pulumi.set(__self__, "notify", notify)
         if preview is not None:
             pulumi.set(__self__, "preview", preview)
         if project is not None:
@@ -218,6 +226,18 @@ class BlueGreenDeploymentArgs:
 
     @_builtins.property
     @pulumi.getter
+    def hooks(self) -> pulumi.Input[Optional[Sequence[pulumi.Input['_root_inputs.DeploymentHookArgs']]]]:
+        """
+        Programs and addresses that are asked at stages of a rollout.
+        """
+        return pulumi.get(self, "hooks")
+
+    @hooks.setter
+    def hooks(self, value: pulumi.Input[Optional[Sequence[pulumi.Input['_root_inputs.DeploymentHookArgs']]]]):
+        pulumi.set(self, "hooks", value)
+
+    @_builtins.property
+    @pulumi.getter
     def ledger(self) -> pulumi.Input[Optional[_builtins.str]]:
         """
         Where releases and rollouts are written down: `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX`, or a directory that all who deploy can reach; left out, the provider's.
@@ -251,6 +271,18 @@ class BlueGreenDeploymentArgs:
     @network_tags.setter
     def network_tags(self, value: pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]]):
         pulumi.set(self, "network_tags", value)
+
+    @_builtins.property
+    @pulumi.getter
+    def notify(self) -> pulumi.Input[Optional[Sequence[pulumi.Input['_root_inputs.DeploymentNotifyArgs']]]]:
+        """
+        Who is told of rollouts.
+        """
+        return pulumi.get(self, "notify")
+
+    @notify.setter
+    def notify(self, value: pulumi.Input[Optional[Sequence[pulumi.Input['_root_inputs.DeploymentNotifyArgs']]]]):
+        pulumi.set(self, "notify", value)
 
     @_builtins.property
     @pulumi.getter
@@ -362,10 +394,12 @@ class BlueGreenDeployment(pulumi.CustomResource):
                  forwarding_rule: pulumi.Input[Optional[_builtins.str]] = None,
                  gates: pulumi.Input[Optional[Sequence[pulumi.Input[Union['_root_inputs.DeploymentGateArgs', '_root_inputs.DeploymentGateArgsDict']]]]] = None,
                  health: pulumi.Input[Optional[Union['_root_inputs.DeploymentHealthArgs', '_root_inputs.DeploymentHealthArgsDict']]] = None,
+                 hooks: pulumi.Input[Optional[Sequence[pulumi.Input[Union['_root_inputs.DeploymentHookArgs', '_root_inputs.DeploymentHookArgsDict']]]]] = None,
                  image: pulumi.Input[Optional[_builtins.str]] = None,
                  ledger: pulumi.Input[Optional[_builtins.str]] = None,
                  machine_type: pulumi.Input[Optional[_builtins.str]] = None,
                  network_tags: pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]] = None,
+                 notify: pulumi.Input[Optional[Sequence[pulumi.Input[Union['_root_inputs.DeploymentNotifyArgs', '_root_inputs.DeploymentNotifyArgsDict']]]]] = None,
                  port: pulumi.Input[Optional[_builtins.int]] = None,
                  preview: pulumi.Input[Optional[Union['_root_inputs.DeploymentPreviewArgs', '_root_inputs.DeploymentPreviewArgsDict']]] = None,
                  project: pulumi.Input[Optional[_builtins.str]] = None,
@@ -392,10 +426,12 @@ class BlueGreenDeployment(pulumi.CustomResource):
         :param pulumi.Input[_builtins.str] forwarding_rule: In place of a URL map: a forwarding rule that leads to a target TCP proxy, by its link or name. It has no weights and no preview: all of its traffic moves at once.
         :param pulumi.Input[Sequence[pulumi.Input[Union['_root_inputs.DeploymentGateArgs', '_root_inputs.DeploymentGateArgsDict']]]] gates: Metrics that a new release is held to while it bakes.
         :param pulumi.Input[Union['_root_inputs.DeploymentHealthArgs', '_root_inputs.DeploymentHealthArgsDict']] health: When a release counts as well.
+        :param pulumi.Input[Sequence[pulumi.Input[Union['_root_inputs.DeploymentHookArgs', '_root_inputs.DeploymentHookArgsDict']]]] hooks: Programs and addresses that are asked at stages of a rollout.
         :param pulumi.Input[_builtins.str] image: The image of the release that is to serve.
         :param pulumi.Input[_builtins.str] ledger: Where releases and rollouts are written down: `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX`, or a directory that all who deploy can reach; left out, the provider's.
         :param pulumi.Input[_builtins.str] machine_type: The machines' type.
         :param pulumi.Input[Sequence[pulumi.Input[_builtins.str]]] network_tags: The machines' network tags, by which firewalls know them.
+        :param pulumi.Input[Sequence[pulumi.Input[Union['_root_inputs.DeploymentNotifyArgs', '_root_inputs.DeploymentNotifyArgsDict']]]] notify: Who is told of rollouts.
         :param pulumi.Input[_builtins.int] port: The port that the program listens on.
         :param pulumi.Input[Union['_root_inputs.DeploymentPreviewArgs', '_root_inputs.DeploymentPreviewArgsDict']] preview: How the idle slot is reached.
         :param pulumi.Input[_builtins.str] project: The project; left out, the provider's, else the URL map's.
@@ -441,10 +477,12 @@ class BlueGreenDeployment(pulumi.CustomResource):
                  forwarding_rule: pulumi.Input[Optional[_builtins.str]] = None,
                  gates: pulumi.Input[Optional[Sequence[pulumi.Input[Union['_root_inputs.DeploymentGateArgs', '_root_inputs.DeploymentGateArgsDict']]]]] = None,
                  health: pulumi.Input[Optional[Union['_root_inputs.DeploymentHealthArgs', '_root_inputs.DeploymentHealthArgsDict']]] = None,
+                 hooks: pulumi.Input[Optional[Sequence[pulumi.Input[Union['_root_inputs.DeploymentHookArgs', '_root_inputs.DeploymentHookArgsDict']]]]] = None,
                  image: pulumi.Input[Optional[_builtins.str]] = None,
                  ledger: pulumi.Input[Optional[_builtins.str]] = None,
                  machine_type: pulumi.Input[Optional[_builtins.str]] = None,
                  network_tags: pulumi.Input[Optional[Sequence[pulumi.Input[_builtins.str]]]] = None,
+                 notify: pulumi.Input[Optional[Sequence[pulumi.Input[Union['_root_inputs.DeploymentNotifyArgs', '_root_inputs.DeploymentNotifyArgsDict']]]]] = None,
                  port: pulumi.Input[Optional[_builtins.int]] = None,
                  preview: pulumi.Input[Optional[Union['_root_inputs.DeploymentPreviewArgs', '_root_inputs.DeploymentPreviewArgsDict']]] = None,
                  project: pulumi.Input[Optional[_builtins.str]] = None,
@@ -474,6 +512,7 @@ class BlueGreenDeployment(pulumi.CustomResource):
             __props__.__dict__["forwarding_rule"] = forwarding_rule
             __props__.__dict__["gates"] = gates
             __props__.__dict__["health"] = health
+            __props__.__dict__["hooks"] = hooks
             if image is None and not opts.urn:
                 raise TypeError("Missing required property 'image'")
             __props__.__dict__["image"] = image
@@ -482,6 +521,7 @@ class BlueGreenDeployment(pulumi.CustomResource):
                 machine_type = 'e2-small'
             __props__.__dict__["machine_type"] = machine_type
             __props__.__dict__["network_tags"] = network_tags
+            __props__.__dict__["notify"] = notify
             if port is None and not opts.urn:
                 raise TypeError("Missing required property 'port'")
             __props__.__dict__["port"] = port
@@ -544,10 +584,12 @@ class BlueGreenDeployment(pulumi.CustomResource):
         __props__.__dict__["history"] = None
         __props__.__dict__["hold"] = None
         __props__.__dict__["holds"] = None
+        __props__.__dict__["hooks"] = None
         __props__.__dict__["image"] = None
         __props__.__dict__["ledger"] = None
         __props__.__dict__["machine_type"] = None
         __props__.__dict__["network_tags"] = None
+        __props__.__dict__["notify"] = None
         __props__.__dict__["port"] = None
         __props__.__dict__["preview"] = None
         __props__.__dict__["previous_release"] = None
@@ -687,6 +729,14 @@ class BlueGreenDeployment(pulumi.CustomResource):
 
     @_builtins.property
     @pulumi.getter
+    def hooks(self) -> pulumi.Output[Optional[Sequence['_root_outputs.DeploymentHook']]]:
+        """
+        Programs and addresses that are asked at stages of a rollout.
+        """
+        return pulumi.get(self, "hooks")
+
+    @_builtins.property
+    @pulumi.getter
     def image(self) -> pulumi.Output[_builtins.str]:
         """
         The image of the release that is to serve.
@@ -716,6 +766,14 @@ class BlueGreenDeployment(pulumi.CustomResource):
         The machines' network tags, by which firewalls know them.
         """
         return pulumi.get(self, "network_tags")
+
+    @_builtins.property
+    @pulumi.getter
+    def notify(self) -> pulumi.Output[Optional[Sequence['_root_outputs.DeploymentNotify']]]:
+        """
+        Who is told of rollouts.
+        """
+        return pulumi.get(self, "notify")
 
     @_builtins.property
     @pulumi.getter
