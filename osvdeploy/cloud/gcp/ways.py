@@ -20,11 +20,11 @@ class GceRouter:
     Google."""
 
     def __init__(self, gcp: Gcp) -> None:
-        self._url_maps = UrlMapRouter(gcp)
-        self._pointers = PointerRouter(gcp)
+        self.url_maps = UrlMapRouter(gcp)
+        self.pointers = PointerRouter(gcp)
 
     def _of(self, route: Route) -> UrlMapRouter | PointerRouter:
-        return self._url_maps if forwarding_rule_of(route.listener) is None else self._pointers
+        return self.url_maps if forwarding_rule_of(route.listener) is None else self.pointers
 
     def hold(self, route: Route, epoch: int) -> None:
         self._of(route).hold(route, epoch)
