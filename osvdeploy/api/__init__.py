@@ -48,6 +48,7 @@ from osvdeploy.api.looking import (
     place_of,
     program_findings,
 )
+from osvdeploy.api.planning import Plan, basis_document, load_plan, plan, prices_of
 from osvdeploy.api.releasing import Deployed, PublishedImage, deploy, publish
 from osvdeploy.api.reporting import Report, events, follow, report
 from osvdeploy.api.rolling import RolledOut, release_in, roll_out
@@ -94,6 +95,7 @@ __all__ = [
     "Inspection",
     "Looked",
     "Milestone",
+    "Plan",
     "Pruned",
     "PublishedImage",
     "ReleaseDiff",
@@ -111,6 +113,7 @@ __all__ = [
     "Withdrawn",
     "add_kernel",
     "ask",
+    "basis_document",
     "build",
     "cache_contents",
     "check",
@@ -139,6 +142,7 @@ __all__ = [
     "inspect_kernel",
     "lint_findings",
     "listed",
+    "load_plan",
     "load_spec",
     "look",
     "look_at_built",
@@ -151,6 +155,8 @@ __all__ = [
     "pinned_programs",
     "place_findings",
     "place_of",
+    "plan",
+    "prices_of",
     "prober",
     "program_findings",
     "prune_cache",

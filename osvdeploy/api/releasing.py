@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 
 from osvdeploy.api import wiring
 from osvdeploy.api.building import sound_build
-from osvdeploy.api.declared import Service, environment_of, family_of, release_tags, settings_of
+from osvdeploy.api.declared import Service, environment_of, family_of, release_named, release_tags, settings_of
 from osvdeploy.api.looking import place_of, place_on_google, require_rules
+from osvdeploy.api.planning import basis_now, require_unchanged
 from osvdeploy.api.release_images import AppImage, ReleaseOn, keep_published, of_archives, on_disk, on_disks
 from osvdeploy.build.uses import in_use
-from osvdeploy.cloud.interfaces import ReleaseId
 from osvdeploy.context import Context
-from osvdeploy.digests import Digest
 from osvdeploy.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from osvdeploy.publish.publisher import Published
     from osvdeploy.rollout.manager import Rollout
     from osvdeploy.rollout.model import Until
+    from osvdeploy.rollout.planning import Basis
     from osvdeploy.rollout.releases import Release
     from osvdeploy.spec import LoadedSpec
     from osvdeploy.spec.model import DeployGcp
@@ -142,6 +142,7 @@ def deploy(
     forced: Collection[str] = (),
     take_over: bool = False,
     until: Until | None = None,
+    planned: Basis | None = None,
 ) -> Deployed:
     """Build and publish if needed, then roll out. Returns when the rollout has ended, well or not, or waits for a
     person: look at ``rollout.outcome``. ``until`` says otherwise.
@@ -149,12 +150,12 @@ def deploy(
     What would be refused later is looked for first: a machine type that the cloud does not have, an image that would
     not boot on it, a ledger that cannot be written, a lease that is held, a rule that is not ours, a held release.
     ``forced`` are rules of the checks to override. ``take_over``: outrank what a later lease than the ledger knows of
-    has left in the cloud. Raises :class:`~osvdeploy.errors.CheckFailed`.
+    has left in the cloud. ``planned`` is what a plan was made on (:func:`~osvdeploy.api.planning.load_plan`): only
+    where all of it is as it was. Raises :class:`~osvdeploy.errors.CheckFailed`,
+    :class:`~osvdeploy.errors.PlanOutdated`.
     """
-    from osvdeploy.cloud import tags
     from osvdeploy.rollout.manager import RolloutManager
     from osvdeploy.rollout.model import Until
-    from osvdeploy.rollout.releases import Release
 
     require_rules(loaded, forced)
     _refuse_unpublishable(loaded)
@@ -171,29 +172,22 @@ def deploy(
     else:
         ground = cloud = wiring.connect(ctx, settings.cloud, settings.region)
         built = sound_build(ctx, loaded, place_of(ctx, cloud, settings.machine_type), forced)
-    labels = release_tags(loaded, name, built.image.digest, settings.ledger)
-    release = Release(
-        id=ReleaseId(labels[tags.RELEASE]),
-        app=spec.name,
-        version=spec.version,
-        image=built.image.digest,
-        configuration=Digest(labels[tags.CONFIGURATION]),
-        digest=Digest(labels[tags.DIGEST]),
-        created=ctx.now(),
-        by=f"{ctx.process.user}@{ctx.process.host}",
-        settings=settings,
-    )
+    release, labels = release_named(ctx, loaded, settings, built.image.digest)
     ledger = wiring.open_ledger(service)
     manager = RolloutManager(
         ledger, ground, wiring.prober(), take_over=take_over, until=until or Until.ASKED, metrics=wiring.metrics(ground)
     )
     ledger.store.refuse_unwritable(ctx, ledger.service)
+    if planned is not None:
+        now = basis_now(ctx, ledger, ground, release, built.plan, built.image.digest)
+        require_unchanged(planned, now)
     manager.preflight(ctx, release)
     if cloud is None:
         published, _ = _archived(ctx, loaded, name, built, labels)
     else:
         published = _on_disks(ctx, loaded, name, built, cloud, labels)
-    return Deployed(release, published, manager.deploy(ctx, release))
+    since = planned.head if planned is not None else None
+    return Deployed(release, published, manager.deploy(ctx, release, since=since))
 
 
 def _on_disks(

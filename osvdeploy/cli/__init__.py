@@ -30,6 +30,7 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "publish": ("osvdeploy.cli.release", "publish", "Raw disk to cloud image (AMI, GCE image)."),
     "verify": ("osvdeploy.cli.verify", "verify", "Read a published image back and compare."),
     "withdraw": ("osvdeploy.cli.withdraw", "withdraw", "Let image families lead past a version."),
+    "plan": ("osvdeploy.cli.plan", "plan", "What a deploy would do, and what it costs."),
     "deploy": ("osvdeploy.cli.release", "deploy", "Build and publish if needed, roll out, watch."),
     "status": ("osvdeploy.cli.release", "status", "What serves now."),
     "history": ("osvdeploy.cli.release", "history", "Releases, and how each rollout ended."),

@@ -83,6 +83,12 @@ def _image(image: CloudImage) -> dict[str, Any]:
 @spec_options
 @force_option
 @take_over_option
+@click.option(
+    "--plan",
+    "plan_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Only where nothing has changed since this plan was made.",
+)
 @stay_options
 @command
 def deploy(
@@ -92,11 +98,14 @@ def deploy(
     sets: tuple[str, ...],
     forced: tuple[str, ...],
     take_over: bool,
+    plan_file: Path | None,
     until: Until,
 ) -> Result:
     """Bring the spec's image into service by its strategy, and go back by itself if it is bad.
 
-    Builds and publishes what is missing. Interrupted or killed, the same command goes on with the rollout.
+    Builds and publishes what is missing. Interrupted or killed, the same command goes on with the rollout; one that
+    followed a plan is gone on with without it. With --plan it is refused (exit code 2) where anything that the plan was
+    made on has changed: image, settings, ledger, machines, route.
     Exit codes: 0 serves, 1 failed with nothing to go back to, 2 refused with nothing made, 3 rolled back (the old
     release serves), 4 another deploy is at work, 5 waits for approval or is paused, 6 traffic could not be brought
     back.
@@ -106,8 +115,17 @@ def deploy(
     from osvdeploy import api
 
     calls = api.Calls()
+    planned = api.load_plan(plan_file) if plan_file is not None else None
     loaded = api.load_spec(spec_file, sets=sets)
-    deployed = api.deploy(calls.listening(ctx), loaded, environment, forced=forced, take_over=take_over, until=until)
+    deployed = api.deploy(
+        calls.listening(ctx),
+        loaded,
+        environment,
+        forced=forced,
+        take_over=take_over,
+        until=until,
+        planned=planned,
+    )
     release = deployed.release
     service = api.Service(release.app, release.settings.environment, release.settings.ledger)
     log = handed_over(ctx, service, deployed.rollout)

@@ -36,6 +36,7 @@ from osvdeploy.errors import (
     NotFound,
     NotOurs,
     Outranked,
+    PlanOutdated,
     Refused,
     ReleaseHeld,
     RolloutWaiting,
@@ -170,9 +171,10 @@ class RolloutManager:
         if head.unfinished is None:
             _refuse_drift(head, state)
 
-    def deploy(self, ctx: Context, release: Release, *, forced: bool = False) -> Rollout:
+    def deploy(self, ctx: Context, release: Release, *, forced: bool = False, since: int | None = None) -> Rollout:
         """Bring a release into service. Its image must be registered under the release's id. ``forced``: also where a
-        hold names that very release; one of every release still refuses.
+        hold names that very release; one of every release still refuses. ``since``: only where the ledger's newest
+        document still has that number, 0 for none.
 
         Goes on with an unfinished run of the same release. One of another release that a living process works on, or
         that waits for a person, is met as the release's strategy says (``concurrent``); one that nobody works on is
@@ -186,6 +188,7 @@ class RolloutManager:
         while True:
             try:
                 with lease.held(ctx, self.ledger, f"deploy {release.id}") as held:
+                    refuse_later(held.head, since)
                     refuse_waiting(held.head, release, ctx.now())
                     return self._followed(ctx, held, self._deploy(ctx, held, release, route, forced))
             except LeaseHeld as busy:
@@ -1194,6 +1197,17 @@ def refuse_waiting(head: Head, release: Release, now: datetime) -> None:
         raise RolloutWaiting(
             f"{head.service}: the {run.kind} of {run.candidate} waits: {awaited}",
             hint="`osvdeploy approve`, `resume` or `promote` lets it go on, `osvdeploy abort` ends it",
+        )
+
+
+def refuse_later(head: Head, since: int | None) -> None:
+    """Raise :class:`~osvdeploy.errors.PlanOutdated` unless the lease was taken right after document ``since``."""
+    if since is not None and head.n != since + 1:
+        change = f"newest document of the ledger: {since} -> {head.n - 1}"
+        raise PlanOutdated(
+            f"{head.service}: is not as it was when the plan was made: {change}",
+            changes=[change],
+            hint="make a new plan, or deploy without one",
         )
 
 

@@ -86,6 +86,7 @@ def rehearse(
 ) -> Rehearsed:
     """What ``RolloutManager.deploy`` would do with a release. ``image`` is its image, None for one that is yet to be
     made. Holds are taken for lifted, approvals for given and metric gates for passed: what they let pass is told.
+    Whoever holds the lease is taken for done: where a rollout is under way, nobody can know what it leaves.
 
     Changes nothing. Raises what the deploy would before it changes anything, but for a hold.
     """
@@ -99,8 +100,10 @@ def rehearse(
     )
     kept = Ledger(_Kept(ctx, ledger.store), ledger.app, ledger.environment)
     head = ledger.head(ctx)
-    if head is not None and head.holds:
-        kept.write(here, replace(head, n=head.n + 1, nonce=here.nonce(), written=here.now(), why="plan", holds=()))
+    if head is not None:
+        lease = head.lease if head.lease is not None and head.lease.holder.known_dead() else None
+        free = replace(head, n=head.n + 1, nonce=here.nonce(), written=here.now(), why="plan", holds=(), lease=lease)
+        kept.write(here, free)
     manager = RolloutManager(kept, place.ground, place, _AT_ONCE, take_over=take_over, until=Until.OVER)
     before = place.capacity()
     ended = manager.deploy(here, _unasked(release), forced=True)

@@ -62,8 +62,9 @@ class Garbage:
         return not (self.groups or self.templates or self.images or self.disks or self.objects or self.uploads)
 
 
-def needed_releases(head: Head, keep: int, now: datetime) -> set[ReleaseId]:
-    """What serves, is being rolled out, is warm, is pinned, and the ``keep`` newest that have served."""
+def needed_releases(head: Head, keep: int, now: datetime, *, age: float | None = None) -> set[ReleaseId]:
+    """What serves, is being rolled out, is warm, is pinned, the ``keep`` newest that have served, and those that still
+    served within the last ``age`` seconds."""
     needed = set(head.pins)
     if head.destroyed:
         return needed
@@ -77,7 +78,12 @@ def needed_releases(head: Head, keep: int, now: datetime) -> set[ReleaseId]:
         record.release for record in head.slots.values() if record.warm_until is not None and record.warm_until > now
     }
     newest = head.served[max(0, len(head.served) - keep) :]
-    return needed | {served.release for served in newest}
+    needed |= {served.release for served in newest}
+    if age is not None:
+        # Each served until the next one did.
+        spells = zip(head.served, head.served[1:], strict=False)
+        needed |= {served.release for served, after in spells if _age(after.since, now) < age}
+    return needed
 
 
 def find_garbage(
@@ -95,6 +101,7 @@ def find_garbage(
     elsewhere: Collection[ReleaseId] = (),
     stores: Sequence[OnItsWay] = (),
     destroyed: datetime | None = None,
+    age: float | None = None,
 ) -> Garbage:
     """What of the service's (and the app's) things nobody needs.
 
@@ -106,9 +113,10 @@ def find_garbage(
 
     ``groups`` and ``templates`` are the service's own; ``template_of`` pairs template names with releases; ``images``
     and ``disks`` are the app's, of every environment; so is what ``stores`` hold. ``destroyed`` is when the service
-    was, where it is: what was made since then may be of a deploy that brings it back.
+    was, where it is: what was made since then may be of a deploy that brings it back. ``keep`` and ``age`` are as for
+    :func:`needed_releases`.
     """
-    needed = needed_releases(head, keep, now)
+    needed = needed_releases(head, keep, now, age=age)
     service = head.service
     standing = set() if head.destroyed else _standing(head, now)
     dead_groups = [
