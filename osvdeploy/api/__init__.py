@@ -48,6 +48,15 @@ from osvdeploy.api.looking import (
     place_of,
     program_findings,
 )
+from osvdeploy.api.manifests import (
+    Imported,
+    Manifest,
+    ManifestEntry,
+    export_releases,
+    import_releases,
+    manifest_document,
+    read_manifest,
+)
 from osvdeploy.api.planning import Plan, basis_document, load_plan, plan, prices_of
 from osvdeploy.api.releasing import Deployed, PublishedImage, deploy, publish
 from osvdeploy.api.reporting import Report, events, follow, report
@@ -91,9 +100,12 @@ __all__ = [
     "Foreseen",
     "History",
     "Holdings",
+    "Imported",
     "InspectedKernel",
     "Inspection",
     "Looked",
+    "Manifest",
+    "ManifestEntry",
     "Milestone",
     "Plan",
     "Pruned",
@@ -126,6 +138,7 @@ __all__ = [
     "drift",
     "environment_of",
     "events",
+    "export_releases",
     "extract",
     "find_release",
     "findings",
@@ -138,6 +151,7 @@ __all__ = [
     "hold",
     "holdings",
     "image_inputs",
+    "import_releases",
     "inspect",
     "inspect_kernel",
     "lint_findings",
@@ -146,6 +160,7 @@ __all__ = [
     "load_spec",
     "look",
     "look_at_built",
+    "manifest_document",
     "named_places",
     "open_ledger",
     "open_store",
@@ -161,6 +176,7 @@ __all__ = [
     "program_findings",
     "prune_cache",
     "publish",
+    "read_manifest",
     "realign",
     "recover",
     "release_in",

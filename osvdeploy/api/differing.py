@@ -52,8 +52,9 @@ def diff(ctx: Context, service: Service, before: str, after: str) -> ReleaseDiff
 
     Raises :class:`~osvdeploy.errors.UsageError` for a release that nobody knows.
     """
-    wiring.head(ctx, service)
     ledger = wiring.open_ledger(service)
+    if not ledger.releases(ctx):
+        wiring.head(ctx, service)  # says so
     old, new = find_release(ctx, ledger, before), find_release(ctx, ledger, after)
     images, why = (None, "") if old.image == new.image else _images(ctx, old, new)
     return ReleaseDiff(old, new, changed_settings(old.settings, new.settings), images, why)

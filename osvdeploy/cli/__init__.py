@@ -34,6 +34,7 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "deploy": ("osvdeploy.cli.release", "deploy", "Build and publish if needed, roll out, watch."),
     "status": ("osvdeploy.cli.release", "status", "What serves now."),
     "history": ("osvdeploy.cli.release", "history", "Releases, and how each rollout ended."),
+    "releases": ("osvdeploy.cli.releases", "releases", "The releases of a service, to a file and from one."),
     "diff": ("osvdeploy.cli.diff", "diff", "What makes a release another."),
     "events": ("osvdeploy.cli.reports", "events", "What happened to a service, and who did it."),
     "audit": ("osvdeploy.cli.reports", "audit", "Who changed what."),

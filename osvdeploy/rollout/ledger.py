@@ -28,7 +28,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from osvdeploy.cloud.interfaces import ObjectStore, ReleaseId, Route, Slot
 from osvdeploy.cloud.parallel import in_flight
 from osvdeploy.context import Context, ProcessIdentity
-from osvdeploy.errors import CloudError, DeadlineExceeded, LeaseLost, LedgerError, LedgerTooNew, Unavailable
+from osvdeploy.errors import (
+    CloudError,
+    DeadlineExceeded,
+    LeaseLost,
+    LedgerError,
+    LedgerTooNew,
+    Unavailable,
+    UsageError,
+)
 from osvdeploy.rollout.model import Request, Run
 from osvdeploy.rollout.releases import Release, service_name
 from osvdeploy.version import __version__
@@ -241,6 +249,10 @@ class Ledger:
         revisions = self._revisions(ctx, release)
         return self._read_release(ctx, revisions[-1]) if revisions else None
 
+    def revisions(self, ctx: Context, release: ReleaseId) -> list[Release]:
+        """The release with each of its settings, oldest first; none for one that was never deployed."""
+        return [self._read_release(ctx, key) for key in self._revisions(ctx, release)]
+
     def releases(self, ctx: Context) -> list[Release]:
         """Every release that was ever deployed, oldest first, each with its latest settings."""
         names = {_REVISION.sub("", key.rpartition("/")[2]) for key in self._release_keys(ctx)}
@@ -305,6 +317,28 @@ def environments(ctx: Context, store: ObjectStore, app: str) -> list[str]:
     """The environments of an app that a store has ledgers of, sorted."""
     keys = (key.split("/") for key in store.keys(ctx, f"{app}/"))
     return sorted({parts[1] for parts in keys if len(parts) == 4 and parts[2] == "head"})
+
+
+def release_document(release: Release) -> dict[str, Any]:
+    """A release as the ledger writes it: JSON's own values."""
+    found: dict[str, Any] = _release_adapter().dump_python(release, mode="json")
+    return found
+
+
+def read_release(document: object, source: str) -> Release:
+    """The release of such a document. Raises :class:`~osvdeploy.errors.UsageError` for what is none; ``source`` is
+    where it is from."""
+    from pydantic import ValidationError
+
+    try:
+        return _release_adapter().validate_json(json.dumps(document))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UsageError(
+            f"{source}: a release in it cannot be read: {where}: {first['msg']}",
+            hint="`osvdeploy releases export --format json` writes what can be",
+        ) from None
 
 
 class HeldLedger:
