@@ -57,7 +57,7 @@ from osvdeploy.api.manifests import (
     manifest_document,
     read_manifest,
 )
-from osvdeploy.api.planning import Plan, basis_document, load_plan, plan, prices_of
+from osvdeploy.api.planning import Plan, basis_document, load_plan, monthly_cost, plan, prices_of
 from osvdeploy.api.releasing import Deployed, PublishedImage, deploy, publish
 from osvdeploy.api.reporting import Report, events, follow, report
 from osvdeploy.api.rolling import RolledOut, release_in, roll_out
@@ -161,6 +161,7 @@ __all__ = [
     "look",
     "look_at_built",
     "manifest_document",
+    "monthly_cost",
     "named_places",
     "open_ledger",
     "open_store",

@@ -29,6 +29,7 @@ from osvdeploy.errors import (
     UsageError,
 )
 from osvdeploy.events import Note, Warned, silent
+from osvdeploy.sizes import GIB
 
 if TYPE_CHECKING:
     from osvdeploy.cloud.gcp.machines import GceMachineTypes
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from osvdeploy.rollout.planning import Basis, Caution, Estimate, Leg, Prices
     from osvdeploy.rollout.rehearsal import Deed, Rehearsed
     from osvdeploy.rollout.releases import Release, Settings
+    from osvdeploy.rollout.retention import Garbage
     from osvdeploy.spec import LoadedSpec
 
 _UNKNOWN = "????????"
@@ -322,6 +324,18 @@ def prices_of(loaded: LoadedSpec | None, given: Sequence[str] = ()) -> Prices | 
     if not prices.currency:
         raise UsageError("these prices are in no currency", hint="add --price currency=USD")
     return prices
+
+
+def monthly_cost(garbage: Garbage, prices: Prices | None) -> Decimal | None:
+    """What a month of the images and disks that go costs, as far as their bytes are known; None where nobody gave the
+    prices."""
+    if prices is None:
+        return None
+    parts = [(garbage.disk_bytes, True)] if garbage.disks else []
+    parts += [(garbage.image_bytes, False)] if garbage.image_bytes else []
+    costs = [prices.monthly(Decimal(size) / GIB, snapshots=snapshots) for size, snapshots in parts]
+    known = [each for each in costs if each is not None]
+    return sum(known, Decimal(0)).quantize(Decimal("0.000001")) if len(known) == len(costs) else None
 
 
 def _amount(given: str, text: str) -> Decimal:

@@ -6,7 +6,6 @@ import json
 import sys
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ import click
 
 from osvdeploy.cli.options import force_option, price_option, spec_options, take_over_option
 from osvdeploy.cli.output import SCHEMA, Result, command
+from osvdeploy.cli.rollouts import amount
 from osvdeploy.context import Context
 from osvdeploy.sizes import format_duration, format_size
 
@@ -139,7 +139,7 @@ def plan_document(found: Plan) -> dict[str, Any]:
         if prices is None
         else {
             "currency": prices.currency,
-            "per_hour": {name: _exact(prices.hourly(machines)) for name, machines in kinds.items()},
+            "per_hour": {name: amount(prices.hourly(machines)) for name, machines in kinds.items()},
         },
         "estimate": {
             "low": found.estimate.low,
@@ -161,10 +161,6 @@ def plan_document(found: Plan) -> dict[str, Any]:
         "refused": [{"kind": each.kind, "told": each.told, "hint": each.hint} for each in found.objections],
         "basis": api.basis_document(found.basis),
     }
-
-
-def _exact(amount: Decimal | None) -> str | None:
-    return None if amount is None else f"{amount.normalize():f}"
 
 
 # -------------------------------------------------------------------------------------------------------------- text
@@ -287,7 +283,7 @@ def _machines(found: Plan, wide: int) -> Iterator[str]:
             row = [name, "?" if cpus is None else str(cpus)]
             if prices is not None:
                 hourly = prices.hourly(machines)
-                row.append("?" if hourly is None else f"{_exact(hourly)} {prices.currency}")
+                row.append("?" if hourly is None else f"{amount(hourly)} {prices.currency}")
             rows.append([*row, told])
         heading = ["", "vCPUs", *(["PER HOUR"] if prices is not None else []), "MACHINES"]
         yield table(heading, rows, fold=wide)

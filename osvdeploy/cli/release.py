@@ -14,13 +14,16 @@ from osvdeploy.cli.control import handed_over, stay_options
 from osvdeploy.cli.options import (
     ServiceChoice,
     dead_option,
+    duration_value,
     force_option,
+    price_option,
     service_options,
     spec_options,
     take_over_option,
 )
 from osvdeploy.cli.output import Result, command
 from osvdeploy.cli.rollouts import (
+    amount,
     calls_document,
     release_document,
     rollout_document,
@@ -368,43 +371,61 @@ def destroy(
 @click.option(
     "--keep", type=click.IntRange(1, 50), help="How many releases that have served; default: the spec's, or 10."
 )
-@click.option("--dry-run", is_flag=True, help="Say what would be removed, and do nothing.")
+@click.option(
+    "--age",
+    metavar="TIME",
+    callback=duration_value,
+    help="And those that served within this time, such as 90d; default: the spec's.",
+)
+@price_option
+@click.option("--dry-run", is_flag=True, help="Say what would be removed, its bytes and its money, and do nothing.")
 @command
 def gc(
     ctx: Context,
     choice: ServiceChoice,
     keep: int | None,
+    age: float | None,
+    given: tuple[str, ...],
     dry_run: bool,
 ) -> Result:
     """Remove what no release of the service needs any more: images and their disks, templates, machines kept warm
-    past their time, and what was left in a bucket that disks pass through. What serves, is warm, pinned or among the
-    newest stays.
+    past their time, and what was left in a bucket that disks pass through. What serves, is warm, pinned, among the
+    newest or young enough stays. With prices, the spec's or --price, --dry-run tells what it costs.
 
     Example: osvdeploy gc hello/production --dry-run
     """
     from osvdeploy import api
 
     chosen = choice.service()
-    spec = api.load_spec(choice.spec_file, sets=choice.sets).spec if choice.spec_file.exists() else None
+    loaded = api.load_spec(choice.spec_file, sets=choice.sets) if choice.spec_file.exists() else None
+    spec = loaded.spec if loaded is not None else None
+    prices = api.prices_of(loaded, given)
     if keep is None:
         keep = spec.retention.releases if spec is not None else 10
+    if age is None and spec is not None:
+        age = spec.retention.age
     ways = spec.publish if spec is not None and spec.name == chosen.app else None
     buckets: dict[str, str] = {}
     if ways is not None and ways.aws is not None and ways.aws.bucket is not None:
         buckets["aws"] = ways.aws.bucket
     if ways is not None and ways.gcp is not None:
         buckets["gcp"] = ways.gcp.bucket
-    found = api.gc(ctx, chosen, keep=keep, dry_run=dry_run, buckets=buckets)
+    found = api.gc(ctx, chosen, keep=keep, age=age, dry_run=dry_run, buckets=buckets)
+    cost = api.monthly_cost(found, prices)
     document = {
         "service": chosen.name,
         "dry_run": dry_run,
         "groups": [{"name": name, "why": why} for name, why in found.groups],
         "templates": [{"name": name, "why": why} for name, why in found.templates],
         "images": [{"id": each.id, "name": each.name, "bytes": each.size, "why": why} for each, why in found.images],
-        "disks": [{"id": disk.id, "name": disk.name, "why": why} for disk, why in found.disks],
+        "disks": [
+            {"id": disk.id, "name": disk.name, "bytes": found.stored.get(disk.id), "why": why}
+            for disk, why in found.disks
+        ],
         "objects": [_left(*each) for each in found.objects],
         "uploads": [_left(*each) for each in found.uploads],
         "bytes": found.size,
+        "cost": None if prices is None else {"currency": prices.currency, "per_month": amount(cost)},
     }
     done = "would go" if dry_run else "gone"
     counted = _counted(
@@ -418,12 +439,17 @@ def gc(
     text = f"{chosen.name}: {counted} {done}"
     if found.size:
         text += f", {format_size(found.size)}"
+    if dry_run and prices is not None and (found.images or found.disks):
+        told = "no price for it" if cost is None else f"{amount(cost)} {prices.currency} a month"
+        text += f", {told}"
     if dry_run:
         # Done for good, each is told as it goes.
         named = [(f"group {name}", why) for name, why in found.groups]
         named += [(f"template {name}", why) for name, why in found.templates]
         named += [(f"image {image.name} ({image.id}){_sized(image.size)}", why) for image, why in found.images]
-        named += [(f"disk {disk.name} ({disk.id})", why) for disk, why in found.disks]
+        named += [
+            (f"disk {disk.name} ({disk.id}){_sized(found.stored.get(disk.id))}", why) for disk, why in found.disks
+        ]
         named += [(f"object {store}/{each.key}{_sized(each.size)}", why) for store, each, why in found.objects]
         named += [
             (f"unfinished upload {store}/{upload.key}{_sized(upload.size)}", why)

@@ -137,6 +137,9 @@ class Snapshots(Protocol):
         Raises :class:`NotFound` without the disk, :class:`~osvdeploy.errors.Refused` for one that is not finished.
         """
 
+    def stored(self, ctx: Context, disk_id: str) -> int:
+        """Bytes of the blocks that a finished disk has, its ancestors' included. Raises as :meth:`read` does."""
+
     def delete(self, ctx: Context, disk_id: str) -> None: ...
 
     def owned(self, ctx: Context, tags: Tags) -> list[UploadedDisk]:

@@ -9,8 +9,8 @@ needs it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from osvdeploy.cloud import tags
@@ -49,13 +49,25 @@ class Garbage:
     disks: tuple[tuple[UploadedDisk, str], ...]
     objects: tuple[tuple[str, StoredObject, str], ...] = ()
     uploads: tuple[tuple[str, UnfinishedObject, str], ...] = ()
+    stored: Mapping[str, int] = field(default_factory=dict)
+    """Bytes of the disks that go, by their ids, where they were asked for and told; of one that stands on another what
+    it has beside that."""
 
     @property
     def size(self) -> int:
-        """Bytes that are known to go: those of disks are not."""
-        images = sum(image.size or 0 for image, _ in self.images)
+        """Bytes that are known to go."""
         objects = sum(stored.size for _, stored, _ in self.objects)
-        return images + objects + sum(upload.size or 0 for _, upload, _ in self.uploads)
+        sent = sum(upload.size or 0 for _, upload, _ in self.uploads)
+        return self.image_bytes + self.disk_bytes + objects + sent
+
+    @property
+    def image_bytes(self) -> int:
+        """Of images that are copies of their own."""
+        return sum(image.size or 0 for image, _ in self.images)
+
+    @property
+    def disk_bytes(self) -> int:
+        return sum(self.stored.get(disk.id, 0) for disk, _ in self.disks)
 
     @property
     def empty(self) -> bool:

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from osvdeploy.cloud.interfaces import Quota, Scaling, Slot
+from osvdeploy.api import monthly_cost
+from osvdeploy.cloud.interfaces import CloudImage, Quota, Scaling, Slot, UploadedDisk
 from osvdeploy.context import ProcessIdentity
 from osvdeploy.digests import Digest
 from osvdeploy.rollout.ledger import Hold, Lease
@@ -19,6 +20,8 @@ from osvdeploy.rollout.model import Approval, Kind, Limits, Outcome, Run, Stage,
 from osvdeploy.rollout.planning import Basis, Prices, cautions, changed_since, course, estimate
 from osvdeploy.rollout.rehearsal import Rehearsed, rehearse
 from osvdeploy.rollout.releases import OnFailure, Strategy, StrategyKind, TrafficStep, settings_digest
+from osvdeploy.rollout.retention import Garbage
+from osvdeploy.sizes import GIB
 from tests.rollout.made import NOW, SETTINGS, after, run
 from tests.rollout.service import Service
 
@@ -160,6 +163,18 @@ def test_money_is_exact() -> None:
     assert prices.hourly({"t3.small": 3, "m5.large": 1}) is None
     assert prices.hourly({"m5.large": 0}) == 0
     assert prices.monthly(Decimal(3), snapshots=True) is None
+
+
+def test_a_month_of_what_goes_is_told_by_the_prices_that_there_are() -> None:
+    """Disks by what is stored of them, images by their archives; a price that is missing leaves no sum."""
+    disk = UploadedDisk("snap-1", "hello-1.0.0", Digest("1" * 64), 1)
+    image = CloudImage("image-1", "hello-1.0.0", Digest("1" * 64), None, size=GIB)
+    found = Garbage((), (), ((image, ""),), ((disk, ""),), stored={"snap-1": GIB // 2})
+    prices = Prices("USD", {}, Decimal("0.05"), Decimal("0.1"))
+    assert monthly_cost(found, prices) == Decimal("0.125")
+    assert monthly_cost(found, replace(prices, image_gib_month=None)) is None
+    assert monthly_cost(Garbage((), (), (), ()), replace(prices, snapshot_gib_month=None)) == 0
+    assert monthly_cost(found, None) is None
 
 
 # ------------------------------------------------------------------------------------------------------ what to mind

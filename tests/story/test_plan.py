@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from osvdeploy.cloud.interfaces import Ground
+from osvdeploy import api
+from osvdeploy.api import monthly_cost, wiring
+from osvdeploy.cloud.interfaces import Cloud, Ground
 from osvdeploy.context import Context
 from osvdeploy.rollout.manager import Rollout
 from osvdeploy.rollout.model import Outcome
+from osvdeploy.rollout.planning import Prices
 from osvdeploy.rollout.rehearsal import Rehearsed, rehearse
 from osvdeploy.rollout.releases import Concurrent, Release, Strategy, StrategyKind, TrafficStep, group_name
+from osvdeploy.sizes import GIB
 from tests.aws_world import AwsWorld
 from tests.contract.aws_scene import scale_group as scale_aws
 from tests.contract.gcp_scene import REGION, ZONE
@@ -182,3 +187,30 @@ def test_families_that_follow_what_serves_are_foretold(tmp_path: Path) -> None:
     place = Gcp(tmp_path)
     planned(place, "1.0.0", family="hello-production")
     planned(place, "1.1.0", family="hello-production")
+
+
+def test_a_dry_run_weighs_what_would_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the blocks that EBS holds of a disk: a release's is one on top of its image's. Nothing is taken away."""
+    place = Aws(tmp_path)
+    for version in ("1.0.0", "1.1.0"):
+        planned(place, version, strategy=ALL_AT_ONCE)
+    place.world.wait(2 * 3600.0)
+    ctx, ground = place.process()
+    monkeypatch.setattr(wiring, "ground", lambda *_: ground)
+    service = api.Service("hello", "production", str(place.world.folder / "ledger"))
+    since = len(place.world.sandbox.calls(0))
+
+    found = api.gc(ctx, service, keep=1, dry_run=True)
+
+    weights = {disk.name: found.stored[disk.id] for disk, _ in found.disks}
+    assert isinstance(ground, Cloud)
+    below = ground.snapshots.find(ctx, "hello-1.0.0")
+    assert below is not None and set(weights) == {"hello-1.0.0", *(n for n in weights if n.startswith("hello-1.0.0-"))}
+    block = ground.snapshots.block_size
+    assert sorted(weights.values()) == [block, ground.snapshots.stored(ctx, below.id)]
+    assert found.size == sum(weights.values()) and found.size < GIB // 2
+    price = Prices("USD", {}, Decimal("0.05"))
+    assert monthly_cost(found, price) == (Decimal(found.size) / GIB * Decimal("0.05")).quantize(Decimal("0.000001"))
+    assert changing(place.world, since) == []
+    # Young enough to be gone back to.
+    assert api.gc(ctx, service, keep=1, age=90 * 86400.0, dry_run=True).empty
