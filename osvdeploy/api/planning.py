@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from osvdeploy.cloud.interfaces import Ground, Quota, Scaling
     from osvdeploy.osv.image import RawImage
     from osvdeploy.rollout.ledger import Head, Ledger
+    from osvdeploy.rollout.manager import RolloutManager
     from osvdeploy.rollout.model import Run
     from osvdeploy.rollout.planning import Basis, Caution, Estimate, Leg, Prices
     from osvdeploy.rollout.rehearsal import Deed, Rehearsed
@@ -388,11 +389,15 @@ def _require_sound(
     tell_of(ctx, judged)
 
 
-def _objections(ctx: Context, manager: Any, release: Release, head: Head | None) -> list[Objection]:
+def _objections(ctx: Context, manager: RolloutManager, release: Release, head: Head | None) -> list[Objection]:
     """Why the deploy would be refused now, and may not be later. What is the caller's to mend is raised."""
+    from osvdeploy.rollout.manager import refuse_waiting
+
     found: list[Objection] = []
     try:
         manager.preflight(ctx, release)
+        if head is not None:
+            refuse_waiting(head, release, ctx.now())
     except (LeaseHeld, ReleaseHeld, RolloutWaiting) as error:
         found.append(_objection(error))
     if head is not None and head.lease is not None and not head.lease.holder.known_dead() and not found:

@@ -295,7 +295,8 @@ def _machines(found: Plan, wide: int) -> Iterator[str]:
 
 def _time(estimate: Estimate) -> Iterator[str]:
     runs = max((each.runs for each in estimate.legs), default=0)
-    span = f"{format_duration(estimate.low)} to {format_duration(estimate.high)}"
+    low, high = format_duration(estimate.low), format_duration(estimate.high)
+    span = f"{low} to {high}"
     without = "without building, publishing, and people's time"
     if estimate.usual is None:
         missing = [each.leg.stage.value for each in estimate.legs if each.usual is None]
@@ -307,5 +308,5 @@ def _time(estimate: Estimate) -> Iterator[str]:
         yield f"time: {span}, {without}: {what}, so by what is waited for and where it is given up"
         return
     usual = format_duration(estimate.usual)
-    told = usual if estimate.low == estimate.high else f"{usual} ({span})"
+    told = usual if low == high else f"{usual} ({span})"
     yield f"time: {told}, {without}: by {runs} earlier deploy{'s' * (runs != 1)}"

@@ -47,11 +47,14 @@ from osvdeploy.errors import LedgerError, UsageError
 from osvdeploy.events import Event, StageEntered
 from osvdeploy.rollout.ledger import Ledger
 from osvdeploy.rollout.manager import Rollout, RolloutManager
-from osvdeploy.rollout.model import Limits, Stage, Until
-from osvdeploy.rollout.releases import Release, Strategy, group_name, route_of
+from osvdeploy.rollout.model import Limits, Run, Stage, Until
+from osvdeploy.rollout.releases import Release, Settings, group_name, route_of
 
 _AT_ONCE = Limits(bake_poll=1e9, listen=1e9)
 """A rehearsal looks once at a bake, and nobody asks anything of it."""
+
+_NO_END = 1e10
+"""Seconds of a rehearsal's time after which it is given up: three hundred years, which is a moment here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +100,14 @@ def rehearse(
         cancel=ctx.cancel,
         process=ctx.process,
         entropy=ctx.entropy,
-    )
+    ).within(_NO_END)
     kept = Ledger(_Kept(ctx, ledger.store), ledger.app, ledger.environment)
     head = ledger.head(ctx)
     if head is not None:
         lease = head.lease if head.lease is not None and head.lease.holder.known_dead() else None
+        run = _unasked_run(head.unfinished) if head.unfinished is not None else head.run
         free = replace(head, n=head.n + 1, nonce=here.nonce(), written=here.now(), why="plan", holds=(), lease=lease)
-        kept.write(here, free)
+        kept.write(here, replace(free, run=run))
     manager = RolloutManager(kept, place.ground, place, _AT_ONCE, take_over=take_over, until=Until.OVER)
     before = place.capacity()
     ended = manager.deploy(here, _unasked(release), forced=True)
@@ -113,10 +117,19 @@ def rehearse(
 
 def _unasked(release: Release) -> Release:
     """The release as it goes by itself: nobody is asked, and nothing measured."""
-    strategy: Strategy = release.settings.strategy
+    return replace(release, settings=_by_itself(release.settings))
+
+
+def _unasked_run(run: Run) -> Run:
+    """Likewise a run that is under way, where it is gone on with."""
+    steps = tuple(replace(step, approve=False) for step in run.steps)
+    return replace(run, settings=_by_itself(run.settings), steps=steps, paused=None)
+
+
+def _by_itself(settings: Settings) -> Settings:
+    strategy = settings.strategy
     steps = tuple(replace(step, approve=False) for step in strategy.steps)
-    settings = replace(release.settings, strategy=replace(strategy, steps=steps, approve=False), gates=())
-    return replace(release, settings=settings)
+    return replace(settings, strategy=replace(strategy, steps=steps, approve=False), gates=())
 
 
 class _Kept:

@@ -79,6 +79,32 @@ def test_a_plan_is_told_kept_followed_and_refused_once_it_is_old(google: Google)
     assert {"key": "capacity", "before": 1, "after": 2} in other.document["settings"]
     assert other.document["capacity"]["most"] == {"machines": {"e2-small": 3}, "cpus": 6}
     assert other.document["estimate"]["legs"][1]["runs"] == 1
+    assert other.document["refused"] == []
+
+    assert google.run("hold", "--why", "freeze").code == 0
+    held = google.run("plan", "--set", "version=1.1.0", *FORCED)
+    assert held.code == 0 and "refused now: app/europe: every release is held" in held.stdout, held.stderr
+    assert "instanceGroupManagers.insert" in held.stdout and "osvdeploy unhold" in held.stdout
+
+
+@served
+@pytest.mark.slow
+def test_a_plan_beside_a_rollout_that_waits_tells_no_calls(google: Google) -> None:
+    """They follow from how that one ends; the plan says so, and ends well."""
+    google.make_bucket()
+    make_balancer(google.shell.url)
+    assert google.run("deploy", *FORCED).code == 0
+    spec = (google.folder / "osv.toml").read_text()
+    (google.folder / "asking.toml").write_text(spec + "\n[deploy.europe.strategy]\napprove = true\n")
+    asking = ("--file", "asking.toml")
+    assert google.run("deploy", "--set", "version=1.1.0", *asking, "--no-stay", *FORCED).code == 5
+    for concurrent in ("refuse", "queue"):
+        ran = google.run("plan", "--set", f"deploy.europe.strategy.concurrent={concurrent}", *FORCED)
+        assert ran.code == 0 and "calls: they follow from how the rollout under way ends" in ran.stdout, ran.stderr
+        assert "refused now: app/europe: the deploy of app-1.1.0-" in ran.stdout
+    same = google.run("plan", "--set", "version=1.1.0", *asking, *FORCED)
+    assert same.code == 0 and "refused now" not in same.stdout
+    assert "urlMaps.patch" in same.stdout and "instanceGroupManagers.insert" not in same.stdout
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from osvdeploy.api import monthly_cost
-from osvdeploy.cloud.interfaces import CloudImage, Quota, Scaling, Slot, UploadedDisk
+from osvdeploy.cloud.interfaces import CloudImage, CommandMetric, Quota, Scaling, Slot, UploadedDisk
 from osvdeploy.context import ProcessIdentity
 from osvdeploy.digests import Digest
+from osvdeploy.rollout.gates import Bound, Gate, GateStage
 from osvdeploy.rollout.ledger import Hold, Lease
 from osvdeploy.rollout.model import Approval, Kind, Limits, Outcome, Run, Stage, StageRecord
 from osvdeploy.rollout.planning import Basis, Prices, cautions, changed_since, course, estimate
@@ -272,6 +273,21 @@ def test_a_rehearsal_passes_holds_and_whoever_is_at_work() -> None:
     assert rehearsed(service, "2.0.0").rollout.outcome is Outcome.SUCCEEDED
     assert service.clock.monotonic() == began
     assert service.head == held
+
+
+def test_a_rollout_that_waits_for_a_person_is_gone_on_with_as_if_they_had_come() -> None:
+    """Approved, resumed, and with nothing to measure: a rehearsal never waits for what cannot come."""
+    service = Service()
+    service.deploy("1.0.0")
+    gate = Gate(
+        "errors", CommandMetric(("false",)), (Bound(1.0),), (GateStage.STEP, GateStage.BAKE), interval=60.0, delay=0.0
+    )
+    service.settings = replace(service.settings, strategy=CANARY, gates=(gate,))
+    waiting = service.deploy("1.1.0")
+    assert waiting.outcome is Outcome.WAITING
+    found = rehearsed(service, "1.1.0")
+    assert found.rollout.outcome is Outcome.SUCCEEDED
+    assert shares(found) == ["blue 95, green 5", "blue 50, green 50", "blue 0, green 100"]
 
 
 def test_what_serves_already_is_rehearsed_as_nothing_to_do() -> None:
