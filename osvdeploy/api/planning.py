@@ -170,6 +170,7 @@ def plan(
     ledger = wiring.open_ledger(service)
     head = ledger.head(ctx)
     manager = RolloutManager(ledger, ground, wiring.prober(), take_over=take_over, metrics=wiring.metrics(ground))
+    ledger.store.refuse_unwritable(ctx, ledger.service)
     objections = _objections(ctx, manager, release, head)
     publishing, taken = _publishing(ctx, loaded, ground, release, raw)
     if taken is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +60,7 @@ def plan(
         people=sys.stdin.isatty(),
         take_over=take_over,
     )
-    document = plan_document(found)
+    document = plan_document(found, ctx.now())
     text = "\n".join(_text(found))
     if out is not None:
         whole = {"schema": SCHEMA, "command": "plan", **document}
@@ -75,8 +75,8 @@ def plan(
 # ---------------------------------------------------------------------------------------------------------- document
 
 
-def plan_document(found: Plan) -> dict[str, Any]:
-    """A plan for programs (docs/json.md). Money is text, so that it stays exact."""
+def plan_document(found: Plan, at: datetime) -> dict[str, Any]:
+    """A plan for programs (docs/json.md), made then. Money is text, so that it stays exact."""
     from osvdeploy import api
 
     capacity, prices = found.capacity, found.prices
@@ -85,7 +85,7 @@ def plan_document(found: Plan) -> dict[str, Any]:
     }  # fmt: skip
     return {
         "service": found.service.name,
-        "at": datetime.now(UTC).isoformat(),
+        "at": at.isoformat(),
         "cloud": found.cloud,
         "account": found.account,
         "region": found.region,

@@ -929,8 +929,8 @@ class Foresight(Protocol):
     def withdraw(self, ctx: Context, image: CloudImage) -> Foretold: ...
 
     def sticky(self, ctx: Context, route: Route) -> float | None:
-        """Seconds for which a client stays with the machine that it was sent to, by what somebody has set; None where
-        it does not."""
+        """Seconds for which a client is bound to the machine that it was sent to, as long as that has traffic, by what
+        somebody has set; infinite where it has no end, None where it is not bound."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -247,9 +247,9 @@ def cautions(
         found.append(
             Caution(
                 "sticky",
-                f"clients stay {lasting} with the machine that they were sent to, and the old release is kept warm for "
-                f"{format_duration(strategy.keep_warm)}: some are sent to machines that are gone",
-                "raise strategy.keep-warm, or turn stickiness off",
+                f"clients are bound to one machine {lasting}; the switch moves them all the same, and after "
+                f"{format_duration(strategy.keep_warm)} of keep-warm the machines that hold their sessions are gone",
+                "keep sessions outside the machines, or raise strategy.keep-warm",
             )
         )
     if scaling is not None and not scaling.fixed:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields, replace
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from osvdeploy.api import monthly_cost
+from osvdeploy.api import basis_document, load_plan, monthly_cost
 from osvdeploy.cloud.interfaces import CloudImage, CommandMetric, Quota, Scaling, Slot, UploadedDisk
 from osvdeploy.context import ProcessIdentity
 from osvdeploy.digests import Digest
+from osvdeploy.errors import PlanOutdated
 from osvdeploy.rollout.gates import Bound, Gate, GateStage
 from osvdeploy.rollout.ledger import Hold, Lease
 from osvdeploy.rollout.model import Approval, Kind, Limits, Outcome, Run, Stage, StageRecord
@@ -87,6 +90,42 @@ def test_settings_have_one_digest_and_any_change_another() -> None:
     longer = replace(SETTINGS, health=replace(SETTINGS.health, min_ready=10.5))
     assert settings_digest(SETTINGS) == settings_digest(replace(SETTINGS))
     assert settings_digest(longer) != settings_digest(SETTINGS)
+
+
+def test_a_plan_is_read_back_from_its_file_as_it_was(tmp_path: Path) -> None:
+    """Slots, missing weights and all."""
+    for number, basis in enumerate((BASIS, replace(BASIS, weights=None, serving=None, image=None, groups={}))):
+        file = tmp_path / f"{number}.json"
+        file.write_text(json.dumps({"schema": 1, "command": "plan", "basis": basis_document(basis)}))
+        assert load_plan(file) == basis
+
+
+def test_a_deploy_by_a_plan_is_refused_where_somebody_was_quicker() -> None:
+    """Between the last look and the lease, too: nothing of the cloud is changed."""
+    service = Service()
+    service.deploy("1.0.0")
+    service.publish("2.0.0")
+    planned = service.head.n
+    service.manager().hold(service.context(), service.id("9.9.9"), "somebody was quicker")
+    began = len(service.cloud.faults.mutations)
+    with pytest.raises(PlanOutdated) as refused:
+        service.manager().deploy(service.context(), service.release("2.0.0"), since=planned)
+    assert refused.value.changes == (f"newest document of the ledger: {planned} -> {planned + 3}",)
+    assert refused.value.exit_code == 2
+    store_writes = [call for call in service.cloud.faults.mutations[began:] if not str(call).startswith("store.")]
+    assert store_writes == []
+    assert (
+        service.manager().deploy(service.context(), service.release("2.0.0"), since=service.head.n).outcome
+        is Outcome.SUCCEEDED
+    )
+
+
+def test_a_first_deploy_by_a_plan_begins_an_empty_ledger() -> None:
+    """Its plan stands on no document at all."""
+    service = Service()
+    service.publish("1.0.0")
+    ended = service.manager().deploy(service.context(), service.release("1.0.0"), since=0)
+    assert ended.outcome is Outcome.SUCCEEDED
 
 
 # ---------------------------------------------------------------------------------------------- course, time and money
