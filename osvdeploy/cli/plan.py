@@ -48,6 +48,7 @@ def plan(
     Example: osvdeploy plan --env production --price t3.small=0.0228 --price currency=USD
     """
     from osvdeploy import api
+    from osvdeploy.cli.tables import folded, width
     from osvdeploy.errors import UsageError
 
     loaded = api.load_spec(spec_file, sets=sets)
@@ -68,7 +69,8 @@ def plan(
             out.write_text(json.dumps(whole, indent=1, default=str) + "\n")
         except OSError as error:
             raise UsageError(f"{out}: cannot be written: {error.strerror}") from None
-        text += f"\nkept in {out}: `osvdeploy deploy --plan {out}` does this, where nothing has changed by then"
+        told = f"kept in {out}: `osvdeploy deploy --plan {out}` does this, where nothing has changed by then"
+        text += "\n" + folded(told, 2, width())
     return Result(text, document)
 
 
@@ -170,10 +172,10 @@ def _text(found: Plan) -> Iterator[str]:
     from osvdeploy.cli.tables import folded, width
 
     wide = width()
-    yield from _release(found)
+    yield from (folded(line, 4, wide) for line in _release(found))
     yield ""
     if found.told:
-        yield found.told
+        yield folded(found.told, 2, wide)
     if found.course:
         yield "course:"
         for leg in found.course:

@@ -165,13 +165,21 @@ def estimate(legs: Sequence[Leg], runs: Sequence[Run], settings: Settings, limit
             timed.append(Timed(leg, leg.seconds, leg.seconds, leg.seconds, 0))
             continue
         alike = [run for run in past if leg.stage is not Stage.CLEAN_UP or _leaves_alike(run, settings)]
-        took = [each for run in alike for each in _took(run, leg.stage)]
+        took = [_now(each, run, leg, settings) for run in alike for each in _took(run, leg.stage)]
         count = sum(1 for run in alike if _took(run, leg.stage))
         if took:
             timed.append(Timed(leg, min(took), statistics.median(took), max(took), count))
         else:
             timed.append(Timed(leg, leg.seconds, None, most[leg.stage], 0))
     return Estimate(tuple(timed))
+
+
+def _now(took: float, run: Run, leg: Leg, settings: Settings) -> float:
+    """What a stage of an earlier run would take by these settings: machines have to stay healthy for as long as is
+    asked for now."""
+    if leg.stage is not Stage.BOOT:
+        return took
+    return max(leg.seconds, took - run.settings.health.min_ready + settings.health.min_ready)
 
 
 def _leaves_alike(run: Run, settings: Settings) -> bool:

@@ -172,6 +172,13 @@ def test_a_stage_takes_what_it_took() -> None:
     assert (found.low, found.usual, found.high) == (86, 91, 108)
 
 
+def test_a_boot_takes_as_long_as_machines_have_to_stay_healthy_now() -> None:
+    """However short that was in the past."""
+    longer = replace(SETTINGS, health=replace(SETTINGS.health, min_ready=60.0))
+    found = estimate(course(longer, first=False), [past(3, 20, 1, 2, 0, 0)], longer, Limits())
+    assert [each.usual for each in found.legs if each.leg.stage is Stage.BOOT] == [70]
+
+
 def test_without_a_past_only_bounds_are_told() -> None:
     """From what is waited for in any case to where the rollout is given up; what failed or went back is no past."""
     runs = [past(1, 1, 1, 1, 1, 1, verdict=Outcome.ROLLED_BACK), past(1, 1, 1, 1, 1, 1, kind=Kind.ROLLBACK)]
