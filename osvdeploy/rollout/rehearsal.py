@@ -196,7 +196,8 @@ class _Place:
             self.types[group_name(ledger.service, known)] = known.settings.machine_type
             self.headers.add(known.settings.health.version_header)
         self.scalings: dict[str, Scaling] = {}
-        self.routes: dict[str, _Way] = {}
+        self.routes: dict[tuple[str, int], _Way] = {}
+        """By listener and priority."""
         self.deeds: list[Deed] = []
         self.stage: Stage | None = None
         self.most: dict[str, int] = self.capacity()
@@ -239,10 +240,10 @@ class _Place:
         return found
 
     def way(self, route: Route) -> _Way:
-        found = self.routes.get(route.listener)
-        if found is None:
-            found = self.routes[route.listener] = _Way(self.cloud.router.observe(self.ctx, route))
-        return found
+        key = route.listener, route.priority
+        if key not in self.routes:
+            self.routes[key] = _Way(self.cloud.router.observe(self.ctx, route))
+        return self.routes[key]
 
     def in_slot(self, slot: Slot) -> GroupState | None:
         return next((each for each in self.groups.values() if each.tags.get(labels.SLOT) == slot), None)
@@ -338,15 +339,14 @@ class _Groups(InstanceGroups):
         if there is None or there.capacity == 0:
             size = request.capacity
             place.scalings[request.name] = Scaling(size, size, size)
-            for route in place.routes:
-                self._unnamed(route, Slot(request.tags[labels.SLOT]))
+            self._unnamed(Slot(request.tags[labels.SLOT]))
         place.done(place.foresight.ensure(place.ctx, request))
 
-    def _unnamed(self, listener: str, slot: Slot) -> None:
+    def _unnamed(self, slot: Slot) -> None:
         """Where preview rules name releases, the slot's is to be renewed."""
         route = route_of(self._place.release)
-        if route.listener == listener and self._place.foresight.renamed(route):
-            self._place.routes[listener].wired.discard(slot)
+        if self._place.foresight.renamed(route):
+            self._place.way(route).wired.discard(slot)
 
     def observe(self, ctx: Context, name: str) -> GroupState | None:
         return self._place.groups.get(name)

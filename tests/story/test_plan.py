@@ -13,7 +13,8 @@ import pytest
 from osvdeploy import api
 from osvdeploy.api import monthly_cost, wiring
 from osvdeploy.cloud.interfaces import Cloud, Ground
-from osvdeploy.context import Context
+from osvdeploy.context import Context, ProcessIdentity
+from osvdeploy.rollout.ledger import Lease
 from osvdeploy.rollout.manager import Rollout
 from osvdeploy.rollout.model import Outcome
 from osvdeploy.rollout.planning import Prices
@@ -214,3 +215,26 @@ def test_a_dry_run_weighs_what_would_go(tmp_path: Path, monkeypatch: pytest.Monk
     assert changing(place.world, since) == []
     # Young enough to be gone back to.
     assert api.gc(ctx, service, keep=1, age=90 * 86400.0, dry_run=True).empty
+
+
+@pytest.mark.parametrize("name", ["gcp", "gcp-pointer"])
+def test_what_shuts_a_dead_process_out_is_foretold(name: str, tmp_path: Path) -> None:
+    """On Google whoever takes a lease over writes so into the route first."""
+    place = PLACES[name](tmp_path)
+    planned(place, "1.0.0", strategy=BLUE_GREEN)
+    ctx, _ = place.process()
+    dead = replace(ProcessIdentity.current(), pid=2**30, started="1")
+    head = place.world.head
+    left = replace(head, n=head.n + 1, epoch=head.epoch + 1, nonce=ctx.nonce(), lease=Lease(dead, 60.0))
+    place.world.ledger.write(ctx, left)
+    planned(place, "1.1.0", strategy=BLUE_GREEN)
+
+
+@pytest.mark.parametrize("name", ["aws", "gcp"])
+def test_a_route_that_is_left_is_taken_away_in_the_plan_too(name: str, tmp_path: Path) -> None:
+    """A service that never came to serve may be declared elsewhere: what was made there goes, and is made anew."""
+    place = PLACES[name](tmp_path)
+    bad = place.world.build("1.0.0", ABORTING)
+    place.publish(bad)
+    assert place.roll_out(bad).outcome is Outcome.FAILED
+    planned(place, "1.1.0", strategy=BLUE_GREEN, priority=200)

@@ -35,6 +35,8 @@ class AwsForesight:
     """Of the groups that are there, or would be by now."""
     _templates: set[str] = field(default_factory=set)
     """Those that would have been made by now."""
+    _removed: set[str] = field(default_factory=set)
+    """Services whose target groups would be gone by now: they are found by the service, whatever its route."""
 
     def backend(self, route: Route, slot: Slot) -> str:
         return group_name(route, slot)
@@ -69,6 +71,7 @@ class AwsForesight:
         told += [_elb("DeleteRule", _rule(route, PREVIEW_PRIORITY[slot])) for slot in Slot if slot in there.previews]
         told += [_elb("DeleteTargetGroup", group_name(route, slot)) for slot in Slot if slot in there.groups]
         self._routes[_key(route)] = _Route(False, set(), {})
+        self._removed.add(route.service)
         return told
 
     def take_over(self, ctx: Context, route: Route, epoch: int) -> Foretold:
@@ -121,7 +124,8 @@ class AwsForesight:
         found = self._routes.get(_key(route))
         if found is None:
             parts = self.router.parts(ctx, route)
-            found = _Route(parts.rule is not None, set(parts.previews), dict(parts.groups))
+            groups = {} if route.service in self._removed else dict(parts.groups)
+            found = _Route(parts.rule is not None, set(parts.previews), groups)
             self._routes[_key(route)] = found
         return found
 

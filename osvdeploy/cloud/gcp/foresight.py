@@ -66,6 +66,9 @@ class GcpForesight:
     _routes: dict[str, _Route] = field(default_factory=dict)
     _groups: dict[str, _Group | None] = field(default_factory=dict)
     _templates: set[str] = field(default_factory=set)
+    _removed: set[tuple[str, str]] = field(default_factory=set)
+    """Scopes and services whose backend services would be gone by now: they are found by the service, whatever its
+    route."""
 
     def backend(self, route: Route, slot: Slot) -> str:
         return f"{_scope(route)}/backendServices/{backend_name(route, slot)}"
@@ -129,7 +132,8 @@ class GcpForesight:
         told += [_part(route, "healthChecks", "delete", f"osvd-{route.key}")] if there.check is not None else []
         if not self.renamed(route) and there.taken:
             told.append(self._pointing(route, "setLabels"))
-        self._routes[route.listener] = _Route(None, {}, taken=False)
+        self._routes[_key(route)] = _Route(None, {}, taken=False)
+        self._removed.add((_scope(route), route.service))
         return told
 
     def take_over(self, ctx: Context, route: Route, epoch: int) -> Foretold:
@@ -154,7 +158,7 @@ class GcpForesight:
         return _part(route, "urlMaps", "patch", f"{last(route.listener)}: {what}")
 
     def _of(self, ctx: Context, route: Route) -> _Route:
-        found = self._routes.get(route.listener)
+        found = self._routes.get(_key(route))
         if found is None:
             scope = _scope(route)
             looked = {slot: self.backends.of_slot(ctx, route, scope, slot) for slot in Slot}
@@ -171,7 +175,9 @@ class GcpForesight:
                 found.rules = self.url_maps.standing_rules(ctx, route)
             else:
                 found.taken, found.whole = self.pointers.standing_parts(ctx, route)
-            self._routes[route.listener] = found
+            if (scope, route.service) in self._removed:
+                found.check, found.backends, found.whole = None, {}, set()
+            self._routes[_key(route)] = found
         return found
 
     # -------------------------------------------------------------------------------------------------------- groups
@@ -277,7 +283,8 @@ class GcpForesight:
 
     def _behind(self, ctx: Context, link: str) -> _Standing:
         """What stands behind a backend service, as it would by now."""
-        for route in self._routes.values():
+        # The last route that was looked at: of one that is left nothing stands any more.
+        for route in reversed(self._routes.values()):
             for slot, standing in route.backends.items():
                 if link.endswith(f"-{slot}"):
                     return standing
@@ -300,6 +307,10 @@ class GcpForesight:
 
     def _template(self, verb: str, resource: str) -> PlannedCall:
         return PlannedCall("compute", f"instanceTemplates.{verb}", resource)
+
+
+def _key(route: Route) -> str:
+    return f"{route.listener} {route.priority}"
 
 
 def _scope(route: Route) -> str:
