@@ -133,12 +133,15 @@ def _by_itself(settings: Settings) -> Settings:
 
 
 class _Kept:
-    """An object store whose writes stay here, over one that is only read."""
+    """An object store whose writes stay here, over one that is only read, and each thing of it once: a rehearsal is on
+    how things are now, and asks again at each step."""
 
     def __init__(self, ctx: Context, store: ObjectStore) -> None:
         self._ctx = ctx
         self._store = store
         self._own: dict[str, bytes] = {}
+        self._read: dict[str, bytes | None] = {}
+        self._listed: dict[tuple[str, int | None], list[str]] = {}
 
     @property
     def address(self) -> str:
@@ -154,11 +157,18 @@ class _Kept:
         return True
 
     def get(self, ctx: Context, key: str) -> bytes | None:
-        return self._own[key] if key in self._own else self._store.get(self._ctx, key)
+        if key in self._own:
+            return self._own[key]
+        if key not in self._read:
+            self._read[key] = self._store.get(self._ctx, key)
+        return self._read[key]
 
     def keys(self, ctx: Context, prefix: str, limit: int | None = None) -> Iterator[str]:
         # Heads count down, so the first of all is the first of either.
-        there = self._store.keys(self._ctx, prefix, limit)
+        asked = prefix, limit
+        if asked not in self._listed:
+            self._listed[asked] = list(self._store.keys(self._ctx, prefix, limit))
+        there = self._listed[asked]
         own = {key for key in self._own if key.startswith(prefix)}
         return iter(sorted({*there, *own})[:limit])
 

@@ -39,6 +39,6 @@ def ground(gcp: Gcp, place: str) -> Ground:
         spread=SPREAD,
         endpoint=gcp.declared,
         metrics=CloudMonitoring(gcp),
-        foresee=lambda: GcpForesight(Backends(gcp), groups, images, router.url_maps, router.pointers, place),
+        foresee=lambda: GcpForesight(Backends(gcp), groups, images, router.url_maps, router.pointers),
         quotas=RegionQuotas(gcp, place),
     )

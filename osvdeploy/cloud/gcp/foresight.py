@@ -55,14 +55,13 @@ class _Group:
 
 @dataclass(slots=True)
 class GcpForesight:
-    """:class:`~osvdeploy.cloud.interfaces.Foresight` on Google. ``place`` is the zone or region of the groups."""
+    """:class:`~osvdeploy.cloud.interfaces.Foresight` on Google."""
 
     backends: Backends
     groups: ManagedGroups
     images: GceImages
     url_maps: UrlMapRouter
     pointers: PointerRouter
-    place: str
     _routes: dict[str, _Route] = field(default_factory=dict)
     _groups: dict[str, _Group | None] = field(default_factory=dict)
     _templates: set[str] = field(default_factory=set)
