@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from osvdeploy.api import wiring
 from osvdeploy.demo.hello import build_hello
 from osvdeploy.sandbox.runners.process import ProcessRunner, loopback_addresses_work
+from tests.aws_world import AwsWorld
 from tests.cli.google import Google, google_project, make_balancer
-from tests.cli.projects import SPEC
+from tests.cli.projects import SPEC, built_project
 from tests.cli.running import osvdeploy
 from tests.cli.test_bad_input import refused
 from tests.cli.test_deploy_google import FORCED, GOOGLE
@@ -138,3 +140,51 @@ def test_prices_without_a_currency_are_refused(tmp_path: Path) -> None:
     """Numbers alone are no money."""
     (tmp_path / "osv.toml").write_text(SPEC)
     refused(osvdeploy("plan", "--price", "t3.small=1", folder=tmp_path), 2, "no currency", hint="currency=USD")
+
+
+ON_AWS = """
+[deploy.production]
+cloud = "aws"
+region = "eu-west-1"
+instance-type = "t3.small"
+capacity = 3
+subnets = {subnets}
+listener = "{listener}"
+route = {{ path = "/*", priority = 100 }}
+port = 8080
+ledger = "ledger"
+[deploy.production.strategy]
+keep-warm = "0s"
+on-failure = "pause"
+"""
+
+
+@pytest.mark.slow
+def test_on_aws_blocks_are_counted_and_no_call_of_any_service_changes_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is sent is told where the disk is built; quotas are not asked for, and that is said."""
+    world = AwsWorld(tmp_path)
+    folder = built_project(tmp_path, monkeypatch)
+    network = world.network
+    declared = ON_AWS.format(subnets=json.dumps(network.subnets[:1]), listener=network.listener)
+    (folder / "osv.toml").write_text(SPEC + declared)
+    monkeypatch.setattr(wiring, "connect", lambda *_: world.process().cloud)
+    since = len(world.sandbox.calls(0))
+
+    refused(osvdeploy("plan", folder=folder), 2, "disk-driver", hint="osvdeploy check")
+    forced = [word for rule in ("program-not-elf", "disk-driver", "network-driver") for word in ("--force", rule)]
+    ran = osvdeploy("plan", *forced, "--json", folder=folder)
+
+    assert ran.code == 0, ran.stderr
+    found = ran.document
+    assert found["publishing"]["blocks"] >= 2
+    assert found["publishing"]["bytes"] == found["publishing"]["blocks"] * 512 * 1024
+    assert found["quotas"] is None and found["cost"] is None
+    assert [call["operation"] for call in found["calls"]][-2:] == ["CreateAutoScalingGroup", "CreateRule"]
+    assert {each["kind"] for each in found["warnings"]} == {"one-zone", "unattended", "unnamed"}
+    assert found["capacity"]["most"] == {"machines": {"t3.small": 3}, "cpus": 6}
+    assert [call for call in world.sandbox.calls(since) if call.mutating] == []
+    assert not (folder / "ledger").exists()
+    text = osvdeploy("plan", *forced, folder=folder).stdout
+    assert "quotas: not asked, osvdeploy asks for none on AWS" in text
