@@ -3,7 +3,8 @@
     OsvDeployError                        1
     ├── UsageError                        2   the command line, or a precondition the caller can mend
     │   ├── SpecError                         osv.toml: all problems at once
-    │   └── ToolMissing                       a program that is to be installed here: QEMU, pip
+    │   ├── ToolMissing                       a program that is to be installed here: QEMU, pip
+    │   └── PlanOutdated                      something is not as it was when a plan was made
     ├── ImageError                        2   what no image can be made of
     │   ├── KernelInvalid
     │   ├── TreeInvalid                       a source tree that cannot build what is asked of it
@@ -81,6 +82,14 @@ class UsageError(OsvDeployError):
 
 class ToolMissing(UsageError):
     """A program that the command needs is not on this machine."""
+
+
+class PlanOutdated(UsageError):
+    """A deploy was to follow a plan, and what the plan was made on has changed. ``changes`` has each thing."""
+
+    def __init__(self, message: str, *, changes: Sequence[str], hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.changes = tuple(changes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from osvdeploy.build.plan import ImageInputs
     from osvdeploy.build.sources import KernelSource
     from osvdeploy.cloud.interfaces import Metric
+    from osvdeploy.context import Context
     from osvdeploy.rollout.gates import Gate
     from osvdeploy.rollout.hooks import Hook, Notify
-    from osvdeploy.rollout.releases import Health, Settings
+    from osvdeploy.rollout.releases import Health, Release, Settings
     from osvdeploy.spec import LoadedSpec
     from osvdeploy.spec.gates import Gate as DeclaredGate
     from osvdeploy.spec.gates import GateMetric
@@ -314,6 +315,29 @@ def labels_of(
         configuration=configuration,
         digest=digest,
     )
+
+
+def release_named(
+    ctx: Context, loaded: LoadedSpec, settings: Settings, image: Digest
+) -> tuple[Release, dict[str, str]]:
+    """The release that an environment's own variables make of an image, and its tags."""
+    from osvdeploy.cloud import tags
+    from osvdeploy.cloud.interfaces import ReleaseId
+    from osvdeploy.rollout.releases import Release
+
+    labels = release_tags(loaded, settings.environment, image, settings.ledger)
+    release = Release(
+        id=ReleaseId(labels[tags.RELEASE]),
+        app=loaded.spec.name,
+        version=loaded.spec.version,
+        image=image,
+        configuration=Digest(labels[tags.CONFIGURATION]),
+        digest=Digest(labels[tags.DIGEST]),
+        created=ctx.now(),
+        by=f"{ctx.process.user}@{ctx.process.host}",
+        settings=settings,
+    )
+    return release, labels
 
 
 def family_of(loaded: LoadedSpec, environment: str) -> str | None:

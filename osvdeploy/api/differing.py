@@ -14,7 +14,7 @@ from osvdeploy.errors import DiskInvalid
 
 if TYPE_CHECKING:
     from osvdeploy.osv.compare import Comparison
-    from osvdeploy.rollout.releases import Release
+    from osvdeploy.rollout.releases import Release, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +52,12 @@ def diff(ctx: Context, service: Service, before: str, after: str) -> ReleaseDiff
 
     Raises :class:`~osvdeploy.errors.UsageError` for a release that nobody knows.
     """
-    wiring.head(ctx, service)
     ledger = wiring.open_ledger(service)
+    if not ledger.releases(ctx):
+        wiring.head(ctx, service)  # says so
     old, new = find_release(ctx, ledger, before), find_release(ctx, ledger, after)
     images, why = (None, "") if old.image == new.image else _images(ctx, old, new)
-    return ReleaseDiff(old, new, tuple(_changes(_settings(old), _settings(new))), images, why)
+    return ReleaseDiff(old, new, changed_settings(old.settings, new.settings), images, why)
 
 
 def _images(ctx: Context, old: Release, new: Release) -> tuple[Comparison | None, str]:
@@ -76,13 +77,12 @@ def _images(ctx: Context, old: Release, new: Release) -> tuple[Comparison | None
             return None, error.message
 
 
-def _settings(release: Release) -> dict[str, Any]:
-    from pydantic import TypeAdapter
+def changed_settings(before: Settings, after: Settings) -> tuple[SettingChange, ...]:
+    """What of an environment's settings is another."""
+    from osvdeploy.rollout.releases import settings_document
 
-    from osvdeploy.rollout.releases import Settings
-
-    # As the ledger writes them, so that a field is listed once.
-    return dict(_leaves("", TypeAdapter(Settings).dump_python(release.settings, mode="json")))
+    old, new = (dict(_leaves("", settings_document(each))) for each in (before, after))
+    return tuple(_changes(old, new))
 
 
 def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from osvdeploy.api import wiring
 from osvdeploy.api.building import sound_build
-from osvdeploy.api.declared import Service, environment_of, family_of, release_tags, settings_of
+from osvdeploy.api.declared import Service, environment_of, family_of, release_named, release_tags, settings_of
 from osvdeploy.api.looking import place_of, place_on_google, require_rules
+from osvdeploy.api.planning import basis_now, require_unchanged
 from osvdeploy.api.release_images import AppImage, ReleaseOn, keep_published, of_archives, on_disk, on_disks
 from osvdeploy.build.uses import in_use
-from osvdeploy.cloud.interfaces import ReleaseId
 from osvdeploy.context import Context
-from osvdeploy.digests import Digest
 from osvdeploy.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from osvdeploy.rollout.ends import Rollout
     from osvdeploy.rollout.ledger import Ledger
     from osvdeploy.rollout.model import Until
+    from osvdeploy.rollout.planning import Basis
     from osvdeploy.rollout.releases import Release
     from osvdeploy.spec import LoadedSpec
     from osvdeploy.spec.model import DeployGcp
@@ -145,6 +145,7 @@ def deploy(
     take_over: bool = False,
     displace: bool = False,
     until: Until | None = None,
+    planned: Basis | None = None,
 ) -> Deployed:
     """Build and publish if needed, then roll out. Returns when the rollout has ended, well or not, or waits for a
     person: look at ``rollout.outcome``. ``until`` says otherwise.
@@ -153,14 +154,14 @@ def deploy(
     not boot on it, a ledger that cannot be written, a lease that is held, a rule that is not ours, a held release.
     A first deploy is refused where machines of somebody else's have just the requests that it would take;
     ``displace``: they are to lose them. ``forced`` are rules of the checks to override. ``take_over``: outrank what a
-    later lease than the ledger knows of has left in the cloud. Raises :class:`~osvdeploy.errors.CheckFailed`.
+    later lease than the ledger knows of has left in the cloud. ``planned`` is what a plan was made on
+    (:func:`~osvdeploy.api.planning.load_plan`): only where all of it is as it was. Raises
+    :class:`~osvdeploy.errors.CheckFailed`, :class:`~osvdeploy.errors.PlanOutdated`.
 
     Promise: traffic is on the new release, proved, or on what served before. Whatever ends the call early, a cancel, a
     deadline, the process's death, leaves a run in the ledger that the same call, or :func:`recover`, goes on with.
     """
-    from osvdeploy.cloud import tags
     from osvdeploy.osv.disk import FIRST_BLOCK, first_block
-    from osvdeploy.rollout.releases import Release
 
     require_rules(loaded, forced)
     _refuse_unpublishable(loaded)
@@ -177,24 +178,15 @@ def deploy(
     else:
         ground = cloud = wiring.connect(ctx, settings.cloud, settings.region)
         built = sound_build(ctx, loaded, place_of(ctx, cloud, settings.machine_type), forced)
-    labels = release_tags(loaded, name, built.image.digest, settings.ledger)
+    release, labels = release_named(ctx, loaded, settings, built.image.digest)
     with built.image.path.open("rb") as disk:
-        begins = first_block(disk.read(FIRST_BLOCK))
-    release = Release(
-        id=ReleaseId(labels[tags.RELEASE]),
-        app=spec.name,
-        version=spec.version,
-        image=built.image.digest,
-        configuration=Digest(labels[tags.CONFIGURATION]),
-        digest=Digest(labels[tags.DIGEST]),
-        created=ctx.now(),
-        by=f"{ctx.process.user}@{ctx.process.host}",
-        settings=settings,
-        first_block=begins,
-    )
+        release = replace(release, first_block=first_block(disk.read(FIRST_BLOCK)))
     ledger = wiring.open_ledger(service)
     manager = wiring.rollouts(ledger, ground, take_over=take_over, until=until)
     ledger.store.refuse_unwritable(ctx, ledger.service)
+    if planned is not None:
+        now = basis_now(ctx, ledger, ground, release, built.plan, built.image.digest)
+        require_unchanged(planned, now)
     manager.preflight(ctx, release)
     if not displace:
         refuse_in_use(ctx, ledger, ground, release)
@@ -202,7 +194,8 @@ def deploy(
         published, _ = _archived(ctx, loaded, name, built, labels)
     else:
         published = _on_disks(ctx, loaded, name, built, cloud, labels)
-    return Deployed(release, published, manager.deploy(ctx, release))
+    since = planned.head if planned is not None else None
+    return Deployed(release, published, manager.deploy(ctx, release, since=since))
 
 
 def refuse_in_use(ctx: Context, ledger: Ledger, ground: Ground, release: Release) -> None:

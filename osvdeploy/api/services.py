@@ -349,10 +349,13 @@ def gc(
     service: Service,
     *,
     keep: int = 10,
+    age: float | None = None,
     dry_run: bool = False,
     buckets: Mapping[str, str] | None = None,
 ) -> Garbage:
-    """Find, and unless ``dry_run`` remove, what no release of the service needs. Returns what was found.
+    """Find, and unless ``dry_run`` remove, what no release of the service needs. Returns what was found. Needed are the
+    ``keep`` newest releases that have served, and those that still served within the last ``age`` seconds. A dry run
+    weighs disks, too, which takes a call for each.
 
     Images and disks that passed through a bucket name it, and what was left there of the app's is looked for;
     ``buckets`` has one more to look into, by cloud. Looks once more under the lease, so that nothing a deploy has just
@@ -368,10 +371,10 @@ def gc(
     ledger = wiring.open_ledger(service)
     bucket = (buckets or {}).get(head.place.cloud)
     if dry_run:
-        return _find_garbage(ctx, ledger, cloud, head, keep, bucket)
+        return _weighed(ctx, cloud, _find_garbage(ctx, ledger, cloud, head, keep, bucket, age))
     with lease.held(ctx, ledger, "gc") as held:
         families.follow(ctx, cloud, held)
-        garbage = _find_garbage(ctx, ledger, cloud, held.head, keep, bucket)
+        garbage = _find_garbage(ctx, ledger, cloud, held.head, keep, bucket, age)
         gone = {name for name, _ in garbage.groups}
         slots = {slot: record for slot, record in held.head.slots.items() if record.group not in gone}
         if slots != held.head.slots:
@@ -496,8 +499,36 @@ def _destroyed_at(ctx: Context, ledger: Ledger) -> datetime | None:
     return found
 
 
+def _weighed(ctx: Context, cloud: Ground, garbage: Garbage) -> Garbage:
+    """The same with the bytes of disks, as far as the place tells them."""
+    from dataclasses import replace
+
+    from osvdeploy.cloud import tags
+    from osvdeploy.cloud.interfaces import Cloud
+
+    if not isinstance(cloud, Cloud):
+        return garbage
+    stored: dict[str, int] = {}
+    for disk, _ in garbage.disks:
+        try:
+            if tags.RELEASE in disk.tags:
+                # One block on top of its image's disk, which the other releases of that image stand on too.
+                stored[disk.id] = cloud.snapshots.block_size
+            else:
+                stored[disk.id] = cloud.snapshots.stored(ctx, disk.id)
+        except CloudError as error:
+            ctx.report(Note(f"how much of {disk.name} ({disk.id}) is stored cannot be told: {error}"))
+    return replace(garbage, stored=stored)
+
+
 def _find_garbage(
-    ctx: Context, ledger: Ledger, cloud: Ground, head: Head, keep: int, bucket: str | None = None
+    ctx: Context,
+    ledger: Ledger,
+    cloud: Ground,
+    head: Head,
+    keep: int,
+    bucket: str | None = None,
+    age: float | None = None,
 ) -> Garbage:
     from osvdeploy.cloud import tags
     from osvdeploy.cloud.interfaces import Cloud, ReleaseId
@@ -536,4 +567,5 @@ def _find_garbage(
         elsewhere=elsewhere,
         stores=_on_its_way(ctx, cloud, ledger.app, [*images, *disks], bucket),
         destroyed=_destroyed_at(ctx, ledger) if head.destroyed else None,
+        age=age,
     )

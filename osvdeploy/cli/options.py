@@ -52,6 +52,13 @@ dead_option = click.option(
     is_flag=True,
     help="Whoever holds the lease on another machine is dead: do not wait a minute for a sign of it.",
 )
+price_option = click.option(
+    "--price",
+    "given",
+    multiple=True,
+    metavar="KIND=AMOUNT",
+    help="What a machine type costs an hour; snapshot-gib-month, image-gib-month; currency=USD. Over the spec's.",
+)
 strict_option = click.option("--strict", is_flag=True, help="Refuse warnings too.")
 
 

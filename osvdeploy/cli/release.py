@@ -16,8 +16,10 @@ from osvdeploy.cli.options import (
     PlaceChoice,
     ServiceChoice,
     dead_option,
+    duration_value,
     force_option,
     place_options,
+    price_option,
     refuse_lease_options,
     refuse_place_alone,
     service_options,
@@ -26,6 +28,7 @@ from osvdeploy.cli.options import (
 )
 from osvdeploy.cli.output import Result, command
 from osvdeploy.cli.rollouts import (
+    amount,
     calls_document,
     release_document,
     rollout_document,
@@ -106,6 +109,12 @@ def _image(image: CloudImage) -> dict[str, Any]:
     help="A first deploy takes its requests from machines that somebody else made, without adopting them.",
 )
 @take_over_option
+@click.option(
+    "--plan",
+    "plan_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Only where nothing has changed since this plan was made.",
+)
 @stay_options
 @command
 def deploy(
@@ -119,11 +128,14 @@ def deploy(
     adopted: str | None,
     displace: bool,
     take_over: bool,
+    plan_file: Path | None,
     until: Until,
 ) -> Result:
     """Bring the spec's image into service by its strategy, and go back by itself if it is bad.
 
-    Builds and publishes what is missing. Interrupted or killed, the same command goes on with the rollout.
+    Builds and publishes what is missing. Interrupted or killed, the same command goes on with the rollout; one that
+    followed a plan is gone on with without it. With --plan it is refused (exit code 2) where anything that the plan was
+    made on has changed: image, settings, ledger, machines, route.
     Exit codes: 0 serves, 1 failed with nothing to go back to, 2 refused with nothing made, 3 rolled back (the old
     release serves), 4 another deploy is at work, 5 waits for approval or is paused, 6 traffic could not be brought
     back. With --release the image is the one that another environment runs, with this one's variables and settings:
@@ -137,6 +149,11 @@ def deploy(
     calls = api.Calls()
     if origin is not None and wanted is None:
         raise UsageError("--from says where a release comes from, and none is named", hint="add --release VERSION")
+    if plan_file is not None and wanted is not None:
+        raise UsageError(
+            "a plan is one of what the spec builds, and --release builds nothing", hint="leave one of the two out"
+        )
+    planned = api.load_plan(plan_file) if plan_file is not None else None
     loaded, counted = api.load_spec(spec_file, sets=sets), calls.listening(ctx)
     if adopted is not None and not api.serves(ctx, api.service_of(loaded, environment)):
         came = api.adopt(counted, loaded, environment, adopted)
@@ -144,7 +161,14 @@ def deploy(
             return adoption_result(came, calls)
     if wanted is None:
         deployed = api.deploy(
-            counted, loaded, environment, forced=forced, take_over=take_over, displace=displace, until=until
+            counted,
+            loaded,
+            environment,
+            forced=forced,
+            take_over=take_over,
+            displace=displace,
+            until=until,
+            planned=planned,
         )
     else:
         deployed = api.deploy_release(
@@ -511,43 +535,61 @@ def destroy(
 @click.option(
     "--keep", type=click.IntRange(1, 50), help="How many releases that have served; default: the spec's, or 10."
 )
-@click.option("--dry-run", is_flag=True, help="Say what would be removed, and do nothing.")
+@click.option(
+    "--age",
+    metavar="TIME",
+    callback=duration_value,
+    help="And those that served within this time, such as 90d; default: the spec's.",
+)
+@price_option
+@click.option("--dry-run", is_flag=True, help="Say what would be removed, its bytes and its money, and do nothing.")
 @command
 def gc(
     ctx: Context,
     choice: ServiceChoice,
     keep: int | None,
+    age: float | None,
+    given: tuple[str, ...],
     dry_run: bool,
 ) -> Result:
     """Remove what no release of the service needs any more: images and their disks, templates, machines kept warm
-    past their time, and what was left in a bucket that disks pass through. What serves, is warm, pinned or among the
-    newest stays.
+    past their time, and what was left in a bucket that disks pass through. What serves, is warm, pinned, among the
+    newest or young enough stays. With prices, the spec's or --price, --dry-run tells what it costs.
 
     Example: osvdeploy gc hello/production --dry-run
     """
     from osvdeploy import api
 
     chosen = choice.service()
-    spec = api.load_spec(choice.spec_file, sets=choice.sets).spec if choice.spec_file.exists() else None
+    loaded = api.load_spec(choice.spec_file, sets=choice.sets) if choice.spec_file.exists() else None
+    spec = loaded.spec if loaded is not None else None
+    prices = api.prices_of(loaded, given)
     if keep is None:
         keep = spec.retention.releases if spec is not None else 10
+    if age is None and spec is not None:
+        age = spec.retention.age
     ways = spec.publish if spec is not None and spec.name == chosen.app else None
     buckets: dict[str, str] = {}
     if ways is not None and ways.aws is not None and ways.aws.bucket is not None:
         buckets["aws"] = ways.aws.bucket
     if ways is not None and ways.gcp is not None:
         buckets["gcp"] = ways.gcp.bucket
-    found = api.gc(ctx, chosen, keep=keep, dry_run=dry_run, buckets=buckets)
+    found = api.gc(ctx, chosen, keep=keep, age=age, dry_run=dry_run, buckets=buckets)
+    cost = api.monthly_cost(found, prices)
     document = {
         "service": chosen.name,
         "dry_run": dry_run,
         "groups": [{"name": name, "why": why} for name, why in found.groups],
         "templates": [{"name": name, "why": why} for name, why in found.templates],
         "images": [{"id": each.id, "name": each.name, "bytes": each.size, "why": why} for each, why in found.images],
-        "disks": [{"id": disk.id, "name": disk.name, "why": why} for disk, why in found.disks],
+        "disks": [
+            {"id": disk.id, "name": disk.name, "bytes": found.stored.get(disk.id), "why": why}
+            for disk, why in found.disks
+        ],
         "objects": [_left(*each) for each in found.objects],
         "uploads": [_left(*each) for each in found.uploads],
         "bytes": found.size,
+        "cost": None if prices is None else {"currency": prices.currency, "per_month": amount(cost)},
     }
     done = "would go" if dry_run else "gone"
     counted = _counted(
@@ -561,12 +603,17 @@ def gc(
     text = f"{chosen.name}: {counted} {done}"
     if found.size:
         text += f", {format_size(found.size)}"
+    if dry_run and prices is not None and (found.images or found.disks):
+        told = "no price for it" if cost is None else f"{amount(cost)} {prices.currency} a month"
+        text += f", {told}"
     if dry_run:
         # Done for good, each is told as it goes.
         named = [(f"group {name}", why) for name, why in found.groups]
         named += [(f"template {name}", why) for name, why in found.templates]
         named += [(f"image {image.name} ({image.id}){_sized(image.size)}", why) for image, why in found.images]
-        named += [(f"disk {disk.name} ({disk.id})", why) for disk, why in found.disks]
+        named += [
+            (f"disk {disk.name} ({disk.id}){_sized(found.stored.get(disk.id))}", why) for disk, why in found.disks
+        ]
         named += [(f"object {store}/{each.key}{_sized(each.size)}", why) for store, each, why in found.objects]
         named += [
             (f"unfinished upload {store}/{upload.key}{_sized(upload.size)}", why)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from osvdeploy.rollout.model import Outcome
@@ -168,3 +169,8 @@ def scaling_document(scaling: Scaling | None) -> dict[str, Any] | None:
 
 def calls_document(calls: Calls) -> dict[str, int]:
     return {"total": calls.total, "mutating": calls.mutating}
+
+
+def amount(money: Decimal | None) -> str | None:
+    """Money as text, exact: what is not known is None."""
+    return None if money is None else f"{money.normalize():f}"

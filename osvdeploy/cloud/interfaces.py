@@ -137,6 +137,9 @@ class Snapshots(Protocol):
         Raises :class:`NotFound` without the disk, :class:`~osvdeploy.errors.Refused` for one that is not finished.
         """
 
+    def stored(self, ctx: Context, disk_id: str) -> int:
+        """Bytes of the blocks that a finished disk has, its ancestors' included. Raises as :meth:`read` does."""
+
     def delete(self, ctx: Context, disk_id: str) -> None: ...
 
     def owned(self, ctx: Context, tags: Tags) -> list[UploadedDisk]:
@@ -1107,6 +1110,87 @@ class JoiningStore(ObjectStore, Protocol):
         """
 
 
+# ------------------------------------------------------------------------------------------------------ foreseeing
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedCall:
+    """A call that would change something, in the place's own words: ``autoscaling`` and ``CreateAutoScalingGroup``,
+    ``compute`` and ``backendServices.insert``. ``resource`` is what it is about, as far as that is known."""
+
+    service: str
+    operation: str
+    resource: str
+
+
+Foretold = Sequence[PlannedCall]
+
+
+class Foresight(Protocol):
+    """Tells by which calls this place's adapters would make a change, and makes none.
+
+    What a change would leave is remembered, so that the next one is told from there: one object is for one plan. What
+    is there now is read, when it is first needed. Each method tells what the port's method of the same name does. An
+    image that is yet to be made has no id. tests/story/test_plan.py holds what is foretold to what is then called.
+    """
+
+    def backend(self, route: Route, slot: Slot) -> str:
+        """What leads to a slot, as a group is told of it, whether it is there or not."""
+
+    def renamed(self, route: Route) -> bool:
+        """Whether a slot counts as wired only while its preview rule names the release that stands there."""
+
+    def ensure_slots(self, ctx: Context, route: Route, missing: Collection[Slot]) -> Foretold:
+        """``missing`` are the slots that are not wired."""
+
+    def set_weights(self, ctx: Context, route: Route, weights: Mapping[Slot, int]) -> Foretold: ...
+
+    def remove(self, ctx: Context, route: Route) -> Foretold: ...
+
+    def take_over(self, ctx: Context, route: Route, epoch: int) -> Foretold: ...
+
+    def note_left(self, ctx: Context, route: Route, left: ReleaseId | None) -> Foretold: ...
+
+    def set_slow_start(self, ctx: Context, route: Route) -> Foretold: ...
+
+    def ensure(self, ctx: Context, request: GroupRequest) -> Foretold: ...
+
+    def delete(self, ctx: Context, name: str, *, kept: bool) -> Foretold:
+        """``kept``: somebody else made the group, and it is let go."""
+
+    def pause(self, ctx: Context, name: str) -> Foretold: ...
+
+    def resume(self, ctx: Context, name: str, scaling: Scaling) -> Foretold: ...
+
+    def apply(self, ctx: Context, name: str, scaling: Scaling) -> Foretold: ...
+
+    def restore(self, ctx: Context, image: CloudImage) -> Foretold: ...
+
+    def offer(self, ctx: Context, image: CloudImage, family: str) -> Foretold: ...
+
+    def withdraw(self, ctx: Context, image: CloudImage) -> Foretold: ...
+
+    def sticky(self, ctx: Context, route: Route) -> float | None:
+        """Seconds for which a client is bound to the machine that it was sent to, as long as that has traffic, by what
+        somebody has set; infinite where it has no end, None where it is not bound."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """A bound of the account's, by the place's own name for it."""
+
+    name: str
+    limit: float
+    used: float
+
+
+class Quotas(Protocol):
+    """What an account may have in a place."""
+
+    def of(self, ctx: Context, machine_type: str) -> tuple[Quota, ...]:
+        """Those that machines of this type count against."""
+
+
 # ------------------------------------------------------------------------------------------------------ all of it
 
 
@@ -1143,6 +1227,10 @@ class Ground:
     """Seconds until the requests of a minute can be read."""
     notifier: Notifier | None = None
     """Tells others by what the place has for that, None where it has nothing."""
+    foresee: Callable[[], Foresight] | None = None
+    """Begins to foretell calls; None where nobody can."""
+    quotas: Quotas | None = None
+    """None where they are not asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,7 +29,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from osvdeploy.cloud.interfaces import ObjectStore, ReleaseId, Route, Slot
 from osvdeploy.cloud.parallel import in_flight
 from osvdeploy.context import Context, ProcessIdentity
-from osvdeploy.errors import CloudError, DeadlineExceeded, LeaseLost, LedgerError, LedgerTooNew, Unavailable
+from osvdeploy.errors import (
+    CloudError,
+    DeadlineExceeded,
+    LeaseLost,
+    LedgerError,
+    LedgerTooNew,
+    Unavailable,
+    UsageError,
+)
 from osvdeploy.rollout.model import Request, Run
 from osvdeploy.rollout.news import News, Notice, of_hold, of_run, owed, owed_to
 from osvdeploy.rollout.releases import Release, service_name
@@ -246,6 +254,10 @@ class Ledger:
         revisions = self._revisions(ctx, release)
         return self._read_release(ctx, revisions[-1]) if revisions else None
 
+    def revisions(self, ctx: Context, release: ReleaseId) -> list[Release]:
+        """The release with each of its settings, oldest first; none for one that was never deployed."""
+        return [self._read_release(ctx, key) for key in self._revisions(ctx, release)]
+
     def releases(self, ctx: Context) -> list[Release]:
         """Every release that was ever deployed, oldest first, each with its latest settings."""
         names = {_REVISION.sub("", key.rpartition("/")[2]) for key in self._release_keys(ctx)}
@@ -340,6 +352,28 @@ def heads_of(ctx: Context, ledgers: Sequence[Ledger]) -> list[Head | LedgerError
 
     in_flight(ctx, ledgers, read, keep, width=MANY, name="osvdeploy-heads")
     return [found[ledger.service] for ledger in ledgers]
+
+
+def release_document(release: Release) -> dict[str, Any]:
+    """A release as the ledger writes it: JSON's own values."""
+    found: dict[str, Any] = _release_adapter().dump_python(release, mode="json")
+    return found
+
+
+def read_release(document: object, source: str) -> Release:
+    """The release of such a document. Raises :class:`~osvdeploy.errors.UsageError` for what is none; ``source`` is
+    where it is from."""
+    from pydantic import ValidationError
+
+    try:
+        return _release_adapter().validate_json(json.dumps(document))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UsageError(
+            f"{source}: a release in it cannot be read: {where}: {first['msg']}",
+            hint="`osvdeploy releases export --format json` writes what can be",
+        ) from None
 
 
 class HeldLedger:

@@ -42,6 +42,7 @@ from osvdeploy.rollout.refusals import (
     astray,
     refuse_drift,
     refuse_held,
+    refuse_later,
     refuse_left,
     refuse_moved_route,
     refuse_shares,
@@ -129,9 +130,10 @@ class RolloutManager:
         elif head.unfinished is None:
             refuse_drift(head, state)
 
-    def deploy(self, ctx: Context, release: Release, *, forced: bool = False) -> Rollout:
+    def deploy(self, ctx: Context, release: Release, *, forced: bool = False, since: int | None = None) -> Rollout:
         """Bring a release into service. Its image must be registered under the release's id. ``forced``: also where a
-        hold names that very release; one of every release still refuses.
+        hold names that very release; one of every release still refuses. ``since``: only where the ledger's newest
+        document still has that number, 0 for none.
 
         Goes on with an unfinished run of the same release. One of another release that a living process works on, or
         that waits for a person, is met as the release's strategy says (``concurrent``); one that nobody works on is
@@ -146,6 +148,7 @@ class RolloutManager:
         while True:
             try:
                 with lease.held(ctx, self.ledger, f"deploy {release.id}") as held:
+                    refuse_later(held.head, since)
                     refuse_waiting(held.head, release, ctx.now())
                     return self._followed(ctx, held, self._deploy(ctx, held, release, route, forced))
             except LeaseHeld as busy:

@@ -9,7 +9,7 @@ from datetime import datetime
 from osvdeploy.cloud import tags
 from osvdeploy.cloud.interfaces import CommandHook, GroupState, Hooks, ReleaseId, Route, RouteState, Slot
 from osvdeploy.context import Context
-from osvdeploy.errors import ReleaseHeld, RolloutWaiting, UsageError
+from osvdeploy.errors import PlanOutdated, ReleaseHeld, RolloutWaiting, UsageError
 from osvdeploy.rollout.hooks import HookFailure
 from osvdeploy.rollout.ledger import Head, Ledger
 from osvdeploy.rollout.model import Run
@@ -26,6 +26,17 @@ def refuse_waiting(head: Head, release: Release, now: datetime) -> None:
         raise RolloutWaiting(
             f"{head.service}: the {run.kind} of {run.candidate} waits: {awaited}",
             hint="`osvdeploy approve`, `resume` or `promote` lets it go on, `osvdeploy abort` ends it",
+        )
+
+
+def refuse_later(head: Head, since: int | None) -> None:
+    """Raise :class:`~osvdeploy.errors.PlanOutdated` unless the lease was taken right after document ``since``."""
+    if since is not None and head.n != since + 1:
+        change = f"newest document of the ledger: {since} -> {head.n - 1}"
+        raise PlanOutdated(
+            f"{head.service}: is not as it was when the plan was made: {change}",
+            changes=[change],
+            hint="make a new plan, or deploy without one",
         )
 
 

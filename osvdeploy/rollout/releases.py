@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
 from osvdeploy.cloud import tags
 from osvdeploy.cloud.interfaces import CloudImage, HealthRule, ReleaseId, Route
@@ -266,6 +266,27 @@ def release_digest(image: Digest, configuration: Digest) -> Digest:
 
 def release_id(app: str, version: str, digest: Digest) -> ReleaseId:
     return ReleaseId(f"{app}-{version}-{digest[:8]}")
+
+
+def settings_document(settings: Settings) -> dict[str, Any]:
+    """Settings as the ledger writes them: JSON's own values, so that a field is listed once."""
+    from pydantic import TypeAdapter
+
+    found: dict[str, Any] = TypeAdapter(Settings).dump_python(settings, mode="json")
+    return found
+
+
+def settings_digest(settings: Settings) -> Digest:
+    """Digest of settings: of what the ledger writes, numbers with a fraction as text."""
+    return digest_of(_exact(settings_document(settings)))
+
+
+def _exact(value: Any) -> Any:
+    if isinstance(value, float):
+        return repr(value)
+    if isinstance(value, dict):
+        return {key: _exact(each) for key, each in value.items()}
+    return [_exact(each) for each in value] if isinstance(value, list) else value
 
 
 def route_of(release: Release) -> Route:

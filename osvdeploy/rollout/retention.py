@@ -9,8 +9,8 @@ needs it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from osvdeploy.cloud import tags
@@ -51,21 +51,34 @@ class Garbage:
     disks: tuple[tuple[UploadedDisk, str], ...]
     objects: tuple[tuple[str, StoredObject, str], ...] = ()
     uploads: tuple[tuple[str, UnfinishedObject, str], ...] = ()
+    stored: Mapping[str, int] = field(default_factory=dict)
+    """Bytes of the disks that go, by their ids, where they were asked for and told; of one that stands on another what
+    it has beside that."""
 
     @property
     def size(self) -> int:
-        """Bytes that are known to go: those of disks are not."""
-        images = sum(image.size or 0 for image, _ in self.images)
+        """Bytes that are known to go."""
         objects = sum(stored.size for _, stored, _ in self.objects)
-        return images + objects + sum(upload.size or 0 for _, upload, _ in self.uploads)
+        sent = sum(upload.size or 0 for _, upload, _ in self.uploads)
+        return self.image_bytes + self.disk_bytes + objects + sent
+
+    @property
+    def image_bytes(self) -> int:
+        """Of images that are copies of their own."""
+        return sum(image.size or 0 for image, _ in self.images)
+
+    @property
+    def disk_bytes(self) -> int:
+        return sum(self.stored.get(disk.id, 0) for disk, _ in self.disks)
 
     @property
     def empty(self) -> bool:
         return not (self.groups or self.templates or self.images or self.disks or self.objects or self.uploads)
 
 
-def needed_releases(head: Head, keep: int, now: datetime) -> set[ReleaseId]:
-    """What serves, is being rolled out, is warm, is pinned, and the ``keep`` newest that have served."""
+def needed_releases(head: Head, keep: int, now: datetime, *, age: float | None = None) -> set[ReleaseId]:
+    """What serves, is being rolled out, is warm, is pinned, the ``keep`` newest that have served, and those that still
+    served within the last ``age`` seconds."""
     needed = set(head.pins)
     if head.destroyed:
         return needed
@@ -79,7 +92,12 @@ def needed_releases(head: Head, keep: int, now: datetime) -> set[ReleaseId]:
         record.release for record in head.slots.values() if record.warm_until is not None and record.warm_until > now
     }
     newest = head.served[max(0, len(head.served) - keep) :]
-    return needed | {served.release for served in newest}
+    needed |= {served.release for served in newest}
+    if age is not None:
+        # Each served until the next one did.
+        spells = zip(head.served, head.served[1:], strict=False)
+        needed |= {served.release for served, after in spells if _age(after.since, now) < age}
+    return needed
 
 
 def find_garbage(
@@ -97,6 +115,7 @@ def find_garbage(
     elsewhere: Collection[ReleaseId] = (),
     stores: Sequence[OnItsWay] = (),
     destroyed: datetime | None = None,
+    age: float | None = None,
 ) -> Garbage:
     """What of the service's (and the app's) things nobody needs.
 
@@ -108,9 +127,10 @@ def find_garbage(
 
     ``groups`` and ``templates`` are the service's own; ``template_of`` pairs template names with releases; ``images``
     and ``disks`` are the app's, of every environment; so is what ``stores`` hold. ``destroyed`` is when the service
-    was, where it is: what was made since then may be of a deploy that brings it back.
+    was, where it is: what was made since then may be of a deploy that brings it back. ``keep`` and ``age`` are as for
+    :func:`needed_releases`.
     """
-    needed = needed_releases(head, keep, now)
+    needed = needed_releases(head, keep, now, age=age)
     service = head.service
     standing = set() if head.destroyed else _standing(head, now)
     dead_groups = [

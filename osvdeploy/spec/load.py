@@ -282,7 +282,10 @@ def _not_single(kind: Any, here: str) -> str:
 
 
 def _typed(kind: Any, path: tuple[str | int, ...], value: str) -> object:
-    """A number where the model has one, else the text as it is; of a boot option, what TOML reads it as."""
+    """A number, or yes and no, where the model has one, else the text as it is; of a boot option, what TOML reads it
+    as."""
+    if kind is bool and value in ("true", "false"):
+        return value == "true"
     if kind is int and _WHOLE.fullmatch(value):
         return int(value)
     if kind is Any and path[:2] == ("image", "boot"):

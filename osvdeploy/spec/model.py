@@ -10,9 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import timedelta
+from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, WithJsonSchema, model_validator
 
 from osvdeploy.sizes import GIB, TIB
 from osvdeploy.spec.boot import boot_options, shown, wrong_options
@@ -753,6 +754,40 @@ class Retention(Table):
     releases: Annotated[Whole, Field(ge=1, le=50)] = Field(
         default=10, description="How many releases that have served, beside what serves or is warm."
     )
+    age: Annotated[Duration, AfterValidator(some_time)] | None = Field(
+        default=None,
+        description="Releases that served within this time are kept too, however many they are; of all that have "
+        "served the ledger knows the last 50.",
+    )
+
+
+def _amount(value: object) -> Decimal:
+    """Money as it was written: what stands in a text is exact, and so is the shortest form of a number."""
+    text = value if isinstance(value, str) else str(value)
+    if isinstance(value, bool) or not re.fullmatch(r"[0-9]{1,9}(?:\.[0-9]{1,9})?", text.strip()[:40]):
+        raise ValueError(f'an amount such as "0.0228", not {shown(value)}')
+    return Decimal(text.strip())
+
+
+Amount = Annotated[
+    Decimal,
+    BeforeValidator(_amount),
+    # A pattern is for texts alone.
+    WithJsonSchema({"type": ["string", "number"], "pattern": r"^[0-9]{1,9}(\.[0-9]{1,9})?$"}),
+]
+
+
+class Prices(Table):
+    """What things cost, for ``osvdeploy plan`` and ``osvdeploy gc --dry-run``. None come with osvdeploy."""
+
+    currency: Annotated[str, matches("[A-Z]{3}", 'a currency such as "USD"')] = Field(
+        description="Of all these amounts."
+    )
+    machines: dict[Text, Amount] = Field(default_factory=dict, description="One machine for an hour, by its type.")
+    snapshot_gib_month: Amount | None = Field(default=None, description="A GiB of snapshots for a month (730 hours).")
+    image_gib_month: Amount | None = Field(
+        default=None, description="A GiB of images for a month, where they are no snapshots: on Google."
+    )
 
 
 class Spec(Table):
@@ -778,6 +813,9 @@ class Spec(Table):
         default_factory=dict, description="The environments, each by its name."
     )
     retention: Retention = Field(default_factory=Retention, description="What `osvdeploy gc` keeps.")
+    prices: Prices | None = Field(
+        default=None, description="What machines and images cost; left out: no money is told."
+    )
     waive: dict[Text, Annotated[str, AfterValidator(_reason)]] = Field(
         default_factory=dict,
         description="Rules of `osvdeploy check` that do not refuse this image, each with the reason.",

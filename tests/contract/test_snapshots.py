@@ -235,6 +235,21 @@ def test_a_finished_disk_is_read(place: Place) -> None:
     assert got == {0: content(size, 7), 1500: below[1500]}
 
 
+def test_what_a_disk_holds_is_counted_in_blocks(place: Place) -> None:
+    """Those of its parent too, which it reads as its own; not the size that a machine sees."""
+    size = place.snapshots.block_size
+    parent = place.upload(request(), {0: content(size, 0), 1: content(size, 1), 1500: content(size, 5)})
+    child = place.upload(
+        request(name="orders-1.0.0-1a2b3c4d", digest=sha256(b"r"), parent=parent),
+        {0: content(size, 7), 3: content(size, 8)},
+    )
+    assert place.snapshots.stored(place.ctx, parent.id) == 3 * size
+    assert place.snapshots.stored(place.ctx, child.id) == 4 * size
+    place.snapshots.delete(place.ctx, child.id)
+    with pytest.raises(NotFound):
+        place.snapshots.stored(place.ctx, child.id)
+
+
 def test_what_cannot_be_read_is_told(place: Place) -> None:
     """A disk that is gone is not found, and one that is not finished is refused."""
     sink = place.snapshots.start(place.ctx, request())

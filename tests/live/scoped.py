@@ -99,6 +99,9 @@ class ScopedSnapshots(_Scoped):
     def read(self, ctx: Context, disk_id: str, indexes: Collection[int], got: Callable[[Block], None]) -> None:
         self.inner.read(ctx, disk_id, indexes, got)
 
+    def stored(self, ctx: Context, disk_id: str) -> int:
+        return self.inner.stored(ctx, disk_id)
+
     def delete(self, ctx: Context, disk_id: str) -> None:
         self.inner.delete(ctx, disk_id)
 

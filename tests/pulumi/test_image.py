@@ -214,7 +214,7 @@ def _agree(declaring: type, table: Any) -> None:
     fields = {each.alias or name: each for name, each in table.model_fields.items()}
     if declaring is spec.Spec:
         # Where it runs is for other resources.
-        assert set(fields) - set(given) == {"publish", "deploy", "retention"}
+        assert set(fields) - set(given) == {"publish", "deploy", "retention", "prices"}
     else:
         assert set(fields) == set(given)
     for name, each in given.items():

@@ -174,6 +174,28 @@ def test_the_newest_that_served_are_needed(keep: int) -> None:
     assert needed_releases(head(None, served=served), keep, NOW) == wanted
 
 
+def test_what_served_within_the_age_is_needed_beside_the_newest() -> None:
+    """A release served until the next one did, however long ago it began; the number asks for no more than it did."""
+    served = tuple(Served(release(version).id, after(day * DAY)) for day, version in enumerate(VERSIONS[:4]))
+    now, one = after(10 * DAY), head(None, served=served)
+    assert needed_releases(one, 1, now, age=7 * DAY) == ids("1.3.0")
+    # 1.2.0 served until 1.3.0 did, seven days ago.
+    assert needed_releases(one, 1, now, age=7 * DAY + 1) == ids("1.2.0", "1.3.0")
+    assert needed_releases(one, 1, now, age=90 * DAY) == ids(*VERSIONS[:4])
+    assert needed_releases(one, 3, now, age=1.0) == ids(*VERSIONS[1:4])
+
+
+@given(st.lists(st.integers(0, 40), max_size=6, unique=True), st.integers(0, 6), st.integers(0, 50))
+def test_an_age_only_ever_keeps_more(days: list[int], keep: int, age: int) -> None:
+    """And the longer it is, the more: nobody loses a release by asking for an age."""
+    served = tuple(
+        Served(release(version).id, after(day * DAY)) for day, version in zip(sorted(days), VERSIONS, strict=False)
+    )
+    now, one = after(40 * DAY), head("1.0.0", served=served)
+    kept = [needed_releases(one, keep, now, age=each) for each in (None, age * DAY, (age + 1) * DAY)]
+    assert kept[0] <= kept[1] <= kept[2]
+
+
 def test_of_a_destroyed_service_the_pinned_alone_is_needed() -> None:
     """Whatever once served."""
     served = tuple(Served(release(version).id, NOW) for version in VERSIONS)

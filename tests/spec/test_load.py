@@ -401,6 +401,14 @@ def test_set_overrides_values_with_the_type_of_what_they_replace() -> None:
     assert spec.publish.aws.tags == {"team": "a"}
 
 
+@pytest.mark.parametrize(("written", "meant"), [("true", True), ("false", False)])
+def test_set_gives_yes_and_no_as_toml_writes_them(written: str, meant: bool) -> None:
+    """And nothing else for them."""
+    key = "deploy.production.strategy.approve"
+    assert on_aws(read(SMALL + DEPLOY, sets=[f"{key}={written}"])).strategy.approve is meant
+    assert problems(SMALL + DEPLOY, sets=[f"{key}=yes"])[0].startswith(f"--set: {key}")
+
+
 def test_set_gives_what_the_environment_lacks() -> None:
     """A value that is overridden needs no variable."""
     assert read(SMALL.replace("1.0.0", "${V}"), sets=["version=1.2.3"]).version == "1.2.3"

@@ -12,6 +12,7 @@ from typing import Any, get_origin
 import pytest
 from pydantic import ValidationError
 
+from osvdeploy.errors import SpecError
 from osvdeploy.sizes import parse_duration
 from osvdeploy.spec import Spec
 from osvdeploy.spec.keys import inner, is_table, keys_of
@@ -145,3 +146,23 @@ def test_the_schema_speaks_the_words_of_the_file() -> None:
 def _described(value: dict[str, Any], tables: dict[str, Any]) -> bool:
     """A key with words of its own, or a table that is described where it is defined."""
     return bool(value.get("description") or tables[value["$ref"].rpartition("/")[2]].get("description"))
+
+
+PRICES = '\n[prices]\ncurrency = "USD"\nmachines = {{ "t3.small" = {} }}\n'
+
+
+@pytest.mark.parametrize(
+    ("written", "amount"), [('"0.0228"', "0.0228"), ("0.0228", "0.0228"), ("2", "2"), ('"0.10"', "0.10")]
+)
+def test_money_is_what_was_written(written: str, amount: str) -> None:
+    """To the last digit, as a text or as a number."""
+    prices = read(SMALL + PRICES.format(written)).prices
+    assert prices is not None and str(prices.machines["t3.small"]) == amount
+
+
+@pytest.mark.parametrize("written", ["-1", '"1e3"', '"cheap"', "true", "nan", "inf", '""', "1e-12", '"1,5"'])
+def test_what_is_no_money_is_refused(written: str) -> None:
+    """With an amount that is."""
+    with pytest.raises(SpecError) as refused:
+        read(SMALL + PRICES.format(written))
+    assert "0.0228" in str(refused.value)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from osvdeploy.cloud.aws.console import Ec2Console
+from osvdeploy.cloud.aws.foresight import AwsForesight
 from osvdeploy.cloud.aws.groups import AutoScalingGroups
 from osvdeploy.cloud.aws.images import AmiRegistry
 from osvdeploy.cloud.aws.imports import SnapshotImports
@@ -41,18 +42,20 @@ def connect(ctx: Context, region: str, session: boto3.Session | None = None) -> 
 
 def ports(ctx: Context, aws: Aws) -> Cloud:
     """Likewise, by clients that there are."""
+    groups, router = AutoScalingGroups(aws), AlbRouter(aws)
     return Cloud(
         kind="aws",
         account=aws.account(ctx),
         region=aws.region,
         snapshots=EbsSnapshots(aws),
         images=AmiRegistry(aws),
-        groups=AutoScalingGroups(aws),
-        router=AlbRouter(aws),
+        groups=groups,
+        router=router,
         console=Ec2Console(aws),
         machines=Ec2MachineTypes(aws),
         imports=SnapshotImports(aws),
         metrics=CloudWatch(aws),
         notifier=SnsNotifier(aws),
         late=LATE,
+        foresee=lambda: AwsForesight(router, groups),
     )

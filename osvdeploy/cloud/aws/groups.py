@@ -254,6 +254,14 @@ class AutoScalingGroups:
             raise NotOurs(f"launch template {name}: something else made it", hint="it is left as it is")
         self._delete_template(ctx, template)
 
+    def template_fits(self, ctx: Context, request: GroupRequest) -> bool | None:
+        """Whether the launch template that is there is the one that is wanted; None where there is none."""
+        there = self._template_of(ctx, request.name)
+        if there is None:
+            return None
+        data = self._template_data(ctx, there["LaunchTemplateId"], VERSION)
+        return data is not None and _same(data, _template_data(request))
+
     # ------------------------------------------------------------------------------------------------------ groups
 
     def _find(self, ctx: Context, name: str) -> AutoScalingGroupTypeDef | None:

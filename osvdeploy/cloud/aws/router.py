@@ -92,6 +92,16 @@ class _Standing:
     wired: Mapping[Slot, str]
 
 
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What of a route is there, for whoever foretells what would be made. ``rule`` and ``previews`` are ARNs;
+    ``groups`` has the slots that have a target group, and whether it fits the route as it stands."""
+
+    rule: str | None
+    previews: Mapping[Slot, str]
+    groups: Mapping[Slot, bool]
+
+
 class AlbRouter:
     """:class:`~osvdeploy.cloud.interfaces.TrafficRouter` of an Application Load Balancer.
 
@@ -344,6 +354,32 @@ class AlbRouter:
         for group in groups:
             self._delete_group(ctx, group)
 
+    def parts(self, ctx: Context, route: Route) -> Parts:
+        """What of a route is there. Raises as :meth:`observe` does."""
+        entry, standing = self._entry(ctx, route), self._standing(ctx, route)
+        found = {slot: self._target_group(ctx, route, slot) for slot in Slot}
+        return Parts(
+            None if standing.rule is None else standing.rule["RuleArn"],
+            {slot: rule["RuleArn"] for slot, rule in standing.previews.items()},
+            {slot: _fits(there, route, entry) for slot, there in found.items() if there is not None},
+        )
+
+    def sticky(self, ctx: Context, route: Route) -> float | None:
+        """Seconds for which a client stays where it was sent, by the rule or by a target group; None for not at all."""
+        standing, found = self._standing(ctx, route), list[int]()
+        for action in standing.rule.get("Actions", []) if standing.rule is not None else []:
+            by_rule = action.get("ForwardConfig", {}).get("TargetGroupStickinessConfig", {})
+            if by_rule.get("Enabled"):
+                found.append(by_rule.get("DurationSeconds", 0))
+        for slot, arn in standing.wired.items():
+            with self._aws.calling(ctx, f"target group {group_name(route, slot)}"):
+                told = self._aws.elbv2.describe_target_group_attributes(TargetGroupArn=arn)["Attributes"]
+            attributes = {each.get("Key", ""): each.get("Value", "") for each in told}
+            if attributes.get("stickiness.enabled") == "true":
+                kind = attributes.get("stickiness.type", "lb_cookie")
+                found.append(int(attributes.get(f"stickiness.{kind}.duration_seconds", "86400")))
+        return max(found, default=None)
+
     # --------------------------------------------------------------------------------------------- listener and rules
 
     def _entry(self, ctx: Context, route: Route) -> _Entry:
@@ -551,7 +587,7 @@ class AlbRouter:
         self, ctx: Context, route: Route, entry: _Entry, slot: Slot, there: TargetGroupTypeDef | None
     ) -> str:
         name, health = group_name(route, slot), route.health
-        if there is not None and (there.get("Port"), there.get("VpcId")) != (route.port, entry.vpc):
+        if there is not None and not _fits(there, route, entry):
             # Left behind by a deploy that was killed before its first rule, and then changed in the spec.
             self._delete_group(ctx, there)
             there = None
@@ -654,6 +690,11 @@ def _check_arn(arn: str, region: str) -> None:
         )
     if match[1] != region:
         raise UsageError(f"listener {arn}: is in {match[1]}, the deployment in {region}", hint="make both the same")
+
+
+def _fits(group: TargetGroupTypeDef, route: Route, entry: _Entry) -> bool:
+    """Whether a target group can be brought to what the route says; port and network never change."""
+    return (group.get("Port"), group.get("VpcId")) == (route.port, entry.vpc)
 
 
 def group_name(route: Route, slot: Slot) -> str:

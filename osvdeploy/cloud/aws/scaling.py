@@ -123,6 +123,60 @@ class Rules:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One call that brings a group's rules to what is wanted: its operation, what the SDK calls it, its parameters
+    beside the group's name, and what it is about."""
+
+    operation: str
+    method: str
+    parameters: Mapping[str, Any]
+    about: str = ""
+
+
+def changes(there: Rules, wanted: Rules, sizes: Mapping[str, int], scaling: Scaling) -> list[Change]:
+    """The calls that bring a group that has rules ``there`` to those that are ``wanted``, in their order. ``sizes`` are
+    the group's own bounds."""
+    found: list[Change] = []
+
+    def add(operation: str, method: str, about: str = "", **parameters: Any) -> None:
+        found.append(Change(operation, method, parameters, about))
+
+    if more := [each for each in wanted.suspended if each not in there.suspended]:
+        add("SuspendProcesses", "suspend_processes", ScalingProcesses=more)
+    bounds = {"MinSize": scaling.minimum, "MaxSize": scaling.maximum} if scaling.moves else {}
+    has = {**sizes, **there.settings}
+    settings = {**dict.fromkeys(there.settings, _NONE), **wanted.settings, **bounds}
+    changed: dict[str, Any] = {key: size for key, size in settings.items() if has.get(key) != size}
+    if changed:
+        add("UpdateAutoScalingGroup", "update_auto_scaling_group", **changed)
+    for hook in _beyond(there.hooks, wanted.hooks):
+        add("DeleteLifecycleHook", "delete_lifecycle_hook", f"hook {hook}", LifecycleHookName=hook)
+    for hook, rule in _lacking(there.hooks, wanted.hooks):
+        add("PutLifecycleHook", "put_lifecycle_hook", f"hook {hook}", **rule)
+    for policy in _beyond(there.policies, wanted.policies):
+        add("DeletePolicy", "delete_policy", f"policy {policy}", PolicyName=policy)
+    for policy, rule in _lacking(there.policies, wanted.policies):
+        add("PutScalingPolicy", "put_scaling_policy", f"policy {policy}", **rule)
+    for action in _beyond(there.actions, wanted.actions):
+        add("DeleteScheduledAction", "delete_scheduled_action", f"action {action}", ScheduledActionName=action)
+    for action, rule in _lacking(there.actions, wanted.actions):
+        times = {key: time for key in ("StartTime", "EndTime") if (time := _time(rule.get(key))) is not None}
+        put = "put_scheduled_update_group_action"
+        add("PutScheduledUpdateGroupAction", put, f"action {action}", **{**rule, **times})
+    if more := [each for each in wanted.metrics if each not in there.metrics]:
+        add("EnableMetricsCollection", "enable_metrics_collection", Metrics=more, Granularity="1Minute")
+    if less := [each for each in there.metrics if each not in wanted.metrics]:
+        add("DisableMetricsCollection", "disable_metrics_collection", Metrics=less)
+    if less := [each for each in there.suspended if each not in wanted.suspended]:
+        add("ResumeProcesses", "resume_processes", ScalingProcesses=less)
+    return found
+
+
+FRESH = Rules({"DefaultCooldown": 300}, {}, {}, {}, (), ())
+"""Of a group that was just made, by AWS's own defaults."""
+
+
 class GroupScaling:
     """What scales Auto Scaling groups. Not a port: a part of the groups."""
 
@@ -161,41 +215,22 @@ class GroupScaling:
     def apply(self, ctx: Context, group: AutoScalingGroupTypeDef, scaling: Scaling) -> None:
         name, there = group["AutoScalingGroupName"], self._rules(ctx, group).still_due(ctx.now())
         wanted = Rules.read(scaling.rules, _own(group)).still_due(ctx.now())
-        self._suspend(ctx, group, [each for each in wanted.suspended if each not in there.suspended])
-        bounds = {"MinSize": scaling.minimum, "MaxSize": scaling.maximum} if scaling.moves else {}
-        has = {"MinSize": group["MinSize"], "MaxSize": group["MaxSize"], **there.settings}
-        settings = {**dict.fromkeys(there.settings, _NONE), **wanted.settings, **bounds}
-        changed: dict[str, Any] = {key: size for key, size in settings.items() if has.get(key) != size}
+        sizes = {"MinSize": group["MinSize"], "MaxSize": group["MaxSize"]}
         client = self._aws.autoscaling
         with self._aws.calling(ctx, f"Auto Scaling group {name}"):
-            if changed:
-                client.update_auto_scaling_group(AutoScalingGroupName=name, **changed)
-            for hook in _beyond(there.hooks, wanted.hooks):
-                client.delete_lifecycle_hook(AutoScalingGroupName=name, LifecycleHookName=hook)
-            for _, rule in _lacking(there.hooks, wanted.hooks):
-                client.put_lifecycle_hook(AutoScalingGroupName=name, **rule)
-            for policy in _beyond(there.policies, wanted.policies):
-                client.delete_policy(AutoScalingGroupName=name, PolicyName=policy)
-            for policy, rule in _lacking(there.policies, wanted.policies):
-                arn = client.put_scaling_policy(AutoScalingGroupName=name, **rule)["PolicyARN"]
-                if rule.get("PolicyType", _BY_ALARM[0]) in _BY_ALARM:
+            for change in changes(there, wanted, sizes, scaling):
+                answer: Any = getattr(client, change.method)(AutoScalingGroupName=name, **change.parameters)
+                policy = change.parameters.get("PolicyName")
+                alarmed = change.parameters.get("PolicyType", _BY_ALARM[0]) in _BY_ALARM
+                if change.operation == "PutScalingPolicy" and alarmed:
                     ctx.report(
                         Warned(
                             f"scaling policy {policy} of {name}: the alarms that start it name the policy of the group "
                             "before",
-                            hint=f"let them start {arn} too, or use a target tracking policy, which has its own alarms",
+                            hint=f"let them start {answer['PolicyARN']} too, or use a target tracking policy, which "
+                            "has its own alarms",
                         )
                     )
-            for action in _beyond(there.actions, wanted.actions):
-                client.delete_scheduled_action(AutoScalingGroupName=name, ScheduledActionName=action)
-            for _, rule in _lacking(there.actions, wanted.actions):
-                times = {key: time for key in ("StartTime", "EndTime") if (time := _time(rule.get(key))) is not None}
-                client.put_scheduled_update_group_action(AutoScalingGroupName=name, **{**rule, **times})
-            if more := [each for each in wanted.metrics if each not in there.metrics]:
-                client.enable_metrics_collection(AutoScalingGroupName=name, Metrics=more, Granularity="1Minute")
-            if less := [each for each in there.metrics if each not in wanted.metrics]:
-                client.disable_metrics_collection(AutoScalingGroupName=name, Metrics=less)
-        self._resume(ctx, group, [each for each in there.suspended if each not in wanted.suspended])
 
     # --------------------------------------------------------------------------------------------------------- calls
 

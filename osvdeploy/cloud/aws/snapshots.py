@@ -110,6 +110,10 @@ class EbsSnapshots:
         for tokens in self._tokens(ctx, disk_id, wanted):
             in_flight(ctx, tokens, partial(self._get, disk_id), got, width=WIDTH, name="ebs-get")
 
+    def stored(self, ctx: Context, disk_id: str) -> int:
+        count = sum(len(blocks) for blocks in self._pages(ctx, disk_id, 0))
+        return count * BLOCK_SIZE
+
     def delete(self, ctx: Context, disk_id: str) -> None:
         delete(self._aws, ctx, disk_id)
 
@@ -118,14 +122,19 @@ class EbsSnapshots:
 
     def _tokens(self, ctx: Context, disk_id: str, wanted: set[int]) -> Iterator[list[tuple[int, str]]]:
         """Indexes and tokens of these blocks, a page at a time: a token is good for an hour."""
-        start = min(wanted, default=0)
-        while wanted:
+        if wanted:
+            for blocks in self._pages(ctx, disk_id, min(wanted)):
+                yield [block for block in blocks if block[0] in wanted]
+
+    def _pages(self, ctx: Context, disk_id: str, start: int) -> Iterator[list[tuple[int, str]]]:
+        """Index and token of each block from ``start`` on, by pages."""
+        while True:
             with self._aws.calling(ctx, f"disk {disk_id}"):
                 listed = self._aws.ebs.list_snapshot_blocks(
                     SnapshotId=disk_id, MaxResults=PAGE, StartingBlockIndex=start
                 )
             blocks = [(block["BlockIndex"], block["BlockToken"]) for block in listed["Blocks"]]
-            yield [block for block in blocks if block[0] in wanted]
+            yield blocks
             if "NextToken" not in listed or not blocks:
                 return
             start = blocks[-1][0] + 1

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from osvdeploy.cloud.gcp.backends import Backends
 from osvdeploy.cloud.gcp.console import SerialPort
+from osvdeploy.cloud.gcp.foresight import GcpForesight
 from osvdeploy.cloud.gcp.groups import ManagedGroups
 from osvdeploy.cloud.gcp.images import GceImages
 from osvdeploy.cloud.gcp.marks import marks_of
 from osvdeploy.cloud.gcp.metrics import CloudMonitoring
 from osvdeploy.cloud.gcp.notifier import PubSubNotifier
+from osvdeploy.cloud.gcp.quotas import RegionQuotas
 from osvdeploy.cloud.gcp.session import Gcp
 from osvdeploy.cloud.gcp.ways import GceRouter
 from osvdeploy.cloud.interfaces import Ground
@@ -38,14 +40,14 @@ def places_of(ctx: Context, gcp: Gcp, service: str) -> list[str]:
 def ground(gcp: Gcp, place: str) -> Ground:
     """What a rollout stands on in a zone or region of a project. Nothing is asked before it is used."""
     backends, images = Backends(gcp), GceImages(gcp)
-    router = GceRouter(gcp, place, backends)
+    router, groups = GceRouter(gcp, place, backends), ManagedGroups(gcp, place, backends)
     return Ground(
         kind="gcp",
         account=gcp.project,
         region=place,
         images=images,
         families=images,
-        groups=ManagedGroups(gcp, place, backends),
+        groups=groups,
         router=router,
         console=SerialPort(gcp),
         fence=router,
@@ -54,4 +56,6 @@ def ground(gcp: Gcp, place: str) -> Ground:
         metrics=CloudMonitoring(gcp),
         counted_late=240.0,
         notifier=PubSubNotifier(gcp),
+        foresee=lambda: GcpForesight(Backends(gcp), groups, images, router.url_maps, router.pointers),
+        quotas=RegionQuotas(gcp, place),
     )

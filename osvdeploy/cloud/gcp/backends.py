@@ -354,6 +354,11 @@ def _checking(health: HealthRule, port: int) -> Document:
     }
 
 
+def check_fits(there: Document, route: Route) -> bool:
+    """Whether a health check is as a route wants it."""
+    return _holds(there, _checking(route.health, route.port))
+
+
 def _holds(there: Document, wanted: Document) -> bool:
     return all(
         _holds(there.get(key) or {}, value) if isinstance(value, dict) else there.get(key) == value

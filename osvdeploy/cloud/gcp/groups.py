@@ -17,7 +17,7 @@ import re
 from osvdeploy.cloud.gcp.backends import LONGEST_CHANGE, NAMED_PORT, Backends, in_use, write
 from osvdeploy.cloud.gcp.errors import AlreadyThere
 from osvdeploy.cloud.gcp.marks import PORT, marks_of, require_ours, written
-from osvdeploy.cloud.gcp.scaling import Autoscalers
+from osvdeploy.cloud.gcp.scaling import Autoscalers, mode_of
 from osvdeploy.cloud.gcp.scope import address_of, area_of, last, link_of, machine_of, scopes_of
 from osvdeploy.cloud.gcp.session import Document, Gcp, request_id
 from osvdeploy.cloud.gcp.templates import Templates
@@ -243,6 +243,26 @@ class ManagedGroups:
 
     def delete_template(self, ctx: Context, name: str) -> None:
         self._templates.delete(ctx, name)
+
+    # ------------------------------------------------------------------------------------------------- to foretell
+
+    @property
+    def regional(self) -> bool:
+        """Whether its groups are of a region."""
+        return "/regions/" in self._area
+
+    def document(self, ctx: Context, name: str) -> Document | None:
+        """A group that is there to stay, as Google tells of it."""
+        return self._standing(ctx, name)
+
+    def autoscaling(self, ctx: Context, group: Document) -> str | None:
+        """The mode of a group's autoscaler; None without one."""
+        there = self._autoscalers.of(ctx, group)
+        return None if there is None else mode_of(there)
+
+    def template_fits(self, ctx: Context, request: GroupRequest) -> bool | None:
+        """Whether the template that is there is the one that is wanted; None where there is none."""
+        return self._templates.fits(ctx, request)
 
     # ------------------------------------------------------------------------------------------------------- details
 

@@ -227,6 +227,12 @@ class GceImages:
         if found.get("deprecated", {}).get("state", "ACTIVE") != "ACTIVE":
             self._alter(ctx, image, "POST", f"{self._url(found['name'])}/deprecate", {})
 
+    def offered(self, ctx: Context, image: CloudImage) -> tuple[str | None, str | None]:
+        """The state to which an image was withdrawn, None for not at all; and the family that it is in."""
+        found = self._named(ctx, image)
+        state = found.get("deprecated", {}).get("state", "ACTIVE")
+        return (None if state == "ACTIVE" else state), found.get("family") or None
+
     def _named(self, ctx: Context, image: CloudImage) -> Document:
         """An image that must be there."""
         found = self._wait(ctx, image.id.rpartition("/")[2], f"image {image.name}")

@@ -233,6 +233,11 @@ class PointerRouter:
             # Last of all: whoever goes on after a crash knows by them whose the rule is.
             self._label(ctx, route, standing, {})
 
+    def standing_parts(self, ctx: Context, route: Route) -> tuple[bool, set[Slot]]:
+        """Whether the user's rule has been taken into use, and the slots whose ways are whole."""
+        standing = self._standing(ctx, route)
+        return standing.taken, {slot for slot, way in standing.ways.items() if way.whole}
+
     # -------------------------------------------------------------------------------------------------------- looking
 
     def _standing(self, ctx: Context, route: Route) -> _Standing:

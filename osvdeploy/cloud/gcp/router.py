@@ -255,6 +255,10 @@ class UrlMapRouter:
             self._backends.delete(ctx, backend)
         self._backends.delete_check(ctx, route, scope)
 
+    def standing_rules(self, ctx: Context, route: Route) -> int:
+        """How many of the route's rules there are."""
+        return len(self._standing(ctx, route).rules)
+
     # -------------------------------------------------------------------------------------------------------- details
 
     def _address(self, backend: Backend) -> str:

@@ -51,18 +51,18 @@ class Autoscalers:
 
     def pause(self, ctx: Context, group: Document) -> None:
         there = self.of(ctx, group)
-        if there is not None and _mode(there) == ON:
+        if there is not None and mode_of(there) == ON:
             self._set_mode(ctx, there, GROWS)
 
     def resume(self, ctx: Context, group: Document, scaling: Scaling) -> None:
         there = self.of(ctx, group)
-        if there is not None and _mode(there) == GROWS and not scaling.paused:
+        if there is not None and mode_of(there) == GROWS and not scaling.paused:
             self._set_mode(ctx, there, ON)
 
     def apply(self, ctx: Context, group: Document, scaling: Scaling) -> None:
         there = self.of(ctx, group)
         wanted = rules.read(scaling.rules, _own(group))
-        policy = wanted.get("updatePolicy") or _usual(group)
+        policy = wanted.get("updatePolicy") or usual_policy(group)
         if _bare(group.get("updatePolicy") or {}) != policy:
             link = f"{self._area}/instanceGroupManagers/{group['name']}"
             changed = {"fingerprint": group["fingerprint"], "updatePolicy": policy}
@@ -79,7 +79,7 @@ class Autoscalers:
     def turn_off(self, ctx: Context, group: Document) -> None:
         """Let a group be made another size: Google refuses that while an autoscaler may change it, or undoes it."""
         there = self.of(ctx, group)
-        if there is not None and _mode(there) != OFF:
+        if there is not None and mode_of(there) != OFF:
             self._set_mode(ctx, there, OFF)
 
     def leave(self, ctx: Context, group: Document) -> None:
@@ -137,7 +137,7 @@ def _scaling(group: Document, autoscaler: Document | None) -> Scaling:
     found: dict[str, Any] = {}
     parts = []
     update = _bare(group.get("updatePolicy") or {})
-    if update != _usual(group):
+    if update != usual_policy(group):
         found["updatePolicy"] = update
         parts.append(f"update policy {update.get('type', '')}".rstrip())
     low = high = size
@@ -146,8 +146,8 @@ def _scaling(group: Document, autoscaler: Document | None) -> Scaling:
         found["autoscaler"] = _autoscaler(autoscaler)
         policy = autoscaler["autoscalingPolicy"]
         low, high = int(policy.get("minNumReplicas", 0)), int(policy["maxNumReplicas"])
-        paused = _mode(autoscaler) != ON
-        parts.insert(0, f"autoscaler {autoscaler['name']}, {_mode(autoscaler)}")
+        paused = mode_of(autoscaler) != ON
+        parts.insert(0, f"autoscaler {autoscaler['name']}, {mode_of(autoscaler)}")
     return Scaling(low, size, high, tuple(parts), paused, rules.written(found, _own(group)))
 
 
@@ -156,18 +156,19 @@ def _own(group: Document) -> Mapping[str, str]:
     return {"$(group)": str(group["name"])}
 
 
-def _mode(autoscaler: Document) -> str:
+def mode_of(autoscaler: Document) -> str:
+    """An autoscaler's mode, by its present name."""
     mode = str(autoscaler["autoscalingPolicy"].get("mode", ON))
     return _OLD_NAMES.get(mode, mode)
 
 
 def _autoscaler(there: Document) -> Document:
     """Of an autoscaler, what is given to another one."""
-    policy = {**_bare(there["autoscalingPolicy"]), "mode": _mode(there)}
+    policy = {**_bare(there["autoscalingPolicy"]), "mode": mode_of(there)}
     return {"autoscalingPolicy": policy, **({"description": there["description"]} if there.get("description") else {})}
 
 
-def _usual(group: Document) -> Document:
+def usual_policy(group: Document) -> Document:
     """The update policy that a group has to which nobody gave one."""
     zones = max(1, len(group.get("distributionPolicy", {}).get("zones", [])))
     return {

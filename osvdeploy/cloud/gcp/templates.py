@@ -68,6 +68,11 @@ class Templates:
             ) from error
         return f"projects/{self._gcp.project}/global/instanceTemplates/{request.name}"
 
+    def fits(self, ctx: Context, request: GroupRequest) -> bool | None:
+        """Whether the request's template is there as it is wanted; None where there is none."""
+        there = self.find(ctx, request.name)
+        return None if there is None else _told(there["properties"]) == _told(_properties(request, self._gcp))
+
     def image(self, ctx: Context, link: str) -> str | None:
         """The image that machines of a template start from."""
         try:

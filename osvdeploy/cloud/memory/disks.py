@@ -94,15 +94,24 @@ class MemorySnapshots:
             return _MemorySink(self, self._tokens[token])
 
     def read(self, ctx: Context, disk_id: str, indexes: Collection[int], got: Callable[[Block], None]) -> None:
+        upload = self._finished(disk_id)
+        for index, data in upload.blocks().items():
+            if index in indexes:
+                with self.faults.around("snapshots.read", disk_id, index):
+                    got(Block(index, data, hashlib.sha256(data).digest()))
+
+    def stored(self, ctx: Context, disk_id: str) -> int:
+        upload = self._finished(disk_id)
+        with self.faults.around("snapshots.read", disk_id):
+            return len(upload.blocks()) * self.block_size
+
+    def _finished(self, disk_id: str) -> _Upload:
         upload = self._uploads.get(disk_id)
         if upload is None:
             raise NotFound(f"{disk_id}: does not exist")
         if not upload.finished:
             raise Refused(f"{disk_id}: is not finished, and cannot be read")
-        for index, data in upload.blocks().items():
-            if index in indexes:
-                with self.faults.around("snapshots.read", disk_id, index):
-                    got(Block(index, data, hashlib.sha256(data).digest()))
+        return upload
 
     def delete(self, ctx: Context, disk_id: str) -> None:
         with self.faults.around("snapshots.delete", disk_id):

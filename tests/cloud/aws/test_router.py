@@ -245,3 +245,44 @@ def test_weights_need_both_target_groups(ctx: Context) -> None:
     """A group that is not there (yet) is not left out of the rule."""
     with pytest.raises(NotFound, match="osvd-k-blue"):
         AlbRouter(script([]).aws(), nowhere).set_weights(ctx, ROUTE, {Slot.BLUE: 100, Slot.GREEN: 0})
+
+
+def attributes(**changed: str) -> dict[str, Any]:
+    told = {"stickiness.enabled": "false", "stickiness.type": "lb_cookie", **changed}
+    return {"Attributes": [{"Key": key, "Value": value} for key, value in told.items()]}
+
+
+@pytest.mark.parametrize(
+    ("by_rule", "by_group", "seconds"),
+    [
+        ({}, attributes(), None),
+        ({"Enabled": True, "DurationSeconds": 600}, attributes(), 600),
+        ({"Enabled": False, "DurationSeconds": 600}, attributes(), None),
+        (
+            {"Enabled": True, "DurationSeconds": 600},
+            attributes(**{"stickiness.enabled": "true", "stickiness.lb_cookie.duration_seconds": "7200"}),
+            7200,
+        ),
+        (
+            {},
+            attributes(
+                **{
+                    "stickiness.enabled": "true",
+                    "stickiness.type": "app_cookie",
+                    "stickiness.app_cookie.duration_seconds": "60",
+                    "stickiness.lb_cookie.duration_seconds": "7200",
+                }
+            ),
+            60,
+        ),
+    ],
+)
+def test_the_longest_that_a_client_is_bound_counts(
+    ctx: Context, by_rule: dict[str, Any], by_group: dict[str, Any], seconds: float | None
+) -> None:
+    """By the rule or by a target group, whichever kind of cookie it has; what is turned off binds nobody."""
+    actions = forwards(blue=100, green=0)
+    if by_rule:
+        actions[0]["ForwardConfig"]["TargetGroupStickinessConfig"] = by_rule
+    asked = script([*PREVIEWS, rule(100, actions)], DescribeTargetGroupAttributes=[by_group])
+    assert AlbRouter(asked.aws()).sticky(ctx, ROUTE) == seconds
