@@ -100,5 +100,11 @@ def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[SettingChange]:
     for key in dict.fromkeys([*before, *after]):
-        if before.get(key) != after.get(key):
+        told_by_part = _empty_beside(key, before, after) or _empty_beside(key, after, before)
+        if before.get(key) != after.get(key) and not told_by_part:
             yield SettingChange(key, before.get(key), after.get(key))
+
+
+def _empty_beside(key: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """A list that is empty in one, and has its parts told one by one in the other."""
+    return one.get(key) == [] and any(each.startswith(f"{key}[") for each in other)

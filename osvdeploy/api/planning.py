@@ -155,7 +155,6 @@ def plan(
     deploy would for what is the caller's to mend; what stands in its way for now (a hold, a rollout under way) is told.
     """
     from osvdeploy.rollout import planning
-    from osvdeploy.rollout.manager import RolloutManager
 
     require_rules(loaded, forced)
     name = environment_of(loaded, environment)
@@ -169,7 +168,7 @@ def plan(
     service = Service(loaded.spec.name, name, settings.ledger)
     ledger = wiring.open_ledger(service)
     head = ledger.head(ctx)
-    manager = RolloutManager(ledger, ground, wiring.prober(), take_over=take_over, metrics=wiring.metrics(ground))
+    manager = wiring.rollouts(ledger, ground, take_over=take_over)
     ledger.store.refuse_unwritable(ctx, ledger.service)
     objections = _objections(ctx, manager, release, head)
     publishing, taken = _publishing(ctx, loaded, ground, release, raw)

@@ -91,6 +91,24 @@ def test_a_plan_is_told_kept_followed_and_refused_once_it_is_old(google: Google)
 
 @served
 @pytest.mark.slow
+def test_a_plan_of_what_asks_and_tells_others_asks_and_tells_nobody(google: Google) -> None:
+    """Those that can be reached from here are no objection; a program that is not here is refused, as by the deploy."""
+    google.make_bucket()
+    make_balancer(google.shell.url)
+    asked = google.folder / "asked"
+    (google.folder / "ask").write_text(f"#!/bin/sh\ntouch {asked}\n")
+    (google.folder / "ask").chmod(0o755)
+    spec = (google.folder / "osv.toml").read_text()
+    hook = '\n[[deploy.europe.hooks]]\nname = "smoke"\non = ["verify"]\ncommand = ["./{}"]\n'
+    told = '\n[[deploy.europe.notify]]\nwebhook = "http://127.0.0.1:9/rollouts"\n'
+    (google.folder / "asking.toml").write_text(spec + hook.format("ask") + told)
+    ran = google.run("plan", "--file", "asking.toml", *FORCED)
+    assert ran.code == 0 and "will not be told" not in ran.stderr, ran.stderr
+    assert not asked.exists()
+    (google.folder / "asking.toml").write_text(spec + hook.format("gone") + told)
+    refused(google.run("plan", "--file", "asking.toml", *FORCED), 2, "hook smoke", "gone")
+
+
 def test_a_plan_beside_a_rollout_that_waits_tells_no_calls(google: Google) -> None:
     """They follow from how that one ends; the plan says so, and ends well."""
     google.make_bucket()

@@ -14,11 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from osvdeploy.api import basis_document, load_plan, monthly_cost
-from osvdeploy.cloud.interfaces import CloudImage, CommandMetric, Quota, Scaling, Slot, UploadedDisk
+from osvdeploy.api.differing import changed_settings
+from osvdeploy.cloud.interfaces import CloudImage, CommandHook, CommandMetric, Quota, Scaling, Slot, UploadedDisk
 from osvdeploy.context import ProcessIdentity
 from osvdeploy.digests import Digest
 from osvdeploy.errors import PlanOutdated
 from osvdeploy.rollout.gates import Bound, Gate, GateStage
+from osvdeploy.rollout.hooks import Hook
 from osvdeploy.rollout.ledger import Hold, Lease
 from osvdeploy.rollout.model import Approval, Kind, Limits, Outcome, Run, Stage, StageRecord
 from osvdeploy.rollout.planning import Basis, Prices, cautions, changed_since, course, estimate
@@ -90,6 +92,14 @@ def test_settings_have_one_digest_and_any_change_another() -> None:
     longer = replace(SETTINGS, health=replace(SETTINGS.health, min_ready=10.5))
     assert settings_digest(SETTINGS) == settings_digest(replace(SETTINGS))
     assert settings_digest(longer) != settings_digest(SETTINGS)
+
+
+def test_a_first_hook_is_told_by_its_parts_alone() -> None:
+    """And the last that goes: the list that was or is empty would be told as none."""
+    hooked = replace(SETTINGS, hooks=(Hook("smoke", CommandHook(("./smoke",)), ("verify",)),))
+    for before, after_it in ((SETTINGS, hooked), (hooked, SETTINGS)):
+        told = {change.key for change in changed_settings(before, after_it)}
+        assert "hooks[0].name" in told and "hooks" not in told
 
 
 def test_a_plan_is_read_back_from_its_file_as_it_was(tmp_path: Path) -> None:
