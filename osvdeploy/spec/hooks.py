@@ -162,7 +162,8 @@ class Notify(Table):
         Annotated[
             str,
             matches(
-                r"projects/[a-z0-9.:-]{6,100}/topics/[A-Za-z][A-Za-z0-9._~%+-]{2,254}", "projects/PROJECT/topics/TOPIC"
+                r"projects/[a-z0-9.:-]{6,100}/topics/[A-Za-z][A-Za-z0-9._~%+-]{2,254}",
+                "projects/PROJECT/topics/TOPIC, a project of 6 characters or more and a topic of 3 or more",
             ),
         ]
         | None
