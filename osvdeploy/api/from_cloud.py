@@ -100,7 +100,17 @@ def go_back(
     traces.warn_of_others(ctx, place, found.service)
     target, left = _aim(found, to)
     ledger = Ledger(MemoryStore(address="in memory"), where.app, where.environment)
-    manager = RolloutManager(ledger, place, prober, limits, take_over=True, metrics=wiring.metrics(place), noting=True)
+    manager = RolloutManager(
+        ledger,
+        place,
+        prober,
+        limits,
+        take_over=True,
+        metrics=wiring.metrics(place),
+        noting=True,
+        hooks=wiring.hooks(),
+        notifier=wiring.notifier(place),
+    )
     with lease.held(ctx, ledger, "found by its tags in the cloud") as held:
         traces.record(ctx, held, found, manager.executor.place(found.route, found.state))
         slot = next((slot for slot in found.carrying if found.standing(slot) == target.id), None)
@@ -272,6 +282,8 @@ def _refuse_reachable(ctx: Context, where: Whereabouts, address: str) -> None:
         ctx.check()
         ctx.report(Note(f"the ledger {address} does not answer within {LEDGER_ANSWERS:g} s"))
         return
+    except UsageError:
+        raise  # an address that is none says nothing of the ledger
     except OsvDeployError as error:
         ctx.report(Note(f"the ledger {address} cannot be read: {error}"))
         return

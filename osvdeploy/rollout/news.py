@@ -87,7 +87,9 @@ class Notice:
         """Whether it is time to try (again)."""
         if self.tried is None:
             return True
-        return (now - self.tried).total_seconds() >= min(2.0 ** min(self.tries, 10), _LONGEST_WAIT)
+        passed = (now - self.tried).total_seconds()
+        # By a clock that was ahead: it is as long ago as nobody knows.
+        return passed < 0 or passed >= min(2.0 ** min(self.tries, 10), _LONGEST_WAIT)
 
     def failed(self, error: str, now: datetime) -> Notice:
         return replace(self, tries=self.tries + 1, tried=now, error=error[:300])

@@ -31,6 +31,8 @@ def test_a_name_and_a_region_are_enough(guest: User, tmp_path: Path, monkeypatch
     away.rename(guest.ledger)
     named = ("hello/test", "--ledger", str(guest.ledger))
     refused(guest.run("rollback", *named, *FROM_CLOUD), 2, "can be read", hint="osvdeploy rollback hello/test")
+    mistyped = ("hello/test", "--ledger", "s4://releases", "--from-cloud")
+    refused(guest.run("rollback", *mistyped, "--region", "eu-west-1"), 2, "s4://", hint="s3://BUCKET")
     assert guest.run("drift", *named, "--repair").code == 0
     status = guest.run("status", *named, "--json").document
     assert status["serving"].startswith(f"hello-{guest.version}-")

@@ -315,3 +315,9 @@ def test_the_next_try_comes_later_each_time() -> None:
         waits.append(next(s for s in range(1000) if notice.due(after(number) + timedelta(seconds=s))))
     assert waits == sorted(waits)
     assert (waits[0], waits[-1]) == (2, 300)
+
+
+def test_a_try_by_a_clock_ahead_does_not_put_off_the_next() -> None:
+    """Else nobody would be told anything until that time has come."""
+    notice = Notice(HOOK, of_hold("hello/production", 7, None, "freeze", "somebody", NOW))
+    assert notice.failed("no", NOW + timedelta(days=1)).due(NOW)

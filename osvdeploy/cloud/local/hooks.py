@@ -31,6 +31,8 @@ from osvdeploy.processes import Guarded, status_of
 _LAST_WORDS = 2.0
 """Seconds that what was said last may take to be read, once a program has ended."""
 _PIECE = 64 << 10
+_WORD = 8
+"""Letters from which on a part of a secret is one itself."""
 _LINE = 200
 
 
@@ -59,6 +61,8 @@ class LocalHooks:
             return Over(HookAnswer(False, str(error)))
         except OSError as error:
             return Over(HookAnswer(False, f"cannot be started: {error.strerror or error}"))
+        except RuntimeError as error:  # no thread more
+            return Over(HookAnswer(False, f"cannot be started: {error}"))
 
     def _program(self, name: str) -> str:
         """The file of a program: of a plain name, by PATH."""
@@ -211,19 +215,29 @@ class Post:
             self.stop()
 
     def _post(self, ctx: Context, content: bytes) -> None:
+        try:
+            self._answer = self._asked(ctx, content)
+        except Exception as error:
+            # Whoever waits for an answer is to have one; this thread has nobody to raise to.
+            self._answer = HookAnswer(False, f"cannot be asked: {type(error).__name__}")
+
+    def _asked(self, ctx: Context, content: bytes) -> HookAnswer:
         answer = self._http.fetch(ctx, self._request, HOOK_OUTPUT, posted=content, opened=self._opened)
         said = self._without_secrets(shown_end(answer.body))
         if answer.status is None:
-            self._answer = HookAnswer(False, self._without_secrets(answer.error), said)
-            return
+            return HookAnswer(False, self._without_secrets(answer.error), said)
         first = " ".join(said.split())[:_LINE]
         passed = 200 <= answer.status < 300
         told = f"answered {answer.status}" if passed or not first else f"answered {answer.status}: {first}"
-        self._answer = HookAnswer(passed, told, said)
+        return HookAnswer(passed, told, said)
 
     def _without_secrets(self, text: str) -> str:
-        for secret in self._secrets:
+        """Also without the words of a secret ("Bearer TOKEN"), and the beginning of one where the text was cut."""
+        words = {each for secret in self._secrets for each in re.split(r"[\s/?&=]+", secret) if len(each) >= _WORD}
+        for secret in sorted({*self._secrets, *words}, key=len, reverse=True):
             text = text.replace(secret, "***")
+            cut = next((n for n in range(len(secret) - 1, _WORD - 1, -1) if text.endswith(secret[:n])), 0)
+            text = f"{text[:-cut]}***" if cut else text
         return text
 
 

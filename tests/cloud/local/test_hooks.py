@@ -202,6 +202,28 @@ def test_a_secret_that_is_echoed_is_not_kept() -> None:
     assert "s3cret" not in found.told + found.output
 
 
+@pytest.mark.parametrize(
+    "said",
+    [b"invalid token s3cret-s3cret", b"x" * (HOOK_OUTPUT - 10) + b"s3cret-s3cret and more"],
+    ids=["alone", "cut"],
+)
+def test_no_part_of_a_secret_is_kept(said: bytes) -> None:
+    """Neither the token without the word before it, nor its beginning where what is kept ends."""
+    with receiver(401, said) as (url, _):
+        found = answer(HttpHook(url, {}, {"Authorization": "TOKEN"}), environ={"TOKEN": "Bearer s3cret-s3cret"})
+    assert "s3cret" not in found.told + found.output
+
+
+def test_a_request_that_goes_wrong_in_a_way_nobody_knows_has_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else its hook would be waited for until its deadline."""
+
+    def broken(*words: object, **named: object) -> None:
+        raise KeyError("unforeseen")
+
+    monkeypatch.setattr("osvdeploy.cloud.local.prober.HttpProber.fetch", broken)
+    assert answer(HttpHook("http://127.0.0.1:9/")) == HookAnswer(False, "cannot be asked: KeyError")
+
+
 def test_an_address_that_nobody_listens_at_has_failed() -> None:
     with receiver() as (url, _):
         pass
