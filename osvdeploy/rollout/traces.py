@@ -140,7 +140,7 @@ def trace(
     like = groups.get(serving[0] if serving else Slot.BLUE) or next(iter(groups.values()))
     shape = cloud.groups.shape(ctx, like.name)
     header = version_header or (declared.health.version_header if declared is not None else None)
-    if header is None:
+    if header is None and route.health.kind == "http":
         header = _version_header(ctx, prober, route, state, groups)
     settings = _settings(ctx, cloud, environment, route, like, shape, header, declared)
     images = {
@@ -291,6 +291,8 @@ def _settings(
             interval=route.health.interval,
             timeout=route.health.timeout,
             min_ready=MIN_READY,
+            slow_start=route.slow_start,
+            kind=route.health.kind,
         ),
         strategy=Strategy(StrategyKind.BLUE_GREEN, (TrafficStep(100),), 0.0, KEEP_WARM),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,22 @@ def test_a_warm_release_is_gone_back_to_by_tags_alone(world: Any) -> None:
     assert _answers(world, "1.2.0")
     assert [hold.release for hold in world.head.holds] == []  # a deploy of another release is what a hold asks for
     assert [each.release.rpartition("-")[0] for each in world.head.served[-2:]] == ["hello-1.0.0", "hello-1.2.0"]
+
+
+def test_what_speaks_no_http_is_gone_back_to_without_being_asked_for_it(tmp_path: Path) -> None:
+    """That the balancer checks connections stands on its check, and stays so."""
+    world = GcpWorld(tmp_path, pointer=True)
+    health = replace(world.settings.health, kind="tcp", version_header=None)
+    world.settings = replace(world.settings, health=health)
+    for version in ("1.0.0", "1.1.0"):
+        assert world.deploy(world.build(version)).outcome is Outcome.SUCCEEDED
+    went = _back(world)
+    assert went.rollout.outcome is Outcome.SUCCEEDED, went.rollout.told
+    run = went.rollout.run
+    assert run is not None and run.settings.health.kind == "tcp"
+    checks = [each["resource"] for each in world.sandbox.store.begin().all("", "compute.healthCheck")]
+    assert [each["type"] for each in checks if each["name"].startswith("osvd-")] == ["TCP"]
+    assert world.deploy(world.build("1.2.0")).outcome is Outcome.SUCCEEDED
 
 
 def test_a_lost_ledger_is_written_anew_and_gone_on_with(world: Any) -> None:

@@ -236,6 +236,7 @@ class Backends:
             timeout=float(found.get("timeoutSec", 5)),
             healthy=int(found.get("healthyThreshold", 2)),
             unhealthy=int(found.get("unhealthyThreshold", 2)),
+            kind="tcp" if found.get("type") == "TCP" else "http",
         )
 
     def delete_check(self, ctx: Context, route: Route, scope: str) -> None:
