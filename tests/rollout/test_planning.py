@@ -15,21 +15,31 @@ from hypothesis import strategies as st
 
 from osvdeploy.api import basis_document, load_plan, monthly_cost
 from osvdeploy.api.differing import changed_settings
-from osvdeploy.cloud.interfaces import CloudImage, CommandHook, CommandMetric, Quota, Scaling, Slot, UploadedDisk
+from osvdeploy.cloud.interfaces import (
+    CloudImage,
+    CommandHook,
+    CommandMetric,
+    Quota,
+    Scaling,
+    Slot,
+    UploadedDisk,
+    WebhookTarget,
+)
 from osvdeploy.context import ProcessIdentity
 from osvdeploy.digests import Digest
 from osvdeploy.errors import PlanOutdated
 from osvdeploy.rollout.gates import Bound, Gate, GateStage
-from osvdeploy.rollout.hooks import Hook
+from osvdeploy.rollout.hooks import Hook, Notify
 from osvdeploy.rollout.ledger import Hold, Lease
 from osvdeploy.rollout.model import Approval, Kind, Limits, Outcome, Run, Stage, StageRecord
 from osvdeploy.rollout.planning import Basis, Prices, cautions, changed_since, course, estimate
 from osvdeploy.rollout.rehearsal import Rehearsed, rehearse
-from osvdeploy.rollout.releases import OnFailure, Strategy, StrategyKind, TrafficStep, settings_digest
+from osvdeploy.rollout.releases import OnFailure, ProbePlace, Strategy, StrategyKind, TrafficStep, settings_digest
 from osvdeploy.rollout.retention import Garbage
 from osvdeploy.sizes import GIB
 from tests.rollout.made import NOW, SETTINGS, after, run
 from tests.rollout.service import Service
+from tests.rollout.test_adopt import Legacy
 
 CANARY = Strategy(
     StrategyKind.CANARY,
@@ -369,3 +379,25 @@ def test_what_a_deploy_refuses_a_rehearsal_refuses() -> None:
     with pytest.raises(type(real.value)) as told:
         rehearsed(service, "2.0.0")
     assert str(told.value) == str(real.value)
+
+
+def test_a_release_after_an_adopted_group_is_rehearsed() -> None:
+    """What was adopted stands in its slot like any other."""
+    legacy = Legacy()
+    assert legacy.adopt().outcome is Outcome.SUCCEEDED
+    first = rehearsed(legacy, "1.0.0")
+    assert first.rollout.outcome is Outcome.SUCCEEDED
+    assert [call.operation for deed in first.deeds for call in deed.calls] == ["ensure", "set_weights"]
+    assert legacy.deploy("1.0.0").outcome is Outcome.SUCCEEDED
+    second = rehearsed(legacy, "1.1.0")
+    assert [call.operation for deed in second.deeds for call in deed.calls] == ["delete", "ensure", "set_weights"]
+
+
+def test_a_rehearsal_asks_nobody() -> None:
+    """No hook, whoever is to be told, and no probe from elsewhere."""
+    service = Service()
+    hook = Hook("no", CommandHook(("false",)), ("prepare", "verify", "done"), 60.0)
+    told = Notify(WebhookTarget(None, "WEBHOOK", "json"), ("begun",))
+    health = replace(service.settings.health, probe_from=ProbePlace.REQUESTS)
+    service.settings = replace(service.settings, hooks=(hook,), notify=(told,), health=health)
+    assert rehearsed(service, "1.0.0").rollout.outcome is Outcome.SUCCEEDED
