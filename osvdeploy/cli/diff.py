@@ -50,22 +50,24 @@ def _text(found: ReleaseDiff) -> str:
     from osvdeploy.cli.inspect import differing_lines
 
     old, new = found.before, found.after
-    lines = [f"{old.id} -> {new.id}", f"image: {_moved(old.image[:12], new.image[:12])}"]
+    lines = [f"{old.id} -> {new.id}", f"image: {moved(old.image[:12], new.image[:12])}"]
     if found.images is not None:
         lines += differing_lines(found.images)
     elif found.not_compared:
         lines.append(f"  files: not compared: {found.not_compared}")
-    lines.append(f"configuration: {_moved(old.configuration[:12], new.configuration[:12])}")
+    lines.append(f"configuration: {moved(old.configuration[:12], new.configuration[:12])}")
     lines.append("settings:" if found.settings else "settings: the same")
-    lines += [f"  {each.key}: {_shown(each.before)} -> {_shown(each.after)}" for each in found.settings]
+    lines += [f"  {each.key}: {setting_shown(each.before)} -> {setting_shown(each.after)}" for each in found.settings]
     return "\n".join(lines)
 
 
-def _moved(before: str, after: str) -> str:
+def moved(before: str, after: str) -> str:
+    """What became of something, in words."""
     return f"the same ({before})" if before == after else f"{before} -> {after}"
 
 
-def _shown(value: Any) -> str:
+def setting_shown(value: Any) -> str:
+    """A setting's value, in a line."""
     if value is None:
         return "none"
     if isinstance(value, float):

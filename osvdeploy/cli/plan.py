@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from osvdeploy.cli.diff import moved, setting_shown
 from osvdeploy.cli.options import force_option, price_option, spec_options, take_over_option
 from osvdeploy.cli.output import SCHEMA, Result, command
 from osvdeploy.cli.rollouts import amount
@@ -205,10 +206,12 @@ def _release(found: Plan) -> Iterator[str]:
     else:
         yield f"serving: {serving.id}"
         image = "?" if found.image is None else found.image[:12]
-        yield f"image: {_moved(serving.image[:12], image)}"
-        yield f"configuration: {_moved(serving.configuration[:12], found.configuration[:12])}"
+        yield f"image: {moved(serving.image[:12], image)}"
+        yield f"configuration: {moved(serving.configuration[:12], found.configuration[:12])}"
         yield "settings:" if found.settings else "settings: the same"
-        yield from (f"  {each.key}: {_shown(each.before)} -> {_shown(each.after)}" for each in found.settings)
+        yield from (
+            f"  {each.key}: {setting_shown(each.before)} -> {setting_shown(each.after)}" for each in found.settings
+        )
     publishing = found.publishing
     if publishing.release is not None:
         yield f"publishing: nothing; {publishing.release} is there"
@@ -220,18 +223,6 @@ def _release(found: Plan) -> Iterator[str]:
         blocks = f"{publishing.blocks} block{'' if publishing.blocks == 1 else 's'}"
         on = f", on {publishing.image}" if publishing.image is not None else ""
         yield f"publishing: {format_size(publishing.size)} in {blocks}{on}"
-
-
-def _moved(before: str, after: str) -> str:
-    return f"the same ({before})" if before == after else f"{before} -> {after}"
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return "none"
-    if isinstance(value, float):
-        return f"{value:g}"
-    return value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
 
 
 def _leg(leg: Leg) -> str:
