@@ -234,6 +234,7 @@ def basis_now(
         ledger.head(ctx),
         {group.name: group.capacity for group in groups if not group.deleting},
         ground.router.observe(ctx, route_of(release)),
+        version=release.version,
         settings=settings_digest(release.settings),
         build=build,
         configuration=release.configuration,

@@ -35,6 +35,7 @@ class Basis:
 
     service: str
     ledger: str
+    version: str
     head: int
     serving: ReleaseId | None
     groups: Mapping[str, int]
@@ -56,6 +57,7 @@ def changed_since(plan: Basis, now: Basis) -> list[str]:
 
     compare("service", plan.service, now.service)
     compare("ledger", plan.ledger, now.ledger)
+    compare("version", plan.version, now.version)
     if plan.image is not None:
         compare("image digest", plan.image[:12], None if now.image is None else now.image[:12])
     else:
@@ -315,6 +317,7 @@ def basis_of(
     groups: Mapping[str, int],
     state: RouteState,
     *,
+    version: str,
     settings: Digest,
     build: Digest,
     configuration: Digest,
@@ -324,6 +327,7 @@ def basis_of(
     return Basis(
         service=service,
         ledger=ledger,
+        version=version,
         head=0 if head is None else head.n,
         serving=head.stable.release if head is not None and head.stable is not None else None,
         groups=dict(sorted(groups.items())),

@@ -51,6 +51,7 @@ CANARY = Strategy(
 BASIS = Basis(
     service="hello/production",
     ledger="memory",
+    version="1.1.0",
     head=7,
     serving=None,
     groups={"a": 2},
@@ -68,6 +69,7 @@ BASIS = Basis(
 OTHER: dict[str, Any] = {
     "service": "hello/staging",
     "ledger": "elsewhere",
+    "version": "1.2.0",
     "head": 8,
     "serving": "hello-1.0.0-1a2b3c4d",
     "groups": {"a": 3, "b": 1},
