@@ -6,8 +6,9 @@ Everything of the product is real here, from the disk's bytes to the requests; o
 from __future__ import annotations
 
 import json
+import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +19,7 @@ from osvdeploy.build import builder
 from osvdeploy.build.cache import BuildCache
 from osvdeploy.build.plan import FileMapping, ImageInputs
 from osvdeploy.build.sources import FileKernel
-from osvdeploy.cloud.interfaces import ProbeAnswer, ProbeRequest
+from osvdeploy.cloud.interfaces import ProbeAnswer, ProbeRequest, ReleaseId
 from osvdeploy.cloud.local.store import DirectoryStore
 from osvdeploy.context import Clock, Context, ProcessIdentity, VirtualClock
 from osvdeploy.events import Recorder
@@ -62,6 +63,33 @@ class SandboxProber:
             return ProbeAnswer(None, held=True)
         headers = {name.lower(): value for name, value in answer.headers.items()}
         return ProbeAnswer(answer.status, headers, answer.body[:2048])
+
+
+def newest_group(heads: Iterable[Head], release: ReleaseId) -> str:
+    """The name of the newest group that was made for a release; ``heads`` begin with the newest."""
+    for head in heads:
+        if head.run is not None and head.run.candidate == release:
+            return head.run.group
+        for record in head.slots.values():
+            if record.release == release:
+                return record.group
+    raise AssertionError(f"no group was ever made of {release}")
+
+
+_NUMBERED = re.compile(r"(osvd-[0-9a-f]{10}-[0-9a-f]{8})-\d+\b")
+
+
+def unnumbered(name: str) -> str:
+    """The name of a group or template, or what has it in it, without the number of the lease that it was made under:
+    that differs with how often a command ran."""
+    return _NUMBERED.sub(r"\1", name)
+
+
+def named_alike(kind: str, names: Iterable[str]) -> list[str]:
+    """What stands of a kind, however often commands ran: without numbers, and the templates of one release as one, of
+    which each attempt leaves its own for `gc`."""
+    found = [unnumbered(name) for name in names]
+    return sorted(set(found) if kind.lower().endswith("template") else found)
 
 
 def loader_image() -> bytes:
@@ -147,6 +175,10 @@ class World:
         return head
 
     # ------------------------------------------------------------------------------------------------- to look at it
+
+    def group_of(self, release: Release) -> str:
+        """The name of the newest group that was made for a release, by the ledger."""
+        return newest_group(self.ledger.heads(Context(clock=self.clock)), release.id)
 
     def wait(self, seconds: float) -> None:
         self.clock.advance(seconds)

@@ -473,10 +473,10 @@ def _rehearsed(
 
 def _unnamed(deed: Deed, release: Release) -> Deed:
     """A release that is not built yet has no name, nor has its group."""
-    from osvdeploy.rollout.releases import group_name
+    from osvdeploy.rollout.releases import group_stem
 
     def told(resource: str) -> str:
-        for name in (group_name(release.service, release), release.id):
+        for name in (group_stem(release.service, release.id), release.id):
             resource = resource.replace(name, f"{name.rpartition('-')[0]}-{_UNKNOWN}")
         return resource
 

@@ -532,7 +532,6 @@ def _find_garbage(
 ) -> Garbage:
     from osvdeploy.cloud import tags
     from osvdeploy.cloud.interfaces import Cloud, ReleaseId
-    from osvdeploy.rollout.releases import group_name
     from osvdeploy.rollout.retention import find_garbage
 
     releases = ledger.releases(ctx)
@@ -560,7 +559,6 @@ def _find_garbage(
         ctx.now(),
         groups=own,
         templates=templates,
-        template_of=[(group_name(ledger.service, release), release.id) for release in releases],
         images=images,
         disks=disks,
         carrying=[slot for slot, weight in weights.items() if weight > 0],

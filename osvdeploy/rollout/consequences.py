@@ -83,6 +83,12 @@ def begin(
     # serves there is nobody to share traffic with.
     whole = kind is Kind.ROLLBACK or strategy.kind is StrategyKind.ALL_AT_ONCE or stable is None
     steps = (TrafficStep(100),) if whole else strategy.steps
+    slot = head.serving.other if head.serving is not None and stable is not None else Slot.BLUE
+    there = head.slots.get(slot)
+    # What the slot has of this release is used. Whatever else stands of it was given up: a slot loses its record before
+    # its group goes, so what is on its way out, by whosever hand, is never gone back to.
+    known = there is not None and there.release == release.id
+    group = there.group if there is not None and known else group_name(ledger.service, release, head.epoch)
     settings = release.settings
     if kind is Kind.ROLLBACK:
         alone = replace(strategy, bake=0.0, approve=False, on_failure=OnFailure.ROLLBACK)
@@ -99,8 +105,8 @@ def begin(
         id=f"{now:%Y%m%dT%H%M%S}-{ctx.nonce()[:6]}",
         kind=kind,
         candidate=release.id,
-        slot=head.serving.other if head.serving is not None and stable is not None else Slot.BLUE,
-        group=group_name(ledger.service, release),
+        slot=slot,
+        group=group,
         stable=stable.release if stable else None,
         stable_group=stable.group if stable else None,
         capacity=capacity,

@@ -91,6 +91,9 @@ def _slow_start(head: Head, found: Mapping[Slot, float | None]) -> Iterator[Drif
 def _slots(head: Head, groups: Mapping[str, GroupState]) -> Iterator[Drift]:
     for slot, record in sorted(head.slots.items()):
         group = groups.get(record.group)
+        if group is not None and slot is head.serving and has_left(group):
+            told = f"{record.release} serves in {slot}, and its machines ({record.group}) do not stand behind it"
+            yield Drift(DriftKind.MACHINES, told, "`osvdeploy drift --repair` puts them there", True)
         if group is not None and not group.deleting:
             continue
         if slot is head.serving:
@@ -99,6 +102,12 @@ def _slots(head: Head, groups: Mapping[str, GroupState]) -> Iterator[Drift]:
         else:
             told = f"{record.release} was kept warm in {slot}, and its machines ({record.group}) are gone"
             yield Drift(DriftKind.MACHINES, told, "none needed: going back to it starts machines first")
+
+
+def has_left(group: GroupState) -> bool:
+    """Whether an adopted group does not stand behind its slot's backend (any more), and so has no use for its
+    machines."""
+    return tags.ADOPTED in group.tags and not group.deleting and group.capacity == 0
 
 
 def _strangers(head: Head, groups: Mapping[str, GroupState]) -> Iterator[Drift]:

@@ -31,6 +31,7 @@ from osvdeploy.events import Note, Waiting, Warned
 from osvdeploy.rollout import families, lease
 from osvdeploy.rollout.consequences import SERVED_KEPT, begin, giving_up
 from osvdeploy.rollout.courier import Courier, warn_of_unready
+from osvdeploy.rollout.drifting import has_left
 from osvdeploy.rollout.driver import Driver
 from osvdeploy.rollout.ends import Asked, Rollout, came_to
 from osvdeploy.rollout.executor import BEHIND, Executor
@@ -268,13 +269,18 @@ class RolloutManager:
         capacity = capacity_of(ctx, self.ledger, held.head, release, scaling)
         if capacity != release.settings.capacity:
             ctx.report(Note(f"{capacity} machines, as many as {release.service} has now"))
+        run = begin(ctx, self.ledger, held.head, release, Kind.DEPLOY, capacity, scaling)
+        if held.head.stable is None and (state.weights or {}).get(run.slot, 0) > 0:
+            # Nothing serves by the ledger, since a destroy or a first deploy did not come to a good end. What has the
+            # traffic is none of this release's, and to have it moved shows that it was.
+            run = replace(run, slot=run.slot.other)
         held.save(
             ctx,
             f"deploy {release.id}",
             holds=tuple(hold for hold in held.head.holds if hold.release is None),
             place=self.executor.place(route, state),
             destroyed=False,
-            run=begin(ctx, self.ledger, held.head, release, Kind.DEPLOY, capacity, scaling),
+            run=run,
         )
         self.driver.listened = ctx.monotonic()
         return came_to(ctx, held, self.driver.drive(ctx, held, route, self.until))
@@ -465,8 +471,9 @@ class RolloutManager:
 
     def realign(self, ctx: Context) -> Head:
         """Send traffic where the ledger says that it goes, and make what of the route is missing, when somebody has
-        changed it. Does nothing during a rollout, which watches by itself. Raises
-        :class:`~osvdeploy.errors.Refused` where no machine there is healthy: whoever sent traffic elsewhere knew why.
+        changed it; put an adopted group back where it stood. Does nothing during a rollout, which watches by itself.
+        Raises :class:`~osvdeploy.errors.Refused` where no machine there is healthy: whoever sent traffic elsewhere knew
+        why.
         """
         with lease.held(ctx, self.ledger, "realign") as held:
             route, began = self._route(held.head), ctx.monotonic()
@@ -483,7 +490,7 @@ class RolloutManager:
                     hint=f"bring {stable.release} back to health first, or send {serving} all the weight by hand",
                 )
             self.executor.fence(ctx, held, route)
-            changed = False
+            changed = self._put_back(ctx, held, route, stable, serving)
             if any(self.cloud.router.slow_start(ctx, route, slot) not in (None, route.slow_start) for slot in Slot):
                 with held.acting(ctx) as acting:
                     self.cloud.router.set_slow_start(acting, route)
@@ -505,6 +512,18 @@ class RolloutManager:
                 ctx.sleep(self.limits.quick_poll)
             return held.save(ctx, f"traffic is on {stable.release} again") if changed else held.head
 
+    def _put_back(self, ctx: Context, held: HeldLedger, route: Route, stable: SlotRecord, serving: Slot) -> bool:
+        """Let an adopted group that serves by the ledger stand behind its slot again; whether it did not."""
+        release = self.ledger.release(ctx, stable.release)
+        if release is None or release.adopted is None:
+            return False
+        group = self.cloud.groups.observe(ctx, stable.group)
+        if group is None or not has_left(group):
+            return False
+        run = begin(ctx, self.ledger, held.head, release, Kind.ADOPT, len(group.machines))
+        self.executor.start(ctx, held, route, replace(run, slot=serving, group=stable.group))
+        return True
+
     def destroy(self, ctx: Context) -> Head:
         """Take everything of the service away: machines, templates, rules, backends. The ledger keeps its history."""
         with lease.held(ctx, self.ledger, "destroy") as held:
@@ -521,6 +540,9 @@ class RolloutManager:
                 seconds = max(self.limits.settle, self.limits.late)
                 ctx.report(Waiting("traffic to be back where it was", f"{seconds:g} s"))
                 self._wait_out(ctx, held, seconds)
+            if held.head.slots or held.head.serving is not None:
+                # First: what is on its way out is nothing to go on from, whoever takes over.
+                held.save(ctx, "destroy: machines go", slots={}, serving=None)
             while groups := observer.groups(ctx):
                 if ctx.monotonic() - began > self.limits.clean_up:
                     troubles = "; ".join(f"{group.name}: {', '.join(group.troubles)}" for group in groups.values())
@@ -598,7 +620,8 @@ class RolloutManager:
         permission, above all. A document or a program may well know of the release only when it is there."""
         serving = head.serving if head is not None and head.stable is not None else None
         slot = serving.other if serving is not None else Slot.BLUE
-        measured = Measured(route, slot, release.id, group_name(self.ledger.service, release))
+        group = group_name(self.ledger.service, release, head.epoch + 1 if head is not None else 1)
+        measured = Measured(route, slot, release.id, group)
         for gate in release.settings.gates:
             if self.metrics is None or not gate.remembered or gate.dry_run or gate.no_data is not NoData.FAIL:
                 continue

@@ -53,7 +53,7 @@ from osvdeploy.rollout.ends import Rollout
 from osvdeploy.rollout.ledger import Ledger
 from osvdeploy.rollout.manager import RolloutManager
 from osvdeploy.rollout.model import Limits, Run, Stage, Until
-from osvdeploy.rollout.releases import ProbePlace, Release, Settings, group_name, route_of
+from osvdeploy.rollout.releases import ProbePlace, Release, Settings, route_of
 
 _AT_ONCE = Limits(bake_poll=1e9, listen=1e9)
 """A rehearsal looks once at a bake, and nobody asks anything of it."""
@@ -214,7 +214,8 @@ class _Place:
         self.types: dict[str, str] = {}
         """Machine types, by group: those of other releases as the ledger has them."""
         for known in ledger.releases(ctx):
-            self.types[group_name(ledger.service, known)] = known.settings.machine_type
+            of_it = [each.name for each in self.groups.values() if each.release == known.id]
+            self.types |= dict.fromkeys(of_it, known.settings.machine_type)
             self.headers.add(known.settings.health.version_header)
         self.scalings: dict[str, Scaling] = {}
         self.routes: dict[tuple[str, int], _Way] = {}

@@ -244,15 +244,23 @@ def service_key(service: str) -> str:
     return hashlib.sha256(service.encode()).hexdigest()[:10]
 
 
-def group_name(service: str, release: Release) -> str:
-    """Name of the release's group and template.
+def group_stem(service: str, release: ReleaseId) -> str:
+    """How the names of all groups and templates that are made for a release begin; up to a dash, or whole.
 
     From its id, not from its digest: two versions of the same bytes are two releases, which may stand side by side.
-    One that was adopted has the name that it had.
+    """
+    return f"osvd-{service_key(service)}-{sha256(release.encode())[:8]}"
+
+
+def group_name(service: str, release: Release, epoch: int) -> str:
+    """Name of the group and template that a run makes for a release, begun under the lease ``epoch``.
+
+    No two runs make groups of one name. So whoever lost the lease while it was about to take one away takes that one
+    and no other, however late its call arrives. One that was adopted has the name that it had.
     """
     if release.adopted is not None:
         return release.adopted.group
-    return f"osvd-{service_key(service)}-{sha256(release.id.encode())[:8]}"
+    return f"{group_stem(service, release.id)}-{epoch}"
 
 
 def configuration_digest(environment: Sequence[tuple[str, str]], boot: Sequence[tuple[str, str | None]]) -> Digest:

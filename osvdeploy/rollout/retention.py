@@ -108,7 +108,6 @@ def find_garbage(
     *,
     groups: Sequence[GroupState],
     templates: Sequence[str],
-    template_of: Collection[tuple[str, ReleaseId]],
     images: Sequence[CloudImage],
     disks: Sequence[UploadedDisk],
     carrying: Collection[Slot] = (),
@@ -120,32 +119,37 @@ def find_garbage(
     """What of the service's (and the app's) things nobody needs.
 
     ``carrying`` are the slots with a weight above 0: what stands there is never garbage, whatever the ledger says, nor
-    is what its machines are started from.
+    is what its machines are started from; but for what stands there beside the very group that the ledger names.
 
     ``elsewhere`` are the releases that other services have groups of, and of retired images also templates: an image
     may be made for one service, or for none, and be rolled out in another.
 
-    ``groups`` and ``templates`` are the service's own; ``template_of`` pairs template names with releases; ``images``
-    and ``disks`` are the app's, of every environment; so is what ``stores`` hold. ``destroyed`` is when the service
-    was, where it is: what was made since then may be of a deploy that brings it back. ``keep`` and ``age`` are as for
-    :func:`needed_releases`.
+    ``groups`` and ``templates`` are the service's own; a template has the name of its one group, and no other is made
+    of it. ``images`` and ``disks`` are the app's, of every environment; so is what ``stores`` hold. ``destroyed`` is
+    when the service was, where it is: what was made since then may be of a deploy that brings it back. ``keep`` and
+    ``age`` are as for :func:`needed_releases`.
     """
     needed = needed_releases(head, keep, now, age=age)
     service = head.service
     standing = set() if head.destroyed else _standing(head, now)
+    there = {group.name for group in groups if not group.deleting}
+    # Where what a slot is recorded with is there, the slot's traffic is its own.
+    recorded = {slot for slot, record in head.slots.items() if record.group in there and not head.destroyed}
+    unknown = set(carrying) - recorded
     dead_groups = [
-        (group.name, f"{group.release} is neither serving nor warm{_LET_GO if tags.is_kept(group.tags) else ''}")
+        (group.name, _why_dead(group, head))
         for group in groups
-        if group.release not in standing and not group.deleting and group.tags.get(tags.SLOT) not in carrying
+        if group.name not in standing and not group.deleting and group.tags.get(tags.SLOT) not in unknown
     ]
     dying = {name for name, _ in dead_groups}
     left = [group for group in groups if group.name not in dying and not group.deleting]
     # A ledger that was put back does not know of what serves; its machines are replaced and scaled all the same.
     needed |= {group.release for group in left if group.release is not None}
-    keep_templates = {name for name, release in template_of if release in needed or release in standing}
-    keep_templates |= {group.name for group in left}
+    # That of a group on its way out is in use still; where nothing else of the release goes, the next sweep has time.
+    going = {group.name for group in groups if group.deleting and group.release in needed}
+    keep_templates = standing | going | {group.name for group in left}
     needed |= set(elsewhere)
-    dead_templates = [(name, "its release is not needed") for name in templates if name not in keep_templates]
+    dead_templates = [(name, "no group is made of it") for name in templates if name not in keep_templates]
 
     deployed, known = {release.image for release in releases}, {release.id for release in releases}
     ended = (destroyed or head.written) if head.destroyed else None
@@ -233,15 +237,23 @@ def _orphaned(disk: UploadedDisk, service: str, now: datetime) -> bool:
     return _age(disk.created, now) > _UPLOAD_DAY
 
 
-def _standing(head: Head, now: datetime) -> set[ReleaseId]:
-    standing: set[ReleaseId] = set()
+def _standing(head: Head, now: datetime) -> set[str]:
+    """The groups that are to stand, by name."""
+    standing: set[str] = set()
     if head.stable is not None:
-        standing.add(head.stable.release)
+        standing.add(head.stable.group)
     if head.unfinished is not None:
-        standing.add(head.unfinished.candidate)
-        if head.unfinished.stable is not None:
-            standing.add(head.unfinished.stable)
+        standing.add(head.unfinished.group)
+        if head.unfinished.stable_group is not None:
+            standing.add(head.unfinished.stable_group)
     for record in head.slots.values():
         if record.warm_until is not None and record.warm_until > now:
-            standing.add(record.release)
+            standing.add(record.group)
     return standing
+
+
+def _why_dead(group: GroupState, head: Head) -> str:
+    let_go = _LET_GO if tags.is_kept(group.tags) else ""
+    if head.stable is not None and head.stable.release == group.release:
+        return f"{group.release} serves from {head.stable.group}{let_go}"
+    return f"{group.release} is neither serving nor warm{let_go}"

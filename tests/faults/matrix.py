@@ -31,7 +31,7 @@ from osvdeploy.sandbox.runners import GuestAnswer
 from osvdeploy.sandbox.traffic import Traffic
 from osvdeploy.sandbox.wire import Call
 from tests.rollout.made import UNHURRIED
-from tests.world import GOOD, MIN_READY, Kept, World
+from tests.world import GOOD, MIN_READY, Kept, World, unnumbered
 
 STALE = 5.0
 """Seconds that a stale read is behind."""
@@ -189,7 +189,7 @@ class Site(ABC):
         return {
             "serving": head.serving,
             "stable": head.stable.release if head.stable else None,
-            "slots": {slot: (record.release, record.group) for slot, record in head.slots.items()},
+            "slots": {slot: (record.release, unnumbered(record.group)) for slot, record in head.slots.items()},
             "destroyed": head.destroyed,
             "unfinished": None if head.unfinished is None else head.unfinished.stage,
             "lease": head.lease,

@@ -27,7 +27,7 @@ from tests.faults.matrix import Scenario, Site
 from tests.faults.test_deploy_crashes import _name
 from tests.gcp_world import GcpWorld
 from tests.rollout.made import UNHURRIED
-from tests.world import BAD, SETTLED
+from tests.world import BAD, SETTLED, named_alike
 
 CANARY = Strategy(StrategyKind.CANARY, (TrafficStep(20, 5.0), TrafficStep(100)), 5.0, 3600.0)
 ASKING = replace(CANARY, steps=(TrafficStep(20, 5.0, approve=True), TrafficStep(100)))
@@ -86,7 +86,7 @@ class AwsSite(Site):
         self.world.wait(SETTLED)
         store = self.world.sandbox.store.begin()
         held = {
-            kind: sorted(_name(key, store.get(REGION, kind, key) or {}) for key in keys)
+            kind: named_alike(kind, [_name(key, store.get(REGION, kind, key) or {}) for key in keys])
             for kind, keys in self.world.held().items()
         }
         carrying = [] if self.world.head.destroyed else sorted(arn.split("/")[1] for arn in self.carrying())
@@ -130,7 +130,9 @@ class GcpSite(Site):
         self.world.wait(SETTLED)
         matchers = self.place.network.ask("GET", "global/urlMaps/web").get("pathMatchers", [])
         leading = [(rule["priority"], _sent(rule)) for matcher in matchers for rule in matcher["routeRules"]]
-        held = {kind: keys for kind, keys in self.world.held().items() if kind.startswith("compute.")}
+        held = {
+            kind: named_alike(kind, keys) for kind, keys in self.world.held().items() if kind.startswith("compute.")
+        }
         for passing in ("compute.operation", "compute.instance", "compute.disk", "compute.urlMap"):
             held.pop(passing, None)
         return {**held, **self.ledger(), "leading": leading}

@@ -27,7 +27,7 @@ from tests.faults.matrix import Scenario, Site, befallen, played, sampled, troub
 from tests.faults.scenarios import AwsSite, GcpSite
 from tests.faults.venues import Killed
 from tests.rollout.made import NOW, UNHURRIED
-from tests.world import SETTLED
+from tests.world import SETTLED, named_alike
 
 pytestmark = [pytest.mark.slow, pytest.mark.sandbox]
 
@@ -105,7 +105,9 @@ class TheirsOnGoogle(GcpSite):
             for rule in matcher["routeRules"]
         ]
         ports = self.place.network.ask("GET", f"zones/{ZONE}/instanceGroupManagers").get("items", [])
-        held = {kind: keys for kind, keys in self.world.held().items() if kind.startswith("compute.")}
+        held = {
+            kind: named_alike(kind, keys) for kind, keys in self.world.held().items() if kind.startswith("compute.")
+        }
         for passing in ("compute.operation", "compute.instance", "compute.disk", "compute.urlMap"):
             held.pop(passing, None)
         named = {each["name"]: each.get("namedPorts") for each in ports}

@@ -32,7 +32,7 @@ from osvdeploy.sandbox.wire import Call
 from tests.aws_world import REGION, AwsWorld, Process
 from tests.contract.aws_scene import scale_group
 from tests.rollout.made import SETTINGS, UNHURRIED
-from tests.world import ABORTING, BAD, GOOD, MIN_READY, SETTLED, Kept, SandboxProber
+from tests.world import ABORTING, BAD, GOOD, MIN_READY, SETTLED, Kept, SandboxProber, named_alike, unnumbered
 
 pytestmark = pytest.mark.slow
 
@@ -151,7 +151,7 @@ class Account(AwsWorld):
         found = {}
         for kind, keys in self.held().items():
             documents = {key: self.document(kind, key) for key in keys}
-            found[kind] = sorted(_name(key, document) for key, document in documents.items())
+            found[kind] = named_alike(kind, [_name(key, document) for key, document in documents.items()])
         return found
 
     def document(self, kind: str, key: str) -> Mapping[str, object]:
@@ -177,14 +177,17 @@ class Account(AwsWorld):
         """Of each group, by its name: bounds, size, what is suspended, what is collected."""
         documents = [self.document("autoscaling.group", name) for name in self.held().get("autoscaling.group", ())]
         fields = ("MinSize", "MaxSize", "DesiredCapacity", "DefaultCooldown", "SuspendedProcesses", "EnabledMetrics")
-        return {str(each["AutoScalingGroupName"]): [_undated(each[field]) for field in fields] for each in documents}
+        return {
+            unnumbered(str(each["AutoScalingGroupName"])): [_undated(each[field]) for field in fields]
+            for each in documents
+        }
 
     def recorded(self) -> dict[str, object]:
         """What the ledger says, as far as it is not about when and by whom."""
         head = self.head
         return {
             "serving": head.serving,
-            "slots": {slot: (record.release, record.group) for slot, record in head.slots.items()},
+            "slots": {slot: (record.release, unnumbered(record.group)) for slot, record in head.slots.items()},
             "served": [served.release for served in head.served],
             "holds": {hold.release for hold in head.holds},
             "destroyed": head.destroyed,
@@ -208,7 +211,7 @@ def _name(key: str, document: Mapping[str, object]) -> str:
     name = name.get("Value") if isinstance(name, Mapping) else name
     rules = [str(document[field]) for field in _RULES if field in document]
     if rules:
-        return f"{document['AutoScalingGroupName']}/{rules[0]}"
+        return unnumbered(f"{document['AutoScalingGroupName']}/{rules[0]}")
     return str(name or document.get("LaunchTemplateName") or key)
 
 

@@ -25,7 +25,7 @@ from osvdeploy.sandbox.wire import Call
 from tests.contract.gcp_scene import REGION, ZONE, scale_group
 from tests.gcp_world import GcpWorld, Process
 from tests.rollout.made import UNHURRIED
-from tests.world import BAD, GOOD, MIN_READY, SETTLED, Kept
+from tests.world import BAD, GOOD, MIN_READY, SETTLED, Kept, named_alike, unnumbered
 
 pytestmark = [pytest.mark.slow, pytest.mark.sandbox]
 
@@ -125,7 +125,8 @@ class Project(GcpWorld):
         scalers = self.network.ask("GET", f"zones/{ZONE}/autoscalers").get("items", [])
         policies = {each["target"]: each["autoscalingPolicy"] for each in scalers}
         return {
-            each["name"]: (each["targetSize"], each["updatePolicy"], policies.get(each["selfLink"])) for each in groups
+            unnumbered(each["name"]): (each["targetSize"], each["updatePolicy"], policies.get(each["selfLink"]))
+            for each in groups
         }
 
     def shown(self) -> dict[str, Any]:
@@ -145,7 +146,7 @@ class Project(GcpWorld):
         """What there is, and what the ledger says of it, as far as it is not about when and by whom."""
         self.sandbox.hook = None
         self.wait(SETTLED)
-        found: dict[str, object] = {kind: self.held().get(kind, []) for kind in STANDING}
+        found: dict[str, object] = {kind: named_alike(kind, self.held().get(kind, [])) for kind in STANDING}
         head = self.head
         families = [
             (each["name"], each.get("family"), each.get("deprecated", {}).get("state"))
@@ -158,7 +159,7 @@ class Project(GcpWorld):
             "families": families,
             "bucket": self.held().get("storage.object/acme", []),
             "serving": head.serving,
-            "slots": {slot: (record.release, record.group) for slot, record in head.slots.items()},
+            "slots": {slot: (record.release, unnumbered(record.group)) for slot, record in head.slots.items()},
             "served": [served.release for served in head.served],
             "holds": {hold.release for hold in head.holds},
             "unfinished": head.unfinished,

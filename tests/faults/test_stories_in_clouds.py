@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from osvdeploy.rollout.model import Outcome, Request, RequestKind
-from osvdeploy.rollout.releases import group_name
 from osvdeploy.sandbox.core import Moment
 from osvdeploy.sandbox.wire import Call
 from tests.aws_world import REGION, AwsWorld
@@ -55,7 +54,7 @@ def test_no_way_back_ever_boots_the_image_that_failed(world: AwsWorld) -> None:
     first = world.build("1.0.0")
     world.deploy(first)
     assert world.deploy(world.build("1.1.0", BAD)).outcome is Outcome.ROLLED_BACK
-    group = group_name(first.service, first)
+    group = world.group_of(first)
     before = machines(world, group)
     world.session.client("ec2").terminate_instances(InstanceIds=[before[0]["InstanceId"]])
     world.wait(300)
@@ -69,7 +68,7 @@ def test_no_way_back_ever_boots_the_image_that_failed(world: AwsWorld) -> None:
     world.rollback(second)
     world.wait(60)
     assert world.rollback(first).outcome is Outcome.SUCCEEDED
-    assert {image_of(world, each) for each in machines(world, group)} == {first.id}
+    assert {image_of(world, each) for each in machines(world, world.group_of(first))} == {first.id}
 
 
 def test_the_idle_slot_stays_in_the_rule_at_weight_0_and_is_checked(world: AwsWorld) -> None:
@@ -90,7 +89,7 @@ def test_a_failed_deploy_leaves_the_sizes_of_what_serves_as_they_were(world: Aws
     """Least, wanted and most, and what scales it."""
     first = world.build("1.0.0")
     world.deploy(first)
-    asg, group = world.session.client("autoscaling"), group_name(first.service, first)
+    asg, group = world.session.client("autoscaling"), world.group_of(first)
     scale_group(asg, group, 1, 6, world.network.listener)
     world.wait(30)
 
@@ -110,7 +109,7 @@ def test_a_rollback_while_somebody_resizes_what_serves_ends_none_of_its_machines
     world.deploy(first)
     second = world.build("1.1.0")
     world.deploy(second)
-    asg, group = world.session.client("autoscaling"), group_name(second.service, second)
+    asg, group = world.session.client("autoscaling"), world.group_of(second)
     seen: list[int] = []
 
     def resize(moment: Moment, call: Call) -> None:

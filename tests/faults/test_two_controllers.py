@@ -22,12 +22,12 @@ from osvdeploy.errors import LeaseHeld, LeaseLost, OsvDeployError
 from osvdeploy.rollout import lease
 from osvdeploy.rollout.drifting import DriftKind
 from osvdeploy.rollout.ends import Rollout
-from osvdeploy.rollout.model import Outcome, Stage
+from osvdeploy.rollout.model import Outcome, RequestKind, Stage
 from osvdeploy.rollout.releases import Strategy
 from osvdeploy.sandbox import core, wire
 from osvdeploy.sandbox.wire import ApiRequest
 from tests.faults.matrix import Scenario, Site, Watch
-from tests.faults.scenarios import CANARY, SITES
+from tests.faults.scenarios import ASKING, AT_ONCE, CANARY, SITES
 from tests.faults.test_stories import Story
 from tests.rollout.made import SETTINGS, UNHURRIED
 from tests.rollout.test_drifting import looked
@@ -39,6 +39,12 @@ BAKED = replace(SETTINGS.strategy, bake=20.0)
 
 EVERY = int(os.environ.get("OSVDEPLOY_STOPS_EVERY", "40"))
 """Of the calls that only look, every which is stopped before; `make soak` tries all."""
+
+STOPS = int(os.environ.get("OSVDEPLOY_STILL", "20"))
+"""Calls after which a process is tried standing still, at most twice as many."""
+
+LATE = int(os.environ.get("OSVDEPLOY_LATE", "4"))
+"""Moments of the other one's command at which a late call is tried, beside its end."""
 
 
 class Skewed:
@@ -158,10 +164,11 @@ def test_one_that_was_stopped_makes_one_more_change_at_most_and_what_it_did_is_p
         assert third.outcome is Outcome.SUCCEEDED, said
         story.clock.advance(60)
         assert story.cloud.serving == {story.id("1.3.0")}, said
-        standing = {group.name for group in story.cloud.world.groups.values() if not group.deleting}
-        strangers = standing - {record.group for record in story.head.slots.values()}
+        recorded = {record.group for record in story.head.slots.values()}
+        standing = [group for group in story.cloud.world.groups.values() if not group.deleting]
+        strangers = {group.release for group in standing if group.name not in recorded}
         # Of the late process's own release, in the slot that was not emptied since: told, for gc to take away.
-        assert strangers <= {story.group("1.1.0")}, said
+        assert strangers <= {story.id("1.1.0")}, said
         assert bool(strangers) == (DriftKind.STRANGER in {each.kind for each in looked(story)}), said
 
 
@@ -319,18 +326,23 @@ class Frozen(BaseException):
     """The process stands still, with a request about to be sent."""
 
 
-class Freezer:
-    """Stops a process before the call that moves traffic, and sends that call's request later, as it stands."""
+def _moves_traffic(site: Site, call: wire.Call) -> bool:
+    run = site.world.head.unfinished
+    return run is not None and run.shifted is not None
 
-    def __init__(self, site: Site) -> None:
-        self.site, self.sandbox = site, site.world.sandbox
+
+class Freezer:
+    """Stops a process before a change (of traffic, if not told), and sends the call's request later, as it stands."""
+
+    def __init__(self, site: Site, stops: Callable[[Site, wire.Call], bool] = _moves_traffic) -> None:
+        self.site, self.sandbox, self.stops = site, site.world.sandbox, stops
         self.request: ApiRequest | None = None
         self.then: Kept | None = None
         """Everything as it was: what stands still gives no lease back."""
         self._handle = self.sandbox.handle
 
     def freeze(self, command: Callable[[], object]) -> None:
-        self.sandbox.hook = self._stop_at_the_switch
+        self.sandbox.hook = self._stop
         self.sandbox.handle = self._noted  # type: ignore[method-assign]
         try:
             command()
@@ -340,12 +352,10 @@ class Freezer:
         self.sandbox.handle = self._handle  # type: ignore[method-assign]
         assert self.request is not None
 
-    def _stop_at_the_switch(self, moment: core.Moment, call: wire.Call) -> None:
-        if moment is core.Moment.BEFORE and call.mutating:
-            run = self.site.world.head.unfinished
-            if run is not None and run.shifted is not None:
-                self.then = self.site.world.kept()
-                raise Frozen
+    def _stop(self, moment: core.Moment, call: wire.Call) -> None:
+        if moment is core.Moment.BEFORE and call.mutating and self.stops(self.site, call):
+            self.then = self.site.world.kept()
+            raise Frozen
 
     def _noted(self, request: ApiRequest, now: datetime) -> Any:
         try:
@@ -427,3 +437,173 @@ def test_a_switch_that_is_sent_late_is_refused_or_put_right(kind: str, tmp_path:
             site.world.wait(30)
             assert site.ask() == site.names["1.0.0"], said
     assert 200 in came if kind == "aws" else 412 in came, came
+
+
+@dataclass(frozen=True)
+class Removal:
+    """A command that takes a group away, and one that goes back to its release, or on without it, from elsewhere.
+    ``operations`` are the calls of the removal on each cloud, each of which is sent late."""
+
+    name: str
+    before: Callable[[Site], object]
+    removes: Callable[[Site], object]
+    after: Callable[[Site], Rollout]
+    answers: frozenset[str] | None
+    serves: str
+
+
+OF_A_REMOVAL = {
+    "aws": ("DeleteAutoScalingGroup",),
+    "google": ("backendServices.patch", "instanceGroupManagers.delete"),
+}
+
+
+def _serves(site: Site, *versions: str, new: str = "new", strategy: Strategy | None = None) -> None:
+    site.put_into_service(*versions)
+    site.made(new, strategy=strategy)
+
+
+def _asked_for(site: Site) -> None:
+    site.new("1.0.0", strategy=ASKING)
+    assert site.deploy("new").exit_code == 5
+
+
+def _deploy_after_all(site: Site) -> Rollout:
+    """The abort comes to its end; then the same release again, with nobody asked."""
+    here, release = site.place.process(site.limits), site.releases["new"]
+    here.manager.recover(here.ctx)
+    alone = replace(release, settings=replace(release.settings, strategy=AT_ONCE))
+    ended: Rollout = here.manager.deploy(here.ctx, alone)
+    return ended
+
+
+def _aged(site: Site) -> None:
+    site.put_into_service("1.0.0", "1.1.0")
+    site.world.wait(2 * 3600.0)
+
+
+def _about_to_be_destroyed(site: Site) -> None:
+    site.put_into_service("1.0.0")
+    site.made("new")
+
+
+REMOVALS = [
+    Removal(
+        "the old release, at the end of a deploy",
+        lambda site: _serves(site, "1.0.0", strategy=AT_ONCE),
+        lambda site: site.deploy("new"),
+        lambda site: site.rollback("1.0.0"),
+        frozenset({"1.0.0", "new"}),
+        "1.0.0",
+    ),
+    Removal(
+        "an aborted release",
+        _asked_for,
+        lambda site: site.say(RequestKind.ABORT),
+        _deploy_after_all,
+        frozenset({"1.0.0", "new"}),
+        "new",
+    ),
+    Removal(
+        "what is warm, for a newer release",
+        lambda site: _serves(site, "1.0.0", "1.1.0"),
+        lambda site: site.deploy("new"),
+        lambda site: site.rollback("1.0.0"),
+        frozenset({"1.0.0", "1.1.0"}),
+        "1.0.0",
+    ),
+    Removal(
+        "what was warm, by gc",
+        _aged,
+        lambda site: site.gc(),
+        lambda site: site.rollback("1.0.0"),
+        frozenset({"1.0.0", "1.1.0"}),
+        "1.0.0",
+    ),
+    Removal(
+        "what serves, by destroy",
+        _about_to_be_destroyed,
+        lambda site: site.destroy(),
+        lambda site: site.deploy("new"),
+        None,
+        "new",
+    ),
+]
+
+
+@pytest.mark.sandbox
+@pytest.mark.parametrize("kind", SITES)
+@pytest.mark.parametrize("removal", REMOVALS, ids=lambda each: each.name)
+def test_machines_that_are_taken_away_late_are_nobodys(kind: str, removal: Removal, tmp_path: Path) -> None:
+    """A command stops at a call that takes a group away; another one takes over, and goes back to that release, or on
+    without it. Whenever the late call arrives, also after all is done: no client notices, and no machine of what
+    serves goes."""
+    site = SITES[kind](tmp_path)
+    removal.before(site)
+    begun = site.world.kept()
+    for operation in OF_A_REMOVAL[kind]:
+        site.world.put_back(begun)
+        freezer = Freezer(site, lambda site, call, operation=operation: _takes_away(call, operation))  # type: ignore[misc]
+        freezer.freeze(lambda: removal.removes(site))
+        start = freezer.then
+        assert start is not None
+        scenario = Scenario("late", lambda each: None, removal.after, removal.answers)
+        site.world.put_back(start)
+        whole = Watch(site, scenario)
+        site.world.sandbox.hook = whole
+        assert removal.after(site).exit_code == 0
+        site.world.sandbox.hook = None
+        calls = len(whole.seen)
+        for at in (*range(0, calls, max(1, calls // LATE)), calls):
+            site.world.put_back(start)
+            arrival = Arrival(freezer, Watch(site, scenario), at)
+            site.world.sandbox.hook = arrival
+            ended = removal.after(site)
+            site.world.sandbox.hook = None
+            assert ended.exit_code == 0, ended.told
+            if at == calls:
+                site.world.wait(60.0)
+                arrival.status = freezer.send()
+            said = f"{operation} sent before call {at} of {calls}, answered {arrival.status}"
+            arrival.watch.go_on(90)
+            assert arrival.watch.wrong == [], (said, arrival.watch.wrong[:5])
+            assert site.ask() == site.names[removal.serves], said
+            capacity = site.world.settings.capacity
+            assert [healthy >= capacity for healthy in site.carrying().values()] == [True], said
+
+
+@pytest.mark.sandbox
+@pytest.mark.parametrize("kind", SITES)
+def test_nothing_is_sent_when_the_lease_is_over(kind: str, tmp_path: Path) -> None:
+    """A process that stood still for a while after any of its calls looks at the clock before it sends another change,
+    and renews its lease first."""
+    site = SITES[kind](tmp_path)
+    _serves(site, "1.0.0", strategy=AT_ONCE)
+    start, world = site.world.kept(), site.world
+    counted: list[wire.Call] = []
+    world.sandbox.hook = lambda moment, call: counted.append(call) if moment is core.Moment.BEFORE else None
+    site.deploy("new")
+    for stop in range(0, len(counted), max(1, len(counted) // STOPS)):
+        world.put_back(start)
+        seen, late = [0], list[str]()
+
+        def hook(moment: core.Moment, call: wire.Call, stop: int = stop, seen: list[int] = seen) -> None:
+            if moment is core.Moment.BEFORE:
+                since = (world.clock.now() - world.head.written).total_seconds()
+                if call.mutating and since >= lease.LENGTH:
+                    late.append(f"{call.operation}, {since:g} s after the lease was renewed")  # noqa: B023
+                return
+            seen[0] += 1
+            if seen[0] == stop + 1:
+                world.clock.advance(90.0)
+
+        world.sandbox.hook = hook
+        ended = site.deploy("new")
+        world.sandbox.hook = None
+        assert not late, f"stood still after {counted[stop].operation}: {late}"
+        assert ended.exit_code == 0, ended.told
+
+
+def _takes_away(call: wire.Call, operation: str) -> bool:
+    emptied = operation != "backendServices.patch" or call.params.get("body", {}).get("backends") == []
+    return call.operation == operation and emptied

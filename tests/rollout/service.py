@@ -7,16 +7,17 @@ from dataclasses import replace
 
 from osvdeploy.cloud.interfaces import Block, ImageRequest, ReleaseId, Scaling, UploadRequest
 from osvdeploy.cloud.memory import MemoryCloud
-from osvdeploy.cloud.tags import release_tags, service_tags
+from osvdeploy.cloud.tags import SERVICE, release_tags, service_tags
 from osvdeploy.context import Context, ProcessIdentity, VirtualClock
 from osvdeploy.events import Recorder
 from osvdeploy.rollout.ends import Rollout
 from osvdeploy.rollout.ledger import Head, Ledger
 from osvdeploy.rollout.manager import RolloutManager
 from osvdeploy.rollout.model import Limits
-from osvdeploy.rollout.releases import Release, group_name
+from osvdeploy.rollout.releases import Release
 from tests.rollout.made import NOW, SETTINGS
 from tests.rollout.made import release as made_release
+from tests.world import newest_group
 
 
 class Service:
@@ -78,9 +79,14 @@ class Service:
         self.cloud.images.register(ctx, ImageRequest(release.id, release.digest, disk, tags))
 
     def group(self, version: str) -> str:
-        """The name of the release's group."""
-        release = self.release(version)
-        return group_name(release.service, release)
+        """The name of the release's group that stands, else of the newest one that the ledger knows of."""
+        release = self.id(version)
+        found = [
+            each.name
+            for each in self.cloud.world.groups.values()
+            if each.release == release and each.tags.get(SERVICE) == "hello/production" and not each.deleting
+        ]
+        return found[-1] if found else newest_group(self.ledger.heads(self.context()), release)
 
     def scale(self, version: str, minimum: int, maximum: int) -> None:
         """Attach to the release's group what scales it, as a user would."""

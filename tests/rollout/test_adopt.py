@@ -12,6 +12,7 @@ from osvdeploy.cloud.interfaces import ProbeRequest, Slot
 from osvdeploy.cloud.memory import Call, Moment
 from osvdeploy.cloud.memory.calls import Hook
 from osvdeploy.errors import UsageError
+from osvdeploy.rollout.drifting import DriftKind
 from osvdeploy.rollout.ends import Rollout
 from osvdeploy.rollout.logbook import entries
 from osvdeploy.rollout.machine import advance
@@ -21,6 +22,7 @@ from tests.faults.venues import Killed
 from tests.rollout.made import NOW, SETTINGS
 from tests.rollout.made import run as made_run
 from tests.rollout.service import Service
+from tests.rollout.test_drifting import looked
 
 GROUP = "legacy-web"
 
@@ -375,3 +377,15 @@ def test_where_nobody_is_asked_time_alone_gives_traffic_back() -> None:
     assert advance(first.run, seen, limits, NOW + timedelta(seconds=40)).run.stage is Stage.CLEAN_UP
     still = Observation(wired=True, weights={Slot.BLUE: 0, Slot.GREEN: 100})
     assert advance(run, still, limits, NOW).action == GiveRouteBack()
+
+
+def test_an_adopted_group_that_left_its_slot_is_told_and_put_back(legacy: Legacy) -> None:
+    """Somebody took it from behind our backend, or a process that stood still did so late."""
+    legacy.adopt()
+    assert looked(legacy) == []
+    legacy.cloud.world.groups[GROUP].beside = ""
+    [told] = looked(legacy)
+    assert told.kind is DriftKind.MACHINES and told.repairable and GROUP in told.what
+    legacy.manager().realign(legacy.context())
+    legacy.clock.advance(60)
+    assert looked(legacy) == [] and legacy.ask() == GROUP

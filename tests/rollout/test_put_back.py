@@ -22,10 +22,10 @@ def service() -> Service:
     copy = dict(service.cloud.store._objects)
     for version in ("1.1.0", "1.2.0"):
         assert service.deploy(version).outcome is Outcome.SUCCEEDED
-    service.cloud.store._objects = copy
     service.scale("1.2.0", 2, 6)
     service.cloud.load(service.group("1.2.0"), 5)
     service.clock.advance(30)
+    service.cloud.store._objects = copy
     return service
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -47,7 +47,7 @@ def ids(*versions: str) -> set[ReleaseId]:
 def slot(version: str, warm: float | None = None) -> SlotRecord:
     """What stands in a slot; ``warm`` in seconds from now."""
     one = release(version)
-    return SlotRecord(one.id, group_name(OURS, one), NOW, None if warm is None else after(warm))
+    return SlotRecord(one.id, group_name(OURS, one, 1), NOW, None if warm is None else after(warm))
 
 
 def head(version: str | None = "1.0.0", /, **changes: object) -> Head:
@@ -103,7 +103,7 @@ class Holdings:
 
     def add_group(self, version: str, deleting: bool = False) -> str:
         one = release(version)
-        name = group_name(OURS, one)
+        name = group_name(OURS, one, 1)
         self.groups.append(made.group(name, one.id, deleting=deleting))
         self.templates.append(name)
         return name
@@ -115,6 +115,7 @@ class Holdings:
         keep: int = 0,
         now: datetime = NOW,
         elsewhere: Iterable[str] = (),
+        carrying: Collection[Slot] = (),
     ) -> Garbage:
         known = [release(version) for version in deployed]
         return find_garbage(
@@ -124,10 +125,10 @@ class Holdings:
             now,
             groups=self.groups,
             templates=self.templates,
-            template_of=[(group_name(OURS, one), one.id) for one in known],
             images=self.images,
             disks=self.disks,
             elsewhere=[release(version).id for version in elsewhere],
+            carrying=carrying,
         )
 
     def sweep(self, garbage: Garbage) -> None:
@@ -207,14 +208,29 @@ def test_of_a_destroyed_service_the_pinned_alone_is_needed() -> None:
 
 
 def test_a_group_that_neither_serves_nor_is_warm_goes() -> None:
-    """Its template too, unless the release may be gone back to; one that is on its way is left alone."""
+    """Its template too: whoever goes back to the release makes another. One that is on its way is left alone."""
     account = Holdings()
     serving, cold, going = account.add_group("1.0.0"), account.add_group("1.1.0"), account.add_group("1.2.0", True)
     served = (Served(release("1.1.0").id, NOW),)
     found = account.garbage(head("1.0.0", served=served), keep=1)
     assert {name for name, _ in found.groups} == {cold}
-    assert {name for name, _ in found.templates} == {going}
+    assert {name for name, _ in found.templates} == {cold, going}
     assert serving not in dict(found.templates)
+
+
+def test_another_group_of_what_serves_goes() -> None:
+    """One that no slot has: it was given up, or made late. Also where it stands in the slot that has the traffic, as
+    long as the group that the ledger means stands there too."""
+    account = Holdings()
+    serving, one = account.add_group("1.0.0"), release("1.0.0")
+    other = group_name(OURS, one, 7)
+    account.groups.append(made.group(other, one.id, tags={tags.SLOT: "blue"}))
+    account.templates.append(other)
+    found = account.garbage(head("1.0.0"), carrying=(Slot.BLUE,))
+    assert found.groups == ((other, f"{one.id} serves from {serving}"),)
+    assert [name for name, _ in found.templates] == [other]
+    account.groups = [group for group in account.groups if group.name == other]
+    assert account.garbage(head("1.0.0"), carrying=(Slot.BLUE,)).groups == ()
 
 
 def test_a_release_goes_with_the_image_under_it() -> None:
@@ -342,7 +358,13 @@ def _heads(draw: st.DrawFn) -> Head:
     unfinished = None
     if run is not None:
         candidate, stable = (release(version) for version in run)
-        unfinished = replace(made.run(), candidate=candidate.id, stable=stable.id)
+        unfinished = replace(
+            made.run(),
+            candidate=candidate.id,
+            group=group_name(OURS, candidate, 1),
+            stable=stable.id,
+            stable_group=group_name(OURS, stable, 1),
+        )
         if draw(st.booleans()):
             unfinished = unfinished.enter(Stage.DONE, NOW, "")
     slots = draw(st.dictionaries(st.sampled_from(list(Slot)), _slot))
@@ -383,9 +405,7 @@ def test_of_any_account_only_garbage_goes_and_all_of_it(
     assert all(image in account.images for image in before.images if image.digest in bases)
     disks = {disk.id for disk in account.disks}
     assert all(image.disk in disks for image in account.images)
-    assert {group.name for group in account.groups} <= {*account.templates} | {
-        name for name in before.templates if name not in {group_name(OURS, release(each)) for each in deployed}
-    }
+    assert {group.name for group in account.groups} <= {*account.templates}
     assert account.garbage(head, deployed, keep).empty
 
 
@@ -415,9 +435,7 @@ def test_what_carries_traffic_is_never_garbage() -> None:
     unknown = made.group("osvd-x-1", made.release("1.0.0").id, tags={tags.SLOT: "green"})
 
     def dead(carrying: list[Slot]) -> tuple[tuple[str, str], ...]:
-        found = find_garbage(
-            head, [], 10, NOW, groups=[unknown], templates=[], template_of=[], images=[], disks=[], carrying=carrying
-        )
+        found = find_garbage(head, [], 10, NOW, groups=[unknown], templates=[], images=[], disks=[], carrying=carrying)
         return found.groups
 
     assert dead([Slot.GREEN]) == () and dead([Slot.BLUE]) != ()
@@ -430,7 +448,7 @@ def test_what_carries_traffic_can_start_machines() -> None:
     for version in ("1.0.0", "1.1.0"):
         there.add(version, None)
         there.add(version, OURS)
-    name = group_name(OURS, release("1.1.0"))
+    name = group_name(OURS, release("1.1.0"), 1)
     there.groups = [made.group(name, release("1.1.0").id, tags={tags.SLOT: "blue"})]
     there.templates = [name]
     found = find_garbage(
@@ -440,7 +458,6 @@ def test_what_carries_traffic_can_start_machines() -> None:
         NOW,
         groups=there.groups,
         templates=there.templates,
-        template_of=[(group_name(OURS, release("1.0.0")), release("1.0.0").id)],
         images=there.images,
         disks=there.disks,
         carrying=[Slot.BLUE],
@@ -487,9 +504,7 @@ def test_what_was_left_on_its_way_goes() -> None:
         ],
         reading={"s3://acme/osvdeploy/disks/hello/read.vmdk"},
     )
-    found = find_garbage(
-        head("1.0.0"), [], 0, NOW, groups=[], templates=[], template_of=[], images=[], disks=[], stores=[store]
-    )
+    found = find_garbage(head("1.0.0"), [], 0, NOW, groups=[], templates=[], images=[], disks=[], stores=[store])
     assert [(address, each.key) for address, each, _ in found.objects] == [
         ("s3://acme/osvdeploy", "disks/hello/old.vmdk")
     ]

@@ -11,7 +11,7 @@ import pytest
 
 from osvdeploy.cloud.interfaces import Slot
 from osvdeploy.rollout.model import Outcome
-from osvdeploy.rollout.releases import Release, group_name
+from osvdeploy.rollout.releases import Release
 from osvdeploy.sandbox.core import Moment
 from osvdeploy.sandbox.wire import Call
 from tests.aws_world import AwsWorld
@@ -99,7 +99,7 @@ def test_a_run_keeps_the_calls_that_changed_the_cloud(world: AwsWorld) -> None:
 
 def rules(world: AwsWorld, release: Release) -> dict[str, Any]:
     """What scales the release's group, as AWS tells it, but for what names it and its own ARNs."""
-    asg, name = world.session.client("autoscaling"), group_name(release.service, release)
+    asg, name = world.session.client("autoscaling"), world.group_of(release)
     [group] = asg.describe_auto_scaling_groups(AutoScalingGroupNames=[name])["AutoScalingGroups"]
     policies = asg.describe_policies(AutoScalingGroupName=name)["ScalingPolicies"]
     actions = asg.describe_scheduled_actions(AutoScalingGroupName=name)["ScheduledUpdateGroupActions"]
@@ -128,7 +128,7 @@ def test_a_service_that_scales_keeps_its_scaling(tmp_path: Path) -> None:
     world = AwsWorld(tmp_path, strategy=replace(SETTINGS.strategy, bake=60.0))
     first = world.build("1.0.0")
     assert world.deploy(first).outcome is Outcome.SUCCEEDED
-    asg, name = world.session.client("autoscaling"), group_name(first.service, first)
+    asg, name = world.session.client("autoscaling"), world.group_of(first)
     scale_group(asg, name, 1, 6, world.network.listener)
     asg.set_desired_capacity(AutoScalingGroupName=name, DesiredCapacity=3)
     world.wait(60)
@@ -148,7 +148,7 @@ def test_a_service_that_scales_keeps_its_scaling(tmp_path: Path) -> None:
         if call.operation == "ModifyRule" and moment is Moment.AFTER and not shifted:
             shifted.append(call.operation)
             asg.put_scheduled_update_group_action(
-                AutoScalingGroupName=group_name(second.service, second),
+                AutoScalingGroupName=world.group_of(second),
                 ScheduledActionName="now",
                 StartTime=world.clock.now() + timedelta(seconds=5),
                 DesiredCapacity=1,

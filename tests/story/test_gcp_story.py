@@ -14,7 +14,7 @@ from osvdeploy.cloud.interfaces import Slot
 from osvdeploy.context import Context
 from osvdeploy.errors import LeaseLost
 from osvdeploy.rollout.model import Outcome
-from osvdeploy.rollout.releases import Release, group_name
+from osvdeploy.rollout.releases import Release
 from osvdeploy.sandbox.core import Moment
 from osvdeploy.sandbox.faults import Fault, FaultKind
 from osvdeploy.sandbox.wire import Call
@@ -112,7 +112,7 @@ def test_machines_may_be_spread_over_a_region(tmp_path: Path) -> None:
 
 def scaling(world: GcpWorld, area: str, release: Release) -> dict[str, Any]:
     """What scales the release's group, as Google tells it."""
-    name = group_name(release.service, release)
+    name = world.group_of(release)
     group = world.network.ask("GET", f"{area}/instanceGroupManagers/{name}")
     scaler = str(group["status"]["autoscaler"]).rpartition("/")[2]
     policy = world.network.ask("GET", f"{area}/autoscalers/{scaler}")["autoscalingPolicy"]
@@ -129,7 +129,7 @@ def test_a_service_that_scales_keeps_its_scaling(tmp_path: Path, place: str) -> 
     area = area_of(place)
     first = world.build("1.0.0")
     assert world.deploy(first).outcome is Outcome.SUCCEEDED
-    scale_group(world.account.ctx, world.account.gcp(), area, group_name(first.service, first), 3, 6)
+    scale_group(world.account.ctx, world.account.gcp(), area, world.group_of(first), 3, 6)
     before = scaling(world, area, first)
     assert (before["size"], before["update"], before["policy"]["mode"]) == (3, "PROACTIVE", "ON")
 
@@ -148,7 +148,7 @@ def test_a_service_that_scales_keeps_its_scaling(tmp_path: Path, place: str) -> 
             modes.extend(
                 each["resource"]["autoscalingPolicy"]["mode"]
                 for each in documents
-                if each["resource"]["target"].endswith(group_name(second.service, second))
+                if each["resource"]["target"].endswith(world.group_of(second))
             )
 
     breaking = world.build("1.2.0", {**GOOD, "phases": [{"after": 60, "answers": {"*": 500}}]})

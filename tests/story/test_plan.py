@@ -19,7 +19,7 @@ from osvdeploy.rollout.ledger import Lease
 from osvdeploy.rollout.model import Outcome
 from osvdeploy.rollout.planning import Prices
 from osvdeploy.rollout.rehearsal import Rehearsed, rehearse
-from osvdeploy.rollout.releases import Concurrent, Release, Strategy, StrategyKind, TrafficStep, group_name
+from osvdeploy.rollout.releases import Concurrent, Release, Strategy, StrategyKind, TrafficStep
 from osvdeploy.sizes import GIB
 from tests.aws_world import AwsWorld
 from tests.contract.aws_scene import scale_group as scale_aws
@@ -158,15 +158,13 @@ def test_scaling_that_is_handed_over_is_foretold_rule_by_rule(tmp_path: Path) ->
     """On AWS each policy, action and hook is a call, on Google the autoscaler and the group's update policy."""
     aws = Aws(tmp_path / "aws")
     first = planned(aws, "1.0.0", strategy=BLUE_GREEN)
-    scale_aws(
-        aws.world.session.client("autoscaling"), group_name(first.service, first), 1, 6, aws.world.network.listener
-    )
+    scale_aws(aws.world.session.client("autoscaling"), aws.world.group_of(first), 1, 6, aws.world.network.listener)
     planned(aws, "1.1.0", strategy=BLUE_GREEN)
 
     gcp = Gcp(tmp_path / "gcp")
     first = planned(gcp, "1.0.0", strategy=BLUE_GREEN)
     account = gcp.world.account
-    scale_gcp(account.ctx, account.gcp(), f"zones/{ZONE}", group_name(first.service, first), 3, 6)
+    scale_gcp(account.ctx, account.gcp(), f"zones/{ZONE}", gcp.world.group_of(first), 3, 6)
     planned(gcp, "1.1.0", strategy=BLUE_GREEN)
     planned(gcp, "1.2.0", strategy=BLUE_GREEN)
 
@@ -214,7 +212,8 @@ def test_a_dry_run_weighs_what_would_go(tmp_path: Path, monkeypatch: pytest.Monk
     assert monthly_cost(found, price) == (Decimal(found.size) / GIB * Decimal("0.05")).quantize(Decimal("0.000001"))
     assert changing(place.world, since) == []
     # Young enough to be gone back to.
-    assert api.gc(ctx, service, keep=1, age=90 * 86400.0, dry_run=True).empty
+    young = api.gc(ctx, service, keep=1, age=90 * 86400.0, dry_run=True)
+    assert young.images == () == young.disks and len(young.templates) == 1
 
 
 @pytest.mark.parametrize("name", ["gcp", "gcp-pointer"])

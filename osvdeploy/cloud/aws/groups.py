@@ -1,4 +1,4 @@
-"""Groups of machines on AWS: a launch template and an Auto Scaling group of the same name for each release.
+"""Groups of machines on AWS: a launch template and an Auto Scaling group of the same name for each rollout.
 
 Sources: Auto Scaling API reference (CreateAutoScalingGroup, DescribeScalingActivities, LifecycleState), EC2 API
 reference (CreateLaunchTemplate, DescribeInstances). Neither creation repeats itself: the name is what makes a second

@@ -191,6 +191,7 @@ class Aws:
         hooks = _Hooks(service)
         # This emitter serves this one client, so no service has to be named (botocore would want its hyphenated id).
         client.meta.events.register_first("request-created", hooks.sent)
+        client.meta.events.register_first("before-send", hooks.in_time)
         client.meta.events.register_first("response-received", hooks.answered)
         client.meta.events.register_last("needs-retry", hooks.repeat)
         if service == "s3":
@@ -270,6 +271,12 @@ class _Hooks:
             calling.operation = operation_name
             request.context[self._STARTED] = calling.ctx.monotonic()
 
+    def in_time(self, **_: object) -> None:
+        """Send nothing when its time is over: the last thing that is done before it goes out. A process that stood
+        still since it looked at its lease finds out here."""
+        if (calling := _in_force.get()) is not None and calling.ctx.remaining() == 0.0:
+            calling.ctx.check()
+
     def answered(
         self,
         context: dict[str, Any],
@@ -279,8 +286,8 @@ class _Hooks:
         **_: object,
     ) -> None:
         calling = _in_force.get()
-        if calling is None:
-            return
+        if calling is None or isinstance(exception, OsvDeployError):
+            return  # it was not sent
         error = (parsed_response or {}).get("Error")
         operation = event_name.rpartition(".")[2]
         now = calling.ctx.monotonic()
@@ -308,6 +315,8 @@ class _Hooks:
             return None
         from botocore.exceptions import ClientError
 
+        if isinstance(caught_exception, OsvDeployError):
+            return None
         error = caught_exception
         if error is None and response is not None and (response[0].status_code >= 300):
             error = ClientError(cast("Any", response[1]), operation.name)

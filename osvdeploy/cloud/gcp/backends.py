@@ -21,7 +21,7 @@ from osvdeploy.cloud.gcp.session import Document, Gcp, request_id
 from osvdeploy.cloud.interfaces import HealthRule, ReleaseId, Route, Slot, Tags, TargetHealth
 from osvdeploy.cloud.tags import ADOPTED, BACKEND, CONFIGURATION, DIGEST, IMAGE, RELEASE, SLOT, VERSION
 from osvdeploy.context import Context
-from osvdeploy.errors import CloudError, NotFound, Unavailable
+from osvdeploy.errors import CloudError, NotFound, Refused, Unavailable
 from osvdeploy.retry import retrying
 
 SCHEMES = ("EXTERNAL_MANAGED", "INTERNAL_MANAGED")
@@ -205,6 +205,12 @@ class Backends:
             found = self._gcp.ask(ctx, f"{address_of(self._gcp, backend.link)}/getHealth", what, body)
         except NotFound:
             return ()  # the group has gone since
+        except Refused:
+            # It was taken from behind the service since, which Google answers with "invalid".
+            now = self.find(ctx, backend.link)
+            if now is not None and now.group == backend.group:
+                raise
+            return ()
         return tuple(
             TargetHealth(machine_of(each["instance"]), state, "" if state == "healthy" else _reason(route))
             for each in found.get("healthStatus", [])

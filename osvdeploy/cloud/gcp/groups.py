@@ -1,4 +1,4 @@
-"""Groups of machines on Google: an instance template and a managed instance group of the same name for each release.
+"""Groups of machines on Google: an instance template and a managed instance group of the same name for each rollout.
 
 A group is of one zone or of one region. It is never updated in place: another release is another group. What becomes of
 a machine that ends is Google's to say: the group makes it anew, under its old name, and what it printed is gone.
