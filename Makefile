@@ -32,7 +32,8 @@ lint: $(STAMP)
 # Any commands in any order, by processes that die anywhere, every kind of trouble at every call, and processes that are
 # really killed: an hour or two.
 soak: $(STAMP)
-	OSVDEPLOY_SCHEDULES=10000 OSVDEPLOY_FAULTS_SHARE=1 OSVDEPLOY_KILLS=20 OSVDEPLOY_STOPS_EVERY=1 $(BIN)/python -m pytest \
+	OSVDEPLOY_SCHEDULES=10000 OSVDEPLOY_FAULTS_SHARE=1 OSVDEPLOY_KILLS=20 OSVDEPLOY_STOPS_EVERY=1 \
+		OSVDEPLOY_LATE=12 OSVDEPLOY_STILL=200 $(BIN)/python -m pytest \
 		tests/faults/test_schedules.py tests/faults/test_matrix.py tests/faults/test_killed.py tests/faults/test_two_controllers.py
 
 bench: setup

@@ -98,7 +98,11 @@ class AwsWorld(World):
         """A new process: another identity, its own clients."""
         ctx = self.next_context()
         cloud = aws.connect(ctx, REGION, self.session)
-        return Process(ctx, cloud, RolloutManager(self.ledger, cloud, self.prober, limits))
+        return Process(
+            ctx,
+            cloud,
+            RolloutManager(self.ledger, cloud, self.prober, limits, hooks=self.hooks, notifier=self.notifier),
+        )
 
     def network_in(self, region: str) -> Network:
         """A network like the first one, in another region of the account."""

@@ -117,7 +117,11 @@ class GcpWorld(World):
         """A new process: another identity, its own clients."""
         ctx = self.next_context()
         ground = gcp.ground(self.account.gcp(), self.settings.region)
-        return Process(ctx, ground, RolloutManager(self.ledger, ground, self.prober, limits))
+        return Process(
+            ctx,
+            ground,
+            RolloutManager(self.ledger, ground, self.prober, limits, hooks=self.hooks, notifier=self.notifier),
+        )
 
     def changes(self, since: int = 0) -> list[str]:
         """Every call since that number that asked Compute Engine for a change."""

@@ -21,6 +21,8 @@ from osvdeploy.build.plan import FileMapping, ImageInputs
 from osvdeploy.build.sources import FileKernel
 from osvdeploy.cloud.interfaces import ProbeAnswer, ProbeRequest, ReleaseId
 from osvdeploy.cloud.local.store import DirectoryStore
+from osvdeploy.cloud.memory.hooks import MemoryHooks
+from osvdeploy.cloud.memory.notifier import MemoryNotifier
 from osvdeploy.context import Clock, Context, ProcessIdentity, VirtualClock
 from osvdeploy.events import Recorder
 from osvdeploy.publish.journal import Journal
@@ -117,6 +119,9 @@ class World:
         self.prober = SandboxProber(sandbox, clock)
         self.recorder = Recorder()
         self.empty = sandbox.inventory()
+        self.hooks: MemoryHooks | None = None
+        self.notifier: MemoryNotifier | None = None
+        """In place of the cloud's own."""
         self._processes = 0
 
     # -------------------------------------------------------------------------------------------------- as a user
@@ -225,7 +230,12 @@ class World:
             )
 
     def put_back(self, kept: Kept) -> None:
-        """Let everything be as it was then. Blobs stay: they go by their digests."""
+        """Let everything be as it was then. Blobs stay: they go by their digests. Whoever was asked or told anything
+        remembers nothing of it."""
+        if self.hooks is not None:
+            self.hooks.asked.clear()
+        if self.notifier is not None:
+            self.notifier.sent.clear()
         store, runner = self.sandbox.store, self.sandbox.runner
         assert isinstance(runner, InlineRunner)
         store._documents = {at: dict(found) for at, found in kept.documents.items()}

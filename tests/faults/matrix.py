@@ -153,6 +153,17 @@ class Site(ABC):
     def taken_from(self, call: Call) -> str | None:
         """The group that a call takes machines away from, None for none."""
 
+    theirs = ""
+    """The group that somebody else made, which has the traffic until it is adopted."""
+
+    @abstractmethod
+    def plant(self) -> None:
+        """Let somebody's group serve 0.9.0, by a rule of theirs at 200."""
+
+    @abstractmethod
+    def adopted(self) -> Release:
+        """The release that their group becomes."""
+
     @abstractmethod
     def gc(self) -> object:
         """``osvdeploy gc --keep 1``."""
@@ -160,6 +171,12 @@ class Site(ABC):
     @abstractmethod
     def standing(self) -> Mapping[str, object]:
         """What there is in the end, in the cloud and in the ledger, but for when and by whom."""
+
+    def but_theirs(self, found: Mapping[str, frozenset[str]]) -> Mapping[str, frozenset[str]]:
+        """Their group counts while it stands in a slot: after that it is none of ours."""
+        head = self.world.ledger.head(self.world.next_context()) if self.theirs else None
+        ours = {record.group for record in head.slots.values()} if head is not None else set()
+        return {name: behind for name, behind in found.items() if name != self.theirs or name in ours}
 
     def ask(self) -> str | None:
         """The release that answers a client now, None for an answer that is no good."""
@@ -193,7 +210,35 @@ class Site(ABC):
             "destroyed": head.destroyed,
             "unfinished": None if head.unfinished is None else head.unfinished.stage,
             "lease": head.lease,
+            "hooks": [(each.hook, each.stage, each.step, each.passed) for each in head.run.hooks] if head.run else [],
         }
+
+    def unasked(self) -> list[str]:
+        """What others were not asked or told that they should have been, of the last rollout."""
+        world, run = self.world, self.world.head.run
+        assert run is not None
+        wrong: list[str] = []
+        if world.hooks is not None:
+            asked = set(world.hooks.events)
+            wrong += [f"{each.hook} was not asked at {each.stage}" for each in run.hooks if each.event not in asked]
+        if world.notifier is None or not run.settings.notify:
+            return wrong
+        own = f"{run.id}/"
+        owed = {each.news.event: each.news.notice for each in world.head.notices if each.news.event.startswith(own)}
+        told = world.notifier.heard(own)
+        if run.verdict is None or run.verdict.value not in {*owed.values(), *told.values()}:
+            wrong.append(f"of the end, {run.verdict}, nobody was told, and nothing is owed: {told}, {owed}")
+        # Whatever comes next pays what is owed, of which each takes another try.
+        for _ in owed:
+            world.wait(600)
+            here = self.place.process(self.limits)
+            here.manager.recover(here.ctx)
+        told = world.notifier.heard(own)
+        if world.head.notices or not set(owed) <= set(told):
+            wrong.append(f"{owed} is owed, and was not told afterwards: {told}")
+        if sorted(told, key=lambda event: int(event.removeprefix(own))) != list(told):
+            wrong.append(f"news came in this order: {list(told)}")
+        return wrong
 
 
 _DRAWS = [(2 * number + 1) / 40 for number in range(20)]
@@ -310,6 +355,8 @@ def played(site: Site, scenario: Scenario) -> Played:
     recorded = {record.group for record in site.world.head.slots.values()}
     left = site.standing()
     assert set(site.groups()) == recorded, f"the ledger has {recorded}"
+    unasked = site.unasked()
+    assert not unasked, unasked
     return Played(site, scenario, start, watch.seen, ended, left)
 
 
@@ -359,7 +406,7 @@ def befallen(plot: Played, trouble: Trouble) -> list[str]:
         for what in sorted({*left, *plot.left})
         if left.get(what) != plot.left.get(what)
     ]
-    return [f"{trouble}: {each}" for each in (*watch.wrong[:2], *wrong)]
+    return [f"{trouble}: {each}" for each in (*watch.wrong[:2], *wrong, *site.unasked())]
 
 
 def _watched(site: Site, scenario: Scenario) -> Watch:

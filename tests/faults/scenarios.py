@@ -6,28 +6,56 @@ A rollout that the product learns is added to :data:`SCENARIOS`: whatever befall
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from osvdeploy.api import services, wiring
+from osvdeploy.api import from_cloud, services, wiring
 from osvdeploy.api.declared import Service
+from osvdeploy.api.from_cloud import Whereabouts
 from osvdeploy.cloud import aws
-from osvdeploy.cloud.interfaces import CloudWatchMetric, MonitoringMetric, Statistic
+from osvdeploy.cloud.gcp.urlmap import RELEASE_HEADER
+from osvdeploy.cloud.interfaces import (
+    CloudWatchMetric,
+    CommandHook,
+    HookAnswer,
+    HttpHook,
+    Message,
+    MonitoringMetric,
+    Statistic,
+    WebhookTarget,
+)
+from osvdeploy.cloud.memory.hooks import MemoryHooks
+from osvdeploy.cloud.memory.notifier import MemoryNotifier
+from osvdeploy.errors import Refused
 from osvdeploy.events import Event, Waiting
 from osvdeploy.rollout.ends import Rollout
 from osvdeploy.rollout.gates import Bound, Gate, GateStage
+from osvdeploy.rollout.hooks import Hook, Notify
 from osvdeploy.rollout.model import Outcome, Request, RequestKind
-from osvdeploy.rollout.releases import Concurrent, OnFailure, Strategy, StrategyKind, TrafficStep
+from osvdeploy.rollout.news import NewsKind
+from osvdeploy.rollout.releases import (
+    Adopted,
+    Concurrent,
+    OnFailure,
+    Release,
+    Settings,
+    Strategy,
+    StrategyKind,
+    TrafficStep,
+    adopted_release,
+)
 from osvdeploy.sandbox.wire import Call
 from tests.aws_world import REGION, AwsWorld
+from tests.contract import aws_scene, gcp_scene
+from tests.contract.gcp_scene import ZONE, Network
 from tests.faults.matrix import Scenario, Site
 from tests.faults.test_deploy_crashes import _name
 from tests.gcp_world import GcpWorld
-from tests.rollout.made import UNHURRIED
-from tests.world import BAD, SETTLED, named_alike
+from tests.rollout.made import NOW, UNHURRIED
+from tests.world import BAD, SETTLED, named_alike, unnumbered
 
 CANARY = Strategy(StrategyKind.CANARY, (TrafficStep(20, 5.0), TrafficStep(100)), 5.0, 3600.0)
 ASKING = replace(CANARY, steps=(TrafficStep(20, 5.0, approve=True), TrafficStep(100)))
@@ -39,6 +67,9 @@ ASKS = replace(MEASURED, on_failure=OnFailure.PAUSE)
 
 NONE_AT_ALL = (Bound(0.0),)
 """No request may be answered: what a gate fails that has any traffic."""
+
+THEIRS = "legacy"
+"""The group that somebody else made."""
 
 FEW_LOOKS = replace(UNHURRIED, bake_poll=30.0)
 """Of a bake that is measured for minutes."""
@@ -60,10 +91,25 @@ class AwsSite(Site):
 
     def groups(self) -> Mapping[str, frozenset[str]]:
         store = self.world.sandbox.store.begin()
-        return {
-            each["AutoScalingGroupName"]: frozenset(each.get("TargetGroupARNs", []))
-            for each in store.all(REGION, "autoscaling.group")
-        }
+        return self.but_theirs(
+            {
+                each["AutoScalingGroupName"]: frozenset(each.get("TargetGroupARNs", []))
+                for each in store.all(REGION, "autoscaling.group")
+            }
+        )
+
+    def plant(self) -> None:
+        """Their listener's rule sends every request to their group."""
+        self.made("0.9.0")
+        self.theirs = THEIRS
+        session, network = self.place.session, self.place.network
+        image = self.place.process().cloud.images.find(self.place.next_context(), self.releases["0.9.0"].id)
+        clients: Any = Clients(session.client("ec2"), session.client("elbv2"), session.client("autoscaling"))
+        aws_scene.plant_service(clients, network.listener, THEIRS, image.id, network.subnets, 200)
+        self.world.wait(120)
+
+    def adopted(self) -> Release:
+        return _adopted(self.world.settings, None)
 
     def taken_from(self, call: Call) -> str | None:
         if call.operation == "UpdateAutoScalingGroup":
@@ -90,13 +136,20 @@ class AwsSite(Site):
             for kind, keys in self.world.held().items()
         }
         carrying = [] if self.world.head.destroyed else sorted(arn.split("/")[1] for arn in self.carrying())
-        return {**held, **self.ledger(), "carrying": carrying}
+        found = {**held, **self.ledger(), "carrying": carrying}
+        if not self.theirs:
+            return found
+        # What their group stands behind, and our tags on it.
+        asg: Any = self.place.session.client("autoscaling")
+        groups = asg.describe_auto_scaling_groups(AutoScalingGroupNames=[self.theirs])["AutoScalingGroups"]
+        behind = [sorted(arn.split("/")[1] for arn in group["TargetGroupARNs"]) for group in groups]
+        labelled = [sorted((tag["Key"], tag["Value"].rpartition("/")[0]) for tag in group["Tags"]) for group in groups]
+        return {**found, "behind": behind, "labelled": labelled}
 
 
 class GcpSite(Site):
     """A service on Google, behind a URL map."""
 
-    version_header = "x-osvdeploy-release"
     metric = MonitoringMetric("loadbalancing.googleapis.com/https/request_count", None, Statistic.SUM)
     told_after = 120.0
 
@@ -108,6 +161,11 @@ class GcpSite(Site):
     def address(self) -> str:
         return str(self.entry["IPAddress"])
 
+    @property
+    def version_header(self) -> str:
+        """What the balancer says; of what is to be adopted nobody does but the program itself."""
+        return "x-release" if self.theirs else RELEASE_HEADER.lower()
+
     def groups(self) -> Mapping[str, frozenset[str]]:
         store = self.world.sandbox.store.begin()
         behind: dict[str, set[str]] = {}
@@ -115,7 +173,21 @@ class GcpSite(Site):
             for backend in service["resource"].get("backends", []):
                 behind.setdefault(backend["group"].rpartition("/")[2], set()).add(service["resource"]["name"])
         managers = (each["resource"]["name"] for each in store.all("", "compute.instanceGroupManager"))
-        return {name: frozenset(behind.get(name, ())) for name in managers}
+        return self.but_theirs({name: frozenset(behind.get(name, ())) for name in managers})
+
+    def plant(self) -> None:
+        """The default of a path matcher leads to it, too."""
+        self.made("0.9.0")
+        self.theirs = THEIRS
+        network = self.place.network
+        assert isinstance(network, Network)
+        here = self.place.process()
+        image = here.ground.images.find(here.ctx, self.releases["0.9.0"].id)
+        gcp_scene.plant_service(here.ctx, self.place.account.gcp(), network, ZONE, THEIRS, image.id, 200, "global")
+        self.world.wait(300)
+
+    def adopted(self) -> Release:
+        return _adopted(self.world.settings, RELEASE_HEADER)
 
     def taken_from(self, call: Call) -> str | None:
         if call.operation == "instanceGroupManagers.delete":
@@ -135,11 +207,36 @@ class GcpSite(Site):
         }
         for passing in ("compute.operation", "compute.instance", "compute.disk", "compute.urlMap"):
             held.pop(passing, None)
-        return {**held, **self.ledger(), "leading": leading}
+        found = {**held, **self.ledger(), "leading": leading}
+        if not self.theirs:
+            return found
+        # Whole: a rule of theirs names one service, and no weights.
+        rules = [rule for matcher in matchers for rule in matcher["routeRules"]]
+        whole = [(rule["priority"], rule.get("routeAction"), rule.get("service")) for rule in rules]
+        groups = self.place.network.ask("GET", f"zones/{ZONE}/instanceGroupManagers").get("items", [])
+        ports = {unnumbered(each["name"]): each.get("namedPorts") for each in groups}
+        return {**found, "leading": whole, "ports": ports}
+
+
+@dataclass(frozen=True)
+class Clients:
+    """What somebody else works with on AWS."""
+
+    ec2: Any
+    elbv2: Any
+    autoscaling: Any
+
+
+def _adopted(settings: Settings, version_header: str | None) -> Release:
+    settings = replace(settings, health=replace(settings.health, version_header=version_header))
+    group = Adopted(THEIRS, "their image", "the rule at priority 200")
+    return adopted_release("hello", "adopted", group, settings, created=NOW, by="somebody")
 
 
 def _sent(rule: Mapping[str, Any]) -> object:
     """What a rule sends where. What gets nothing has the name that it had when weights were last written."""
+    if "routeAction" not in rule:
+        return rule["service"]
     to = rule["routeAction"]["weightedBackendServices"]
     return [each if each["weight"] else (each["backendService"], 0) for each in to]
 
@@ -194,6 +291,73 @@ def _aborted_at_the_switch(site: Site) -> Rollout:
 
     ended: Rollout = here.manager.deploy(here.ctx.reporting_to(tell), site.releases["new"])
     return ended
+
+
+def adopt(site: Site) -> Rollout:
+    """Somebody's group becomes a release of the service."""
+    here = site.place.process(site.limits)
+    ended: Rollout = here.manager.adopt(here.ctx, site.adopted())
+    return ended
+
+
+def adopt_first(site: Site) -> None:
+    """Somebody's group, which was adopted, serves."""
+    site.plant()
+    assert adopt(site).outcome is Outcome.SUCCEEDED
+
+
+def _back_from_cloud(site: Site) -> Rollout:
+    """While the ledger's store is out of reach."""
+    here = site.place.process(site.limits)
+    ground = getattr(here, "cloud", None) or here.ground
+    # Named by another address, so that the service's own is not asked; it is read by whoever watches.
+    where = Whereabouts("hello", "production", ground.kind, ground.region, ledger=str(site.world.folder / "gone"))
+    # With --to: a second run of a command that ended as it should not does not go back further.
+    return from_cloud.go_back(here.ctx, where, ground, site.world.prober, to="1.0.0", limits=site.limits).rollout
+
+
+def _back_and_learnt(site: Site) -> object:
+    """And then the ledger is there again: the next command learns it."""
+    stable = site.world.head.stable
+    ended = _back_from_cloud(site) if stable is not None and stable.release == site.names["1.1.0"] else None
+    if ended is not None and ended.outcome is not Outcome.SUCCEEDED:
+        return ended
+    here = site.place.process(site.limits)
+    try:
+        here.manager.realign(here.ctx)
+    except Refused:
+        # The note could not be written, which was said, and what to do then.
+        ground = getattr(here, "cloud", None) or here.ground
+        ledger = str(site.world.folder / "ledger")
+        where = Whereabouts(
+            "hello", "production", ground.kind, ground.region, ledger=ledger, settings=site.world.settings
+        )
+        from_cloud.write_anew(here.ctx, where, ground, site.world.prober)
+    return ended
+
+
+def _attended(site: Site, strategy: Strategy, *refusing: str) -> None:
+    """1.0.0 serves. Of what comes a program and an address are asked, which take three seconds each; the address says
+    no at stages ``refusing``. A webhook is told of all, which answers 503 the first time that it is told something."""
+    site.put_into_service("1.0.0")
+    world = site.world
+    hooks, notifier = MemoryHooks(world.clock), MemoryNotifier(world.clock)
+
+    def asked(facts: dict[str, Any]) -> tuple[float, HookAnswer]:
+        return 3.0, HookAnswer(facts["hook"] != "smoke" or facts["stage"] not in refusing, "looked")
+
+    def told(target: str, message: Message) -> tuple[float, HookAnswer]:
+        before = any(other.event == message.event for _, other, _ in notifier.sent)
+        return 0.5, HookAnswer(before, f"answered {200 if before else 503}")
+
+    hooks.behaves, notifier.behaves = asked, told
+    world.hooks, world.notifier = hooks, notifier
+    window = Hook("window", CommandHook(("./window",)), ("prepare", "shift"))
+    smoke = Hook("smoke", HttpHook("https://checks.example/smoke"), ("verify", "bake", "revert"))
+    everything = tuple(kind.value for kind in NewsKind)
+    webhook = Notify(WebhookTarget("https://chat.example/rollouts"), everything)
+    world.settings = replace(world.settings, hooks=(window, smoke), notify=(webhook,))
+    site.made("new", strategy=strategy)
 
 
 def _aged(site: Site) -> None:
@@ -270,6 +434,26 @@ SCENARIOS = [
     ),
     Scenario("gc", _aged, lambda each: each.gc(), _one("1.2.0")),
     Scenario("destroy", lambda each: each.put_into_service("1.0.0", "1.1.0"), lambda each: each.destroy(), None),
+    Scenario("adopt", lambda each: each.plant(), adopt, _one("0.9.0")),
+    Scenario("destroy what was adopted", adopt_first, lambda each: each.destroy(), _one("0.9.0")),
+    Scenario(
+        "rollback from cloud",
+        lambda each: each.put_into_service("1.0.0", "1.1.0"),
+        _back_and_learnt,
+        _one("1.0.0", "1.1.0"),
+    ),
+    Scenario(
+        "hooks that pass",
+        lambda each: _attended(each, CANARY),
+        lambda each: each.deploy("new"),
+        _one("1.0.0", "new"),
+    ),
+    Scenario(
+        "hook that fails",
+        lambda each: _attended(each, BAKED, "bake"),
+        lambda each: each.deploy("new"),
+        _one("1.0.0", "new"),
+    ),
 ]
 
 SITES: dict[str, Callable[[Path], Site]] = {"aws": AwsSite, "google": GcpSite}

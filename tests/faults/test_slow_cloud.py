@@ -34,6 +34,11 @@ BOUNDS = {
     "cold rollback": (3, 6),
     "gc": (1, 2),
     "destroy": (1, 2),
+    "adopt": (3, 5),
+    "destroy what was adopted": (3, 4),
+    "rollback from cloud": (3, 4),
+    "hooks that pass": (5, 9),
+    "hook that fails": (5, 10),
 }
 """Minutes of the cloud's time, on AWS and on Google, from the command to its end; docs/faults.md has them too."""
 

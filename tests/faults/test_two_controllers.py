@@ -40,10 +40,10 @@ BAKED = replace(SETTINGS.strategy, bake=20.0)
 EVERY = int(os.environ.get("OSVDEPLOY_STOPS_EVERY", "40"))
 """Of the calls that only look, every which is stopped before; `make soak` tries all."""
 
-STOPS = int(os.environ.get("OSVDEPLOY_STILL", "20"))
+STOPS = int(os.environ.get("OSVDEPLOY_STILL", "10"))
 """Calls after which a process is tried standing still, at most twice as many."""
 
-LATE = int(os.environ.get("OSVDEPLOY_LATE", "4"))
+LATE = int(os.environ.get("OSVDEPLOY_LATE", "2"))
 """Moments of the other one's command at which a late call is tried, beside its end."""
 
 

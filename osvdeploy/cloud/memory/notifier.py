@@ -33,6 +33,14 @@ class MemoryNotifier:
         self.sent.append((str(target), message, sending))
         return sending
 
+    def heard(self, events: str = "") -> dict[str, str]:
+        """What sort of news each event that begins so was that arrived, in the order in which they first did."""
+        return {
+            message.event: message.notice
+            for _, message, sending in self.sent
+            if sending.comes_to.passed and message.event.startswith(events)
+        }
+
     def told(self, target: str | None = None) -> list[str]:
         """What sorts of news arrived, in order, each as often as it did."""
         return [
