@@ -255,6 +255,16 @@ class Gcp:
         service, operation = named(method, url)
         began = ctx.monotonic()
         failed: str | None = None
+        late = False
+
+        def in_time(prepared: requests.PreparedRequest) -> requests.PreparedRequest:
+            # Called when all is there to be sent, behind a sign-in that may have taken its time.
+            nonlocal late
+            late = ctx.remaining() == 0.0
+            if late:
+                ctx.check()
+            return prepared
+
         try:
             answer = self._http(url).request(
                 method,
@@ -264,6 +274,7 @@ class Gcp:
                 headers={"content-type": "application/json", **headers} if body is not None else dict(headers),
                 timeout=(CONNECT_TIMEOUT, seconds if left is None else max(0.1, min(seconds, left))),
                 allow_redirects=False,
+                auth=in_time,
             )
             if answer.status_code >= 300 and answer.status_code != 308:
                 fault = Fault.of_answer(answer.status_code, answer.content)
@@ -279,8 +290,9 @@ class Gcp:
             failed = type(error).__name__
             raise translate(error, what, operation) from error
         finally:
-            reading = method == "GET" or operation.endswith(_READING)
-            ctx.report(CloudCall(service, operation, not reading, ctx.monotonic() - began, failed))
+            if not late:
+                reading = method == "GET" or operation.endswith(_READING)
+                ctx.report(CloudCall(service, operation, not reading, ctx.monotonic() - began, failed))
 
     def _http(self, url: str) -> requests.Session:
         if self._given is not None:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import google.auth.exceptions
 import pytest
@@ -153,6 +154,25 @@ def test_another_endpoint_is_shown_no_credentials(ctx: Context, monkeypatch: pyt
         assert type(Gcp()._http(url)) is requests.Session
     with pytest.raises(errors.Unavailable, match="no answer from Google"):
         Gcp(storage="http://127.0.0.1:1").get(ctx, "http://127.0.0.1:1/storage/v1/b/acme/o/a", "x")
+
+
+def test_nothing_is_sent_after_a_sign_in_that_took_too_long() -> None:
+    """Credentials are renewed within the request: the time is looked at once more behind that, and no call is told."""
+    script, recorder = Script([OK]), Recorder()
+    clock = VirtualClock()
+    ctx = Context(clock=clock, reporter=recorder).within(30.0)
+
+    class SigningIn(requests.Session):
+        def request(self, *args: Any, **settings: Any) -> requests.Response:
+            clock.advance(60.0)
+            return super().request(*args, **settings)
+
+    session = SigningIn()
+    script.serve(session)
+    gcp = Gcp("p", compute="https://compute.test", storage="https://storage.test", session=session)
+    with pytest.raises(errors.DeadlineExceeded):
+        gcp.send(ctx, "DELETE", URL, "x")
+    assert script.asked == [] and recorder.events == []
 
 
 def test_each_address_is_shown_what_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
