@@ -27,7 +27,7 @@ from osvdeploy.rollout.releases import Strategy
 from osvdeploy.sandbox import core, wire
 from osvdeploy.sandbox.wire import ApiRequest
 from tests.faults.matrix import Scenario, Site, Watch
-from tests.faults.scenarios import ASKING, AT_ONCE, CANARY, SITES
+from tests.faults.scenarios import ASKING, AT_ONCE, CANARY, SITES, adopt_first
 from tests.faults.test_stories import Story
 from tests.rollout.made import SETTINGS, UNHURRIED
 from tests.rollout.test_drifting import looked
@@ -607,3 +607,32 @@ def test_nothing_is_sent_when_the_lease_is_over(kind: str, tmp_path: Path) -> No
 def _takes_away(call: wire.Call, operation: str) -> bool:
     emptied = operation != "backendServices.patch" or call.params.get("body", {}).get("backends") == []
     return call.operation == operation and emptied
+
+
+@pytest.mark.sandbox
+@pytest.mark.parametrize("kind", SITES)
+def test_an_adopted_group_that_is_let_go_late_is_put_back(kind: str, tmp_path: Path) -> None:
+    """Its name is its own, so it is gone back to under it, and on Google the backend service has the fingerprint again
+    that it had: a hash of what is in it. Its machines leave the slot, and whoever puts right what drifted brings them
+    back."""
+    site = SITES[kind](tmp_path)
+    adopt_first(site)
+    for version in ("1.0.0", "1.1.0"):
+        site.made(version)
+    assert site.deploy("1.0.0").exit_code == 0
+    lets_go = {"aws": "DetachLoadBalancerTargetGroups", "google": "backendServices.patch"}[kind]
+    freezer = Freezer(site, lambda site, call: _takes_away(call, lets_go))
+    freezer.freeze(lambda: site.deploy("1.1.0"))
+    assert freezer.then is not None
+    site.world.put_back(freezer.then)
+    here = site.place.process(site.limits)
+    back: Rollout = here.manager.rollback(here.ctx, site.adopted())
+    assert back.exit_code == 0 and site.ask() == site.names["0.9.0"], back.told
+    assert freezer.send() == 200
+    site.world.wait(60.0)
+    assert site.ask() is None
+    here = site.place.process(site.limits)
+    here.manager.realign(here.ctx)
+    site.world.wait(60.0)
+    assert site.ask() == site.names["0.9.0"]
+    assert all(healthy >= site.world.settings.capacity for healthy in site.carrying().values())
