@@ -76,8 +76,7 @@ class Courier:
             last = next((notice.error for notice in left if notice.error), "")
             ctx.report(
                 Warned(
-                    f"{target} is yet to be told of {', '.join(notice.news.notice for notice in left)}"
-                    + (f": {last}" if last else ""),
+                    f"{target} is yet to be told of {_named(left)}" + (f": {last}" if last else ""),
                     hint="the next command on the service that changes anything tries again, for a day",
                 )
             )
@@ -90,6 +89,16 @@ class Courier:
             if now is not None:
                 found.setdefault(str(notice.target), now)
         return found
+
+
+def _named(notices: Sequence[Notice]) -> str:
+    """Notices by what they are about, in the order in which they are owed."""
+    about: dict[str, list[str]] = {}
+    for notice in notices:
+        news = notice.news
+        subject = f"the {news.kind} of {news.candidate}" if news.candidate is not None else news.service
+        about.setdefault(subject, []).append(str(news.notice))
+    return "; ".join(f"{', '.join(kinds)} ({subject})" for subject, kinds in about.items())
 
 
 def warn_of_unready(ctx: Context, notifier: Notifier | None, notify: Sequence[Notify]) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Annotated, Literal
+from collections.abc import Callable, Sequence
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, model_validator
 
+from osvdeploy.sizes import format_duration
 from osvdeploy.spec.boot import shown
 from osvdeploy.spec.table import Duration, Inside, Table, Text, matches
+
+T = TypeVar("T")
 
 LONGEST = 3600.0
 """Seconds that a hook may take at most."""
@@ -58,8 +61,18 @@ def _open_url(value: str) -> str:
 
 def _timeout(value: float) -> float:
     if not 1 <= value <= LONGEST:
-        raise ValueError("from 1s to 1h")
+        raise ValueError(f"from 1s to 1h, not {format_duration(value)}")
     return value
+
+
+def _faults(check: Callable[[T], T], value: T | None) -> list[str]:
+    """What a check says of a value; nothing where there is none."""
+    if value is not None:
+        try:
+            check(value)
+        except ValueError as error:
+            return [str(error)]
+    return []
 
 
 class Hook(Table):
@@ -77,7 +90,7 @@ class Hook(Table):
         "other exit status than 0 is a failure.",
         examples=[["./smoke-test", "--quick"]],
     )
-    url: Annotated[Text, AfterValidator(_open_url)] | None = Field(
+    url: Text | None = Field(
         default=None,
         description="In place of command: an address that the facts are posted to; any answer but 2xx is a failure.",
     )
@@ -88,9 +101,7 @@ class Hook(Table):
         default_factory=dict,
         description="Of url: headers whose values are in environment variables of whoever deploys, by their names.",
     )
-    timeout: Annotated[Duration, AfterValidator(_timeout)] = Field(
-        default=60.0, description="How long it may take; from 1s to 1h."
-    )
+    timeout: Duration = Field(default=60.0, description="How long it may take; from 1s to 1h.")
     on_failure: Literal["fail", "warn"] = Field(
         default="fail",
         description="What a failure means on the way up: as a gate that failed, or a warning. On the way back it is "
@@ -99,8 +110,12 @@ class Hook(Table):
 
     @model_validator(mode="after")
     def _check(self) -> Hook:
-        wrong: list[tuple[str, str]] = []
+        # All of them here, not with their keys: pydantic would not ask for the rest once one of those is wrong.
+        wrong = [("url", told) for told in _faults(_open_url, self.url)]
+        wrong += [("timeout", told) for told in _faults(_timeout, self.timeout)]
         if self.command is None and self.url is None:
+            if wrong:
+                raise Inside([*wrong, ("command", "is missing, and so is url: it needs one of them")])
             raise ValueError("needs command or url")
         if self.command is not None and self.url is not None:
             wrong.append(("url", "is one too many: there is command"))
@@ -118,7 +133,9 @@ class Hook(Table):
                 ("headers", f'{told}; name a variable that holds it: header-variables = {{ {secret[0]} = "NAME" }}')
             )
         if wrong:
-            raise Inside(wrong)
+            # Of one key one problem is told.
+            keys = dict.fromkeys(key for key, _ in wrong)
+            raise Inside([(key, "; ".join(told for other, told in wrong if other == key)) for key in keys])
         return self
 
 

@@ -153,12 +153,24 @@ def test_what_is_owed_at_the_end_is_told_by_the_next_command() -> None:
     fails(here)
     assert here.deploy("2.0.0").outcome is Outcome.SUCCEEDED
     assert [notice.news.notice for notice in here.head.notices] == ["begun", "shifted", "succeeded"]
-    assert any("is yet to be told of begun, shifted, succeeded" in str(each) for each in here.recorder.events)
+    told = f"is yet to be told of begun, shifted, succeeded (the deploy of {here.id('2.0.0')})"
+    assert any(told in str(each) for each in here.recorder.events)
     here.cloud.notifier.behaves = None
     here.clock.advance(600)
     here.manager().recover(here.context())
     assert here.cloud.notifier.told() == ["begun", "shifted", "succeeded"]
     assert here.head.notices == ()
+
+
+def test_what_is_owed_of_several_rollouts_is_told_by_rollout() -> None:
+    here = deployed()
+    fails(here)
+    here.deploy("2.0.0")
+    here.deploy("3.0.0")
+    here.manager().hold(here.context(), None, "not now")
+    last_told = [str(each) for each in here.recorder.events if "is yet to be told" in str(each)][-1]
+    of_each = [f"begun, shifted, succeeded (the deploy of {here.id(version)})" for version in ("2.0.0", "3.0.0")]
+    assert f"{'; '.join(of_each)}; held (hello/production)" in last_told
 
 
 def test_one_that_is_dead_does_not_keep_others_from_being_told() -> None:

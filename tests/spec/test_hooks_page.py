@@ -53,7 +53,7 @@ def test_behind_a_pointer_the_preview_has_an_address_of_its_own() -> None:
         ('name = "a"\non = []\ncommand = ["x"]', "hooks[0].on"),
         ('name = "a"\non = ["start"]\ncommand = ["x"]', "hooks[0].on[0]"),
         ('name = "A b"\non = ["verify"]\ncommand = ["x"]', "lower-case letters"),
-        ('name = "a"\non = ["verify"]\ncommand = ["x"]\ntimeout = "2h"', "from 1s to 1h"),
+        ('name = "a"\non = ["verify"]\ncommand = ["x"]\ntimeout = "2h"', "from 1s to 1h, not 2h"),
         ('name = "a"\non = ["verify"]\nurl = "ftp://a"', "begins with https:// or http://"),
         ('name = "a"\non = ["verify"]\nurl = "https://acme.example/?token=x"', "this address is a secret"),
         ('name = "a"\non = ["verify"]\nurl = "https://me:secret@a/"', "holds no user or password"),
@@ -69,6 +69,18 @@ def test_behind_a_pointer_the_preview_has_an_address_of_its_own() -> None:
 def test_what_cannot_be_a_hook_is_refused(text: str, told: str) -> None:
     found = problems(f"{SMALL}{DEPLOY}\n[[deploy.production.hooks]]\n{text}")
     assert any(told in each for each in found), found
+
+
+def test_all_that_is_wrong_with_a_hook_is_told_at_once() -> None:
+    """Its address, its time and its headers: not one after the other."""
+    hook = 'name = "a"\non = ["verify"]\nurl = "ftp://a"\ntimeout = "0s"\nheaders = { Host = "x", X-Token = "y" }'
+    found = problems(f"{SMALL}{DEPLOY}\n[[deploy.production.hooks]]\n{hook}")
+    wanted = ("begins with https:// or http://", "from 1s to 1h, not 0ms", "Host is set by", "X-Token would stand")
+    assert [sum(each in told for told in found) for each in wanted] == [1, 1, 1, 1], found
+    nothing = 'name = "a"\non = ["verify"]\ntimeout = "2h"'
+    found = problems(f"{SMALL}{DEPLOY}\n[[deploy.production.hooks]]\n{nothing}")
+    assert any("from 1s to 1h, not 2h" in told for told in found)
+    assert any("so is url: it needs one of them" in told for told in found)
 
 
 def test_two_hooks_of_one_name_are_refused() -> None:

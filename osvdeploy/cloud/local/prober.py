@@ -60,10 +60,15 @@ class HttpProber:
             host, port = _dialled(url, request.address)
             target = f"{host}:{port}"
             with _connected(host, port, remaining) as connection:
-                connection.settimeout(min(HELD, remaining()))
+                watched = min(HELD, remaining())
+                connection.settimeout(watched)
                 try:
                     said = connection.recv(_BODY)
                 except TimeoutError:
+                    if watched < HELD:
+                        # A proxy that has nobody behind it may close it yet.
+                        told = f"{target} took the connection, and {format_duration(timeout)} were over before it "
+                        return ProbeAnswer(None, error=f"{told}was seen held for {format_duration(HELD)}")
                     return ProbeAnswer(None, held=True)
                 if said:
                     return ProbeAnswer(None, body=said, held=True)

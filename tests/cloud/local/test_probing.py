@@ -197,8 +197,8 @@ def listening(says: bytes | None = None, *, closes: bool = False) -> Iterator[st
             connection.close()
 
 
-def connect(url: str) -> ProbeAnswer:
-    return LocalProber().probe(CTX, ProbeRequest(url, timeout=3.0, kind="tcp"))
+def connect(url: str, timeout: float = 3.0) -> ProbeAnswer:
+    return LocalProber().probe(CTX, ProbeRequest(url, timeout=timeout, kind="tcp"))
 
 
 @pytest.mark.parametrize("says", [None, b"220 mail.acme.example\r\n"])
@@ -214,6 +214,14 @@ def test_a_connection_that_is_closed_at_once_is_not() -> None:
         answer = connect(url)
     assert not answer.held
     assert answer.error.endswith("closed the connection at once")
+
+
+def test_one_that_there_was_no_time_to_see_held_is_not() -> None:
+    """A proxy may close it after that."""
+    with listening() as url:
+        answer = connect(url, timeout=0.2)
+    assert not answer.held
+    assert "200ms were over before it was seen held for 1s" in answer.error
 
 
 def test_a_connection_that_nobody_takes_is_not() -> None:
