@@ -27,7 +27,7 @@ from osvdeploy.cloud.interfaces import (
 )
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest
-from osvdeploy.errors import UsageError
+from osvdeploy.errors import CloudError, UsageError
 from osvdeploy.events import Note, Warned
 from osvdeploy.rollout.ledger import HeldLedger, Place, Served, SlotRecord
 from osvdeploy.rollout.releases import (
@@ -129,6 +129,7 @@ def trace(
     """
     service = service_name(app, environment)
     route = _route(ctx, cloud, service, listener or (declared.listener if declared is not None else None))
+    route = _starting_slowly(ctx, cloud, route)
     state = cloud.router.observe(ctx, route)
     groups = _groups(ctx, cloud, service)
     if not groups:
@@ -210,6 +211,21 @@ def _route(ctx: Context, cloud: Ground, service: str, listener: str | None) -> R
         return chosen[0]
     ways = ", ".join(f"{route.listener} at {route.priority}" for route in found)
     raise UsageError(f"{service}: several ways in carry its tags: {ways}", hint="name one with --listener")
+
+
+def _starting_slowly(ctx: Context, cloud: Ground, route: Route) -> Route:
+    """The route with the slow start of its backends, which no rule tells. Nobody is kept from going back for it."""
+    try:
+        found = [cloud.router.slow_start(ctx, route, slot) for slot in Slot]
+    except CloudError as error:
+        ctx.report(
+            Warned(
+                f"{route.service}: its slow start cannot be read: {error}",
+                hint="it is taken for 0s; `osvdeploy deploy` sets what the spec says",
+            )
+        )
+        return route
+    return replace(route, slow_start=max((each for each in found if each is not None), default=0.0))
 
 
 def _groups(ctx: Context, cloud: Ground, service: str) -> dict[Slot, GroupState]:

@@ -10,7 +10,7 @@ from osvdeploy.api import from_cloud, wiring
 from osvdeploy.api.from_cloud import WentBack, Whereabouts, WrittenAnew
 from osvdeploy.cloud.interfaces import ObjectStore, Slot
 from osvdeploy.cloud.memory import MemoryStore
-from osvdeploy.errors import ReleaseHeld, Unavailable, UsageError
+from osvdeploy.errors import Refused, ReleaseHeld, Unavailable, UsageError
 from osvdeploy.events import Warned
 from osvdeploy.rollout import traces
 from osvdeploy.rollout.model import Outcome
@@ -293,3 +293,20 @@ def test_what_no_tag_tells_is_what_a_spec_leaves_out() -> None:
     assert Health().min_ready == traces.MIN_READY
     assert DeclaredStrategy().keep_warm == traces.KEEP_WARM
     assert OnFailure(DeclaredStrategy().on_failure) is OnFailure.ROLLBACK
+
+
+def test_a_ledger_that_is_written_anew_has_the_slow_start_that_stands(service: Unledgered) -> None:
+    """So that no `drift --repair` takes it away. It is a cause to stop for nobody who goes back."""
+    router, place = service.cloud.cloud.router, service.head.place
+    assert place is not None
+    router.set_slow_start(service.context(), replace(place.route, slow_start=90.0))
+    service.cloud.faults.fail("router.slow_start", Refused("not allowed"), times=1)
+    assert service.back().rollout.outcome is Outcome.SUCCEEDED
+    assert any("slow start" in str(each) for each in service.recorder.events if isinstance(each, Warned))
+    assert {router.slow_start(service.context(), place.route, slot) for slot in Slot} == {90.0}
+    service.lost = False
+    service.cloud.store._objects.clear()
+    service.written()
+    assert service.head.place is not None and service.head.place.route.slow_start == 90.0
+    release = service.ledger.release(service.context(), service.head.slots[Slot.BLUE].release)
+    assert release is not None and release.settings.health.slow_start == 90.0
