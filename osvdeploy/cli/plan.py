@@ -115,6 +115,7 @@ def plan_document(found: Plan, at: datetime) -> dict[str, Any]:
                 "seconds": leg.seconds,
                 "approval": leg.approval,
                 "gates": list(leg.gates),
+                "hooks": [{"name": hook.name, "timeout": hook.timeout} for hook in leg.hooks],
             }
             for leg in found.course
         ],
@@ -235,6 +236,9 @@ def _leg(leg: Leg) -> str:
         told += f", healthy for {format_duration(leg.seconds)}"
     if leg.gates:
         told += f", held to {', '.join(leg.gates)}"
+    if leg.hooks:
+        each = (f"{hook.name} (up to {format_duration(hook.timeout)})" for hook in leg.hooks)
+        told += f", asks {', '.join(each)}"
     if leg.approval:
         told += ", once somebody has approved" if leg.stage.value == "shift" else ", then until somebody approves"
     return told

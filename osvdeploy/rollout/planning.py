@@ -85,16 +85,25 @@ def _shares(weights: Mapping[Slot, int] | None) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
+class PlannedHook:
+    """A hook that will be asked, and for how many seconds it is waited at most."""
+
+    name: str
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True)
 class Leg:
     """A part of a rollout's course: a stage, of shift and bake with the share of the traffic that the release then has.
-    ``approval``: a person is asked before it is left (before a shift: before it begins). ``gates`` are judged in it.
-    ``seconds`` are what it takes at least by the strategy."""
+    ``approval``: a person is asked before it is left (before a shift: before it begins). ``gates`` are judged in it,
+    ``hooks`` are asked, one after the other. ``seconds`` are what it takes at least by the strategy."""
 
     stage: Stage
     weight: int | None = None
     seconds: float = 0.0
     approval: bool = False
     gates: tuple[str, ...] = ()
+    hooks: tuple[PlannedHook, ...] = ()
 
 
 def course(settings: Settings, *, first: bool) -> tuple[Leg, ...]:
@@ -102,17 +111,27 @@ def course(settings: Settings, *, first: bool) -> tuple[Leg, ...]:
     strategy = settings.strategy
     whole = first or strategy.kind is StrategyKind.ALL_AT_ONCE
     steps = (TrafficStep(100),) if whole else strategy.steps
-    legs = [Leg(Stage.PREPARE), Leg(Stage.BOOT, seconds=settings.health.min_ready), Leg(Stage.VERIFY)]
+
+    def asked(stage: Stage) -> tuple[PlannedHook, ...]:
+        return tuple(PlannedHook(hook.name, hook.timeout) for hook in settings.hooks if stage in hook.on)
+
+    legs = [
+        Leg(Stage.PREPARE, hooks=asked(Stage.PREPARE)),
+        Leg(Stage.BOOT, seconds=settings.health.min_ready, hooks=asked(Stage.BOOT)),
+        Leg(Stage.VERIFY, hooks=asked(Stage.VERIFY)),
+    ]
     for number, step in enumerate(steps):
         last = number == len(steps) - 1
         bake = strategy.bake if last else step.bake
         here = GateStage.BAKE if last else GateStage.STEP
         gates = (gate for gate in settings.gates if here in gate.on and not (first and gate.against_stable))
-        legs.append(Leg(Stage.SHIFT, step.weight, approval=number == 0 and strategy.approve))
-        if bake > 0 or step.approve:
+        shifting, baking = asked(Stage.SHIFT), asked(Stage.BAKE)
+        legs.append(Leg(Stage.SHIFT, step.weight, approval=number == 0 and strategy.approve, hooks=shifting))
+        if bake > 0 or step.approve or baking:
             told = tuple(f"{gate.name} (dry run)" if gate.dry_run else gate.name for gate in gates) if bake else ()
-            legs.append(Leg(Stage.BAKE, step.weight, bake, step.approve, told))
-    return (*legs, Leg(Stage.CLEAN_UP))
+            legs.append(Leg(Stage.BAKE, step.weight, bake, step.approve, told, baking))
+    legs.append(Leg(Stage.CLEAN_UP, hooks=asked(Stage.CLEAN_UP)))
+    return (*legs, Leg(Stage.DONE, hooks=asked(Stage.DONE))) if asked(Stage.DONE) else tuple(legs)
 
 
 # ---------------------------------------------------------------------------------------------------------- the time
@@ -163,8 +182,10 @@ def estimate(legs: Sequence[Leg], runs: Sequence[Run], settings: Settings, limit
     }
     timed: list[Timed] = []
     for leg in legs:
-        if leg.stage is Stage.BAKE:
-            timed.append(Timed(leg, leg.seconds, leg.seconds, leg.seconds, 0))
+        asking = sum(hook.timeout for hook in leg.hooks)
+        if leg.stage in (Stage.BAKE, Stage.DONE):
+            # Hooks are asked while it bakes; only what they take beyond that is waited for.
+            timed.append(Timed(leg, leg.seconds, leg.seconds, max(leg.seconds, asking), 0))
             continue
         alike = [run for run in past if leg.stage is not Stage.CLEAN_UP or _leaves_alike(run, settings)]
         took = [_now(each, run, leg, settings) for run in alike for each in _took(run, leg.stage)]
@@ -172,7 +193,7 @@ def estimate(legs: Sequence[Leg], runs: Sequence[Run], settings: Settings, limit
         if took:
             timed.append(Timed(leg, min(took), statistics.median(took), max(took), count))
         else:
-            timed.append(Timed(leg, leg.seconds, None, most[leg.stage], 0))
+            timed.append(Timed(leg, leg.seconds, None, most[leg.stage] + asking, 0))
     return Estimate(tuple(timed))
 
 

@@ -104,6 +104,7 @@ def test_a_plan_of_what_asks_and_tells_others_asks_and_tells_nobody(google: Goog
     (google.folder / "asking.toml").write_text(spec + hook.format("ask") + told)
     ran = google.run("plan", "--file", "asking.toml", *FORCED)
     assert ran.code == 0 and "will not be told" not in ran.stderr, ran.stderr
+    assert "verify, asks smoke (up to 1m)" in ran.stdout.replace("\n    ", " ")
     assert not asked.exists()
     (google.folder / "asking.toml").write_text(spec + hook.format("gone") + told)
     refused(google.run("plan", "--file", "asking.toml", *FORCED), 2, "hook smoke", "gone")

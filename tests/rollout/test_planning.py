@@ -173,6 +173,25 @@ def test_the_course_of_a_canary_has_its_shares_bakes_and_approvals() -> None:
     assert [(leg.weight, leg.approval) for leg in first if leg.stage is Stage.SHIFT] == [(100, True)]
 
 
+def test_the_course_has_its_hooks_where_they_are_asked() -> None:
+    """At each share; a bake without any time of its own is in the course for them, and so is the end."""
+    smoke = Hook("smoke", CommandHook(("smoke",)), ("verify", "bake", "revert"), timeout=30.0)
+    tell = Hook("tell", CommandHook(("tell",)), ("bake", "done"), timeout=5.0)
+    hooked = replace(SETTINGS, hooks=(smoke, tell), strategy=replace(SETTINGS.strategy, bake=0.0))
+    legs = course(hooked, first=False)
+    asked = [(leg.stage.value, [(hook.name, hook.timeout) for hook in leg.hooks]) for leg in legs if leg.hooks]
+    assert asked == [
+        ("verify", [("smoke", 30.0)]),
+        ("bake", [("smoke", 30.0), ("tell", 5.0)]),
+        ("done", [("tell", 5.0)]),
+    ]
+    without = course(replace(hooked, hooks=()), first=False)
+    assert [leg.stage.value for leg in without] == ["prepare", "boot", "verify", "shift", "clean-up"]
+    longest = estimate(legs, [], hooked, Limits()).high - estimate(without, [], hooked, Limits()).high
+    assert longest == 30.0 + 35.0 + 5.0
+    assert estimate(legs, [], hooked, Limits()).low == estimate(without, [], hooked, Limits()).low
+
+
 def past(*seconds: float, **changes: Any) -> Run:
     """A deploy that succeeded; its stages took so long."""
     stages, at = [], NOW
