@@ -165,7 +165,11 @@ class Executor:
         release = self.ledger.release(ctx, run.candidate)
         if release is None:
             raise Refused(f"{run.candidate}: its document is not in the ledger", hint="deploy it again from its spec")
-        image = self.image(ctx, release) if release.adopted is None else None
+        try:
+            image = self.image(ctx, release) if release.adopted is None else None
+        except UsageError as gone:
+            # It was there when the rollout began. Said again by each command, it would leave a run that nothing ends.
+            raise Refused(str(gone), hint=gone.hint) from gone
         state = self.cloud.router.observe(ctx, route)
         backend = state.backends.get(run.slot)
         if backend is None:

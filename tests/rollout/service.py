@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from dataclasses import replace
 
 from osvdeploy.cloud.interfaces import Block, ImageRequest, ReleaseId, Scaling, UploadRequest
 from osvdeploy.cloud.memory import MemoryCloud
 from osvdeploy.cloud.tags import SERVICE, release_tags, service_tags
 from osvdeploy.context import Context, ProcessIdentity, VirtualClock
+from osvdeploy.errors import UploadGone
 from osvdeploy.events import Recorder
 from osvdeploy.rollout.ends import Rollout
 from osvdeploy.rollout.ledger import Head, Ledger
@@ -68,7 +70,15 @@ class Service:
             configuration=release.configuration,
             digest=release.digest,
         )
-        upload = self.cloud.snapshots.start(ctx, UploadRequest(release.id, release.digest, 1, tags))
+        for attempt in itertools.count():
+            try:
+                upload = self.cloud.snapshots.start(
+                    ctx, UploadRequest(release.id, release.digest, 1, tags, None, attempt)
+                )
+                break
+            except UploadGone:
+                # It was published before, and collected.
+                continue
         if upload.finished is None:
             content = bytes(self.cloud.snapshots.block_size)
             checksum = hashlib.sha256(content).digest()

@@ -18,6 +18,7 @@ from osvdeploy.rollout.releases import Release, StrategyKind, TrafficStep, relea
 from tests.rollout.made import SETTINGS
 from tests.rollout.made import release as made_release
 from tests.rollout.service import Service
+from tests.rollout.test_drifting import looked
 
 
 @pytest.fixture
@@ -198,6 +199,31 @@ def test_a_held_release_goes_where_it_is_forced(service: Service) -> None:
     service.manager().preflight(service.context(), release, forced=True)
     assert service.manager().deploy(service.context(), release, forced=True).outcome is Outcome.SUCCEEDED
     assert service.cloud.serving == {release.id} and service.head.holds == ()
+
+
+@pytest.mark.parametrize("served", [True, False], ids=["after another", "the first"])
+def test_a_release_whose_image_goes_once_its_rollout_began_ends_it(service: Service, served: bool) -> None:
+    """Somebody collects it just then: the rollout ends, and does not wait for a person with an error each time."""
+    if served:
+        service.deploy("1.0.0")
+    service.publish("1.1.0")
+
+    def collected(call: Call, moment: Moment) -> None:
+        service.cloud.on_call(None)
+        head = service.ledger.head(service.context())
+        if head is None or head.unfinished is None or head.unfinished.candidate != service.id("1.1.0"):
+            service.cloud.on_call(collected)
+            return
+        image = service.cloud.images.find(service.context(), service.id("1.1.0"))
+        assert image is not None
+        service.cloud.images.deregister(service.context(), image.id)
+
+    service.cloud.on_call(collected)
+    ended = service.manager().deploy(service.context(), service.release("1.1.0"))
+    assert ended.outcome is (Outcome.ROLLED_BACK if served else Outcome.FAILED)
+    assert "its image is not in" in ended.told
+    assert service.head.unfinished is None
+    assert service.cloud.serving == ({service.id("1.0.0")} if served else set())
 
 
 def test_a_rollback_whose_image_is_gone_moves_nothing(service: Service) -> None:
@@ -423,6 +449,23 @@ def test_a_console_that_cannot_be_read_blinds_nobody(service: Service) -> None:
     assert outcome.outcome is Outcome.ROLLED_BACK and service.cloud.serving == {service.id("1.0.0")}
     told = [event for event in service.recorder.events if isinstance(event, Warned)]
     assert len(told) == 1 and "not authorized" in told[0].text
+
+
+def test_a_rollback_that_failed_and_was_taken_back_leaves_no_slot_without_machines(service: Service) -> None:
+    """What is gone back to falls sick at the switch: its machines go, and the ledger does not say that they stand."""
+    for version in ("1.0.0", "1.1.0", "1.2.0"):
+        service.deploy(version)
+
+    def sick(call: Call, moment: Moment) -> None:
+        if call.operation == "router.modify_rule" and moment is Moment.AFTER:
+            service.cloud.behave(service.id("1.0.0"), answers=(500,))
+
+    service.cloud.on_call(sick)
+    assert service.rollback("1.0.0").outcome is Outcome.ROLLBACK_FAILED
+    service.cloud.on_call(None)
+    assert service.cloud.serving == service.cloud.running == {service.id("1.2.0")}
+    assert {record.release for record in service.head.slots.values()} == {service.id("1.2.0")}
+    assert looked(service) == []
 
 
 def test_a_rollback_that_failed_can_be_asked_for_again() -> None:
