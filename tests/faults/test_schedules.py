@@ -1,37 +1,68 @@
-"""Any commands in any order, by two controllers and somebody on call, by processes that die at any call.
+"""Any commands in any order, by two controllers and somebody on call, by processes that die or are stopped at any call.
 
 What must hold, holds after each of them, and in the end a good release serves.
 
 On the memory cloud, in virtual time. Each command is a process of its own on a host of its own, so that nobody can know
-whether the one before is dead. A failure prints the shortest schedule that Hypothesis finds, and how to run it again.
-`make soak` runs ten thousand.
+whether the one before is dead. One that is stopped goes on when another command was run to its end: it finds out only
+by what it sees, and makes one late change at most. Whatever came late is put right as people do, by `drift --repair`
+and `gc`; then all must hold again.
+
+A failure prints the shortest schedule that Hypothesis finds, and how to run it again. `make soak` runs ten thousand.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
+from osvdeploy.api import declared, services, wiring
 from osvdeploy.cloud import tags
-from osvdeploy.cloud.interfaces import Slot
+from osvdeploy.cloud.interfaces import CommandHook, GroupState, HookAnswer, Message, ReleaseId, Slot, WebhookTarget
 from osvdeploy.cloud.memory import Call, Moment
-from osvdeploy.errors import OsvDeployError, Refused, Unavailable
+from osvdeploy.context import Context, ProcessIdentity
+from osvdeploy.errors import OsvDeployError, Refused, ReleaseHeld, Unavailable, UsageError
+from osvdeploy.rollout.drifting import DriftKind
 from osvdeploy.rollout.ends import Asked, Rollout
-from osvdeploy.rollout.model import Outcome, RequestKind, Until
-from osvdeploy.rollout.releases import Concurrent, OnFailure, Strategy, StrategyKind, TrafficStep
+from osvdeploy.rollout.hooks import Hook, Notify
+from osvdeploy.rollout.ledger import Head
+from osvdeploy.rollout.manager import RolloutManager
+from osvdeploy.rollout.model import Outcome, Request, RequestKind, Until
+from osvdeploy.rollout.news import NewsKind
+from osvdeploy.rollout.releases import (
+    Adopted,
+    Concurrent,
+    OnFailure,
+    Release,
+    Strategy,
+    StrategyKind,
+    TrafficStep,
+    adopted_release,
+)
+from osvdeploy.rollout.requests import refuse_senseless
 from tests.rollout.made import SETTINGS, UNHURRIED
 from tests.rollout.service import Service
+from tests.rollout.test_drifting import looked
 
 pytestmark = pytest.mark.slow
 
 SCHEDULES = int(os.environ.get("OSVDEPLOY_SCHEDULES", "60"))
+
+THEIRS = "legacy-web"
+"""A group that somebody made by hand."""
 
 
 class Killed(BaseException):
@@ -61,15 +92,51 @@ BEHAVIOURS: dict[str, dict[str, Any]] = {
     "never healthy": {"never_healthy": True},
     "aborts": {"aborts": "OSv v0.57.0\nAborted\n"},
     "falls sick": {"sick_after": 25.0},
+    "fails its hook": {},
+    "hangs its hook": {},
 }
 
-TROUBLE: dict[str, Callable[[], BaseException]] = {
+SMOKE = Hook("smoke", CommandHook(("smoke",)), ("verify", "bake"), timeout=10.0)
+TELLING = Notify(WebhookTarget(None, "SLACK"), tuple(kind.value for kind in NewsKind))
+
+FAULTS: dict[str, Callable[[], BaseException]] = {
     "dies": Killed,
     "unavailable": lambda: Unavailable("no answer"),
     "refused": lambda: Refused("not allowed"),
 }
 
-TROUBLES = st.none() | st.tuples(st.sampled_from(sorted(TROUBLE)), st.integers(1, 60), st.sampled_from(Moment))
+
+@dataclass(frozen=True)
+class Trouble:
+    """What befalls a process at its n-th call: a fault; or it is stopped there, and ``other`` runs to its end; or it
+    lives, and somebody does ``other`` meanwhile that needs no lease."""
+
+    kind: str
+    at: int
+    moment: Moment
+    other: str = ""
+
+
+OTHERS = ("rollback", "recover", "deploy", "abort", "repair", "retry", "gc", "hold", "pin", "destroy", "nothing")
+"""What another controller runs while one is stopped; "nothing": it only stands still for longer than its lease."""
+
+TROUBLES = st.none() | st.builds(
+    Trouble,
+    st.sampled_from(sorted(FAULTS)),
+    st.integers(1, 60),
+    st.sampled_from(Moment),
+)
+ALL_TROUBLES = (
+    TROUBLES
+    | st.builds(Trouble, st.just("stopped"), st.integers(1, 60), st.sampled_from(Moment), st.sampled_from(OTHERS))
+    | st.builds(
+        Trouble,
+        st.just("meanwhile"),
+        st.integers(1, 60),
+        st.just(Moment.BEFORE),
+        st.sampled_from([*map(str, RequestKind), "weights", "larger"]),
+    )
+)
 
 
 class Schedules(RuleBasedStateMachine):
@@ -81,106 +148,421 @@ class Schedules(RuleBasedStateMachine):
         self.service.limits = UNHURRIED
         self.number = 0
         self.bad: set[str] = set()
-        for version in ("0.0.0", "0.1.0"):
-            assert self.service.deploy(version).outcome is Outcome.SUCCEEDED
+        self.versions: list[str] = []
+        self.late = False
+        """Somebody changed the cloud who had no right to: by hand, or late. It is yet to be put right."""
+        self.images: set[str] = set()
+        """Those that there were when it was last looked."""
+        self.scaled: tuple[int, int, str] | None = None
+        """What the user has said that scales what serves: least, most, rules."""
+        self.behaving: dict[str, str] = {}
+        self.service.cloud.hooks.behaves = self._hook
+        self.deaf = False
+        """Whoever is to be told does not answer well."""
+        self.service.cloud.notifier.behaves = self._told
+        self.destroying: str | None = None
+        """A destroy was begun after this run, and did not come to its end."""
+        self.collected: set[str] = set()
+        """Releases whose images went while a process was stopped that had seen them: what it begins then ends badly."""
+
+    def _hook(self, facts: dict[str, Any]) -> tuple[float, HookAnswer]:
+        behaving = self.behaving.get(facts["candidate"], "")
+        return (1e6 if behaving == "hangs its hook" else 0.0), HookAnswer(behaving != "fails its hook", "exit status")
+
+    def _told(self, target: str, message: Message) -> tuple[float, HookAnswer]:
+        return 0.0, HookAnswer(not self.deaf, "answered")
+
+    @initialize(begin=st.sampled_from(["two releases", "two releases", "an adopted group", "nothing"]))
+    def begin(self, begin: str) -> None:
+        if begin != "two releases":
+            self.service.cloud.plant_service(THEIRS, 200)
+            self.service.clock.advance(60)
+        if begin == "an adopted group":
+            release = self._theirs()
+            ended = self.service.manager().adopt(self.service.context(), release)
+            assert ended.outcome is Outcome.SUCCEEDED, ended.told
+        elif begin == "two releases":
+            for version in ("0.0.0", "0.1.0"):
+                self.versions.append(version)
+                assert self.service.deploy(version).outcome is Outcome.SUCCEEDED
+
+    def _theirs(self) -> Release:
+        health = replace(SETTINGS.health, version_header=None)
+        group = Adopted(THEIRS, "image-of-theirs", "rule at priority 200", False)
+        now = self.service.context().now()
+        return adopted_release("hello", "0.0.1", group, replace(SETTINGS, health=health), created=now, by="somebody")
+
+    @property
+    def head(self) -> Head | None:
+        return self.service.ledger.head(self.service.context())
 
     @property
     def under_way(self) -> bool:
-        return self.service.head.unfinished is not None
+        head = self.head
+        return head is not None and head.unfinished is not None
 
-    # ------------------------------------------------------------------------------------------------- commands
+    @property
+    def deployed(self) -> bool:
+        head = self.head
+        return head is not None and head.place is not None and not head.destroyed
 
-    def run(self, trouble: tuple[str, int, Moment] | None, command: Callable[[], object]) -> object:
-        """A command as a process runs it: it ends, is refused, or dies."""
-        if trouble is not None:
-            self.service.cloud.on_call(_Struck(*trouble))
+    @property
+    def serves_nothing(self) -> bool:
+        head = self.head
+        return head is None or head.stable is None or head.destroyed
+
+    @property
+    def at_rest(self) -> bool:
+        head = self.head
+        return head is not None and head.unfinished is None and not self.half_destroyed
+
+    @property
+    def half_destroyed(self) -> bool:
+        """Until it is destroyed again, or something serves again."""
+        head = self.head
+        if self.destroying is not None and head is not None and head.run is not None:
+            again = head.run.id != self.destroying and head.run.verdict is Outcome.SUCCEEDED
+            if head.destroyed or again:
+                self.destroying = None
+        return self.destroying is not None
+
+    # ------------------------------------------------------------------------------------------------- a process
+
+    def _process(self) -> Context:
+        """Nobody waits for ever for somebody else."""
+        return self.service.context().within(900.0)
+
+    def run(self, trouble: Trouble | None, command: Callable[[Context], object]) -> object:
+        """A command as a process runs it: it ends, is refused, or dies. Afterwards what came late is put right."""
+        ctx = self._process()
+        struck = _Struck(trouble, self, ctx.process) if trouble is not None else None
+        self.service.cloud.on_call(struck)
         try:
-            return command()
+            return command(ctx)
         except Killed:
             return None
         except OsvDeployError as error:
             return error
         finally:
             self.service.cloud.on_call(None)
+            if struck is not None and struck.late:
+                # Who has lost the lease finds out, at the latest, by what it does next.
+                assert len(struck.late) == 1, [str(call) for call in struck.late]
+                self.late = True
+            if self.late and self.at_rest:
+                self._put_right()
+
+    def meanwhile(self, trouble: Trouble) -> None:
+        """What another one does at a call of a process that is stopped, or that lives."""
+        hook = self.service.cloud.faults.hook
+        self.service.cloud.on_call(None)
+        try:
+            if trouble.other == "nothing":
+                self.service.clock.advance(100.0)
+            elif trouble.kind == "stopped":
+                before = self._images()
+                self.run(None, _COMMANDS[trouble.other](self))
+                self.collected |= before - self._images()
+            elif trouble.other == "weights":
+                self._weights_by_hand()
+            elif trouble.other == "larger":
+                self._larger()
+            else:
+                self._ask(RequestKind(trouble.other))
+        finally:
+            self.service.cloud.on_call(hook)
+
+    def _ask(self, kind: RequestKind) -> None:
+        """As the command does that finds the lease held by a process that lives."""
+        head = self.head
+        run = head.unfinished if head is not None else None
+        if run is None:
+            return
+        now = self.service.clock.now()
+        try:
+            refuse_senseless(run, kind, self.service.ledger.service, now)
+        except OsvDeployError:
+            return
+        self.service.ledger.ask(self.service.context(), run.id, Request(kind, "ann@desk", now, run.step))
+
+    def _put_right(self) -> None:
+        """As people do who see that something is not as it should be."""
+        head = self.head
+        self.late = False
+        if head is None:
+            return
+        if head.destroyed:
+            self._gc(self._process())
+            stays = {each for each in self.service.cloud.standing if not each.startswith("backend ")}
+            assert not {each for each in stays if not self._leads_nowhere(each)}, stays
+            return
+        if head.stable is None:
+            return
+        # Machines may be on their way up, or sick: then whoever moved traffic is asked to.
+        self.service.clock.advance(30.0)
+        try:
+            self._repair(self._process())
+        except Refused as error:
+            assert "no machine in" in str(error) and head.serving is not None
+            self.service.cloud.set_weights("hello/production", {head.serving: 100, head.serving.other: 0})
+        self._gc(self._process())
+        left = [each for each in looked(self.service) if each.kind in (DriftKind.ROUTE, DriftKind.STRANGER)]
+        assert not left, left
+
+    # ------------------------------------------------------------------------------------------------- commands
+
+    def _release(self, version: str, behaviour: str = "good") -> Release:
+        """Built and published; it is remembered as one that there is."""
+        self.service.publish(version)
+        self.collected.discard(self.service.id(version))
+        self.service.cloud.behave(self.service.id(version), **BEHAVIOURS[behaviour])
+        self.behaving[self.service.id(version)] = behaviour
+        if BEHAVIOURS[behaviour]:
+            self.bad.add(self.service.id(version))
+        if version not in self.versions:
+            self.versions.append(version)
+        return self.service.release(version)
+
+    def _next(self) -> str:
+        self.number += 1
+        return f"1.{self.number}.0"
 
     @rule(
         behaviour=st.sampled_from(sorted(BEHAVIOURS)),
         strategy=STRATEGIES,
-        trouble=TROUBLES,
+        trouble=ALL_TROUBLES,
         until=st.sampled_from([Until.ASKED, Until.BEGUN]),
+        deaf=st.booleans(),
     )
-    def deploy(self, behaviour: str, strategy: Strategy, trouble: tuple[str, int, Moment] | None, until: Until) -> None:
-        self.number += 1
-        version = f"1.{self.number}.0"
-        self.service.settings = replace(SETTINGS, strategy=strategy)
-        self.service.publish(version)
-        self.service.cloud.behave(self.service.id(version), **BEHAVIOURS[behaviour])
-        if behaviour != "good":
-            self.bad.add(self.service.id(version))
+    def deploy(
+        self, behaviour: str, strategy: Strategy, trouble: Trouble | None, until: Until, deaf: bool = False
+    ) -> None:
+        self.deaf = deaf
+        hooks = (SMOKE,) if behaviour.endswith("hook") else ()
+        self.service.settings = replace(SETTINGS, strategy=strategy, hooks=hooks, notify=(TELLING,) if deaf else ())
+        release = self._release(self._next(), behaviour)
         manager = self.service.manager()
         manager.until = until
-        # Nobody waits for ever for somebody else's rollout.
-        ctx = self.service.context().within(600.0)
-        self.run(trouble, lambda: manager.deploy(ctx, self.service.release(version)))
+        self.run(trouble, lambda ctx: manager.deploy(ctx, release))
 
-    @rule(strategy=STRATEGIES, trouble=TROUBLES)
-    def deploy_a_good_one(self, strategy: Strategy, trouble: tuple[str, int, Moment] | None) -> None:
+    @rule(strategy=STRATEGIES, trouble=ALL_TROUBLES)
+    def deploy_a_good_one(self, strategy: Strategy, trouble: Trouble | None) -> None:
         self.deploy("good", strategy, trouble, Until.ASKED)
 
-    @precondition(lambda self: self.under_way or len(self.service.head.served) > 1)
-    @rule(trouble=TROUBLES, force=st.booleans())
-    def rollback(self, trouble: tuple[str, int, Moment] | None, force: bool) -> None:
-        ctx = self.service.context().within(900.0)
-        ended = self.run(trouble, lambda: self.service.manager().rollback(ctx, force=force))
-        if isinstance(ended, Rollout) and ended.outcome is Outcome.SUCCEEDED:
-            assert self.service.head.unfinished is None
+    @precondition(lambda self: THEIRS in self.service.cloud.world.groups and self.serves_nothing)
+    @rule(trouble=ALL_TROUBLES)
+    def adopt(self, trouble: Trouble | None) -> None:
+        """Somebody's group begins to serve."""
+        release = self._theirs()
+        ended = self.run(trouble, lambda ctx: self.service.manager().adopt(ctx, release))
+        if trouble is None and isinstance(ended, Rollout) and ended.outcome is Outcome.SUCCEEDED:
+            assert self.service.head.stable is not None and self.service.head.stable.release == release.id
+
+    @precondition(lambda self: self.versions)
+    @rule(data=st.data(), trouble=ALL_TROUBLES, forced=st.booleans())
+    def deploy_again(self, data: st.DataObject, trouble: Trouble | None, forced: bool) -> None:
+        """One that there was; where a hold names it, only by a word."""
+        version = data.draw(st.sampled_from(self.versions[-3:]))
+        release = self.service.release(version)
+        self.service.publish(version)
+        self.collected.discard(release.id)
+        head = self.head
+        held = head is not None and any(hold.release in (release.id, None) for hold in head.holds)
+        ended = self.run(trouble, lambda ctx: self.service.manager().deploy(ctx, release, forced=forced))
+        if held and not forced and trouble is None and isinstance(ended, Rollout):
+            assert ended.outcome is not Outcome.SUCCEEDED or ended.run is None or ended.run.candidate != release.id
+
+    @precondition(lambda self: self.deployed)
+    @rule(trouble=ALL_TROUBLES, force=st.booleans())
+    def rollback(self, trouble: Trouble | None, force: bool) -> None:
+        ended = self.run(trouble, lambda ctx: self.service.manager().rollback(ctx, force=force))
+        if isinstance(ended, Rollout) and ended.outcome is Outcome.SUCCEEDED and not self._disturbed(trouble):
+            assert not self.under_way
+
+    @precondition(lambda self: self.deployed and self.versions)
+    @rule(data=st.data(), trouble=ALL_TROUBLES)
+    def rollback_to(self, data: st.DataObject, trouble: Trouble | None) -> None:
+        release = self.service.release(data.draw(st.sampled_from(self.versions[-4:])))
+        ended = self.run(trouble, lambda ctx: self.service.manager().rollback(ctx, release))
+        if isinstance(ended, Rollout) and ended.outcome is Outcome.SUCCEEDED and not self._disturbed(trouble):
+            head = self.head
+            assert head is not None and head.stable is not None and head.stable.release == release.id
+
+    @staticmethod
+    def _disturbed(trouble: Trouble | None) -> bool:
+        """Whether somebody else had a say in what came of a command."""
+        return trouble is not None and trouble.kind in ("stopped", "meanwhile")
 
     @precondition(lambda self: self.under_way)
-    @rule(kind=st.sampled_from(RequestKind), trouble=TROUBLES)
-    def request(self, kind: RequestKind, trouble: tuple[str, int, Moment] | None) -> None:
-        ctx = self.service.context().within(900.0)
-        ended = self.run(trouble, lambda: self.service.manager().request(ctx, kind))
+    @rule(kind=st.sampled_from(RequestKind), trouble=ALL_TROUBLES)
+    def request(self, kind: RequestKind, trouble: Trouble | None) -> None:
+        ended = self.run(trouble, lambda ctx: self.service.manager().request(ctx, kind))
         if kind is RequestKind.ABORT and isinstance(ended, Asked) and ended.done and ended.rollout is not None:
             assert ended.rollout.outcome in (Outcome.ABORTED, Outcome.ROLLBACK_FAILED, Outcome.SUCCEEDED)
 
     @precondition(lambda self: self.under_way)
-    @rule(trouble=TROUBLES)
-    def recover(self, trouble: tuple[str, int, Moment] | None) -> None:
-        ctx = self.service.context().within(900.0)
-        self.run(trouble, lambda: self.service.manager().recover(ctx))
+    @rule(trouble=ALL_TROUBLES)
+    def recover(self, trouble: Trouble | None) -> None:
+        self.run(trouble, lambda ctx: self.service.manager().recover(ctx))
+
+    @precondition(lambda self: self.deployed)
+    @rule(trouble=ALL_TROUBLES, forced=st.booleans())
+    def retry(self, trouble: Trouble | None, forced: bool) -> None:
+        self.run(trouble, lambda ctx: self.service.manager().retry(ctx, forced=forced))
 
     @rule(seconds=st.sampled_from([1.0, 30.0, 90.0, 4000.0]))
     def wait(self, seconds: float) -> None:
         self.service.clock.advance(seconds)
 
-    @precondition(lambda self: self.service.head.holds)
+    @precondition(lambda self: self.deployed)
+    @rule(data=st.data(), everything=st.booleans(), trouble=ALL_TROUBLES, stays=st.sampled_from([False, False, True]))
+    def hold(self, data: st.DataObject, everything: bool, trouble: Trouble | None, stays: bool) -> None:
+        """Nothing that it refuses begins."""
+        named = None if everything or not self.versions else self.service.id(data.draw(st.sampled_from(self.versions)))
+        ended = self.run(trouble, lambda ctx: self.service.manager().hold(ctx, named, "not now"))
+        if not isinstance(ended, Head) or self._disturbed(trouble):
+            return
+        version = self._next() if named is None else next(v for v in self.versions if self.service.id(v) == named)
+        release = self._release(version)
+        before = len(self.service.cloud.mutations)
+        stable = ended.stable
+        if ended.unfinished is None and (stable is None or stable.release != release.id):
+            with pytest.raises((ReleaseHeld, UsageError)):
+                self.service.manager().deploy(self.service.context(), release)
+            changed = [call for call in self.service.cloud.mutations[before:] if not call.operation.startswith("store")]
+            assert not changed, changed
+        if not stays:
+            self.service.manager().unhold(self.service.context())
+
+    @precondition(lambda self: (head := self.head) is not None and head.holds)
+    @rule(trouble=ALL_TROUBLES)
+    def unhold(self, trouble: Trouble | None) -> None:
+        self.run(trouble, lambda ctx: self.service.manager().unhold(ctx))
+
+    @precondition(lambda self: self.deployed and self.versions)
+    @rule(data=st.data(), pinned=st.booleans(), trouble=ALL_TROUBLES)
+    def pin(self, data: st.DataObject, pinned: bool, trouble: Trouble | None) -> None:
+        release = self.service.id(data.draw(st.sampled_from(self.versions)))
+        self.run(trouble, lambda ctx: self.service.manager().pin(ctx, release, pinned=pinned))
+
+    @precondition(lambda self: self.deployed)
+    @rule(trouble=ALL_TROUBLES)
+    def repair(self, trouble: Trouble | None) -> None:
+        """What is told as repairable is not told afterwards."""
+        ended = self.run(trouble, self._repair)
+        if trouble is None and isinstance(ended, Head) and ended.unfinished is None and ended.stable is not None:
+            assert not [each for each in looked(self.service) if each.repairable]
+
+    def _repair(self, ctx: Context) -> Head:
+        return self.service.manager().realign(ctx)
+
+    @precondition(lambda self: self.deployed or self.half_destroyed)
+    @rule(trouble=ALL_TROUBLES)
+    def gc(self, trouble: Trouble | None) -> None:
+        """Takes nothing that anybody needs. One that was cut off is run again: a slot loses its record before its group."""
+        self.run(trouble, self._gc)
+        if trouble is not None:
+            self.run(None, self._gc)
+
+    def _gc(self, ctx: Context) -> object:
+        def ours(patched: pytest.MonkeyPatch) -> None:
+            patched.setattr(wiring, "head", lambda ctx, service: self.service.ledger.head(ctx))
+            patched.setattr(wiring, "ground_of", lambda ctx, place: self.service.cloud.cloud)
+            patched.setattr(wiring, "open_ledger", lambda service: self.service.ledger)
+
+        with pytest.MonkeyPatch.context() as patched:
+            ours(patched)
+            return services.gc(ctx, declared.Service("hello", "production", "memory"), keep=1)
+
+    @precondition(lambda self: self.deployed)
+    @rule(trouble=ALL_TROUBLES, sure=st.integers(0, 3))
+    def destroy(self, trouble: Trouble | None, sure: int) -> None:
+        """Seldom, or there is nothing else to be seen."""
+        if sure:
+            return
+        ended = self.run(trouble, self._destroy)
+        if isinstance(ended, Head) and not self._disturbed(trouble):
+            assert self.service.cloud.standing == set()
+
+    def _destroy(self, ctx: Context) -> Head:
+        run = self.service.head.run
+        self.destroying = run.id if run is not None else ""
+        head = self.service.manager().destroy(ctx)
+        self.destroying = None
+        return head
+
+    # ------------------------------------------------------------------------------------------- what others do by hand
+
+    @precondition(lambda self: self.deployed and not self.under_way and not self.half_destroyed)
+    @rule(trouble=TROUBLES)
+    def weights_by_hand(self, trouble: Trouble | None) -> None:
+        """Told; no deploy goes over it; repaired, or told why not."""
+        if not self._weights_by_hand():
+            return
+        self.late = False
+        assert any(each.kind is DriftKind.ROUTE for each in looked(self.service))
+        self.late = True
+        self.run(trouble, self._repair)
+
+    def _weights_by_hand(self) -> bool:
+        head = self.head
+        if head is None or head.serving is None or head.place is None or not self._weights():
+            return False
+        self.service.cloud.set_weights("hello/production", {head.serving: 50, head.serving.other: 50})
+        self.late = True
+        return True
+
+    @precondition(lambda self: self.deployed and not self.under_way and not self.half_destroyed)
     @rule()
-    def unhold(self) -> None:
-        self.run(None, lambda: self.service.manager().unhold(self.service.context()))
+    def larger(self) -> None:
+        """Somebody adds a machine to what serves: what comes next is as large."""
+        self._larger()
+
+    def _larger(self) -> None:
+        head = self.head
+        world = self.service.cloud.world
+        group = world.groups.get(head.stable.group) if head is not None and head.stable is not None else None
+        if group is not None and not group.deleting and group.capacity < 4 and group.scaler is None:
+            group.capacity += 1
+            world.fill(group, world.settle())
+
+    @precondition(lambda self: self.deployed and not self.under_way and not self.half_destroyed)
+    @rule(minimum=st.integers(1, 2), maximum=st.integers(2, 4), wanted=st.integers(1, 4))
+    def scale(self, minimum: int, maximum: int, wanted: int) -> None:
+        """Somebody lets what serves be scaled, or otherwise than before: so is what comes next."""
+        stable = self.service.head.stable
+        group = self.service.cloud.world.groups.get(stable.group) if stable is not None else None
+        if group is None or group.deleting:
+            return
+        self.service.cloud.scale(group.name, minimum, maximum, cpu=f"{minimum}0 %")
+        self.service.cloud.load(group.name, wanted)
+        self.scaled = minimum, maximum, f'{{"cpu": "{minimum}0 %"}}'
 
     @precondition(lambda self: self.under_way)
     @rule()
     def see_it_through(self) -> None:
         """Somebody brings what is under way to its end: then ledger and cloud agree."""
         for _ in range(4):
-            run = self.service.head.unfinished
+            head = self.head
+            run = head.unfinished if head is not None else None
             if run is None:
                 break
-            ctx, manager = self.service.context(), self.service.manager()
-            if run.awaits(self.service.clock.now()):
-                self.run(None, lambda manager=manager, ctx=ctx: manager.request(ctx, RequestKind.ABORT))  # type: ignore[misc]
-            else:
-                self.run(None, lambda manager=manager, ctx=ctx: manager.recover(ctx))  # type: ignore[misc]
-        assert self.service.head.unfinished is None
+            aborts = run.awaits(self.service.clock.now())
+            self.run(None, _COMMANDS["abort" if aborts else "recover"](self))
+        assert not self.under_way
 
     # ------------------------------------------------------------------------------------------------ what must hold
 
     @invariant()
     def what_has_served_goes_on_serving(self) -> None:
         """The stable release's machines stand, all that it needs, and traffic goes to it or to a candidate."""
-        head = self.service.head
-        assert head.stable is not None and head.serving is not None
-        groups = {group.name: group for group in self._groups()}
+        head = self.head
+        if head is None or head.place is None or head.destroyed or self.half_destroyed or self.late:
+            return
+        if head.stable is None:
+            return
+        assert head.serving is not None
+        groups = self._groups()
         run = head.run
         moving = run is not None and not (run.over and run.verdict is not Outcome.ROLLBACK_FAILED)
         if not moving:
@@ -191,17 +573,19 @@ class Schedules(RuleBasedStateMachine):
 
     @invariant()
     def at_most_two_releases_stand(self) -> None:
-        standing = [group for group in self._groups() if not group.deleting]
+        if self.late:
+            return
+        standing = [group for group in self._groups().values() if not group.deleting]
         assert len(standing) <= 2, [group.release for group in standing]
         slots = [group.tags.get(tags.SLOT) for group in standing]
         assert len(set(slots)) == len(slots)
 
     @invariant()
     def at_rest_ledger_and_cloud_agree(self) -> None:
-        head = self.service.head
-        if head.unfinished is not None or head.lease is not None:
+        head = self.head
+        if head is None or head.unfinished is not None or head.lease is not None or self.half_destroyed or self.late:
             return
-        standing = {group.name for group in self._groups() if not group.deleting}
+        standing = {group.name for group in self._groups().values() if not group.deleting}
         recorded = {record.group for record in head.slots.values()}
         if head.run is not None and head.run.verdict is not Outcome.ROLLBACK_FAILED:
             assert standing == recorded
@@ -209,18 +593,78 @@ class Schedules(RuleBasedStateMachine):
     @invariant()
     def what_was_seen_to_be_bad_does_not_serve_by_itself(self) -> None:
         """A release that never answered well has no traffic at rest."""
-        head = self.service.head
-        if head.unfinished is None and head.stable is not None:
+        head = self.head
+        if head is not None and head.unfinished is None and head.stable is not None:
             never = {id for id in self.bad if not self._ever_well(id)}
             assert head.stable.release not in never
+        run = head.run if head is not None else None
+        if run is not None and run.verdict is Outcome.SUCCEEDED and run.settings.hooks:
+            assert not self.behaving.get(run.candidate, "").endswith("hook")
+
+    @invariant()
+    def what_is_needed_has_its_image(self) -> None:
+        """What serves, is warm, is pinned or is on its way can be started."""
+        head, before = self.head, self.images
+        self.images = self._images()
+        if head is None:
+            return
+        assert set(head.pins) & before <= self.images, head.pins
+        if head.destroyed:
+            return
+        needed = {record.release for record in head.slots.values()}
+        if head.unfinished is not None:
+            needed |= {head.unfinished.candidate} - self.collected
+        needed = {each for each in needed - self.images if self._is_built(each)}
+        assert not needed
+
+    @invariant()
+    def what_scales_passes_on(self) -> None:
+        """From release to release, or it is told that it did not."""
+        head = self.head
+        if head is None or head.destroyed or head.stable is None or self.half_destroyed:
+            self.scaled = None
+        if self.scaled is None or head is None or head.stable is None or not self.at_rest or self.late:
+            return
+        there = self.service.cloud.cloud.groups.scaling(self.service.context(), head.stable.group)
+        assert there is not None
+        if (there.minimum, there.maximum, there.rules) != self.scaled or there.paused:
+            assert DriftKind.SCALING in {each.kind for each in looked(self.service)}, (there, self.scaled)
+
+    @invariant()
+    def nothing_of_a_destroyed_service_stands(self) -> None:
+        head = self.head
+        if head is not None and head.destroyed and head.unfinished is None and not self.late:
+            assert self._groups() == {}
+
+    @invariant()
+    def theirs_is_never_deleted(self) -> None:
+        """A group that was adopted is let go."""
+        group = self.service.cloud.world.groups.get(THEIRS)
+        assert THEIRS not in self.service.cloud.world.templates or (group is not None and not group.deleting)
+
+    def _leads_nowhere(self, standing: str) -> bool:
+        """Whether it is a rule that previews an empty slot."""
+        kind, _, name = standing.partition(" ")
+        return kind == "rule" and self.service.cloud.world.rules[name].preview
+
+    def _images(self) -> set[str]:
+        owned = self.service.cloud.cloud.images.owned(self.service.context(), {tags.APP: "hello"})
+        return {each.name for each in owned}
+
+    def _is_built(self, release: ReleaseId) -> bool:
+        known = self.service.ledger.release(self.service.context(), release)
+        return known is not None and known.adopted is None
 
     def teardown(self) -> None:
         """Whatever happened: a rollout of a good release succeeds in the end."""
+        if self.half_destroyed:
+            self._destroy(self._process())
         for _ in range(3):
-            if self.service.head.unfinished is None:
+            if not self.under_way:
                 break
             self.see_it_through()
-        self.service.manager().unhold(self.service.context())
+        if self.head is not None:
+            self.service.manager().unhold(self.service.context())
         self.service.settings = SETTINGS
         ended = None
         for _ in range(3):
@@ -228,18 +672,19 @@ class Schedules(RuleBasedStateMachine):
                 ended = self.service.deploy("9.9.9")
             except OsvDeployError as error:
                 if "weights are" in str(error) or "carries traffic" in str(error):
-                    self.run(None, lambda: self.service.manager().rollback(self.service.context()))
+                    self.run(None, self._repair)
                     continue
                 raise
             if ended.outcome is Outcome.SUCCEEDED:
                 break
         assert ended is not None and ended.outcome is Outcome.SUCCEEDED, ended and ended.told
-        assert self.service.cloud.serving == {self.service.id("9.9.9")}
+        assert self.service.cloud.serving - {THEIRS} == {self.service.id("9.9.9")}
         recorded = {record.group for record in self.service.head.slots.values()}
-        assert {group.name for group in self._groups() if not group.deleting} == recorded
+        assert {group.name for group in self._groups().values() if not group.deleting} == recorded
 
-    def _groups(self) -> Any:
-        return self.service.cloud.cloud.groups.owned(self.service.context(), {tags.SERVICE: "hello/production"})
+    def _groups(self) -> Mapping[str, GroupState]:
+        owned = self.service.cloud.cloud.groups.owned(self.service.context(), {tags.SERVICE: "hello/production"})
+        return {group.name: group for group in owned}
 
     def _weights(self) -> dict[Slot, int]:
         place = self.service.head.place
@@ -250,20 +695,72 @@ class Schedules(RuleBasedStateMachine):
         return self.service.cloud.world.behaviour(release).sick_after is not None
 
 
-class _Struck:
-    """One call of a process goes wrong; one that dies makes no other."""
+Command = Callable[[Context], object]
 
-    def __init__(self, kind: str, at: int, moment: Moment) -> None:
+
+def _deploying(machine: Schedules) -> Command:
+    release = machine._release(machine._next())
+    return lambda ctx: machine.service.manager().deploy(ctx, release)
+
+
+def _by_manager(command: Callable[[RolloutManager, Context], object]) -> Callable[[Schedules], Command]:
+    return lambda machine: lambda ctx: command(machine.service.manager(), ctx)
+
+
+_COMMANDS: Mapping[str, Callable[[Schedules], Command]] = {
+    "rollback": _by_manager(lambda manager, ctx: manager.rollback(ctx)),
+    "recover": _by_manager(lambda manager, ctx: manager.recover(ctx)),
+    "abort": _by_manager(lambda manager, ctx: manager.request(ctx, RequestKind.ABORT)),
+    "hold": _by_manager(lambda manager, ctx: manager.hold(ctx, None, "not now")),
+    "pin": _by_manager(lambda manager, ctx: manager.pin(ctx, ReleaseId("hello-0.0.0-00000000"))),
+    "retry": _by_manager(lambda manager, ctx: manager.retry(ctx)),
+    "destroy": lambda machine: machine._destroy,
+    "deploy": _deploying,
+    "repair": lambda machine: machine._repair,
+    "gc": lambda machine: machine._gc,
+}
+
+
+class _Struck:
+    """One call of a process goes wrong, or others act at it; one that dies makes no other."""
+
+    def __init__(self, trouble: Trouble, machine: Schedules, process: ProcessIdentity) -> None:
+        self.trouble, self.machine, self.process = trouble, machine, process
         # Who is refused has done nothing.
-        self.kind, self.at, self.moment = kind, at, Moment.BEFORE if kind == "refused" else moment
+        self.moment = Moment.BEFORE if trouble.kind == "refused" else trouble.moment
         self.seen = 0
+        self.lost = False
+        """The lease, while it was stopped."""
+        self.late: list[Call] = []
+        """Changes of the cloud that it made after that."""
 
     def __call__(self, call: Call, moment: Moment) -> None:
         if moment is Moment.BEFORE:
             self.seen += 1
-        dead = self.kind == "dies" and self.seen > self.at
-        if dead or (self.seen == self.at and moment is self.moment):
-            raise TROUBLE[self.kind]()
+        kind, at = self.trouble.kind, self.trouble.at
+        here = self.seen == at and moment is self.moment
+        if kind in FAULTS:
+            if here or (kind == "dies" and self.seen > at):
+                raise FAULTS[kind]()
+            return
+        if here:
+            held, before = self._holds()
+            self.machine.meanwhile(self.trouble)
+            self.lost = held and self._holds()[1] != before
+        changes = call.mutating and not call.operation.startswith("store.")
+        # It may have got the lease anew: to take it is tried again where somebody else was faster.
+        if self.lost and moment is Moment.BEFORE and changes and not self._holds()[0]:
+            self.late.append(call)
+
+    def _holds(self) -> tuple[bool, int]:
+        """Whether the process has the lease, and that lease's number; without being asked at these calls."""
+        cloud = self.machine.service.cloud
+        cloud.on_call(None)
+        head = self.machine.head
+        cloud.on_call(self)
+        if head is None:
+            return False, 0
+        return head.lease is not None and head.lease.holder == self.process, head.epoch
 
 
 @pytest.mark.timeout(7200)

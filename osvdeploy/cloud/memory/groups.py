@@ -137,10 +137,12 @@ class MemoryGroups:
                     if machine.running is not None:
                         world.register(machine, request.backend, now)
         if group.capacity < request.capacity:
+            ctx.check()
             with world.calls.around("groups.resize", request.name, request.capacity), world.lock:
                 group.capacity = request.capacity
                 world.fill(group, world.settle())
         if group.tags != {**group.tags, **request.tags}:
+            ctx.check()
             with world.calls.around("groups.tag", request.name), world.lock:
                 group.tags = {**group.tags, **request.tags}
 

@@ -202,6 +202,7 @@ class MemoryRouter:
                     raise Refused(f"{route.listener}: a pointer has no slow start")
                 return
         for slot in Slot:
+            ctx.check()
             with world.calls.around("router.set_slow_start", route.service, slot), world.lock:
                 if (backend := self._backend(route, slot)) is not None:
                     backend.slow_start = route.slow_start
@@ -254,17 +255,20 @@ class MemoryRouter:
             rules = [rule for place in places if (rule := self._rule(route, *place)) is not None]
             backends = [backend for slot in Slot if (backend := self._backend(route, slot)) is not None]
         for rule in rules:
+            ctx.check()
             with world.calls.around("router.delete_rule", rule.id), world.lock:
                 if world.rules.pop(rule.id, None) is not None:
                     rule.history.append((world.settle(), None))
                     world.deleted_rules.append(rule)
         for backend in backends:
+            ctx.check()
             with world.calls.around("router.delete_backend", backend.id), world.lock:
                 if world.used(backend):
                     raise Refused(f"backend {backend.id}: a rule still uses it")
                 world.backends.pop(backend.id, None)
 
         if route.listener in world.taken:
+            ctx.check()
             with world.calls.around("router.give_pointer_back", route.listener), world.lock:
                 del world.taken[route.listener]
                 for slot in Slot:
