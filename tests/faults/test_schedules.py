@@ -459,7 +459,7 @@ class Schedules(RuleBasedStateMachine):
     @precondition(lambda self: self.deployed or self.half_destroyed)
     @rule(trouble=ALL_TROUBLES)
     def gc(self, trouble: Trouble | None) -> None:
-        """Takes nothing that anybody needs. One that was cut off is run again: a slot loses its record before its group."""
+        """Takes nothing that anybody needs. One that was cut off is run again: records go before their groups."""
         self.run(trouble, self._gc)
         if trouble is not None:
             self.run(None, self._gc)
