@@ -349,6 +349,11 @@ class RolloutManager:
         target = to if to is not None else self._release_before(ctx, held.head)
         if target.id == stable.release:
             return Rollout(Outcome.SUCCEEDED, held.head, None, f"{target.id} serves already")
+        if to is not None and self.ledger.release(ctx, to.id) is None:
+            raise UsageError(
+                f"{to.id}: was never deployed, as far as the ledger {self.ledger.store.address} knows",
+                hint="`osvdeploy history` lists the releases; deploy this one from its spec",
+            )
         # Before anything moves: can it be gone back to at all?
         self.executor.require(ctx, target)
         now_serving = groups.get(stable.group)

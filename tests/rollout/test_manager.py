@@ -239,6 +239,17 @@ def test_a_rollback_whose_image_is_gone_moves_nothing(service: Service) -> None:
     assert service.head.lease is None
 
 
+def test_a_rollback_to_what_was_never_deployed_moves_nothing(service: Service) -> None:
+    """Though its image is there."""
+    service.deploy("1.0.0")
+    service.deploy("1.1.0")
+    service.publish("0.9.0")
+    before = service.head.run
+    with pytest.raises(UsageError, match="was never deployed, as far as the ledger memory knows"):
+        service.rollback("0.9.0")
+    assert service.head.run == before and service.cloud.serving == {service.id("1.1.0")}
+
+
 def test_a_rollback_that_cannot_come_up_leaves_the_present_serving(service: Service) -> None:
     """Exit code 6, and whoever served still does."""
     service.deploy("1.0.0")
