@@ -47,6 +47,7 @@ from osvdeploy.visible import visible
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.text import Text
 
     from osvdeploy.cli.board import Board
 
@@ -429,8 +430,10 @@ class TerminalReporter(LineReporter):
     def write(self, line: str) -> None:
         from rich.text import Text
 
-        # Soft wrap: the terminal breaks long lines, so that a path can be copied whole.
-        self.console.print(Text.from_ansi(line), soft_wrap=True)
+        for each in line.split("\n"):
+            for part in _folded(Text.from_ansi(each), self.console.width):
+                # Soft wrap: what has no space is broken by the terminal, so that a path can be copied whole.
+                self.console.print(part, soft_wrap=True)
 
     def seen(self, event: RolloutSeen) -> None:
         from osvdeploy.cli.board import Board
@@ -519,6 +522,29 @@ class _MovingLine:
         text = self.text if len(self.text) <= room else f"{self.text[: room - 1]}…"
         yield Text(text + after, style="dim", no_wrap=True, overflow="crop")
 
+
+def _folded(line: Text, wide: int) -> Iterator[Text]:
+    """A line in ``wide`` columns: broken at spaces alone, each part below the first a little further in. What is to be
+    typed stays whole."""
+    from osvdeploy.cli.tables import folded
+
+    plain = line.plain
+    stage = _STAGE.match(plain)
+    indent = stage.end() if stage else min(len(plain) - len(plain.lstrip()) + 2, 12)
+    if len(plain) <= wide or plain.startswith("hint: "):
+        yield line
+        return
+    begin = 0
+    for number, told in enumerate(folded(plain, 0, wide - indent).split("\n")):
+        begin = plain.index(told, begin)
+        part = line[begin : begin + len(told)]
+        part.pad_left(indent if number else 0)
+        yield part
+        begin += len(told)
+
+
+_STAGE = re.compile(r"[a-z-]+ +(?<=^.{10})(?=\S)")
+"""A stage's name at the beginning of its line, with the blanks behind it: ten columns."""
 
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -18,12 +19,16 @@ if TYPE_CHECKING:
 
 
 def rollout_text(outcome: Rollout) -> str:
-    run = outcome.run
+    from osvdeploy.cli.tables import folded, width
+
+    run, told = outcome.run, outcome.told
+    if sys.stdout.isatty():
+        told = "\n".join(folded(line, 0, width()) for line in told.split("\n"))
     if run is None or outcome.exit_code == 0:
-        return outcome.told
-    lines = [outcome.told]
+        return told
+    lines = [told]
     if outcome.outcome is Outcome.WAITING:
-        return f"{outcome.told}\n{ways_on(run, outcome.head.service)}"
+        return f"{told}\n{ways_on(run, outcome.head.service)}"
     shown: set[tuple[str, ...]] = set()
     for evidence in run.evidence:
         excerpt = _excerpt(evidence.text)

@@ -146,6 +146,34 @@ def test_the_moving_line_fits_the_terminal(monkeypatch: pytest.MonkeyPatch) -> N
     assert max(len(line) for line in lines) <= 80
 
 
+def test_lines_on_a_terminal_break_at_spaces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Never within a word; what goes on stands further in; a hint, which may be typed, is left whole. In a pipe a line
+    is a line."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "60")
+    path = "/ledger/" + "a" * 70
+    seen = "2 of 2 machines are healthy: i-0a11b22c33d44e55f, i-1a11b22c33d44e55f; seen 3 times, 10 s apart"
+    events = (
+        StageEntered("run", "boot", "machines of hello-1.1.0-1a2b3c4d are started behind slot green of the service"),
+        GateJudged("healthy targets", True, seen),
+        Note(f"the ledger is {path} as it was told"),
+        Warned("nothing is kept warm " * 5, hint="osvdeploy rollback hello/production " * 3),
+    )
+    stream = Terminal()
+    report = TerminalReporter(stream)
+    for event in events:
+        report(event)
+    report.finish()
+    lines = [re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", line).rstrip() for line in re.split(r"[\r\n]+", stream.getvalue())]
+    told = [line for line in lines if line]
+    whole = [line for line in told if path not in line and not line.startswith("hint: ")]
+    assert max(len(line) for line in whole) <= 60 < len(next(line for line in told if path in line))
+    assert " ".join(" ".join(told).split()) == " ".join(" ".join(_lines(*events)).split())
+    assert "  gate passed: healthy targets: 2 of 2 machines are" in told
+    assert "          started behind slot green of the service" in told
+    assert sum(line.startswith("hint: ") for line in told) == 1
+
+
 def test_lines_are_whole_from_any_thread() -> None:
     """Uploads report from many threads at once."""
     stream = io.StringIO()
