@@ -56,14 +56,18 @@ class MemoryGroups:
             template = None
         if template is None:
             with world.calls.around("groups.create_template", request.name), world.lock:
-                world.templates[request.name] = Template(
+                # What another process has made since the look above stays as it is.
+                world.templates.setdefault(
                     request.name,
-                    request.image,
-                    request.release,
-                    dict(request.tags),
-                    request.machine_type,
-                    request.networks,
-                    request.firewalls,
+                    Template(
+                        request.name,
+                        request.image,
+                        request.release,
+                        dict(request.tags),
+                        request.machine_type,
+                        request.networks,
+                        request.firewalls,
+                    ),
                 )
         ctx.check()
         with world.calls.around("groups.create_group", request.name, request.capacity), world.lock:
@@ -72,6 +76,9 @@ class MemoryGroups:
                 raise Refused(f"{request.name}: image {request.image} does not exist")
             if request.backend not in world.backends:
                 raise NotFound(f"{request.name}: backend {request.backend} does not exist")
+            if request.name in world.groups:
+                # As above, and as a cloud refuses it.
+                return
             group = Group(
                 request.name, request.release, request.image, request.capacity, request.backend, dict(request.tags)
             )

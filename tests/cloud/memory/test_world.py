@@ -10,7 +10,7 @@ from osvdeploy.cloud.interfaces import MachineState, ReleaseId, Slot
 from osvdeploy.cloud.memory import Call, Moment, Timing
 from osvdeploy.errors import Unavailable
 from tests.contract.memory_scene import MemoryScene, memory_scene
-from tests.contract.scenes import SERVICE
+from tests.contract.scenes import SERVICE, Guest
 
 
 @pytest.fixture
@@ -93,6 +93,25 @@ def test_weights_are_kept_exactly(blue: int, requests: int) -> None:
 
 class Killed(BaseException):
     """The process dies here."""
+
+
+@pytest.mark.parametrize("operation", ["groups.create_template", "groups.create_group"])
+def test_two_that_make_one_group_at_once_make_one(scene: MemoryScene, operation: str) -> None:
+    """Whose call comes late finds the name taken: no machines are left behind that nobody counts."""
+
+    scene.cloud.router.ensure_slots(scene.ctx, scene.route())
+    wanted = scene.request(Slot.BLUE, "hello-1", scene.image(ReleaseId("hello-1"), Guest.SERVES), 2)
+
+    def meanwhile(call: Call, moment: Moment) -> None:
+        if call.operation == operation and moment is Moment.BEFORE:
+            scene.place.on_call(None)
+            scene.cloud.groups.ensure(scene.ctx, wanted)
+
+    scene.place.on_call(meanwhile)
+    scene.cloud.groups.ensure(scene.ctx, wanted)
+    scene.until(lambda: scene.healthy(Slot.BLUE) == 2)
+    scene.ctx.sleep(60)
+    assert len(scene.health(Slot.BLUE)) == 2
 
 
 @pytest.mark.parametrize("moment", list(Moment))
