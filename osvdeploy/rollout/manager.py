@@ -315,6 +315,11 @@ class RolloutManager:
         """``asked``: the runs that another process was asked to end."""
         route = self._route(held.head)
         unfinished = held.head.unfinished
+        if to is not None and unfinished is not None and unfinished.kind is Kind.ADOPT:
+            raise UsageError(
+                f"{self.ledger.service}: {unfinished.group} is being adopted, and nothing of this service serves yet",
+                hint="`osvdeploy abort` gives its traffic back; `osvdeploy deploy` then brings a release into service",
+            )
         goes_on = (
             unfinished is not None
             and unfinished.kind is Kind.ROLLBACK

@@ -16,7 +16,7 @@ from osvdeploy.rollout.drifting import DriftKind
 from osvdeploy.rollout.ends import Rollout
 from osvdeploy.rollout.logbook import entries
 from osvdeploy.rollout.machine import advance
-from osvdeploy.rollout.model import GiveRouteBack, Kind, Limits, Observation, Outcome, RequestKind, Stage
+from osvdeploy.rollout.model import GiveRouteBack, Kind, Limits, Observation, Outcome, RequestKind, Stage, Until
 from osvdeploy.rollout.releases import Adopted, ProbePlace, Release, adopted_release
 from tests.faults.venues import Killed
 from tests.rollout.made import NOW, SETTINGS
@@ -101,6 +101,18 @@ def test_a_deploy_goes_beside_it_and_a_rollback_comes_back(legacy: Legacy) -> No
     assert went.run is not None and went.run.warm
     assert legacy.ask() == GROUP
     assert legacy.bad == 0
+
+
+def test_going_back_to_a_release_is_refused_while_a_group_is_adopted(legacy: Legacy) -> None:
+    """It would end the adoption, and say that it succeeded though that release does not serve."""
+    manager = legacy.manager()
+    manager.until = Until.BEGUN
+    manager.adopt(legacy.context(), legacy.adopted())
+    with pytest.raises(UsageError, match=f"{GROUP} is being adopted"):
+        legacy.rollback("1.0.0")
+    assert legacy.head.unfinished is not None
+    assert legacy.manager().rollback(legacy.context()).outcome is Outcome.SUCCEEDED
+    assert legacy.head.unfinished is None and legacy.head.stable is None and legacy.ask() == GROUP
 
 
 def test_their_group_is_let_go_and_not_deleted(legacy: Legacy) -> None:
