@@ -485,8 +485,10 @@ class Schedules(RuleBasedStateMachine):
             assert self.service.cloud.standing == set()
 
     def _destroy(self, ctx: Context) -> Head:
-        run = self.service.head.run
-        self.destroying = run.id if run is not None else ""
+        before = self.head
+        if before is not None:
+            self.destroying = before.run.id if before.run is not None else ""
+        # Of what was never deployed it is refused.
         head = self.service.manager().destroy(ctx)
         self.destroying = None
         return head
