@@ -47,17 +47,21 @@ def main() -> None:
 def serve(registered: Callable[[], tuple[Resources, Functions]]) -> NoReturn:
     """Serve what is registered, which is asked for once the port is out."""
     parent = os.getppid()
-    # A pipe and no Event: a signal's handler runs in the thread that waits, maybe while that holds the Event's lock.
+    # A pipe and no Event, and written by the interpreter's own handler: Python's runs in the main thread and only
+    # between two steps of it, so that a signal which another thread gets, or which comes right before the main thread
+    # begins to wait, would be heard when that wait is over.
     ended, ending = os.pipe()
+    os.set_blocking(ending, False)
 
     def end() -> None:
         os.write(ending, b"\0")
 
-    def stop(signum: int, frame: FrameType | None) -> None:
-        end()
+    def heard(signum: int, frame: FrameType | None) -> None:
+        """Not to die of it: the pipe has it."""
 
-    signal.signal(signal.SIGINT, stop)
-    signal.signal(signal.SIGTERM, stop)
+    signal.set_wakeup_fd(ending, warn_on_full_buffer=False)
+    signal.signal(signal.SIGINT, heard)
+    signal.signal(signal.SIGTERM, heard)
     try:
         # Only here: Python starts in less time than this takes.
         import grpc
@@ -90,7 +94,7 @@ def serve(registered: Callable[[], tuple[Resources, Functions]]) -> NoReturn:
     os.read(ended, 1)
     provider.cancel()
     provider.wait(ENDING)
-    server.stop(grace=0.5).wait()
+    server.stop(grace=0.5).wait(timeout=1)
     # A call that does not come to an end must not keep the process; what it did is found by the next run.
     sys.stdout.flush()
     os._exit(0)

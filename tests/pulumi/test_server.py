@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -456,6 +457,16 @@ def test_a_signal_at_any_moment(tmp_path: Path) -> None:
         assert provider.end() == 0
         assert provider.process.stdout is not None
         provider.process.stdout.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are found, and signalled one by one, as Linux has it")
+def test_a_signal_that_another_thread_gets(own: ProviderProcess) -> None:
+    """A signal ends the process whichever of its threads the system gives it to: the main one, asleep, is not woken."""
+    own.ask("Handshake", provider_pb2.ProviderHandshakeRequest())
+    others = [int(each.name) for each in Path(f"/proc/{own.pid}/task").iterdir() if int(each.name) != own.pid]
+    tgkill = {"x86_64": 234, "aarch64": 131}[os.uname().machine]
+    assert ctypes.CDLL(None).syscall(tgkill, own.pid, others[0], signal.SIGTERM.value) == 0
+    assert own.process.wait(PATIENCE) == 0
 
 
 def test_a_call_that_hears_nothing(own: ProviderProcess) -> None:
