@@ -6,6 +6,7 @@ so a test moves the clock, and whole rollouts run in virtual time.
 
 from __future__ import annotations
 
+import _thread
 import os
 import pwd
 import socket
@@ -74,13 +75,20 @@ class CancelToken:
 
     def __init__(self) -> None:
         self._event = threading.Event()
+        self._cancelled = False
 
     def cancel(self) -> None:
-        self._event.set()
+        self._cancelled = True
+        if threading.current_thread() is threading.main_thread():
+            # We may be in a signal's handler, on top of a wait that holds the event's lock: setting it here would wait
+            # for ourselves, for ever. (Not a threading.Thread: to start one takes a lock too.)
+            _thread.start_new_thread(self._event.set, ())
+        else:
+            self._event.set()
 
     @property
     def cancelled(self) -> bool:
-        return self._event.is_set()
+        return self._cancelled
 
     @property
     def event(self) -> threading.Event:

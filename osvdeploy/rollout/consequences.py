@@ -20,7 +20,6 @@ def consequences(now: datetime, head: Head, run: Run) -> Mapping[str, object]:
     """What a run's step means for the head's slots and traffic."""
     slots = dict(head.slots)
     if run.verdict is Outcome.SUCCEEDED:
-        now = now
         if head.serving == run.slot and not run.over:
             return {}
         changes: dict[str, object] = {}

@@ -124,6 +124,23 @@ def test_a_reader_that_goes_away_is_no_traceback() -> None:
 
 
 @pytest.mark.slow
+def test_a_signal_at_any_moment_of_a_wait() -> None:
+    """A signal that comes while a wait holds its lock cancels too: it never waits for itself."""
+    program = (
+        "import random, signal\n"
+        "from osvdeploy.context import CancelToken\n"
+        "for number in range(4000):\n"
+        "    cancel = CancelToken()\n"
+        "    signal.signal(signal.SIGALRM, lambda *_: cancel.cancel())\n"
+        "    signal.setitimer(signal.ITIMER_REAL, random.Random(number).uniform(2e-5, 2e-4))\n"
+        "    while not cancel.cancelled:\n"
+        "        cancel.event.wait(1e-9)\n"
+        "    assert cancel.event.wait(10)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+@pytest.mark.slow
 def test_ctrl_c_is_130_and_says_how_to_go_on(tmp_path: Path) -> None:
     """An interrupt ends a command at its next safe point."""
     program = (
