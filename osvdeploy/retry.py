@@ -13,8 +13,13 @@ from tenacity import (
 )
 
 from osvdeploy.context import Context
+from osvdeploy.errors import Unavailable
 
 T = TypeVar("T")
+
+PATIENCE = 120.0
+"""Seconds for which a command that nobody waits at in an emergency bears with a cloud that cannot now: accounts are
+throttled for seconds, and services recover within minutes or not soon."""
 
 
 def retrying(
@@ -49,6 +54,15 @@ def retrying(
         reraise=True,
     )
     return loop(call)
+
+
+def insisting(ctx: Context, call: Callable[[], T], seconds: float = PATIENCE) -> T:
+    """Call until it raises no :class:`~osvdeploy.errors.Unavailable`, for so many seconds; the last one is raised."""
+
+    def unavailable(error: BaseException) -> bool:
+        return isinstance(error, Unavailable)
+
+    return retrying(ctx, call, when=unavailable, seconds=seconds, first_wait=1.0, longest_wait=15.0)
 
 
 def until_next_look(waited: float) -> float:

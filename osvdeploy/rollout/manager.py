@@ -6,7 +6,7 @@ whoever finds an unfinished run goes on with it, knowing nothing but the ledger 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from datetime import timedelta
 
@@ -28,6 +28,7 @@ from osvdeploy.cloud.interfaces import (
 from osvdeploy.context import Context
 from osvdeploy.errors import LeaseHeld, LedgerBehind, LedgerError, NotFound, Refused, Unavailable, UsageError
 from osvdeploy.events import Note, Waiting, Warned
+from osvdeploy.retry import insisting
 from osvdeploy.rollout import families, lease
 from osvdeploy.rollout.consequences import SERVED_KEPT, begin, giving_up
 from osvdeploy.rollout.courier import Courier, warn_of_unready
@@ -544,16 +545,19 @@ class RolloutManager:
                 ended = replace(held.head.unfinished, abort="destroyed", verdict=Outcome.ABORTED, reason="destroyed")
                 held.save(ctx, "abort: destroyed", run=ended.enter(Stage.DONE, ctx.now(), "destroyed"))
             began = ctx.monotonic()
-            if any(tags.is_kept(group.tags) for group in observer.groups(ctx).values()):
+            if any(tags.is_kept(group.tags) for group in insisting(ctx, lambda: observer.groups(ctx)).values()):
                 # Their machines stay, and so does what sent them traffic before: it has it again before they leave us.
-                self.executor.outranking(ctx, held, route, lambda acting: self.cloud.router.give_back(acting, route))
+                give_back = self.cloud.router.give_back
+                insisting(
+                    ctx, lambda: self.executor.outranking(ctx, held, route, lambda acting: give_back(acting, route))
+                )
                 seconds = max(self.limits.settle, self.limits.late)
                 ctx.report(Waiting("traffic to be back where it was", f"{seconds:g} s"))
                 self._wait_out(ctx, held, seconds)
             if held.head.slots or held.head.serving is not None:
                 # First: what is on its way out is nothing to go on from, whoever takes over.
                 held.save(ctx, "destroy: machines go", slots={}, serving=None)
-            while groups := observer.groups(ctx):
+            while groups := insisting(ctx, lambda: observer.groups(ctx)):
                 if ctx.monotonic() - began > self.limits.clean_up:
                     troubles = "; ".join(f"{group.name}: {', '.join(group.troubles)}" for group in groups.values())
                     raise Unavailable(
@@ -565,19 +569,28 @@ class RolloutManager:
                         way = "letting {} go" if tags.is_kept(group.tags) else "taking {} away"
                         told = f"{way.format(group.name)} ({group.release}, {len(group.machines)} machines)"
                         ctx.report(Note(told))
-                        with held.acting(ctx) as acting:
-                            self.cloud.groups.delete(acting, group.name)
+                        self._insist(ctx, held, self.cloud.groups.delete, group.name)
                 held.renew(ctx)
                 ctx.report(Waiting("machines to be gone", f"{len(groups)} groups left"))
                 ctx.sleep(self.limits.poll)
-            self.executor.outranking(ctx, held, route, lambda acting: self.cloud.router.remove(acting, route))
+            remove = self.cloud.router.remove
+            insisting(ctx, lambda: self.executor.outranking(ctx, held, route, lambda acting: remove(acting, route)))
             ctx.report(Note("rules and backends are gone"))
-            for name in self.cloud.groups.templates(ctx, {tags.SERVICE: self.ledger.service}):
-                with held.acting(ctx) as acting:
-                    self.cloud.groups.delete_template(acting, name)
+            ours = {tags.SERVICE: self.ledger.service}
+            for name in insisting(ctx, lambda: self.cloud.groups.templates(ctx, ours)):
+                self._insist(ctx, held, self.cloud.groups.delete_template, name)
             held.save(ctx, "destroyed", slots={}, serving=None, holds=(), destroyed=True)
             self.courier.finish(ctx, held)
             return held.head
+
+    def _insist(self, ctx: Context, held: HeldLedger, change: Callable[[Context, str], None], name: str) -> None:
+        """Change the cloud, also where it cannot at once."""
+
+        def once() -> None:
+            with held.acting(ctx) as acting:
+                change(acting, name)
+
+        insisting(ctx, once)
 
     def _wait_out(self, ctx: Context, held: HeldLedger, seconds: float) -> None:
         """Wait, and keep the lease."""

@@ -14,7 +14,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from osvdeploy.cloud.interfaces import Metric
@@ -279,23 +279,28 @@ class Watch:
     """Operation, stage and whether it changes something, of each call."""
     wrong: list[str] = field(default_factory=list)
     events: int = 0
+    looked: datetime | None = None
+    """When it was looked last, and nothing was asked to change since: then all is as it was."""
 
     def __post_init__(self) -> None:
         self.events = len(self.site.world.recorder.events)
 
     def __call__(self, moment: Moment, call: Call) -> None:
         if moment is Moment.AFTER:
+            self.looked = None if call.mutating else self.looked
             return
         self.seen.append((f"{call.service}:{call.operation}", self.stage(), call.mutating))
         if self.scenario.answers is None:
             return
         if call.mutating:
             self._look_before_a_change(call)
-        self.look(f"before {call.operation}")
+        if self.looked != self.site.world.clock.now():
+            self.look(f"before {call.operation}")
 
     def look(self, when: str) -> None:
         """As a client, and at the capacity behind whatever has traffic."""
         assert self.scenario.answers is not None
+        self.looked = self.site.world.clock.now()
         answered = self.site.ask()
         if answered not in {self.site.names[version] for version in self.scenario.answers}:
             self.wrong.append(f"a client got {answered or 'no good answer'} {when}")

@@ -124,7 +124,7 @@ class AwsSite(Site):
     def gc(self) -> object:
         here = self.place.process(self.limits)
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(wiring, "connect", lambda ctx, cloud, region: aws.connect(ctx, region, self.place.session))
+            patched.setattr(wiring, "connect", lambda ctx, cloud, region: aws.ports(ctx, self.place.aws))
             return services.gc(here.ctx, Service("hello", "production", str(self.world.folder / "ledger")), keep=1)
 
     def standing(self) -> Mapping[str, object]:

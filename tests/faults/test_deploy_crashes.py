@@ -49,16 +49,6 @@ TAKES_AWAY = (
 )
 
 
-class SharedSdk(aws.Aws):
-    """Clients of boto3 hold nothing of ours: one of each serves every process of an account, and saves their making."""
-
-    made: dict[int, dict[str, object]] = {}  # noqa: RUF012  # by session, for as long as the module runs
-
-    def __init__(self, region: str, session: object = None) -> None:
-        super().__init__(region, session)  # type: ignore[arg-type]  # handed through
-        self._clients = self.made.setdefault(id(session), {})
-
-
 @dataclass
 class Proof:
     """Which release the latest answers through the balancer came from, and how many in a row did."""
@@ -446,10 +436,7 @@ class Tape(Watch):
 
 def taped(account: Account, scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> Tape:
     """Run a scenario without trouble, and keep its moments."""
-    monkeypatch.setattr(aws, "Aws", SharedSdk)
-    monkeypatch.setattr(
-        "osvdeploy.api.wiring.connect", lambda ctx, cloud, region: aws.connect(ctx, region, account.session)
-    )
+    monkeypatch.setattr("osvdeploy.api.wiring.connect", lambda ctx, cloud, region: aws.ports(ctx, account.aws))
     scenario.before(account)
     tape = Tape(account, scenario, began=scenario.name != "first deploy")
     put = DirectoryStore.put_if_absent

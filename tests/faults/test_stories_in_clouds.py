@@ -9,6 +9,7 @@ import pytest
 
 from osvdeploy.rollout.model import Outcome, Request, RequestKind
 from osvdeploy.sandbox.core import Moment
+from osvdeploy.sandbox.faults import Fault, FaultKind
 from osvdeploy.sandbox.wire import Call
 from tests.aws_world import REGION, AwsWorld
 from tests.contract.aws_scene import scale_group
@@ -155,6 +156,22 @@ def test_gc_keeps_the_image_of_every_group_that_may_start_machines(kind: str, tm
         assert version in images or version.replace(".", "-") in images
     assert site.rollback().exit_code == 0
     assert site.ask() == site.names["1.1.0"]
+
+
+@pytest.mark.parametrize("kind", SITES)
+def test_gc_waits_for_a_cloud_that_cannot_now(kind: str, tmp_path: Path) -> None:
+    """Of hundreds of images to go some are throttled, more often than one call is repeated."""
+    site: Site = SITES[kind](tmp_path)
+    site.put_into_service("1.0.0", "1.1.0", "1.2.0")
+    site.world.wait(2 * 3600)
+    site.world.sandbox.faults.add(
+        Fault({"aws": "DeregisterImage"}.get(kind, "images.delete"), FaultKind.THROTTLED, times=6)
+    )
+    site.gc()
+    assert not site.world.sandbox.faults.waiting()
+    held = site.standing()
+    images = str(held.get("image", held.get("compute.image")))
+    assert "1.0.0" not in images and "1-0-0" not in images
 
 
 def test_a_cancelled_deploy_never_ends_with_no_machines(tmp_path: Path) -> None:

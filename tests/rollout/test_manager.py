@@ -427,6 +427,30 @@ def test_destroy_takes_everything_away_and_a_deploy_brings_it_back(service: Serv
     assert service.deploy("1.2.0").outcome is Outcome.SUCCEEDED
 
 
+@pytest.mark.parametrize(
+    "operation", ["groups.owned", "groups.delete", "router.delete_rule", "groups.templates", "groups.delete_template"]
+)
+def test_destroy_waits_for_a_cloud_that_cannot_now(service: Service, operation: str) -> None:
+    """Throttled calls, and those without an answer, are made again for a while, by the one command."""
+    service.deploy("1.0.0")
+    service.cloud.faults.fail(operation, Unavailable("Request limit exceeded"), times=6)
+    service.destroy()
+    assert service.cloud.standing == set() and service.head.destroyed
+
+
+def test_destroy_does_not_wait_for_ever(service: Service) -> None:
+    """A cloud that does not come back ends it, and the next one goes on."""
+    service.deploy("1.0.0")
+    service.cloud.faults.fail("groups.delete", Unavailable("Request limit exceeded"), times=1000)
+    began = service.clock.monotonic()
+    with pytest.raises(Unavailable):
+        service.destroy()
+    assert 60 < service.clock.monotonic() - began < 300
+    service.cloud.faults.clear()
+    service.destroy()
+    assert service.cloud.standing == set()
+
+
 def test_a_service_that_another_ledger_knows_is_left_alone(service: Service) -> None:
     """A fresh ledger is no empty place: what serves without it knowing is not taken for something old."""
     service.deploy("1.0.0")
