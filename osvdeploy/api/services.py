@@ -11,7 +11,7 @@ from osvdeploy.api import wiring
 from osvdeploy.api.declared import Service
 from osvdeploy.cloud.interfaces import ReleaseId
 from osvdeploy.context import Context
-from osvdeploy.errors import CloudError, NotFound, NotOurs, Refused, UsageError
+from osvdeploy.errors import CloudError, CredentialsMissing, LedgerError, NotFound, NotOurs, Refused, UsageError
 from osvdeploy.events import Note, Warned
 
 if TYPE_CHECKING:
@@ -259,7 +259,14 @@ def rollback(
     Promise: when it returns, traffic is on that release, or where it was (look at ``outcome``). Warm, it is one
     changing call. Neither metrics nor notifications can hold it up. Ended early, the same call goes on with it.
     """
-    head = wiring.head(ctx, service)
+    try:
+        head = wiring.head(ctx, service)
+    except CredentialsMissing:
+        raise
+    except (CloudError, LedgerError, UsageError) as error:
+        way = f"where the ledger stays out of reach: `osvdeploy rollback {service.name} --from-cloud`"
+        error.hint = f"{error.hint}; {way}" if error.hint else way
+        raise
     ledger = wiring.open_ledger(service)
     target = find_release(ctx, ledger, to) if to is not None else None
     return wiring.manager(ctx, service, head, take_over=take_over).rollback(ctx, target, force=force)

@@ -121,7 +121,11 @@ def _prepare(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step
         if run.kind is Kind.ADOPT:
             told = f"{run.group} to stand in slot {run.slot}"
         return Step(run, StartCandidate(), wait, told)
-    return Step(run.enter(Stage.BOOT, now, f"{seen.candidate.capacity} machines asked for in slot {run.slot}"))
+    machines = f"{seen.candidate.capacity} machines"
+    told = f"{machines} asked for in slot {run.slot}"
+    if run.kind is Kind.ADOPT or run.warm:
+        told = f"{run.group} stands in slot {run.slot}, with {machines}"
+    return Step(run.enter(Stage.BOOT, now, told))
 
 
 def _boot(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:

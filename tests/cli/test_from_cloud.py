@@ -47,6 +47,15 @@ def test_a_name_and_a_region_are_enough(guest: User, tmp_path: Path, monkeypatch
     assert guest.run("destroy", *named, "--yes").code == 0
 
 
+def test_a_rollback_whose_ledger_is_gone_is_told_the_way_without_it(tmp_path: Path, customer: User) -> None:  # noqa: F811 (a fixture)
+    """At 3 am nobody knows that option by heart."""
+    there = tmp_path / "no-folder"
+    there.write_text("")
+    for ledger, code in (("/nowhere/at/all", 2), (str(there), 1)):
+        ran = customer.run("rollback", "hello/test", "--ledger", ledger)
+        refused(ran, code, ledger, hint="osvdeploy rollback hello/test --from-cloud")
+
+
 def test_where_it_is_has_to_be_said(tmp_path: Path, customer: User, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811 (a fixture)
     """Without a spec: whose it is, and in which project or region; and options that would do nothing are refused."""
     monkeypatch.delenv("AWS_REGION", raising=False)
