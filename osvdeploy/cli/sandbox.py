@@ -85,6 +85,7 @@ def _serve(ctx: Context, folder: Path, speed: float, port: int | None) -> Result
     from osvdeploy.sandbox import control
     from osvdeploy.sandbox.core import Sandbox
     from osvdeploy.sandbox.http import Shell
+    from osvdeploy.sandbox.loopback import Claim
     from osvdeploy.sandbox.runners.process import ProcessRunner
 
     if control.find(folder) is not None:
@@ -96,7 +97,10 @@ def _serve(ctx: Context, folder: Path, speed: float, port: int | None) -> Result
         raise UsageError(f"{folder}: {error.strerror}", hint="choose another with --dir or OSVDEPLOY_SANDBOX") from None
     # Guests end with the sandbox; what one that was killed left of them is of no use.
     guests = folder / "guests"
-    account = Sandbox(folder, runner=ProcessRunner(guests), speed=speed)
+    claim = Claim()
+    account = Sandbox(folder, runner=ProcessRunner(guests), speed=speed, free=claim.take)
+    # One that was made before keeps its addresses, whoever has them by now; its listeners say when they cannot open.
+    claim.take(account.balancers)
     shutil.rmtree(guests, ignore_errors=True)
     try:
         shell = Shell(account, port=chosen)
@@ -112,6 +116,7 @@ def _serve(ctx: Context, folder: Path, speed: float, port: int | None) -> Result
     finally:
         shell.stop()
         control.withdraw(folder)
+        claim.close()
     return Result("stopped", {"stopped": True})
 
 

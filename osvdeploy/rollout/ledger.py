@@ -297,12 +297,23 @@ class Ledger:
         return _validated(_release_adapter(), self._read(ctx, key, "release"), self.store.address, key)
 
     def _read_head(self, ctx: Context, key: str) -> Head:
-        return _validated(_head_adapter(), self._read(ctx, key, "head"), self.store.address, key)
+        content = self._content(ctx, key)
+        try:
+            return _head_in(content)
+        except (ValueError, KeyError, TypeError):
+            return _validated(_head_adapter(), self._part(content, key, "head"), self.store.address, key)
 
     def _read(self, ctx: Context, key: str, kind: str) -> object:
+        return self._part(self._content(ctx, key), key, kind)
+
+    def _content(self, ctx: Context, key: str) -> bytes:
         content = self.store.get(ctx, key)
         if content is None:
             raise LedgerError(f"{self.store.address}: {key} vanished while it was read", hint="run the command again")
+        return content
+
+    def _part(self, content: bytes, key: str, kind: str) -> object:
+        """What a document is there for. Raises :class:`LedgerTooNew`, and :class:`LedgerError` for what is none."""
         try:
             document = json.loads(content)
             schema = document["schema"]
@@ -487,8 +498,14 @@ def _head_key(service: str, n: int) -> str:
 
 
 def _dump(kind: str, body: object) -> bytes:
+    from pydantic_core import to_json
+
     document = {"schema": SCHEMA, "osvdeploy": __version__, kind: body}
-    text = json.dumps(document, sort_keys=True, indent=1, ensure_ascii=False)
+    try:
+        # Not json.dumps: where that indents it is Python, and a fifth of what a rollout computes.
+        return to_json(document, indent=1) + b"\n"
+    except ValueError:
+        text = json.dumps(document, indent=1, ensure_ascii=False)
     # Bytes that are no UTF-8, of an argument or a console, are half a character here, which no JSON can hold.
     return _HALF.sub(lambda half: f"\\\\u{ord(half[0]):04x}", text).encode() + b"\n"
 
@@ -521,6 +538,18 @@ def _request_adapter() -> TypeAdapter[Request]:
     from pydantic import TypeAdapter
 
     return TypeAdapter(Request)
+
+
+@functools.lru_cache(maxsize=16)
+def _head_in(content: bytes) -> Head:
+    """The head of a document of a schema that we know. While a rollout waits, the same one is read at every look.
+
+    Raises ValueError, KeyError or TypeError for anything else.
+    """
+    document = json.loads(content)
+    if not 0 < document["schema"] <= SCHEMA:
+        raise ValueError(document["schema"])
+    return _head_adapter().validate_json(json.dumps(document["head"]))
 
 
 def _validated(adapter: TypeAdapter[T], body: object, address: str, key: str) -> T:

@@ -224,7 +224,9 @@ class Sandbox:
         access_key: str | None = None,
         lag: float = 0.0,
         stale: float = 0.0,
+        free: Callable[[str], bool] | None = None,
     ) -> None:
+        """``free``: whether a new sandbox may open addresses that begin like this (``127.0.7``); without it, any."""
         if speed <= 0:
             raise ValueError(f"speed {speed}: must be above 0")
         self.store = Store(path)
@@ -245,18 +247,25 @@ class Sandbox:
         self._now = datetime(1970, 1, 1, tzinfo=UTC)
         self._answered = 0
         self._viewed: tuple[int, dataplane.View | None] = (0, None)
-        self.seed = self._kept_seed(seed)
+        self.seed = self._kept_seed(seed, free)
 
-    def _kept_seed(self, wanted: str | None) -> str:
+    def _kept_seed(self, wanted: str | None, free: Callable[[str], bool] | None) -> str:
         transaction = self.store.begin()
         kept = transaction.get(_GLOBAL, "seed", "seed")
         if kept is not None:
             return str(kept["seed"])
-        seed = wanted if wanted is not None else "" if self.store.path is None else secrets.token_hex(8)
+        seed = wanted if wanted is not None else "" if self.store.path is None else self._new_seed(free)
         transaction.put(_GLOBAL, "seed", "seed", {"seed": seed})
         # Two sandboxes on one host must not open the same listener: each counts its balancers from elsewhere.
         transaction.put(_GLOBAL, "count", "balancer", {"number": self._net(seed) * elbv2.HOSTS})
         self._commit(transaction)
+        return seed
+
+    def _new_seed(self, free: Callable[[str], bool] | None) -> str:
+        for _ in range(4 * elbv2.NETS):
+            seed = secrets.token_hex(8)
+            if free is None or free(self._addresses(seed)):
+                break
         return seed
 
     def _net(self, seed: str) -> int:
@@ -267,7 +276,10 @@ class Sandbox:
     @property
     def balancers(self) -> str:
         """What the addresses of the first 254 balancers begin with, such as ``127.0.7``."""
-        return f"127.0.{elbv2.FIRST_NET + self._net(self.seed)}"
+        return self._addresses(self.seed)
+
+    def _addresses(self, seed: str) -> str:
+        return f"127.0.{elbv2.FIRST_NET + self._net(seed)}"
 
     # --------------------------------------------------------------------------------------------------------- calls
 

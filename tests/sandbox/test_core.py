@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,6 +16,7 @@ from osvdeploy.context import VirtualClock
 from osvdeploy.sandbox.core import Moment, Sandbox
 from osvdeploy.sandbox.faults import Fault, FaultKind
 from osvdeploy.sandbox.inprocess import REGION, Client
+from osvdeploy.sandbox.loopback import Claim
 from osvdeploy.sandbox.runners import Guest, GuestAnswer, GuestRequest, GuestStatus, NoAnswer, Power
 from osvdeploy.sandbox.runners.inline import InlineRunner
 from osvdeploy.sandbox.store import CallRecord
@@ -366,3 +368,22 @@ def test_two_sandboxes_of_one_host_open_other_addresses(tmp_path: Path) -> None:
     assert again.balancers == made[0].balancers
     again.close()
     assert Sandbox(runner=InlineRunner()).balancers == "127.0.7"
+
+
+def test_no_running_sandbox_has_the_addresses_of_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is drawn at first may be another's: then it is drawn again. What was stopped gives its addresses back."""
+    drawn = iter(["a", "a", "b", "b", "a"])
+    monkeypatch.setattr(secrets, "token_hex", lambda count: next(drawn))
+    claims = [Claim(), Claim(), Claim()]
+
+    def made(number: int) -> Sandbox:
+        sandbox = Sandbox(tmp_path / str(number), runner=InlineRunner(), free=claims[number].take)
+        sandbox.close()
+        return sandbox
+
+    assert [made(number).seed for number in (0, 1)] == ["a", "b"]
+    claims[0].close()
+    assert made(2).seed == "a"
+    assert claims[2].take(made(2).balancers) and not claims[0].take(made(2).balancers)
+    claims[1].close()
+    claims[2].close()
