@@ -227,7 +227,8 @@ def _shift(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
         run = replace(run, tally=replace(run.tally, ready_since=run.tally.ready_since or now))
         weight = run.steps[run.step].weight
         wait = _until_proved(run, limits, lasting, limits.quick_poll)
-        return Step(run, None, wait, f"answers to prove {weight} % on slot {run.slot}; last: {run.tally.last}")
+        proving = _proving(run.settings.health, limits, lasting)
+        return Step(run, None, wait, f"{proving} {weight} % on slot {run.slot}; last: {run.tally.last}")
     told = f"{run.tally.good} answers in a row through the balancer, the last: {run.tally.last}"
     if run.settings.health.version_header is None:
         told += " (no version header: the weaker proof)"
@@ -289,9 +290,19 @@ def _before_shift(run: Run, seen: Observation, limits: Limits, now: datetime) ->
 def _settled(run: Run, health: Health, limits: Limits, now: datetime, *, lasting: float = 0.0) -> bool:
     """An answer that names its release proves the switch; without, only time can. ``lasting``: how many seconds good
     answers must last all the same."""
-    needed = lasting if health.version_header is not None else max(lasting, limits.settle)
+    needed = _lasting(health, limits, lasting)
     since = run.tally.ready_since
     return needed <= 0 or (since is not None and _between(since, now) >= needed)
+
+
+def _lasting(health: Health, limits: Limits, lasting: float) -> float:
+    return lasting if health.version_header is not None else max(lasting, limits.settle)
+
+
+def _proving(health: Health, limits: Limits, lasting: float) -> str:
+    """What is waited for, and for how long where time is part of the proof: nobody is to wonder at good answers."""
+    needed = _lasting(health, limits, lasting)
+    return f"answers for {format_duration(needed)} to prove" if needed else "answers to prove"
 
 
 def _until_proved(run: Run, limits: Limits, lasting: float, wait: float) -> float:
@@ -386,7 +397,8 @@ def _revert(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
     if run.tally.good < limits.proof_answers or not _settled(run, health, limits, now, lasting=lasting):
         run = replace(run, tally=replace(run.tally, ready_since=run.tally.ready_since or now))
         wait = _until_proved(run, limits, lasting, wait)
-        return Step(run, None, wait, f"answers to prove {run.stable} serves; last: {run.tally.last}")
+        proving = _proving(health, limits, lasting)
+        return Step(run, None, wait, f"{proving} {run.stable} serves; last: {run.tally.last}")
     return Step(run.enter(Stage.CLEAN_UP, now, f"{run.tally.good} answers from {run.stable} in a row"))
 
 

@@ -12,12 +12,14 @@ from osvdeploy.cloud.interfaces import ProbeRequest, Slot
 from osvdeploy.cloud.memory import Call, Moment
 from osvdeploy.cloud.memory.calls import Hook
 from osvdeploy.errors import UsageError
+from osvdeploy.events import Waiting
 from osvdeploy.rollout.drifting import DriftKind
 from osvdeploy.rollout.ends import Rollout
 from osvdeploy.rollout.logbook import entries
 from osvdeploy.rollout.machine import advance
 from osvdeploy.rollout.model import GiveRouteBack, Kind, Limits, Observation, Outcome, RequestKind, Stage, Until
 from osvdeploy.rollout.releases import Adopted, ProbePlace, Release, adopted_release
+from osvdeploy.sizes import format_duration
 from tests.faults.venues import Killed
 from tests.rollout.made import NOW, SETTINGS
 from tests.rollout.made import run as made_run
@@ -88,6 +90,14 @@ def test_traffic_goes_on_while_a_group_becomes_a_release(legacy: Legacy) -> None
     assert {gate.gate for gate in head.run.gates} == {"healthy targets", "preview probe", "traffic"}
     kept = legacy.ledger.release(legacy.context(), head.slots[Slot.BLUE].release)
     assert kept is not None and kept.adopted is not None and kept.adopted.group == GROUP
+
+
+def test_it_is_said_how_long_answers_are_waited_for_that_name_nobody(legacy: Legacy) -> None:
+    """Else one looks at good answers for a minute, and wonders."""
+    assert legacy.adopt().outcome is Outcome.SUCCEEDED
+    waited = {event.what for event in legacy.recorder.events if isinstance(event, Waiting)}
+    needed = legacy.manager().limits.settle
+    assert f"answers for {format_duration(needed)} to prove 100 % on slot blue; last: 200" in waited
 
 
 def test_a_deploy_goes_beside_it_and_a_rollback_comes_back(legacy: Legacy) -> None:
