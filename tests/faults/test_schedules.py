@@ -40,7 +40,7 @@ from osvdeploy.rollout.ends import Asked, Rollout
 from osvdeploy.rollout.hooks import Hook, Notify
 from osvdeploy.rollout.ledger import Head
 from osvdeploy.rollout.manager import RolloutManager
-from osvdeploy.rollout.model import Outcome, Request, RequestKind, Until
+from osvdeploy.rollout.model import Kind, Outcome, Request, RequestKind, Until
 from osvdeploy.rollout.news import NewsKind
 from osvdeploy.rollout.releases import (
     Adopted,
@@ -154,6 +154,7 @@ class Schedules(RuleBasedStateMachine):
         self.images: set[str] = set()
         """Those that there were when it was last looked."""
         self.scaled: tuple[int, int, str] | None = None
+        self.scaled_at = 0
         """What the user has said that scales what serves: least, most, rules."""
         self.behaving: dict[str, str] = {}
         self.service.cloud.hooks.behaves = self._hook
@@ -466,7 +467,6 @@ class Schedules(RuleBasedStateMachine):
 
     def _gc(self, ctx: Context) -> object:
         def ours(patched: pytest.MonkeyPatch) -> None:
-            patched.setattr(wiring, "head", lambda ctx, service: self.service.ledger.head(ctx))
             patched.setattr(wiring, "ground_of", lambda ctx, place: self.service.cloud.cloud)
             patched.setattr(wiring, "open_ledger", lambda service: self.service.ledger)
 
@@ -539,6 +539,7 @@ class Schedules(RuleBasedStateMachine):
         self.service.cloud.scale(group.name, minimum, maximum, cpu=f"{minimum}0 %")
         self.service.cloud.load(group.name, wanted)
         self.scaled = minimum, maximum, f'{{"cpu": "{minimum}0 %"}}'
+        self.scaled_at = self.service.head.n
 
     @precondition(lambda self: self.under_way)
     @rule()
@@ -600,7 +601,8 @@ class Schedules(RuleBasedStateMachine):
             never = {id for id in self.bad if not self._ever_well(id)}
             assert head.stable.release not in never
         run = head.run if head is not None else None
-        if run is not None and run.verdict is Outcome.SUCCEEDED and run.settings.hooks:
+        if run is not None and run.verdict is Outcome.SUCCEEDED and run.settings.hooks and run.kind is Kind.DEPLOY:
+            # In a rollback, also to that very release, which somebody may ask for, hooks have no say.
             assert not self.behaving.get(run.candidate, "").endswith("hook")
 
     @invariant()
@@ -630,6 +632,10 @@ class Schedules(RuleBasedStateMachine):
         there = self.service.cloud.cloud.groups.scaling(self.service.context(), head.stable.group)
         assert there is not None
         if (there.minimum, there.maximum, there.rules) != self.scaled or there.paused:
+            if any(each.destroyed for each in self.service.ledger.since(self.service.context(), self.scaled_at)):
+                # Its process stood still behind that, and another one has deployed anew meanwhile.
+                self.scaled = None
+                return
             assert DriftKind.SCALING in {each.kind for each in looked(self.service)}, (there, self.scaled)
 
     @invariant()
