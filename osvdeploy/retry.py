@@ -14,6 +14,7 @@ from tenacity import (
 
 from osvdeploy.context import Context
 from osvdeploy.errors import Unavailable
+from osvdeploy.events import Waiting
 
 T = TypeVar("T")
 
@@ -57,10 +58,14 @@ def retrying(
 
 
 def insisting(ctx: Context, call: Callable[[], T], seconds: float = PATIENCE) -> T:
-    """Call until it raises no :class:`~osvdeploy.errors.Unavailable`, for so many seconds; the last one is raised."""
+    """Call until it raises no :class:`~osvdeploy.errors.Unavailable`, for so many seconds; the last one is raised. Each
+    is told while it is waited."""
 
     def unavailable(error: BaseException) -> bool:
-        return isinstance(error, Unavailable)
+        if not isinstance(error, Unavailable):
+            return False
+        ctx.report(Waiting("the cloud to answer", str(error)))
+        return True
 
     return retrying(ctx, call, when=unavailable, seconds=seconds, first_wait=1.0, longest_wait=15.0)
 

@@ -10,7 +10,7 @@ from osvdeploy.cloud.interfaces import Route, Slot
 from osvdeploy.cloud.memory import Call, MemoryCloud, Moment
 from osvdeploy.context import Context
 from osvdeploy.errors import Interrupted, LeaseHeld, LeaseLost, NotOurs, Refused, ReleaseHeld, Unavailable, UsageError
-from osvdeploy.events import GateJudged, StageEntered, Warned
+from osvdeploy.events import GateJudged, StageEntered, Waiting, Warned
 from osvdeploy.rollout import lease
 from osvdeploy.rollout.manager import RolloutManager
 from osvdeploy.rollout.model import Outcome, Stage
@@ -436,6 +436,8 @@ def test_destroy_waits_for_a_cloud_that_cannot_now(service: Service, operation: 
     service.cloud.faults.fail(operation, Unavailable("Request limit exceeded"), times=6)
     service.destroy()
     assert service.cloud.standing == set() and service.head.destroyed
+    told = {event.seen for event in service.recorder.events if isinstance(event, Waiting)}
+    assert "Request limit exceeded" in told, "nobody is to wonder for two minutes"
 
 
 def test_destroy_does_not_wait_for_ever(service: Service) -> None:
