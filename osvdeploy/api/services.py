@@ -417,18 +417,13 @@ def _sweep(ctx: Context, held: HeldLedger, cloud: Ground, garbage: Garbage) -> G
     Raises the first refusal, once everything else is gone.
     """
     from osvdeploy.cloud.interfaces import Cloud
-    from osvdeploy.retry import insisting
 
     refused: list[CloudError] = []
 
     def removed(thing: str, why: str, remove: Callable[[Context, T], None], what: T) -> None:
-        def once() -> None:
-            with held.acting(ctx) as acting:
-                remove(acting, what)
-
         ctx.report(Note(f"removing {thing}: {why}"))
         try:
-            insisting(ctx, once)
+            held.insist(ctx, remove, what)
         except (Refused, NotOurs) as error:
             ctx.report(Warned(f"could not remove {thing}: {error}", hint=error.hint))
             refused.append(error)

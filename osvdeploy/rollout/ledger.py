@@ -18,7 +18,7 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -38,6 +38,7 @@ from osvdeploy.errors import (
     Unavailable,
     UsageError,
 )
+from osvdeploy.retry import insisting
 from osvdeploy.rollout.model import Request, Run
 from osvdeploy.rollout.news import News, Notice, of_hold, of_run, owed, owed_to
 from osvdeploy.rollout.releases import Release, service_name
@@ -297,36 +298,16 @@ class Ledger:
         return _validated(_release_adapter(), self._read(ctx, key, "release"), self.store.address, key)
 
     def _read_head(self, ctx: Context, key: str) -> Head:
-        content = self._content(ctx, key)
-        try:
-            return _head_in(content)
-        except (ValueError, KeyError, TypeError):
-            return _validated(_head_adapter(), self._part(content, key, "head"), self.store.address, key)
+        return _head_in(self._content(ctx, key), self.store.address, key)
 
     def _read(self, ctx: Context, key: str, kind: str) -> object:
-        return self._part(self._content(ctx, key), key, kind)
+        return _part(self._content(ctx, key), kind, self.store.address, key)
 
     def _content(self, ctx: Context, key: str) -> bytes:
         content = self.store.get(ctx, key)
         if content is None:
             raise LedgerError(f"{self.store.address}: {key} vanished while it was read", hint="run the command again")
         return content
-
-    def _part(self, content: bytes, key: str, kind: str) -> object:
-        """What a document is there for. Raises :class:`LedgerTooNew`, and :class:`LedgerError` for what is none."""
-        try:
-            document = json.loads(content)
-            schema = document["schema"]
-            if isinstance(schema, int) and schema > SCHEMA:
-                writer = document.get("osvdeploy")
-                raise LedgerTooNew(
-                    f"{self.store.address}: {key} has schema {schema}, written by osvdeploy {writer}; "
-                    f"this is {__version__}, which knows {SCHEMA}",
-                    hint="update osvdeploy; nothing was changed",
-                )
-            return document[kind]
-        except (ValueError, KeyError, TypeError) as error:
-            raise _damaged(self.store.address, key) from error
 
 
 def environments(ctx: Context, store: ObjectStore, app: str) -> list[str]:
@@ -458,6 +439,15 @@ class HeldLedger:
             ctx.check()
             raise Unavailable("the cloud takes longer than the lease lasts", hint="it is looked at again") from error
 
+    def insist(self, ctx: Context, change: Callable[[Context, T], None], what: T) -> None:
+        """Change the cloud as in :meth:`acting`, and again for a while where it cannot now."""
+
+        def once() -> None:
+            with self.acting(ctx) as acting:
+                change(acting, what)
+
+        insisting(ctx, once)
+
     def confirm(self, ctx: Context) -> None:
         """Raise :class:`~osvdeploy.errors.LeaseLost` unless our head is still the newest: asked before an action that
         is repeated without a write of its own."""
@@ -540,16 +530,27 @@ def _request_adapter() -> TypeAdapter[Request]:
     return TypeAdapter(Request)
 
 
-@functools.lru_cache(maxsize=16)
-def _head_in(content: bytes) -> Head:
-    """The head of a document of a schema that we know. While a rollout waits, the same one is read at every look.
+def _part(content: bytes, kind: str, address: str, key: str) -> object:
+    """What a document is there for. Raises :class:`LedgerTooNew`, and :class:`LedgerError` for what is none."""
+    try:
+        document = json.loads(content)
+        schema = document["schema"]
+        if isinstance(schema, int) and schema > SCHEMA:
+            writer = document.get("osvdeploy")
+            raise LedgerTooNew(
+                f"{address}: {key} has schema {schema}, written by osvdeploy {writer}; "
+                f"this is {__version__}, which knows {SCHEMA}",
+                hint="update osvdeploy; nothing was changed",
+            )
+        return document[kind]
+    except (ValueError, KeyError, TypeError) as error:
+        raise _damaged(address, key) from error
 
-    Raises ValueError, KeyError or TypeError for anything else.
-    """
-    document = json.loads(content)
-    if not 0 < document["schema"] <= SCHEMA:
-        raise ValueError(document["schema"])
-    return _head_adapter().validate_json(json.dumps(document["head"]))
+
+@functools.lru_cache(maxsize=16)
+def _head_in(content: bytes, address: str, key: str) -> Head:
+    """The head of a document. Kept: while a rollout waits, the same one is read at every look."""
+    return _validated(_head_adapter(), _part(content, "head", address, key), address, key)
 
 
 def _validated(adapter: TypeAdapter[T], body: object, address: str, key: str) -> T:

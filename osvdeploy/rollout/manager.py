@@ -6,7 +6,7 @@ whoever finds an unfinished run goes on with it, knowing nothing but the ledger 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import timedelta
 
@@ -569,7 +569,7 @@ class RolloutManager:
                         way = "letting {} go" if tags.is_kept(group.tags) else "taking {} away"
                         told = f"{way.format(group.name)} ({group.release}, {len(group.machines)} machines)"
                         ctx.report(Note(told))
-                        self._insist(ctx, held, self.cloud.groups.delete, group.name)
+                        held.insist(ctx, self.cloud.groups.delete, group.name)
                 held.renew(ctx)
                 ctx.report(Waiting("machines to be gone", f"{len(groups)} groups left"))
                 ctx.sleep(self.limits.poll)
@@ -578,19 +578,10 @@ class RolloutManager:
             ctx.report(Note("rules and backends are gone"))
             ours = {tags.SERVICE: self.ledger.service}
             for name in insisting(ctx, lambda: self.cloud.groups.templates(ctx, ours)):
-                self._insist(ctx, held, self.cloud.groups.delete_template, name)
+                held.insist(ctx, self.cloud.groups.delete_template, name)
             held.save(ctx, "destroyed", slots={}, serving=None, holds=(), destroyed=True)
             self.courier.finish(ctx, held)
             return held.head
-
-    def _insist(self, ctx: Context, held: HeldLedger, change: Callable[[Context, str], None], name: str) -> None:
-        """Change the cloud, also where it cannot at once."""
-
-        def once() -> None:
-            with held.acting(ctx) as acting:
-                change(acting, name)
-
-        insisting(ctx, once)
 
     def _wait_out(self, ctx: Context, held: HeldLedger, seconds: float) -> None:
         """Wait, and keep the lease."""

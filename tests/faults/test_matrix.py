@@ -13,7 +13,7 @@ from tests.faults.scenarios import SCENARIOS, SITES
 
 pytestmark = [pytest.mark.slow, pytest.mark.sandbox]
 
-SHARE = float(os.environ.get("OSVDEPLOY_FAULTS_SHARE", "0.1"))
+SHARE = float(os.environ.get("OSVDEPLOY_FAULTS_SHARE", "0.2"))
 """Of all pairs of call and trouble, what one run tries; `make soak` tries all."""
 
 

@@ -154,8 +154,9 @@ class Schedules(RuleBasedStateMachine):
         self.images: set[str] = set()
         """Those that there were when it was last looked."""
         self.scaled: tuple[int, int, str] | None = None
-        self.scaled_at = 0
         """What the user has said that scales what serves: least, most, rules."""
+        self.scaled_at = 0
+        """The number of the ledger's document when that was said."""
         self.behaving: dict[str, str] = {}
         self.service.cloud.hooks.behaves = self._hook
         self.deaf = False
