@@ -15,7 +15,7 @@ from osvdeploy.rollout.caller import Caller
 from osvdeploy.rollout.consequences import consequences
 from osvdeploy.rollout.courier import Courier
 from osvdeploy.rollout.executor import Executor
-from osvdeploy.rollout.ledger import HeldLedger
+from osvdeploy.rollout.ledger import Head, HeldLedger
 from osvdeploy.rollout.machine import advance, fail, gate_views
 from osvdeploy.rollout.model import (
     Action,
@@ -94,10 +94,8 @@ class Driver:
                 ctx.report(Waiting("the cloud to answer", str(error)))
                 ctx.sleep(self.limits.poll)
                 continue
-            if run.stage is Stage.CLEAN_UP and seen.occupant is not None:
-                # What a slot has is warm, and stays.
-                known = {record.group for record in held.head.slots.values()}
-                seen = replace(seen, occupant=None if seen.occupant.name in known else seen.occupant)
+            if run.stage is Stage.CLEAN_UP:
+                seen = _without_warm(seen, run, held.head)
             seen = replace(seen, hook=self.caller.seen())
             step = _with_awaited(advance(run, seen, self.limits, ctx.now()), ctx.now())
             _tell_measured(ctx, step.run, seen)
@@ -219,6 +217,17 @@ class Driver:
             ctx.report(Note(f"{request.by} asked: {request.kind}{why}: {told}"))
             held.save(ctx, f"{request.kind} of {run.candidate}, asked by {request.by}", run=run)
         return run
+
+
+def _without_warm(seen: Observation, run: Run, head: Head) -> Observation:
+    """What a clean-up sees, but for what a slot has: that is warm, and stays. What becomes of the stable release's
+    group, the run knows."""
+    known = {record.group for record in head.slots.values()}
+    if seen.occupant is not None and seen.occupant.name in known:
+        seen = replace(seen, occupant=None)
+    if run.stable is None and seen.left_behind is not None and seen.left_behind.name in known:
+        seen = replace(seen, left_behind=None)
+    return seen
 
 
 def _with_awaited(step: Step, now: datetime) -> Step:

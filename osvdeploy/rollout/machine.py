@@ -448,13 +448,15 @@ def _clean_up(run: Run, seen: Observation, limits: Limits, now: datetime) -> Ste
                 return Step(run, HandScalingOver(), wait, f"{run.candidate} to be scaled as {run.stable} was")
             run = replace(run, scaled=seen.follows)
         left = seen.left_behind
-        keep = run.kind is Kind.DEPLOY and run.settings.strategy.keep_warm > 0
-        if left is not None and not keep and (seen.weights is None or seen.weights.get(run.slot.other, 0) > 0):
-            # Whoever gave it weight again knows why; its machines are not ours to take now.
-            return Step(run.enter(Stage.DONE, now, f"{run.stable} is left as it is: {_weights(seen)}"))
-        if run.stable is None or keep or left is None or left.deleting or late:
+        # Where nothing served, what stands beside it is what a destroy that was cut off did not come to.
+        keep = run.stable is not None and run.kind is Kind.DEPLOY and run.settings.strategy.keep_warm > 0
+        if left is None or keep or left.deleting or late:
             return Step(run.enter(Stage.DONE, now, "the old release is kept warm" if keep and left else "cleaned up"))
-        return Step(run, RemoveGroup(left.name), _soon(run, limits, now), f"{run.stable} to be taken away")
+        old = run.stable or left.release or left.name
+        if seen.weights is None or seen.weights.get(run.slot.other, 0) > 0:
+            # Whoever gave it weight again knows why; its machines are not ours to take now.
+            return Step(run.enter(Stage.DONE, now, f"{old} is left as it is: {_weights(seen)}"))
+        return Step(run, RemoveGroup(left.name), _soon(run, limits, now), f"{old} to be taken away")
     somewhere = run.stable is not None or run.kind is Kind.ADOPT
     if somewhere and seen.weights is not None and seen.weights.get(run.slot, 0) > 0:
         # Capacity that carries traffic is never taken away, whoever sent the traffic there.

@@ -208,7 +208,7 @@ class Observer:
         state = self.cloud.router.observe(ctx, self.route)
         groups = self.groups(ctx)
         candidate = groups.get(run.group)
-        occupant = _occupant(groups, run)
+        occupant = _occupant(groups, run, run.slot)
         if not run.warm or candidate is None:
             return self._seen(state, occupant=occupant, candidate=candidate)
         # What stands warm is settled by this one look.
@@ -293,12 +293,13 @@ class Observer:
         state = self.cloud.router.observe(ctx, self.route)
         groups = self.groups(ctx)
         succeeded = run.verdict is Outcome.SUCCEEDED
+        before = groups.get(run.stable_group) if run.stable_group else _occupant(groups, run, run.slot.other)
         return Observation(
             wired=set(state.backends) == set(Slot),
             weights=state.weights,
-            occupant=None if succeeded else _occupant(groups, run),
+            occupant=None if succeeded else _occupant(groups, run, run.slot),
             candidate=groups.get(run.group),
-            left_behind=groups.get(run.stable_group) if succeeded and run.stable_group else None,
+            left_behind=before if succeeded else None,
         )
 
     def _seen(
@@ -395,10 +396,11 @@ class Observer:
         return told
 
 
-def _occupant(groups: Mapping[str, GroupState], run: Run) -> GroupState | None:
-    """Another release's group in the candidate's slot."""
+def _occupant(groups: Mapping[str, GroupState], run: Run, slot: Slot) -> GroupState | None:
+    """A group in a slot that is neither the run's nor the stable release's, first one that does not go yet."""
     others = (group for group in groups.values() if group.name not in (run.group, run.stable_group))
-    return next((group for group in others if group.tags.get(tags.SLOT) == run.slot), None)
+    there = (group for group in others if group.tags.get(tags.SLOT) == slot)
+    return min(there, key=lambda group: group.deleting, default=None)
 
 
 def judged(answer: ProbeAnswer, version_header: str | None, kind: str = "http") -> Answer:

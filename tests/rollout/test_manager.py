@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -451,6 +452,39 @@ def test_destroy_does_not_wait_for_ever(service: Service) -> None:
     service.cloud.faults.clear()
     service.destroy()
     assert service.cloud.standing == set()
+
+
+class _Gone(BaseException):
+    """The process is killed."""
+
+
+@pytest.mark.parametrize("serving", Slot)
+def test_a_deploy_after_a_destroy_that_was_cut_off_leaves_no_machines(serving: Slot) -> None:
+    """Wherever the destroy died: the new release serves, traffic was never without machines that had it, and no group
+    stands that no slot has."""
+    for died in range(1, 60):
+        service = Service()
+        for version in ("1.0.0", "1.1.0") if serving is Slot.GREEN else ("0.9.0", "1.0.0", "1.1.0"):
+            service.deploy(version)
+        calls = 0
+
+        def dies(call: Call, moment: Moment, died: int = died) -> None:
+            nonlocal calls
+            calls += moment is Moment.AFTER and call.mutating
+            if calls >= died:
+                raise _Gone
+
+        service.cloud.on_call(dies)
+        with suppress(_Gone):
+            service.destroy()
+        service.cloud.on_call(None)
+        assert service.deploy("1.2.0").outcome is Outcome.SUCCEEDED
+        recorded = {record.group for record in service.head.slots.values()}
+        standing = {name for name, group in service.cloud.world.groups.items() if not group.deleting}
+        assert standing == recorded, f"after call {died}"
+        if calls < died:
+            return
+    raise AssertionError("a destroy makes fewer calls")
 
 
 def test_a_service_that_another_ledger_knows_is_left_alone(service: Service) -> None:
