@@ -418,16 +418,12 @@ def history(
         )
         for release in found.releases
     ]
+    wide = width() if sys.stdout.isatty() else None
     text = "\n".join(
         [
-            table(
-                ("STARTED (UTC)", "KIND", "RELEASE", "OUTCOME", "BY", "HOW"),
-                rows,
-                last_width=60,
-                within=width() if sys.stdout.isatty() else None,
-            ),
+            table(("STARTED (UTC)", "KIND", "RELEASE", "OUTCOME", "BY", "HOW"), rows, last_width=60, within=wide),
             "",
-            table(("", "RELEASE", "CREATED (UTC)", "IMAGE", "CONFIGURATION"), releases),
+            table(("", "RELEASE", "CREATED (UTC)", "IMAGE", "CONFIGURATION"), releases, within=wide),
         ]
     )
     document = {

@@ -37,12 +37,12 @@ def table(
 ) -> str:
     """The rows under their heading, two spaces apart. The last column is cut at ``last_width`` characters, or folded so
     that the whole is ``fold`` wide. With ``within`` it is cut to that width of the whole too; where it would be narrow,
-    it stands below its row, by its heading's name."""
+    it stands below its row, by its heading's name, and so do those before it until the others fit."""
     cells = [tuple(heading), *(tuple(str(cell) for cell in row) for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(heading) - 1)]
     if within is not None:
         room = within - sum(widths) - 2 * len(widths)
-        if room < _NARROW:
+        if room < min(_NARROW, max(len(row[-1]) for row in cells)):
             return _cut_below(heading, rows, within)
         last_width = min(last_width or room, room)
     lines = []
@@ -61,12 +61,18 @@ def _cut(text: str, width: int) -> str:
 
 
 def _cut_below(heading: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> str:
-    first, *fronts = table(heading[:-1], [row[:-1] for row in rows]).splitlines()
+    beside = len(heading) - 1
+    while True:
+        first, *fronts = table(heading[:beside], [row[:beside] for row in rows]).splitlines()
+        if beside == 1 or max(map(len, (first, *fronts))) <= width:
+            break
+        beside -= 1
     lines = [first]
     for front, row in zip(fronts, rows, strict=True):
         lines.append(front)
-        if row[-1]:
-            lines.append(_cut(f"  {heading[-1].lower()}: {row[-1].splitlines()[0]}", width))
+        for name, cell in zip(heading[beside:], row[beside:], strict=True):
+            if cell:
+                lines.append(_cut(f"  {name.lower()}: {cell.splitlines()[0]}", width))
     return "\n".join(lines)
 
 

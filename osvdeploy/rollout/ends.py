@@ -49,10 +49,10 @@ def end_of(head: Head, run: Run) -> Rollout:
         told = f"{run.group} was not adopted: {run.reason}; it has its traffic as before"
     elif run.verdict is Outcome.ROLLBACK_FAILED:
         told = f"traffic could not be brought back to {run.stable}: {run.reason}"
-    elif run.stable is not None:
-        told = f"{run.candidate} failed: {run.reason}; {run.stable} serves"
     else:
-        told = f"{run.candidate} failed: {run.reason}"
+        what = run.candidate if run.kind is Kind.DEPLOY else f"the rollback to {run.candidate}"
+        ended = f"{what} was aborted" if run.verdict is Outcome.ABORTED else f"{run.candidate} failed"
+        told = f"{ended}: {run.reason}" + (f"; {run.stable} serves" if run.stable is not None else "")
     if run.scaling is not None and not run.scaled:
         what = "has not" if run.verdict is Outcome.SUCCEEDED else "may not have"
         told += (

@@ -63,6 +63,18 @@ def test_a_last_column_without_room_stands_below() -> None:
     ]
 
 
+def test_what_has_no_room_beside_it_stands_below_too() -> None:
+    """Of a table whose other columns alone are wider than the terminal."""
+    rows = [("hello-1.0.0-9c1de7a0", "serves", "2026-11-27 10:00", "succeeded", "ami-1")]
+    told = table(("RELEASE", "STATE", "DEPLOYED (UTC)", "OUTCOME", "IMAGE"), rows, within=52)
+    assert told.splitlines() == [
+        "RELEASE               STATE   DEPLOYED (UTC)",
+        "hello-1.0.0-9c1de7a0  serves  2026-11-27 10:00",
+        "  outcome: succeeded",
+        "  image: ami-1",
+    ]
+
+
 @given(st.integers(40, 200), WORDS)
 def test_a_table_that_is_cut_is_never_wider_than_the_terminal(width: int, reason: list[str]) -> None:
     """Wherever its last column stands; with room for it, it is as without a terminal."""

@@ -322,7 +322,9 @@ def test_abort_brings_traffic_back_and_takes_the_candidate_away() -> None:
     outcome = service.deploy("1.1.0")
     assert (outcome.outcome, outcome.exit_code) == (Outcome.ABORTED, 3)
     assert outcome.run is not None and outcome.run.reason == "errors (ann@desk)"
-    assert service.cloud.serving == service.cloud.running == {service.id("1.0.0")}
+    new, old = service.id("1.1.0"), service.id("1.0.0")
+    assert outcome.told == f"{new} was aborted: errors (ann@desk); {old} serves", "it did not fail"
+    assert service.cloud.serving == service.cloud.running == {old}
 
 
 def test_with_nothing_under_way_there_is_nothing_to_abort() -> None:
