@@ -242,6 +242,7 @@ class World:
         store._database.deserialize(kept.database)
         # Never a number that it had: what was worked out at one would be taken for what is true of the other.
         store.version += 1
+        store.soonest = None
         self.sandbox._now, self.sandbox._answered = kept.now, kept.answered
         runner._guests = dict(kept.guests)
         self.clock._passed = kept.passed

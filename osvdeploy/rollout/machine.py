@@ -533,7 +533,8 @@ def _count(
     )
     for answer in answers:
         unreached = -1 if answer.reached or tally.unreached < 0 else tally.unreached + 1
-        tally = replace(tally, unreached=unreached)
+        if unreached != tally.unreached:
+            tally = replace(tally, unreached=unreached)
         other = named and (answer.release is not None or not stable_is_named) and answer.release not in allowed
         if forgive_unnamed and answer.release is None and (named or not answer.well):
             tally = replace(tally, good=0, bad=0, ready_since=None, last=answer.told)

@@ -32,6 +32,7 @@ Doc = dict[str, Any]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_NEVER = 2**62
 _TABLES = (
     "CREATE TABLE document (number INTEGER PRIMARY KEY AUTOINCREMENT, place TEXT NOT NULL, kind TEXT NOT NULL, "
     "key TEXT NOT NULL, body TEXT NOT NULL, UNIQUE (place, kind, key))",
@@ -172,6 +173,8 @@ class Store:
             self._documents.setdefault((place, kind), {})[key] = marshal.dumps(json.loads(body))
         self.version = 0
         """Rises with every transaction that changed a document."""
+        self.soonest: int | None = None
+        """Nothing is due before that microsecond; None: not known. Most looks are for nothing, and this says so."""
         self._past: deque[_Change] = deque()
 
     def _connect(self, file: Path | str) -> None:
@@ -245,11 +248,16 @@ class Store:
 
     def first_due(self, until: datetime) -> DueEvent | None:
         """The first event that is due by ``until``: by time, then in the order they were planned."""
+        end = _micros(until)
+        if self.soonest is not None and self.soonest > end:
+            return None
         row = self._database.execute(
-            "SELECT number, at, place, event, payload FROM due WHERE away = 0 AND at <= ? ORDER BY at, number LIMIT 1",
-            (_micros(until),),
+            "SELECT number, at, place, event, payload FROM due WHERE away = 0 ORDER BY at, number LIMIT 1"
         ).fetchone()
-        return None if row is None else DueEvent(row[0], _time(row[1]), row[2], row[3], json.loads(row[4]))
+        self.soonest = _NEVER if row is None else row[1]
+        if self.soonest > end:
+            return None
+        return DueEvent(row[0], _time(row[1]), row[2], row[3], json.loads(row[4]))
 
     def calls(self, after: int = 0, limit: int = -1) -> list[CallRecord]:
         """Calls whose number is above ``after``, oldest first, the last ``limit`` of them (-1: all)."""
@@ -267,7 +275,7 @@ class Store:
 
     def take_up_again(self, now: datetime) -> None:
         """After the store was opened: time stood still meanwhile, and work that was under way is due once more."""
-        first = self.next_due()
+        first, self.soonest = self.next_due(), None
         gap = max(timedelta(), now - first) if first is not None else timedelta()
         self._database.execute("UPDATE due SET at = at + ? WHERE away = 0", (gap // _MICROSECOND,))
         self._database.execute("UPDATE due SET at = ?, away = 0 WHERE away = 1", (_micros(now),))
@@ -304,6 +312,7 @@ class Transaction:
         self._changes: dict[tuple[str, str], dict[str, bytes | None]] = past or {}
         self._bodies: dict[tuple[str, str, str], str | None] = {}
         self._statements: list[tuple[str, tuple[object, ...]]] = []
+        self._soonest = _NEVER
 
     def get(self, place: str, kind: str, key: str) -> Doc | None:
         mine = self._changes.get((place, kind), {})
@@ -334,6 +343,7 @@ class Transaction:
         """Let an event be due."""
         sql = "INSERT INTO due (at, place, event, payload) VALUES (?, ?, ?, ?)"
         self._statements.append((sql, (_micros(at), place, event, json.dumps(payload))))
+        self._soonest = min(self._soonest, _micros(at))
 
     def happened(self, event: DueEvent, *, away: bool = False) -> None:
         """An event is over; or ``away``: its work goes on outside, and it is due again should the process end."""
@@ -351,6 +361,8 @@ class Transaction:
         assert not self._read_only, "the past is not written"
         store = self._store
         store._commit(self._bodies, self._statements)
+        if store.soonest is not None:
+            store.soonest = min(store.soonest, self._soonest)
         for (place, kind), mine in self._changes.items():
             kept = store._documents.setdefault((place, kind), {})
             for key, document in mine.items():

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from osvdeploy.cloud.memory.faults import Faults
+from osvdeploy.cloud.memory.faults import Around, Faults
 
 _READS = frozenset(
     {
@@ -76,14 +75,26 @@ class CallLog(Faults):
     def mutations(self) -> list[Call]:
         return [call for call in self.log if call.mutating]
 
-    @contextmanager
-    def around(self, operation: str, *arguments: object) -> Iterator[None]:
-        call = Call(operation, arguments)
-        self.log.append(call)
-        if self.hook is not None:
-            self.hook(call, Moment.BEFORE)
-        # Not super(): a slotted dataclass is another class than the one that stands here.
-        with Faults.around(self, operation):
-            yield
-        if self.hook is not None:
-            self.hook(call, Moment.AFTER)
+    def around(self, operation: str, *arguments: object) -> Around:
+        return _Seen(self, Call(operation, arguments))
+
+
+class _Seen(Around):
+    """One call, and the hook around it."""
+
+    __slots__ = ("_call", "_calls")
+
+    def __init__(self, calls: CallLog, call: Call) -> None:
+        super().__init__(calls, call.operation)
+        self._calls, self._call = calls, call
+
+    def __enter__(self) -> None:
+        self._calls.log.append(self._call)
+        if self._calls.hook is not None:
+            self._calls.hook(self._call, Moment.BEFORE)
+        super().__enter__()
+
+    def __exit__(self, failed: type[BaseException] | None, *rest: object) -> None:
+        super().__exit__(failed, *rest)
+        if failed is None and self._calls.hook is not None:
+            self._calls.hook(self._call, Moment.AFTER)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 
@@ -43,20 +41,17 @@ class Faults:
         with self._lock:
             self._plans.clear()
 
-    @contextmanager
-    def around(self, operation: str, *arguments: object) -> Iterator[None]:
+    def around(self, operation: str, *arguments: object) -> Around:
         """What a fake wraps each of its operations in; ``arguments`` say on what, for those that keep a log."""
-        before, after = self._due(operation)
-        if before is not None:
-            raise before
-        yield
-        if after is not None:
-            raise after
+        return Around(self, operation)
 
-    def _due(self, operation: str) -> tuple[BaseException | None, BaseException | None]:
+    def due(self, operation: str) -> tuple[BaseException | None, BaseException | None]:
+        """What an operation that is asked for now raises before it takes effect, and after that."""
         found: dict[bool, BaseException] = {}
         with self._lock:
             self.calls.append(operation)
+            if not self._plans:
+                return None, None
             for plan in self._plans:
                 if plan.operation not in ("*", operation):
                     continue
@@ -65,3 +60,22 @@ class Faults:
                     plan.times -= 1
                     found.setdefault(plan.after, plan.error)
         return found.get(False), found.get(True)
+
+
+class Around:
+    """One call. A class, and no generator: suites make millions of them."""
+
+    __slots__ = ("_after", "_faults", "_operation")
+
+    def __init__(self, faults: Faults, operation: str) -> None:
+        self._faults, self._operation = faults, operation
+        self._after: BaseException | None = None
+
+    def __enter__(self) -> None:
+        before, self._after = self._faults.due(self._operation)
+        if before is not None:
+            raise before
+
+    def __exit__(self, failed: type[BaseException] | None, *_: object) -> None:
+        if failed is None and self._after is not None:
+            raise self._after

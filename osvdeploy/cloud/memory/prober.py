@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from operator import attrgetter
 from urllib.parse import urlsplit
 
 from osvdeploy.cloud.interfaces import ProbeAnswer, ProbeRequest
@@ -56,20 +57,17 @@ class MemoryProber:
     def _matching(self, listener: Listener, node: int, request: ProbeRequest, now: float) -> Rule | None:
         world = self._world
         seen = now - world.timing.propagation[node]
-        standing = [
-            rule
-            for rule in (*world.rules.values(), *world.deleted_rules)
-            if rule.listener == listener.id and rule.in_force(seen) is not None
-        ]
+        there = [rule for rule in (*world.rules.values(), *world.deleted_rules) if rule.listener == listener.id]
         url = urlsplit(request.url)
         headers = {name.lower(): value for name, value in request.headers.items()}
         host = re.sub(r":\d+$", "", headers.get("host", url.hostname or ""))
-        for rule in sorted(standing, key=lambda rule: rule.priority):
+        for rule in sorted(there, key=_PRIORITY):
             name, value = rule.header or ("", "")
             if (
                 (rule.header is None or _pattern(value.lower()).fullmatch(headers.get(name.lower(), "").lower()))
                 and (rule.host is None or _pattern(rule.host.lower()).fullmatch(host.lower()))
                 and (rule.path is None or _pattern(rule.path).fullmatch(url.path or "/"))
+                and rule.in_force(seen) is not None
             ):
                 return rule
         return None
@@ -99,6 +97,9 @@ class MemoryProber:
         header = self._world.behaviour(release).header
         headers = {header.lower(): release} if header else {}
         return ProbeAnswer(status, headers, f"{status} from {release}\n".encode())
+
+
+_PRIORITY = attrgetter("priority")
 
 
 def _target(backend: Backend) -> Target | None:

@@ -48,6 +48,9 @@ class Behaviour:
     header: str | None = "x-release"
 
 
+_GOOD = Behaviour()
+
+
 @dataclass(frozen=True, slots=True)
 class Timing:
     """How long things take in this place, in seconds.
@@ -109,7 +112,10 @@ class Rule:
 
     def in_force(self, at: float) -> Mapping[str, int] | None:
         """Those set at ``at`` or before; None where the rule did not exist."""
-        return next((weights for since, weights in reversed(self.history) if since <= at), None)
+        for since, weights in reversed(self.history):
+            if since <= at:
+                return weights
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +246,7 @@ class World:
     # --------------------------------------------------------------------------------------------------- machines
 
     def behaviour(self, release: str) -> Behaviour:
-        return self.behaviours.get(release, Behaviour())
+        return self.behaviours.get(release, _GOOD)
 
     def fill(self, group: Group, now: float) -> None:
         """Start what is missing for the group's capacity, stop the oldest of what is too much."""

@@ -308,7 +308,9 @@ def _checked(service: str, instance: Doc, check: Wire, scope: Scope, result: Che
     now = scope.get(INSTANCE.store, its_path(INSTANCE, instance))
     if now is not None and now["resource"]["id"] == instance["resource"]["id"]:
         before = _probe_of(scope, service, instance)
-        _keep(scope, service, instance, health.after_check(before, health_checks.settings_of(check), result))
+        after = health.after_check(before, health_checks.settings_of(check), result)
+        if (after.state, after.passed, after.failed) != (before.state, before.passed, before.failed):
+            _keep(scope, service, instance, after)
 
 
 def _keep(scope: Scope, service: str, instance: Doc, state: TargetHealth) -> None:

@@ -185,7 +185,7 @@ def insert_rule(scope: Scope, params: Wire) -> Doc:
         "labels": labels,
         "labelFingerprint": fingerprint(labels),
     }
-    document = made(scope, params, RULE, fields, spread="")
+    document = made(scope, params, RULE, fields, spread="", leads=[])
     spread(scope)
     fresh = scope.get(RULE.store, its_path(RULE, document))
     assert fresh is not None
@@ -284,10 +284,7 @@ _NAMING = ("service", "defaultService", "backendService")
 
 def services_led_to(scope: Scope) -> set[str]:
     """The paths of all services that a forwarding rule leads to."""
-    found_: set[str] = set()
-    for rule in scope.all(RULE.store):
-        found_ |= _services_of(*_led(scope, rule))
-    return found_
+    return {service for rule in scope.all(RULE.store) for service in rule["leads"]}
 
 
 def _led(scope: Scope, rule: Doc) -> tuple[Doc, str | None]:
@@ -314,7 +311,8 @@ def spread(scope: Scope) -> None:
     """What was changed is on its way to the data plane: of each rule for which something did, all that it has now."""
     for rule in scope.all(RULE.store):
         path, (url_map, service) = its_path(RULE, rule), _led(scope, rule)
-        services = {each: scope.get(SERVICE.store, each) for each in sorted(_services_of(url_map, service))}
+        leads = sorted(_services_of(url_map, service))
+        services = {each: scope.get(SERVICE.store, each) for each in leads}
         state = {
             "map": url_map,
             "service": service,
@@ -326,7 +324,7 @@ def spread(scope: Scope) -> None:
         }
         sent = digest(state)
         if rule["spread"] != sent:
-            scope.put(RULE.store, path, {**rule, "spread": sent})
+            scope.put(RULE.store, path, {**rule, "spread": sent, "leads": leads})
             scope.later(SPREADS, REACHES, {"rule": path, "id": rule["resource"]["id"], **state})
 
 
