@@ -137,8 +137,8 @@ class Standing:
     """A service that stands, as its ledger and the cloud show it now.
 
     ``release`` is the one that serves, with its latest settings; ``images`` are the cloud's ids of the app's images, by
-    release; ``scaling`` is what scales the group that serves by itself. ``state`` None: nobody looked, or the way in is
-    not there as it was, and ``trouble`` says how.
+    release; ``scaling`` is what scales the group that serves by itself, and its bounds. ``state`` None: nobody looked,
+    or the way in is not there as it was, and ``trouble`` says how.
     """
 
     service: Service
@@ -158,6 +158,11 @@ class Standing:
         stable = self.head.stable
         group = self.groups.get(stable.group) if stable is not None else None
         return group.capacity if group is not None and not group.deleting else 0
+
+    @property
+    def scales(self) -> bool:
+        """Whether something of the user's changes the size of the group that serves."""
+        return self.scaling is not None and self.scaling.moves
 
     @property
     def astray(self) -> str:
@@ -200,7 +205,7 @@ def standing(ctx: Context, service: Service, *, look: bool = True, ground: Groun
         state=state,
         groups={group.name: group for group in cloud.groups.owned(ctx, {tags.SERVICE: head.service})},
         images={ReleaseId(each.tags[tags.RELEASE]): each.id for each in images if tags.RELEASE in each.tags},
-        scaling=scaling if scaling is not None and scaling.moves else None,
+        scaling=scaling,
         trouble=trouble,
     )
 

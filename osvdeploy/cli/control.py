@@ -256,7 +256,7 @@ def _ended(ctx: Context, service: Service, outcome: Rollout, calls: Any) -> Resu
 
 @click.command(short_help="What is not as the ledger says.")
 @service_options
-@click.option("--repair", is_flag=True, help="Send traffic where the ledger says, where machines there are healthy.")
+@click.option("--repair", is_flag=True, help="Put right what can be: above all, send traffic where the ledger says.")
 @command
 def drift(ctx: Context, choice: ServiceChoice, repair: bool) -> Result:
     """Look for what of a service is not as its ledger says: its route, its machines, groups that nobody knows of,

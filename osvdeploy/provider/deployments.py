@@ -626,7 +626,7 @@ def told_plan(standing: Standing | None, release: str, settings: Settings, now: 
         begun = ", then ".join([*first, f"start {release} in blue", *approval, "send it all traffic"])
         return f"{begun}{_told_gates(settings, first=True)}{_told_hooks(settings)}"
     if stable.release == release:
-        other = standing is not None and standing.scaling is None and standing.capacity != settings.capacity
+        other = standing is not None and not standing.scales and standing.capacity != settings.capacity
         rest = f", capacity {standing.capacity} -> {settings.capacity}" if standing is not None and other else ""
         return ", then ".join([*first, f"{release} goes on serving in {head.serving}{rest}"])
     idle = head.slots.get(head.serving.other)

@@ -12,6 +12,7 @@ from osvdeploy.cloud.interfaces import GroupState, ReleaseId, RouteState, Scalin
 from osvdeploy.rollout.ledger import Head
 from osvdeploy.rollout.refusals import astray
 from osvdeploy.rollout.releases import Release
+from osvdeploy.rollout.scaling import suspended
 
 NOBODY_LOOKED: Final[Mapping[Slot, float | None]] = {}
 
@@ -64,6 +65,10 @@ def drift_of(
         found += _capacity(release, group, scaling)
     found += _slow_start(head, slow_start)
     run = head.run
+    if head.stable is not None and suspended(run, head.stable, scaling):
+        told = f"what scales {head.stable.release} is suspended, and was not when its last rollout ended"
+        cure = "`osvdeploy drift --repair` lets it go on; where somebody wants it so, they do when they are done"
+        found.append(Drift(DriftKind.SCALING, told, cure, True))
     if run is not None and run.scaling is not None and not run.scaled:
         parts = ", ".join(run.scaling.parts)
         told = f"{head.stable.release if head.stable else head.service} has not the scaling of before ({parts})"
@@ -129,6 +134,6 @@ def _images(head: Head, images: Collection[ReleaseId]) -> Iterator[Drift]:
 
 def _capacity(release: Release, group: GroupState, scaling: Scaling | None) -> Iterator[Drift]:
     asked = release.settings.capacity
-    if scaling is None and not group.deleting and group.capacity != asked:
+    if not (scaling is not None and scaling.moves) and not group.deleting and group.capacity != asked:
         told = f"{release.id} has {group.capacity} machines, and was deployed with {asked}"
         yield Drift(DriftKind.CAPACITY, told, "`osvdeploy deploy` of the same release brings it to what the spec says")

@@ -55,7 +55,7 @@ from osvdeploy.rollout.refusals import (
 )
 from osvdeploy.rollout.releases import Adopted, Concurrent, Release, about_pointer, group_name, route_of
 from osvdeploy.rollout.requests import refuse_senseless
-from osvdeploy.rollout.scaling import capacity_of, pay, scaling_if_told, scaling_of
+from osvdeploy.rollout.scaling import capacity_of, pay, scaling_if_told, scaling_of, suspended
 
 
 class RolloutManager:
@@ -190,7 +190,8 @@ class RolloutManager:
                 hint="adopt the group as another environment",
             )
         refuse_held(held.head, release.id, forced=True)
-        self.refuse_unadoptable(ctx, release)
+        refuse_unready_hooks(ctx, self.hooks, release.settings)
+        self.cloud.router.refuse_unadoptable(ctx, route, adopted.group)
         state = self.cloud.router.observe(ctx, route)
         group = self.cloud.groups.observe(ctx, adopted.group)
         if group is None or group.release is None:
@@ -213,9 +214,15 @@ class RolloutManager:
         return came_to(ctx, held, self.driver.drive(ctx, held, route, self.until))
 
     def refuse_unadoptable(self, ctx: Context, release: Release) -> str:
-        """What sends the release's group its traffic now. Raises as :meth:`adopt` does; changes nothing."""
+        """What sends the release's group its traffic now. Raises as :meth:`adopt` does, and what a source of gates
+        refuses already; changes nothing."""
         assert release.adopted is not None
-        return self.cloud.router.refuse_unadoptable(ctx, route_of(release), release.adopted.group)
+        route = route_of(release)
+        led_by = self.cloud.router.refuse_unadoptable(ctx, route, release.adopted.group)
+        self._refuse_closed_sources(ctx, release, route, None)
+        refuse_unready_hooks(ctx, self.hooks, release.settings)
+        warn_of_unready(ctx, self.notifier, release.settings.notify)
+        return led_by
 
     def _wait_for_turn(
         self, ctx: Context, busy: LeaseHeld, asked: set[str], wanted: ReleaseId | None, ends: str | None
@@ -482,7 +489,8 @@ class RolloutManager:
 
     def realign(self, ctx: Context) -> Head:
         """Send traffic where the ledger says that it goes, and make what of the route is missing, when somebody has
-        changed it; put an adopted group back where it stood. Does nothing during a rollout, which watches by itself.
+        changed it; put an adopted group back where it stood; let what scales go on that was suspended since the last
+        rollout. Does nothing during a rollout, which watches by itself.
         Raises :class:`~osvdeploy.errors.Refused` where no machine there is healthy: whoever sent traffic elsewhere knew
         why.
         """
@@ -521,7 +529,22 @@ class RolloutManager:
                     ctx.report(Waiting("the cloud to accept a change", str(error)))
                 held.renew(ctx)
                 ctx.sleep(self.limits.quick_poll)
-            return held.save(ctx, f"traffic is on {stable.release} again") if changed else held.head
+            head = held.save(ctx, f"traffic is on {stable.release} again") if changed else held.head
+            self._let_scale(ctx, held, stable)
+            return head
+
+    def _let_scale(self, ctx: Context, held: HeldLedger, stable: SlotRecord) -> None:
+        """Let what scales the stable group go on where it was suspended since its last rollout."""
+        run = held.head.run
+        if (
+            run is None
+            or run.scaling is None
+            or not suspended(run, stable, self.cloud.groups.scaling(ctx, stable.group))
+        ):
+            return
+        ctx.report(Note(f"letting what scales {stable.release} go on"))
+        with held.acting(ctx) as acting:
+            self.cloud.groups.resume(acting, stable.group, run.scaling)
 
     def _put_back(self, ctx: Context, held: HeldLedger, route: Route, stable: SlotRecord, serving: Slot) -> bool:
         """Let an adopted group that serves by the ledger stand behind its slot again; whether it did not."""

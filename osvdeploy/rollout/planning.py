@@ -17,6 +17,7 @@ from osvdeploy.rollout.gates import GateStage
 from osvdeploy.rollout.ledger import Head
 from osvdeploy.rollout.model import Kind, Limits, Outcome, Run, Stage
 from osvdeploy.rollout.releases import OnFailure, Settings, StrategyKind, TrafficStep
+from osvdeploy.rollout.scaling import suspended
 from osvdeploy.sizes import format_duration
 
 HOURS_OF_A_MONTH = 730
@@ -290,6 +291,15 @@ def cautions(
                 "scaling",
                 f"what scales the release that serves passes on to the new one: {scaling.minimum} to "
                 f"{scaling.maximum} machines, {scaling.desired} now{by}",
+            )
+        )
+    if head is not None and head.stable is not None and suspended(head.run, head.stable, scaling):
+        found.append(
+            Caution(
+                "suspended",
+                f"what scales {head.stable.release} is suspended, and was not when its last rollout ended; so it "
+                "passes on",
+                "where nobody wants it so, `osvdeploy drift --repair` first",
             )
         )
     if one_zone:

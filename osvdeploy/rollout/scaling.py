@@ -23,6 +23,14 @@ def scaling_of(ctx: Context, groups: InstanceGroups, head: Head) -> Scaling | No
     if stable is None:
         return None
     there = groups.scaling(ctx, stable.group)
+    if suspended(run, stable, there):
+        # Whose wish it is, nobody knows: it passes on as it is, and is said.
+        ctx.report(
+            Warned(
+                f"what scales {stable.release} is suspended, and was not when its last rollout ended; so it passes on",
+                hint="`osvdeploy drift --repair` lets it go on, where nobody wants it so",
+            )
+        )
     if there is None or run is None or run.scaling is None or not owes(run, stable, there):
         return there
     return replace(run.scaling, desired=there.desired)
@@ -92,3 +100,15 @@ def owes(run: Run, stable: SlotRecord, there: Scaling) -> bool:
         part = there.fixed or set(there.parts) < set(run.scaling.parts)
         return run.group == stable.group and (part or paused)
     return run.stable_group == stable.group and paused
+
+
+def suspended(run: Run | None, stable: SlotRecord, there: Scaling | None) -> bool:
+    """Whether what scales ``stable`` stands still now, and did not when its last rollout was through: by somebody's
+    hand, or by a pause of a process that had lost its lease, and which came late."""
+    if there is None or run is None or not run.over or run.scaling is None:
+        return False
+    if not run.scaled or run.scaling.paused:
+        return False
+    group = run.group if run.verdict is Outcome.SUCCEEDED else run.stable_group
+    # What was taken away does not stand still. A part's name may tell the mode that it is in, so they are counted.
+    return group == stable.group and there.paused and len(there.parts) >= len(run.scaling.parts)

@@ -120,19 +120,22 @@ class Trouble:
 OTHERS = ("rollback", "recover", "deploy", "abort", "repair", "retry", "gc", "hold", "pin", "destroy", "nothing")
 """What another controller runs while one is stopped; "nothing": it only stands still for longer than its lease."""
 
+CALLS = st.integers(1, 60) | st.integers(1, 300)
+"""By number: a command makes some dozens of calls, a deploy of what scales up to two hundred."""
+
 TROUBLES = st.none() | st.builds(
     Trouble,
     st.sampled_from(sorted(FAULTS)),
-    st.integers(1, 60),
+    CALLS,
     st.sampled_from(Moment),
 )
 ALL_TROUBLES = (
     TROUBLES
-    | st.builds(Trouble, st.just("stopped"), st.integers(1, 60), st.sampled_from(Moment), st.sampled_from(OTHERS))
+    | st.builds(Trouble, st.just("stopped"), CALLS, st.sampled_from(Moment), st.sampled_from(OTHERS))
     | st.builds(
         Trouble,
         st.just("meanwhile"),
-        st.integers(1, 60),
+        CALLS,
         st.just(Moment.BEFORE),
         st.sampled_from([*map(str, RequestKind), "weights", "larger"]),
     )

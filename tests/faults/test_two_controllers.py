@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from osvdeploy.cloud.interfaces import Scaling
 from osvdeploy.cloud.memory import Call, Moment
 from osvdeploy.context import Clock, Context, ProcessIdentity
 from osvdeploy.errors import LeaseHeld, LeaseLost, OsvDeployError
@@ -24,10 +25,13 @@ from osvdeploy.rollout.drifting import DriftKind
 from osvdeploy.rollout.ends import Rollout
 from osvdeploy.rollout.model import Outcome, RequestKind, Stage
 from osvdeploy.rollout.releases import Strategy
+from osvdeploy.rollout.scaling import suspended
 from osvdeploy.sandbox import core, wire
 from osvdeploy.sandbox.wire import ApiRequest
+from tests.contract import aws_scene, gcp_scene
+from tests.contract.gcp_scene import ZONE
 from tests.faults.matrix import Scenario, Site, Watch
-from tests.faults.scenarios import ASKING, AT_ONCE, CANARY, SITES, adopt_first
+from tests.faults.scenarios import ASKING, AT_ONCE, CANARY, SITES, AwsSite, adopt_first
 from tests.faults.test_stories import Story
 from tests.rollout.made import SETTINGS, UNHURRIED
 from tests.rollout.test_drifting import looked
@@ -636,3 +640,47 @@ def test_an_adopted_group_that_is_let_go_late_is_put_back(kind: str, tmp_path: P
     site.world.wait(60.0)
     assert site.ask() == site.names["0.9.0"]
     assert all(healthy >= site.world.settings.capacity for healthy in site.carrying().values())
+
+
+def _scales(site: Site) -> None:
+    """Attach to the group that serves what scales it, as a user would."""
+    stable = site.world.head.stable
+    assert stable is not None
+    place = site.place
+    if isinstance(site, AwsSite):
+        aws_scene.scale_group(place.session.client("autoscaling"), stable.group, 1, 6, place.network.listener)
+    else:
+        gcp_scene.scale_group(place.next_context(), place.account.gcp(), f"zones/{ZONE}", stable.group, 1, 6)
+
+
+@pytest.mark.sandbox
+@pytest.mark.parametrize("kind", SITES)
+def test_a_pause_of_what_scales_that_is_sent_late_is_told_and_taken_back(kind: str, tmp_path: Path) -> None:
+    """A deploy stops as it is about to pause what scales stable; a rollback takes over and ends it, and then the pause
+    arrives. What serves would keep its size for ever."""
+    site = SITES[kind](tmp_path)
+    site.put_into_service("1.0.0")
+    _scales(site)
+    site.made("new")
+    pauses = {"aws": "SuspendProcesses", "google": "autoscalers.patch"}[kind]
+    freezer = Freezer(site, lambda site, call: call.operation == pauses)
+    freezer.freeze(lambda: site.deploy("new"))
+    assert freezer.then is not None
+    site.world.put_back(freezer.then)
+    assert site.rollback().exit_code == 0
+    assert freezer.send() == 200
+    site.world.wait(30.0)
+    here, stable = site.place.process(site.limits), site.world.head.stable
+    assert stable is not None
+    groups = here.manager.cloud.groups
+
+    def there() -> Scaling:
+        found = groups.scaling(here.ctx, stable.group)
+        assert isinstance(found, Scaling)
+        return found
+
+    run = site.world.head.run
+    assert there().paused and suspended(run, stable, there())
+    here.manager.realign(here.ctx)
+    site.world.wait(30.0)
+    assert not there().paused and not suspended(run, stable, there())

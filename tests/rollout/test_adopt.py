@@ -25,6 +25,7 @@ from tests.rollout.made import NOW, SETTINGS
 from tests.rollout.made import run as made_run
 from tests.rollout.service import Service
 from tests.rollout.test_drifting import looked
+from tests.rollout.test_hooked import FAILED, comes_to, hook, stages_of
 
 GROUP = "legacy-web"
 
@@ -98,6 +99,32 @@ def test_it_is_said_how_long_answers_are_waited_for_that_name_nobody(legacy: Leg
     waited = {event.what for event in legacy.recorder.events if isinstance(event, Waiting)}
     needed = legacy.manager().limits.settle
     assert f"answers for {format_duration(needed)} to prove 100 % on slot blue; last: 200" in waited
+
+
+@pytest.mark.parametrize("stage", ["prepare", "boot", "verify", "shift", "bake"])
+def test_a_hook_that_says_no_gives_it_back(stage: str) -> None:
+    """At whichever stage: no client notices, nothing of ours is left, and those of the way back are asked too."""
+    legacy = Legacy(hooks=(hook("smoke"),))
+    before = set(legacy.cloud.standing)
+    legacy.watched()
+    comes_to(legacy, FAILED, stage)
+    ended = legacy.adopt()
+    assert (ended.outcome, legacy.bad, legacy.ask()) == (Outcome.FAILED, 0, GROUP)
+    assert "hook smoke: exit status 1: no; it has its traffic as before" in ended.told
+    assert legacy.cloud.standing == before and legacy.theirs == {}
+    back = [] if stage in ("prepare", "boot", "verify") else ["revert"]
+    assert stages_of(legacy)[-len(back) - 3 :] == [stage, *back, "clean-up", "done"]
+
+
+def test_what_its_hooks_need_is_looked_for_before_anything_is_changed() -> None:
+    """Also where it is only looked whether it could be adopted."""
+    legacy = Legacy(hooks=(hook("smoke"),))
+    legacy.cloud.hooks.missing.add("smoke")
+    for attempt in (legacy.manager().refuse_unadoptable, legacy.manager().adopt):
+        with pytest.raises(UsageError, match="hook smoke"):
+            attempt(legacy.context(), legacy.adopted())
+    changed = [call for call in legacy.cloud.mutations if not call.operation.startswith("store.")]
+    assert not changed
 
 
 def test_a_deploy_goes_beside_it_and_a_rollback_comes_back(legacy: Legacy) -> None:

@@ -19,8 +19,7 @@ def looked(service: Service, images: frozenset[ReleaseId] | None = None) -> list
     release = service.ledger.release(ctx, head.stable.release) if head.stable else None
     state = cloud.router.observe(ctx, head.place.route)
     scaling = cloud.groups.scaling(ctx, head.stable.group) if head.stable else None
-    moves = scaling if scaling is not None and scaling.moves else None
-    return drift_of(head, release, state, groups, known if images is None else images, moves)
+    return drift_of(head, release, state, groups, known if images is None else images, scaling)
 
 
 def two() -> Service:

@@ -422,3 +422,14 @@ def test_a_rehearsal_asks_nobody() -> None:
     health = replace(service.settings.health, probe_from=ProbePlace.REQUESTS)
     service.settings = replace(service.settings, hooks=(hook,), notify=(told,), health=health)
     assert rehearsed(service, "1.0.0").rollout.outcome is Outcome.SUCCEEDED
+
+
+def test_what_scales_and_was_suspended_since_is_to_be_minded() -> None:
+    """By whosever hand. Before that there is nothing to mind."""
+    service = Service()
+    service.deploy("1.0.0")
+    service.scale("1.0.0", 1, 4)
+    service.deploy("1.1.0")
+    assert minded(head=service.head, scaling=service.scaling("1.1.0")) == {"scaling"}
+    service.cloud.cloud.groups.pause(service.context(), service.group("1.1.0"))
+    assert minded(head=service.head, scaling=service.scaling("1.1.0")) == {"scaling", "suspended"}

@@ -9,11 +9,13 @@ import pytest
 
 from osvdeploy.cloud.interfaces import Scaling
 from osvdeploy.cloud.memory import Call, Moment
-from osvdeploy.errors import Interrupted, Refused
+from osvdeploy.errors import Interrupted, LeaseLost, Refused
 from osvdeploy.events import Warned
+from osvdeploy.rollout.drifting import DriftKind
 from osvdeploy.rollout.model import Outcome
 from osvdeploy.rollout.releases import TrafficStep
 from tests.rollout.service import Service
+from tests.rollout.test_drifting import looked
 
 
 @pytest.fixture
@@ -278,3 +280,50 @@ def test_no_more_are_started_than_its_scaling_would_leave(service: Service) -> N
     service.settings = replace(service.settings, capacity=9)
     outcome = service.deploy("1.1.0")
     assert outcome.run is not None and outcome.run.capacity == 6
+
+
+def paused_late(service: Service, *, good: bool = True) -> None:
+    """A deploy stands still for longer than its lease as it is about to pause what scales stable; another one takes
+    over, and ends it. Then the pause arrives."""
+    done: list[Call] = []
+
+    def hook(call: Call, moment: Moment) -> None:
+        if call.operation == "groups.pause_scaling" and moment is Moment.BEFORE and not done:
+            done.append(call)
+            service.cloud.on_call(None)
+            service.rollback()
+            service.cloud.on_call(hook)
+
+    service.cloud.on_call(hook)
+    with pytest.raises(LeaseLost):
+        service.deploy("1.1.0")
+    service.cloud.on_call(None)
+    assert known(service.scaling("1.0.0")).paused
+
+
+def test_a_pause_that_comes_late_is_told_and_taken_back(service: Service) -> None:
+    """Nobody's wish, and nothing else tells it: what serves would keep its size for ever."""
+    paused_late(service)
+    [found] = looked(service)
+    assert (found.kind, found.repairable) == (DriftKind.SCALING, True)
+    assert found.what == f"what scales {service.id('1.0.0')} is suspended, and was not when its last rollout ended"
+    service.manager().realign(service.context())
+    assert not known(service.scaling("1.0.0")).paused
+    assert looked(service) == []
+
+
+def test_a_deploy_says_that_what_was_suspended_since_passes_on_so(service: Service) -> None:
+    """It may be somebody's wish, who suspended it by hand."""
+    paused_late(service)
+    assert service.deploy("1.2.0").outcome is Outcome.SUCCEEDED
+    warned = [event for event in service.recorder.events if isinstance(event, Warned)]
+    assert any("is suspended, and was not" in event.text and "--repair" in (event.hint or "") for event in warned)
+    assert known(service.scaling("1.2.0")).paused
+
+
+def test_what_was_taken_away_is_not_called_suspended(service: Service) -> None:
+    """Whoever takes a policy away has said what they want."""
+    assert service.deploy("1.1.0").outcome is Outcome.SUCCEEDED
+    service.cloud.scale(service.group("1.1.0"), 2, 6)
+    service.cloud.cloud.groups.pause(service.context(), service.group("1.1.0"))
+    assert looked(service) == []

@@ -209,11 +209,7 @@ class _Deployment(Resource[I, DeploymentOutputs], Generic[I]):
             if not image and before.outputs.active_release == outputs.active_release:
                 image = before.outputs.active_image or ""
             actual = replace(before.inputs, image=image)
-            if (
-                standing.head.stable is not None
-                and standing.scaling is None
-                and not at_work(standing.head, call.ctx.now())
-            ):
+            if standing.head.stable is not None and not standing.scales and not at_work(standing.head, call.ctx.now()):
                 actual = replace(actual, capacity=standing.capacity)
         return Seen(outputs, actual, problems_of(standing, call.ctx.now()))
 
@@ -367,7 +363,7 @@ class _Deployment(Resource[I, DeploymentOutputs], Generic[I]):
             if rolled.rollout.exit_code:
                 self._tell_failed(call, wanted, service, rolled, ground)
             standing = api.standing(call.ctx, service, ground=ground)
-            if standing is None or standing.scaling is not None or standing.capacity == settings.capacity:
+            if standing is None or standing.scales or standing.capacity == settings.capacity:
                 break
         if standing is None:
             raise RolloutFailed(f"{service.name}: was destroyed by somebody meanwhile", hint="run `pulumi up` again")
