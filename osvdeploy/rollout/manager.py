@@ -26,7 +26,16 @@ from osvdeploy.cloud.interfaces import (
     Slot,
 )
 from osvdeploy.context import Context
-from osvdeploy.errors import LeaseHeld, LedgerBehind, LedgerError, NotFound, Refused, Unavailable, UsageError
+from osvdeploy.errors import (
+    CloudError,
+    LeaseHeld,
+    LedgerBehind,
+    LedgerError,
+    NotFound,
+    Refused,
+    Unavailable,
+    UsageError,
+)
 from osvdeploy.events import Note, Waiting, Warned
 from osvdeploy.retry import insisting
 from osvdeploy.rollout import families, lease
@@ -534,17 +543,19 @@ class RolloutManager:
             return head
 
     def _let_scale(self, ctx: Context, held: HeldLedger, stable: SlotRecord) -> None:
-        """Let what scales the stable group go on where it was suspended since its last rollout."""
-        run = held.head.run
-        if (
-            run is None
-            or run.scaling is None
-            or not suspended(run, stable, self.cloud.groups.scaling(ctx, stable.group))
-        ):
+        """Let what scales the stable group go on where it was suspended since its last rollout. Traffic is where it
+        should be: what is refused here is told."""
+        run, groups = held.head.run, self.cloud.groups
+        if run is None or run.scaling is None:
             return
-        ctx.report(Note(f"letting what scales {stable.release} go on"))
-        with held.acting(ctx) as acting:
-            self.cloud.groups.resume(acting, stable.group, run.scaling)
+        try:
+            if not suspended(run, stable, groups.scaling(ctx, stable.group)):
+                return
+            ctx.report(Note(f"letting what scales {stable.release} go on"))
+            with held.acting(ctx) as acting:
+                groups.resume(acting, stable.group, run.scaling)
+        except CloudError as error:
+            ctx.report(Warned(f"what scales {stable.release} is left as it is: {error}", hint=error.hint))
 
     def _put_back(self, ctx: Context, held: HeldLedger, route: Route, stable: SlotRecord, serving: Slot) -> bool:
         """Let an adopted group that serves by the ledger stand behind its slot again; whether it did not."""

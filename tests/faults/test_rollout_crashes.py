@@ -6,6 +6,7 @@ it did and before it heard so.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,6 +20,9 @@ from tests.rollout.made import SETTINGS, UNHURRIED
 from tests.rollout.service import Service
 
 pytestmark = pytest.mark.slow
+
+EVERY = int(os.environ.get("OSVDEPLOY_DEATHS_EVERY", "21"))
+"""Of the calls that only look, which are died at; `make soak` dies at all."""
 
 
 class Killed(BaseException):
@@ -178,13 +182,13 @@ SCENARIOS = [
 
 
 def points(scenario: Scenario) -> tuple[int, list[int]]:
-    """How many calls the command makes, and which to die at: every change, and of the reads every seventh and the
-    last ones (they are polls and look-ups that all end the same way)."""
+    """How many calls the command makes, and which to die at: every change, and of the reads every so many and the last
+    ones (they are polls and look-ups that all end the same way)."""
     service = begun(scenario)
     before = len(service.cloud.calls)
     scenario.command(service)
     calls = service.cloud.calls[before:]
-    chosen = [at for at, call in enumerate(calls, 1) if call.mutating or at % 7 == 1 or at > len(calls) - 12]
+    chosen = [at for at, call in enumerate(calls, 1) if call.mutating or at % EVERY == 0 or at > len(calls) - 12]
     return len(calls), chosen
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from osvdeploy.cloud.interfaces import Scaling
+from osvdeploy.cloud.interfaces import Scaling, Slot
 from osvdeploy.cloud.memory import Call, Moment
 from osvdeploy.errors import Interrupted, LeaseLost, Refused
 from osvdeploy.events import Warned
@@ -310,6 +310,19 @@ def test_a_pause_that_comes_late_is_told_and_taken_back(service: Service) -> Non
     service.manager().realign(service.context())
     assert not known(service.scaling("1.0.0")).paused
     assert looked(service) == []
+
+
+@pytest.mark.parametrize("operation", ["groups.scaling", "groups.resume_scaling"])
+def test_traffic_is_put_right_also_by_who_may_not_touch_what_scales(service: Service, operation: str) -> None:
+    """It is told, and stays to be told."""
+    paused_late(service)
+    service.cloud.set_weights("hello/production", {Slot.BLUE: 50, Slot.GREEN: 50})
+    service.cloud.faults.fail(operation, Refused("not allowed"), times=9)
+    service.manager().realign(service.context())
+    service.cloud.faults.clear()
+    warned = [event.text for event in service.recorder.events if isinstance(event, Warned)]
+    assert f"what scales {service.id('1.0.0')} is left as it is: not allowed" in warned
+    assert [each.kind for each in looked(service)] == [DriftKind.SCALING]
 
 
 def test_a_deploy_says_that_what_was_suspended_since_passes_on_so(service: Service) -> None:
