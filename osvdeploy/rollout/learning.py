@@ -13,14 +13,29 @@ from osvdeploy.events import Warned
 from osvdeploy.rollout.consequences import SERVED_KEPT
 from osvdeploy.rollout.executor import BEHIND, Executor
 from osvdeploy.rollout.ledger import Head, HeldLedger, Hold, Served, SlotRecord
+from osvdeploy.rollout.model import Run
 
 WHY = "a rollback without the ledger left it"
+OVERTAKEN = "a rollback without the ledger has moved traffic meanwhile"
 
 
 def whole(state: RouteState) -> Slot | None:
     """The one slot that has all the traffic, None where it is shared or sent elsewhere."""
     carrying = [slot for slot in Slot if (state.weights or {}).get(slot, 0) > 0]
     return carrying[0] if len(carrying) == 1 else None
+
+
+def overtaken(run: Run, state: RouteState, groups: Mapping[str, GroupState]) -> bool:
+    """Whether a rollback without the ledger has moved traffic from under a run that is not over: what has all of it now
+    is neither the run's stable release nor the candidate that is yet to be gone back from. Such a run knows nothing of
+    what serves, and would send traffic where no machine is any more."""
+    slot = whole(state)
+    if state.left is None or slot is None:
+        return False
+    there = {each.name for each in groups.values() if each.tags.get(tags.SLOT) == slot and not each.deleting}
+    if slot is run.slot:
+        return run.group not in there or state.left != run.candidate
+    return run.stable_group not in there
 
 
 def learn(

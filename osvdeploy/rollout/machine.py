@@ -460,6 +460,10 @@ def _clean_up(run: Run, seen: Observation, limits: Limits, now: datetime) -> Ste
     somewhere = run.stable is not None or run.kind is Kind.ADOPT
     if somewhere and seen.weights is not None and seen.weights.get(run.slot, 0) > 0:
         # Capacity that carries traffic is never taken away, whoever sent the traffic there.
+        if run.shifted is None and seen.stable_gone:
+            # Not this rollout; and where it was, nobody is any more.
+            why = f"slot {run.slot} carries traffic, and the machines of {run.stable} are gone: all is left as it is"
+            return Step(run.enter(Stage.DONE, now, why))
         return Step(run.enter(Stage.REVERT, now, f"slot {run.slot} carries traffic"))
     paused = run.scaling is not None and not run.scaling.paused and seen.scaling is not None and seen.scaling.paused
     if seen.occupant is not None and not late:

@@ -46,7 +46,7 @@ from osvdeploy.rollout.driver import Driver
 from osvdeploy.rollout.ends import Asked, Rollout, came_to
 from osvdeploy.rollout.executor import BEHIND, Executor
 from osvdeploy.rollout.gates import NoData
-from osvdeploy.rollout.learning import WHY, learn
+from osvdeploy.rollout.learning import OVERTAKEN, WHY, learn, overtaken
 from osvdeploy.rollout.ledger import Head, HeldLedger, Hold, Ledger, Served, SlotRecord
 from osvdeploy.rollout.model import Kind, Limits, Outcome, Request, RequestKind, Run, Stage, Until
 from osvdeploy.rollout.refusals import (
@@ -260,7 +260,8 @@ class RolloutManager:
         # However far this process is to go with its own release, another one's rollout has to be over before it.
         until = self.until if wanted == release.id else Until.ASKED
         ended = self._settle(ctx, held, wanted, f"superseded by {release.id}", until)
-        if ended is not None and ended.candidate == release.id and ended.kind is Kind.DEPLOY:
+        same = ended is not None and ended.candidate == release.id and ended.kind is Kind.DEPLOY
+        if ended is not None and same and ended.abort != OVERTAKEN:
             return came_to(ctx, held, ended)
         # One that was gone on with may have come to where a person is asked.
         refuse_waiting(held.head, release, ctx.now())
@@ -481,7 +482,11 @@ class RolloutManager:
             raise LedgerError(f"{self.ledger.service}: request {number} to {asked.id} cannot be read")
         if kind is RequestKind.PAUSE or not came.done or held.head.unfinished is None or self.until is Until.BEGUN:
             return came
-        refuse_to_go_on(ctx, self.hooks, held.head.unfinished, came.told)
+        run, route = held.head.unfinished, self._route(held.head)
+        overtaken = self._overtaken(ctx, held, route, self.cloud.router.observe(ctx, route), run)
+        if overtaken is not None:
+            return replace(came, rollout=self._followed(ctx, held, came_to(ctx, held, overtaken)))
+        refuse_to_go_on(ctx, self.hooks, run, came.told)
         ended = self.driver.drive(ctx, held, self._route(held.head), self.until)
         return replace(came, rollout=self._followed(ctx, held, came_to(ctx, held, ended)))
 
@@ -648,7 +653,7 @@ class RolloutManager:
         if run.stable is None or held.head.stable is None or held.head.stable.release != run.stable:
             return None
         state = self.cloud.router.observe(ctx, route)
-        if state.weights is None or state.weights.get(run.slot, 0) == 0:
+        if state.weights is None or state.weights.get(run.slot, 0) == 0 or state.left is not None:
             return None
         verdict = Outcome.ROLLED_BACK if run.kind is Kind.DEPLOY else Outcome.ABORTED
         again = replace(run, verdict=verdict, evidence=()).enter(Stage.REVERT, ctx.now(), "a rollback was asked for")
@@ -699,7 +704,10 @@ class RolloutManager:
         if run is None:
             return None
         route = self._route(held.head)
-        if run.verdict is None and self.cloud.router.observe(ctx, route).left == run.candidate:
+        state = self.cloud.router.observe(ctx, route)
+        if (ended := self._overtaken(ctx, held, route, state, run)) is not None:
+            return ended
+        if run.verdict is None and state.left == run.candidate:
             wanted, why = None, WHY
         if run.verdict is None and run.candidate != wanted:
             ctx.report(Note(f"ending the unfinished {run.kind} of {run.candidate}: {why}"))
@@ -708,6 +716,25 @@ class RolloutManager:
             refuse_to_go_on(ctx, self.hooks, run)
             ctx.report(Note(f"going on with the {run.kind} of {run.candidate}, which is in stage {run.stage}"))
         return self.driver.drive(ctx, held, route, until or self.until)
+
+    def _overtaken(self, ctx: Context, held: HeldLedger, route: Route, state: RouteState, run: Run) -> Run | None:
+        """The run, ended where it stands, and what serves now learnt, where traffic was moved from under it while the
+        ledger could not be reached; None where it was not."""
+        groups = self.executor.observer(route).groups(ctx) if state.left is not None else {}
+        if not overtaken(run, state, groups):
+            return None
+        ctx.report(Note(f"ending the {run.kind} of {run.candidate}, under way in {run.stage}: {OVERTAKEN}"))
+        self.executor.fence(ctx, held, route)
+        candidate = groups.get(run.group)
+        # In the slot that has the traffic it is what serves; in the other one nobody would take it away any more.
+        idle = candidate is not None and (state.weights or {}).get(Slot(candidate.tags[tags.SLOT]), 0) == 0
+        if candidate is not None and idle and not candidate.deleting:
+            held.insist(ctx, self.cloud.groups.delete, run.group)
+        ended = replace(run, abort=OVERTAKEN, verdict=Outcome.ABORTED, reason=OVERTAKEN, paused=None)
+        ended = ended.enter(Stage.DONE, ctx.now(), OVERTAKEN)
+        held.save(ctx, f"end the {run.kind} of {run.candidate}: {OVERTAKEN}", run=ended)
+        learn(ctx, self.executor, held, route, state)
+        return ended
 
     def _recognize(
         self, ctx: Context, held: HeldLedger, route: Route, state: RouteState, groups: Mapping[str, GroupState]

@@ -543,14 +543,15 @@ class Observation:
     """What the manager saw, as far as the stage needs it.
 
     ``wired``: both backends and preview rules stand. ``weights`` None: the route's rule does not exist.
-    ``occupant`` is another release's group that still stands in the candidate's slot, in clean-up one that no slot of
-    the ledger has, ``left_behind`` the group of the release that served before; where none did, one in the other slot
-    that the ledger does not know of. ``boot_faults`` are fatal findings in the candidate's boot logs. ``targets``,
-    ``preview`` and ``live`` are None where nobody looked; so is ``leaving``, an answer right before the switch, of what
-    has the traffic until then. So is ``scaling``, what scales the stable group now; it is also None once that group is
-    gone. ``follows``: the candidate has the run's scaling. ``readings`` are the last of
-    each metric gate that is judged in this stage, by its name. ``hook`` is what this process runs of hooks.
-    ``requests`` are what was counted since the switch, where that is the proof; None while nothing is.
+    ``occupant`` is another release's group that still stands in the candidate's slot, in clean-up one that no slot
+    of the ledger has, ``left_behind`` the group of the release that served before; where none did, one in the other
+    slot that the ledger does not know of. ``stable_gone``: in clean-up, no machine of it can take traffic back.
+    ``boot_faults`` are fatal findings in the candidate's boot logs. ``targets``, ``preview`` and ``live`` are None
+    where nobody looked; so is ``leaving``, an answer right before the switch, of what has the traffic until then.
+    So is ``scaling``, what scales the stable group now; it is also None once that group is gone. ``follows``: the
+    candidate has the run's scaling. ``readings`` are the last of each metric gate that is judged in this stage, by
+    its name. ``hook`` is what this process runs of hooks. ``requests`` are what was counted since the switch, where
+    that is the proof; None while nothing is.
     """
 
     wired: bool
@@ -558,6 +559,7 @@ class Observation:
     occupant: GroupState | None = None
     candidate: GroupState | None = None
     left_behind: GroupState | None = None
+    stable_gone: bool = False
     targets: tuple[TargetHealth, ...] | None = None
     boot_faults: tuple[str, ...] = ()
     preview: tuple[Answer, ...] | None = None

@@ -300,6 +300,7 @@ class Observer:
             occupant=None if succeeded else _occupant(groups, run, run.slot),
             candidate=groups.get(run.group),
             left_behind=before if succeeded else None,
+            stable_gone=run.stable_group is not None and (before is None or before.deleting),
         )
 
     def _seen(

@@ -29,7 +29,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from osvdeploy.api import declared, services, wiring
+from osvdeploy.api import declared, from_cloud, services, wiring
+from osvdeploy.api.from_cloud import Whereabouts
 from osvdeploy.cloud import tags
 from osvdeploy.cloud.interfaces import CommandHook, GroupState, HookAnswer, Message, ReleaseId, Slot, WebhookTarget
 from osvdeploy.cloud.memory import Call, Moment
@@ -60,6 +61,8 @@ from tests.rollout.test_drifting import looked
 pytestmark = pytest.mark.slow
 
 SCHEDULES = int(os.environ.get("OSVDEPLOY_SCHEDULES", "60"))
+
+BY_TAGS = Whereabouts("hello", "production", "memory", "nowhere-1", ledger="out of reach")
 
 THEIRS = "legacy-web"
 """A group that somebody made by hand."""
@@ -302,6 +305,7 @@ class Schedules(RuleBasedStateMachine):
             assert not {each for each in stays if not self._leads_nowhere(each)}, stays
             return
         if head.stable is None:
+            self._gc(self._process())
             return
         # Machines may be on their way up, or sick: then whoever moved traffic is asked to.
         self.service.clock.advance(30.0)
@@ -397,6 +401,36 @@ class Schedules(RuleBasedStateMachine):
     def _disturbed(trouble: Trouble | None) -> bool:
         """Whether somebody else had a say in what came of a command."""
         return trouble is not None and trouble.kind in ("stopped", "meanwhile")
+
+    @precondition(lambda self: self.deployed and not self.half_destroyed)
+    @rule(trouble=TROUBLES)
+    def rollback_from_cloud(self, trouble: Trouble | None) -> None:
+        """While the ledger cannot be reached, and with nobody else at work: it learns of it afterwards."""
+
+        def back(ctx: Context) -> object:
+            self.late = True
+            cloud = self.service.cloud
+            went = from_cloud.go_back(ctx, BY_TAGS, cloud.cloud, cloud.prober, limits=UNHURRIED)
+            # Where no note could be left, that was said, and what to do before anything else.
+            return went if went.noted else self._written_anew(ctx)
+
+        self.run(trouble, back)
+
+    def _written_anew(self, ctx: Context) -> object:
+        cloud = self.service.cloud
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(wiring, "open_store", lambda address: cloud.store)
+            return from_cloud.write_anew(ctx, replace(BY_TAGS, ledger=None), cloud.cloud, cloud.prober)
+
+    @precondition(lambda self: self.deployed and self.at_rest and not self.serves_nothing)
+    @rule(trouble=TROUBLES)
+    def lose_the_ledger(self, trouble: Trouble | None) -> None:
+        """All of it is gone, and it is written anew by the cloud's tags."""
+        self.service.cloud.store._objects.clear()
+        self.scaled_at = 0
+        self.run(trouble, self._written_anew)
+        ended = self.run(None, self._written_anew) if not self.deployed else None
+        assert self.deployed, ended
 
     @precondition(lambda self: self.under_way)
     @rule(kind=st.sampled_from(RequestKind), trouble=ALL_TROUBLES)

@@ -276,6 +276,14 @@ def test_a_clean_up_leaves_machines_that_somebody_gave_traffic_again() -> None:
     assert decided.run.over and decided.action is None and "left as it is" in decided.run.stages[-1].why
 
 
+def test_traffic_that_somebody_moved_is_not_sent_to_machines_that_are_gone() -> None:
+    """Of a rollout that never moved any itself. Where stable stands, it gets its traffic back."""
+    failed = run(stage=Stage.CLEAN_UP, verdict=Outcome.ROLLED_BACK)
+    left = step(failed, seen(weights=SHIFTED, stable_gone=True))
+    assert left.run.over and left.action is None and "are gone: all is left as it is" in left.run.stages[-1].why
+    assert step(failed, seen(weights=SHIFTED)).run.stage is Stage.REVERT
+
+
 def test_the_first_release_with_a_version_header_is_no_failure() -> None:
     """While the balancer converges, the old release answers without the header: neither good nor bad."""
     health = run().settings.health

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
 from osvdeploy.api import from_cloud, wiring
 from osvdeploy.api.from_cloud import WentBack, Whereabouts, WrittenAnew
-from osvdeploy.cloud.interfaces import ObjectStore, Slot
-from osvdeploy.cloud.memory import MemoryStore
-from osvdeploy.errors import Refused, ReleaseHeld, Unavailable, UsageError
+from osvdeploy.cloud.interfaces import ObjectStore, ProbeRequest, Slot
+from osvdeploy.cloud.memory import Call, MemoryStore, Moment
+from osvdeploy.errors import OsvDeployError, Refused, ReleaseHeld, Unavailable, UsageError
 from osvdeploy.events import Warned
 from osvdeploy.rollout import traces
-from osvdeploy.rollout.model import Outcome
-from osvdeploy.rollout.releases import OnFailure, Settings, Strategy, StrategyKind, TrafficStep
+from osvdeploy.rollout.model import Outcome, RequestKind, Stage
+from osvdeploy.rollout.releases import Concurrent, OnFailure, Settings, Strategy, StrategyKind, TrafficStep
 from osvdeploy.spec.model import Health
 from osvdeploy.spec.model import Strategy as DeclaredStrategy
 from tests.rollout.service import Service
@@ -194,6 +195,99 @@ def test_a_rollout_that_stood_still_is_ended_when_the_ledger_is_back(service: Un
     ended = service.manager().recover(service.context())
     assert ended.outcome is Outcome.ABORTED
     service.serves("1.1.0")
+
+
+def asked(service: Unledgered) -> list[str]:
+    """What clients get around each change from now on, as far as it is no good answer."""
+    bad: list[str] = []
+    listener = service.cloud.world.listeners["listener-1"]
+
+    def hook(call: Call, moment: Moment) -> None:
+        if call.mutating and not call.operation.startswith("store."):
+            for address in listener.addresses:
+                request = ProbeRequest(f"http://{listener.host}:{listener.port}/", {}, 1.0, address)
+                answer = service.cloud.prober.probe(service.context(), request)
+                if answer.status != 200:
+                    bad.append(f"{answer.status} {moment} {call}")
+
+    service.cloud.on_call(hook)
+    return bad
+
+
+COMMANDS: dict[str, Callable[[Unledgered], object]] = {
+    "recover": lambda service: service.manager().recover(service.context()),
+    "the same deploy": lambda service: service.deploy("1.2.0"),
+    "another deploy, queued": lambda service: queued(service).deploy("1.3.0"),
+    "another deploy": lambda service: service.deploy("1.3.0"),
+    "rollback": lambda service: service.rollback(),
+    "abort": lambda service: service.manager().request(service.context(), RequestKind.ABORT),
+    "promote": lambda service: service.manager().request(service.context(), RequestKind.PROMOTE),
+    "drift --repair": lambda service: service.manager().realign(service.context()),
+    "destroy": lambda service: service.destroy(),
+}
+
+
+def queued(service: Unledgered) -> Unledgered:
+    strategy = replace(service.settings.strategy, concurrent=Concurrent.QUEUE)
+    service.settings = replace(service.settings, strategy=strategy)
+    return service
+
+
+@pytest.mark.parametrize("stage", [Stage.PREPARE, Stage.BOOT, Stage.SHIFT, Stage.CLEAN_UP])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_rollout_whose_stable_release_was_left_meanwhile_moves_no_traffic(
+    service: Unledgered, command: str, stage: Stage
+) -> None:
+    """Its process died at a stage; then somebody went back to another release than the one that it knows as stable,
+    whose machines went. Whatever comes next learns that first: it is what serves now."""
+    dies_entering(service, stage)
+    service.back(to="1.0.0")
+    service.serves("1.0.0")
+    service.clock.advance(120)
+    service.lost = False
+    bad = asked(service)
+    refused: OsvDeployError | None = None
+    try:
+        COMMANDS[command](service)
+    except OsvDeployError as error:
+        refused = error
+    if command == "destroy":
+        assert service.head.destroyed
+        return
+    late = stage is Stage.CLEAN_UP
+    # 1.2.0 has served, and is held: it was what was left. Nothing can be asked of a rollout that is nearly over.
+    assert (refused is None) is not (command == "promote" or (late and command in ("the same deploy", "abort")))
+    if refused is not None or command == "drift --repair":
+        # A rollout that is under way it leaves alone.
+        service.manager().recover(service.context())
+    assert not bad, bad[:3]
+    service.cloud.on_call(None)
+    deploys = {"the same deploy": "1.2.0", "another deploy": "1.3.0", "another deploy, queued": "1.3.0"}
+    wanted = deploys.get(command, "1.0.0") if refused is None else "1.0.0"
+    service.serves(wanted)
+    head = service.head
+    assert head.unfinished is None and head.stable is not None and head.stable.release == service.id(wanted)
+    recorded = {record.group for record in head.slots.values()}
+    assert {name for name, group in service.cloud.world.groups.items() if not group.deleting} == recorded
+
+
+class Died(BaseException):
+    """The process is killed."""
+
+
+def dies_entering(service: Unledgered, stage: Stage) -> None:
+    """A deploy of 1.2.0 that dies right after it wrote down that it enters a stage."""
+
+    def hook(call: Call, moment: Moment) -> None:
+        head = service.ledger.head(service.context()) if call.operation == "store.put" else None
+        run = head.unfinished if head is not None else None
+        if moment is Moment.AFTER and run is not None and run.stage is stage and run.candidate == service.id("1.2.0"):
+            service.cloud.on_call(None)
+            raise Died
+
+    service.cloud.on_call(hook)
+    with pytest.raises(Died):
+        service.deploy("1.2.0")
 
 
 def test_a_ledger_that_answers_is_to_be_used(service: Unledgered) -> None:
