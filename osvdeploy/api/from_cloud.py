@@ -192,7 +192,9 @@ def write_anew(ctx: Context, where: Whereabouts, place: Ground, prober: Prober) 
     address = where.ledger or found.settings.ledger
     if not address:
         raise UsageError(f"{where.name}: no tag names its ledger", hint="name one with --ledger")
-    traces.refuse_shared(found)
+    traces.refuse_shared(
+        found, f"`osvdeploy rollback {where.name} --from-cloud --to RELEASE` first gives all of it to one of them"
+    )
     found = _into(found, where.app, address)
     ledger = Ledger(wiring.open_store(address), where.app, where.environment)
     ledger.store.refuse_unwritable(ctx, ledger.service)

@@ -361,7 +361,7 @@ def _as_adopted(ctx: Context, cloud: Ground, release: Release, group: GroupState
     return replace(release, adopted=adopted, settings=replace(release.settings, health=health))
 
 
-def refuse_shared(traces: Traces) -> None:
+def refuse_shared(traces: Traces, hint: str = "say with --to which of them is to have all of it") -> None:
     """Raise :class:`~osvdeploy.errors.UsageError` where no slot, or not one alone, has the traffic."""
     shares: Sequence[str] = [
         f"{traces.standing(slot) or 'nobody'} in {slot} {(traces.state.weights or {}).get(slot, 0)} %" for slot in Slot
@@ -369,7 +369,7 @@ def refuse_shared(traces: Traces) -> None:
     if traces.serving is None:
         raise UsageError(
             f"{traces.service}: traffic is shared: {', '.join(shares)}",
-            hint="say with --to which of them is to have all of it",
+            hint=hint,
         )
 
 

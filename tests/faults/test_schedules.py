@@ -422,14 +422,24 @@ class Schedules(RuleBasedStateMachine):
             patched.setattr(wiring, "open_store", lambda address: cloud.store)
             return from_cloud.write_anew(ctx, replace(BY_TAGS, ledger=None), cloud.cloud, cloud.prober)
 
-    @precondition(lambda self: self.deployed and self.at_rest and not self.serves_nothing)
+    @precondition(lambda self: self.deployed and not self.serves_nothing and not self.half_destroyed)
     @rule(trouble=TROUBLES)
     def lose_the_ledger(self, trouble: Trouble | None) -> None:
-        """All of it is gone, and it is written anew by the cloud's tags."""
+        """All of it is gone, and it is written anew by the cloud's tags. Traffic that is shared goes to one first."""
+        stable = self.service.head.stable
+        assert stable is not None
         self.service.cloud.store._objects.clear()
         self.scaled_at = 0
-        self.run(trouble, self._written_anew)
-        ended = self.run(None, self._written_anew) if not self.deployed else None
+
+        def anew(ctx: Context) -> object:
+            cloud, shared = self.service.cloud, len(self.service.cloud.serving) > 1
+            if shared:
+                self.late = True
+                from_cloud.go_back(ctx, BY_TAGS, cloud.cloud, cloud.prober, limits=UNHURRIED, to=stable.release)
+            return self._written_anew(ctx)
+
+        self.run(trouble, anew)
+        ended = self.run(None, anew) if not self.deployed else None
         assert self.deployed, ended
 
     @precondition(lambda self: self.under_way)

@@ -175,8 +175,12 @@ def test_a_canary_is_ended_one_way_or_the_other(service: Unledgered, to: str, le
     service.settings = replace(service.settings, strategy=CANARY)
     assert service.deploy("1.2.0").outcome is Outcome.WAITING
     service.lost = True
-    with pytest.raises(UsageError, match="shared"):
+    with pytest.raises(UsageError, match="shared") as told:
         service.back()
+    assert told.value.hint == "say with --to which of them is to have all of it"
+    with pytest.raises(UsageError, match="shared") as told:
+        service.written()
+    assert "rollback hello/production --from-cloud --to RELEASE" in str(told.value.hint)
     went = service.back(to)
     assert went.rollout.outcome is Outcome.SUCCEEDED
     service.serves(to)
