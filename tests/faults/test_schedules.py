@@ -92,6 +92,8 @@ STRATEGIES = st.builds(
 BEHAVIOURS: dict[str, dict[str, Any]] = {
     "good": {},
     "answers 500": {"answers": (500,)},
+    "answers 500, but to its checks": {"answers": (500,), "health": 200},
+    "finds no machines": {"launch_fails": "InsufficientInstanceCapacity"},
     "never healthy": {"never_healthy": True},
     "aborts": {"aborts": "OSv v0.57.0\nAborted\n"},
     "falls sick": {"sick_after": 25.0},
@@ -152,6 +154,9 @@ class Schedules(RuleBasedStateMachine):
         super().__init__()
         self.service = Service()
         self.service.limits = UNHURRIED
+        self.base = SETTINGS
+        self.pointer = False
+        """The way in sends all traffic to one slot."""
         self.number = 0
         self.bad: set[str] = set()
         self.versions: list[str] = []
@@ -180,8 +185,18 @@ class Schedules(RuleBasedStateMachine):
     def _told(self, target: str, message: Message) -> tuple[float, HookAnswer]:
         return 0.0, HookAnswer(not self.deaf, "answered")
 
-    @initialize(begin=st.sampled_from(["two releases", "two releases", "an adopted group", "nothing"]))
-    def begin(self, begin: str) -> None:
+    @initialize(
+        begin=st.sampled_from(["two releases", "two releases", "an adopted group", "nothing"]),
+        kind=st.sampled_from(["named", "named", "unnamed", "pointer"]),
+    )
+    def begin(self, begin: str, kind: str = "named") -> None:
+        """``kind``: answers name their release; they do not; or they come by a way in that has no weights."""
+        self.pointer = kind == "pointer" and begin == "two releases"
+        if kind == "unnamed":
+            self.base = replace(SETTINGS, health=replace(SETTINGS.health, version_header=None))
+        if self.pointer:
+            self.base = replace(SETTINGS, listener="pointer-1", priority=0, preview_header="")
+        self.service.settings = self.base
         if begin != "two releases":
             self.service.cloud.plant_service(THEIRS, 200)
             self.service.clock.advance(60)
@@ -195,10 +210,10 @@ class Schedules(RuleBasedStateMachine):
                 assert self.service.deploy(version).outcome is Outcome.SUCCEEDED
 
     def _theirs(self) -> Release:
-        health = replace(SETTINGS.health, version_header=None)
+        health = replace(self.base.health, version_header=None)
         group = Adopted(THEIRS, "image-of-theirs", "rule at priority 200", False)
         now = self.service.context().now()
-        return adopted_release("hello", "0.0.1", group, replace(SETTINGS, health=health), created=now, by="somebody")
+        return adopted_release("hello", "0.0.1", group, replace(self.base, health=health), created=now, by="somebody")
 
     @property
     def head(self) -> Head | None:
@@ -312,8 +327,9 @@ class Schedules(RuleBasedStateMachine):
         try:
             self._repair(self._process())
         except Refused as error:
-            assert "no machine in" in str(error) and head.serving is not None
-            self.service.cloud.set_weights("hello/production", {head.serving: 100, head.serving.other: 0})
+            assert "no machine in" in str(error) and head.serving is not None and head.place is not None
+            weights = {head.serving: 100, head.serving.other: 0}
+            self.service.cloud.cloud.router.set_weights(self._process(), head.place.route, weights)
         self._gc(self._process())
         left = [each for each in looked(self.service) if each.kind in (DriftKind.ROUTE, DriftKind.STRANGER)]
         assert not left, left
@@ -342,13 +358,25 @@ class Schedules(RuleBasedStateMachine):
         trouble=ALL_TROUBLES,
         until=st.sampled_from([Until.ASKED, Until.BEGUN]),
         deaf=st.booleans(),
+        capacity=st.sampled_from([2, 2, 1, 3]),
     )
     def deploy(
-        self, behaviour: str, strategy: Strategy, trouble: Trouble | None, until: Until, deaf: bool = False
+        self,
+        behaviour: str,
+        strategy: Strategy,
+        trouble: Trouble | None,
+        until: Until,
+        deaf: bool = False,
+        capacity: int = 0,
     ) -> None:
         self.deaf = deaf
         hooks = (SMOKE,) if behaviour.endswith("hook") else ()
-        self.service.settings = replace(SETTINGS, strategy=strategy, hooks=hooks, notify=(TELLING,) if deaf else ())
+        if self.pointer:
+            strategy = replace(strategy, steps=strategy.steps[-1:])
+        telling = (TELLING,) if deaf else ()
+        self.service.settings = replace(
+            self.base, strategy=strategy, hooks=hooks, notify=telling, capacity=capacity or self.base.capacity
+        )
         release = self._release(self._next(), behaviour)
         manager = self.service.manager()
         manager.until = until
@@ -556,7 +584,7 @@ class Schedules(RuleBasedStateMachine):
 
     def _weights_by_hand(self) -> bool:
         head = self.head
-        if head is None or head.serving is None or head.place is None or not self._weights():
+        if self.pointer or head is None or head.serving is None or head.place is None or not self._weights():
             return False
         self.service.cloud.set_weights("hello/production", {head.serving: 50, head.serving.other: 50})
         self.late = True
@@ -721,7 +749,7 @@ class Schedules(RuleBasedStateMachine):
             self.see_it_through()
         if self.head is not None:
             self.service.manager().unhold(self.service.context())
-        self.service.settings = SETTINGS
+        self.service.settings = self.base
         ended = None
         for _ in range(3):
             try:
