@@ -79,12 +79,17 @@ def survey(ctx: Context, address: str, *, app: str | None = None, look: bool = T
             place = head.place
             standing.setdefault((place.cloud, place.account, place.region, place.endpoint), []).append(head)
     troubles: dict[str, str] = {}
-    for (cloud, account, region, _), there in sorted(standing.items(), key=str) if look else ():
+    for (cloud, account, region, _), there in sorted(standing.items(), key=_by_place) if look else ():
         try:
             seen.update(_looked(ctx, there))
         except CloudError as error:
             troubles[f"{cloud} {region}, {account}"] = error.message
     return Survey(address, tuple(seen[service] for service in sorted(seen)), troubles)
+
+
+def _by_place(standing: tuple[tuple[str | None, ...], object]) -> str:
+    """Not the heads with it: to write a thousand of them out took a third of the whole time."""
+    return str(standing[0])
 
 
 def _looked(ctx: Context, heads: Sequence[Head]) -> dict[str, ServiceSeen]:
