@@ -402,7 +402,8 @@ class Machine:
 @dataclass(frozen=True, slots=True)
 class GroupState:
     """What a group is now. ``capacity`` is 0 while it is not behind its backend. ``troubles`` are the place's own words
-    for machines it could not start or keep; ``deleting`` while it goes away."""
+    for machines it could not start or keep; ``deleting`` while it goes away. ``created``: when it was made, by whoever
+    made it; None where the place does not tell."""
 
     name: str
     release: ReleaseId | None
@@ -411,6 +412,7 @@ class GroupState:
     troubles: tuple[str, ...] = ()
     deleting: bool = False
     tags: Tags = field(default_factory=dict)
+    created: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,6 +158,9 @@ class RolloutManager:
         concurrent, asked = release.settings.strategy.concurrent, set[str]()
         while True:
             try:
+                if (there := self.ledger.head(ctx)) is not None:
+                    # Whoever waits for a person's word takes no lease to see that it was not given yet.
+                    refuse_waiting(there, release, ctx.now())
                 with lease.held(ctx, self.ledger, f"deploy {release.id}") as held:
                     refuse_later(held.head, since)
                     refuse_waiting(held.head, release, ctx.now())

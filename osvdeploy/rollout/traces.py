@@ -373,6 +373,24 @@ def refuse_shared(traces: Traces, hint: str = "say with --to which of them is to
         )
 
 
+def refuse_later(traces: Traces) -> None:
+    """Raise :class:`~osvdeploy.errors.UsageError` where what stands beside what serves was started after it.
+
+    What a deploy leaves warm is older, and a rollback takes away what it leaves. So that is the release of a rollout
+    that is under way, which nobody has proved, or of one that was given up: to go to it is not to go back.
+    """
+    assert traces.serving is not None, "the caller has looked"
+    serving, beside = traces.groups.get(traces.serving), traces.groups.get(traces.serving.other)
+    if serving is None or beside is None or serving.created is None or beside.created is None:
+        return
+    if beside.created > serving.created:
+        raise UsageError(
+            f"{traces.service}: {serving.release} has all the traffic, and {beside.release}, which stands beside it, "
+            "was started after it: a rollout is under way, or was given up",
+            hint="nothing was moved; name the release that is to have the traffic with --to",
+        )
+
+
 def warn_of_others(ctx: Context, cloud: Ground, service: str) -> None:
     """Say what cannot be known without the ledger: whether somebody else is at work."""
     if cloud.fence is None:

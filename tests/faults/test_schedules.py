@@ -311,6 +311,8 @@ class Schedules(RuleBasedStateMachine):
     def _put_right(self) -> None:
         """As people do who see that something is not as it should be."""
         head = self.head
+        if head is not None and head.place is None:
+            return  # a ledger that is yet to be written anew
         self.late = False
         if head is None:
             return
@@ -456,12 +458,13 @@ class Schedules(RuleBasedStateMachine):
         """All of it is gone, and it is written anew by the cloud's tags. Traffic that is shared goes to one first."""
         stable = self.service.head.stable
         assert stable is not None
+        shared = sum(weight > 0 for weight in self._weights().values()) > 1
         self.service.cloud.store._objects.clear()
         self.scaled_at = 0
 
         def anew(ctx: Context) -> object:
-            cloud, shared = self.service.cloud, len(self.service.cloud.serving) > 1
-            if shared:
+            cloud = self.service.cloud
+            if shared and len(cloud.serving) > 1:
                 self.late = True
                 from_cloud.go_back(ctx, BY_TAGS, cloud.cloud, cloud.prober, limits=UNHURRIED, to=stable.release)
             return self._written_anew(ctx)
@@ -585,6 +588,9 @@ class Schedules(RuleBasedStateMachine):
     def _weights_by_hand(self) -> bool:
         head = self.head
         if self.pointer or head is None or head.serving is None or head.place is None or not self._weights():
+            return False
+        if self.service.cloud.cloud.router.observe(self.service.context(), head.place.route).left is not None:
+            # Traffic was taken from what the ledger says just now: nobody sends it there again.
             return False
         self.service.cloud.set_weights("hello/production", {head.serving: 50, head.serving.other: 50})
         self.late = True

@@ -10,7 +10,7 @@ import pytest
 
 from osvdeploy.cloud.interfaces import Slot
 from osvdeploy.context import Context, ProcessIdentity, VirtualClock
-from osvdeploy.errors import LeaseHeld, RolloutWaiting, UsageError
+from osvdeploy.errors import DeadlineExceeded, LeaseHeld, RolloutWaiting, UsageError
 from osvdeploy.events import Note
 from osvdeploy.rollout import lease
 from osvdeploy.rollout.ends import Rollout
@@ -440,6 +440,17 @@ def test_a_queued_deploy_that_is_only_begun_lets_the_one_before_it_end_first() -
     service.deploy("1.1.0")
     assert service.deploy("1.2.0").outcome is Outcome.BEGUN
     assert [each.release for each in service.head.served] == [service.id("1.0.0"), service.id("1.1.0")]
+
+
+def test_a_queued_deploy_that_waits_for_a_person_writes_nothing_meanwhile() -> None:
+    """It may be for days; a lease that is taken only to look is two documents."""
+    service = serving(replace(CANARY, approve=True, concurrent=Concurrent.QUEUE))
+    assert service.deploy("1.1.0").outcome is Outcome.WAITING
+    service.publish("1.2.0")
+    before = service.head.n
+    with pytest.raises(DeadlineExceeded):
+        service.manager().deploy(service.context().within(600.0), service.release("1.2.0"))
+    assert service.head.n == before
 
 
 def test_a_rollback_ends_a_deploy_that_another_process_works_on() -> None:

@@ -168,6 +168,25 @@ def test_without_anything_warm_a_release_must_be_named(service: Unledgered) -> N
     assert len(service.cloud.mutations) == before + 1
 
 
+@pytest.mark.parametrize("stage", [Stage.BOOT, Stage.VERIFY, Stage.SHIFT])
+def test_what_was_started_after_what_serves_is_nothing_to_go_back_to(service: Unledgered, stage: Stage) -> None:
+    """A rollout stood still before it had any traffic: its release is well, and nobody has approved of it. Traffic
+    stays, and stays to be gone back with by name."""
+    service.settings = replace(service.settings, strategy=replace(CANARY, approve=True))
+    dies_entering(service, stage)
+    service.clock.advance(120)
+    before = len(service.cloud.mutations)
+    with pytest.raises(UsageError, match="was started after it") as told:
+        service.back()
+    new, old = service.id("1.2.0"), service.id("1.1.0")
+    assert f"{old} has all the traffic, and {new}, which stands beside it," in str(told.value)
+    assert "--to" in str(told.value.hint)
+    assert len(service.cloud.mutations) == before
+    service.serves("1.1.0")
+    assert service.back("1.0.0").rollout.outcome is Outcome.SUCCEEDED
+    service.serves("1.0.0")
+
+
 @pytest.mark.parametrize(("to", "left"), [("1.1.0", "1.2.0"), ("1.2.0", "1.1.0")])
 def test_a_canary_is_ended_one_way_or_the_other(service: Unledgered, to: str, left: str) -> None:
     """Who has the traffic is not for us to guess: without --to that is refused."""

@@ -524,6 +524,7 @@ def _state(group: AutoScalingGroupTypeDef, troubles: tuple[str, ...] = ()) -> Gr
         troubles=troubles,
         deleting="Status" in group,
         tags=tags,
+        created=group["CreatedTime"],
     )
 
 

@@ -13,6 +13,7 @@ Sources: Compute Engine API reference (instanceGroupManagers, regionInstanceGrou
 from __future__ import annotations
 
 import re
+from datetime import datetime
 
 from osvdeploy.cloud.gcp.backends import LONGEST_CHANGE, NAMED_PORT, Backends, in_use, write
 from osvdeploy.cloud.gcp.errors import AlreadyThere
@@ -352,6 +353,7 @@ class ManagedGroups:
             troubles=tuple(dict.fromkeys(told for each in missing if (told := _trouble(each)))),
             deleting=_going(found),
             tags=dict(tags),
+            created=datetime.fromisoformat(found["creationTimestamp"]) if "creationTimestamp" in found else None,
         )
 
 

@@ -82,6 +82,7 @@ class MemoryGroups:
             group = Group(
                 request.name, request.release, request.image, request.capacity, request.backend, dict(request.tags)
             )
+            group.created = world.clock.now()
             world.groups[request.name] = group
             world.fill(group, now)
 
@@ -282,4 +283,5 @@ def _state(group: Group) -> GroupState:
         troubles=tuple(group.troubles) if len(group.kept) < group.capacity else (),
         deleting=group.deleting,
         tags=dict(group.tags),
+        created=group.created,
     )

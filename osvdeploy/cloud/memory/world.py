@@ -188,6 +188,7 @@ class Group:
     scaler: Scaler | None = None
     beside: str = ""
     """A second backend that it stands behind: ours, where somebody else made it."""
+    created: datetime | None = None
 
     @property
     def alive(self) -> list[Instance]:
