@@ -85,6 +85,20 @@ class Traces:
         return group.release if group is not None else None
 
     @property
+    def later(self) -> Slot | None:
+        """The slot beside the one that serves, where what stands there was started after it; None where it was not.
+
+        What a deploy leaves warm is older, and a rollback takes away what it leaves. So that is the release of a
+        rollout that is under way, which nobody has proved, or of one that was given up: to go to it is not to go back.
+        """
+        if self.serving is None:
+            return None
+        serving, beside = self.groups.get(self.serving), self.groups.get(self.serving.other)
+        if serving is None or beside is None or serving.created is None or beside.created is None:
+            return None
+        return self.serving.other if beside.created > serving.created else None
+
+    @property
     def newest(self) -> list[ReleaseId]:
         """The releases that have an image, the newest image first."""
 
@@ -182,11 +196,13 @@ def record(ctx: Context, held: HeldLedger, traces: Traces, place: Place) -> None
     serving, slots = traces.serving, dict[Slot, SlotRecord]()
     for slot, group in traces.groups.items():
         if group.release is not None:
-            warm = None if slot is serving else now + timedelta(seconds=traces.settings.strategy.keep_warm)
+            kept = 0.0 if slot is traces.later else traces.settings.strategy.keep_warm
+            warm = None if slot is serving else now + timedelta(seconds=kept)
             slots[slot] = SlotRecord(group.release, group.name, now, warm)
     if serving is not None and serving not in slots:
         slots[serving] = SlotRecord(UNKNOWN, f"osvd-{traces.route.key}-gone", now)
-    order = sorted(slots, key=lambda slot: slot is serving)
+    # What has not served yet is nothing to go back to.
+    order = sorted(set(slots) - {traces.later}, key=lambda slot: slot is serving)
     held.save(
         ctx,
         "found by its tags in the cloud",
@@ -374,19 +390,12 @@ def refuse_shared(traces: Traces, hint: str = "say with --to which of them is to
 
 
 def refuse_later(traces: Traces) -> None:
-    """Raise :class:`~osvdeploy.errors.UsageError` where what stands beside what serves was started after it.
-
-    What a deploy leaves warm is older, and a rollback takes away what it leaves. So that is the release of a rollout
-    that is under way, which nobody has proved, or of one that was given up: to go to it is not to go back.
-    """
-    assert traces.serving is not None, "the caller has looked"
-    serving, beside = traces.groups.get(traces.serving), traces.groups.get(traces.serving.other)
-    if serving is None or beside is None or serving.created is None or beside.created is None:
-        return
-    if beside.created > serving.created:
+    """Raise :class:`~osvdeploy.errors.UsageError` where what stands beside what serves was started after it."""
+    if traces.later is not None and traces.serving is not None:
         raise UsageError(
-            f"{traces.service}: {serving.release} has all the traffic, and {beside.release}, which stands beside it, "
-            "was started after it: a rollout is under way, or was given up",
+            f"{traces.service}: {traces.standing(traces.serving)} has all the traffic, and "
+            f"{traces.standing(traces.later)}, which stands beside it, was started after it: a rollout is under way, "
+            "or was given up",
             hint="nothing was moved; name the release that is to have the traffic with --to",
         )
 

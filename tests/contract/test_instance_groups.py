@@ -110,7 +110,11 @@ def test_ours_are_found_by_their_tags(scene: Scene) -> None:
     green = scene.stand(Slot.GREEN, "hello-2", capacity=1)
     groups = scene.cloud.groups
     assert {group.name for group in groups.owned(scene.ctx, {tags.SERVICE: SERVICE})} == {blue.name, green.name}
-    assert [group.release for group in groups.owned(scene.ctx, {tags.SLOT: "green"})] == ["hello-2"]
+    [second] = groups.owned(scene.ctx, {tags.SLOT: "green"})
+    [first] = groups.owned(scene.ctx, {tags.SLOT: "blue"})
+    assert second.release == "hello-2"
+    assert first.created is not None and second.created is not None, "which of two was there first, only that tells"
+    assert first.created <= second.created
     assert groups.owned(scene.ctx, {tags.SERVICE: "another/production"}) == []
     assert set(groups.templates(scene.ctx, {tags.SERVICE: SERVICE})) == {blue.name, green.name}
     assert groups.templates(scene.ctx, {tags.RELEASE: "hello-1"}) == [blue.name]

@@ -187,6 +187,24 @@ def test_what_was_started_after_what_serves_is_nothing_to_go_back_to(service: Un
     service.serves("1.0.0")
 
 
+def test_a_ledger_that_is_lost_in_a_rollout_does_not_take_its_release_for_one_that_served(
+    service: Unledgered,
+) -> None:
+    """Nobody has approved of it: a rollback after that does not go forward to it."""
+    service.settings = replace(service.settings, strategy=replace(CANARY, approve=True))
+    dies_entering(service, Stage.SHIFT)
+    service.clock.advance(120)
+    service.cloud.store._objects.clear()
+    service.lost = False
+    head = service.written().head
+    assert head.stable is not None and head.stable.release == service.id("1.1.0")
+    assert [each.release for each in head.served] == [service.id("1.1.0")]
+    with pytest.raises(UsageError, match="no release served before"):
+        service.rollback()
+    assert service.deploy("1.2.0").outcome is Outcome.WAITING
+    service.serves("1.1.0")
+
+
 @pytest.mark.parametrize(("to", "left"), [("1.1.0", "1.2.0"), ("1.2.0", "1.1.0")])
 def test_a_canary_is_ended_one_way_or_the_other(service: Unledgered, to: str, left: str) -> None:
     """Who has the traffic is not for us to guess: without --to that is refused."""
