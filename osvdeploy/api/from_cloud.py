@@ -99,6 +99,8 @@ def go_back(
         _refuse_reachable(ctx, where, found.settings.ledger)
     traces.warn_of_others(ctx, place, found.service)
     target, left = _aim(found, to)
+    if len(found.carrying) > 1:
+        traces.warn_of_suspended(ctx, place, found)
     ledger = Ledger(MemoryStore(address="in memory"), where.app, where.environment)
     manager = RolloutManager(
         ledger,
@@ -218,6 +220,8 @@ def write_anew(ctx: Context, where: Whereabouts, place: Ground, prober: Prober) 
                     hint="`osvdeploy recover` or `osvdeploy abort` brings it to its end, whatever the weights are now",
                 )
             learnt = learn(ctx, manager.executor, held, route, place.router.observe(ctx, route), asked=True)
+    if lost:
+        traces.warn_of_suspended(ctx, place, found)
     head = ledger.head(ctx)
     assert head is not None
     return WrittenAnew(head, tuple(found.newest), learnt and not lost)

@@ -400,6 +400,26 @@ def refuse_later(traces: Traces) -> None:
         )
 
 
+def warn_of_suspended(ctx: Context, cloud: Ground, traces: Traces) -> None:
+    """Say where what scales a group stands still: a rollout sees to that while traffic is shared, and only its ledger
+    knows whether it did. Nobody is kept from going back for it."""
+    for _, group in sorted(traces.groups.items()):
+        try:
+            there = cloud.groups.scaling(ctx, group.name)
+        except CloudError as error:
+            ctx.report(Warned(f"cannot see what scales {group.release}: {error}", hint=error.hint))
+            continue
+        if there is not None and there.parts and there.paused:
+            ctx.report(
+                Warned(
+                    f"{traces.service}: what scales {group.release} is suspended ({', '.join(there.parts)}): by a "
+                    "rollout that was under way, or by somebody",
+                    hint=f"where nobody wants it so, let it go on by hand: resume the processes of {group.name}, or "
+                    "set its autoscaler to ON",
+                )
+            )
+
+
 def warn_of_others(ctx: Context, cloud: Ground, service: str) -> None:
     """Say what cannot be known without the ledger: whether somebody else is at work."""
     if cloud.fence is None:

@@ -367,7 +367,7 @@ def _aged(site: Site) -> None:
 
 
 SCENARIOS = [
-    Scenario("first deploy", lambda each: each.new(), lambda each: each.deploy("new"), None),
+    Scenario("first deploy", lambda each: each.new(), lambda each: each.deploy("new"), None, first=True),
     Scenario("blue-green", lambda each: each.new("1.0.0"), lambda each: each.deploy("new"), _one("1.0.0", "new")),
     Scenario(
         "all at once",

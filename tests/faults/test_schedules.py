@@ -36,6 +36,7 @@ from osvdeploy.cloud.interfaces import CommandHook, GroupState, HookAnswer, Mess
 from osvdeploy.cloud.memory import Call, Moment
 from osvdeploy.context import Context, ProcessIdentity
 from osvdeploy.errors import OsvDeployError, Refused, ReleaseHeld, Unavailable, UsageError
+from osvdeploy.events import Warned
 from osvdeploy.rollout.drifting import DriftKind
 from osvdeploy.rollout.ends import Asked, Rollout
 from osvdeploy.rollout.hooks import Hook, Notify
@@ -472,6 +473,14 @@ class Schedules(RuleBasedStateMachine):
         self.run(trouble, anew)
         ended = self.run(None, anew) if not self.deployed else None
         assert self.deployed, ended
+        groups, serves = self.service.cloud.cloud.groups, self.service.head.stable
+        there = groups.scaling(self._process(), serves.group) if serves is not None else None
+        if serves is not None and there is not None and there.paused and there.parts:
+            # What a rollout had paused, only its ledger knew. That was said, and somebody lets it go on.
+            told = f"what scales {serves.release} is suspended ("
+            warned = [event.text for event in self.service.recorder.events if isinstance(event, Warned)]
+            assert any(told in text for text in warned)
+            groups.resume(self._process(), serves.group, replace(there, paused=False))
 
     @precondition(lambda self: self.under_way)
     @rule(kind=st.sampled_from(RequestKind), trouble=ALL_TROUBLES)

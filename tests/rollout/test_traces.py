@@ -9,7 +9,7 @@ import pytest
 
 from osvdeploy.api import from_cloud, wiring
 from osvdeploy.api.from_cloud import WentBack, Whereabouts, WrittenAnew
-from osvdeploy.cloud.interfaces import ObjectStore, ProbeRequest, Slot
+from osvdeploy.cloud.interfaces import ObjectStore, ProbeRequest, Scaling, Slot
 from osvdeploy.cloud.memory import Call, MemoryStore, Moment
 from osvdeploy.errors import OsvDeployError, Refused, ReleaseHeld, Unavailable, UsageError
 from osvdeploy.events import Warned
@@ -185,6 +185,29 @@ def test_what_was_started_after_what_serves_is_nothing_to_go_back_to(service: Un
     service.serves("1.1.0")
     assert service.back("1.0.0").rollout.outcome is Outcome.SUCCEEDED
     service.serves("1.0.0")
+
+
+def test_scaling_that_a_rollout_had_suspended_is_told_where_its_ledger_is_lost(service: Unledgered) -> None:
+    """Nobody else knows that it did: what serves would keep its size for ever. Where nothing is suspended, nothing is
+    told."""
+    service.scale("1.1.0", 2, 6)
+    service.settings = replace(service.settings, strategy=replace(CANARY, approve=False))
+    service.lost = False
+    assert service.deploy("1.2.0").outcome is Outcome.WAITING
+    service.lost = True
+    told = [f"what scales {service.id('1.1.0')} is suspended (cpu, night)"]
+    service.recorder.events.clear()
+    service.back("1.1.0")
+    service.cloud.store._objects.clear()
+    service.lost = False
+    service.written()
+    warned = [event.text for event in service.recorder.events if isinstance(event, Warned)]
+    assert [each.partition(": ")[2].partition(":")[0] for each in warned if "suspended" in each] == told * 2
+    service.cloud.cloud.groups.resume(service.context(), service.group("1.1.0"), Scaling(2, 2, 6))
+    service.recorder.events.clear()
+    service.cloud.store._objects.clear()
+    service.written()
+    assert not [event for event in service.recorder.events if isinstance(event, Warned)]
 
 
 def test_a_ledger_that_is_lost_in_a_rollout_does_not_take_its_release_for_one_that_served(
