@@ -213,13 +213,14 @@ def write_anew(ctx: Context, where: Whereabouts, place: Ground, prober: Prober) 
             learnt = learn(ctx, manager.executor, held, found.route, found.state)
         else:
             assert held.head.place is not None
-            route = held.head.place.route
-            if held.head.unfinished is not None:
+            route, run = held.head.place.route, held.head.unfinished
+            state = place.router.observe(ctx, route)
+            if run is not None and manager.end_overtaken(ctx, held, route, state, run, asked=True) is None:
                 raise UsageError(
-                    f"{where.name}: its ledger has a rollout under way, of {held.head.unfinished.candidate}",
+                    f"{where.name}: its ledger has a rollout under way, of {run.candidate}",
                     hint="`osvdeploy recover` or `osvdeploy abort` brings it to its end, whatever the weights are now",
                 )
-            learnt = learn(ctx, manager.executor, held, route, place.router.observe(ctx, route), asked=True)
+            learnt = learn(ctx, manager.executor, held, route, state, asked=True) or run is not None
     if lost:
         traces.warn_of_suspended(ctx, place, found)
     head = ledger.head(ctx)

@@ -25,16 +25,17 @@ def whole(state: RouteState) -> Slot | None:
     return carrying[0] if len(carrying) == 1 else None
 
 
-def overtaken(run: Run, state: RouteState, groups: Mapping[str, GroupState]) -> bool:
+def overtaken(run: Run, state: RouteState, groups: Mapping[str, GroupState], *, asked: bool = False) -> bool:
     """Whether a rollback without the ledger has moved traffic from under a run that is not over: what has all of it now
     is neither the run's stable release nor the candidate that is yet to be gone back from. Such a run knows nothing of
-    what serves, and would send traffic where no machine is any more."""
+    what serves, and would send traffic where no machine is any more. Without a note that is only seen where somebody
+    has ``asked``: it may be a slip of somebody's hand."""
     slot = whole(state)
-    if state.left is None or slot is None:
+    if slot is None or (state.left is None and not asked):
         return False
     there = {each.name for each in groups.values() if each.tags.get(tags.SLOT) == slot and not each.deleting}
     if slot is run.slot:
-        return run.group not in there or state.left != run.candidate
+        return run.group not in there or state.left not in (None, run.candidate)
     return run.stable_group not in there
 
 

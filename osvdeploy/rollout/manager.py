@@ -486,11 +486,10 @@ class RolloutManager:
         if kind is RequestKind.PAUSE or not came.done or held.head.unfinished is None or self.until is Until.BEGUN:
             return came
         run, route = held.head.unfinished, self._route(held.head)
-        overtaken = self._overtaken(ctx, held, route, self.cloud.router.observe(ctx, route), run)
-        if overtaken is not None:
-            return replace(came, rollout=self._followed(ctx, held, came_to(ctx, held, overtaken)))
-        refuse_to_go_on(ctx, self.hooks, run, came.told)
-        ended = self.driver.drive(ctx, held, self._route(held.head), self.until)
+        ended = self.end_overtaken(ctx, held, route, self.cloud.router.observe(ctx, route), run)
+        if ended is None:
+            refuse_to_go_on(ctx, self.hooks, run, came.told)
+            ended = self.driver.drive(ctx, held, route, self.until)
         return replace(came, rollout=self._followed(ctx, held, came_to(ctx, held, ended)))
 
     def _came_of(self, head: Head | None, asked: Run, number: int) -> Asked | None:
@@ -708,7 +707,7 @@ class RolloutManager:
             return None
         route = self._route(held.head)
         state = self.cloud.router.observe(ctx, route)
-        if (ended := self._overtaken(ctx, held, route, state, run)) is not None:
+        if (ended := self.end_overtaken(ctx, held, route, state, run)) is not None:
             return ended
         if run.verdict is None and state.left == run.candidate:
             wanted, why = None, WHY
@@ -720,11 +719,13 @@ class RolloutManager:
             ctx.report(Note(f"going on with the {run.kind} of {run.candidate}, which is in stage {run.stage}"))
         return self.driver.drive(ctx, held, route, until or self.until)
 
-    def _overtaken(self, ctx: Context, held: HeldLedger, route: Route, state: RouteState, run: Run) -> Run | None:
+    def end_overtaken(
+        self, ctx: Context, held: HeldLedger, route: Route, state: RouteState, run: Run, *, asked: bool = False
+    ) -> Run | None:
         """The run, ended where it stands, and what serves now learnt, where traffic was moved from under it while the
-        ledger could not be reached; None where it was not."""
-        groups = self.executor.observer(route).groups(ctx) if state.left is not None else {}
-        if not overtaken(run, state, groups):
+        ledger could not be reached; None where it was not. ``asked``: also where no note tells."""
+        groups = self.executor.observer(route).groups(ctx) if state.left is not None or asked else {}
+        if not overtaken(run, state, groups, asked=asked):
             return None
         ctx.report(Note(f"ending the {run.kind} of {run.candidate}, under way in {run.stage}: {OVERTAKEN}"))
         self.executor.fence(ctx, held, route)
@@ -736,7 +737,7 @@ class RolloutManager:
         ended = replace(run, abort=OVERTAKEN, verdict=Outcome.ABORTED, reason=OVERTAKEN, paused=None)
         ended = ended.enter(Stage.DONE, ctx.now(), OVERTAKEN)
         held.save(ctx, f"end the {run.kind} of {run.candidate}: {OVERTAKEN}", run=ended)
-        learn(ctx, self.executor, held, route, state)
+        learn(ctx, self.executor, held, route, state, asked=asked)
         return ended
 
     def _recognize(

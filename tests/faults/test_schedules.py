@@ -163,6 +163,8 @@ class Schedules(RuleBasedStateMachine):
         self.versions: list[str] = []
         self.late = False
         """Somebody changed the cloud who had no right to: by hand, or late. It is yet to be put right."""
+        self.unlearnt = False
+        """Traffic was moved without the ledger, which is yet to learn it."""
         self.images: set[str] = set()
         """Those that there were when it was last looked."""
         self.scaled: tuple[int, int, str] | None = None
@@ -221,6 +223,11 @@ class Schedules(RuleBasedStateMachine):
         return self.service.ledger.head(self.service.context())
 
     @property
+    def astray(self) -> bool:
+        """Whether the cloud may be otherwise than the ledger says."""
+        return self.late or self.unlearnt
+
+    @property
     def under_way(self) -> bool:
         head = self.head
         return head is not None and head.unfinished is not None
@@ -273,7 +280,7 @@ class Schedules(RuleBasedStateMachine):
                 # Who has lost the lease finds out, at the latest, by what it does next.
                 assert len(struck.late) == 1, [str(call) for call in struck.late]
                 self.late = True
-            if self.late and self.at_rest:
+            if self.astray and self.at_rest:
                 self._put_right()
 
     def meanwhile(self, trouble: Trouble) -> None:
@@ -314,7 +321,7 @@ class Schedules(RuleBasedStateMachine):
         head = self.head
         if head is not None and head.place is None:
             return  # a ledger that is yet to be written anew
-        self.late = False
+        self.late = self.unlearnt = False
         if head is None:
             return
         if head.destroyed:
@@ -439,7 +446,7 @@ class Schedules(RuleBasedStateMachine):
         """While the ledger cannot be reached, and with nobody else at work: it learns of it afterwards."""
 
         def back(ctx: Context) -> object:
-            self.late = True
+            self.unlearnt = True
             cloud = self.service.cloud
             went = from_cloud.go_back(ctx, BY_TAGS, cloud.cloud, cloud.prober, limits=UNHURRIED)
             # Where no note could be left, that was said, and what to do before anything else.
@@ -466,7 +473,7 @@ class Schedules(RuleBasedStateMachine):
         def anew(ctx: Context) -> object:
             cloud = self.service.cloud
             if shared and len(cloud.serving) > 1:
-                self.late = True
+                self.unlearnt = True
                 from_cloud.go_back(ctx, BY_TAGS, cloud.cloud, cloud.prober, limits=UNHURRIED, to=stable.release)
             return self._written_anew(ctx)
 
@@ -651,7 +658,7 @@ class Schedules(RuleBasedStateMachine):
     def what_has_served_goes_on_serving(self) -> None:
         """The stable release's machines stand, all that it needs, and traffic goes to it or to a candidate."""
         head = self.head
-        if head is None or head.place is None or head.destroyed or self.half_destroyed or self.late:
+        if head is None or head.place is None or head.destroyed or self.half_destroyed or self.astray:
             return
         if head.stable is None:
             return
@@ -666,8 +673,18 @@ class Schedules(RuleBasedStateMachine):
         assert sum(self._weights().values()) == 100
 
     @invariant()
+    def all_traffic_never_goes_where_nothing_stands(self) -> None:
+        """Whatever the ledger knows, as long as nobody has changed weights by hand, or late."""
+        head = self.head
+        if head is None or head.place is None or head.stable is None or head.destroyed or self.half_destroyed:
+            return
+        carrying = {slot for slot, weight in self._weights().items() if weight > 0}
+        there = {group.tags.get(tags.SLOT) for group in self._groups().values() if not group.deleting}
+        assert self.late or not carrying or carrying & there, (carrying, there)
+
+    @invariant()
     def at_most_two_releases_stand(self) -> None:
-        if self.late:
+        if self.astray:
             return
         standing = [group for group in self._groups().values() if not group.deleting]
         assert len(standing) <= 2, [group.release for group in standing]
@@ -677,7 +694,7 @@ class Schedules(RuleBasedStateMachine):
     @invariant()
     def at_rest_ledger_and_cloud_agree(self) -> None:
         head = self.head
-        if head is None or head.unfinished is not None or head.lease is not None or self.half_destroyed or self.late:
+        if head is None or head.unfinished is not None or head.lease is not None or self.half_destroyed or self.astray:
             return
         standing = {group.name for group in self._groups().values() if not group.deleting}
         recorded = {record.group for record in head.slots.values()}
@@ -718,7 +735,7 @@ class Schedules(RuleBasedStateMachine):
         head = self.head
         if head is None or head.destroyed or head.stable is None or self.half_destroyed:
             self.scaled = None
-        if self.scaled is None or head is None or head.stable is None or not self.at_rest or self.late:
+        if self.scaled is None or head is None or head.stable is None or not self.at_rest or self.astray:
             return
         there = self.service.cloud.cloud.groups.scaling(self.service.context(), head.stable.group)
         assert there is not None
@@ -732,7 +749,7 @@ class Schedules(RuleBasedStateMachine):
     @invariant()
     def nothing_of_a_destroyed_service_stands(self) -> None:
         head = self.head
-        if head is not None and head.destroyed and head.unfinished is None and not self.late:
+        if head is not None and head.destroyed and head.unfinished is None and not self.astray:
             assert self._groups() == {}
 
     @invariant()

@@ -335,23 +335,49 @@ def test_a_rollout_whose_stable_release_was_left_meanwhile_moves_no_traffic(
     assert {name for name, group in service.cloud.world.groups.items() if not group.deleting} == recorded
 
 
+@pytest.mark.parametrize("stage", [Stage.PREPARE, Stage.BOOT, Stage.SHIFT, Stage.CLEAN_UP])
+def test_where_no_note_could_be_left_the_ledger_learns_by_being_asked_to(service: Unledgered, stage: Stage) -> None:
+    """Also in the midst of a rollout, which ends in place: `recover` would send traffic to machines that are gone.
+    Where its own stable release or candidate has the traffic, `recover` is right, and that is said."""
+    dies_entering(service, stage)
+    service.cloud.faults.fail("router.note_left", Refused("not allowed"), times=1_000)
+    went = service.back(to="1.0.0")
+    assert went.rollout.outcome is Outcome.SUCCEEDED and not went.noted
+    service.cloud.faults.clear()
+    service.clock.advance(120)
+    service.lost = False
+    bad = asked(service)
+    head = service.written().head
+    assert head.unfinished is None and head.stable is not None and head.stable.release == service.id("1.0.0")
+    assert service.deploy("1.3.0").outcome is Outcome.SUCCEEDED
+    service.cloud.on_call(None)
+    assert not bad, bad[:3]
+    recorded = {record.group for record in service.head.slots.values()}
+    assert {name for name, group in service.cloud.world.groups.items() if not group.deleting} == recorded
+    dies_entering(service, stage, "1.4.0")
+    service.clock.advance(120)
+    with pytest.raises(UsageError, match="has a rollout under way") as told:
+        service.written()
+    assert "recover" in str(told.value.hint)
+
+
 class Died(BaseException):
     """The process is killed."""
 
 
-def dies_entering(service: Unledgered, stage: Stage) -> None:
-    """A deploy of 1.2.0 that dies right after it wrote down that it enters a stage."""
+def dies_entering(service: Unledgered, stage: Stage, version: str = "1.2.0") -> None:
+    """A deploy that dies right after it wrote down that it enters a stage."""
 
     def hook(call: Call, moment: Moment) -> None:
         head = service.ledger.head(service.context()) if call.operation == "store.put" else None
         run = head.unfinished if head is not None else None
-        if moment is Moment.AFTER and run is not None and run.stage is stage and run.candidate == service.id("1.2.0"):
+        if moment is Moment.AFTER and run is not None and run.stage is stage and run.candidate == service.id(version):
             service.cloud.on_call(None)
             raise Died
 
     service.cloud.on_call(hook)
     with pytest.raises(Died):
-        service.deploy("1.2.0")
+        service.deploy(version)
 
 
 def test_a_ledger_that_answers_is_to_be_used(service: Unledgered) -> None:
