@@ -127,6 +127,17 @@ def go_back(
             held.save(ctx, "a rollout was under way", serving=slot, slots=slots, run=run)
     known = found.releases.get(target.id, target)
     rollout = manager.rollback(ctx, known)
+    over = rollout.run
+    if over is not None and over.over and over.scaling is not None and not over.scaled:
+        # Another run would bring it, of whoever knows that it is owed.
+        ctx.report(
+            Warned(
+                f"{found.service}: what serves has not the scaling of before "
+                f"({', '.join(over.scaling.parts)}), and the "
+                "service's ledger will not know that",
+                hint="attach it by hand to the group that serves now",
+            )
+        )
     noted = False
     try:
         noted = place.router.observe(ctx, found.route).left is not None

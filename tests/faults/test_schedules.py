@@ -165,6 +165,8 @@ class Schedules(RuleBasedStateMachine):
         """Somebody changed the cloud who had no right to: by hand, or late. It is yet to be put right."""
         self.unlearnt = False
         """Traffic was moved without the ledger, which is yet to learn it."""
+        self.gone: set[str] = set()
+        """Groups that were taken away without the ledger: one that was warm is told as gone."""
         self.images: set[str] = set()
         """Those that there were when it was last looked."""
         self.scaled: tuple[int, int, str] | None = None
@@ -441,18 +443,26 @@ class Schedules(RuleBasedStateMachine):
         return trouble is not None and trouble.kind in ("stopped", "meanwhile")
 
     @precondition(lambda self: self.deployed and not self.half_destroyed)
-    @rule(trouble=TROUBLES)
-    def rollback_from_cloud(self, trouble: Trouble | None) -> None:
+    @rule(data=st.data(), trouble=TROUBLES)
+    def rollback_from_cloud(self, data: st.DataObject, trouble: Trouble | None) -> None:
         """While the ledger cannot be reached, and with nobody else at work: it learns of it afterwards."""
+        to = data.draw(st.sampled_from([None, *map(self.service.id, self.versions[-3:])]))
 
         def back(ctx: Context) -> object:
             self.unlearnt = True
             cloud = self.service.cloud
-            went = from_cloud.go_back(ctx, BY_TAGS, cloud.cloud, cloud.prober, limits=UNHURRIED)
+            # One that is cut off hands nothing over, and no ledger knows that it is owed.
+            scaled, self.scaled = self.scaled, None
+            went = from_cloud.go_back(ctx, BY_TAGS, cloud.cloud, cloud.prober, limits=UNHURRIED, to=to)
+            run = went.rollout.run
+            if run is None or (run.scaling is not None and run.scaled):
+                self.scaled = scaled
             # Where no note could be left, that was said, and what to do before anything else.
             return went if went.noted else self._written_anew(ctx)
 
+        before = set(self._groups())
         self.run(trouble, back)
+        self.gone |= before - set(self._groups())
 
     def _written_anew(self, ctx: Context) -> object:
         cloud = self.service.cloud
@@ -467,6 +477,9 @@ class Schedules(RuleBasedStateMachine):
         stable = self.service.head.stable
         assert stable is not None
         shared = sum(weight > 0 for weight in self._weights().values()) > 1
+        if self.under_way:
+            # What the rollout was about to hand over, only its ledger knew.
+            self.scaled = None
         self.service.cloud.store._objects.clear()
         self.scaled_at = 0
 
@@ -699,7 +712,7 @@ class Schedules(RuleBasedStateMachine):
         standing = {group.name for group in self._groups().values() if not group.deleting}
         recorded = {record.group for record in head.slots.values()}
         if head.run is not None and head.run.verdict is not Outcome.ROLLBACK_FAILED:
-            assert standing == recorded
+            assert standing == recorded - (self.gone - standing)
 
     @invariant()
     def what_was_seen_to_be_bad_does_not_serve_by_itself(self) -> None:
@@ -723,7 +736,9 @@ class Schedules(RuleBasedStateMachine):
         assert set(head.pins) & before <= self.images, head.pins
         if head.destroyed:
             return
-        needed = {record.release for record in head.slots.values()}
+        # What was taken away without the ledger is not warm any more, whatever it says.
+        gone = self.gone - set(self._groups())
+        needed = {record.release for record in head.slots.values() if record.group not in gone}
         if head.unfinished is not None:
             needed |= {head.unfinished.candidate} - self.collected
         needed = {each for each in needed - self.images if self._is_built(each)}
