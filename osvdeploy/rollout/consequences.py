@@ -44,8 +44,7 @@ def consequences(now: datetime, head: Head, run: Run) -> Mapping[str, object]:
             changes["holds"] = (*others, left)
             changes |= giving_up(head, run, run.stable)
         return {**changes, "slots": slots, "serving": run.slot}
-    proved_back = any(record.stage is Stage.CLEAN_UP for record in run.stages[-1:])
-    if run.over and run.verdict is Outcome.ROLLBACK_FAILED and run.shifted is not None and not proved_back:
+    if run.over and run.verdict is Outcome.ROLLBACK_FAILED and run.shifted is not None and not run.cleaned_up:
         # Its machines stand, and may carry traffic.
         return {"slots": {**slots, run.slot: SlotRecord(run.candidate, run.group, run.started)}}
     ended: dict[str, object] = {}

@@ -52,7 +52,9 @@ def end_of(head: Head, run: Run) -> Rollout:
     else:
         what = run.candidate if run.kind is Kind.DEPLOY else f"the rollback to {run.candidate}"
         ended = f"{what} was aborted" if run.verdict is Outcome.ABORTED else f"{run.candidate} failed"
-        told = f"{ended}: {run.reason}" + (f"; {run.stable} serves" if run.stable is not None else "")
+        # By the ledger, and not by the run: one that was ended where it stood does not know what serves.
+        serving = f"; {head.stable.release} serves" if head.stable is not None else ""
+        told = f"{ended}: {run.reason}{serving}"
     if run.scaling is not None and not run.scaled:
         what = "has not" if run.verdict is Outcome.SUCCEEDED else "may not have"
         told += (

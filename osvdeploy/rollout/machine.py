@@ -463,7 +463,8 @@ def _clean_up(run: Run, seen: Observation, limits: Limits, now: datetime) -> Ste
         if run.shifted is None and seen.stable_gone:
             # Not this rollout; and where it was, nobody is any more.
             why = f"slot {run.slot} carries traffic, and the machines of {run.stable} are gone: all is left as it is"
-            return Step(run.enter(Stage.DONE, now, why))
+            reason = f"{run.reason}; then {why}"
+            return Step(replace(run, verdict=Outcome.ROLLBACK_FAILED, reason=reason).enter(Stage.DONE, now, reason))
         return Step(run.enter(Stage.REVERT, now, f"slot {run.slot} carries traffic"))
     paused = run.scaling is not None and not run.scaling.paused and seen.scaling is not None and seen.scaling.paused
     if seen.occupant is not None and not late:

@@ -343,6 +343,11 @@ class Run:
         return self.stage is Stage.DONE
 
     @property
+    def cleaned_up(self) -> bool:
+        """Whether it came to its end by its own way, through clean-up, and was not ended where it stood."""
+        return self.over and any(record.stage is Stage.CLEAN_UP for record in self.stages[-1:])
+
+    @property
     def going_back(self) -> bool:
         """Decided, and not for the candidate: nobody is asked any more."""
         return self.verdict is not None and self.verdict is not Outcome.SUCCEEDED

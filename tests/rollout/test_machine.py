@@ -281,6 +281,7 @@ def test_traffic_that_somebody_moved_is_not_sent_to_machines_that_are_gone() -> 
     failed = run(stage=Stage.CLEAN_UP, verdict=Outcome.ROLLED_BACK)
     left = step(failed, seen(weights=SHIFTED, stable_gone=True))
     assert left.run.over and left.action is None and "are gone: all is left as it is" in left.run.stages[-1].why
+    assert left.run.verdict is Outcome.ROLLBACK_FAILED, "nobody is to be told that stable serves"
     assert step(failed, seen(weights=SHIFTED)).run.stage is Stage.REVERT
 
 

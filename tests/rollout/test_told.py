@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -99,6 +100,16 @@ def test_a_pause_is_told_with_its_reason() -> None:
     assert here.deploy("2.0.0").outcome is Outcome.WAITING
     assert here.cloud.notifier.told()[-1] == "waiting"
     assert "500" in here.cloud.notifier.sent[-1][2].facts["told"]
+
+
+def test_where_a_rollout_ends_with_its_service_nobody_is_told_that_something_serves() -> None:
+    """What served before goes too."""
+    service = deployed(Notify(HOOK, (NewsKind.ABORTED.value,)))
+    service.settings = replace(service.settings, strategy=replace(SETTINGS.strategy, approve=True))
+    assert service.deploy("1.1.0").outcome is Outcome.WAITING
+    service.destroy()
+    told = [json.loads(message.body)["told"] for _, message, _ in service.cloud.notifier.sent]
+    assert told == [f"the deploy of {service.id('1.1.0')} aborted: destroyed"]
 
 
 def test_a_rollback_tells_that_it_holds_what_it_left() -> None:

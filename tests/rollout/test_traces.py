@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -9,12 +10,15 @@ import pytest
 
 from osvdeploy.api import from_cloud, wiring
 from osvdeploy.api.from_cloud import WentBack, Whereabouts, WrittenAnew
-from osvdeploy.cloud.interfaces import ObjectStore, ProbeRequest, Scaling, Slot
+from osvdeploy.cloud.interfaces import ObjectStore, ProbeRequest, Scaling, Slot, WebhookTarget
 from osvdeploy.cloud.memory import Call, MemoryStore, Moment
 from osvdeploy.errors import OsvDeployError, Refused, ReleaseHeld, Unavailable, UsageError
 from osvdeploy.events import Warned
 from osvdeploy.rollout import traces
+from osvdeploy.rollout.hooks import Notify
+from osvdeploy.rollout.learning import OVERTAKEN
 from osvdeploy.rollout.model import Outcome, RequestKind, Stage
+from osvdeploy.rollout.news import NewsKind
 from osvdeploy.rollout.releases import Concurrent, OnFailure, Settings, Strategy, StrategyKind, TrafficStep
 from osvdeploy.spec.model import Health
 from osvdeploy.spec.model import Strategy as DeclaredStrategy
@@ -333,6 +337,21 @@ def test_a_rollout_whose_stable_release_was_left_meanwhile_moves_no_traffic(
     assert head.unfinished is None and head.stable is not None and head.stable.release == service.id(wanted)
     recorded = {record.group for record in head.slots.values()}
     assert {name for name, group in service.cloud.world.groups.items() if not group.deleting} == recorded
+
+
+def test_of_a_rollout_that_was_overtaken_nobody_is_told_that_its_stable_release_serves(service: Unledgered) -> None:
+    """Neither whoever recovers it nor whoever is notified: another one serves."""
+    telling = Notify(WebhookTarget(None, "HOOK"), (NewsKind.ABORTED.value,))
+    service.settings = replace(service.settings, notify=(telling,))
+    dies_entering(service, Stage.SHIFT)
+    service.back(to="1.0.0")
+    service.clock.advance(120)
+    service.lost = False
+    ended = service.manager().recover(service.context())
+    new, now = service.id("1.2.0"), service.id("1.0.0")
+    assert ended.told == f"{new} was aborted: {OVERTAKEN}; {now} serves"
+    [(_, message, _)] = service.cloud.notifier.sent
+    assert json.loads(message.body)["told"] == f"the deploy of {new} aborted: {OVERTAKEN}"
 
 
 @pytest.mark.parametrize("stage", [Stage.PREPARE, Stage.BOOT, Stage.SHIFT, Stage.CLEAN_UP])
