@@ -166,7 +166,7 @@ def _aim(found: Traces, to: str | None) -> tuple[Release, ReleaseId | None]:
     if wanted is not None:
         return wanted, serving if wanted.id != serving else None
     if other is not None and other in found.releases:
-        traces.refuse_later(found)
+        traces.refuse_newer(found)
         return found.releases[other], serving
     others = [release for release in found.newest if release != serving]
     raise UsageError(

@@ -88,7 +88,7 @@ def survey(ctx: Context, address: str, *, app: str | None = None, look: bool = T
 
 
 def _by_place(standing: tuple[tuple[str | None, ...], object]) -> str:
-    """Not the heads with it: to write a thousand of them out took a third of the whole time."""
+    """Not the heads with it: to write a thousand of them out took a tenth of the whole time."""
     return str(standing[0])
 
 

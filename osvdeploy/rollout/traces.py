@@ -85,7 +85,7 @@ class Traces:
         return group.release if group is not None else None
 
     @property
-    def later(self) -> Slot | None:
+    def newer(self) -> Slot | None:
         """The slot beside the one that serves, where what stands there was started after it; None where it was not.
 
         What a deploy leaves warm is older, and a rollback takes away what it leaves. So that is the release of a
@@ -196,13 +196,13 @@ def record(ctx: Context, held: HeldLedger, traces: Traces, place: Place) -> None
     serving, slots = traces.serving, dict[Slot, SlotRecord]()
     for slot, group in traces.groups.items():
         if group.release is not None:
-            kept = 0.0 if slot is traces.later else traces.settings.strategy.keep_warm
+            kept = 0.0 if slot is traces.newer else traces.settings.strategy.keep_warm
             warm = None if slot is serving else now + timedelta(seconds=kept)
             slots[slot] = SlotRecord(group.release, group.name, now, warm)
     if serving is not None and serving not in slots:
         slots[serving] = SlotRecord(UNKNOWN, f"osvd-{traces.route.key}-gone", now)
     # What has not served yet is nothing to go back to.
-    order = sorted(set(slots) - {traces.later}, key=lambda slot: slot is serving)
+    order = sorted(set(slots) - {traces.newer}, key=lambda slot: slot is serving)
     held.save(
         ctx,
         "found by its tags in the cloud",
@@ -389,12 +389,12 @@ def refuse_shared(traces: Traces, hint: str = "say with --to which of them is to
         )
 
 
-def refuse_later(traces: Traces) -> None:
+def refuse_newer(traces: Traces) -> None:
     """Raise :class:`~osvdeploy.errors.UsageError` where what stands beside what serves was started after it."""
-    if traces.later is not None and traces.serving is not None:
+    if traces.newer is not None and traces.serving is not None:
         raise UsageError(
             f"{traces.service}: {traces.standing(traces.serving)} has all the traffic, and "
-            f"{traces.standing(traces.later)}, which stands beside it, was started after it: a rollout is under way, "
+            f"{traces.standing(traces.newer)}, which stands beside it, was started after it: a rollout is under way, "
             "or was given up",
             hint="nothing was moved; name the release that is to have the traffic with --to",
         )
