@@ -54,7 +54,11 @@ class SlotStatus:
 
 @dataclass(frozen=True, slots=True)
 class ServiceStatus:
-    """One service now. ``cloud_error`` says why the cloud's side is missing, where it is."""
+    """One service now. ``cloud_error`` says why the cloud's side is missing, where it is.
+
+    ``left`` is what a rollback without the ledger has taken traffic from, as long as the ledger has not learnt that;
+    ``carrying`` is then the release that has all the traffic by the cloud, None where no tag names one.
+    """
 
     service: str
     ledger: str
@@ -62,6 +66,8 @@ class ServiceStatus:
     slots: tuple[SlotStatus, ...]
     base_url: str | None
     cloud_error: str | None
+    left: ReleaseId | None = None
+    carrying: ReleaseId | None = None
 
 
 def status(ctx: Context, service: Service, *, look: bool = True) -> ServiceStatus:
@@ -71,6 +77,7 @@ def status(ctx: Context, service: Service, *, look: bool = True) -> ServiceStatu
     """
     from osvdeploy.cloud import tags
     from osvdeploy.cloud.interfaces import Slot
+    from osvdeploy.rollout.learning import carried
 
     head = wiring.head(ctx, service)
     place = head.place
@@ -80,15 +87,20 @@ def status(ctx: Context, service: Service, *, look: bool = True) -> ServiceStatu
     scaling: dict[str, Scaling] = {}
     adopted: set[str] = set()
     trouble: str | None = None
+    left: ReleaseId | None = None
+    carrying: ReleaseId | None = None
     if look and place is not None and not head.destroyed:
         try:
             cloud = wiring.ground_of(ctx, place)
             state = cloud.router.observe(ctx, place.route)
+            left = state.left
             weights = state.weights or {}
             targets = {slot: cloud.router.health(ctx, place.route, slot) for slot in state.backends}
             owned = cloud.groups.owned(ctx, {tags.SERVICE: head.service})
             capacity = {group.name: group.capacity for group in owned if not group.deleting}
             adopted = {group.name for group in owned if tags.ADOPTED in group.tags}
+            if left is not None:
+                carrying = carried(state, owned)
             for name in capacity:
                 found = cloud.groups.scaling(ctx, name)
                 if found is not None and not found.fixed:
@@ -102,6 +114,8 @@ def status(ctx: Context, service: Service, *, look: bool = True) -> ServiceStatu
         slots=tuple(_slot_status(head, slot, weights, targets, capacity, scaling, adopted) for slot in Slot),
         base_url=place.base_url if place is not None and not head.destroyed else None,
         cloud_error=trouble,
+        left=left,
+        carrying=carrying,
     )
 
 

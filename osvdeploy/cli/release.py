@@ -37,6 +37,7 @@ from osvdeploy.cli.rollouts import (
     scaling_document,
 )
 from osvdeploy.context import Context
+from osvdeploy.rollout.refusals import refused_by
 from osvdeploy.rollout.requests import ways_on
 from osvdeploy.sizes import format_duration, format_size
 
@@ -325,6 +326,8 @@ def status(
         ],
         "run": run_document(head.run) if head.run is not None else None,
         "held_by": None if head.lease is None else f"process {head.lease.holder.pid} on {head.lease.holder.host}",
+        "left": found.left,
+        "carrying": found.carrying,
         "cloud_error": found.cloud_error,
     }
     return Result(_status_text(found), document)
@@ -653,13 +656,27 @@ def _scaling_text(slot: Slot, scaling: Scaling) -> str:
     return f"{slot} scales by itself{bounds}{by}" + ("; paused: it does not get smaller" if scaling.paused else "")
 
 
+def _serving_text(found: ServiceStatus) -> str:
+    """What serves: by the ledger, unless traffic was taken from it without that."""
+    head = found.head
+    known = head.stable.release if head.stable else "nothing"
+    if found.left is None:
+        return f"{found.service}: {known} serves at {found.base_url}"
+    has = f"{found.carrying or 'what no tag names'} has the traffic at {found.base_url}"
+    command = "recover" if head.unfinished is not None else "drift --repair"
+    return (
+        f"{found.service}: {has}: it was taken from {found.left} without the ledger, which does not know that yet\n"
+        f"it learns that with the next command that changes the service: `osvdeploy {command}` at the least"
+    )
+
+
 def _status_text(found: ServiceStatus) -> str:
     from osvdeploy.cli.tables import folded, table, width
 
     head = found.head
     if head.destroyed:
         return f"{found.service}: destroyed"
-    lines = [f"{found.service}: {head.stable.release if head.stable else 'nothing'} serves at {found.base_url}"]
+    lines = [_serving_text(found)]
     rows = []
     for slot in found.slots:
         empty = "candidate" if slot.release else "idle"
@@ -676,7 +693,9 @@ def _status_text(found: ServiceStatus) -> str:
         lines.append(
             f"unfinished: {run.kind} of {run.candidate}, in {run.stage} since {run.entered:%Y-%m-%d %H:%M:%S} UTC"
         )
-        if awaits := run.awaits(datetime.now(UTC)):
+        if (held_up := refused_by(head, run)) is not None:
+            lines.append(f"goes no further: {held_up.told}")
+        elif awaits := run.awaits(datetime.now(UTC)):
             lines += [f"waits: {awaits}", ways_on(run, found.service)]
     lines += [
         f"{slot.slot} was adopted: somebody else made its group, and it stays when it is let go"

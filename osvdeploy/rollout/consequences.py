@@ -32,7 +32,8 @@ def consequences(now: datetime, head: Head, run: Run) -> Mapping[str, object]:
                 changes["given_up"] = tuple(each for each in head.given_up if each != run.candidate)
         old = slots.get(run.slot.other)
         if old is not None:
-            if run.kind is Kind.DEPLOY and run.settings.strategy.keep_warm > 0:
+            gone = run.stable_gone and old.group == run.stable_group
+            if not gone and run.kind is Kind.DEPLOY and run.settings.strategy.keep_warm > 0:
                 until = now.timestamp() + run.settings.strategy.keep_warm
                 if old.warm_until is None:
                     slots[run.slot.other] = replace(old, warm_until=now.fromtimestamp(math.ceil(until), now.tzinfo))
@@ -44,6 +45,11 @@ def consequences(now: datetime, head: Head, run: Run) -> Mapping[str, object]:
             changes["holds"] = (*others, left)
             changes |= giving_up(head, run, run.stable)
         return {**changes, "slots": slots, "serving": run.slot}
+    if run.over and run.stable_gone:
+        # Nothing else is left that could serve; that it was given up, the run's own end tells.
+        slots = {run.slot: SlotRecord(run.candidate, run.group, now)}
+        served = tuple(entry for entry in head.served if entry.release != run.candidate)
+        return {"slots": slots, "serving": run.slot, "served": (*served, Served(run.candidate, now))[-SERVED_KEPT:]}
     if run.over and run.verdict is Outcome.ROLLBACK_FAILED and run.shifted is not None and not run.cleaned_up:
         # Its machines stand, and may carry traffic.
         return {"slots": {**slots, run.slot: SlotRecord(run.candidate, run.group, run.started)}}

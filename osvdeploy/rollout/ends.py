@@ -41,6 +41,8 @@ def end_of(head: Head, run: Run) -> Rollout:
     assert run.verdict is not None
     if run.verdict is Outcome.SUCCEEDED:
         told = f"{run.candidate} serves"
+    elif run.stable_gone:
+        told = f"traffic could not be brought back to {run.stable}: {run.reason}; {run.candidate} serves"
     elif run.verdict is Outcome.ROLLBACK_FAILED and run.stage is Stage.DONE and run.kind is Kind.ROLLBACK:
         told = f"{run.candidate} could not be brought back: {run.reason}; {run.stable} still serves"
     elif run.kind is Kind.ADOPT and run.verdict is Outcome.ROLLBACK_FAILED:
@@ -56,7 +58,7 @@ def end_of(head: Head, run: Run) -> Rollout:
         serving = f"; {head.stable.release} serves" if head.stable is not None else ""
         told = f"{ended}: {run.reason}{serving}"
     if run.scaling is not None and not run.scaled:
-        what = "has not" if run.verdict is Outcome.SUCCEEDED else "may not have"
+        what = "has not" if run.candidate_serves else "may not have"
         told += (
             f"; what serves {what} the scaling of before ({', '.join(run.scaling.parts)}), the next deploy brings it"
         )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from osvdeploy.cloud import tags
-from osvdeploy.cloud.interfaces import GroupState, Route, RouteState, Slot
+from osvdeploy.cloud.interfaces import GroupState, ReleaseId, Route, RouteState, Slot
 from osvdeploy.context import Context
 from osvdeploy.errors import CloudError, LedgerBehind
 from osvdeploy.events import Warned
@@ -23,6 +23,13 @@ def whole(state: RouteState) -> Slot | None:
     """The one slot that has all the traffic, None where it is shared or sent elsewhere."""
     carrying = [slot for slot in Slot if (state.weights or {}).get(slot, 0) > 0]
     return carrying[0] if len(carrying) == 1 else None
+
+
+def carried(state: RouteState, groups: Iterable[GroupState]) -> ReleaseId | None:
+    """The release whose group stands alone in the one slot that has all the traffic; None where none does."""
+    slot = whole(state)
+    there = {each.release for each in groups if each.tags.get(tags.SLOT) == slot and not each.deleting}
+    return there.pop() if slot is not None and len(there) == 1 else None
 
 
 def overtaken(run: Run, state: RouteState, groups: Mapping[str, GroupState], *, asked: bool = False) -> bool:

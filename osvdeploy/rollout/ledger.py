@@ -78,6 +78,11 @@ class Hold:
     by: str
     at: datetime
 
+    @property
+    def told(self) -> str:
+        """What is held, by whom and why."""
+        return f"{self.release or 'every release'} is held since {self.at:%Y-%m-%d %H:%M} UTC by {self.by}: {self.why}"
+
 
 @dataclass(frozen=True, slots=True)
 class SlotRecord:

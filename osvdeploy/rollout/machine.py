@@ -378,7 +378,9 @@ def _revert(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
         return Step(replace(run, verdict=Outcome.ROLLBACK_FAILED, reason=reason).enter(Stage.DONE, now, reason))
     wait = _soon(run, limits, now)
     if seen.weights != wanted:
-        fresh = replace(run.moved(0, now), tally=Tally(since=run.tally.since))
+        if seen.stable_gone:
+            return _nowhere_back(run, seen, limits, now)
+        fresh = replace(run.moved(0, now), tally=Tally(since=run.tally.since, asked_back=True))
         return Step(fresh, SetWeights(wanted), wait, f"traffic back on {run.stable}")
     if run.settings.health.counted:
         proved, told = _by_requests(seen, run.stable, whole=True, back=True)
@@ -400,6 +402,19 @@ def _revert(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
         proving = _proving(health, limits, lasting)
         return Step(run, None, wait, f"{proving} {run.stable} serves; last: {run.tally.last}")
     return Step(run.enter(Stage.CLEAN_UP, now, f"{run.tally.good} answers from {run.stable} in a row"))
+
+
+def _nowhere_back(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
+    """Traffic stays: whoever answers badly is better than nobody who answers."""
+    gone = f"the machines of {run.stable} are gone"
+    run = replace(run, tally=replace(run.tally, odd=run.tally.odd + 1))
+    if run.tally.odd < 2:
+        # One look may be a stale one.
+        return Step(run, None, limits.quick_poll, f"{gone}: to be seen again")
+    whole = seen.weights == run.weights(100)
+    reason = f"{run.reason}; then {gone}" + ("" if whole else f": traffic stays as it is, {_weights(seen)}")
+    ended = replace(run, verdict=Outcome.ROLLBACK_FAILED, reason=reason, stable_gone=whole)
+    return Step(ended.enter(Stage.DONE, now, reason))
 
 
 def _give_back(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
@@ -450,6 +465,10 @@ def _clean_up(run: Run, seen: Observation, limits: Limits, now: datetime) -> Ste
         left = seen.left_behind
         # Where nothing served, what stands beside it is what a destroy that was cut off did not come to.
         keep = run.stable is not None and run.kind is Kind.DEPLOY and run.settings.strategy.keep_warm > 0
+        if keep and seen.stable_gone and seen.weights == run.weights(100):
+            # Taken away by somebody else: there is nothing warm to go back to.
+            run = replace(run, stable_gone=True)
+            return Step(run.enter(Stage.DONE, now, f"the machines of {run.stable} are gone"))
         if left is None or keep or left.deleting or late:
             return Step(run.enter(Stage.DONE, now, "the old release is kept warm" if keep and left else "cleaned up"))
         old = run.stable or left.release or left.name

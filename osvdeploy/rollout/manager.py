@@ -53,6 +53,7 @@ from osvdeploy.rollout.refusals import (
     astray,
     refuse_drift,
     refuse_held,
+    refuse_held_up,
     refuse_later,
     refuse_left,
     refuse_moved_route,
@@ -258,6 +259,11 @@ class RolloutManager:
                 f"{self.ledger.service}: {unfinished.group} is being adopted",
                 hint="`osvdeploy recover` goes on with that, `osvdeploy abort` gives its traffic back",
             )
+        if unfinished is not None and unfinished.candidate == release.id:
+            self._unhold_by_a_word(ctx, held, release.id, forced)
+        elif unfinished is not None and unfinished.verdict is None:
+            # What may not begin itself ends nothing of others.
+            refuse_held(held.head, release.id, forced=forced)
         queued = unfinished is not None and release.settings.strategy.concurrent is Concurrent.QUEUE
         wanted = unfinished.candidate if queued and unfinished is not None else release.id
         # However far this process is to go with its own release, another one's rollout has to be over before it.
@@ -409,15 +415,18 @@ class RolloutManager:
         """Ask something of the rollout under way. Where a living process works on it, that one is told and waited for
         until it has heard; else this one goes on with the run, as far as ``until`` says; paused, it stays where it is.
 
-        Raises :class:`~osvdeploy.errors.UsageError` where there is none, or for what makes no sense as it stands.
+        Raises :class:`~osvdeploy.errors.UsageError` where there is none, or for what makes no sense as it stands,
+        :class:`~osvdeploy.errors.ReleaseHeld` where a hold lets it go no further.
         """
         head = self.ledger.head(ctx)
         run = head.unfinished if head is not None else None
-        if run is None:
+        if head is None or run is None:
             raise UsageError(
                 f"{self.ledger.service}: no rollout is under way", hint="`osvdeploy status` tells what serves"
             )
         refuse_senseless(run, kind, self.ledger.service, ctx.now())
+        if kind not in (RequestKind.PAUSE, RequestKind.ABORT):
+            refuse_held_up(head, run)
         number = self.ledger.ask(ctx, run.id, self._request(ctx, kind, run, why))
         while True:
             try:
@@ -431,13 +440,17 @@ class RolloutManager:
 
     def recover(self, ctx: Context, *, force: bool = False) -> Rollout:
         """Go on with a rollout that nobody works on, from wherever this is. Does nothing where all is done. ``force``
-        as for :meth:`rollback`."""
+        as for :meth:`rollback`. Raises :class:`~osvdeploy.errors.ReleaseHeld` where a hold lets it go no further."""
+        return self._recover(ctx, force=force)
+
+    def _recover(self, ctx: Context, *, force: bool = False, forced: bool = False) -> Rollout:
         with lease.held(ctx, self.ledger, "recover", force=force) as held:
             run = held.head.unfinished
             if run is None:
                 stable = held.head.stable
                 told = f"no rollout is under way; {stable.release if stable else 'nothing'} serves"
                 return self._followed(ctx, held, Rollout(Outcome.SUCCEEDED, held.head, None, told))
+            self._unhold_by_a_word(ctx, held, run.candidate, forced)
             ended = self._settle(ctx, held, run.candidate, "")
             assert ended is not None
             return self._followed(ctx, held, came_to(ctx, held, ended))
@@ -452,7 +465,7 @@ class RolloutManager:
             last = "was never deployed" if run is None else f"the last {run.kind}, of {run.candidate}, succeeded"
             raise UsageError(f"{self.ledger.service}: {last}", hint="`osvdeploy deploy` rolls a spec's release out")
         if not run.over:
-            return self.recover(ctx)
+            return self._recover(ctx, forced=forced)
         release = self.ledger.release(ctx, run.candidate)
         if release is None:
             raise UsageError(
@@ -488,6 +501,7 @@ class RolloutManager:
         run, route = held.head.unfinished, self._route(held.head)
         ended = self.end_overtaken(ctx, held, route, self.cloud.router.observe(ctx, route), run)
         if ended is None:
+            refuse_held_up(held.head, run)
             refuse_to_go_on(ctx, self.hooks, run, came.told)
             ended = self.driver.drive(ctx, held, route, self.until)
         return replace(came, rollout=self._followed(ctx, held, came_to(ctx, held, ended)))
@@ -715,6 +729,7 @@ class RolloutManager:
             ctx.report(Note(f"ending the unfinished {run.kind} of {run.candidate}: {why}"))
             held.save(ctx, f"abort {run.candidate}: {why}", run=replace(run, abort=why))
         else:
+            refuse_held_up(held.head, run)
             refuse_to_go_on(ctx, self.hooks, run)
             ctx.report(Note(f"going on with the {run.kind} of {run.candidate}, which is in stage {run.stage}"))
         return self.driver.drive(ctx, held, route, until or self.until)
@@ -858,6 +873,12 @@ class RolloutManager:
             f"{self.ledger.service}: no release served before {head.stable.release}",
             hint="name one with --to; `osvdeploy history` lists them",
         )
+
+    def _unhold_by_a_word(self, ctx: Context, held: HeldLedger, release: ReleaseId, forced: bool) -> None:
+        """Take the holds away that name a release whose rollout goes on by somebody's word."""
+        others = tuple(hold for hold in held.head.holds if hold.release != release)
+        if forced and len(others) < len(held.head.holds):
+            held.save(ctx, f"unhold {release}", holds=others)
 
     def _hold(
         self, ctx: Context, held: HeldLedger, release: ReleaseId | None, why: str, *, given_up: bool = False

@@ -271,6 +271,8 @@ class Tally:
     """Answers that nobody gave, as long as nobody gave any; -1 once somebody has."""
     hooked: datetime | None = None
     """When the last hook of the stage ended: its limits count from there."""
+    asked_back: bool = False
+    """Traffic was sent back; whether there is anybody to take it is asked no more."""
     unmade: bool = False
     """Of an adoption that failed: what was made for the route is gone."""
 
@@ -293,6 +295,9 @@ class Run:
 
     ``hooks`` are what hooks came to, in their order; ``calling`` is the one that is asked now. ``news`` counts what
     others were to be told of the run; ``awaited`` is what a person has to do, where somebody is told of that.
+
+    ``stable_gone``: the machines of the stable release were found gone when the run came to its end, and the candidate
+    had all the traffic.
 
     ``calls`` are the changes that were asked of the place, the newest 200 of them; each is written with the next step,
     so those that a process made right before it died are missing.
@@ -327,6 +332,7 @@ class Run:
     evidence: tuple[Evidence, ...] = ()
     scaling: Scaling | None = None
     scaled: bool = False
+    stable_gone: bool = False
     paused: Pause | None = None
     heard: tuple[Heard, ...] = ()
     measured_since: datetime | None = None
@@ -346,6 +352,11 @@ class Run:
     def cleaned_up(self) -> bool:
         """Whether it came to its end by its own way, through clean-up, and was not ended where it stood."""
         return self.over and any(record.stage is Stage.CLEAN_UP for record in self.stages[-1:])
+
+    @property
+    def candidate_serves(self) -> bool:
+        """Decided for the candidate; or for nobody else, since the stable release's machines were gone."""
+        return self.verdict is Outcome.SUCCEEDED or self.stable_gone
 
     @property
     def going_back(self) -> bool:
@@ -550,7 +561,8 @@ class Observation:
     ``wired``: both backends and preview rules stand. ``weights`` None: the route's rule does not exist.
     ``occupant`` is another release's group that still stands in the candidate's slot, in clean-up one that no slot
     of the ledger has, ``left_behind`` the group of the release that served before; where none did, one in the other
-    slot that the ledger does not know of. ``stable_gone``: in clean-up, no machine of it can take traffic back.
+    slot that the ledger does not know of. ``stable_gone``: no machine of the stable release can take traffic back; it
+    is looked for in clean-up, and before traffic goes back.
     ``boot_faults`` are fatal findings in the candidate's boot logs. ``targets``, ``preview`` and ``live`` are None
     where nobody looked; so is ``leaving``, an answer right before the switch, of what has the traffic until then.
     So is ``scaling``, what scales the stable group now; it is also None once that group is gone. ``follows``: the

@@ -176,7 +176,8 @@ def _ended(run: Run) -> str:
         case Outcome.SUCCEEDED:
             return f"{run.candidate} serves"
         case Outcome.ROLLBACK_FAILED:
-            return f"traffic could not be brought back to {run.stable}: {run.reason}"
+            serves = f"; {run.candidate} serves" if run.stable_gone else ""
+            return f"traffic could not be brought back to {run.stable}: {run.reason}{serves}"
     serves = f"; {run.stable} serves" if run.stable is not None and run.cleaned_up else ""
     return f"the {run.kind} of {run.candidate} {run.verdict}: {run.reason}{serves}"
 

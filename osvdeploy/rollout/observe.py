@@ -30,6 +30,7 @@ from osvdeploy.context import Context
 from osvdeploy.errors import CloudError, DeadlineExceeded, Interrupted, OsvDeployError, Refused
 from osvdeploy.events import Warned
 from osvdeploy.osv.console import read_boot_log
+from osvdeploy.rollout.drifting import has_left
 from osvdeploy.rollout.gates import Gate, Reading, Verdict
 from osvdeploy.rollout.model import Answer, Evidence, Kind, Limits, Observation, Outcome, RequestsSeen, Run, Stage
 
@@ -38,6 +39,8 @@ _ASKED_AGAIN = 30.0
 """Seconds at most until a source that told too little is asked again."""
 _CONSOLE_EVERY = 2.0
 """Seconds between two readings of one console."""
+_LOOKED_FOR = 3.0
+"""Seconds for which a way back waits to be told whether there is anybody to take traffic."""
 _MINUTE = 60.0
 _MINUTES_READ = 5
 _COUNTED_EVERY = 20.0
@@ -171,12 +174,26 @@ class Observer:
             case Stage.REVERT:
                 state = self.cloud.router.observe(ctx, self.route)
                 back = state.weights is None if run.kind is Kind.ADOPT else state.weights == run.weights(0)
+                if not back:
+                    gone = not run.tally.asked_back and self._is_gone(ctx, run.stable_group)
+                    return replace(self._seen(state), stable_gone=gone)
                 if run.settings.health.counted:
-                    return replace(self._seen(state), requests=self._requests(ctx, run) if back else None)
-                live = self._live(ctx, run, state) if back else None
-                return self._seen(state, live=live)
+                    return replace(self._seen(state), requests=self._requests(ctx, run))
+                return self._seen(state, live=self._live(ctx, run, state))
             case Stage.CLEAN_UP | Stage.DONE:
                 return self._clean_up(ctx, run)
+
+    def _is_gone(self, ctx: Context, group: str | None) -> bool:
+        """Whether a group has no machine that could take traffic back. Nothing waits for long to know that: to whoever
+        is not told, it stands."""
+        if group is None:
+            return False
+        try:
+            there = self.cloud.groups.observe(ctx.within(_LOOKED_FOR), group)
+        except (CloudError, Interrupted, DeadlineExceeded):
+            ctx.check()
+            return False
+        return there is None or there.deleting or has_left(there)
 
     def groups(self, ctx: Context) -> dict[str, GroupState]:
         """Every group of the service, by name."""

@@ -11,8 +11,8 @@ from osvdeploy.cloud.interfaces import CommandHook, GroupState, Hooks, ReleaseId
 from osvdeploy.context import Context
 from osvdeploy.errors import PlanOutdated, ReleaseHeld, RolloutWaiting, UsageError
 from osvdeploy.rollout.hooks import HookFailure
-from osvdeploy.rollout.ledger import Head, Ledger
-from osvdeploy.rollout.model import Run
+from osvdeploy.rollout.ledger import Head, Hold, Ledger
+from osvdeploy.rollout.model import Kind, Run
 from osvdeploy.rollout.releases import Concurrent, Release, Settings
 
 
@@ -44,12 +44,28 @@ def refuse_held(head: Head, release: ReleaseId, *, forced: bool = False) -> None
     """Raise :class:`~osvdeploy.errors.ReleaseHeld` where a hold refuses a release; ``forced``: one of every release."""
     for hold in head.holds:
         if hold.release is None or (hold.release == release and not forced):
-            what = "every release" if hold.release is None else hold.release
             other = "" if hold.release is None else "deploy another release, or "
             raise ReleaseHeld(
-                f"{head.service}: {what} is held since {hold.at:%Y-%m-%d %H:%M} UTC by {hold.by}: {hold.why}",
+                f"{head.service}: {hold.told}",
                 hint=f"{other}take the hold away with `osvdeploy unhold`",
             )
+
+
+def refuse_held_up(head: Head, run: Run) -> None:
+    """Raise :class:`~osvdeploy.errors.ReleaseHeld` where a hold names what a rollout under way is to bring into
+    service: it stays where it is. What goes back goes on."""
+    if (hold := refused_by(head, run)) is not None:
+        raise ReleaseHeld(
+            f"{head.service}: the {run.kind} of {run.candidate} goes no further: {hold.told}",
+            hint="`osvdeploy unhold` lets it go on, `osvdeploy abort` ends it",
+        )
+
+
+def refused_by(head: Head, run: Run) -> Hold | None:
+    """The hold that keeps a rollout under way where it is, None where none does."""
+    if run.verdict is not None or run.abort is not None or run.kind is Kind.ROLLBACK:
+        return None
+    return next((hold for hold in head.holds if hold.release in (None, run.candidate)), None)
 
 
 def refuse_left(head: Head, release: ReleaseId, left: ReleaseId, *, forced: bool = False) -> None:

@@ -9,7 +9,7 @@ from osvdeploy.context import Context
 from osvdeploy.errors import CloudError
 from osvdeploy.events import Warned
 from osvdeploy.rollout.ledger import Head, HeldLedger, Ledger, SlotRecord
-from osvdeploy.rollout.model import Outcome, Run
+from osvdeploy.rollout.model import Run
 from osvdeploy.rollout.releases import Release
 
 
@@ -53,18 +53,20 @@ def pay(ctx: Context, groups: InstanceGroups, held: HeldLedger) -> None:
     stable, run = held.head.stable, held.head.run
     if stable is None or run is None or run.scaling is None or run.scaled:
         return
-    succeeded = run.verdict is Outcome.SUCCEEDED
     there = groups.scaling(ctx, stable.group)
     if there is None or not owes(run, stable, there):
         return
     try:
         with held.acting(ctx) as acting:
-            if succeeded:
+            if run.candidate_serves:
                 groups.apply(acting, stable.group, run.scaling)
             else:
                 groups.resume(acting, stable.group, run.scaling)
         now = groups.scaling(ctx, stable.group)
-        paid = groups.follows(ctx, stable.group, run.scaling) if succeeded else now is not None and not now.paused
+        if run.candidate_serves:
+            paid = groups.follows(ctx, stable.group, run.scaling)
+        else:
+            paid = now is not None and not now.paused
     except CloudError as error:
         ctx.report(Warned(f"{stable.release} still has not the scaling of before: {error}", hint=error.hint))
         return
@@ -95,7 +97,7 @@ def owes(run: Run, stable: SlotRecord, there: Scaling) -> bool:
         return False
     # By us, when the group lost its traffic.
     paused = there.paused and not there.fixed and not run.scaling.paused
-    if run.verdict is Outcome.SUCCEEDED:
+    if run.candidate_serves:
         # Part of it may be there, where the rest was refused. Whatever else is, a user has attached since.
         part = there.fixed or set(there.parts) < set(run.scaling.parts)
         return run.group == stable.group and (part or paused)
@@ -109,6 +111,6 @@ def suspended(run: Run | None, stable: SlotRecord, there: Scaling | None) -> boo
         return False
     if not run.scaled or run.scaling.paused:
         return False
-    group = run.group if run.verdict is Outcome.SUCCEEDED else run.stable_group
+    group = run.group if run.candidate_serves else run.stable_group
     # What was taken away does not stand still. A part's name may tell the mode that it is in, so they are counted.
     return group == stable.group and there.paused and len(there.parts) >= len(run.scaling.parts)

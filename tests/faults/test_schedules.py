@@ -32,7 +32,16 @@ from hypothesis.stateful import (
 from osvdeploy.api import declared, from_cloud, services, wiring
 from osvdeploy.api.from_cloud import Whereabouts
 from osvdeploy.cloud import tags
-from osvdeploy.cloud.interfaces import CommandHook, GroupState, HookAnswer, Message, ReleaseId, Slot, WebhookTarget
+from osvdeploy.cloud.interfaces import (
+    CommandHook,
+    GroupState,
+    HookAnswer,
+    Message,
+    ReleaseId,
+    Scaling,
+    Slot,
+    WebhookTarget,
+)
 from osvdeploy.cloud.memory import Call, Moment
 from osvdeploy.context import Context, ProcessIdentity
 from osvdeploy.errors import OsvDeployError, Refused, ReleaseHeld, Unavailable, UsageError
@@ -661,7 +670,10 @@ class Schedules(RuleBasedStateMachine):
             run = head.unfinished if head is not None else None
             if run is None:
                 break
-            aborts = run.awaits(self.service.clock.now())
+            assert head is not None
+            held = any(hold.release in (None, run.candidate) for hold in head.holds)
+            undecided = not run.returning and run.abort is None
+            aborts = run.awaits(self.service.clock.now()) or (held and undecided)
             self.run(None, _COMMANDS["abort" if aborts else "recover"](self))
         assert not self.under_way
 
@@ -754,12 +766,23 @@ class Schedules(RuleBasedStateMachine):
             return
         there = self.service.cloud.cloud.groups.scaling(self.service.context(), head.stable.group)
         assert there is not None
-        if (there.minimum, there.maximum, there.rules) != self.scaled or there.paused:
+        if not self._passed_on(head, there) or there.paused:
             if any(each.destroyed for each in self.service.ledger.since(self.service.context(), self.scaled_at)):
                 # Its process stood still behind that, and another one has deployed anew meanwhile.
                 self.scaled = None
                 return
             assert DriftKind.SCALING in {each.kind for each in looked(self.service)}, (there, self.scaled)
+
+    def _passed_on(self, head: Head, there: Scaling) -> bool:
+        """Whether bounds and rules are those of before. Between bounds that are one number nothing scales: there it is
+        the spec's number that counts, once a release comes with another one."""
+        assert self.scaled is not None
+        minimum, maximum, rules = self.scaled
+        if there.rules != rules or (there.minimum, there.maximum) == (minimum, maximum):
+            return there.rules == rules
+        releases = [self.service.ledger.release(self.service.context(), each.release) for each in head.served]
+        declared = {release.settings.capacity for release in releases if release is not None}
+        return minimum == maximum and there.minimum == there.maximum and there.minimum in declared
 
     @invariant()
     def nothing_of_a_destroyed_service_stands(self) -> None:

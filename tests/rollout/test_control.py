@@ -10,7 +10,7 @@ import pytest
 
 from osvdeploy.cloud.interfaces import Slot
 from osvdeploy.context import Context, ProcessIdentity, VirtualClock
-from osvdeploy.errors import DeadlineExceeded, LeaseHeld, RolloutWaiting, UsageError
+from osvdeploy.errors import DeadlineExceeded, LeaseHeld, ReleaseHeld, RolloutWaiting, UsageError
 from osvdeploy.events import Note
 from osvdeploy.rollout import lease
 from osvdeploy.rollout.ends import Rollout
@@ -547,6 +547,83 @@ def test_what_was_asked_is_told_and_kept() -> None:
         isinstance(event, Note) and event.text == "ann@desk asked: pause (lunch): traffic stays as it is"
         for event in service.recorder.events
     )
+
+
+UPWARDS: dict[str, Callable[[Controlled], object]] = {
+    "deploy": lambda service: service.deploy("1.1.0"),
+    "recover": lambda service: service.manager().recover(service.context()),
+    "retry": lambda service: service.manager().retry(service.context()),
+    **{
+        kind.value: lambda service, kind=kind: service.manager().request(service.context(), kind)  # type: ignore[misc]  # bound now
+        for kind in (RequestKind.APPROVE, RequestKind.PROMOTE, RequestKind.PROMOTE_FULL)
+    },
+}
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["this release", "every release"])
+@pytest.mark.parametrize("command", UPWARDS)
+def test_a_rollout_that_is_held_goes_no_further(command: str, named: bool) -> None:
+    """A freeze that comes while nobody works on it. Traffic stays as it is, and whoever was to go on is told why."""
+    service = waiting_at_five_percent()
+    service.manager().hold(service.context(), service.id("1.1.0") if named else None, "freeze until Monday")
+    with pytest.raises(ReleaseHeld, match=r"goes no further: .* is held since .*: freeze until Monday") as told:
+        UPWARDS[command](service)
+    assert told.value.hint == "`osvdeploy unhold` lets it go on, `osvdeploy abort` ends it"
+    run = service.head.unfinished
+    assert run is not None and run.heard == () and service.weights() == {Slot.BLUE: 95, Slot.GREEN: 5}
+    service.manager().unhold(service.context())
+    approved = service.manager().request(service.context(), RequestKind.APPROVE).rollout
+    assert approved is not None and approved.outcome is Outcome.SUCCEEDED
+
+
+@pytest.mark.parametrize("way", ["abort", "rollback"])
+def test_no_hold_keeps_a_rollout_from_going_back(way: str) -> None:
+    """Not that of the release, nor a freeze of everything."""
+    service = waiting_at_five_percent()
+    service.manager().hold(service.context(), None, "freeze until Monday")
+    if way == "abort":
+        service.manager().request(service.context(), RequestKind.ABORT)
+    else:
+        service.rollback()
+    assert service.cloud.serving == {service.id("1.0.0")} and service.head.unfinished is None
+
+
+def test_a_word_lets_a_rollout_go_on_that_its_own_hold_stopped() -> None:
+    """That hold is over then, as where a deploy begins; a freeze of everything is not."""
+    for retried in (False, True):
+        service = waiting_at_five_percent()
+        new = service.release("1.1.0")
+        service.manager().hold(service.context(), None, "freeze")
+        with pytest.raises(ReleaseHeld, match="every release is held"):
+            service.manager().deploy(service.context(), new, forced=True)
+        service.manager().unhold(service.context())
+        service.manager().hold(service.context(), new.id, "not this one")
+        if retried:
+            ended = service.manager().retry(service.context(), forced=True)
+        else:
+            ended = service.manager().deploy(service.context(), new, forced=True)
+        assert ended.outcome is Outcome.WAITING and service.head.holds == ()
+
+
+def test_a_release_that_is_held_ends_no_rollout_to_be_refused_then() -> None:
+    """One that would supersede it, and may not begin."""
+    service = waiting_at_five_percent(replace(CANARY, concurrent=Concurrent.SUPERSEDE))
+    service.manager().hold(service.context(), service.id("1.2.0"), "not this one")
+    with pytest.raises(ReleaseHeld):
+        service.deploy("1.2.0")
+    assert service.head.unfinished is not None and service.weights()[Slot.GREEN] == 5
+
+
+def waiting_at_five_percent(strategy: Strategy = CANARY) -> Controlled:
+    """A canary that waits for a person once its first share has baked; nobody works on it."""
+    service = Controlled()
+    service.deploy("1.0.0")
+    first, *others = strategy.steps
+    service.settings = replace(
+        service.settings, strategy=replace(strategy, steps=(replace(first, approve=True), *others))
+    )
+    assert service.deploy("1.1.0").outcome is Outcome.WAITING
+    return service
 
 
 def test_a_pinned_release_is_kept_until_it_is_unpinned() -> None:

@@ -231,6 +231,31 @@ def test_a_revert_that_cannot_be_proved_touches_no_capacity() -> None:
     assert decided.run.over and decided.run.verdict is Outcome.ROLLBACK_FAILED and decided.action is None
 
 
+def test_traffic_does_not_go_back_to_machines_that_are_gone() -> None:
+    """Seen twice, since one look may be a stale one. Of whom nobody knows, it goes back at once."""
+    reverting = run(stage=Stage.REVERT, shifted=NOW, verdict=Outcome.ROLLED_BACK, reason="x")
+    gone = seen(weights=SHIFTED, stable_gone=True)
+    first = step(reverting, gone)
+    assert first.action is None and first.wait > 0 and not first.run.over
+    assert step(first.run, seen(weights=SHIFTED)).action == SetWeights({Slot.BLUE: 100, Slot.GREEN: 0})
+    second = step(first.run, gone, 1)
+    assert second.run.over and second.run.stable_gone and second.action is None
+    assert (
+        second.run.verdict is Outcome.ROLLBACK_FAILED and second.run.reason == f"x; then the machines of {OLD} are gone"
+    )
+    shared = replace(gone, weights={Slot.BLUE: 80, Slot.GREEN: 20})
+    left = step(first.run, shared, 1)
+    assert left.run.over and not left.run.stable_gone and "traffic stays as it is, blue 80, green 20" in left.run.reason
+
+
+def test_nothing_is_kept_warm_that_is_gone() -> None:
+    """Somebody took the old release's machines away: its slot has nothing to be gone back to."""
+    done = run(stage=Stage.CLEAN_UP, verdict=Outcome.SUCCEEDED)
+    assert step(done, seen(weights=SHIFTED, stable_gone=True)).run.stable_gone
+    there = seen(weights=SHIFTED, left_behind=group(run().stable_group or "", OLD))
+    assert not step(done, there).run.stable_gone
+
+
 def test_what_a_rollback_leaves_is_taken_away_and_what_a_deploy_leaves_stays() -> None:
     """A bad release must not go on working; an old one stays to be gone back to."""
     left = group(run().stable_group or "", OLD)
@@ -381,6 +406,7 @@ observations = st.builds(
     occupant=st.one_of(st.none(), st.just(group("osvd-x-old", release("0.9.0").id))),
     candidate=some_groups,
     left_behind=st.one_of(st.none(), st.just(group(run().stable_group or "", OLD))),
+    stable_gone=st.booleans(),
     targets=st.one_of(st.none(), st.builds(targets, st.integers(0, 3), st.integers(0, 3))),
     boot_faults=st.sampled_from([(), ("Aborted",)]),
     preview=st.one_of(st.none(), some_answers),
@@ -418,6 +444,7 @@ def test_whatever_is_seen_capacity_that_carries_traffic_is_never_taken_away(
                 assert decided.run.verdict is Outcome.SUCCEEDED
         if isinstance(decided.action, SetWeights):
             assert sum(decided.action.weights.values()) == 100
+            assert not (decided.run.stage is Stage.REVERT and look.stable_gone)
         _assert_scaling_is_kept(made, look, decided)
         if decided.run.over:
             assert decided.run.verdict is not None

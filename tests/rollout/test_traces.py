@@ -9,9 +9,8 @@ from dataclasses import replace
 import pytest
 
 from osvdeploy.api import from_cloud, wiring
-from osvdeploy.api.from_cloud import WentBack, Whereabouts, WrittenAnew
-from osvdeploy.cloud.interfaces import ObjectStore, ProbeRequest, Scaling, Slot, WebhookTarget
-from osvdeploy.cloud.memory import Call, MemoryStore, Moment
+from osvdeploy.cloud.interfaces import ObjectStore, Scaling, Slot, WebhookTarget
+from osvdeploy.cloud.memory import MemoryStore
 from osvdeploy.errors import OsvDeployError, Refused, ReleaseHeld, Unavailable, UsageError
 from osvdeploy.events import Warned
 from osvdeploy.rollout import traces
@@ -19,45 +18,12 @@ from osvdeploy.rollout.hooks import Notify
 from osvdeploy.rollout.learning import OVERTAKEN
 from osvdeploy.rollout.model import Outcome, RequestKind, Stage
 from osvdeploy.rollout.news import NewsKind
-from osvdeploy.rollout.releases import Concurrent, OnFailure, Settings, Strategy, StrategyKind, TrafficStep
+from osvdeploy.rollout.releases import Concurrent, OnFailure, Strategy, StrategyKind, TrafficStep
 from osvdeploy.spec.model import Health
 from osvdeploy.spec.model import Strategy as DeclaredStrategy
-from tests.rollout.service import Service
+from tests.rollout.unledgered import Gone, Unledgered, asked, dies_entering
 
 CANARY = Strategy(StrategyKind.CANARY, (TrafficStep(20, 5.0, approve=True), TrafficStep(100)), 5.0, 3600.0)
-
-
-class Unledgered(Service):
-    """hello/production, whose ledger can be taken away."""
-
-    lost: bool = False
-
-    def where(self, settings: Settings | None = None) -> Whereabouts:
-        return Whereabouts("hello", "production", "memory", "nowhere-1", settings=settings)
-
-    def back(self, to: str | None = None, settings: Settings | None = None) -> WentBack:
-        """``osvdeploy rollback hello/production --from-cloud``."""
-        cloud = self.cloud.cloud
-        return from_cloud.go_back(self.context(), self.where(settings), cloud, self.cloud.prober, to=to)
-
-    def written(self, settings: Settings | None = None) -> WrittenAnew:
-        """``osvdeploy adopt hello/production --from-cloud``."""
-        return from_cloud.write_anew(self.context(), self.where(settings), self.cloud.cloud, self.cloud.prober)
-
-    def serves(self, version: str) -> None:
-        assert self.cloud.serving == {self.id(version)}
-
-    def weights(self) -> dict[Slot, int]:
-        place = self.head.place
-        assert place is not None
-        return dict(self.cloud.cloud.router.observe(self.context(), place.route).weights or {})
-
-
-class Gone(MemoryStore):
-    """A store that does not answer."""
-
-    def keys(self, *args: object, **kwargs: object) -> object:  # type: ignore[override]  # it never comes to that
-        raise Unavailable("no answer")
 
 
 @pytest.fixture
@@ -265,23 +231,6 @@ def test_a_rollout_that_stood_still_is_ended_when_the_ledger_is_back(service: Un
     service.serves("1.1.0")
 
 
-def asked(service: Unledgered) -> list[str]:
-    """What clients get around each change from now on, as far as it is no good answer."""
-    bad: list[str] = []
-    listener = service.cloud.world.listeners["listener-1"]
-
-    def hook(call: Call, moment: Moment) -> None:
-        if call.mutating and not call.operation.startswith("store."):
-            for address in listener.addresses:
-                request = ProbeRequest(f"http://{listener.host}:{listener.port}/", {}, 1.0, address)
-                answer = service.cloud.prober.probe(service.context(), request)
-                if answer.status != 200:
-                    bad.append(f"{answer.status} {moment} {call}")
-
-    service.cloud.on_call(hook)
-    return bad
-
-
 COMMANDS: dict[str, Callable[[Unledgered], object]] = {
     "recover": lambda service: service.manager().recover(service.context()),
     "the same deploy": lambda service: service.deploy("1.2.0"),
@@ -378,25 +327,6 @@ def test_where_no_note_could_be_left_the_ledger_learns_by_being_asked_to(service
     with pytest.raises(UsageError, match="has a rollout under way") as told:
         service.written()
     assert "recover" in str(told.value.hint)
-
-
-class Died(BaseException):
-    """The process is killed."""
-
-
-def dies_entering(service: Unledgered, stage: Stage, version: str = "1.2.0") -> None:
-    """A deploy that dies right after it wrote down that it enters a stage."""
-
-    def hook(call: Call, moment: Moment) -> None:
-        head = service.ledger.head(service.context()) if call.operation == "store.put" else None
-        run = head.unfinished if head is not None else None
-        if moment is Moment.AFTER and run is not None and run.stage is stage and run.candidate == service.id(version):
-            service.cloud.on_call(None)
-            raise Died
-
-    service.cloud.on_call(hook)
-    with pytest.raises(Died):
-        service.deploy(version)
 
 
 def test_a_ledger_that_answers_is_to_be_used(service: Unledgered) -> None:
