@@ -223,7 +223,7 @@ class World:
                 passed=self.clock.monotonic(),
                 files={
                     path.relative_to(self.folder): path.read_bytes()
-                    for folder in _KEPT_FOLDERS
+                    for folder in KEPT_FOLDERS
                     for path in (self.folder / folder).rglob("*")
                     if path.is_file()
                 },
@@ -246,7 +246,7 @@ class World:
         self.sandbox._now, self.sandbox._answered = kept.now, kept.answered
         runner._guests = dict(kept.guests)
         self.clock._passed = kept.passed
-        for folder in _KEPT_FOLDERS:
+        for folder in KEPT_FOLDERS:
             shutil.rmtree(self.folder / folder, ignore_errors=True)
         for path, content in kept.files.items():
             (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
@@ -273,7 +273,7 @@ class Prepared(Generic[W]):
         return self._world
 
 
-_KEPT_FOLDERS = ("ledger", "state")
+KEPT_FOLDERS = ("ledger", "state")
 
 
 @dataclass(frozen=True)

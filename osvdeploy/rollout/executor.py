@@ -20,7 +20,7 @@ from osvdeploy.cloud.interfaces import (
 from osvdeploy.context import Context
 from osvdeploy.errors import CloudError, LedgerBehind, NotFound, Outranked, Refused, Unavailable, UsageError
 from osvdeploy.events import Warned
-from osvdeploy.retry import retrying
+from osvdeploy.retry import insisting, retrying
 from osvdeploy.rollout.ledger import Head, HeldLedger, Ledger, Place
 from osvdeploy.rollout.model import (
     Action,
@@ -232,7 +232,11 @@ class Executor:
         if fence is None:
             return
         if held.taken_over:
-            self.outranking(ctx, held, route, lambda acting: fence.take_over(acting, route, held.head.epoch))
+            # Whoever held it may be changing the route this very moment: then what is there is read once more.
+            def take_over() -> None:
+                self.outranking(ctx, held, route, lambda acting: fence.take_over(acting, route, held.head.epoch))
+
+            insisting(ctx, take_over)
             held.taken_over = False
         else:
             fence.hold(route, held.head.epoch)

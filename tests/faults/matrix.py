@@ -1,7 +1,7 @@
 """Every scenario, with every kind of trouble at every call that changes something, and at one read of each kind.
 
-A scenario runs once without trouble; its calls are counted. Then it runs again from the same beginning for each pair of
-a call and a kind of trouble: the process lives, and goes on with what it was told. If it does not end as it did
+A scenario runs once without trouble; its calls are counted. It runs once more, and at each call is gone on with by a
+fork for each kind of trouble: the process lives, and goes on with what it was told. If it does not end as it did
 without trouble, the same command runs again, as people do. What stands in the end must be what the run without trouble
 left, and on the way what must never be, never was.
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -25,13 +25,14 @@ from osvdeploy.rollout.model import Kind, Outcome, RequestKind
 from osvdeploy.rollout.releases import Release, Strategy
 from osvdeploy.sandbox.core import Moment
 from osvdeploy.sandbox.dataplane import HttpRequest, SendTo, TargetState, View
-from osvdeploy.sandbox.faults import Fault, FaultKind
+from osvdeploy.sandbox.faults import Fault, FaultKind, Faults
 from osvdeploy.sandbox.inprocess import Client
 from osvdeploy.sandbox.runners import GuestAnswer
 from osvdeploy.sandbox.traffic import Traffic
 from osvdeploy.sandbox.wire import Call
+from tests.faults.branches import Branches
 from tests.rollout.made import UNHURRIED
-from tests.world import GOOD, MIN_READY, Kept, World, unnumbered
+from tests.world import GOOD, KEPT_FOLDERS, MIN_READY, Kept, World, unnumbered
 
 STALE = 5.0
 """Seconds that a stale read is behind."""
@@ -237,7 +238,7 @@ class Site(ABC):
         for _ in owed:
             if not world.head.notices:
                 break
-            world.wait(600)
+            world.wait(60)
             here = self.place.process(self.limits)
             here.manager.recover(here.ctx)
         told = world.notifier.heard(own)
@@ -395,23 +396,81 @@ def sampled(found: Sequence[Trouble], share: float) -> list[Trouble]:
     return chosen or list(found[:1])
 
 
-def befallen(plot: Played, trouble: Trouble) -> list[str]:
-    """What is wrong when this befalls the scenario."""
-    site, scenario, world = plot.site, plot.scenario, plot.site.world
+def befallen(plot: Played, tried: Sequence[Trouble]) -> list[str]:
+    """What is wrong when each of these befalls the scenario, which is run once more for all of them: from its call on,
+    each is gone on with in a process of its own."""
+    site, world = plot.site, plot.site.world
+    _begin(plot)
+    befalling = _Befalling(tried, Branches(*(world.folder / folder for folder in KEPT_FOLDERS)))
+    world.sandbox.faults, before = befalling, world.sandbox.faults
+
+    def work() -> list[str]:
+        watch = _watched(site, plot.scenario)
+        wrong = _ended(plot, watch, _run(plot.scenario, site))
+        return [f"{befalling.befalls or 'without trouble'}: {each}" for each in wrong]
+
+    befalling.branches.run(work)
+    world.sandbox.faults = before
+    wrong = befalling.branches.wrong
+    for trouble in (*befalling.alone, *(each for missed in befalling.due.values() for each in missed)):
+        wrong += _befallen_alone(plot, trouble)
+    return wrong
+
+
+class _Befalling(Faults):
+    """Faults of which each strikes at its call, in a branch; the run itself goes on without. ``due`` are those to come,
+    ``alone`` those whose call came in a thread beside others: each of them needs a run of its own."""
+
+    def __init__(self, tried: Sequence[Trouble], branches: Branches) -> None:
+        super().__init__()
+        self.branches = branches
+        self.befalls: Trouble | None = None
+        self.due: dict[int, list[Trouble]] = {}
+        for trouble in tried:
+            self.due.setdefault(trouble.number, []).append(trouble)
+        self.alone: list[Trouble] = []
+        self._calls = 0
+
+    def take(self, call: Call, kinds: Container[FaultKind] = frozenset(FaultKind)) -> FaultKind | None:
+        if self.befalls is None and FaultKind.HANG in kinds:
+            number, self._calls = self._calls, self._calls + 1
+            for trouble in self.due.pop(number, ()):
+                if not self.branches.splits:
+                    self.alone.append(trouble)
+                elif self.branches.here():
+                    self.befalls = trouble
+                    self.add(Fault("*", trouble.kind, times=trouble.times))
+                    break
+        return super().take(call, kinds)
+
+
+def _befallen_alone(plot: Played, trouble: Trouble) -> list[str]:
+    """The same for one, by a run from the beginning."""
+    site, world = plot.site, plot.site.world
+    _begin(plot)
+    world.sandbox.faults.add(Fault("*", trouble.kind, skip=trouble.number, times=trouble.times))
+    watch = _watched(site, plot.scenario)
+    return [f"{trouble}: {each}" for each in _ended(plot, watch, _run(plot.scenario, site))]
+
+
+def _begin(plot: Played) -> None:
+    world = plot.site.world
     world.put_back(plot.start)
     # What was before belongs to the run before.
     world.sandbox.store._past.clear()
     world.sandbox.traffic = Traffic()
     world.sandbox.faults.clear()
-    world.sandbox.faults.add(Fault("*", trouble.kind, skip=trouble.number, times=trouble.times))
-    watch = _watched(site, scenario)
-    ended = _run(scenario, site)
+
+
+def _ended(plot: Played, watch: Watch, ended: object) -> list[str]:
+    """What is wrong after a run, which people repeat until it ends as it should."""
+    site, scenario, world = plot.site, plot.scenario, plot.site.world
     world.sandbox.faults.clear()
     times = 0
     while _differs(ended, plot.ended):
         times += 1
         if times > 4:
-            return [f"{trouble}: it does not end as it should, however often: {_told(ended)}", *watch.wrong]
+            return [f"it does not end as it should, however often: {_told(ended)}", *watch.wrong]
         ended = _run(scenario, site)
     world.sandbox.hook = None
     left = site.standing()
@@ -422,7 +481,7 @@ def befallen(plot: Played, trouble: Trouble) -> list[str]:
         for what in sorted({*left, *plot.left} - ({"serving", "slots", "leading", "carrying"} if other else set()))
         if left.get(what) != plot.left.get(what)
     ]
-    return [f"{trouble}: {each}" for each in (*watch.wrong[:2], *wrong, *site.unasked())]
+    return [*watch.wrong[:2], *wrong, *site.unasked()]
 
 
 def _watched(site: Site, scenario: Scenario) -> Watch:

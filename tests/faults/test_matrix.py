@@ -30,7 +30,7 @@ def test_trouble_at_any_call_is_got_over(
     plot = played(SITES[kind](tmp_path), scenario)
     found = list(troubles(plot))
     tried = sampled(found, SHARES[kind] if ALL is None else float(ALL))
-    wrong = [each for trouble in tried for each in befallen(plot, trouble)]
+    wrong = befallen(plot, tried)
     changes = sum(mutating for _, _, mutating in plot.calls)
     record_property(
         "told",

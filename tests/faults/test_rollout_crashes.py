@@ -7,15 +7,16 @@ it did and before it heard so.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import pytest
 
 from osvdeploy.cloud.interfaces import Scaling
 from osvdeploy.cloud.memory import Call, Moment
 from osvdeploy.rollout.model import Kind, Outcome
+from tests.faults.branches import Branches
 from tests.rollout.made import SETTINGS, UNHURRIED
 from tests.rollout.service import Service
 
@@ -49,7 +50,7 @@ class Killer:
 
 
 @contextmanager
-def killed(service: Service, killer: Killer) -> Iterator[None]:
+def killed(service: Service, killer: Killer | Deaths) -> Iterator[None]:
     service.cloud.on_call(killer)
     try:
         yield
@@ -192,20 +193,53 @@ def points(scenario: Scenario) -> tuple[int, list[int]]:
     return len(calls), chosen
 
 
+@dataclass
+class Deaths:
+    """Dies at each of these calls, each time in a branch of its own, and at every call after that. The run itself goes
+    on."""
+
+    at: Container[int]
+    moment: Moment
+    branches: Branches = field(default_factory=Branches)
+    seen: int = 0
+    died: str = ""
+    """Where this branch did."""
+
+    def __call__(self, call: Call, moment: Moment) -> None:
+        if self.died:
+            raise Killed
+        if moment is Moment.BEFORE:
+            self.seen += 1
+        if moment is self.moment and self.seen in self.at and self.branches.here():
+            self.died = f"died {moment} call {self.seen}: {call}"
+            raise Killed
+
+
+def die(service: Service, deaths: Deaths, command: Callable[[Service], object], then: Callable[[], None]) -> None:
+    """Run a command that dies at some of its calls, each time in a branch, which goes on with ``then``."""
+
+    def work() -> tuple[str, ...]:
+        with killed(service, deaths):
+            command(service)
+        if deaths.died:
+            then()
+        return ()
+
+    deaths.branches.run(work)
+    assert not deaths.branches.wrong, "\n".join(deaths.branches.wrong[:5])
+
+
 @pytest.mark.parametrize("moment", list(Moment))
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 def test_dying_at_any_call_converges(scenario: Scenario, moment: Moment) -> None:
     """After a death at call n, the same command again ends as it would have, and nothing is left over."""
     total, chosen = points(scenario)
     assert total > 10
-    for at in chosen:
-        service = begun(scenario)
-        before = len(service.cloud.calls)
-        with killed(service, Killer(at, moment)):
-            scenario.command(service)
-        said = (
-            f"died {moment} call {at} of {total}: {service.cloud.calls[min(before + at, len(service.cloud.calls)) - 1]}"
-        )
+    service = begun(scenario)
+    deaths = Deaths(chosen, moment)
+
+    def then() -> None:
+        said = f"{deaths.died}, of {total}"
         assert len(service.cloud.serving) == 1, said
         scenario.again(service)
         service.clock.advance(120)
@@ -218,21 +252,23 @@ def test_dying_at_any_call_converges(scenario: Scenario, moment: Moment) -> None
             assert service.scaling(scenario.serving) == scenario.scaling, said
             assert head.run is not None and head.run.scaled, said
 
+    die(service, deaths, scenario.command, then)
+    assert deaths.seen == total
+
 
 @pytest.mark.parametrize("moment", list(Moment))
 def test_destroy_that_dies_goes_on(moment: Moment) -> None:
     """Destroying again takes away what was left, whatever it was."""
     service = _two()
-    before = len(service.cloud.calls)
-    service.destroy()
-    total = len(service.cloud.calls) - before
-    for at in range(1, total + 1):
-        service = _two()
-        with killed(service, Killer(at, moment)):
-            service.destroy()
+    deaths = Deaths(range(1, 1_000), moment)
+
+    def then() -> None:
         if not service.head.destroyed:
             service.destroy()
-        assert service.cloud.standing == set(), f"died {moment} call {at} of {total}"
+        assert service.cloud.standing == set(), deaths.died
+
+    die(service, deaths, lambda service: service.destroy(), then)
+    assert deaths.seen > 10
 
 
 def test_two_deaths_in_one_rollout_converge() -> None:

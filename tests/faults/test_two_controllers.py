@@ -8,8 +8,8 @@ rules again and puts them right, and what comes later still is told by `drift` a
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Container
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from osvdeploy.sandbox import core, wire
 from osvdeploy.sandbox.wire import ApiRequest
 from tests.contract import aws_scene, gcp_scene
 from tests.contract.gcp_scene import ZONE
+from tests.faults.branches import Branches
 from tests.faults.matrix import Scenario, Site, Watch
 from tests.faults.scenarios import ASKING, AT_ONCE, CANARY, SITES, AwsSite, adopt_first
 from tests.faults.test_stories import Story
@@ -93,35 +94,61 @@ def begun(strategy: Strategy) -> Story:
 
 @dataclass
 class Stopped:
-    """The process that deploys 1.1.0, stopped before its n-th call while another one runs a command to its end."""
+    """The process that deploys 1.1.0, stopped before each of these calls while another one runs a command to its end:
+    each time in a branch of its own."""
 
     story: Story
-    at: int
+    at: Container[int]
     command: Command
     skew: float = 0.0
+    branches: Branches = field(default_factory=Branches)
     seen: int = 0
+    stopped: int = 0
+    """The call at which this branch was."""
     late: int = 0
     """Changes of the cloud that it makes once it goes on."""
     held: bool = False
     """It had the lease when it was stopped, and the other one did not get it from its hands."""
     other: Rollout | OsvDeployError | None = None
+    took: float = 0.0
+    """Seconds that the other one's command took."""
 
     def __call__(self, call: Call, moment: Moment) -> None:
         if moment is Moment.AFTER:
             return
         self.seen += 1
-        if self.seen == self.at:
+        if not self.stopped and self.seen in self.at and self.branches.here():
+            self.stopped = self.seen
             self.story.cloud.on_call(None)
             found = self.story.head.lease
             self.held = found is not None
-            ctx = self.story.context()
+            ctx, began = self.story.context(), self.story.time.monotonic()
             try:
                 self.other = self.command(self.story, replace(ctx, clock=Skewed(self.story.clock, self.skew)))
             except OsvDeployError as error:
                 self.other = error
+            self.took = self.story.time.monotonic() - began
             self.story.cloud.on_call(self)
         if self.other is not None and call.mutating and not call.operation.startswith("store"):
             self.late += 1
+
+    def play(self, then: Callable[[Rollout | OsvDeployError], None]) -> None:
+        """The deploy, and in each branch ``then``, which is told how it ended there."""
+
+        def work() -> tuple[str, ...]:
+            self.story.cloud.on_call(self)
+            first: Rollout | OsvDeployError
+            try:
+                first = self.story.manager().deploy(self.story.context(), self.story.release("1.1.0"))
+            except OsvDeployError as error:
+                first = error
+            self.story.cloud.on_call(None)
+            if self.stopped:
+                then(first)
+            return ()
+
+        self.branches.run(work)
+        assert self.seen > 10 and not self.branches.wrong, "\n".join(self.branches.wrong[:5])
 
 
 def calls_of(strategy: Strategy) -> list[int]:
@@ -142,17 +169,11 @@ def test_one_that_was_stopped_makes_one_more_change_at_most_and_what_it_did_is_p
     command: Command, strategy: Strategy
 ) -> None:
     """Before each of its calls. The other one's command ends as it should; then the first goes on, and finds out."""
-    for at in calls_of(strategy):
-        story = begun(strategy)
-        stopped = Stopped(story, at, command)
-        story.cloud.on_call(stopped)
-        first: Rollout | OsvDeployError
-        try:
-            first = story.manager().deploy(story.context(), story.release("1.1.0"))
-        except OsvDeployError as error:
-            first = error
-        story.cloud.on_call(None)
-        said = f"stopped before call {at}: then {first}, while the other {stopped.other}"
+    story = begun(strategy)
+    stopped = Stopped(story, calls_of(strategy), command)
+
+    def then(first: Rollout | OsvDeployError) -> None:
+        said = f"stopped before call {stopped.stopped}: then {first}, while the other {stopped.other}"
         assert stopped.other is not None, said
         assert not stopped.held or stopped.late <= 1, said
         assert isinstance(first, Rollout | LeaseLost | LeaseHeld) or stopped.late == 0, said
@@ -175,17 +196,14 @@ def test_one_that_was_stopped_makes_one_more_change_at_most_and_what_it_did_is_p
         assert strangers <= {story.id("1.1.0")}, said
         assert bool(strangers) == (DriftKind.STRANGER in {each.kind for each in looked(story)}), said
 
+    stopped.play(then)
+
 
 def test_each_epoch_has_one_writer() -> None:
     """However two take turns: the ledger's heads tell."""
-    for at in calls_of(BAKED)[::3]:
-        story = begun(BAKED)
-        story.cloud.on_call(Stopped(story, at, _rollback))
-        try:
-            story.manager().deploy(story.context(), story.release("1.1.0"))
-        except OsvDeployError:
-            pass
-        story.cloud.on_call(None)
+    story = begun(BAKED)
+
+    def then(first: Rollout | OsvDeployError) -> None:
         heads = list(story.ledger.heads(story.context()))
         writers: dict[int, set[str]] = {}
         for head in heads:
@@ -195,6 +213,8 @@ def test_each_epoch_has_one_writer() -> None:
         epochs = [head.epoch for head in heads]
         assert epochs == sorted(epochs, reverse=True)
 
+    Stopped(story, calls_of(BAKED)[::3], _rollback).play(then)
+
 
 # ------------------------------------------------------------------------------------------------------------ clocks
 
@@ -202,25 +222,13 @@ def test_each_epoch_has_one_writer() -> None:
 @pytest.mark.parametrize("skew", [-86_400.0, -300.0, 300.0, 86_400.0])
 def test_clocks_that_differ_change_nothing(skew: float) -> None:
     """A day apart: the lease is waited out by a stopwatch, and nobody bakes for a day."""
-    for at in calls_of(BAKED)[2::4]:
-        story = begun(BAKED)
-        began: list[float] = []
+    stopped = Stopped(begun(BAKED), calls_of(BAKED)[2::4], _recover, skew)
 
-        def timed(story: Story, ctx: Context, began: list[float] = began) -> Rollout:
-            began.append(story.time.monotonic())
-            ended = story.manager().recover(ctx)
-            began.append(story.time.monotonic())
-            return ended
-
-        stopped = Stopped(story, at, timed, skew)
-        story.cloud.on_call(stopped)
-        try:
-            story.manager().deploy(story.context(), story.release("1.1.0"))
-        except OsvDeployError:
-            pass
-        story.cloud.on_call(None)
+    def then(first: Rollout | OsvDeployError) -> None:
         assert isinstance(stopped.other, Rollout) and stopped.other.outcome is Outcome.SUCCEEDED
-        assert began[1] - began[0] < 300.0
+        assert stopped.took < 300.0
+
+    stopped.play(then)
 
 
 @pytest.mark.parametrize("skew", [-86_400.0, 0.0, 86_400.0])

@@ -46,7 +46,7 @@ SETTINGS = Settings(
 )
 
 
-UNHURRIED = Limits(poll=6.0, quick_poll=5.0)
+UNHURRIED = Limits(poll=8.0, quick_poll=8.0)
 """Of suites that run hundreds of rollouts: far fewer looks than a user's run has, each of which is the same calls."""
 
 

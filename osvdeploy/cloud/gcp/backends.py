@@ -85,7 +85,9 @@ def backend_name(route: Route, slot: Slot) -> str:
 
 
 LOOK = 2.0
-"""Seconds: a rollout's look asks for a route's state first, and then for the health and the groups behind it."""
+"""Seconds: a rollout's look asks for a route's state first, and then for the health and the groups behind it. While a
+switch is to be proved, looks follow each other within a second: where traffic goes is read in each, what stands behind
+it in every third."""
 
 
 class Backends:
@@ -96,9 +98,11 @@ class Backends:
         self._gcp = gcp
         self._read: dict[str, tuple[float, Backend | None]] = {}
 
-    def of_slot(self, ctx: Context, route: Route, scope: str, slot: Slot) -> Backend | None:
-        """A slot's, None where there is none. Raises :class:`~osvdeploy.errors.NotOurs`."""
-        return _ours(self.find(ctx, _link(route, scope, slot)), route)
+    def of_slot(self, ctx: Context, route: Route, scope: str, slot: Slot, *, lately: bool = False) -> Backend | None:
+        """A slot's, None where there is none; with ``lately`` as by :meth:`lately`. Raises
+        :class:`~osvdeploy.errors.NotOurs`."""
+        link = _link(route, scope, slot)
+        return _ours(self.lately(ctx, link) if lately else self.find(ctx, link), route)
 
     def find(self, ctx: Context, link: str) -> Backend | None:
         """As it is now."""

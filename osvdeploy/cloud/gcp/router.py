@@ -82,7 +82,7 @@ class UrlMapRouter:
 
     def observe(self, ctx: Context, route: Route) -> RouteState:
         entry = self._entry(ctx, route)
-        standing = self._standing(ctx, route)
+        standing = self._standing(ctx, route, lately=True)
         rule = standing.rules.get(None)
         names = {"route" if place is None else f"preview-{place}": each for place, each in standing.rules.items()}
         return RouteState(
@@ -273,12 +273,13 @@ class UrlMapRouter:
         document = {**changes, "fingerprint": standing.found["fingerprint"]}
         write(self._gcp, ctx, route.listener, document, f"URL map {route.listener}")
 
-    def _standing(self, ctx: Context, route: Route) -> _Standing:
-        """What is there now. Raises NotFound without the URL map, NotOurs where something is another's."""
+    def _standing(self, ctx: Context, route: Route, *, lately: bool = False) -> _Standing:
+        """What is there now, backends with ``lately`` as they were a moment ago. Raises NotFound without the URL map,
+        NotOurs where something is another's."""
         scope, name = url_map_of(route.listener)
         found = self._url_map(ctx, route, name)
         rules = urlmap.rules_of(found, route)
-        looked = {slot: self._backends.of_slot(ctx, route, scope, slot) for slot in Slot}
+        looked = {slot: self._backends.of_slot(ctx, route, scope, slot, lately=lately) for slot in Slot}
         backends = {slot: backend for slot, backend in looked.items() if backend is not None}
         wired = {
             slot: backend
