@@ -662,7 +662,12 @@ def _serving_text(found: ServiceStatus) -> str:
     known = head.stable.release if head.stable else "nothing"
     if found.left is None:
         return f"{found.service}: {known} serves at {found.base_url}"
-    has = f"{found.carrying or 'what no tag names'} has the traffic at {found.base_url}"
+    if found.carrying in (None, found.left):
+        return (
+            f"{found.service}: {known} serves at {found.base_url}\n"
+            f"a rollback without the ledger was to take traffic from {found.left}, and has not done so"
+        )
+    has = f"{found.carrying} has the traffic at {found.base_url}"
     command = "recover" if head.unfinished is not None else "drift --repair"
     return (
         f"{found.service}: {has}: it was taken from {found.left} without the ledger, which does not know that yet\n"

@@ -21,6 +21,7 @@ from osvdeploy.provider.notify import DeploymentNotify
 from osvdeploy.provider.spelling import Spelled, even, program, spell
 from osvdeploy.provider.values import UNKNOWN, is_known
 from osvdeploy.rollout.gates import GateStage
+from osvdeploy.rollout.refusals import refused_by
 from osvdeploy.rollout.releases import Concurrent, OnFailure, StrategyKind
 from osvdeploy.rollout.requests import ways_on
 from osvdeploy.sizes import format_duration, parse_duration
@@ -397,6 +398,9 @@ def problems_of(standing: Standing, now: datetime) -> tuple[str, ...]:
         return ()
     serves = f"{head.stable.release} serves" if head.stable is not None else "nothing serves yet"
     if (run := head.unfinished) is not None:
+        if (hold := refused_by(head, run)) is not None:
+            told = f"the {run.kind} of {run.candidate} goes no further: {hold.told}; {serves}"
+            return (f"{told}. `osvdeploy unhold` lets it go on, `osvdeploy abort` ends it",)
         if awaited := run.awaits(now):
             ways = ways_on(run, f"{head.service} --ledger {standing.service.ledger}")
             return (f"{run.candidate} waits: {awaited}; {serves}. {ways}",)

@@ -46,10 +46,18 @@ def consequences(now: datetime, head: Head, run: Run) -> Mapping[str, object]:
             changes |= giving_up(head, run, run.stable)
         return {**changes, "slots": slots, "serving": run.slot}
     if run.over and run.stable_gone:
-        # Nothing else is left that could serve; that it was given up, the run's own end tells.
+        # Nothing else is left that could serve. The hold says that it was not wanted.
         slots = {run.slot: SlotRecord(run.candidate, run.group, now)}
         served = tuple(entry for entry in head.served if entry.release != run.candidate)
-        return {"slots": slots, "serving": run.slot, "served": (*served, Served(run.candidate, now))[-SERVED_KEPT:]}
+        others = tuple(hold for hold in head.holds if hold.release != run.candidate)
+        why = f"{run.stable} was to serve again: {run.candidate} was to be left, and nothing else stands"
+        return {
+            "slots": slots,
+            "serving": run.slot,
+            "served": (*served, Served(run.candidate, now))[-SERVED_KEPT:],
+            "holds": (*others, Hold(run.candidate, why, run.by.partition("@")[0], now)),
+            **giving_up(head, run, run.candidate),
+        }
     if run.over and run.verdict is Outcome.ROLLBACK_FAILED and run.shifted is not None and not run.cleaned_up:
         # Its machines stand, and may carry traffic.
         return {"slots": {**slots, run.slot: SlotRecord(run.candidate, run.group, run.started)}}

@@ -371,6 +371,8 @@ def gate_views(run: Run, seen: Observation) -> tuple[GateView, ...]:
 def _revert(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
     if run.kind is Kind.ADOPT:
         return _give_back(run, seen, limits, now)
+    if run.stable_gone:
+        return _nowhere_back(run, seen, limits, now)
     wanted = run.weights(0)
     if _worked(run, now) > limits.revert + (limits.counted if run.settings.health.counted else 0.0):
         reason = f"{run.reason}; then traffic could not be proved back on {run.stable}"
@@ -378,8 +380,9 @@ def _revert(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
         return Step(replace(run, verdict=Outcome.ROLLBACK_FAILED, reason=reason).enter(Stage.DONE, now, reason))
     wait = _soon(run, limits, now)
     if seen.weights != wanted:
-        if seen.stable_gone:
-            return _nowhere_back(run, seen, limits, now)
+        # What was seen to be gone is not taken to stand because nobody could look again.
+        if seen.stable_gone or (seen.stable_gone is None and run.tally.odd):
+            return _gone(run, limits, now)
         fresh = replace(run.moved(0, now), tally=Tally(since=run.tally.since, asked_back=True))
         return Step(fresh, SetWeights(wanted), wait, f"traffic back on {run.stable}")
     if run.settings.health.counted:
@@ -404,17 +407,26 @@ def _revert(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
     return Step(run.enter(Stage.CLEAN_UP, now, f"{run.tally.good} answers from {run.stable} in a row"))
 
 
-def _nowhere_back(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
-    """Traffic stays: whoever answers badly is better than nobody who answers."""
-    gone = f"the machines of {run.stable} are gone"
+def _gone(run: Run, limits: Limits, now: datetime) -> Step:
+    """The stable release's machines are not there, by one look or by two. Decided, it is saved before anything else."""
+    told = f"the machines of {run.stable} are gone"
     run = replace(run, tally=replace(run.tally, odd=run.tally.odd + 1))
     if run.tally.odd < 2:
         # One look may be a stale one.
-        return Step(run, None, limits.quick_poll, f"{gone}: to be seen again")
-    whole = seen.weights == run.weights(100)
-    reason = f"{run.reason}; then {gone}" + ("" if whole else f": traffic stays as it is, {_weights(seen)}")
-    ended = replace(run, verdict=Outcome.ROLLBACK_FAILED, reason=reason, stable_gone=whole)
-    return Step(ended.enter(Stage.DONE, now, reason))
+        return Step(run, None, limits.quick_poll, f"{told}: to be seen again")
+    reason = f"{run.reason}; then {told}" if run.verdict is not Outcome.SUCCEEDED else run.reason
+    verdict = run.verdict if run.verdict is Outcome.SUCCEEDED else Outcome.ROLLBACK_FAILED
+    return Step(replace(run, stable_gone=True, verdict=verdict, reason=reason))
+
+
+def _nowhere_back(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
+    """Traffic stays where it is, and the part of it that nobody takes any more goes there too: whoever answers badly is
+    better than nobody who answers."""
+    wanted = run.weights(100)
+    if seen.weights is not None and seen.weights != wanted and _worked(run, now) <= limits.revert:
+        moved = replace(run.moved(100, now), tally=run.tally)
+        return Step(moved, SetWeights(wanted), _soon(run, limits, now), f"all traffic on {run.candidate}, which stands")
+    return Step(run.enter(Stage.DONE, now, run.reason))
 
 
 def _give_back(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
@@ -466,8 +478,9 @@ def _clean_up(run: Run, seen: Observation, limits: Limits, now: datetime) -> Ste
         # Where nothing served, what stands beside it is what a destroy that was cut off did not come to.
         keep = run.stable is not None and run.kind is Kind.DEPLOY and run.settings.strategy.keep_warm > 0
         if keep and seen.stable_gone and seen.weights == run.weights(100):
-            # Taken away by somebody else: there is nothing warm to go back to.
-            run = replace(run, stable_gone=True)
+            if not run.stable_gone:
+                # Taken away by somebody else: there is nothing warm to go back to.
+                return _gone(run, limits, now)
             return Step(run.enter(Stage.DONE, now, f"the machines of {run.stable} are gone"))
         if left is None or keep or left.deleting or late:
             return Step(run.enter(Stage.DONE, now, "the old release is kept warm" if keep and left else "cleaned up"))

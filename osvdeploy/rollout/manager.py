@@ -62,6 +62,7 @@ from osvdeploy.rollout.refusals import (
     refuse_unknown_service,
     refuse_unready_hooks,
     refuse_waiting,
+    refused_by,
 )
 from osvdeploy.rollout.releases import Adopted, Concurrent, Release, about_pointer, group_name, route_of
 from osvdeploy.rollout.requests import refuse_senseless
@@ -260,7 +261,7 @@ class RolloutManager:
                 hint="`osvdeploy recover` goes on with that, `osvdeploy abort` gives its traffic back",
             )
         if unfinished is not None and unfinished.candidate == release.id:
-            self._unhold_by_a_word(ctx, held, release.id, forced)
+            self._unhold_by_a_word(ctx, held, unfinished, forced)
         elif unfinished is not None and unfinished.verdict is None:
             # What may not begin itself ends nothing of others.
             refuse_held(held.head, release.id, forced=forced)
@@ -362,7 +363,7 @@ class RolloutManager:
         if ended is None and last is not None and last.id in asked and last.kind is Kind.DEPLOY:
             # Its process ended it for us.
             ended = last
-        if (again := self._revert_again(ctx, held, route)) is not None:
+        if (again := self._revert_again(ctx, held, route, to)) is not None:
             return again
         if ended is not None and ended.verdict in (Outcome.ABORTED, Outcome.ROLLED_BACK):
             self._hold(ctx, held, ended.candidate, "a rollback left it", given_up=True)
@@ -450,7 +451,7 @@ class RolloutManager:
                 stable = held.head.stable
                 told = f"no rollout is under way; {stable.release if stable else 'nothing'} serves"
                 return self._followed(ctx, held, Rollout(Outcome.SUCCEEDED, held.head, None, told))
-            self._unhold_by_a_word(ctx, held, run.candidate, forced)
+            self._unhold_by_a_word(ctx, held, run, forced)
             ended = self._settle(ctx, held, run.candidate, "")
             assert ended is not None
             return self._followed(ctx, held, came_to(ctx, held, ended))
@@ -661,12 +662,15 @@ class RolloutManager:
 
     # --------------------------------------------------------------------------------------------------- the loop
 
-    def _revert_again(self, ctx: Context, held: HeldLedger, route: Route) -> Rollout | None:
-        """After a rollback that failed: bring traffic back to stable, as that run could not."""
+    def _revert_again(self, ctx: Context, held: HeldLedger, route: Route, to: Release | None) -> Rollout | None:
+        """After a rollback that failed: bring traffic back to stable, as that run could not. None where there is
+        something to be done beside that, or after it."""
         run = held.head.run
         if run is None or not run.over or run.verdict is not Outcome.ROLLBACK_FAILED or run.shifted is None:
             return None
-        if run.stable is None or held.head.stable is None or held.head.stable.release != run.stable:
+        if run.stable_gone or held.head.stable is None or held.head.serving is not run.slot.other:
+            return None
+        if held.head.stable.group != run.stable_group:
             return None
         state = self.cloud.router.observe(ctx, route)
         if state.weights is None or state.weights.get(run.slot, 0) == 0 or state.left is not None:
@@ -675,9 +679,14 @@ class RolloutManager:
         again = replace(run, verdict=verdict, evidence=()).enter(Stage.REVERT, ctx.now(), "a rollback was asked for")
         held.save(ctx, f"revert {run.candidate} again", run=again)
         ended = self.driver.drive(ctx, held, route, self.until)
+        if ended.stable_gone:
+            # What has the traffic is gone on from: what is wanted is started anew.
+            return None
         if ended.verdict is Outcome.ROLLBACK_FAILED:
             return came_to(ctx, held, ended)
         self._hold(ctx, held, ended.candidate, "a rollback left it", given_up=True)
+        if to is not None and to.id != ended.stable:
+            return None
         return Rollout(Outcome.SUCCEEDED, held.head, ended, f"traffic is back; {ended.stable} serves")
 
     def _refuse_unknown(self, ctx: Context, head: Head | None, route: Route, state: RouteState) -> None:
@@ -729,6 +738,10 @@ class RolloutManager:
             ctx.report(Note(f"ending the unfinished {run.kind} of {run.candidate}: {why}"))
             held.save(ctx, f"abort {run.candidate}: {why}", run=replace(run, abort=why))
         else:
+            if refused_by(held.head, run) is not None:
+                # Somebody may have asked for its end, of whoever was at work then.
+                self.driver.listened = None
+                run = self.driver.listen(ctx, held, run)
             refuse_held_up(held.head, run)
             refuse_to_go_on(ctx, self.hooks, run)
             ctx.report(Note(f"going on with the {run.kind} of {run.candidate}, which is in stage {run.stage}"))
@@ -874,11 +887,12 @@ class RolloutManager:
             hint="name one with --to; `osvdeploy history` lists them",
         )
 
-    def _unhold_by_a_word(self, ctx: Context, held: HeldLedger, release: ReleaseId, forced: bool) -> None:
+    def _unhold_by_a_word(self, ctx: Context, held: HeldLedger, run: Run, forced: bool) -> None:
         """Take the holds away that name a release whose rollout goes on by somebody's word."""
-        others = tuple(hold for hold in held.head.holds if hold.release != release)
-        if forced and len(others) < len(held.head.holds):
-            held.save(ctx, f"unhold {release}", holds=others)
+        frozen = any(hold.release is None for hold in held.head.holds)
+        if forced and not frozen and refused_by(held.head, run) is not None:
+            others = tuple(hold for hold in held.head.holds if hold.release != run.candidate)
+            held.save(ctx, f"unhold {run.candidate}", holds=others)
 
     def _hold(
         self, ctx: Context, held: HeldLedger, release: ReleaseId | None, why: str, *, given_up: bool = False

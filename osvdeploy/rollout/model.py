@@ -296,8 +296,8 @@ class Run:
     ``hooks`` are what hooks came to, in their order; ``calling`` is the one that is asked now. ``news`` counts what
     others were to be told of the run; ``awaited`` is what a person has to do, where somebody is told of that.
 
-    ``stable_gone``: the machines of the stable release were found gone when the run came to its end, and the candidate
-    had all the traffic.
+    ``stable_gone``: the machines of the stable release were found gone when traffic was to go back, or when the run was
+    through. The candidate serves.
 
     ``calls`` are the changes that were asked of the place, the newest 200 of them; each is written with the next step,
     so those that a process made right before it died are missing.
@@ -562,7 +562,7 @@ class Observation:
     ``occupant`` is another release's group that still stands in the candidate's slot, in clean-up one that no slot
     of the ledger has, ``left_behind`` the group of the release that served before; where none did, one in the other
     slot that the ledger does not know of. ``stable_gone``: no machine of the stable release can take traffic back; it
-    is looked for in clean-up, and before traffic goes back.
+    is looked for in clean-up, and before traffic goes back, and None where that could not be seen.
     ``boot_faults`` are fatal findings in the candidate's boot logs. ``targets``, ``preview`` and ``live`` are None
     where nobody looked; so is ``leaving``, an answer right before the switch, of what has the traffic until then.
     So is ``scaling``, what scales the stable group now; it is also None once that group is gone. ``follows``: the
@@ -576,7 +576,7 @@ class Observation:
     occupant: GroupState | None = None
     candidate: GroupState | None = None
     left_behind: GroupState | None = None
-    stable_gone: bool = False
+    stable_gone: bool | None = False
     targets: tuple[TargetHealth, ...] | None = None
     boot_faults: tuple[str, ...] = ()
     preview: tuple[Answer, ...] | None = None

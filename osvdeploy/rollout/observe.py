@@ -30,7 +30,6 @@ from osvdeploy.context import Context
 from osvdeploy.errors import CloudError, DeadlineExceeded, Interrupted, OsvDeployError, Refused
 from osvdeploy.events import Warned
 from osvdeploy.osv.console import read_boot_log
-from osvdeploy.rollout.drifting import has_left
 from osvdeploy.rollout.gates import Gate, Reading, Verdict
 from osvdeploy.rollout.model import Answer, Evidence, Kind, Limits, Observation, Outcome, RequestsSeen, Run, Stage
 
@@ -40,7 +39,8 @@ _ASKED_AGAIN = 30.0
 _CONSOLE_EVERY = 2.0
 """Seconds between two readings of one console."""
 _LOOKED_FOR = 3.0
-"""Seconds for which a way back waits to be told whether there is anybody to take traffic."""
+"""Seconds for which a way back asks whether there is anybody to take traffic. A call that is under way then comes to
+its own end."""
 _MINUTE = 60.0
 _MINUTES_READ = 5
 _COUNTED_EVERY = 20.0
@@ -175,7 +175,8 @@ class Observer:
                 state = self.cloud.router.observe(ctx, self.route)
                 back = state.weights is None if run.kind is Kind.ADOPT else state.weights == run.weights(0)
                 if not back:
-                    gone = not run.tally.asked_back and self._is_gone(ctx, run.stable_group)
+                    asks = not run.tally.asked_back and not run.stable_gone
+                    gone = self._is_gone(ctx, run.stable_group, run.slot.other) if asks else run.stable_gone
                     return replace(self._seen(state), stable_gone=gone)
                 if run.settings.health.counted:
                     return replace(self._seen(state), requests=self._requests(ctx, run))
@@ -183,17 +184,17 @@ class Observer:
             case Stage.CLEAN_UP | Stage.DONE:
                 return self._clean_up(ctx, run)
 
-    def _is_gone(self, ctx: Context, group: str | None) -> bool:
-        """Whether a group has no machine that could take traffic back. Nothing waits for long to know that: to whoever
-        is not told, it stands."""
+    def _is_gone(self, ctx: Context, group: str | None, slot: Slot) -> bool | None:
+        """Whether a group has no machine in a slot that could take traffic back; None where that is not told. Nothing
+        waits for long to know it."""
         if group is None:
             return False
         try:
             there = self.cloud.groups.observe(ctx.within(_LOOKED_FOR), group)
         except (CloudError, Interrupted, DeadlineExceeded):
             ctx.check()
-            return False
-        return there is None or there.deleting or has_left(there)
+            return None
+        return there is None or there.deleting or there.capacity == 0 or there.tags.get(tags.SLOT) != slot
 
     def groups(self, ctx: Context) -> dict[str, GroupState]:
         """Every group of the service, by name."""

@@ -131,7 +131,7 @@ def find_garbage(
     """
     needed = needed_releases(head, keep, now, age=age)
     service = head.service
-    standing = set() if head.destroyed else _standing(head, now)
+    standing = set() if head.destroyed else _standing(head, now, carrying)
     there = {group.name for group in groups if not group.deleting}
     # Where what a slot is recorded with is there, the slot's traffic is its own.
     recorded = {slot for slot, record in head.slots.items() if record.group in there and not head.destroyed}
@@ -237,8 +237,9 @@ def _orphaned(disk: UploadedDisk, service: str, now: datetime) -> bool:
     return _age(disk.created, now) > _UPLOAD_DAY
 
 
-def _standing(head: Head, now: datetime) -> set[str]:
-    """The groups that are to stand, by name."""
+def _standing(head: Head, now: datetime, carrying: Collection[Slot]) -> set[str]:
+    """The groups that are to stand, by name. A slot that has traffic keeps its own, served or not: a rollout that could
+    not come to its end leaves one so."""
     standing: set[str] = set()
     if head.stable is not None:
         standing.add(head.stable.group)
@@ -246,8 +247,8 @@ def _standing(head: Head, now: datetime) -> set[str]:
         standing.add(head.unfinished.group)
         if head.unfinished.stable_group is not None:
             standing.add(head.unfinished.stable_group)
-    for record in head.slots.values():
-        if record.warm_until is not None and record.warm_until > now:
+    for slot, record in head.slots.items():
+        if slot in carrying or (record.warm_until is not None and record.warm_until > now):
             standing.add(record.group)
     return standing
 

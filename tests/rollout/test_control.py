@@ -605,6 +605,49 @@ def test_a_word_lets_a_rollout_go_on_that_its_own_hold_stopped() -> None:
         assert ended.outcome is Outcome.WAITING and service.head.holds == ()
 
 
+def test_a_word_that_a_freeze_overrules_takes_no_hold_away() -> None:
+    """Nothing went on, so nothing is over."""
+    service = waiting_at_five_percent()
+    new = service.release("1.1.0")
+    for release in (new.id, None):
+        service.manager().hold(service.context(), release, "freeze")
+    with pytest.raises(ReleaseHeld):
+        service.manager().deploy(service.context(), new, forced=True)
+    with pytest.raises(ReleaseHeld):
+        service.manager().retry(service.context(), forced=True)
+    assert {hold.release for hold in service.head.holds} == {new.id, None}
+
+
+def test_an_end_that_was_asked_for_is_heard_though_it_is_held() -> None:
+    """Of a process that died before it heard that: whoever recovers brings traffic back."""
+    service = waiting_at_five_percent()
+    service.say(RequestKind.ABORT, "it is bad")
+    service.manager().hold(service.context(), None, "freeze")
+    assert service.manager().recover(service.context()).outcome is Outcome.ABORTED
+    assert service.cloud.serving == {service.id("1.0.0")}
+
+
+def test_a_rollback_that_died_goes_on_through_a_freeze() -> None:
+    """It is a way back."""
+    service = Controlled()
+    for version in ("1.0.0", "1.1.0"):
+        service.deploy(version)
+    service.until = Until.BEGUN
+    assert service.rollback().outcome is Outcome.BEGUN
+    service.until = Until.ASKED
+    service.manager().hold(service.context(), None, "freeze")
+    assert service.manager().recover(service.context()).outcome is Outcome.SUCCEEDED
+    assert service.cloud.serving == {service.id("1.0.0")}
+
+
+def test_what_is_held_may_be_paused_and_is_not_resumed() -> None:
+    service = waiting_at_five_percent()
+    service.manager().hold(service.context(), None, "freeze")
+    assert service.manager().request(service.context(), RequestKind.PAUSE, "wait").done
+    with pytest.raises(ReleaseHeld, match="goes no further"):
+        service.manager().request(service.context(), RequestKind.RESUME)
+
+
 def test_a_release_that_is_held_ends_no_rollout_to_be_refused_then() -> None:
     """One that would supersede it, and may not begin."""
     service = waiting_at_five_percent(replace(CANARY, concurrent=Concurrent.SUPERSEDE))

@@ -8,9 +8,10 @@ import pytest
 
 from osvdeploy.api import wiring
 from osvdeploy.cloud.interfaces import ObjectStore
+from osvdeploy.cloud.memory import Call, Moment
 from osvdeploy.rollout.model import Outcome, Stage
 from tests.cli.running import Ran, osvdeploy
-from tests.rollout.unledgered import Gone, Unledgered, dies_entering
+from tests.rollout.unledgered import Died, Gone, Unledgered, dies_entering
 
 
 @pytest.fixture
@@ -66,6 +67,25 @@ def test_so_it_does_while_a_rollout_is_under_way(service: Unledgered) -> None:
     assert "`osvdeploy recover`" in second
     service.manager().recover(service.context())
     assert status().stdout.startswith(f"hello/production: {service.id('1.0.0')} serves at http://")
+
+
+def test_a_note_that_nothing_followed_is_told_as_such(service: Unledgered) -> None:
+    """Whoever wrote it died before traffic moved."""
+
+    def dies(call: Call, moment: Moment) -> None:
+        if call.operation == "router.note_left" and moment is Moment.AFTER:
+            raise Died
+
+    service.lost = True
+    service.cloud.on_call(dies)
+    with pytest.raises(Died):
+        service.back(to="1.0.0")
+    service.cloud.on_call(None)
+    service.lost = False
+    first, second, *_ = status().stdout.splitlines()
+    new = service.id("1.1.0")
+    assert first.startswith(f"hello/production: {new} serves at http://")
+    assert second == f"a rollback without the ledger was to take traffic from {new}, and has not done so"
 
 
 def test_a_rollout_that_is_held_is_said_to_go_no_further(service: Unledgered) -> None:

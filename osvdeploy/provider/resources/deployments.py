@@ -389,6 +389,12 @@ class _Deployment(Resource[I, DeploymentOutputs], Generic[I]):
         standing = _last_look(call, service, ground)
         problems = problems_of(standing, call.ctx.now()) if standing is not None else ()
         waits = rollout.outcome is Outcome.WAITING
+        if standing is not None and rollout.run is not None and rollout.run.stable_gone:
+            # What failed is what serves: the state of before is no more.
+            cause = RollbackFailed(
+                told, hint="give an image that is well; `osvdeploy rollback` starts what served before"
+            )
+            raise Unfinished([told, *problems], outputs_of(standing), id=self._id(service, wanted), cause=cause)
         if standing is None or not problems:
             if waits:
                 raise RolloutWaiting(told, hint="somebody has gone on with it since: run `pulumi up` again")
