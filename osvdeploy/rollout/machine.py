@@ -416,6 +416,10 @@ def _gone(run: Run, limits: Limits, now: datetime) -> Step:
         return Step(run, None, limits.quick_poll, f"{told}: to be seen again")
     reason = f"{run.reason}; then {told}" if run.verdict is not Outcome.SUCCEEDED else run.reason
     verdict = run.verdict if run.verdict is Outcome.SUCCEEDED else Outcome.ROLLBACK_FAILED
+    if run.shifted is None and verdict is not Outcome.SUCCEEDED:
+        # It was somebody else who sent traffic to the candidate's slot, whatever stands there.
+        left = replace(run, verdict=verdict, reason=f"{reason}: all is left as it is")
+        return Step(left.enter(Stage.DONE, now, left.reason))
     return Step(replace(run, stable_gone=True, verdict=verdict, reason=reason))
 
 

@@ -250,6 +250,8 @@ def test_traffic_does_not_go_back_to_machines_that_are_gone() -> None:
     assert shared.action == SetWeights({Slot.BLUE: 0, Slot.GREEN: 100}) and shared.run.stable_gone
     assert step(shared.run, seen(weights=SHIFTED), 2).run.over
     assert step(shared.run, seen(weights={Slot.BLUE: 80, Slot.GREEN: 20}), 400).run.over
+    by_others = step(replace(first.run, shifted=None), replace(gone, weights={Slot.BLUE: 80, Slot.GREEN: 20}), 1)
+    assert by_others.run.over and by_others.action is None and not by_others.run.stable_gone
 
 
 def test_nothing_is_kept_warm_that_is_gone() -> None:
@@ -452,7 +454,9 @@ def test_whatever_is_seen_capacity_that_carries_traffic_is_never_taken_away(
                 assert decided.run.verdict is Outcome.SUCCEEDED
         if isinstance(decided.action, SetWeights):
             assert sum(decided.action.weights.values()) == 100
-            assert not (decided.run.stage is Stage.REVERT and look.stable_gone)
+            back = decided.run.stage is Stage.REVERT and decided.action.weights[made.slot] == 0
+            assert not (back and look.stable_gone)
+            assert back or decided.run.shifted is not None or decided.run.kind is Kind.ADOPT
         _assert_scaling_is_kept(made, look, decided)
         if decided.run.over:
             assert decided.run.verdict is not None
