@@ -18,6 +18,8 @@ from tests.cli.running import osvdeploy
 from tests.cli.test_bad_input import refused
 from tests.cli.test_deploy_google import FORCED, GOOGLE
 
+pytestmark = pytest.mark.slow
+
 SECRET = "hunter2-is-no-good"
 PRICES = '\n[prices]\ncurrency = "EUR"\nmachines = { e2-small = "0.0184" }\nimage-gib-month = 0.05\n'
 _READING = ("wait", "getHealth", "listManagedInstances")

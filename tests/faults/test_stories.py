@@ -26,6 +26,8 @@ from tests.rollout.made import SETTINGS
 from tests.rollout.test_control import CANARY, Controlled, living
 from tests.rollout.test_drifting import looked
 
+pytestmark = pytest.mark.slow
+
 BAKED = replace(SETTINGS.strategy, bake=120.0)
 AT_ONCE = replace(SETTINGS.strategy, kind=StrategyKind.ALL_AT_ONCE, keep_warm=0.0)
 STEPS = replace(CANARY, steps=(TrafficStep(50, 30.0), TrafficStep(90, 30.0), TrafficStep(100)), keep_warm=0.0)

@@ -20,6 +20,8 @@ from osvdeploy.rollout.releases import OnFailure, Strategy, StrategyKind, Traffi
 from tests.rollout.made import SETTINGS
 from tests.rollout.service import Service
 
+pytestmark = pytest.mark.slow
+
 ERRORS = CloudWatchMetric("Errors", "Requests", Statistic.SUM)
 BOTH = (GateStage.STEP, GateStage.BAKE)
 GATE = Gate("errors", ERRORS, (Bound(0.01),), BOTH, interval=60.0, delay=120.0)

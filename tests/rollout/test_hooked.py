@@ -21,6 +21,8 @@ from osvdeploy.rollout.releases import OnFailure, Strategy, StrategyKind, Traffi
 from tests.rollout.made import SETTINGS
 from tests.rollout.service import Service
 
+pytestmark = pytest.mark.slow
+
 EVERY = tuple(stage.value for stage in Stage)
 FAILED = HookAnswer(False, "exit status 1: no", "one\nno\n")
 CANARY = Strategy(StrategyKind.CANARY, (TrafficStep(10, 30.0), TrafficStep(100)), bake=60.0, keep_warm=3600.0)

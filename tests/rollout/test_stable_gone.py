@@ -18,6 +18,8 @@ from osvdeploy.rollout.releases import Strategy, StrategyKind, TrafficStep
 from tests.rollout.test_drifting import looked
 from tests.rollout.unledgered import Died, Gone, Unledgered, asked, dies_entering
 
+pytestmark = pytest.mark.slow
+
 WHOLE = Strategy(StrategyKind.ALL_AT_ONCE, (TrafficStep(100),), bake=3600.0, keep_warm=3600.0)
 SHARED = Strategy(StrategyKind.CANARY, (TrafficStep(20, 3600.0), TrafficStep(100)), bake=0.0, keep_warm=3600.0)
 

@@ -20,6 +20,8 @@ from osvdeploy.rollout.releases import OnFailure, Strategy, StrategyKind, Traffi
 from tests.rollout.made import NOW, SETTINGS, after, release, run
 from tests.rollout.service import Service
 
+pytestmark = pytest.mark.slow
+
 EVERY = tuple(kind.value for kind in NewsKind)
 HOOK = WebhookTarget(None, "SLACK")
 TOPIC = SnsTarget("arn:aws:sns:eu-west-1:111122223333:rollouts")

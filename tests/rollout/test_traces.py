@@ -23,6 +23,8 @@ from osvdeploy.spec.model import Health
 from osvdeploy.spec.model import Strategy as DeclaredStrategy
 from tests.rollout.unledgered import Gone, Unledgered, asked, dies_entering
 
+pytestmark = pytest.mark.slow
+
 CANARY = Strategy(StrategyKind.CANARY, (TrafficStep(20, 5.0, approve=True), TrafficStep(100)), 5.0, 3600.0)
 
 
