@@ -221,12 +221,7 @@ class World:
                 answered=self.sandbox._answered,
                 guests=dict(runner._guests),
                 passed=self.clock.monotonic(),
-                files={
-                    path.relative_to(self.folder): path.read_bytes()
-                    for folder in KEPT_FOLDERS
-                    for path in (self.folder / folder).rglob("*")
-                    if path.is_file()
-                },
+                files=files_in(*self.kept_folders),
             )
 
     def put_back(self, kept: Kept) -> None:
@@ -246,11 +241,11 @@ class World:
         self.sandbox._now, self.sandbox._answered = kept.now, kept.answered
         runner._guests = dict(kept.guests)
         self.clock._passed = kept.passed
-        for folder in KEPT_FOLDERS:
-            shutil.rmtree(self.folder / folder, ignore_errors=True)
-        for path, content in kept.files.items():
-            (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (self.folder / path).write_bytes(content)
+        let_be(self.kept_folders, kept.files)
+
+    @property
+    def kept_folders(self) -> tuple[Path, ...]:
+        return tuple(self.folder / folder for folder in _KEPT_FOLDERS)
 
 
 W = TypeVar("W", bound=World)
@@ -273,7 +268,21 @@ class Prepared(Generic[W]):
         return self._world
 
 
-KEPT_FOLDERS = ("ledger", "state")
+_KEPT_FOLDERS = ("ledger", "state")
+
+
+def files_in(*folders: Path) -> dict[Path, bytes]:
+    """All files of some folders, with what they contain."""
+    return {path: path.read_bytes() for folder in folders for path in folder.rglob("*") if path.is_file()}
+
+
+def let_be(folders: tuple[Path, ...], files: Mapping[Path, bytes]) -> None:
+    """Let these be all the files of some folders."""
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+    for path, content in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
 
 
 @dataclass(frozen=True)

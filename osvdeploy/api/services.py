@@ -56,8 +56,8 @@ class SlotStatus:
 class ServiceStatus:
     """One service now. ``cloud_error`` says why the cloud's side is missing, where it is.
 
-    ``left`` is what a rollback without the ledger has taken traffic from, as long as the ledger has not learnt that;
-    ``carrying`` is then the release that has all the traffic by the cloud, None where no tag names one.
+    ``left`` is what a rollback without the ledger has noted that it takes traffic from, as long as the ledger has not
+    learnt that; ``carrying`` is then the release that has all the traffic by the cloud, None where none has.
     """
 
     service: str

@@ -38,7 +38,7 @@ from osvdeploy.cli.rollouts import (
 )
 from osvdeploy.context import Context
 from osvdeploy.rollout.refusals import refused_by
-from osvdeploy.rollout.requests import ways_on
+from osvdeploy.rollout.requests import ways_on, ways_past_hold
 from osvdeploy.sizes import format_duration, format_size
 
 if TYPE_CHECKING:
@@ -699,7 +699,7 @@ def _status_text(found: ServiceStatus) -> str:
             f"unfinished: {run.kind} of {run.candidate}, in {run.stage} since {run.entered:%Y-%m-%d %H:%M:%S} UTC"
         )
         if (held_up := refused_by(head, run)) is not None:
-            lines.append(f"goes no further: {held_up.told}")
+            lines += [f"goes no further: {held_up.told}", ways_past_hold(found.service)]
         elif awaits := run.awaits(datetime.now(UTC)):
             lines += [f"waits: {awaits}", ways_on(run, found.service)]
     lines += [

@@ -23,7 +23,7 @@ from osvdeploy.provider.values import UNKNOWN, is_known
 from osvdeploy.rollout.gates import GateStage
 from osvdeploy.rollout.refusals import refused_by
 from osvdeploy.rollout.releases import Concurrent, OnFailure, StrategyKind
-from osvdeploy.rollout.requests import ways_on
+from osvdeploy.rollout.requests import ways_on, ways_past_hold
 from osvdeploy.sizes import format_duration, parse_duration
 
 if TYPE_CHECKING:
@@ -398,12 +398,12 @@ def problems_of(standing: Standing, now: datetime) -> tuple[str, ...]:
         return ()
     serves = f"{head.stable.release} serves" if head.stable is not None else "nothing serves yet"
     if (run := head.unfinished) is not None:
+        where = f"{head.service} --ledger {standing.service.ledger}"
         if (hold := refused_by(head, run)) is not None:
             told = f"the {run.kind} of {run.candidate} goes no further: {hold.told}; {serves}"
-            return (f"{told}. `osvdeploy unhold` lets it go on, `osvdeploy abort` ends it",)
+            return (f"{told}. {ways_past_hold(where)}",)
         if awaited := run.awaits(now):
-            ways = ways_on(run, f"{head.service} --ledger {standing.service.ledger}")
-            return (f"{run.candidate} waits: {awaited}; {serves}. {ways}",)
+            return (f"{run.candidate} waits: {awaited}; {serves}. {ways_on(run, where)}",)
         return (f"the {run.kind} of {run.candidate} was left in stage {run.stage}; {serves}. The next `up` goes on",)
     if head.stable is None:
         reason = f": {head.run.candidate} failed: {head.run.reason}" if head.run is not None else ""

@@ -9,11 +9,9 @@ from datetime import datetime
 
 from osvdeploy.cloud.interfaces import ReleaseId, Scaling, Slot
 from osvdeploy.context import Context
-from osvdeploy.rollout.ledger import Head, Hold, Ledger, Served, SlotRecord
+from osvdeploy.rollout.ledger import Head, Hold, Ledger, SlotRecord
 from osvdeploy.rollout.model import Kind, Outcome, Run, Stage
 from osvdeploy.rollout.releases import OnFailure, Release, StrategyKind, TrafficStep, group_name
-
-SERVED_KEPT = 50
 
 
 def consequences(now: datetime, head: Head, run: Run) -> Mapping[str, object]:
@@ -24,8 +22,7 @@ def consequences(now: datetime, head: Head, run: Run) -> Mapping[str, object]:
             return {}
         changes: dict[str, object] = {}
         if head.serving != run.slot or slots.get(run.slot) is None or slots[run.slot].release != run.candidate:
-            served = tuple(entry for entry in head.served if entry.release != run.candidate)
-            changes["served"] = (*served, Served(run.candidate, now))[-SERVED_KEPT:]
+            changes["served"] = head.served_lately(run.candidate, now)
             slots[run.slot] = SlotRecord(run.candidate, run.group, now)
             if run.settings.family is not None:
                 changes["family_due"] = True
@@ -48,14 +45,12 @@ def consequences(now: datetime, head: Head, run: Run) -> Mapping[str, object]:
     if run.over and run.stable_gone:
         # Nothing else is left that could serve. The hold says that it was not wanted.
         slots = {run.slot: SlotRecord(run.candidate, run.group, now)}
-        served = tuple(entry for entry in head.served if entry.release != run.candidate)
-        others = tuple(hold for hold in head.holds if hold.release != run.candidate)
         why = f"{run.stable} was to serve again: {run.candidate} was to be left, and nothing else stands"
         return {
             "slots": slots,
             "serving": run.slot,
-            "served": (*served, Served(run.candidate, now))[-SERVED_KEPT:],
-            "holds": (*others, Hold(run.candidate, why, run.by.partition("@")[0], now)),
+            "served": head.served_lately(run.candidate, now),
+            "holds": head.held_too(Hold(run.candidate, why, run.by.partition("@")[0], now)),
             **giving_up(head, run, run.candidate),
         }
     if run.over and run.verdict is Outcome.ROLLBACK_FAILED and run.shifted is not None and not run.cleaned_up:

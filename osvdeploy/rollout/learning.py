@@ -10,9 +10,8 @@ from osvdeploy.cloud.interfaces import GroupState, ReleaseId, Route, RouteState,
 from osvdeploy.context import Context
 from osvdeploy.errors import CloudError, LedgerBehind
 from osvdeploy.events import Warned
-from osvdeploy.rollout.consequences import SERVED_KEPT
 from osvdeploy.rollout.executor import BEHIND, Executor
-from osvdeploy.rollout.ledger import Head, HeldLedger, Hold, Served, SlotRecord
+from osvdeploy.rollout.ledger import Head, HeldLedger, Hold, SlotRecord
 from osvdeploy.rollout.model import Run
 
 WHY = "a rollback without the ledger left it"
@@ -70,8 +69,7 @@ def learn(
     if changes is None:
         return False
     if state.left is not None:
-        others = tuple(hold for hold in head.holds if hold.release != state.left)
-        changes = {**changes, "holds": (*others, Hold(state.left, WHY, ctx.process.user, ctx.now()))}
+        changes = {**changes, "holds": head.held_too(Hold(state.left, WHY, ctx.process.user, ctx.now()))}
     if changes:
         held.save(ctx, f"{_told(held.head, slot, changes)} is found serving", **changes)
     if state.left is not None:
@@ -115,8 +113,7 @@ def _serving(
     if left is not None and there is not None and not there.deleting:
         # It stands, and nobody wants it back: the next `gc` or deploy takes it away.
         slots[slot.other] = replace(left, warm_until=left.warm_until or now)
-    served = tuple(each for each in head.served if each.release != release)
-    return {"slots": slots, "serving": slot, "served": (*served, Served(release, now))[-SERVED_KEPT:]}
+    return {"slots": slots, "serving": slot, "served": head.served_lately(release, now)}
 
 
 def _told(head: Head, slot: Slot, changes: Mapping[str, object]) -> str:

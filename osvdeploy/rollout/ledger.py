@@ -117,6 +117,9 @@ class Place:
     endpoint: str | None = None
 
 
+SERVED_KEPT = 50
+
+
 @dataclass(frozen=True, slots=True)
 class Head:
     """The newest document of a service.
@@ -151,6 +154,15 @@ class Head:
     def stable(self) -> SlotRecord | None:
         """The record of the slot that serves."""
         return None if self.serving is None else self.slots.get(self.serving)
+
+    def served_lately(self, release: ReleaseId, now: datetime) -> tuple[Served, ...]:
+        """``served``, once a release serves from now on: each stands there once, and the oldest go."""
+        others = (each for each in self.served if each.release != release)
+        return (*others, Served(release, now))[-SERVED_KEPT:]
+
+    def held_too(self, hold: Hold) -> tuple[Hold, ...]:
+        """``holds`` with one more, in the place of an older one of the same."""
+        return (*(each for each in self.holds if each.release != hold.release), hold)
 
     @property
     def unfinished(self) -> Run | None:

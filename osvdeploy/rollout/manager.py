@@ -39,7 +39,7 @@ from osvdeploy.errors import (
 from osvdeploy.events import Note, Waiting, Warned
 from osvdeploy.retry import insisting
 from osvdeploy.rollout import families, lease
-from osvdeploy.rollout.consequences import SERVED_KEPT, begin, giving_up
+from osvdeploy.rollout.consequences import begin, giving_up
 from osvdeploy.rollout.courier import Courier, warn_of_unready
 from osvdeploy.rollout.drifting import has_left
 from osvdeploy.rollout.driver import Driver
@@ -47,7 +47,7 @@ from osvdeploy.rollout.ends import Asked, Rollout, came_to
 from osvdeploy.rollout.executor import BEHIND, Executor
 from osvdeploy.rollout.gates import NoData
 from osvdeploy.rollout.learning import OVERTAKEN, WHY, learn, overtaken
-from osvdeploy.rollout.ledger import Head, HeldLedger, Hold, Ledger, Served, SlotRecord
+from osvdeploy.rollout.ledger import Head, HeldLedger, Hold, Ledger, SlotRecord
 from osvdeploy.rollout.model import Kind, Limits, Outcome, Request, RequestKind, Run, Stage, Until
 from osvdeploy.rollout.refusals import (
     astray,
@@ -800,12 +800,11 @@ class RolloutManager:
         )
         now = ctx.now()
         record = SlotRecord(found.release, found.name, now)
-        served = tuple(each for each in held.head.served if each.release != found.release)
         held.save(
             ctx,
             f"{found.release} is found serving",
             slots={**held.head.slots, slot: record},
-            served=(*served, Served(found.release, now))[-SERVED_KEPT:],
+            served=held.head.served_lately(found.release, now),
         )
         return record
 
@@ -897,9 +896,8 @@ class RolloutManager:
     def _hold(
         self, ctx: Context, held: HeldLedger, release: ReleaseId | None, why: str, *, given_up: bool = False
     ) -> Head:
-        kept = tuple(hold for hold in held.head.holds if hold.release != release)
         told = release or "every release"
-        changes: dict[str, object] = {"holds": (*kept, Hold(release, why, ctx.process.user, ctx.now()))}
+        changes: dict[str, object] = {"holds": held.head.held_too(Hold(release, why, ctx.process.user, ctx.now()))}
         if given_up and release is not None and held.head.run is not None:
             changes |= giving_up(held.head, held.head.run, release)
         return held.save(ctx, f"hold {told}", **changes)

@@ -14,6 +14,7 @@ from osvdeploy.rollout.hooks import HookFailure
 from osvdeploy.rollout.ledger import Head, Hold, Ledger
 from osvdeploy.rollout.model import Kind, Run
 from osvdeploy.rollout.releases import Concurrent, Release, Settings
+from osvdeploy.rollout.requests import ways_past_hold
 
 
 def refuse_waiting(head: Head, release: Release, now: datetime) -> None:
@@ -57,7 +58,7 @@ def refuse_held_up(head: Head, run: Run) -> None:
     if (hold := refused_by(head, run)) is not None:
         raise ReleaseHeld(
             f"{head.service}: the {run.kind} of {run.candidate} goes no further: {hold.told}",
-            hint="`osvdeploy unhold` lets it go on, `osvdeploy abort` ends it",
+            hint=ways_past_hold(head.service),
         )
 
 

@@ -8,27 +8,14 @@ from __future__ import annotations
 import gc
 import os
 import pickle
-import shutil
 import signal
 import threading
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-
-def files_in(*folders: Path) -> dict[Path, bytes]:
-    """All files of some folders, with what they contain."""
-    return {path: path.read_bytes() for folder in folders for path in folder.rglob("*") if path.is_file()}
-
-
-def let_be(folders: tuple[Path, ...], files: Mapping[Path, bytes]) -> None:
-    """Let these be all the files of some folders."""
-    for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
-    for path, content in files.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+from tests.world import files_in, let_be
 
 
 class Branches:

@@ -32,7 +32,7 @@ from osvdeploy.sandbox.traffic import Traffic
 from osvdeploy.sandbox.wire import Call
 from tests.faults.branches import Branches
 from tests.rollout.made import UNHURRIED
-from tests.world import GOOD, KEPT_FOLDERS, MIN_READY, Kept, World, unnumbered
+from tests.world import GOOD, MIN_READY, Kept, World, unnumbered
 
 STALE = 5.0
 """Seconds that a stale read is behind."""
@@ -401,7 +401,7 @@ def befallen(plot: Played, tried: Sequence[Trouble]) -> list[str]:
     each is gone on with in a process of its own."""
     site, world = plot.site, plot.site.world
     _begin(plot)
-    befalling = _Befalling(tried, Branches(*(world.folder / folder for folder in KEPT_FOLDERS)))
+    befalling = _Befalling(tried, Branches(*world.kept_folders))
     world.sandbox.faults, before = befalling, world.sandbox.faults
 
     def work() -> list[str]:

@@ -549,14 +549,15 @@ def test_what_was_asked_is_told_and_kept() -> None:
     )
 
 
+def asking(kind: RequestKind) -> Callable[[Controlled], object]:
+    return lambda service: service.manager().request(service.context(), kind)
+
+
 UPWARDS: dict[str, Callable[[Controlled], object]] = {
     "deploy": lambda service: service.deploy("1.1.0"),
     "recover": lambda service: service.manager().recover(service.context()),
     "retry": lambda service: service.manager().retry(service.context()),
-    **{
-        kind.value: lambda service, kind=kind: service.manager().request(service.context(), kind)  # type: ignore[misc]  # bound now
-        for kind in (RequestKind.APPROVE, RequestKind.PROMOTE, RequestKind.PROMOTE_FULL)
-    },
+    **{kind.value: asking(kind) for kind in (RequestKind.APPROVE, RequestKind.PROMOTE, RequestKind.PROMOTE_FULL)},
 }
 
 
@@ -568,7 +569,8 @@ def test_a_rollout_that_is_held_goes_no_further(command: str, named: bool) -> No
     service.manager().hold(service.context(), service.id("1.1.0") if named else None, "freeze until Monday")
     with pytest.raises(ReleaseHeld, match=r"goes no further: .* is held since .*: freeze until Monday") as told:
         UPWARDS[command](service)
-    assert told.value.hint == "`osvdeploy unhold` lets it go on, `osvdeploy abort` ends it"
+    where = "hello/production"
+    assert told.value.hint == f"`osvdeploy unhold {where}` lets it go on, `osvdeploy abort {where}` ends it"
     run = service.head.unfinished
     assert run is not None and run.heard == () and service.weights() == {Slot.BLUE: 95, Slot.GREEN: 5}
     service.manager().unhold(service.context())

@@ -96,3 +96,4 @@ def test_a_rollout_that_is_held_is_said_to_go_no_further(service: Unledgered) ->
     service.manager().hold(service.context(), None, "freeze until Monday")
     told = status().stdout
     assert "goes no further: every release is held since" in told and "osvdeploy approve" not in told
+    assert "`osvdeploy unhold hello/production` lets it go on" in told

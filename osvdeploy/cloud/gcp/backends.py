@@ -86,8 +86,8 @@ def backend_name(route: Route, slot: Slot) -> str:
 
 LOOK = 2.0
 """Seconds: a rollout's look asks for a route's state first, and then for the health and the groups behind it. While a
-switch is to be proved, looks follow each other within a second: where traffic goes is read in each, what stands behind
-it in every third."""
+switch is to be proved, looks follow each other within a second or so: where traffic goes is read in each, what stands
+behind it in every second or third."""
 
 
 class Backends:
