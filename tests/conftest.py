@@ -6,6 +6,7 @@ import gc
 import os
 import re
 import resource
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,11 @@ BENCHMARKS = Path(__file__).parent / "benchmarks"
 
 # Collecting tests makes many objects and drops few: looking for garbage among them took a tenth of the suite's time.
 gc.set_threshold(20_000)
+
+# A shell without job control lets what it starts in the background ignore Ctrl-C, and so would all that tests start and
+# interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 SLOWEST = (
