@@ -167,11 +167,12 @@ def _verify(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
         return Step(run)
     # Preview rules are made once, or with each rollout where the place says so.
     new = limits.late if run.stable is None else limits.spread
-    run = _count(run, seen.preview, {run.candidate}, forgive_unnamed=_worked(run, now) < new)
+    most = 3 * limits.bad_answers
+    run = _count(run, seen.preview, {run.candidate}, forgive_unnamed=_worked(run, now) < new, enough=most)
     if run.tally.good >= limits.preview_answers:
         told = f"{run.tally.good} answers from slot {run.slot}, the last: {run.tally.last}"
         return Step(run.judged("preview probe", True, now, told).enter(Stage.SHIFT, now, told))
-    if run.tally.bad >= 3 * limits.bad_answers or _late(run, now, limits.verify + new):
+    if run.tally.bad >= most or _late(run, now, limits.verify + new):
         reason = f"preview probe of slot {run.slot}: {run.tally.last}{_unreached(run)}"
         return Step(fail(run.judged("preview probe", False, now, reason), now, reason))
     return Step(
@@ -217,7 +218,8 @@ def _shift(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
     # answers, and its refusals say nothing about the first release. Likewise what answered badly before the switch goes
     # on doing so where it is not in force yet; a rollback is mostly one from such a release.
     leaving = (run.kind is Kind.ROLLBACK or run.tally.leaving) and _worked(run, now) < limits.settle
-    run = _count(run, seen.live, allowed, forgive_unnamed=run.stable is None or leaving)
+    forgiven = run.stable is None or leaving
+    run = _count(run, seen.live, allowed, forgive_unnamed=forgiven, enough=limits.bad_answers)
     if run.tally.bad >= limits.bad_answers:
         reason = f"{run.tally.bad} bad answers in a row through the balancer: {run.tally.last}{_unreached(run)}"
         return _failed(run, limits, now, "traffic", reason)
@@ -325,9 +327,15 @@ def _bake(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
     if not broken and (seen.live is not None or run.settings.health.counted):
         run = replace(run, tally=replace(run.tally, odd=0))
     if not broken and seen.live is not None:
-        run = _count(run, seen.live, {run.candidate, run.stable} if run.stable else {run.candidate})
+        serving = {run.candidate, run.stable} if run.stable else {run.candidate}
+        run = _count(run, seen.live, serving, enough=limits.bad_answers)
         if run.tally.bad >= limits.bad_answers:
             broken = f"{run.tally.bad} bad answers in a row through the balancer: {run.tally.last}"
+        since = (run.tally.badly_since or now) if run.tally.good == 0 else None
+        run = replace(run, tally=replace(run.tally, badly_since=since))
+        if not broken and since is not None and _between(since, now) > limits.shift:
+            # One of a few machines, always asked in the same order: a bake that waits for a good end has none.
+            broken = f"no look in {format_duration(limits.shift)} ended with a good answer: {run.tally.last}"
     if broken:
         return _failed(run, limits, now, "bake", broken)
     run = run.keeping(seen.readings)
@@ -559,8 +567,9 @@ def _count(
     *,
     named: bool | None = None,
     forgive_unnamed: bool = False,
+    enough: int | None = None,
 ) -> Run:
-    """The tally after these answers.
+    """The tally after these answers; those after ``enough`` bad ones in a row make nothing good.
 
     Good ones in a row come from ``allowed``, or name nothing where no header is agreed (``named``). One that comes
     from another release starts the count of good ones afresh, and so does an unnamed one while the stable release has
@@ -573,6 +582,8 @@ def _count(
         run.stable_health is None or run.stable_health.version_header == run.settings.health.version_header
     )
     for answer in answers:
+        if enough is not None and tally.bad >= enough:
+            break
         unreached = -1 if answer.reached or tally.unreached < 0 else tally.unreached + 1
         if unreached != tally.unreached:
             tally = replace(tally, unreached=unreached)

@@ -258,6 +258,8 @@ class Tally:
     since: datetime | None = None
     ready_since: datetime | None = None
     unwell_since: datetime | None = None
+    badly_since: datetime | None = None
+    """Since when each look of a bake has ended with an answer that was not good."""
     good: int = 0
     """Consecutive answers that were as they should be."""
     bad: int = 0

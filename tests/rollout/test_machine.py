@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -165,6 +166,32 @@ def test_bad_answers_after_the_switch_bring_traffic_back() -> None:
     decided = step(shifting(), seen(weights=SHIFTED, targets=targets(2), live=answers(None, 3, 502)))
     assert decided.run.stage is Stage.REVERT
     assert decided.action == SetWeights({Slot.BLUE: 100, Slot.GREEN: 0})
+
+
+IN_A_ROW = (*answers(None, 3, 502), *answers(NEW, 2))
+
+
+@pytest.mark.parametrize("look", [IN_A_ROW, (*answers(None, 1, 502), *IN_A_ROW), (*IN_A_ROW, *answers(None, 2, 502))])
+@pytest.mark.parametrize("stage", [Stage.SHIFT, Stage.BAKE])
+def test_good_answers_after_three_bad_ones_in_a_row_change_nothing(stage: Stage, look: tuple[Answer, ...]) -> None:
+    """Where answers come in a fixed order, each look would end well for ever."""
+    at_work = run(stage=stage, shifted=NOW, settings=with_bake(60))
+    decided = step(at_work, seen(weights=SHIFTED, targets=targets(2), live=look))
+    assert decided.run.stage is Stage.REVERT and "3 bad answers in a row" in decided.run.reason
+
+
+def test_a_bake_whose_looks_never_end_well_has_an_end() -> None:
+    """Some answers are bad, always the last one of a look among them: that is not waited for without end. One look that
+    ends badly after a long wait for a person is no such thing."""
+    baking = run(stage=Stage.BAKE, shifted=NOW, settings=with_bake(3600))
+    good, bad = answers(NEW, 1), answers(None, 1, 502)
+    badly = seen(weights=SHIFTED, targets=targets(2), live=(*good, *bad, *good, *good, *bad))
+    well = seen(weights=SHIFTED, targets=targets(2), live=good)
+    for seconds, look in ((10, badly), (300, well), (1000, badly), (1000 + LIMITS.shift, badly)):
+        baking = step(baking, look, seconds).run
+        assert baking.stage is Stage.BAKE
+    ended = step(baking, badly, 1001 + LIMITS.shift)
+    assert ended.run.stage is Stage.REVERT and "no look in 5m ended with a good answer: 502" in ended.run.reason
 
 
 def test_losing_all_machines_during_the_shift_brings_traffic_back() -> None:
