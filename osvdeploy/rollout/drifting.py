@@ -57,7 +57,7 @@ def drift_of(
     found = [
         *_route(head, state),
         *_slots(head, groups),
-        *_strangers(head, groups),
+        *_strangers(head, state, groups),
         *_images(head, {*images, *adopted}),
     ]
     group = groups.get(head.stable.group) if head.stable is not None else None
@@ -115,14 +115,22 @@ def has_left(group: GroupState) -> bool:
     return tags.ADOPTED in group.tags and not group.deleting and group.capacity == 0
 
 
-def _strangers(head: Head, groups: Mapping[str, GroupState]) -> Iterator[Drift]:
+def _strangers(head: Head, state: RouteState, groups: Mapping[str, GroupState]) -> Iterator[Drift]:
     known = {record.group for record in head.slots.values()}
-    for name, group in sorted(groups.items()):
-        if name not in known and not group.deleting:
-            slot = group.tags.get(tags.SLOT, "no slot")
-            told = f"{name} ({group.release or 'no release'}, {group.capacity} machines, {slot}) is in no slot"
+    there = {name for name, group in groups.items() if not group.deleting}
+    recorded = {slot for slot, record in head.slots.items() if record.group in there}
+    carrying = {slot for slot, weight in (state.weights or {}).items() if weight > 0}
+    for name in sorted(there - known):
+        group = groups[name]
+        slot = group.tags.get(tags.SLOT, "no slot")
+        what = f"{name} ({group.release or 'no release'}, {group.capacity} machines, {slot})"
+        if slot in carrying - recorded:
+            cure = "`osvdeploy adopt --from-cloud` has the ledger learn it; the next deploy or rollback goes on from it"
+            yield Drift(DriftKind.STRANGER, f"{what} has traffic, and is in no slot", cure)
+        else:
             way = "lets it go" if tags.is_kept(group.tags) else "takes it away"
-            yield Drift(DriftKind.STRANGER, told, f"`osvdeploy gc` {way}, and so does a deploy to its slot")
+            cure = f"`osvdeploy gc` {way}, and so does a deploy to its slot"
+            yield Drift(DriftKind.STRANGER, f"{what} is in no slot", cure)
 
 
 def _images(head: Head, images: Collection[ReleaseId]) -> Iterator[Drift]:

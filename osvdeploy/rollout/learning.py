@@ -65,9 +65,14 @@ def learn(
         _forget_note(ctx, executor, held, route)
         return True
     groups = executor.observer(route).groups(ctx)
-    changes = {} if known and not asked else _serving(executor, held, route, slot, groups, ctx)
+    there = groups.get(stable.group) if stable is not None else None
+    # Whoever went back to a third release has put its machines into the very slot that the ledger names.
+    stands = there is not None and not there.deleting
+    changes = {} if known and stands and not asked else _serving(executor, held, route, slot, groups, ctx)
     if changes is None:
-        return False
+        if not known or asked:
+            return False
+        changes = {}
     if state.left is not None:
         changes = {**changes, "holds": head.held_too(Hold(state.left, WHY, ctx.process.user, ctx.now()))}
     if changes:

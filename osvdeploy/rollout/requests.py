@@ -31,7 +31,7 @@ def heed(run: Run, request: Request, now: datetime) -> Run:
     match request.kind:
         case RequestKind.ABORT:
             why = f"{request.why} ({request.by})" if request.why else f"{request.by} asked for it"
-            return _told(replace(run, abort=why, paused=None), request, now, "it ends; what served before serves on")
+            return _told(replace(run, abort=why, paused=None), request, now, _ending(run))
         case RequestKind.PAUSE:
             if run.paused is not None:
                 told = f"it was paused already by {run.paused.by}: {run.paused.why}"
@@ -49,6 +49,13 @@ def heed(run: Run, request: Request, now: datetime) -> Run:
             return _told(following, request, now, "it goes on without the rest of the bake")
         case RequestKind.PROMOTE_FULL:
             return _told(_resumed(_approved(_all_at_once(run), request, now), now), request, now, "all traffic is next")
+
+
+def _ending(run: Run) -> str:
+    """What an abort comes to; where traffic has moved, what is tried: nobody has looked yet who is there."""
+    if run.shifted is not None and (run.stable is not None or run.kind is Kind.ADOPT):
+        return "it ends; traffic goes back to what served before"
+    return "it ends; what served before serves on" if run.stable is not None else "it ends"
 
 
 def ways_on(run: Run, where: str) -> str:

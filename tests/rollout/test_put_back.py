@@ -9,9 +9,11 @@ import pytest
 
 from osvdeploy.errors import LedgerBehind
 from osvdeploy.events import Warned
+from osvdeploy.rollout.drifting import DriftKind
 from osvdeploy.rollout.model import Outcome
 from osvdeploy.rollout.releases import TrafficStep
 from tests.rollout.service import Service
+from tests.rollout.test_drifting import looked
 
 
 @pytest.fixture
@@ -39,6 +41,15 @@ def moved_to(service: Service, version: str) -> None:
         isinstance(event, Warned) and f"but {service.id('1.2.0')} does" in event.text
         for event in service.recorder.events
     )
+
+
+def test_drift_tells_what_serves_apart_from_what_is_left_over(service: Service) -> None:
+    """`gc` leaves what has traffic, and nobody is told that it takes it; what is no longer warm it does take."""
+    strangers = [each for each in looked(service) if each.kind is DriftKind.STRANGER]
+    [serves] = [each for each in strangers if service.group("1.2.0") in each.what]
+    assert "has traffic" in serves.what and "gc" not in serves.cure and "adopt --from-cloud" in serves.cure
+    [warm] = [each for each in strangers if service.group("1.1.0") in each.what]
+    assert "has traffic" not in warm.what and "`osvdeploy gc` takes it away" in warm.cure
 
 
 def test_what_the_ledger_takes_for_serving_is_rolled_out(service: Service) -> None:

@@ -116,6 +116,14 @@ def test_an_abort_that_brings_nothing_back_says_what_serves(service: Unledgered)
     assert not looked(service)
 
 
+def test_whoever_aborts_is_not_told_that_what_served_before_serves(service: Unledgered) -> None:
+    """Before anybody has looked: only that traffic goes back to it."""
+    bakes(service)
+    taken_by_hand(service, "1.1.0")
+    told = abort(service).told
+    assert told == "it ends; traffic goes back to what served before"
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_where_traffic_was_shared_nobody_is_sent_to_machines_that_are_gone(service: Unledgered, command: str) -> None:
     """Somebody took the stable release's machines away by hand: its part goes to whoever stands, and every command goes

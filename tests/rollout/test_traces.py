@@ -252,7 +252,7 @@ def queued(service: Unledgered) -> Unledgered:
     return service
 
 
-@pytest.mark.parametrize("stage", [Stage.PREPARE, Stage.BOOT, Stage.SHIFT, Stage.CLEAN_UP])
+@pytest.mark.parametrize("stage", [Stage.PREPARE, Stage.BOOT, Stage.SHIFT, Stage.BAKE, Stage.CLEAN_UP])
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_rollout_whose_stable_release_was_left_meanwhile_moves_no_traffic(
     service: Unledgered, command: str, stage: Stage
@@ -273,9 +273,10 @@ def test_a_rollout_whose_stable_release_was_left_meanwhile_moves_no_traffic(
     if command == "destroy":
         assert service.head.destroyed
         return
-    late = stage is Stage.CLEAN_UP
-    # 1.2.0 has served, and is held: it was what was left. Nothing can be asked of a rollout that is nearly over.
-    assert (refused is None) is not (command == "promote" or (late and command in ("the same deploy", "abort")))
+    # Where 1.2.0 has served it was what was left, and is held. Nothing can be asked of a rollout that is nearly over.
+    held = command == "the same deploy" and stage in (Stage.BAKE, Stage.CLEAN_UP)
+    senseless = stage is Stage.CLEAN_UP if command == "abort" else command == "promote" and stage is not Stage.BAKE
+    assert (refused is None) is not (held or senseless)
     if refused is not None or command == "drift --repair":
         # A rollout that is under way it leaves alone.
         service.manager().recover(service.context())
@@ -305,7 +306,7 @@ def test_of_a_rollout_that_was_overtaken_nobody_is_told_that_its_stable_release_
     assert json.loads(message.body)["told"] == f"the deploy of {new} aborted: {OVERTAKEN}"
 
 
-@pytest.mark.parametrize("stage", [Stage.PREPARE, Stage.BOOT, Stage.SHIFT, Stage.CLEAN_UP])
+@pytest.mark.parametrize("stage", [Stage.PREPARE, Stage.BOOT, Stage.SHIFT, Stage.BAKE, Stage.CLEAN_UP])
 def test_where_no_note_could_be_left_the_ledger_learns_by_being_asked_to(service: Unledgered, stage: Stage) -> None:
     """Also in the midst of a rollout, which ends in place: `recover` would send traffic to machines that are gone.
     Where its own stable release or candidate has the traffic, `recover` is right, and that is said."""
