@@ -101,7 +101,7 @@ def go_back(
     target, left = _aim(found, to)
     if len(found.carrying) > 1:
         traces.warn_of_suspended(ctx, place, found)
-    ledger = Ledger(MemoryStore(address="in memory"), where.app, where.environment)
+    ledger = Ledger(MemoryStore(address="in memory"), where.app, where.environment, mark=ctx.nonce()[:6])
     manager = RolloutManager(
         ledger,
         place,

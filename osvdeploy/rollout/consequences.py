@@ -96,7 +96,8 @@ def begin(
     # What the slot has of this release is used. Whatever else stands of it was given up: a slot loses its record before
     # its group goes, so what is on its way out, by whosever hand, is never gone back to.
     known = there is not None and there.release == release.id
-    group = there.group if there is not None and known else group_name(ledger.service, release, head.epoch)
+    own = group_name(ledger.service, release, head.epoch, ledger.mark)
+    group = there.group if there is not None and known else own
     settings = release.settings
     if kind is Kind.ROLLBACK:
         alone = replace(strategy, bake=0.0, approve=False, on_failure=OnFailure.ROLLBACK)

@@ -179,10 +179,12 @@ class HeadTaken(LedgerError):
 
 
 class Ledger:
-    """The documents of one service in an object store."""
+    """The documents of one service in an object store. ``mark`` is in the names of all groups that are made by one that
+    does not last: its epochs begin anew, and no other's groups are to have a name of its."""
 
-    def __init__(self, store: ObjectStore, app: str, environment: str) -> None:
+    def __init__(self, store: ObjectStore, app: str, environment: str, mark: str = "") -> None:
         self.store = store
+        self.mark = mark
         self.app = app
         self.environment = environment
         self.service = service_name(app, environment)

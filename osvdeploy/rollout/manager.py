@@ -60,6 +60,7 @@ from osvdeploy.rollout.refusals import (
     refuse_shares,
     refuse_to_go_on,
     refuse_unknown_service,
+    refuse_unproved,
     refuse_unready_hooks,
     refuse_waiting,
     refused_by,
@@ -319,9 +320,12 @@ class RolloutManager:
         Goes on with an unfinished rollback. An unfinished deploy is aborted, and that is all unless ``to`` asks for
         another release than the stable one. Whoever works on one is asked to end it, and waited for; with ``force`` the
         lease is taken at once from a process on another machine, which somebody says is dead. Raises
-        :class:`~osvdeploy.errors.LeaseHeld` where a living process does anything else.
+        :class:`~osvdeploy.errors.LeaseHeld` where a living process does anything else, and
+        :class:`~osvdeploy.errors.UsageError` where nothing was served before, or ``to`` never was.
         """
         asked = set[str]()
+        if to is not None and (head := self.ledger.head(ctx)) is not None:
+            refuse_unproved(head, to.id)  # before anybody is asked to end it
         while True:
             try:
                 why = f"rollback to {to.id if to else 'the release before'}"
@@ -698,7 +702,8 @@ class RolloutManager:
         permission, above all. A document or a program may well know of the release only when it is there."""
         serving = head.serving if head is not None and head.stable is not None else None
         slot = serving.other if serving is not None else Slot.BLUE
-        group = group_name(self.ledger.service, release, head.epoch + 1 if head is not None else 1)
+        epoch = head.epoch + 1 if head is not None else 1
+        group = group_name(self.ledger.service, release, epoch, self.ledger.mark)
         measured = Measured(route, slot, release.id, group)
         for gate in release.settings.gates:
             if self.metrics is None or not gate.remembered or gate.dry_run or gate.no_data is not NoData.FAIL:

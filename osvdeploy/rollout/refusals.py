@@ -30,6 +30,29 @@ def refuse_waiting(head: Head, release: Release, now: datetime) -> None:
         )
 
 
+def refuse_unproved(head: Head, to: ReleaseId) -> None:
+    """Raise :class:`~osvdeploy.errors.UsageError` for a way back to what has never served: what is being rolled out, or
+    was to be approved and was not. That would give it all the traffic at once, asking nobody."""
+    run = head.run
+    if run is None or run.kind is not Kind.DEPLOY or run.candidate != to:
+        return
+    if any(served.release == to for served in head.served):
+        return
+    if not run.over:
+        further = run.verdict is None and run.abort is None
+        forward = f"`osvdeploy promote --full {head.service}` brings all traffic next; " if further else ""
+        raise UsageError(
+            f"{head.service}: {to} is being rolled out, in stage {run.stage}, and has not served: there is no way back "
+            "to it",
+            hint=f"{forward}`osvdeploy rollback {head.service}` without --to gives it up",
+        )
+    if run.shifted is None and run.settings.strategy.approve and not run.approvals:
+        raise UsageError(
+            f"{head.service}: {to} waited for approval and got none, and has not served: there is no way back to it",
+            hint=f"`osvdeploy retry {head.service}` or a deploy asks again",
+        )
+
+
 def refuse_later(head: Head, since: int | None) -> None:
     """Raise :class:`~osvdeploy.errors.PlanOutdated` unless the lease was taken right after document ``since``."""
     if since is not None and head.n != since + 1:

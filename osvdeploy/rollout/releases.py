@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -252,15 +253,22 @@ def group_stem(service: str, release: ReleaseId) -> str:
     return f"osvd-{service_key(service)}-{sha256(release.encode())[:8]}"
 
 
-def group_name(service: str, release: Release, epoch: int) -> str:
-    """Name of the group and template that a run makes for a release, begun under the lease ``epoch``.
+def group_name(service: str, release: Release, epoch: int, mark: str = "") -> str:
+    """Name of the group and template that a run makes for a release, begun under the lease ``epoch`` of a ledger that
+    has this ``mark``.
 
     No two runs make groups of one name. So whoever lost the lease while it was about to take one away takes that one
     and no other, however late its call arrives. One that was adopted has the name that it had.
     """
     if release.adopted is not None:
         return release.adopted.group
-    return f"{group_stem(service, release.id)}-{epoch}"
+    return f"{group_stem(service, release.id)}-{epoch}{mark and f'-{mark}'}"
+
+
+def group_epoch(name: str) -> int:
+    """The epoch in a group's name; 0 where it has none, being adopted or of a ledger that did not last."""
+    made = re.fullmatch(r"osvd-[0-9a-f]{10}-[0-9a-f]{8}-([0-9]{1,18})", name)
+    return int(made[1]) if made else 0
 
 
 def configuration_digest(environment: Sequence[tuple[str, str]], boot: Sequence[tuple[str, str | None]]) -> Digest:

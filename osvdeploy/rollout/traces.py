@@ -38,6 +38,7 @@ from osvdeploy.rollout.releases import (
     Strategy,
     StrategyKind,
     TrafficStep,
+    group_epoch,
     route_of,
     service_key,
     service_name,
@@ -203,9 +204,12 @@ def record(ctx: Context, held: HeldLedger, traces: Traces, place: Place) -> None
         slots[serving] = SlotRecord(UNKNOWN, f"osvd-{traces.route.key}-gone", now)
     # What has not served yet is nothing to go back to.
     order = sorted(set(slots) - {traces.newer}, key=lambda slot: slot is serving)
+    last = max((group_epoch(group.name) for group in traces.groups.values()), default=0)
     held.save(
         ctx,
         "found by its tags in the cloud",
+        # What is made from now on has no name of what stands already.
+        epoch=max(held.head.epoch, last + 1),
         place=place,
         slots=slots,
         serving=serving,

@@ -473,6 +473,32 @@ def test_a_rollback_ends_a_deploy_that_another_process_works_on() -> None:
     assert service.id("1.2.0") in {hold.release for hold in service.head.holds}
 
 
+def test_nobody_goes_back_to_what_waits_for_approval_and_never_served() -> None:
+    """That is all traffic at once for what nobody has approved; and the rollout stays as it is."""
+    service = serving(APPROVED)
+    service.deploy("1.1.0")
+    before = service.head
+    with pytest.raises(UsageError, match="being rolled out, in stage shift, and has not served") as refused:
+        service.rollback("1.1.0")
+    assert "promote --full hello/production" in str(refused.value.hint) and service.head == before
+    service.manager().request(service.context(), RequestKind.ABORT)
+    with pytest.raises(UsageError, match="waited for approval and got none"):
+        service.rollback("1.1.0")
+    assert service.cloud.serving == {service.id("1.0.0")}
+
+
+def test_what_has_served_before_is_gone_back_to_also_while_it_is_rolled_out_again() -> None:
+    """Who names it knows it."""
+    service = serving()
+    service.deploy("1.1.0")
+    assert service.rollback().outcome is Outcome.SUCCEEDED
+    service.manager().unhold(service.context())
+    service.settings = replace(service.settings, strategy=APPROVED)
+    assert service.deploy("1.1.0").outcome is Outcome.WAITING
+    assert service.rollback("1.1.0").outcome is Outcome.SUCCEEDED
+    assert service.cloud.serving == {service.id("1.1.0")}
+
+
 def test_a_second_rollback_does_not_go_back_twice() -> None:
     """Two people type it at once: the later one is told that it is under way."""
     service = serving()

@@ -18,7 +18,7 @@ from osvdeploy.rollout.hooks import Notify
 from osvdeploy.rollout.learning import OVERTAKEN
 from osvdeploy.rollout.model import Outcome, RequestKind, Stage
 from osvdeploy.rollout.news import NewsKind
-from osvdeploy.rollout.releases import Concurrent, OnFailure, Strategy, StrategyKind, TrafficStep
+from osvdeploy.rollout.releases import Concurrent, OnFailure, Strategy, StrategyKind, TrafficStep, group_epoch
 from osvdeploy.spec.model import Health
 from osvdeploy.spec.model import Strategy as DeclaredStrategy
 from tests.rollout.unledgered import Gone, Unledgered, asked, dies_entering
@@ -100,6 +100,17 @@ def test_a_second_run_does_not_go_forward_again(service: Unledgered) -> None:
     assert went.rollout.outcome is Outcome.SUCCEEDED
     service.serves("1.0.0")
     assert service.cloud.running == {service.id("1.0.0")}
+
+
+def test_no_group_has_a_name_that_another_one_had(service: Unledgered) -> None:
+    """Each time its machines are started anew: a ledger that has one in a slot does not take the next one for it,
+    wherever that stands, nor does whoever was about to take the first one away."""
+    names: list[str] = []
+    for version in ("1.0.0", "1.1.0", "1.0.0", "1.1.0"):
+        assert service.back(to=version).rollout.outcome is Outcome.SUCCEEDED
+        names.append(service.group(version))
+        service.clock.advance(60)
+    assert len(set(names)) == len(names), names
 
 
 def test_a_sick_release_is_not_gone_back_to(service: Unledgered) -> None:
@@ -366,6 +377,8 @@ def test_a_lost_ledger_is_written_anew(service: Unledgered) -> None:
     made = service.written(service.settings)
     assert not made.learnt
     head = service.head
+    # Neither has a later group the name of one that stands.
+    assert all(0 < group_epoch(each.group) < head.epoch for each in head.slots.values())
     assert head.place == old.place
     assert head.serving is old.serving
     assert {slot: (each.release, each.group) for slot, each in head.slots.items()} == {
