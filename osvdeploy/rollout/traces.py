@@ -204,11 +204,13 @@ def record(ctx: Context, held: HeldLedger, traces: Traces, place: Place) -> None
         slots[serving] = SlotRecord(UNKNOWN, f"osvd-{traces.route.key}-gone", now)
     # What has not served yet is nothing to go back to.
     order = sorted(set(slots) - {traces.newer}, key=lambda slot: slot is serving)
-    last = max((group_epoch(group.name) for group in traces.groups.values()), default=0)
+    # What is made from now on has no name of what stands already. A ledger that does not last has a mark in its names,
+    # and must not outrank the service's own for good.
+    standing = () if held.ledger.mark else traces.groups.values()
+    last = max((group_epoch(group.name) for group in standing), default=0)
     held.save(
         ctx,
         "found by its tags in the cloud",
-        # What is made from now on has no name of what stands already.
         epoch=max(held.head.epoch, last + 1),
         place=place,
         slots=slots,
