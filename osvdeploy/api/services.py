@@ -320,9 +320,12 @@ def hold(ctx: Context, service: Service, release: str | None, why: str) -> Head:
     return wiring.manager(ctx, service, head).hold(ctx, held, why)
 
 
-def unhold(ctx: Context, service: Service) -> Head:
-    """Take every hold of the service away. Raises as :func:`hold` does."""
-    return wiring.manager(ctx, service, wiring.head(ctx, service)).unhold(ctx)
+def unhold(ctx: Context, service: Service, release: str | None = None) -> Head:
+    """Take the hold of a release (an id or version) away, or every one of the service where None. Raises as
+    :func:`hold` does, and :class:`~osvdeploy.errors.UsageError` where that release is not held."""
+    head = wiring.head(ctx, service)
+    named = find_release(ctx, wiring.open_ledger(service), release).id if release is not None else None
+    return wiring.manager(ctx, service, head).unhold(ctx, named)
 
 
 @dataclass(frozen=True, slots=True)

@@ -459,21 +459,28 @@ def hold(
     return Result(f"{head.service}: {release or 'every release'} is held", {"service": head.service, "held": release})
 
 
-@click.command(short_help="Take the holds away.")
+@click.command(short_help="Take the holds away, or one.")
 @service_options
+@click.option("--release", metavar="VERSION", help="A version or release id; left out: every hold is taken away.")
 @command
 def unhold(
     ctx: Context,
     choice: ServiceChoice,
+    release: str | None,
 ) -> Result:
-    """Let every release of a service go again.
+    """Let every release of a service go again, or one.
 
-    Example: osvdeploy unhold hello/production
+    Example: osvdeploy unhold hello/production --release 1.4.2
     """
     from osvdeploy import api
 
-    head = api.unhold(ctx, choice.service())
-    return Result(f"{head.service}: nothing is held", {"service": head.service})
+    head = api.unhold(ctx, choice.service(), release)
+    held = [hold.release for hold in head.holds]
+    still = ", ".join(each or "every release" for each in held)
+    return Result(
+        f"{head.service}: {f'{still} is held still' if held else 'nothing is held'}",
+        {"service": head.service, "holds": held},
+    )
 
 
 @click.command(short_help="Take a service away, with all it has.")

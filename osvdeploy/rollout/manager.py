@@ -151,7 +151,8 @@ class RolloutManager:
 
         Goes on with an unfinished run of the same release. One of another release that a living process works on, or
         that waits for a person, is met as the release's strategy says (``concurrent``); one that nobody works on is
-        ended first, with traffic back on stable, and with ``queue`` gone on with. Raises
+        ended first, with traffic back on stable, and with ``queue`` gone on with. A rollback is never ended by a
+        deploy: it comes to its own end first. Raises
         :class:`~osvdeploy.errors.LeaseHeld`, :class:`~osvdeploy.errors.ReleaseHeld`,
         :class:`~osvdeploy.errors.NotOurs` or :class:`~osvdeploy.errors.UsageError` before anything is changed.
         """
@@ -247,6 +248,8 @@ class RolloutManager:
         head = self.ledger.head(ctx)
         run = head.unfinished if head is not None else None
         undecided = run is not None and run.verdict is None and run.abort is None and run.candidate != wanted
+        # A rollback is somebody's answer to an emergency: it is waited for, by whoever asks for whatever.
+        undecided = undecided and run is not None and run.kind is not Kind.ROLLBACK
         if ends is not None and run is not None and undecided and run.id not in asked:
             ctx.report(Note(f"asking for the end of the {run.kind} of {run.candidate}: {ends}"))
             self.ledger.ask(ctx, run.id, self._request(ctx, RequestKind.ABORT, run, ends))
@@ -266,8 +269,11 @@ class RolloutManager:
         elif unfinished is not None and unfinished.verdict is None:
             # What may not begin itself ends nothing of others.
             refuse_held(held.head, release.id, forced=forced)
-        queued = unfinished is not None and release.settings.strategy.concurrent is Concurrent.QUEUE
-        wanted = unfinished.candidate if queued and unfinished is not None else release.id
+        # A rollback that nobody works on any more is brought to its end first: what it was to leave is no good, and is
+        # held then.
+        going_back = unfinished is not None and unfinished.kind is Kind.ROLLBACK
+        first = going_back or release.settings.strategy.concurrent is Concurrent.QUEUE
+        wanted = unfinished.candidate if first and unfinished is not None else release.id
         # However far this process is to go with its own release, another one's rollout has to be over before it.
         until = self.until if wanted == release.id else Until.ASKED
         ended = self._settle(ctx, held, wanted, f"superseded by {release.id}", until)
@@ -306,7 +312,8 @@ class RolloutManager:
         held.save(
             ctx,
             f"deploy {release.id}",
-            holds=tuple(hold for hold in held.head.holds if hold.release is None),
+            # What somebody has found to be no good is so whatever else is deployed; only its own name lets it go.
+            holds=tuple(hold for hold in held.head.holds if hold.release != release.id),
             place=self.executor.place(route, state),
             destroyed=False,
             run=run,
@@ -657,10 +664,18 @@ class RolloutManager:
             self.courier.finish(ctx, held)
             return held.head
 
-    def unhold(self, ctx: Context) -> Head:
-        """Take every hold of the service away."""
+    def unhold(self, ctx: Context, release: ReleaseId | None = None) -> Head:
+        """Take the hold of a release away, or every one of the service where None. Raises
+        :class:`~osvdeploy.errors.UsageError` where the release is not held."""
         with lease.held(ctx, self.ledger, "unhold") as held:
-            held.save(ctx, "unhold", holds=())
+            stay = tuple(hold for hold in held.head.holds if release is not None and hold.release != release)
+            if release is not None and len(stay) == len(held.head.holds):
+                there = ", ".join(hold.release or "every release" for hold in stay) or "nothing"
+                raise UsageError(
+                    f"{held.head.service}: {release} is not held by its name; held is {there}",
+                    hint="without --release every hold is taken away",
+                )
+            held.save(ctx, f"unhold {release}" if release is not None else "unhold", holds=stay)
             self.courier.finish(ctx, held)
             return held.head
 

@@ -69,9 +69,10 @@ def refuse_held(head: Head, release: ReleaseId, *, forced: bool = False) -> None
     for hold in head.holds:
         if hold.release is None or (hold.release == release and not forced):
             other = "" if hold.release is None else "deploy another release, or "
+            named = "" if hold.release is None else f" --release {hold.release}"
             raise ReleaseHeld(
                 f"{head.service}: {hold.told}",
-                hint=f"{other}take the hold away with `osvdeploy unhold`",
+                hint=f"{other}take the hold away with `osvdeploy unhold {head.service}{named}`",
             )
 
 

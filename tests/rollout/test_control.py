@@ -9,16 +9,18 @@ from dataclasses import replace
 import pytest
 
 from osvdeploy.cloud.interfaces import Slot
+from osvdeploy.cloud.memory import Call, Moment
 from osvdeploy.context import Context, ProcessIdentity, VirtualClock
 from osvdeploy.errors import DeadlineExceeded, LeaseHeld, ReleaseHeld, RolloutWaiting, UsageError
 from osvdeploy.events import Note
 from osvdeploy.rollout import lease
 from osvdeploy.rollout.ends import Rollout
 from osvdeploy.rollout.manager import RolloutManager
-from osvdeploy.rollout.model import Outcome, Request, RequestKind, Stage, Until
+from osvdeploy.rollout.model import Kind, Outcome, Request, RequestKind, Stage, Until
 from osvdeploy.rollout.releases import Concurrent, OnFailure, Strategy, StrategyKind, TrafficStep
 from tests.rollout.made import NOW, SETTINGS
 from tests.rollout.service import Service
+from tests.rollout.unledgered import Died
 
 CANARY = replace(
     SETTINGS.strategy,
@@ -471,6 +473,61 @@ def test_a_rollback_ends_a_deploy_that_another_process_works_on() -> None:
     assert outcome.outcome is Outcome.SUCCEEDED
     assert service.cloud.serving == {service.id("1.1.0")}
     assert service.id("1.2.0") in {hold.release for hold in service.head.holds}
+
+
+@pytest.mark.parametrize("concurrent", Concurrent)
+@pytest.mark.parametrize("stage", [Stage.PREPARE, Stage.SHIFT, Stage.BAKE])
+def test_a_deploy_undoes_no_rollback_that_nobody_works_on(stage: Stage, concurrent: Concurrent) -> None:
+    """A pipeline's queued deploy comes after the rollback's process died: that is brought to its end first, and where
+    the new release fails nobody is sent back to what was left."""
+    service = serving(replace(SETTINGS.strategy, concurrent=concurrent))
+    service.deploy("1.1.0")
+    service.publish("1.2.0")
+    service.cloud.behave(service.id("1.2.0"), answers=(500,))
+
+    def dies(call: Call, moment: Moment) -> None:
+        run = service.head.run if call.operation == "store.put" and moment is Moment.AFTER else None
+        if run is not None and run.kind is Kind.ROLLBACK and run.stage is stage:
+            service.cloud.on_call(None)
+            raise Died
+
+    service.cloud.on_call(dies)
+    with pytest.raises(Died):
+        service.rollback()
+    service.time.advance(120)
+    assert service.manager().deploy(service.context(), service.release("1.2.0")).outcome is Outcome.ROLLED_BACK
+    assert service.cloud.serving == {service.id("1.0.0")}
+    assert service.id("1.1.0") in {hold.release for hold in service.head.holds}
+
+
+def test_a_living_rollback_is_superseded_by_nobody() -> None:
+    """It is waited for."""
+    service = serving(replace(SETTINGS.strategy, concurrent=Concurrent.SUPERSEDE))
+    service.deploy("1.1.0")
+    service.publish("1.2.0")
+    deployed: list[Rollout] = []
+    going_back, begun = service.manager(), threading.Event()
+
+    def hook(call: Call, moment: Moment) -> None:
+        run = service.head.run if call.operation == "router.modify_rule" else None
+        if run is not None and run.kind is Kind.ROLLBACK and not begun.is_set():
+            begun.set()
+            service.time.advance(0.5)
+
+    service.cloud.on_call(hook)
+    ctx = living(service)
+
+    def deploys() -> None:
+        begun.wait(10)
+        deployed.append(service.manager().deploy(ctx, service.release("1.2.0")))
+
+    thread = threading.Thread(target=deploys)
+    thread.start()
+    ended = going_back.rollback(living(service))
+    thread.join(60)
+    assert ended.outcome is Outcome.SUCCEEDED and ended.run is not None and not ended.run.heard
+    assert [each.outcome for each in deployed] == [Outcome.SUCCEEDED]
+    assert [each.release for each in service.head.served[-2:]] == [service.id("1.0.0"), service.id("1.2.0")]
 
 
 def test_nobody_goes_back_to_what_waits_for_approval_and_never_served() -> None:

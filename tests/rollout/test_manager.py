@@ -164,14 +164,29 @@ def test_a_cold_rollback_brings_back_the_capacity_of_today() -> None:
 
 
 def test_a_rollback_holds_what_it_left(service: Service) -> None:
-    """The release that was left is refused until another is deployed or the hold is taken away."""
+    """The release that was left is refused until somebody names it or takes the hold away, whatever is deployed
+    meanwhile; and no rollback goes to it by itself."""
     service.deploy("1.0.0")
     service.deploy("1.1.0")
     service.rollback()
     with pytest.raises(ReleaseHeld, match=r"hello-1\.1\.0"):
         service.deploy("1.1.0")
     service.deploy("1.2.0")
-    assert service.head.holds == ()
+    with pytest.raises(ReleaseHeld, match=r"hello-1\.1\.0"):
+        service.deploy("1.1.0")
+    service.rollback()
+    assert service.cloud.serving == {service.id("1.0.0")}
+    with pytest.raises(UsageError, match="no release served before"):
+        service.rollback()
+    assert {hold.release for hold in service.head.holds} == {service.id("1.1.0"), service.id("1.2.0")}
+    with pytest.raises(UsageError, match=r"hello-1\.0\.0-\w+ is not held by its name; held is hello-1\.1\.0"):
+        service.manager().unhold(service.context(), service.id("1.0.0"))
+    service.manager().hold(service.context(), service.id("1.0.0"), "by hand")
+    service.manager().unhold(service.context(), service.id("1.0.0"))
+    assert {hold.release for hold in service.head.holds} == {service.id("1.1.0"), service.id("1.2.0")}
+    ended = service.manager().deploy(service.context(), service.release("1.1.0"), forced=True)
+    assert ended.outcome is Outcome.SUCCEEDED
+    assert {hold.release for hold in service.head.holds} == {service.id("1.2.0")}
 
 
 def test_unhold_lets_the_release_go_again(service: Service) -> None:
@@ -602,7 +617,9 @@ def test_a_refused_deploy_is_no_release(service: Service) -> None:
     service.manager().hold(service.context(), None, "a freeze")
     with pytest.raises(ReleaseHeld) as told:
         service.deploy("9.9.9")
-    assert told.value.hint == "take the hold away with `osvdeploy unhold`", "no other release is let pass either"
+    assert told.value.hint == "take the hold away with `osvdeploy unhold hello/production`", (
+        "no other release is let pass either"
+    )
     assert [release.version for release in service.ledger.releases(service.context())] == ["1.0.0"]
 
 
