@@ -17,9 +17,10 @@ from osvdeploy.errors import (
 from osvdeploy.events import Note, Warned
 
 if TYPE_CHECKING:
-    from osvdeploy.cloud.interfaces import Ground, Prober, ReleaseId
+    from osvdeploy.cloud.interfaces import Ground, Prober, ReleaseId, Route
     from osvdeploy.rollout.ends import Rollout
-    from osvdeploy.rollout.ledger import Head
+    from osvdeploy.rollout.ledger import Head, HeldLedger
+    from osvdeploy.rollout.manager import RolloutManager
     from osvdeploy.rollout.model import Limits
     from osvdeploy.rollout.releases import Release, Settings
     from osvdeploy.rollout.traces import Traces
@@ -221,6 +222,7 @@ def write_anew(ctx: Context, where: Whereabouts, place: Ground, prober: Prober) 
             # Marks of leases that the lost ledger gave out are outranked now, and not by the first deploy.
             held.taken_over = True
             manager.executor.fence(ctx, held, found.route)
+            _go_on_after(ctx, manager, held, found.route)
             learnt = learn(ctx, manager.executor, held, found.route, found.state)
         else:
             assert held.head.place is not None
@@ -237,6 +239,21 @@ def write_anew(ctx: Context, where: Whereabouts, place: Ground, prober: Prober) 
     head = ledger.head(ctx)
     assert head is not None
     return WrittenAnew(head, tuple(found.newest), learnt and not lost)
+
+
+def _go_on_after(ctx: Context, manager: RolloutManager, held: HeldLedger, route: Route) -> None:
+    """Leases of a ledger that is written anew go on after the numbers in the names of all that is there, also of what
+    is on its way out: no name is given twice."""
+    from osvdeploy.cloud import tags
+    from osvdeploy.rollout.releases import group_epoch
+
+    owned, groups = {tags.SERVICE: held.head.service}, manager.cloud.groups
+    names = [each.name for each in groups.owned(ctx, owned)] + [*groups.templates(ctx, owned)]
+    last = max((group_epoch(name) for name in names), default=0)
+    if last >= held.head.epoch:
+        held.save(ctx, f"leases go on from {last + 1}", epoch=last + 1)
+        held.taken_over = True
+        manager.executor.fence(ctx, held, route)
 
 
 def _into(found: Traces, app: str, address: str) -> Traces:

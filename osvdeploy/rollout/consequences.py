@@ -59,7 +59,7 @@ def consequences(now: datetime, head: Head, run: Run) -> Mapping[str, object]:
     ended: dict[str, object] = {}
     if run.over and run.verdict is Outcome.ROLLED_BACK:
         ended |= giving_up(head, run, run.candidate)
-    if run.over and any(record.stage is Stage.BOOT for record in run.stages):
+    if run.over and not run.stays_warm and any(record.stage is Stage.BOOT for record in run.stages):
         # From boot on the slot was the candidate's, whose machines are gone now.
         slots.pop(run.slot, None)
         ended["slots"] = slots

@@ -124,7 +124,10 @@ def _strangers(head: Head, state: RouteState, groups: Mapping[str, GroupState]) 
         group = groups[name]
         slot = group.tags.get(tags.SLOT, "no slot")
         what = f"{name} ({group.release or 'no release'}, {group.capacity} machines, {slot})"
-        if slot in carrying - recorded:
+        if slot in carrying - recorded and sum(groups[one].tags.get(tags.SLOT) == slot for one in there) > 1:
+            cure = "take away by hand what is not wanted in its slot; then `osvdeploy adopt --from-cloud`"
+            yield Drift(DriftKind.STRANGER, f"{what} may have traffic, and is in no slot", cure)
+        elif slot in carrying - recorded:
             cure = "`osvdeploy adopt --from-cloud` has the ledger learn it; the next deploy or rollback goes on from it"
             yield Drift(DriftKind.STRANGER, f"{what} has traffic, and is in no slot", cure)
         else:

@@ -60,14 +60,14 @@ def learn(
         return False
     stable = head.stable
     known = stable is not None and head.serving is slot
-    if known and stable is not None and stable.release == state.left:
-        # Whoever wrote the note did not come to the switch.
-        _forget_note(ctx, executor, held, route)
-        return True
     groups = executor.observer(route).groups(ctx)
     there = groups.get(stable.group) if stable is not None else None
     # Whoever went back to a third release has put its machines into the very slot that the ledger names.
     stands = there is not None and not there.deleting
+    if known and stands and stable is not None and stable.release == state.left:
+        # Whoever wrote the note did not come to the switch.
+        _forget_note(ctx, executor, held, route)
+        return True
     changes = {} if known and stands and not asked else _serving(executor, held, route, slot, groups, ctx)
     if changes is None:
         if not known or asked:

@@ -331,11 +331,11 @@ def _bake(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
         run = _count(run, seen.live, serving, enough=limits.bad_answers)
         if run.tally.bad >= limits.bad_answers:
             broken = f"{run.tally.bad} bad answers in a row through the balancer: {run.tally.last}"
-        since = (run.tally.badly_since or now) if run.tally.good == 0 else None
-        run = replace(run, tally=replace(run.tally, badly_since=since))
-        if not broken and since is not None and _between(since, now) > limits.shift:
+        # Counted by looks, as nobody may have looked for long; and what stable answers badly is being left.
+        run = replace(run, tally=replace(run.tally, badly=run.tally.badly + 1 if run.tally.bad else 0))
+        if not broken and run.tally.badly * limits.bake_poll > limits.shift:
             # One of a few machines, always asked in the same order: a bake that waits for a good end has none.
-            broken = f"no look in {format_duration(limits.shift)} ended with a good answer: {run.tally.last}"
+            broken = f"{run.tally.badly} looks in a row ended with a bad answer: {run.tally.last}"
     if broken:
         return _failed(run, limits, now, "bake", broken)
     run = run.keeping(seen.readings)
@@ -517,6 +517,8 @@ def _clean_up(run: Run, seen: Observation, limits: Limits, now: datetime) -> Ste
         return Step(run, action, _soon(run, limits, now), f"{seen.occupant.name}, which is in no slot, to be gone")
     if run.kind is Kind.ADOPT and seen.candidate is None and not run.tally.unmade and not late:
         return Step(run, UnmakeRoute(), _soon(run, limits, now), "what was made for the route to be gone")
+    if run.stays_warm and seen.candidate is not None and not seen.candidate.deleting:
+        return Step(run.enter(Stage.DONE, now, f"the machines of {run.candidate} are kept warm, as they were"))
     if late or (seen.candidate is None and (given_up or not paused)):
         run = replace(run, scaled=run.scaled or (run.scaling is not None and not paused))
         return Step(run.enter(Stage.DONE, now, "the candidate's capacity is gone" if not late else "took too long"))

@@ -332,7 +332,7 @@ class RolloutManager:
         """
         asked = set[str]()
         if to is not None and (head := self.ledger.head(ctx)) is not None:
-            refuse_unproved(head, to.id)  # before anybody is asked to end it
+            refuse_unproved(head, to.id, self.ledger.release(ctx, to.id))  # before anybody is asked to end it
         while True:
             try:
                 why = f"rollback to {to.id if to else 'the release before'}"
@@ -365,6 +365,9 @@ class RolloutManager:
             and (to is None or to.id == unfinished.candidate)
         )
         wanted = unfinished.candidate if goes_on and unfinished is not None else None
+        if to is not None:
+            # Who deployed it may have begun since anybody looked.
+            refuse_unproved(held.head, to.id, self.ledger.release(ctx, to.id))
         ended = self._settle(ctx, held, wanted, "a rollback was asked for")
         if ended is not None and ended.kind is Kind.ADOPT and ended.verdict is Outcome.ABORTED:
             return replace(came_to(ctx, held, ended), outcome=Outcome.SUCCEEDED)

@@ -258,12 +258,12 @@ class Tally:
     since: datetime | None = None
     ready_since: datetime | None = None
     unwell_since: datetime | None = None
-    badly_since: datetime | None = None
-    """Since when each look of a bake has ended with an answer that was not good."""
     good: int = 0
     """Consecutive answers that were as they should be."""
     bad: int = 0
     """Consecutive answers that were not answers of a healthy service."""
+    badly: int = 0
+    """Consecutive looks of a bake that ended with such an answer."""
     odd: int = 0
     """Consecutive looks that showed other weights than were set."""
     last: str = ""
@@ -359,6 +359,12 @@ class Run:
     def candidate_serves(self) -> bool:
         """Decided for the candidate; or for nobody else, since the stable release's machines were gone."""
         return self.verdict is Outcome.SUCCEEDED or self.stable_gone
+
+    @property
+    def stays_warm(self) -> bool:
+        """Whether the candidate's machines outlive a failure: they stood before the rollback began, and are what the
+        next one goes back to, once whatever kept this one from it is mended."""
+        return self.kind is Kind.ROLLBACK and self.warm
 
     @property
     def going_back(self) -> bool:

@@ -30,26 +30,27 @@ def refuse_waiting(head: Head, release: Release, now: datetime) -> None:
         )
 
 
-def refuse_unproved(head: Head, to: ReleaseId) -> None:
+def refuse_unproved(head: Head, to: ReleaseId, known: Release | None) -> None:
     """Raise :class:`~osvdeploy.errors.UsageError` for a way back to what has never served: what is being rolled out, or
-    was to be approved and was not. That would give it all the traffic at once, asking nobody."""
-    run = head.run
-    if run is None or run.kind is not Kind.DEPLOY or run.candidate != to:
-        return
+    what needs somebody's approval, by its settings as the ledger has them (``known``). That would give it all the
+    traffic at once, asking nobody."""
     if any(served.release == to for served in head.served):
         return
-    if not run.over:
+    run = head.unfinished
+    if run is not None and run.kind is Kind.DEPLOY and run.candidate == to:
         further = run.verdict is None and run.abort is None
         forward = f"`osvdeploy promote --full {head.service}` brings all traffic next; " if further else ""
+        back = "rollback" if run.stable is not None else "abort"
         raise UsageError(
             f"{head.service}: {to} is being rolled out, in stage {run.stage}, and has not served: there is no way back "
             "to it",
-            hint=f"{forward}`osvdeploy rollback {head.service}` without --to gives it up",
+            hint=f"{forward}`osvdeploy {back} {head.service}` gives it up",
         )
-    if run.shifted is None and run.settings.strategy.approve and not run.approvals:
+    strategy = known.settings.strategy if known is not None else None
+    if strategy is not None and (strategy.approve or any(step.approve for step in strategy.steps)):
         raise UsageError(
-            f"{head.service}: {to} waited for approval and got none, and has not served: there is no way back to it",
-            hint=f"`osvdeploy retry {head.service}` or a deploy asks again",
+            f"{head.service}: {to} needs an approval and has never served: there is no way back to it",
+            hint="a deploy of it asks for the approval",
         )
 
 

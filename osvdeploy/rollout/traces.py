@@ -38,7 +38,6 @@ from osvdeploy.rollout.releases import (
     Strategy,
     StrategyKind,
     TrafficStep,
-    group_epoch,
     route_of,
     service_key,
     service_name,
@@ -191,8 +190,11 @@ def trace(
 
 def record(ctx: Context, held: HeldLedger, traces: Traces, place: Place) -> None:
     """Write what was found into a ledger that knows nothing of the service."""
+    standing = {group.release for group in traces.groups.values()}
     for release in traces.releases.values():
-        held.ledger.put_release(ctx, release)
+        # Of those that do not stand nobody knows any more whether they have served; to ask for an approval that they
+        # may have had would leave no way back.
+        held.ledger.put_release(ctx, release if release.id in standing else _approved(release))
     now = ctx.now()
     serving, slots = traces.serving, dict[Slot, SlotRecord]()
     for slot, group in traces.groups.items():
@@ -204,20 +206,21 @@ def record(ctx: Context, held: HeldLedger, traces: Traces, place: Place) -> None
         slots[serving] = SlotRecord(UNKNOWN, f"osvd-{traces.route.key}-gone", now)
     # What has not served yet is nothing to go back to.
     order = sorted(set(slots) - {traces.newer}, key=lambda slot: slot is serving)
-    # What is made from now on has no name of what stands already. A ledger that does not last has a mark in its names,
-    # and must not outrank the service's own for good.
-    standing = () if held.ledger.mark else traces.groups.values()
-    last = max((group_epoch(group.name) for group in standing), default=0)
     held.save(
         ctx,
         "found by its tags in the cloud",
-        epoch=max(held.head.epoch, last + 1),
         place=place,
         slots=slots,
         serving=serving,
         served=tuple(Served(slots[slot].release, now) for slot in order if slots[slot].release != UNKNOWN),
         destroyed=False,
     )
+
+
+def _approved(release: Release) -> Release:
+    strategy = release.settings.strategy
+    steps = tuple(replace(step, approve=False) for step in strategy.steps)
+    return replace(release, settings=replace(release.settings, strategy=replace(strategy, approve=False, steps=steps)))
 
 
 def _route(ctx: Context, cloud: Ground, service: str, listener: str | None) -> Route:

@@ -15,6 +15,7 @@ from osvdeploy.errors import DeadlineExceeded, LeaseHeld, ReleaseHeld, RolloutWa
 from osvdeploy.events import Note
 from osvdeploy.rollout import lease
 from osvdeploy.rollout.ends import Rollout
+from osvdeploy.rollout.ledger import Head, Ledger
 from osvdeploy.rollout.manager import RolloutManager
 from osvdeploy.rollout.model import Kind, Outcome, Request, RequestKind, Stage, Until
 from osvdeploy.rollout.releases import Concurrent, OnFailure, Strategy, StrategyKind, TrafficStep
@@ -539,9 +540,53 @@ def test_nobody_goes_back_to_what_waits_for_approval_and_never_served() -> None:
         service.rollback("1.1.0")
     assert "promote --full hello/production" in str(refused.value.hint) and service.head == before
     service.manager().request(service.context(), RequestKind.ABORT)
-    with pytest.raises(UsageError, match="waited for approval and got none"):
+    never = "needs an approval and has never served"
+    with pytest.raises(UsageError, match=never):
         service.rollback("1.1.0")
+    # Nor once another one waits, or where it had a share before it was to be approved.
+    service.deploy("1.2.0")
+    with pytest.raises(UsageError, match=never):
+        service.rollback("1.1.0")
+    service.manager().request(service.context(), RequestKind.ABORT)
+    steps = (TrafficStep(5, 10.0, approve=True), TrafficStep(100))
+    service.settings = replace(service.settings, strategy=replace(CANARY, steps=steps))
+    assert service.deploy("1.3.0").outcome is Outcome.WAITING
+    service.manager().request(service.context(), RequestKind.ABORT)
+    with pytest.raises(UsageError, match=never):
+        service.rollback("1.3.0")
     assert service.cloud.serving == {service.id("1.0.0")}
+
+
+def test_what_began_while_a_rollback_was_on_its_way_to_the_lease_is_no_way_back() -> None:
+    """It is looked at once more under the lease, before anything of it is ended."""
+    service = serving(CANARY)
+    service.until = Until.BEGUN
+    release = service.release("1.1.0")
+    seen = service.head
+
+    class Early(Ledger):
+        """Whose first look is from before the deploy."""
+
+        def head(self, ctx: Context) -> Head | None:
+            self.head = super().head  # type: ignore[method-assign]
+            return seen
+
+    service.deploy("1.1.0")
+    ledger = Early(service.cloud.store, "hello", "production")
+    manager = RolloutManager(ledger, service.cloud.cloud, service.cloud.prober)
+    with pytest.raises(UsageError, match="being rolled out, in stage prepare"):
+        manager.rollback(service.context(), release)
+    run = service.head.unfinished
+    assert run is not None and run.abort is None and service.cloud.serving == {service.id("1.0.0")}
+
+
+def test_a_first_deploy_is_given_up_by_an_abort() -> None:
+    service = Controlled(APPROVED)
+    service.until = Until.BEGUN
+    service.deploy("1.0.0")
+    with pytest.raises(UsageError) as refused:
+        service.rollback("1.0.0")
+    assert "`osvdeploy abort hello/production` gives it up" in str(refused.value.hint)
 
 
 def test_what_has_served_before_is_gone_back_to_also_while_it_is_rolled_out_again() -> None:

@@ -181,17 +181,18 @@ def test_good_answers_after_three_bad_ones_in_a_row_change_nothing(stage: Stage,
 
 
 def test_a_bake_whose_looks_never_end_well_has_an_end() -> None:
-    """Some answers are bad, always the last one of a look among them: that is not waited for without end. One look that
-    ends badly after a long wait for a person is no such thing."""
-    baking = run(stage=Stage.BAKE, shifted=NOW, settings=with_bake(3600))
+    """Some answers are bad, always the last one of a look among them: that is not waited for without end. Two looks
+    with hours between them are two looks, and what stable answers badly is being left."""
+    baking = run(stage=Stage.BAKE, shifted=NOW, settings=with_bake(36000))
     good, bad = answers(NEW, 1), answers(None, 1, 502)
     badly = seen(weights=SHIFTED, targets=targets(2), live=(*good, *bad, *good, *good, *bad))
     well = seen(weights=SHIFTED, targets=targets(2), live=good)
-    for seconds, look in ((10, badly), (300, well), (1000, badly), (1000 + LIMITS.shift, badly)):
-        baking = step(baking, look, seconds).run
+    left = seen(weights=SHIFTED, targets=targets(2), live=answers(OLD, 5, 500))
+    for seconds, look in enumerate((*[left] * 100, badly, well, *[badly] * 60)):
+        baking = step(baking, look, seconds * 100.0).run
         assert baking.stage is Stage.BAKE
-    ended = step(baking, badly, 1001 + LIMITS.shift)
-    assert ended.run.stage is Stage.REVERT and "no look in 5m ended with a good answer: 502" in ended.run.reason
+    ended = step(baking, badly, 16300.0)
+    assert ended.run.stage is Stage.REVERT and "61 looks in a row ended with a bad answer: 502" in ended.run.reason
 
 
 def test_losing_all_machines_during_the_shift_brings_traffic_back() -> None:

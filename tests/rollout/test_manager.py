@@ -7,16 +7,16 @@ from dataclasses import replace
 
 import pytest
 
-from osvdeploy.cloud.interfaces import Route, Slot
+from osvdeploy.cloud.interfaces import ProbeAnswer, Route, Slot
 from osvdeploy.cloud.memory import Call, MemoryCloud, Moment
 from osvdeploy.context import Context
 from osvdeploy.errors import Interrupted, LeaseHeld, LeaseLost, NotOurs, Refused, ReleaseHeld, Unavailable, UsageError
 from osvdeploy.events import GateJudged, StageEntered, Waiting, Warned
 from osvdeploy.rollout import lease
 from osvdeploy.rollout.manager import RolloutManager
-from osvdeploy.rollout.model import Outcome, Stage
+from osvdeploy.rollout.model import Outcome, Request, RequestKind, Stage
 from osvdeploy.rollout.releases import Release, StrategyKind, TrafficStep, release_id
-from tests.rollout.made import SETTINGS
+from tests.rollout.made import NOW, SETTINGS
 from tests.rollout.made import release as made_release
 from tests.rollout.service import Service
 from tests.rollout.test_drifting import looked
@@ -727,6 +727,40 @@ def test_the_first_release_goes_by_no_steps() -> None:
     assert (first.outcome, first.run and first.run.steps) == (Outcome.SUCCEEDED, (TrafficStep(100),))
     second = service.deploy("2.0.0")
     assert (second.outcome, second.run and second.run.steps) == (Outcome.SUCCEEDED, steps)
+
+
+@pytest.mark.parametrize("why", ["nobody can be reached", "answers are bad", "an abort"])
+def test_a_warm_rollback_that_fails_leaves_its_machines_warm(
+    service: Service, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They stood before, and the next one goes back to them: from where the balancer is reached, or once they are
+    well."""
+    service.deploy("1.0.0")
+    service.deploy("1.1.0")
+    warm = service.group("1.0.0")
+    if why == "nobody can be reached":
+        monkeypatch.setattr(service.cloud.prober, "probe", lambda ctx, request: ProbeAnswer(None, error="timed out"))
+    elif why == "answers are bad":
+        service.cloud.behave(service.id("1.0.0"), answers=(500,))
+    else:
+
+        def aborts(call: Call, moment: Moment) -> None:
+            run = service.head.unfinished if call.operation == "router.modify_rule" else None
+            if moment is Moment.AFTER and run is not None and not run.heard:
+                service.cloud.on_call(None)
+                service.ledger.ask(service.context(), run.id, Request(RequestKind.ABORT, "ann@desk", NOW, run.step))
+
+        service.cloud.on_call(aborts)
+    ended = service.rollback()
+    assert ended.outcome is not Outcome.SUCCEEDED and service.cloud.serving == {service.id("1.1.0")}
+    assert service.cloud.running == {service.id("1.0.0"), service.id("1.1.0")}
+    record = service.head.slots[Slot.BLUE]
+    assert record.group == warm and record.warm_until is not None
+    monkeypatch.undo()
+    service.cloud.behave(service.id("1.0.0"), answers=(200,))
+    service.clock.advance(60)
+    again = service.rollback()
+    assert again.outcome is Outcome.SUCCEEDED and again.run is not None and again.run.warm
 
 
 def test_a_warm_release_that_may_not_be_taken_away_stays_in_its_slot(service: Service) -> None:

@@ -394,6 +394,22 @@ def test_a_lost_ledger_is_written_anew(service: Unledgered) -> None:
     assert service.cloud.standing == set()
 
 
+def test_a_ledger_written_anew_gives_no_name_of_what_is_on_its_way_out(service: Unledgered) -> None:
+    """Nor does it ask for an approval of what may have served."""
+    service.lost = False
+    service.settings = replace(service.settings, strategy=replace(service.settings.strategy, keep_warm=0.0))
+    assert service.deploy("1.2.0").outcome is Outcome.SUCCEEDED
+    there = {group_epoch(name) for name in service.cloud.world.groups}
+    service.cloud.store._objects.clear()
+    service.lost = True
+    service.back(to="1.0.0")
+    service.lost = False
+    service.written(replace(service.settings, strategy=replace(service.settings.strategy, approve=True)))
+    assert service.head.epoch > max(there)
+    assert service.rollback("1.1.0").outcome is Outcome.SUCCEEDED
+    service.serves("1.1.0")
+
+
 def test_without_a_spec_settings_are_what_stands(service: Unledgered) -> None:
     """A deploy from the spec then finds the same route."""
     service.lost = False
