@@ -228,10 +228,12 @@ def basis_now(
     from osvdeploy.rollout.releases import route_of, settings_digest
 
     groups = ground.groups.owned(ctx, {tags.SERVICE: release.service})
+    head = ledger.head(ctx)
+    stable = head.stable if head is not None else None
     return basis_of(
         release.service,
         ledger.store.address,
-        ledger.head(ctx),
+        head,
         {group.name: group.capacity for group in groups if not group.deleting},
         ground.router.observe(ctx, route_of(release)),
         version=release.version,
@@ -239,6 +241,7 @@ def basis_now(
         build=build,
         configuration=release.configuration,
         image=image,
+        scaling=ground.groups.scaling(ctx, stable.group) if stable is not None else None,
     )
 
 

@@ -99,7 +99,8 @@ def _refusal(ledger: Ledger, head: Head, lease: Lease) -> LeaseHeld:
     )
     return LeaseHeld(
         f"{ledger.service}: process {holder.pid} of {holder.user or 'somebody'} on {holder.host} is at work: {doing}",
-        hint="wait for it, or stop it with Ctrl-C there; then run this again",
+        hint=f"wait for it, or stop it with Ctrl-C there, or with `kill -9 {holder.pid}` where it hangs; then run this "
+        "again",
     )
 
 

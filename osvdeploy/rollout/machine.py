@@ -192,6 +192,9 @@ def _shift(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
         idle = replace(run, tally=Tally(since=now, leaving=run.tally.leaving))
         return Step(idle, None, limits.bake_poll, awaited, for_person=True)
     if _late(run, now, limits.shift + (limits.counted if run.settings.health.counted else 0.0)):
+        if run.kind is Kind.ROLLBACK and seen.weights == wanted and _uncounted(run, seen):
+            told = f"{seen.healthy} healthy, and the rule sends all there; {_UNCOUNTED}"
+            return Step(run.judged("traffic", True, now, told).enter(Stage.BAKE, now, told))
         reason = f"the switch to {run.candidate} was not proved after {format_duration(limits.shift)}: {run.tally.last}"
         return _failed(run, limits, now, "", reason + _unreached(run))
     if seen.weights != wanted:
@@ -239,6 +242,15 @@ def _shift(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
 
 _SILENT = 2
 """Minutes without any request, on either side, after which no more is waited for."""
+
+
+_UNCOUNTED = "requests could not be counted, and that keeps nobody from going back (the weakest proof)"
+
+
+def _uncounted(run: Run, seen: Observation) -> bool:
+    """Whether a switch of healthy machines lacks nothing but numbers of a source that gives none."""
+    standing = seen.targets is not None and seen.healthy >= run.capacity
+    return run.settings.health.counted and seen.requests is None and standing
 
 
 def _by_requests(seen: Observation, release: str | None, *, whole: bool, back: bool = False) -> tuple[bool, str]:
@@ -383,6 +395,8 @@ def _revert(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
         return _nowhere_back(run, seen, limits, now)
     wanted = run.weights(0)
     if _worked(run, now) > limits.revert + (limits.counted if run.settings.health.counted else 0.0):
+        if seen.weights == wanted and run.settings.health.counted and seen.requests is None:
+            return Step(run.enter(Stage.CLEAN_UP, now, f"the rule sends all to {run.stable}; {_UNCOUNTED}"))
         reason = f"{run.reason}; then traffic could not be proved back on {run.stable}"
         reason += f": {run.tally.last or _weights(seen)}"
         return Step(replace(run, verdict=Outcome.ROLLBACK_FAILED, reason=reason).enter(Stage.DONE, now, reason))

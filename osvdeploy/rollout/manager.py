@@ -401,8 +401,6 @@ class RolloutManager:
                 f"{to.id}: was never deployed, as far as the ledger {self.ledger.store.address} knows",
                 hint="`osvdeploy history` lists the releases; deploy this one from its spec",
             )
-        # Before anything moves: can it be gone back to at all?
-        self.executor.require(ctx, target)
         now_serving = groups.get(stable.group)
         # As many as serve now; where nobody knows, one machine is not to take all of the traffic.
         capacity = max(now_serving.capacity if now_serving else target.settings.capacity, 1)
@@ -422,6 +420,13 @@ class RolloutManager:
             and standing.capacity >= capacity
             and standing.tags.get(tags.SLOT) == run.slot
         )
+        # Before anything moves: can it be gone back to at all?
+        try:
+            self.executor.require(ctx, target)
+        except CloudError as error:
+            if not warm:
+                raise
+            ctx.report(Warned(f"{target.id}: whether its image is there cannot be seen: {error}", hint=error.hint))
         held.save(ctx, f"rollback to {target.id}", run=replace(run, warm=warm))
         self.driver.listened = ctx.monotonic()
         return came_to(ctx, held, self.driver.drive(ctx, held, route, self.until))

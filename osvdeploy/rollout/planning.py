@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from osvdeploy.cloud.interfaces import Quota, ReleaseId, RouteState, Scaling, Slot
-from osvdeploy.digests import Digest
+from osvdeploy.digests import Digest, digest_of
 from osvdeploy.rollout.gates import GateStage
 from osvdeploy.rollout.ledger import Head
 from osvdeploy.rollout.model import Kind, Limits, Outcome, Run, Stage
@@ -32,7 +32,8 @@ class Basis:
     """What a plan was made on. ``head`` is the number of the ledger's newest document, 0 without one; ``groups`` are
     the service's, with their capacities; ``weights`` None: the route's rule does not exist. ``settings`` is the digest
     of the environment's settings, ``build`` of all that the image's bytes depend on, ``configuration`` of the
-    environment's own variables. ``image`` is the image digest, None where the image was not built yet."""
+    environment's own variables. ``image`` is the image digest, None where the image was not built yet. ``scaling`` is
+    what changes the size of the group that serves, None where nothing does."""
 
     service: str
     ledger: str
@@ -46,6 +47,7 @@ class Basis:
     build: Digest
     configuration: Digest
     image: Digest | None = None
+    scaling: str | None = None
 
 
 def changed_since(plan: Basis, now: Basis) -> list[str]:
@@ -69,6 +71,7 @@ def changed_since(plan: Basis, now: Basis) -> list[str]:
     compare("newest document of the ledger", plan.head, now.head)
     for name in sorted({*plan.groups, *now.groups}):
         compare(f"machines of group {name}", plan.groups.get(name), now.groups.get(name))
+    compare("what scales the machines that serve", plan.scaling, now.scaling)
     compare("weights of the route", _shares(plan.weights), _shares(now.weights))
     compare("slots that are wired up", ", ".join(sorted(plan.wired)), ", ".join(sorted(now.wired)))
     return found
@@ -353,6 +356,7 @@ def basis_of(
     build: Digest,
     configuration: Digest,
     image: Digest | None,
+    scaling: Scaling | None,
 ) -> Basis:
     """What is there now, as a plan is made on it."""
     return Basis(
@@ -368,4 +372,14 @@ def basis_of(
         build=build,
         configuration=configuration,
         image=image,
+        scaling=_scaled_by(scaling),
     )
+
+
+def _scaled_by(scaling: Scaling | None) -> str | None:
+    """Its size apart, which is a group's, and changes all the time."""
+    if scaling is None or scaling.fixed:
+        return None
+    parts = ", ".join(scaling.parts) or "by hand"
+    suspended_now = ", suspended" if scaling.paused else ""
+    return f"{scaling.minimum} to {scaling.maximum}: {parts}{suspended_now} ({digest_of(scaling.rules)[:12]})"

@@ -12,7 +12,7 @@ from osvdeploy.context import Context
 from osvdeploy.errors import PlanOutdated, ReleaseHeld, RolloutWaiting, UsageError
 from osvdeploy.rollout.hooks import HookFailure
 from osvdeploy.rollout.ledger import Head, Hold, Ledger
-from osvdeploy.rollout.model import Kind, Run
+from osvdeploy.rollout.model import Kind, Outcome, Run
 from osvdeploy.rollout.releases import Concurrent, Release, Settings
 from osvdeploy.rollout.requests import ways_past_hold
 
@@ -132,9 +132,17 @@ def refuse_drift(head: Head, state: RouteState) -> None:
         seen = ", ".join(f"{slot} {weight}" for slot, weight in sorted(state.weights.items()))
         raise UsageError(
             f"{head.service}: the ledger says {head.serving} serves, but the rule's weights are {seen}",
-            hint=f"somebody changed the rule; give {head.serving} all the weight again, then run this again. Where the "
-            "cloud is right and the ledger is not: `osvdeploy adopt --from-cloud`",
+            hint=f"{_after_a_failed_way_back(head)}where the ledger is right, `osvdeploy drift {head.service} "
+            f"--repair` sends all of it to {head.serving}; where the cloud is, `osvdeploy adopt {head.service} "
+            "--from-cloud` has the ledger learn it, once one slot has all of it",
         )
+
+
+def _after_a_failed_way_back(head: Head) -> str:
+    run = head.run
+    if run is None or not run.over or run.verdict is not Outcome.ROLLBACK_FAILED or run.shifted is None:
+        return ""
+    return f"`osvdeploy rollback {head.service}` tries again to bring traffic back; "
 
 
 def astray(head: Head, state: RouteState) -> str:

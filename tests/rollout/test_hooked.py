@@ -69,6 +69,21 @@ def serving(service: Service) -> set[str]:
 # ------------------------------------------------------------------------------------------------------- the way up
 
 
+def test_hooks_that_were_declared_last_outlive_more_than_one_rollback() -> None:
+    """Also where what is gone back from had none in its days: it was itself gone back to."""
+    service = Service()
+    for version in ("1.0.0", "1.1.0"):
+        service.deploy(version)
+    told = Hook("told", CommandHook(("told",)), (Stage.DONE.value,), 10.0, HookFailure.WARN)
+    service.settings = replace(service.settings, hooks=(told,))
+    service.deploy("1.2.0")
+    for version in ("1.1.0", "1.0.0"):
+        service.rollback(version)
+        run = service.head.run
+        assert run is not None and run.candidate == service.id(version)
+        assert [hook.name for hook in run.settings.hooks] == ["told"]
+
+
 def test_a_deploy_asks_its_hooks_at_every_stage_in_order() -> None:
     here = deployed(hook())
     assert here.deploy("2.0.0").outcome is Outcome.SUCCEEDED

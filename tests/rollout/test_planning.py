@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from osvdeploy.api import basis_document, load_plan, monthly_cost
 from osvdeploy.api.differing import changed_settings
+from osvdeploy.api.planning import basis_now
 from osvdeploy.cloud.interfaces import (
     CloudImage,
     CommandHook,
@@ -78,6 +79,7 @@ OTHER: dict[str, Any] = {
     "settings": "5" * 64,
     "configuration": "6" * 64,
     "image": "7" * 64,
+    "scaling": "1 to 4: cpu 60 % (0123456789ab)",
 }
 
 
@@ -97,6 +99,22 @@ def test_every_part_of_a_basis_is_compared() -> None:
     unbuilt = replace(BASIS, image=None)
     assert changed_since(unbuilt, BASIS) == []
     assert len(changed_since(unbuilt, replace(BASIS, build=Digest("9" * 64)))) == 1
+
+
+def test_a_plan_is_outdated_once_something_scales_the_machines() -> None:
+    """At the same size, too: there are policies to carry over, and something to suspend."""
+    service = Service()
+    service.deploy("1.0.0")
+    digest = Digest("2" * 64)
+
+    def now() -> Basis:
+        ground = service.cloud.cloud
+        return basis_now(service.context(), service.ledger, ground, service.release("1.1.0"), digest, None)
+
+    planned = now()
+    service.scale("1.0.0", 1, 4)
+    [told] = changed_since(planned, now())
+    assert told.startswith("what scales the machines that serve: none -> 1 to 4")
 
 
 def test_settings_have_one_digest_and_any_change_another() -> None:

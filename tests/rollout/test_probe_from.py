@@ -119,14 +119,33 @@ def test_a_switch_that_is_not_in_force_is_not_proved() -> None:
 
 def test_counts_that_cannot_be_read_prove_nothing() -> None:
     here = deployed()
-
-    def refuse(call: Call, moment: Moment) -> None:
-        if call.operation == "metrics.read":
-            raise Unavailable("throttled")
-
-    here.cloud.on_call(refuse)
+    here.cloud.on_call(nothing_is_counted)
     assert here.deploy("2.0.0").outcome is not Outcome.SUCCEEDED
     assert "nothing is counted yet" in last(here).reason
+
+
+def nothing_is_counted(call: Call, moment: Moment) -> None:
+    if call.operation == "metrics.read":
+        raise Unavailable("throttled")
+
+
+def test_counts_that_cannot_be_read_keep_nobody_from_going_back() -> None:
+    """The rule and the balancer's own checks say that it is done; that it is the weakest proof is said."""
+    here = deployed()
+    here.deploy("2.0.0")
+    here.cloud.on_call(nothing_is_counted)
+    assert here.rollback().outcome is Outcome.SUCCEEDED
+    assert serving(here) == {here.id("1.0.0")}
+    run = last(here)
+    assert [move.weight for move in run.moves] == [100] and "weakest proof" in run.gates[-1].seen
+
+
+def test_a_deploy_whose_counts_cannot_be_read_is_back_where_it_was() -> None:
+    """Which is no failure of the way back."""
+    here = deployed()
+    here.cloud.on_call(nothing_is_counted)
+    assert here.deploy("2.0.0").outcome is Outcome.ROLLED_BACK
+    assert serving(here) == {here.id("1.0.0")}
 
 
 def test_a_rollback_moves_traffic_at_once_and_is_proved_by_counts() -> None:
