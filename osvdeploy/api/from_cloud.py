@@ -313,7 +313,8 @@ def _refuse_reachable(ctx: Context, where: Whereabouts, address: str) -> None:
     from osvdeploy.rollout.ledger import Ledger
 
     try:
-        head = Ledger(wiring.open_store(address), where.app, where.environment).head(ctx.within(LEDGER_ANSWERS))
+        ledger = Ledger(wiring.open_store(address), where.app, where.environment)
+        head = ledger.head(ctx.within(LEDGER_ANSWERS))
     except (Interrupted, DeadlineExceeded):
         ctx.check()
         ctx.report(Note(f"the ledger {address} does not answer within {LEDGER_ANSWERS:g} s"))
@@ -326,7 +327,16 @@ def _refuse_reachable(ctx: Context, where: Whereabouts, address: str) -> None:
     if head is None or head.place is None:
         ctx.report(Note(f"the ledger {address} does not know {where.name}: it is lost, or lies elsewhere"))
         return
+    try:
+        ledger.store.refuse_unwritable(ctx.within(LEDGER_ANSWERS), ledger.service)
+    except (Interrupted, DeadlineExceeded):
+        ctx.check()
+        ctx.report(Note(f"the ledger {address} can be read, and does not say within {LEDGER_ANSWERS:g} s if written"))
+        return
+    except OsvDeployError as error:
+        ctx.report(Note(f"the ledger {address} can be read, but not written: {error}"))
+        return
     raise UsageError(
-        f"{where.name}: its ledger {address} can be read",
+        f"{where.name}: its ledger {address} can be read and written",
         hint=f"`osvdeploy rollback {where.name} --ledger {address}` knows more than tags tell",
     )

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from osvdeploy.context import CancelToken, Context
-from osvdeploy.errors import LeaseHeld, OsvDeployError
+from osvdeploy.errors import CloudError, LeaseHeld, OsvDeployError
 from osvdeploy.events import Note, Waiting
 from osvdeploy.rollout.ledger import Head, HeadTaken, HeldLedger, Lease, Ledger
 
@@ -112,7 +112,12 @@ def _take(ctx: Context, ledger: Ledger, head: Head | None, why: str) -> HeldLedg
         taken = replace(
             head, n=head.n + 1, epoch=head.epoch + 1, nonce=ctx.nonce(), written=ctx.now(), why=why, lease=lease
         )
-    ledger.write(ctx, taken)
+    try:
+        ledger.write(ctx, taken)
+    except CloudError as error:
+        way = f"`osvdeploy rollback {ledger.service} --from-cloud` goes back without it"
+        error.hint = error.hint or f"whoever works on a service writes to its ledger; {way}"
+        raise
     return HeldLedger(ledger, taken, written=began, taken_over=head is not None and head.lease is not None)
 
 

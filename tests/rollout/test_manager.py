@@ -763,6 +763,46 @@ def test_a_warm_rollback_that_fails_leaves_its_machines_warm(
     assert again.outcome is Outcome.SUCCEEDED and again.run is not None and again.run.warm
 
 
+def out_of_reach(service: Service, stage: Stage, seconds: float) -> None:
+    """No document can be written for some time after the first one of a stage."""
+    ends: list[float] = []
+
+    def hook(call: Call, moment: Moment) -> None:
+        if call.operation != "store.put":
+            return
+        if not ends and moment is Moment.AFTER:
+            run = service.head.run
+            if run is not None and run.stage is stage:
+                ends.append(service.clock.monotonic() + seconds)
+        elif ends and moment is Moment.BEFORE and service.clock.monotonic() < ends[0]:
+            raise Unavailable("s3 is down")
+
+    service.cloud.on_call(hook)
+
+
+def test_a_ledger_that_cannot_be_written_for_a_while_ends_no_rollout() -> None:
+    """What has all the traffic falls sick meanwhile: once the ledger is back it is taken from it."""
+    service = Service(strategy=replace(SETTINGS.strategy, bake=600.0))
+    service.deploy("1.0.0")
+    service.publish("1.1.0")
+    service.cloud.behave(service.id("1.1.0"), sick_after=120.0)
+    out_of_reach(service, Stage.BAKE, 500.0)
+    ended = service.manager().deploy(service.context(), service.release("1.1.0"))
+    assert ended.outcome is Outcome.ROLLED_BACK and service.cloud.serving == {service.id("1.0.0")}
+
+
+def test_a_ledger_that_stays_out_of_reach_is_given_up_with_a_word_on_what_to_do(service: Service) -> None:
+    """A rollback does not wait for long: there is another way."""
+    service.deploy("1.0.0")
+    service.deploy("1.1.0")
+    out_of_reach(service, Stage.PREPARE, 1e6)
+    began = service.clock.monotonic()
+    with pytest.raises(Unavailable, match="s3 is down") as told:
+        service.rollback()
+    assert "osvdeploy rollback hello/production --from-cloud" in str(told.value.hint)
+    assert service.clock.monotonic() - began < 90
+
+
 def test_a_warm_release_that_may_not_be_taken_away_stays_in_its_slot(service: Service) -> None:
     """A deploy needs its place, is refused it, and goes back: the warm one can be gone back to as before."""
     for version in ("1.0.0", "1.1.0"):

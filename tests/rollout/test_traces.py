@@ -352,6 +352,22 @@ def test_a_ledger_that_answers_is_to_be_used(service: Unledgered) -> None:
     service.serves("1.1.0")
 
 
+def test_a_ledger_that_cannot_be_written_is_of_no_use(service: Unledgered, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It answers, so a rollback by it begins, and says which other one there is."""
+    service.lost = False
+
+    def refuse(*asked: object) -> bool:
+        raise Refused("PutObject: access denied")
+
+    monkeypatch.setattr(service.cloud.store, "put_if_absent", refuse)
+    monkeypatch.setattr(service.cloud.store, "refuse_unwritable", refuse)
+    with pytest.raises(Refused) as told:
+        service.rollback()
+    assert "osvdeploy rollback hello/production --from-cloud" in str(told.value.hint)
+    assert service.back().rollout.outcome is Outcome.SUCCEEDED
+    service.serves("1.0.0")
+
+
 def test_nobody_is_stopped_where_rules_have_no_versions(service: Unledgered) -> None:
     """That is said."""
     service.back()
