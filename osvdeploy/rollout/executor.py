@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import assert_never
 
 from osvdeploy.cloud import tags
@@ -109,7 +110,7 @@ class Executor:
             case UnmakeRoute():
                 self.outranking(ctx, held, route, lambda acting: self.cloud.router.remove(acting, route))
             case StartCandidate():
-                self.start(ctx, held, route, run)
+                self.start(ctx, held, route, replace(run, capacity=max(run.capacity, run.grows)))
             case RemoveGroup(name):
                 with held.acting(ctx) as acting:
                     self.cloud.groups.delete(acting, name)

@@ -191,6 +191,8 @@ def _shift(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
         # Limits count from when it may go on.
         idle = replace(run, tally=Tally(since=now, leaving=run.tally.leaving))
         return Step(idle, None, limits.bake_poll, awaited, for_person=True)
+    if seen.weights != wanted and run.shifted is not None and (more := _grown(run, seen, limits, now)) is not None:
+        return more
     if _late(run, now, limits.shift + (limits.counted if run.settings.health.counted else 0.0)):
         if run.kind is Kind.ROLLBACK and seen.weights == wanted and _uncounted(run, seen):
             told = f"{seen.healthy} healthy, and the rule sends all there; {_UNCOUNTED}"
@@ -301,6 +303,30 @@ def _before_shift(run: Run, seen: Observation, limits: Limits, now: datetime) ->
     return None
 
 
+def _grown(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step | None:
+    """What is to be done where stable has grown while it shared traffic, before the candidate gets more of it; None for
+    nothing. What the candidate has stays proved meanwhile, and goes on serving."""
+    if run.kind is not Kind.DEPLOY:
+        return None
+    wait = _soon(run, limits, now)
+    if seen.scaling is not None and seen.scaling.desired > max(run.capacity, run.grows):
+        run = replace(run, grows=seen.scaling.desired)
+        return Step(run, StartCandidate(), wait, f"{run.grows} machines, as many as {run.stable} has by now")
+    if run.grows <= run.capacity:
+        return None
+    standing = f"{seen.healthy} of {run.grows} healthy"
+    if seen.targets is not None and seen.healthy >= run.grows:
+        told = f"{standing}, as many as {run.stable} has"
+        run = replace(run, capacity=run.grows, grows=0, tally=Tally(since=now, leaving=run.tally.leaving))
+        return Step(run.judged("healthy targets", True, now, told))
+    if _late(run, now, run.settings.health.boot_timeout):
+        reason = f"{standing} after {format_duration(run.settings.health.boot_timeout)}"
+        reason += f": {_describe(seen.candidate, seen.targets or ())}"
+        return _failed(run, limits, now, "healthy targets", reason)
+    small = seen.candidate is not None and seen.candidate.capacity < run.grows
+    return Step(run, StartCandidate() if small else None, wait, f"{standing}, as many as {run.stable} has")
+
+
 def _settled(run: Run, health: Health, limits: Limits, now: datetime, *, lasting: float = 0.0) -> bool:
     """An answer that names its release proves the switch; without, only time can. ``lasting``: how many seconds good
     answers must last all the same."""
@@ -377,8 +403,10 @@ def _bake(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
     for view in views:
         run = run.recorded(view, now)
     if not last:
-        following = replace(run, step=run.step + 1)
-        return Step(following.enter(Stage.SHIFT, now, f"{step.weight} % held"))
+        following = replace(run, step=run.step + 1).enter(Stage.SHIFT, now, f"{step.weight} % held")
+        # What a bake looks at does not tell whether stable has grown: that takes another look.
+        scales = run.scaling is not None and not run.scaled
+        return Step(following, None, limits.quick_poll if scales else 0.0, f"{step.weight} % held" if scales else "")
     done = replace(run, verdict=Outcome.SUCCEEDED)
     return Step(done.enter(Stage.CLEAN_UP, now, f"baked for {format_duration(bake)}" if bake else "proved"))
 

@@ -298,6 +298,9 @@ class Run:
     ``hooks`` are what hooks came to, in their order; ``calling`` is the one that is asked now. ``news`` counts what
     others were to be told of the run; ``awaited`` is what a person has to do, where somebody is told of that.
 
+    ``grows``: machines that the candidate is to have before its next share, stable having that many by now; 0 for none
+    beyond ``capacity``.
+
     ``stable_gone``: the machines of the stable release were found gone when traffic was to go back, or when the run was
     through. The candidate serves.
 
@@ -334,6 +337,7 @@ class Run:
     evidence: tuple[Evidence, ...] = ()
     scaling: Scaling | None = None
     scaled: bool = False
+    grows: int = 0
     stable_gone: bool = False
     paused: Pause | None = None
     heard: tuple[Heard, ...] = ()

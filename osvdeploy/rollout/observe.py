@@ -80,7 +80,12 @@ class Observer:
         succeeded = run.verdict is Outcome.SUCCEEDED
         if run.stage is Stage.CLEAN_UP and succeeded and seen.candidate is not None:
             return replace(seen, follows=self._follows(ctx, run, run.scaling))
-        before = run.stage in (Stage.VERIFY, Stage.SHIFT) and run.shifted is None
+        switched = run.stage is Stage.SHIFT and seen.weights == run.weights(run.steps[run.step].weight)
+        before = (
+            run.stage in (Stage.VERIFY, Stage.SHIFT)
+            and not switched
+            and (run.shifted is None or run.kind is Kind.DEPLOY)
+        )
         if run.stable_group is not None and (before or (run.stage is Stage.CLEAN_UP and not succeeded)):
             return replace(seen, scaling=self._scaling(ctx, run, run.stable_group, run.scaling))
         return seen
@@ -256,6 +261,7 @@ class Observer:
         return Observation(
             wired=set(state.backends) == set(Slot),
             weights=state.weights,
+            candidate=self.cloud.groups.observe(ctx, run.group) if run.grows else None,
             targets=targets,
             boot_faults=self._boot_faults(ctx, run) if healthy < run.capacity else (),
             live=self._live(ctx, run, state) if switched and not run.settings.health.counted else None,

@@ -112,6 +112,43 @@ def test_a_load_that_grows_meanwhile_is_followed(service: Service) -> None:
     assert outcome.outcome is Outcome.SUCCEEDED and outcome.run is not None and outcome.run.capacity == 6
 
 
+def test_a_load_that_grows_under_a_canary_is_followed_before_its_next_share(service: Service) -> None:
+    """Six machines serve by then: all traffic on four of the new release is no good end. What has a share keeps it."""
+    steps = (TrafficStep(10, 60.0), TrafficStep(50, 30.0), TrafficStep(100))
+    service.settings = replace(service.settings, strategy=replace(service.settings.strategy, steps=steps))
+    healthy: list[tuple[int, int]] = []
+
+    def asked(call: Call, moment: Moment) -> None:
+        run = service.head.run if call.operation == "router.modify_rule" and moment is Moment.BEFORE else None
+        if run is not None and run.moves:
+            group = service.cloud.world.groups[run.group]
+            healthy.append((run.moves[-1].weight, len(group.alive)))
+            if run.moves[-1].weight == 10:
+                service.cloud.load(service.group("1.0.0"), 6)
+
+    service.cloud.on_call(asked)
+    outcome = service.deploy("1.1.0")
+    assert outcome.outcome is Outcome.SUCCEEDED and outcome.run is not None and outcome.run.capacity == 6
+    assert healthy == [(10, 4), (50, 6), (100, 6)]
+    assert outcome.run.shifted is not None and [move.weight for move in outcome.run.moves] == [10, 50, 100]
+    assert len(service.cloud.world.groups[service.group("1.1.0")].alive) == 6
+
+
+def test_a_canary_that_cannot_grow_with_the_load_goes_back(service: Service) -> None:
+    """Machines that do not come up are a failure of the release."""
+    steps = (TrafficStep(10, 60.0), TrafficStep(100))
+    service.settings = replace(service.settings, strategy=replace(service.settings.strategy, steps=steps))
+
+    def grows() -> None:
+        service.cloud.load(service.group("1.0.0"), 6)
+        service.cloud.behave(service.id("1.1.0"), never_healthy=True)
+
+    at_first_shift(service, grows)
+    outcome = service.deploy("1.1.0")
+    assert outcome.outcome is Outcome.ROLLED_BACK and "healthy" in outcome.told
+    assert service.cloud.serving == {service.id("1.0.0")}
+
+
 def test_a_warm_rollback_is_one_call_until_traffic_has_moved(service: Service) -> None:
     """What it needs of scaling comes after that: the release that is back is scaled as the one that it left."""
     assert service.deploy("1.1.0").outcome is Outcome.SUCCEEDED
