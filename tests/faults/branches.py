@@ -14,6 +14,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import NoReturn
 
 from tests.world import files_in, let_be
 
@@ -81,7 +82,11 @@ class Branches:
         self.wrong += pickle.loads(told) if told else [f"a branch ended by itself, with {status}"]
         return False
 
-    def _end(self, told: list[str]) -> None:
+    def ends(self, told: Iterable[str]) -> NoReturn:
+        """End a branch in the midst of what it was in, which nobody goes on with."""
+        self._end(list(told))
+
+    def _end(self, told: list[str]) -> NoReturn:
         """Nothing of this process goes on."""
         assert self._pipe is not None
         with os.fdopen(self._pipe, "wb") as pipe:

@@ -5,7 +5,8 @@ fork for each kind of trouble: the process lives, and goes on with what it was t
 without trouble, the same command runs again, as people do. What stands in the end must be what the run without trouble
 left, and on the way what must never be, never was.
 
-Deaths are in test_deploy_crashes.py and test_gcp_crashes.py: a dead process needs no run of its own for each call.
+And the process dies right before and right after each change, in every scenario; deaths at each write of the ledger are
+in test_deploy_crashes.py and test_gcp_crashes.py.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from osvdeploy.cloud.interfaces import Metric
 from osvdeploy.errors import OsvDeployError
@@ -33,6 +34,8 @@ from osvdeploy.sandbox.wire import Call
 from tests.faults.branches import Branches
 from tests.rollout.made import UNHURRIED
 from tests.world import GOOD, MIN_READY, Kept, World, unnumbered
+
+T = TypeVar("T")
 
 STALE = 5.0
 """Seconds that a stale read is behind."""
@@ -390,7 +393,7 @@ def troubles(plot: Played) -> Iterator[Trouble]:
             yield Trouble(number, operation, stage, kind, times)
 
 
-def sampled(found: Sequence[Trouble], share: float) -> list[Trouble]:
+def sampled(found: Sequence[T], share: float) -> list[T]:
     """That share of them, the same ones in each run."""
     chosen = [each for each in found if int(hashlib.sha256(str(each).encode()).hexdigest()[:8], 16) < share * 2**32]
     return chosen or list(found[:1])
@@ -415,6 +418,67 @@ def befallen(plot: Played, tried: Sequence[Trouble]) -> list[str]:
     for trouble in (*befalling.alone, *(each for missed in befalling.due.values() for each in missed)):
         wrong += _befallen_alone(plot, trouble)
     return wrong
+
+
+@dataclass(frozen=True)
+class Death:
+    """The process is gone right before or after its ``number``-th call, which changes something."""
+
+    number: int
+    operation: str
+    stage: str
+    moment: Moment
+
+    def __str__(self) -> str:
+        return f"dead {self.moment} call {self.number}, {self.operation} in {self.stage}"
+
+
+def deaths(plot: Played) -> Iterator[Death]:
+    """Right before and right after every change."""
+    for number, (operation, stage, mutating) in enumerate(plot.calls):
+        if mutating:
+            yield Death(number, operation, stage, Moment.BEFORE)
+            yield Death(number, operation, stage, Moment.AFTER)
+
+
+def survived(plot: Played, tried: Sequence[Death]) -> list[str]:
+    """What is wrong when the process dies at each of these and another one runs the command again. As in
+    :func:`befallen`, the scenario is run once more for all of them."""
+    site, scenario, world = plot.site, plot.scenario, plot.site.world
+    _begin(plot)
+    branches = Branches(*world.kept_folders)
+
+    def work() -> list[str]:
+        watch = _Dying(site, scenario)
+        watch.due, watch.branches = {(each.number, each.moment): each for each in tried}, branches
+        watch.goes_on = lambda: _ended(plot, _watched(site, scenario), _run(scenario, site))
+        world.sandbox.hook = watch
+        return [f"without a death: {each}" for each in _ended(plot, watch, _run(scenario, site))] + [
+            f"{each}: never came" for each in watch.due.values()
+        ]
+
+    branches.run(work)
+    return branches.wrong
+
+
+@dataclass
+class _Dying(Watch):
+    """Ends the process at its calls, each time in a branch of its own. ``due`` are those to come."""
+
+    due: dict[tuple[int, Moment], Death] = field(default_factory=dict)
+    branches: Branches = field(default_factory=Branches)
+    goes_on: Callable[[], list[str]] = list
+    calls: int = 0
+
+    def __call__(self, moment: Moment, call: Call) -> None:
+        number = self.calls if moment is Moment.BEFORE else self.calls - 1
+        self.calls += moment is Moment.BEFORE
+        super().__call__(moment, call)
+        death = self.due.get((number, moment)) if self.branches.splits else None
+        if death is not None and self.due.pop((number, moment)) and self.branches.here():
+            # Nothing of the call that it was in goes on.
+            self.site.world.sandbox.hook = None
+            self.branches.ends([f"{death}: {each}" for each in (*self.wrong[:2], *self.goes_on())])
 
 
 class _Befalling(Faults):
