@@ -106,8 +106,10 @@ class Driver:
             seen = replace(seen, hook=self.caller.seen())
             step = _with_awaited(advance(run, seen, self.limits, ctx.now()), ctx.now())
             _tell_measured(ctx, step.run, seen)
-            number = held.head.n
+            number, held.waited = held.head.n, False
             run = self._taken(ctx, held, observer, run, step)
+            if held.waited and not isinstance(step.action, CallHook):
+                continue  # what was decided on is old
             if step.action is not None:
                 if held.head.n == number:
                     # A write would have told that another process is at work now; without one, ask.

@@ -401,6 +401,8 @@ class HeldLedger:
         self.head = head
         self.taken_over = taken_over
         self._written = written
+        self.waited = False
+        """A document had to be waited for since somebody said otherwise: what was seen before is old."""
         self._silent_since: float | None = None
         self.settled: dict[tuple[str, str], Notice | None] = {}
         """What came of notices since the last head: written with the next one."""
@@ -413,19 +415,28 @@ class HeldLedger:
 
     def save(self, ctx: Context, why: str, **changes: Any) -> Head:
         """Write the next head, with these fields changed. Raises :class:`~osvdeploy.errors.LeaseLost`."""
-        head = replace(self.head, n=self.head.n + 1, nonce=ctx.nonce(), written=ctx.now(), why=why, **changes)
+        while (written := self._written_as(ctx, why, changes)) is None:
+            pass
+        return written
+
+    def _written_as(self, ctx: Context, why: str, changes: Mapping[str, Any]) -> Head | None:
+        """The next head; None where it is to be tried again."""
+        n, doubt = self.head.n + 1, self._in_doubt
+        # Any of several tries may be the one that arrived.
+        nonce = doubt.nonce if doubt is not None and doubt.n == n else ctx.nonce()
+        head = replace(self.head, n=n, nonce=nonce, written=ctx.now(), why=why, **changes)
         head = self._with_news(ctx, head)
         began = ctx.monotonic()
         try:
             self.ledger.write(ctx, head)
         except HeadTaken as taken:
             if self._is_ours(taken.winner):
-                return self.save(ctx, why, **changes)
+                return None
             raise _lost(self.ledger, taken.winner) from taken
         except CloudError as error:
             self._in_doubt = head
             self.bear(ctx, error)
-            return self.save(ctx, why, **changes)
+            return None
         self._silent_since = None
         self.head, self._in_doubt = head, None
         self.settled.clear()
@@ -442,6 +453,7 @@ class HeldLedger:
             self._silent_since = None
             error.hint = error.hint or f"`osvdeploy recover` goes on once the ledger can be written; {without}"
             raise error
+        self.waited = True
         ctx.report(Waiting(f"the ledger of {self.ledger.service} to be written", f"{error}; {without}"))
         ctx.sleep(_BORNE_EVERY)
 

@@ -187,6 +187,9 @@ def _shift(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
         return _failed(run, limits, now, "traffic", broken)
     if seen.weights != wanted and run.shifted is None and seen.targets is not None and seen.healthy < run.capacity:
         return Step(run.enter(Stage.BOOT, now, f"only {seen.healthy} of {run.capacity} are healthy any more"))
+    if seen.weights != wanted and seen.targets is not None and seen.healthy < run.capacity:
+        # Decided by somebody who died, or had to wait, before it was done. For how long it is borne, _watch says.
+        return Step(run, None, limits.quick_poll, f"{seen.healthy} of {run.capacity} healthy: no share before that")
     if seen.weights != wanted and (awaited := run.awaits(now)):
         # Limits count from when it may go on.
         idle = replace(run, tally=Tally(since=now, leaving=run.tally.leaving))

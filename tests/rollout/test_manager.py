@@ -791,6 +791,41 @@ def test_a_ledger_that_cannot_be_written_for_a_while_ends_no_rollout() -> None:
     assert ended.outcome is Outcome.ROLLED_BACK and service.cloud.serving == {service.id("1.0.0")}
 
 
+def test_what_was_decided_before_a_ledger_was_out_of_reach_is_not_done_unseen() -> None:
+    """All was well, and the switch was to come: by then nobody is well any more, and nothing moves."""
+    service = Service()
+    service.deploy("1.0.0")
+    service.publish("1.1.0")
+    before = len(service.cloud.mutations)
+    out_of_reach(service, Stage.VERIFY, 300.0)
+    service.cloud.behave(service.id("1.1.0"), sick_after=120.0)
+    ended = service.manager().deploy(service.context(), service.release("1.1.0"))
+    assert ended.outcome is Outcome.ROLLED_BACK
+    assert "router.modify_rule" not in {call.operation for call in service.cloud.mutations[before:]}
+
+
+@pytest.mark.parametrize("lost", [1, 2])
+def test_of_several_tries_of_a_document_any_may_have_arrived(service: Service, lost: int) -> None:
+    """Its answer was lost, and then the store was out of reach: it is ours all the same."""
+    service.deploy("1.0.0")
+    tries: list[Moment] = []
+
+    def hook(call: Call, moment: Moment) -> None:
+        run = service.head.run if call.operation == "store.put" else None
+        if run is None or run.stage is not Stage.BOOT or len(tries) > 3:
+            return
+        if moment is Moment.BEFORE and tries and len(tries) != lost:
+            tries.append(moment)
+            raise Unavailable("s3 is down")
+        if moment is Moment.AFTER:
+            tries.append(moment)
+            raise Unavailable("the answer was lost")
+
+    service.cloud.on_call(hook)
+    assert service.deploy("1.1.0").outcome is Outcome.SUCCEEDED
+    assert len(tries) > 3
+
+
 def test_a_ledger_that_stays_out_of_reach_is_given_up_with_a_word_on_what_to_do(service: Service) -> None:
     """A rollback does not wait for long: there is another way."""
     service.deploy("1.0.0")
