@@ -23,7 +23,6 @@ from osvdeploy.rollout.model import (
     CallMade,
     GateRecord,
     HandScalingOver,
-    Kind,
     Observation,
     Outcome,
     RemoveGroup,
@@ -38,9 +37,6 @@ from osvdeploy.rollout.model import (
 )
 from osvdeploy.rollout.observe import Observer
 from osvdeploy.rollout.requests import heed
-
-_GOING_BACK = 60.0
-"""Seconds that a rollback waits for a ledger that is out of reach."""
 
 
 class Driver:
@@ -66,7 +62,6 @@ class Driver:
         try:
             return self._drive(ctx, held, route, until)
         finally:
-            held.patience = 0.0
             self.caller.close(ctx)
 
     def _drive(self, ctx: Context, held: HeldLedger, route: Route, until: Until) -> Run:
@@ -80,8 +75,6 @@ class Driver:
         silent_since: float | None = None
         while not run.over:
             ctx.check()
-            # Who wants to go back now has another way.
-            held.patience = _GOING_BACK if run.kind is Kind.ROLLBACK else self.limits.silence
             held.renew(ctx)
             run = self.listen(ctx, held, run)
             try:
@@ -106,18 +99,12 @@ class Driver:
             seen = replace(seen, hook=self.caller.seen())
             step = _with_awaited(advance(run, seen, self.limits, ctx.now()), ctx.now())
             _tell_measured(ctx, step.run, seen)
-            number, held.waited = held.head.n, False
+            number = held.head.n
             run = self._taken(ctx, held, observer, run, step)
-            if held.waited and not isinstance(step.action, CallHook):
-                continue  # what was decided on is old
             if step.action is not None:
                 if held.head.n == number:
                     # A write would have told that another process is at work now; without one, ask.
-                    try:
-                        held.confirm(ctx)
-                    except CloudError as error:
-                        held.bear(ctx, error)
-                        continue
+                    held.confirm(ctx)
                 run = self._act(ctx, held, route, run, step.action)
             if _traffic_first(run, step):
                 self.courier.tick(ctx, held)

@@ -38,7 +38,6 @@ from osvdeploy.errors import (
     Unavailable,
     UsageError,
 )
-from osvdeploy.events import Waiting
 from osvdeploy.retry import insisting
 from osvdeploy.rollout.model import Request, Run
 from osvdeploy.rollout.news import News, Notice, of_hold, of_run, owed, owed_to
@@ -55,9 +54,6 @@ _REVISION = re.compile(r"(?:\.([0-9]+))?\.json$")
 """What follows a release's id in its key. An id ends in eight hex digits after a dash, so this is unambiguous."""
 _HALF = re.compile("[\ud800-\udfff]")
 _LAST = 10**12 - 1
-_BORNE_EVERY = 2.0
-"""Seconds between tries of a store that is out of reach."""
-
 _LAST_CALL = 15.0
 """Seconds before the end of a lease after which its holder sends nothing more that changes the cloud: a call that was
 sent right before has 3 s to connect and 10 s to answer."""
@@ -401,17 +397,10 @@ class HeldLedger:
         self.head = head
         self.taken_over = taken_over
         self._written = written
-        self.waited = False
-        """A document had to be waited for since somebody said otherwise: what was seen before is old."""
-        self._silent_since: float | None = None
         self.settled: dict[tuple[str, str], Notice | None] = {}
         """What came of notices since the last head: written with the next one."""
         self._in_doubt: Head | None = None
         """A head whose writing ended without an answer: it may be there."""
-        self.patience = 0.0
-        """Seconds that a store may be out of reach for before a document is given up. Whoever drives a rollout has more
-        of it: an end in its midst leaves nobody who watches what has the traffic. Whoever takes the lease meanwhile is
-        found by the next write, and nothing of the cloud is changed without one."""
 
     def save(self, ctx: Context, why: str, **changes: Any) -> Head:
         """Write the next head, with these fields changed. Raises :class:`~osvdeploy.errors.LeaseLost`."""
@@ -435,27 +424,17 @@ class HeldLedger:
             raise _lost(self.ledger, taken.winner) from taken
         except CloudError as error:
             self._in_doubt = head
-            self.bear(ctx, error)
-            return None
-        self._silent_since = None
+            service = self.ledger.service
+            error.hint = error.hint or (
+                f"`osvdeploy recover {service}` goes on once the ledger can be written; `osvdeploy rollback {service} "
+                "--from-cloud` goes back without it"
+            )
+            raise
         self.head, self._in_doubt = head, None
         self.settled.clear()
         # Others count from when they can see it, which is later.
         self._written = began
         return head
-
-    def bear(self, ctx: Context, error: CloudError) -> None:
-        """Wait a moment for a store that is out of reach; raise what it said once that lasts too long."""
-        now = ctx.monotonic()
-        self._silent_since = now if self._silent_since is None else self._silent_since
-        without = f"`osvdeploy rollback {self.ledger.service} --from-cloud` goes back without it"
-        if not isinstance(error, Unavailable) or now - self._silent_since >= self.patience:
-            self._silent_since = None
-            error.hint = error.hint or f"`osvdeploy recover` goes on once the ledger can be written; {without}"
-            raise error
-        self.waited = True
-        ctx.report(Waiting(f"the ledger of {self.ledger.service} to be written", f"{error}; {without}"))
-        ctx.sleep(_BORNE_EVERY)
 
     def _with_news(self, ctx: Context, head: Head) -> Head:
         """The head with what others are to be told of its difference from the last one."""

@@ -14,6 +14,7 @@ from datetime import datetime
 from osvdeploy.cloud.interfaces import GroupState, TargetHealth
 from osvdeploy.rollout.gates import Verdict
 from osvdeploy.rollout.model import (
+    UNREACHED,
     Answer,
     GateView,
     GiveRouteBack,
@@ -135,7 +136,7 @@ def _boot(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
     if seen.targets is None:
         return Step(run)
     if seen.candidate is None or seen.candidate.deleting:
-        return Step(run.enter(Stage.PREPARE, now, f"the group of {run.candidate} is gone"))
+        return Step(replace(run, warm=False).enter(Stage.PREPARE, now, f"the group of {run.candidate} is gone"))
     run = _as_large(run, seen)
     health = run.settings.health
     standing = f"{seen.healthy} of {run.capacity} healthy"
@@ -279,7 +280,7 @@ def _unreached(run: Run) -> str:
     if run.tally.unreached <= 0:
         return ""
     return (
-        "; no probe reached anybody. Where the balancer cannot be reached from here, say where probes leave from: "
+        f"; {UNREACHED}. Where the balancer cannot be reached from here, say where probes leave from: "
         "`probe-from`, docs/probes.md"
     )
 
@@ -312,6 +313,12 @@ def _grown(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step |
     if run.kind is not Kind.DEPLOY:
         return None
     wait = _soon(run, limits, now)
+    if seen.scaling is not None and run.capacity < run.grows > max(run.capacity, seen.scaling.desired):
+        # Its load has gone down again.
+        fewer = seen.scaling.desired if seen.scaling.desired > run.capacity else 0
+        return Step(
+            replace(run, grows=fewer), None, limits.quick_poll, f"{run.stable} has {seen.scaling.desired} again"
+        )
     if seen.scaling is not None and seen.scaling.desired > max(run.capacity, run.grows):
         run = replace(run, grows=seen.scaling.desired)
         return Step(run, StartCandidate(), wait, f"{run.grows} machines, as many as {run.stable} has by now")
@@ -373,8 +380,10 @@ def _bake(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
         if run.tally.bad >= limits.bad_answers:
             broken = f"{run.tally.bad} bad answers in a row through the balancer: {run.tally.last}"
         # Counted by looks, as nobody may have looked for long; and what stable answers badly is being left.
-        run = replace(run, tally=replace(run.tally, badly=run.tally.badly + 1 if run.tally.bad else 0))
-        if not broken and run.tally.badly * limits.bake_poll > limits.shift:
+        badly, since = (run.tally.badly + 1, run.tally.badly_since or now) if run.tally.bad else (0, None)
+        run = replace(run, tally=replace(run.tally, badly=badly, badly_since=since))
+        lasts = since is not None and _between(since, now) > limits.shift
+        if not broken and lasts and badly * limits.bake_poll > limits.shift:
             # One of a few machines, always asked in the same order: a bake that waits for a good end has none.
             broken = f"{run.tally.badly} looks in a row ended with a bad answer: {run.tally.last}"
     if broken:

@@ -909,6 +909,12 @@ class RolloutManager:
                 release = self.ledger.release(ctx, served.release)
                 if release is not None:
                     return release
+        passed = [each.release for each in head.served if each.release in held and each.release != head.stable.release]
+        if passed:
+            raise UsageError(
+                f"{self.ledger.service}: what served before {head.stable.release} is held: {', '.join(passed)}",
+                hint="name one with --to, which a hold does not refuse, or `osvdeploy unhold --release VERSION`",
+            )
         raise UsageError(
             f"{self.ledger.service}: no release served before {head.stable.release}",
             hint="name one with --to; `osvdeploy history` lists them",

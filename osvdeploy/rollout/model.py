@@ -247,6 +247,10 @@ class Evidence:
     text: str
 
 
+UNREACHED = "no probe reached anybody"
+"""In the reason of a failure that says nothing of whom nobody could ask."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tally:
     """What is counted from one look to the next. Not saved: a new manager counts afresh, which only takes longer.
@@ -262,6 +266,7 @@ class Tally:
     """Consecutive answers that were as they should be."""
     bad: int = 0
     """Consecutive answers that were not answers of a healthy service."""
+    badly_since: datetime | None = None
     badly: int = 0
     """Consecutive looks of a bake that ended with such an answer."""
     odd: int = 0
@@ -367,8 +372,9 @@ class Run:
     @property
     def stays_warm(self) -> bool:
         """Whether the candidate's machines outlive a failure: they stood before the rollback began, and are what the
-        next one goes back to, once whatever kept this one from it is mended."""
-        return self.kind is Kind.ROLLBACK and self.warm
+        next one goes back to, unless it was they who failed: then it starts others."""
+        blameless = self.abort is not None or UNREACHED in self.reason
+        return self.kind is Kind.ROLLBACK and self.warm and blameless
 
     @property
     def going_back(self) -> bool:

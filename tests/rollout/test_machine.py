@@ -188,8 +188,8 @@ def test_a_bake_whose_looks_never_end_well_has_an_end() -> None:
     badly = seen(weights=SHIFTED, targets=targets(2), live=(*good, *bad, *good, *good, *bad))
     well = seen(weights=SHIFTED, targets=targets(2), live=good)
     left = seen(weights=SHIFTED, targets=targets(2), live=answers(OLD, 5, 500))
-    for seconds, look in enumerate((*[left] * 100, badly, well, *[badly] * 60)):
-        baking = step(baking, look, seconds * 100.0).run
+    for number, look in enumerate((*[left] * 100, badly, well, *[badly] * 60)):
+        baking = step(baking, look, number * 100.0).run
         assert baking.stage is Stage.BAKE
     ended = step(baking, badly, 16300.0)
     assert ended.run.stage is Stage.REVERT and "61 looks in a row ended with a bad answer: 502" in ended.run.reason
