@@ -331,7 +331,7 @@ def _refuse_reachable(ctx: Context, where: Whereabouts, address: str) -> None:
         ledger.store.refuse_unwritable(ctx.within(LEDGER_ANSWERS), ledger.service)
     except (Interrupted, DeadlineExceeded):
         ctx.check()
-        ctx.report(Note(f"the ledger {address} can be read, and does not say within {LEDGER_ANSWERS:g} s if written"))
+        ctx.report(Note(f"the ledger {address} can be read, but does not take a document within {LEDGER_ANSWERS:g} s"))
         return
     except OsvDeployError as error:
         ctx.report(Note(f"the ledger {address} can be read, but not written: {error}"))

@@ -38,7 +38,8 @@ def check_origin(origin: Origin, *, reads: bool) -> Iterator[Finding]:
             subject,
             f"it is held there: {origin.held}",
             "somebody went back from it, or said that it must not serve",
-            f"`osvdeploy unhold {origin.service}` where that is over, or --force release-not-proved",
+            f"`osvdeploy unhold {origin.service} --release {origin.release}` where that is over, or "
+            "--force release-not-proved",
             "the ledger",
         )
     elif not origin.succeeded:

@@ -618,7 +618,8 @@ def told_plan(standing: Standing | None, release: str, settings: Settings, now: 
         same = run.candidate == release and run.kind == "deploy"
         if same and (awaited := run.awaits(now)):
             return f"{release} waits: {awaited}"
-        verb = "go on with" if same else "end"
+        # No deploy ends a rollback.
+        verb = "go on with" if same or run.kind == "rollback" else "end"
         first.append(f"{verb} the unfinished {run.kind} of {run.candidate} (stage {run.stage})")
         if same:
             return first[0]

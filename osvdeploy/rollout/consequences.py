@@ -107,9 +107,8 @@ def begin(
         # Hooks, who is told and where probes leave from are the environment's, as it was declared last: not as in the
         # days of what is gone back to, nor of what was gone back to before.
         last = head.run
-        went_back = last is not None and last.kind is Kind.ROLLBACK and stable is not None
-        kept = went_back and last is not None and stable is not None and last.candidate == stable.release
-        left = last.settings if kept and last is not None else before.settings
+        went_back = last is not None and last.kind is Kind.ROLLBACK and last.candidate == before.id
+        left = last.settings if last is not None and went_back else before.settings
         health = replace(settings.health, probe_from=left.health.probe_from, probe_command=left.health.probe_command)
         settings = replace(settings, hooks=left.hooks, notify=left.notify, health=health)
     return Run(

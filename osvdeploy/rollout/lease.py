@@ -115,8 +115,7 @@ def _take(ctx: Context, ledger: Ledger, head: Head | None, why: str) -> HeldLedg
     try:
         ledger.write(ctx, taken)
     except CloudError as error:
-        way = f"`osvdeploy rollback {ledger.service} --from-cloud` goes back without it"
-        error.hint = error.hint or f"whoever works on a service writes to its ledger; {way}"
+        error.hint = error.hint or f"whoever works on a service writes to its ledger; {ledger.way_without}"
         raise
     return HeldLedger(ledger, taken, written=began, taken_over=head is not None and head.lease is not None)
 

@@ -189,6 +189,11 @@ class Ledger:
         self.environment = environment
         self.service = service_name(app, environment)
 
+    @property
+    def way_without(self) -> str:
+        """What to type where the ledger is out of reach and traffic is to go back."""
+        return f"`osvdeploy rollback {self.service} --from-cloud` goes back without it"
+
     def head(self, ctx: Context) -> Head | None:
         """The newest head, None for a service that was never deployed.
 
@@ -424,11 +429,8 @@ class HeldLedger:
             raise _lost(self.ledger, taken.winner) from taken
         except CloudError as error:
             self._in_doubt = head
-            service = self.ledger.service
-            error.hint = error.hint or (
-                f"`osvdeploy recover {service}` goes on once the ledger can be written; `osvdeploy rollback {service} "
-                "--from-cloud` goes back without it"
-            )
+            goes_on = f"`osvdeploy recover {self.ledger.service}` goes on once the ledger can be written"
+            error.hint = error.hint or f"{goes_on}; {self.ledger.way_without}"
             raise
         self.head, self._in_doubt = head, None
         self.settled.clear()
@@ -487,7 +489,6 @@ class HeldLedger:
         newest = self.ledger.head(ctx)
         if newest is None or (newest.n != self.head.n and not self._is_ours(newest)):
             raise _lost(self.ledger, newest)
-        self._silent_since = None
 
     def _is_ours(self, found: Head) -> bool:
         """Whether a head is the one that we got no answer to; then it is the one that we go on from."""

@@ -189,7 +189,7 @@ def _shift(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
     if seen.weights != wanted and run.shifted is None and seen.targets is not None and seen.healthy < run.capacity:
         return Step(run.enter(Stage.BOOT, now, f"only {seen.healthy} of {run.capacity} are healthy any more"))
     if seen.weights != wanted and seen.targets is not None and seen.healthy < run.capacity:
-        # Decided by somebody who died, or had to wait, before it was done. For how long it is borne, _watch says.
+        # Decided by somebody who died before it was done. For how long it is borne, _watch says.
         return Step(run, None, limits.quick_poll, f"{seen.healthy} of {run.capacity} healthy: no share before that")
     if seen.weights != wanted and (awaited := run.awaits(now)):
         # Limits count from when it may go on.
@@ -313,7 +313,7 @@ def _grown(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step |
     if run.kind is not Kind.DEPLOY:
         return None
     wait = _soon(run, limits, now)
-    if seen.scaling is not None and run.capacity < run.grows > max(run.capacity, seen.scaling.desired):
+    if seen.scaling is not None and run.grows > max(run.capacity, seen.scaling.desired):
         # Its load has gone down again.
         fewer = seen.scaling.desired if seen.scaling.desired > run.capacity else 0
         return Step(

@@ -269,8 +269,8 @@ class RolloutManager:
         elif unfinished is not None and unfinished.verdict is None:
             # What may not begin itself ends nothing of others.
             refuse_held(held.head, release.id, forced=forced)
-        # A rollback that nobody works on any more is brought to its end first: what it was to leave is no good, and is
-        # held then.
+        # A rollback that nobody works on any more is brought to its end first: what it is to leave is no good, and is
+        # held once it was left.
         going_back = unfinished is not None and unfinished.kind is Kind.ROLLBACK
         first = going_back or release.settings.strategy.concurrent is Concurrent.QUEUE
         wanted = unfinished.candidate if first and unfinished is not None else release.id

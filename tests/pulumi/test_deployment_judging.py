@@ -134,7 +134,7 @@ def test_a_held_image_is_no_change() -> None:
     assert changes == {}
     assert "orders-3 is held since 2030-01-01 10:00 UTC by ann (a rollback left it)" in warnings
     assert "orders-2 goes on serving" in warnings
-    assert "`osvdeploy unhold orders/production --ledger s3://acme/orders`" in warnings
+    assert "`osvdeploy unhold orders/production --release orders-3 --ledger s3://acme/orders`" in warnings
 
 
 def test_what_else_changes_goes_on() -> None:

@@ -563,13 +563,14 @@ def test_what_began_while_a_rollback_was_on_its_way_to_the_lease_is_no_way_back(
     service.until = Until.BEGUN
     release = service.release("1.1.0")
     seen = service.head
+    looked: list[Context] = []
 
     class Early(Ledger):
         """Whose first look is from before the deploy."""
 
         def head(self, ctx: Context) -> Head | None:
-            self.head = super().head  # type: ignore[method-assign]
-            return seen
+            looked.append(ctx)
+            return seen if len(looked) == 1 else super().head(ctx)
 
     service.deploy("1.1.0")
     ledger = Early(service.cloud.store, "hello", "production")

@@ -777,6 +777,29 @@ def out_of_reach(service: Service, stage: Stage, seconds: float) -> None:
     service.cloud.on_call(hook)
 
 
+@pytest.mark.parametrize("arrives", [0, 1, None])
+def test_of_several_tries_of_a_document_any_may_be_the_one_that_arrived(service: Service, arrives: int | None) -> None:
+    """Its answer was lost, and the store is out of reach then: it is ours all the same, and nobody else's is."""
+    service.deploy("1.0.0")
+    ctx, tries = service.context(), []
+
+    def hook(call: Call, moment: Moment) -> None:
+        if call.operation == "store.put":
+            number = len(tries) - (moment is Moment.AFTER)
+            tries.append(moment) if moment is Moment.BEFORE else None
+            if number < 3 and (number == arrives) == (moment is Moment.AFTER):
+                raise Unavailable("no answer")
+
+    with lease.held(ctx, service.ledger, "a test") as held:
+        service.cloud.on_call(hook)
+        for _ in range(3):
+            with pytest.raises(Unavailable):
+                held.save(ctx, "a document")
+        assert held.save(ctx, "another one").why == "another one"
+        service.cloud.on_call(None)
+    assert service.head.lease is None
+
+
 def test_a_ledger_that_stays_out_of_reach_is_given_up_with_a_word_on_what_to_do(service: Service) -> None:
     """There is another way back."""
     service.deploy("1.0.0")

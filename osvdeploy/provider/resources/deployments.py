@@ -434,7 +434,8 @@ def _refusal(before: State[Any, DeploymentOutputs], wanted: DeploymentInputs) ->
         return None
     serving = f"{outputs.active_release} goes on serving" if is_known(outputs.active_release) else "nothing changes"
     name, _, ledger = before.id.partition("@")
-    unhold = f"`osvdeploy unhold {name} --ledger {ledger}`"
+    which = f" --release {hold.release}" if hold.release else ""
+    unhold = f"`osvdeploy unhold {name}{which} --ledger {ledger}`"
     ways = f"Ways out: another image; {unhold}; another `forceRollout`" if hold.release else f"The way out: {unhold}"
     return (
         f"{hold.release or 'every release'} is held since {hold.at[:16].replace('T', ' ')} UTC by {hold.by} "
