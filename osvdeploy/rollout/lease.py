@@ -115,7 +115,8 @@ def _take(ctx: Context, ledger: Ledger, head: Head | None, why: str) -> HeldLedg
     try:
         ledger.write(ctx, taken)
     except CloudError as error:
-        error.hint = error.hint or f"whoever works on a service writes to its ledger; {ledger.way_without}"
+        why = error.hint or "whoever works on a service writes to its ledger"
+        error.hint = f"{why}; {ledger.way_without}"
         raise
     return HeldLedger(ledger, taken, written=began, taken_over=head is not None and head.lease is not None)
 

@@ -430,7 +430,7 @@ class HeldLedger:
         except CloudError as error:
             self._in_doubt = head
             goes_on = f"`osvdeploy recover {self.ledger.service}` goes on once the ledger can be written"
-            error.hint = error.hint or f"{goes_on}; {self.ledger.way_without}"
+            error.hint = f"{error.hint or goes_on}; {self.ledger.way_without}"
             raise
         self.head, self._in_doubt = head, None
         self.settled.clear()

@@ -781,12 +781,14 @@ def out_of_reach(service: Service, stage: Stage, seconds: float) -> None:
 def test_of_several_tries_of_a_document_any_may_be_the_one_that_arrived(service: Service, arrives: int | None) -> None:
     """Its answer was lost, and the store is out of reach then: it is ours all the same, and nobody else's is."""
     service.deploy("1.0.0")
-    ctx, tries = service.context(), []
+    ctx = service.context()
+    tries: list[Call] = []
 
     def hook(call: Call, moment: Moment) -> None:
         if call.operation == "store.put":
             number = len(tries) - (moment is Moment.AFTER)
-            tries.append(moment) if moment is Moment.BEFORE else None
+            if moment is Moment.BEFORE:
+                tries.append(call)
             if number < 3 and (number == arrives) == (moment is Moment.AFTER):
                 raise Unavailable("no answer")
 
