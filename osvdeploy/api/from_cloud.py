@@ -91,9 +91,10 @@ def go_back(
     from osvdeploy.cloud.memory.store import MemoryStore
     from osvdeploy.rollout import lease, traces
     from osvdeploy.rollout.consequences import begin
+    from osvdeploy.rollout.ends import Rollout
     from osvdeploy.rollout.ledger import Ledger
     from osvdeploy.rollout.manager import RolloutManager
-    from osvdeploy.rollout.model import Kind, Stage
+    from osvdeploy.rollout.model import Kind, Outcome, Stage
 
     found = _traced(ctx, where, place, prober)
     if where.ledger is None and found.settings.ledger:
@@ -126,8 +127,15 @@ def go_back(
             run = run.enter(Stage.BOOT, ctx.now(), "it was under way").enter(Stage.BAKE, ctx.now(), "it has traffic")
             slots = {**held.head.slots, slot: replace(held.head.slots[slot], warm_until=None)}
             held.save(ctx, "a rollout was under way", serving=slot, slots=slots, run=run)
+        elif slot is not None and found.serving is None:
+            # The rest goes to a slot in which nothing stands: that is no rollout, but a slip of somebody's hand.
+            slots = {**held.head.slots, slot: replace(held.head.slots[slot], warm_until=None)}
+            held.save(ctx, "it is to have all the traffic", serving=slot, slots=slots)
     known = found.releases.get(target.id, target)
-    rollout = manager.rollback(ctx, known)
+    if found.serving is None and left is None:
+        rollout = Rollout(Outcome.SUCCEEDED, manager.realign(ctx), None, f"{target.id} has all the traffic")
+    else:
+        rollout = manager.rollback(ctx, known)
     over = rollout.run
     if over is not None and over.over and over.scaling is not None and not over.scaled:
         # Another run would bring it, of whoever knows that it is owed.

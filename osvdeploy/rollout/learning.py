@@ -15,7 +15,6 @@ from osvdeploy.rollout.ledger import Head, HeldLedger, Hold, SlotRecord
 from osvdeploy.rollout.model import Run
 
 WHY = "a rollback without the ledger left it"
-OVERTAKEN = "a rollback without the ledger has moved traffic meanwhile"
 
 
 def whole(state: RouteState) -> Slot | None:

@@ -46,9 +46,9 @@ from osvdeploy.rollout.driver import Driver
 from osvdeploy.rollout.ends import Asked, Rollout, came_to
 from osvdeploy.rollout.executor import BEHIND, Executor
 from osvdeploy.rollout.gates import NoData
-from osvdeploy.rollout.learning import OVERTAKEN, WHY, learn, overtaken
+from osvdeploy.rollout.learning import WHY, learn, overtaken
 from osvdeploy.rollout.ledger import Head, HeldLedger, Hold, Ledger, SlotRecord
-from osvdeploy.rollout.model import Kind, Limits, Outcome, Request, RequestKind, Run, Stage, Until
+from osvdeploy.rollout.model import OVERTAKEN, Kind, Limits, Outcome, Request, RequestKind, Run, Stage, Until
 from osvdeploy.rollout.refusals import (
     astray,
     refuse_drift,
@@ -278,7 +278,7 @@ class RolloutManager:
         until = self.until if wanted == release.id else Until.ASKED
         ended = self._settle(ctx, held, wanted, f"superseded by {release.id}", until)
         same = ended is not None and ended.candidate == release.id and ended.kind is Kind.DEPLOY
-        if ended is not None and same and ended.abort != OVERTAKEN:
+        if ended is not None and same and not ended.overtaken:
             return came_to(ctx, held, ended)
         # One that was gone on with may have come to where a person is asked.
         refuse_waiting(held.head, release, ctx.now())

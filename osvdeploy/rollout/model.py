@@ -250,6 +250,9 @@ class Evidence:
 UNREACHED = "no probe reached anybody"
 """In the reason of a failure that says nothing of whom nobody could ask."""
 
+OVERTAKEN = "a rollback without the ledger has moved traffic meanwhile"
+"""Why a run was ended that knew nothing of what serves any more."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tally:
@@ -368,6 +371,11 @@ class Run:
     def candidate_serves(self) -> bool:
         """Decided for the candidate; or for nobody else, since the stable release's machines were gone."""
         return self.verdict is Outcome.SUCCEEDED or self.stable_gone
+
+    @property
+    def overtaken(self) -> bool:
+        """Whether traffic was moved from under it, while its ledger could not be reached."""
+        return self.abort == OVERTAKEN
 
     @property
     def stays_warm(self) -> bool:

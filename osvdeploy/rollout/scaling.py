@@ -97,6 +97,9 @@ def owes(run: Run, stable: SlotRecord, there: Scaling) -> bool:
         return False
     # By us, when the group lost its traffic.
     paused = there.paused and not there.fixed and not run.scaling.paused
+    if run.overtaken:
+        # Whoever moved traffic meanwhile passed on what they found standing still, to whatever group.
+        return paused
     if run.candidate_serves:
         # Part of it may be there, where the rest was refused. Whatever else is, a user has attached since.
         part = there.fixed or set(there.parts) < set(run.scaling.parts)

@@ -494,7 +494,7 @@ class Schedules(RuleBasedStateMachine):
 
         def anew(ctx: Context) -> object:
             cloud = self.service.cloud
-            if shared and len(cloud.serving) > 1:
+            if shared:
                 self.unlearnt = True
                 from_cloud.go_back(ctx, BY_TAGS, cloud.cloud, cloud.prober, limits=UNHURRIED, to=stable.release)
             return self._written_anew(ctx)

@@ -15,8 +15,7 @@ from osvdeploy.errors import OsvDeployError, Refused, ReleaseHeld, Unavailable, 
 from osvdeploy.events import Warned
 from osvdeploy.rollout import traces
 from osvdeploy.rollout.hooks import Notify
-from osvdeploy.rollout.learning import OVERTAKEN
-from osvdeploy.rollout.model import Outcome, RequestKind, Stage
+from osvdeploy.rollout.model import OVERTAKEN, Outcome, RequestKind, Stage
 from osvdeploy.rollout.news import NewsKind
 from osvdeploy.rollout.releases import Concurrent, OnFailure, Strategy, StrategyKind, TrafficStep, group_epoch
 from osvdeploy.spec.model import Health
@@ -191,6 +190,46 @@ def test_scaling_that_a_rollout_had_suspended_is_told_where_its_ledger_is_lost(s
     service.cloud.store._objects.clear()
     service.written()
     assert not [event for event in service.recorder.events if isinstance(event, Warned)]
+
+
+def test_scaling_that_a_rollout_had_suspended_goes_on_where_traffic_was_moved_from_under_it(
+    service: Unledgered,
+) -> None:
+    """To a third release, by tags, which has taken over that what it left stood still: the rollout's ledger knows that
+    this is nobody's wish."""
+    service.lost = False
+    service.scale("1.1.0", 2, 6)
+    service.settings, before = replace(service.settings, strategy=replace(CANARY, approve=False)), service.settings
+    assert service.deploy("1.2.0").outcome is Outcome.WAITING
+    service.settings, service.lost = before, True
+    service.back("1.1.0")
+    assert service.back("1.0.0").rollout.outcome is Outcome.SUCCEEDED
+    passed_on = service.scaling("1.0.0")
+    assert passed_on is not None and passed_on.paused and passed_on.maximum == 6
+    service.lost = False
+    assert service.manager().recover(service.context()).outcome is Outcome.ABORTED
+    assert service.deploy("1.3.0").outcome is Outcome.SUCCEEDED
+    scaling = service.scaling("1.3.0")
+    assert scaling is not None and (scaling.minimum, scaling.maximum, scaling.paused) == (2, 6, False)
+
+
+def test_traffic_that_goes_half_to_nobody_is_given_to_who_is_there(service: Unledgered) -> None:
+    """By somebody's hand, with nothing in the other slot: whoever asks there gets errors."""
+    service.lost = False
+    service.settings = replace(service.settings, strategy=replace(service.settings.strategy, keep_warm=0.0))
+    assert service.deploy("1.2.0").outcome is Outcome.SUCCEEDED
+    service.lost = True
+    service.cloud.set_weights("hello/production", {Slot.BLUE: 50, Slot.GREEN: 50})
+    service.clock.advance(60)
+    with pytest.raises(UsageError, match="nobody in green 50 %"):
+        service.back()
+    went = service.back("1.2.0")
+    assert went.rollout.outcome is Outcome.SUCCEEDED and went.left is None
+    assert went.rollout.told == f"{service.id('1.2.0')} has all the traffic"
+    assert service.weights() == {Slot.BLUE: 100, Slot.GREEN: 0}
+    service.cloud.store._objects.clear()
+    service.lost = False
+    assert service.written().head.serving is Slot.BLUE
 
 
 def test_a_ledger_that_is_lost_in_a_rollout_does_not_take_its_release_for_one_that_served(
