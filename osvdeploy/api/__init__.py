@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     from osvdeploy.api.services import (
         History,
         Holdings,
+        ProbeFrom,
         ServiceStatus,
         SlotStatus,
         Standing,
@@ -120,6 +121,7 @@ __all__ = [
     "ManifestEntry",
     "Milestone",
     "Plan",
+    "ProbeFrom",
     "Pruned",
     "PublishedImage",
     "ReleaseDiff",
@@ -280,6 +282,7 @@ _HOMES = {
     "osvdeploy.api.services": (
         "History",
         "Holdings",
+        "ProbeFrom",
         "ServiceStatus",
         "SlotStatus",
         "Standing",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from osvdeploy.api import wiring
 from osvdeploy.api.declared import Service
-from osvdeploy.api.services import find_release
+from osvdeploy.api.services import ProbeFrom, find_release
 from osvdeploy.context import Context
 from osvdeploy.errors import DeadlineExceeded, OsvDeployError, UsageError
 from osvdeploy.events import Note, Waiting
@@ -28,16 +28,27 @@ whoever takes over a silent one needs its whole length."""
 _STARTED_WITHIN = 30.0
 
 
-def ask(ctx: Context, service: Service, kind: RequestKind, *, why: str = "", until: Until | None = None) -> Asked:
+def ask(
+    ctx: Context,
+    service: Service,
+    kind: RequestKind,
+    *,
+    why: str = "",
+    until: Until | None = None,
+    probe_from: ProbeFrom | None = None,
+) -> Asked:
     """Ask something of the rollout under way: pause, resume, approve, promote, abort. Whoever works on it is told, on
-    whatever machine; where nobody does, this process goes on with it, as far as ``until`` says (a person is asked).
+    whatever machine; where nobody does, this process goes on with it, as far as ``until`` says (a person is asked), and
+    with ``probe_from`` in place of what is declared.
 
     Raises :class:`~osvdeploy.errors.UsageError` where no rollout is under way, or what is asked makes no sense then.
     """
     from osvdeploy.rollout.model import Until
+    from osvdeploy.rollout.releases import ProbePlace
 
     head = wiring.head(ctx, service)
-    return wiring.manager(ctx, service, head, until=until or Until.ASKED).request(ctx, kind, why)
+    said = ProbePlace(probe_from) if probe_from is not None else None
+    return wiring.manager(ctx, service, head, until=until or Until.ASKED, probe_from=said).request(ctx, kind, why)
 
 
 def recover(

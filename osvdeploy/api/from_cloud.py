@@ -17,6 +17,7 @@ from osvdeploy.errors import (
 from osvdeploy.events import Note, Warned
 
 if TYPE_CHECKING:
+    from osvdeploy.api.services import ProbeFrom
     from osvdeploy.cloud.interfaces import Ground, Prober, ReleaseId, Route
     from osvdeploy.rollout.ends import Rollout
     from osvdeploy.rollout.ledger import Head, HeldLedger
@@ -65,8 +66,11 @@ class WentBack:
     noted: bool
 
 
-def rollback_from_cloud(ctx: Context, where: Whereabouts, *, to: str | None = None) -> WentBack:
+def rollback_from_cloud(
+    ctx: Context, where: Whereabouts, *, to: str | None = None, probe_from: ProbeFrom | None = None
+) -> WentBack:
     """Bring the release that stands warm beside the present one back, or ``to``, knowing nothing but the cloud's tags.
+    ``probe_from`` as for :func:`~osvdeploy.api.rollback`.
 
     The engine is that of every rollback, with a ledger in memory: all gates hold. What was left is noted on the route,
     and the service's own ledger learns it at its next command. Raises :class:`~osvdeploy.errors.UsageError` where that
@@ -75,7 +79,7 @@ def rollback_from_cloud(ctx: Context, where: Whereabouts, *, to: str | None = No
     place = _ground(ctx, where)
     if where.ledger is not None:
         _refuse_reachable(ctx, where, where.ledger)
-    return go_back(ctx, where, place, wiring.prober(), to=to)
+    return go_back(ctx, where, place, wiring.prober(), to=to, probe_from=probe_from)
 
 
 def go_back(
@@ -86,6 +90,7 @@ def go_back(
     *,
     to: str | None = None,
     limits: Limits | None = None,
+    probe_from: ProbeFrom | None = None,
 ) -> WentBack:
     """The same, on a place that is connected."""
     from osvdeploy.cloud.memory.store import MemoryStore
@@ -95,8 +100,10 @@ def go_back(
     from osvdeploy.rollout.ledger import Ledger
     from osvdeploy.rollout.manager import RolloutManager
     from osvdeploy.rollout.model import Kind, Outcome, Stage
+    from osvdeploy.rollout.releases import ProbePlace
 
-    found = _traced(ctx, where, place, prober)
+    # Who cannot be reached is not asked for the name of its release either.
+    found = _traced(ctx, where, place, prober if probe_from != "requests" else None)
     if where.ledger is None and found.settings.ledger:
         _refuse_reachable(ctx, where, found.settings.ledger)
     traces.warn_of_others(ctx, place, found.service)
@@ -114,6 +121,7 @@ def go_back(
         noting=True,
         hooks=wiring.hooks(),
         notifier=wiring.notifier(place),
+        probe_from=ProbePlace(probe_from) if probe_from is not None else None,
     )
     with lease.held(ctx, ledger, "found by its tags in the cloud") as held:
         traces.record(ctx, held, found, manager.executor.place(found.route, found.state))
@@ -273,7 +281,7 @@ def _into(found: Traces, app: str, address: str) -> Traces:
     return replace(found, settings=settings, releases=releases, route=route_of_settings(app, found.route, settings))
 
 
-def _traced(ctx: Context, where: Whereabouts, place: Ground, prober: Prober) -> Traces:
+def _traced(ctx: Context, where: Whereabouts, place: Ground, prober: Prober | None) -> Traces:
     from osvdeploy.rollout.traces import trace
 
     return trace(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
 from osvdeploy.api import wiring
 from osvdeploy.api.declared import Service
@@ -266,14 +266,26 @@ def history(ctx: Context, service: Service, *, limit: int = 20) -> History:
     return History(service.name, tuple(reversed(ledger.releases(ctx))), tuple(runs.values()), serving)
 
 
+ProbeFrom: TypeAlias = Literal["here", "requests"]
+"""Where probes leave from, by the word of whoever goes back: from this process; or nothing is asked, and requests that
+the place counts are the proof, for whoever does not reach the balancer."""
+
+
 def rollback(
-    ctx: Context, service: Service, *, to: str | None = None, take_over: bool = False, force: bool = False
+    ctx: Context,
+    service: Service,
+    *,
+    to: str | None = None,
+    take_over: bool = False,
+    force: bool = False,
+    probe_from: ProbeFrom | None = None,
 ) -> Rollout:
     """Bring the release before the present one back, or ``to``: a release id or a version. ``take_over``: outrank what
     a later lease than the ledger knows of has left in the cloud. ``force``: whoever holds the lease on another machine
-    is dead, and not waited for.
+    is dead, and not waited for. ``probe_from``: for this one alone, in place of what is declared.
 
-    Raises :class:`~osvdeploy.errors.UsageError` for a release nobody knows, before anything moves.
+    Raises :class:`~osvdeploy.errors.UsageError` for a release nobody knows, and for a route whose requests nobody
+    counts where they are to be the proof; both before anything moves.
 
     Promise: when it returns, traffic is on that release, or where it was (look at ``outcome``). Warm, it is one
     changing call. Neither metrics nor notifications can hold it up. Ended early, the same call goes on with it.
@@ -288,7 +300,11 @@ def rollback(
         raise
     ledger = wiring.open_ledger(service)
     target = find_release(ctx, ledger, to) if to is not None else None
-    return wiring.manager(ctx, service, head, take_over=take_over).rollback(ctx, target, force=force)
+    from osvdeploy.rollout.releases import ProbePlace
+
+    said = ProbePlace(probe_from) if probe_from is not None else None
+    manager = wiring.manager(ctx, service, head, take_over=take_over, probe_from=said)
+    return manager.rollback(ctx, target, force=force)
 
 
 def find_release(ctx: Context, ledger: Ledger, name: str) -> Release:

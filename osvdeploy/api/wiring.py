@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from osvdeploy.rollout.ledger import Head, Ledger, Place
     from osvdeploy.rollout.manager import RolloutManager
     from osvdeploy.rollout.model import Until
+    from osvdeploy.rollout.releases import ProbePlace
     from osvdeploy.spec.model import PublishGcp
 
 
@@ -192,6 +193,7 @@ def rollouts(
     take_over: bool = False,
     until: Until | None = None,
     exactly: bool = False,
+    probe_from: ProbePlace | None = None,
 ) -> RolloutManager:
     """What rolls a service out from here: with probes, every source of metrics, hooks, and whoever is to be told."""
     from osvdeploy.rollout.manager import RolloutManager
@@ -207,6 +209,7 @@ def rollouts(
         hooks=hooks(),
         notifier=notifier(place),
         exactly=exactly,
+        probe_from=probe_from,
     )
 
 
@@ -228,9 +231,10 @@ def manager(
     take_over: bool = False,
     known: Ground | None = None,
     until: Until | None = None,
+    probe_from: ProbePlace | None = None,
 ) -> RolloutManager:
     if head.place is None:
         raise UsageError(f"{service.name}: was never deployed")
     place = head.place
     here = ground_again(ctx, known, place)
-    return rollouts(open_ledger(service), here, take_over=take_over, until=until)
+    return rollouts(open_ledger(service), here, take_over=take_over, until=until, probe_from=probe_from)

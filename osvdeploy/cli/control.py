@@ -11,12 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from osvdeploy.cli.options import ServiceChoice, dead_option, duration_value, service_options, take_over_option
+from osvdeploy.cli.options import (
+    ServiceChoice,
+    dead_option,
+    duration_value,
+    probe_from_option,
+    service_options,
+    take_over_option,
+)
 from osvdeploy.cli.output import Result, command
 from osvdeploy.context import Context
 
 if TYPE_CHECKING:
-    from osvdeploy.api import Service
+    from osvdeploy.api import ProbeFrom, Service
     from osvdeploy.rollout.drifting import Drift
     from osvdeploy.rollout.ends import Rollout
     from osvdeploy.rollout.model import RequestKind
@@ -64,7 +71,13 @@ def handed_over(ctx: Context, service: Service, rollout: Rollout) -> Path | None
     return api.hand_over(ctx, service, rollout.run, state / "rollouts")
 
 
-def _asked(ctx: Context, choice: ServiceChoice, kind: RequestKind, why: str = "") -> Result:
+def _asked(
+    ctx: Context,
+    choice: ServiceChoice,
+    kind: RequestKind,
+    why: str = "",
+    probe_from: ProbeFrom | None = None,
+) -> Result:
     """Ask something of a rollout, and tell what came of it."""
     from osvdeploy import api
     from osvdeploy.cli.rollouts import calls_document, rollout_document, rollout_text, run_document
@@ -72,7 +85,7 @@ def _asked(ctx: Context, choice: ServiceChoice, kind: RequestKind, why: str = ""
 
     calls = api.Calls()
     until = Until.OVER if _attended() and kind is not RequestKind.PAUSE else Until.ASKED
-    found = api.ask(calls.listening(ctx), choice.service(), kind, why=why, until=until)
+    found = api.ask(calls.listening(ctx), choice.service(), kind, why=why, until=until, probe_from=probe_from)
     lines = [f"{found.run.candidate}: {found.told}"]
     document: dict[str, Any] = {
         "service": found.head.service,
@@ -156,8 +169,9 @@ def promote(ctx: Context, choice: ServiceChoice, full: bool, why: str) -> Result
 @click.command(short_help="End a rollout; what served before serves.")
 @service_options
 @_why
+@probe_from_option
 @command
-def abort(ctx: Context, choice: ServiceChoice, why: str) -> Result:
+def abort(ctx: Context, choice: ServiceChoice, why: str, probe_from: ProbeFrom | None) -> Result:
     """Bring traffic back to what served before, and take the new release's machines away. Ends with 0 when that is so;
     refused with 2 where no rollout is under way.
 
@@ -165,7 +179,7 @@ def abort(ctx: Context, choice: ServiceChoice, why: str) -> Result:
     """
     from osvdeploy.rollout.model import RequestKind
 
-    return _asked(ctx, choice, RequestKind.ABORT, why)
+    return _asked(ctx, choice, RequestKind.ABORT, why, probe_from)
 
 
 _MILESTONES = ("boot", "verify", "shift", "traffic", "bake", "approval", "done")

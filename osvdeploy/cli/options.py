@@ -52,6 +52,11 @@ dead_option = click.option(
     is_flag=True,
     help="Whoever holds the lease on another machine is dead: do not wait a minute for a sign of it.",
 )
+probe_from_option = click.option(
+    "--probe-from",
+    type=click.Choice(["here", "requests"]),
+    help="For this once, in place of what is declared: ask from here; or nobody, and go by what the balancer counts.",
+)
 price_option = click.option(
     "--price",
     "given",

@@ -20,6 +20,7 @@ from osvdeploy.cli.options import (
     force_option,
     place_options,
     price_option,
+    probe_from_option,
     refuse_lease_options,
     refuse_place_alone,
     service_options,
@@ -42,7 +43,7 @@ from osvdeploy.rollout.requests import ways_on, ways_past_hold
 from osvdeploy.sizes import format_duration, format_size
 
 if TYPE_CHECKING:
-    from osvdeploy.api import ServiceSeen, ServiceStatus, Survey, WentBack
+    from osvdeploy.api import ProbeFrom, ServiceSeen, ServiceStatus, Survey, WentBack
     from osvdeploy.cloud.interfaces import CloudImage, Scaling, Slot, StoredObject, UnfinishedObject
     from osvdeploy.rollout.model import Run, Until
 
@@ -206,6 +207,7 @@ def deploy(
     help="The ledger cannot be reached, or is lost: find the service by its tags in the cloud.",
 )
 @place_options
+@probe_from_option
 @take_over_option
 @dead_option
 @command
@@ -215,6 +217,7 @@ def rollback(
     to: str | None,
     from_cloud: bool,
     place: PlaceChoice,
+    probe_from: ProbeFrom | None,
     take_over: bool,
     dead: bool,
 ) -> Result:
@@ -233,7 +236,7 @@ def rollback(
     if from_cloud:
         refuse_lease_options(take_over, dead)
         where = place.whereabouts(ctx, choice)
-        went = api.rollback_from_cloud(calls.listening(ctx), where, to=to)
+        went = api.rollback_from_cloud(calls.listening(ctx), where, to=to, probe_from=probe_from)
         document = {
             **rollout_document(went.rollout),
             "left": went.left,
@@ -243,7 +246,7 @@ def rollback(
         }
         return Result(_went_back(went, where.name), document, went.rollout.exit_code)
     chosen = choice.service()
-    outcome = api.rollback(calls.listening(ctx), chosen, to=to, take_over=take_over, force=dead)
+    outcome = api.rollback(calls.listening(ctx), chosen, to=to, take_over=take_over, force=dead, probe_from=probe_from)
     return Result(
         rollout_text(outcome), {**rollout_document(outcome), "calls": calls_document(calls)}, outcome.exit_code
     )

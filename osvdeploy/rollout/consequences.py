@@ -109,7 +109,10 @@ def begin(
         last = head.run
         went_back = last is not None and last.kind is Kind.ROLLBACK and last.candidate == before.id
         left = last.settings if last is not None and went_back else before.settings
-        health = replace(settings.health, probe_from=left.health.probe_from, probe_command=left.health.probe_command)
+        asked = last.declared_health if last is not None and went_back else None
+        # What somebody said of that one rollback holds for it alone.
+        asked = asked or left.health
+        health = replace(settings.health, probe_from=asked.probe_from, probe_command=asked.probe_command)
         settings = replace(settings, hooks=left.hooks, notify=left.notify, health=health)
     return Run(
         stable_health=before.settings.health if before is not None else None,

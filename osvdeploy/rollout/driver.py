@@ -36,14 +36,23 @@ from osvdeploy.rollout.model import (
     Until,
 )
 from osvdeploy.rollout.observe import Observer
+from osvdeploy.rollout.releases import ProbePlace
 from osvdeploy.rollout.requests import heed
 
 
 class Driver:
     """Goes on with the run of a held ledger's head, whoever began it."""
 
-    def __init__(self, executor: Executor, hooks: Hooks | None = None, courier: Courier | None = None) -> None:
+    def __init__(
+        self,
+        executor: Executor,
+        hooks: Hooks | None = None,
+        courier: Courier | None = None,
+        probe_from: ProbePlace | None = None,
+    ) -> None:
+        """``probe_from``: where probes leave from in this process, by the word of whoever started it."""
         self.executor = executor
+        self.probe_from = probe_from
         self.courier = courier or Courier(None)
         self.caller = Caller(
             hooks, executor.cloud.router, service=executor.ledger.service, ledger=executor.ledger.store.address
@@ -68,7 +77,7 @@ class Driver:
         observer = self.executor.observer(route)
         self.executor.fence(ctx, held, route)
         assert held.head.run is not None
-        run = replace(held.head.run, tally=Tally())
+        run = replace(self._asked_elsewhere(ctx, held, held.head.run), tally=Tally())
         if until is Until.BEGUN and run.verdict is None and run.abort is None:
             return run
         ctx.report(StageEntered(run.id, run.stage, f"{run.kind} {run.candidate}"))
@@ -115,6 +124,16 @@ class Driver:
                 ctx.report(view)
                 ctx.report(Waiting(step.waiting_for, run.tally.last, view.until))
                 run = self._rest(ctx, held, run, step.wait)
+        return run
+
+    def _asked_elsewhere(self, ctx: Context, held: HeldLedger, run: Run) -> Run:
+        """The run, whose probes leave from where somebody says now; so they do for whoever goes on with it."""
+        place, health = self.probe_from, run.settings.health
+        if place is None or run.over or health.probe_from is place:
+            return run
+        said = replace(run.settings, health=replace(health, probe_from=place, probe_command=()))
+        run = replace(run, settings=said, declared_health=run.declared_health or health)
+        held.save(ctx, f"{run.kind} {run.candidate}: probe-from is {place}, by somebody's word", run=run)
         return run
 
     def _rest(self, ctx: Context, held: HeldLedger, run: Run, seconds: float) -> Run:

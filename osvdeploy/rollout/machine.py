@@ -279,10 +279,10 @@ def _unreached(run: Run) -> str:
     """What to do where no probe of this process was ever answered."""
     if run.tally.unreached <= 0:
         return ""
-    return (
-        f"; {UNREACHED}. Where the balancer cannot be reached from here, say where probes leave from: "
-        "`probe-from`, docs/probes.md"
-    )
+    told = f"; {UNREACHED}. Where the balancer cannot be reached from here, "
+    if run.returning and run.settings.health.kind == "http":
+        return f"{told}`osvdeploy rollback --probe-from requests` goes by what the balancer counts, docs/probes.md"
+    return f"{told}say where probes leave from: `probe-from`, docs/probes.md"
 
 
 def _before_shift(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step | None:
@@ -438,7 +438,7 @@ def _revert(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
         if seen.weights == wanted and run.settings.health.counted and seen.requests is None:
             return Step(run.enter(Stage.CLEAN_UP, now, f"the rule sends all to {run.stable}; {_UNCOUNTED}"))
         reason = f"{run.reason}; then traffic could not be proved back on {run.stable}"
-        reason += f": {run.tally.last or _weights(seen)}"
+        reason += f": {run.tally.last or _weights(seen)}{_unreached(run)}"
         return Step(replace(run, verdict=Outcome.ROLLBACK_FAILED, reason=reason).enter(Stage.DONE, now, reason))
     wait = _soon(run, limits, now)
     if seen.weights != wanted:

@@ -65,7 +65,7 @@ from osvdeploy.rollout.refusals import (
     refuse_waiting,
     refused_by,
 )
-from osvdeploy.rollout.releases import Adopted, Concurrent, Release, about_pointer, group_name, route_of
+from osvdeploy.rollout.releases import Adopted, Concurrent, ProbePlace, Release, about_pointer, group_name, route_of
 from osvdeploy.rollout.requests import refuse_senseless
 from osvdeploy.rollout.scaling import capacity_of, pay, scaling_if_told, scaling_of, suspended
 
@@ -87,13 +87,15 @@ class RolloutManager:
         hooks: Hooks | None = None,
         notifier: Notifier | None = None,
         exactly: bool = False,
+        probe_from: ProbePlace | None = None,
     ) -> None:
         """``take_over``: outrank what a later lease than the ledger knows of has left in the cloud. ``until``: how far
         this process goes with a run that is on its way up; the way back is always gone to its end. ``metrics`` are what
         gates are read from, where that is more than the place's own; ``hooks`` asks programs and addresses,
         ``notifier`` tells others. ``noting``: the ledger is none that lasts, so what traffic is taken from is noted in
         the cloud, for the service's own to learn. ``exactly``: where what serves is deployed again, machines that
-        somebody has added are taken away."""
+        somebody has added are taken away. ``probe_from``: where probes leave from, whatever a run's environment
+        declares: here, or nowhere, and requests that are counted prove it; the run keeps that."""
         self.until = until
         self.exactly = exactly
         self.ledger = ledger
@@ -113,7 +115,7 @@ class RolloutManager:
         self.hooks = hooks
         self.notifier = notifier if notifier is not None else cloud.notifier
         self.courier = Courier(self.notifier)
-        self.driver = Driver(self.executor, hooks, self.courier)
+        self.driver = Driver(self.executor, hooks, self.courier, probe_from)
 
     # ------------------------------------------------------------------------------------------------ use cases
 
@@ -353,6 +355,7 @@ class RolloutManager:
     ) -> Rollout:
         """``asked``: the runs that another process was asked to end."""
         route = self._route(held.head)
+        self._refuse_uncounted(ctx, route)
         unfinished = held.head.unfinished
         if to is not None and unfinished is not None and unfinished.kind is Kind.ADOPT:
             raise UsageError(
@@ -447,6 +450,7 @@ class RolloutManager:
         refuse_senseless(run, kind, self.ledger.service, ctx.now())
         if kind not in (RequestKind.PAUSE, RequestKind.ABORT):
             refuse_held_up(head, run)
+        self._refuse_uncounted(ctx, self._route(head))
         number = self.ledger.ask(ctx, run.id, self._request(ctx, kind, run, why))
         while True:
             try:
@@ -719,6 +723,16 @@ class RolloutManager:
     def _refuse_unknown(self, ctx: Context, head: Head | None, route: Route, state: RouteState) -> None:
         if head is None or head.place is None or head.destroyed:
             refuse_unknown_service(self.ledger, route, state, self.executor.observer(route).groups(ctx))
+
+    def _refuse_uncounted(self, ctx: Context, route: Route) -> None:
+        """Raise :class:`~osvdeploy.errors.UsageError` where requests are to be the proof, and nobody counts them."""
+        if self.driver.probe_from is not ProbePlace.REQUESTS:
+            return
+        if self.metrics is None or not self.cloud.router.observe(ctx, route).weighted:
+            raise UsageError(
+                f"{self.ledger.service}: requests are not counted behind {route.listener}",
+                hint="go back from where it can be reached, without --probe-from requests",
+            )
 
     def _refuse_closed_sources(self, ctx: Context, release: Release, route: Route, head: Head | None) -> None:
         """Raise what a gate's source refuses already, where that would fail the deploy after its bake: for want of a

@@ -293,6 +293,7 @@ class Run:
 
     ``warm``: the candidate's machines stood and had served when the run began. ``step`` indexes ``steps``.
     ``stable_health`` is how the stable release is asked, which may differ from how the candidate is.
+    ``declared_health`` is how the candidate's environment has it, where whoever ends the run said from where to ask.
     ``moves`` are the changes of traffic, each saved before it is made.
     ``abort`` is set, with its reason, by whoever wants the run to end. ``paused``: traffic stays as it is. ``heard``
     are the requests that were read, in the order of their numbers: the next to come has number ``len(heard) + 1``.
@@ -357,6 +358,7 @@ class Run:
     awaited: str = ""
     calls: tuple[CallMade, ...] = field(default=(), compare=False)
     tally: Tally = field(default=Tally(), compare=False)
+    declared_health: Health | None = None
 
     @property
     def over(self) -> bool:

@@ -128,7 +128,7 @@ class Traces:
 def trace(
     ctx: Context,
     cloud: Ground,
-    prober: Prober,
+    prober: Prober | None,
     app: str,
     environment: str,
     *,
@@ -137,7 +137,8 @@ def trace(
     version_header: str | None = None,
 ) -> Traces:
     """Look for a service by its name. ``declared`` is its environment in a spec, ``listener`` which of several ways in
-    is meant, ``version_header`` what answers name their release with; without one it is looked for in the answers.
+    is meant, ``version_header`` what answers name their release with; without one it is looked for in the answers,
+    where there is a ``prober``.
 
     Raises :class:`~osvdeploy.errors.UsageError` where nothing of it is there, or more than one thing could be meant.
     """
@@ -155,7 +156,7 @@ def trace(
     like = groups.get(serving[0] if serving else Slot.BLUE) or next(iter(groups.values()))
     shape = cloud.groups.shape(ctx, like.name)
     header = version_header or (declared.health.version_header if declared is not None else None)
-    if header is None and route.health.kind == "http":
+    if header is None and prober is not None and route.health.kind == "http":
         header = _version_header(ctx, prober, route, state, groups)
     settings = _settings(ctx, cloud, environment, route, like, shape, header, declared)
     images = {

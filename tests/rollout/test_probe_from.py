@@ -11,11 +11,13 @@ from osvdeploy.cloud.interfaces import ProbeAnswer, ProbeRequest
 from osvdeploy.cloud.memory import Call, Moment
 from osvdeploy.context import Context
 from osvdeploy.errors import Unavailable, UsageError
+from osvdeploy.rollout.ends import Rollout
 from osvdeploy.rollout.manager import RolloutManager
-from osvdeploy.rollout.model import Outcome, Run, Stage
+from osvdeploy.rollout.model import Outcome, RequestKind, Run, Stage
 from osvdeploy.rollout.releases import Health, ProbePlace, Strategy, StrategyKind, TrafficStep
 from tests.rollout.made import SETTINGS
 from tests.rollout.service import Service
+from tests.rollout.unledgered import Died
 
 COUNTED = replace(SETTINGS.health, probe_from=ProbePlace.REQUESTS)
 CANARY = Strategy(StrategyKind.CANARY, (TrafficStep(10, 30.0), TrafficStep(100)), bake=0.0, keep_warm=3600.0)
@@ -225,3 +227,113 @@ def test_a_service_that_speaks_no_http_is_proved_by_connections() -> None:
     assert "a connection that is held (no version header: the weaker proof)" in told
     assert here.rollback().outcome is Outcome.SUCCEEDED
     assert serving(here) == {here.id("1.0.0")}
+
+
+# ------------------------------------------------------------------------------ by the word of whoever goes back
+
+
+class Unreached(Elsewhere):
+    """Declared to be asked from ``here``, which a pipeline's machine can; whoever is on call sits somewhere else."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(health=SETTINGS.health, **settings)
+        self.on_call = False
+
+    def probe(self, ctx: Context, request: ProbeRequest) -> ProbeAnswer:
+        return super().probe(ctx, request) if self.on_call else self.cloud.prober.probe(ctx, request)
+
+    def manager(self, word: ProbePlace | None = None) -> RolloutManager:
+        manager = super().manager()
+        manager.driver.probe_from = word
+        return manager
+
+    def goes_back(self, word: ProbePlace | None = None) -> Rollout:
+        return self.manager(word).rollback(self.context())
+
+
+@pytest.fixture
+def unreached() -> Unreached:
+    """2.0.0 serves, 1.0.0 stands warm, and nobody on call reaches the balancer."""
+    made = Unreached()
+    for version in ("1.0.0", "2.0.0"):
+        assert made.deploy(version).outcome is Outcome.SUCCEEDED
+    made.on_call = True
+    return made
+
+
+def test_a_rollback_that_reaches_nobody_names_the_way_that_asks_nobody(unreached: Unreached) -> None:
+    ended = unreached.goes_back()
+    assert ended.outcome is not Outcome.SUCCEEDED and serving(unreached) == {unreached.id("2.0.0")}
+    assert "`osvdeploy rollback --probe-from requests`" in ended.told
+
+
+def test_a_rollback_goes_by_counts_where_whoever_goes_back_says_so(unreached: Unreached) -> None:
+    """For this once: the next one asks from where is declared."""
+    ended = unreached.goes_back(ProbePlace.REQUESTS)
+    assert ended.outcome is Outcome.SUCCEEDED and not unreached.asked
+    assert serving(unreached) == {unreached.id("1.0.0")}
+    assert "the weaker proof" in last(unreached).gates[-1].seen
+    unreached.on_call = False
+    assert unreached.manager().rollback(unreached.context(), unreached.release("2.0.0")).outcome is Outcome.SUCCEEDED
+    assert last(unreached).settings.health == SETTINGS.health
+
+
+def test_whoever_goes_on_with_such_a_rollback_need_not_say_it_again(unreached: Unreached) -> None:
+    def dies(call: Call, moment: Moment) -> None:
+        unreached.come(call, moment)
+        if call.operation == "router.modify_rule" and moment is Moment.AFTER:
+            raise Died
+
+    unreached.cloud.on_call(dies)
+    with pytest.raises(Died):
+        unreached.goes_back(ProbePlace.REQUESTS)
+    unreached.cloud.on_call(unreached.come)
+    unreached.clock.advance(120)
+    assert unreached.manager().recover(unreached.context()).outcome is Outcome.SUCCEEDED
+    assert not unreached.asked and serving(unreached) == {unreached.id("1.0.0")}
+
+
+def test_a_deploy_whose_process_is_dead_is_given_up_by_counts(unreached: Unreached) -> None:
+    """By a rollback and by an abort alike; what it declares is what the release goes by when it comes again."""
+    for word in ("rollback", "abort"):
+        unreached.on_call = False
+        unreached.settings = replace(unreached.settings, strategy=replace(CANARY, approve=False))
+        dies_while_it_bakes(unreached, "3.0.0")
+        unreached.clock.advance(120)
+        unreached.on_call = True
+        manager = unreached.manager(ProbePlace.REQUESTS)
+        if word == "rollback":
+            ended: Rollout | None = manager.rollback(unreached.context())
+        else:
+            ended = manager.request(unreached.context(), RequestKind.ABORT).rollout
+        assert ended is not None and ended.run is not None and ended.run.verdict is Outcome.ABORTED, ended
+        assert serving(unreached) == {unreached.id("2.0.0")} and not unreached.asked
+        unreached.manager().unhold(unreached.context())
+    known = unreached.ledger.release(unreached.context(), unreached.release("3.0.0").id)
+    assert known is not None and known.settings.health == SETTINGS.health
+
+
+def dies_while_it_bakes(service: Unreached, version: str) -> None:
+    def hook(call: Call, moment: Moment) -> None:
+        service.come(call, moment)
+        head = service.ledger.head(service.context()) if call.operation == "store.put" else None
+        run = head.unfinished if head is not None else None
+        if moment is Moment.AFTER and run is not None and run.stage is Stage.BAKE:
+            service.cloud.on_call(service.come)
+            raise Died
+
+    service.cloud.on_call(hook)
+    with pytest.raises(Died):
+        service.deploy(version)
+
+
+def test_where_no_requests_are_counted_that_is_refused_before_anything_moves() -> None:
+    here = Service(listener="pointer-1", priority=0, preview_header="")
+    for version in ("1.0.0", "2.0.0"):
+        assert here.deploy(version).outcome is Outcome.SUCCEEDED
+    manager = RolloutManager(
+        here.ledger, here.cloud.cloud, here.cloud.prober, here.limits, probe_from=ProbePlace.REQUESTS
+    )
+    with pytest.raises(UsageError, match="requests are not counted behind pointer-1"):
+        manager.rollback(here.context())
+    assert serving(here) == {here.id("2.0.0")} and here.head.unfinished is None

@@ -10,10 +10,16 @@ from typing import Any
 
 import pytest
 
-from osvdeploy.api import from_cloud
+from osvdeploy.api import ProbeFrom, from_cloud
 from osvdeploy.api.from_cloud import WentBack, Whereabouts
 from osvdeploy.cloud import gcp
+from osvdeploy.cloud.interfaces import ProbeAnswer, Prober, ProbeRequest
+from osvdeploy.context import Context
+from osvdeploy.errors import UsageError
 from osvdeploy.rollout.model import Outcome
+from osvdeploy.rollout.releases import ProbePlace
+from osvdeploy.sandbox.core import Moment
+from osvdeploy.sandbox.wire import Call
 from tests.aws_world import REGION, AwsWorld
 from tests.contract.gcp_place import PROJECT
 from tests.contract.gcp_scene import ZONE
@@ -52,14 +58,34 @@ def _answers(world: Any, version: str) -> bool:
     return answer.status == 200 and all(value.startswith(f"hello-{version}-") for value in named) and bool(named)
 
 
-def _back(world: Any, to: str | None = None) -> WentBack:
+class Unreached:
+    """A machine from which nobody reaches the balancer; the service's clients do, each time that anybody tries."""
+
+    def __init__(self, world: Any) -> None:
+        self.world = world
+        self.asked = 0
+        self.address = world.head.place.base_url
+        world.sandbox.hook = self.come
+
+    def come(self, moment: Moment, call: Call) -> None:
+        for _ in range(5):
+            self.world.prober.probe(Context(clock=self.world.clock), ProbeRequest(f"{self.address}/"))
+
+    def probe(self, ctx: Context, request: ProbeRequest) -> ProbeAnswer:
+        self.asked += 1
+        return ProbeAnswer(None, error="connection timed out")
+
+
+def _back(
+    world: Any, to: str | None = None, prober: Prober | None = None, probe_from: ProbeFrom | None = None
+) -> WentBack:
     """``osvdeploy rollback hello/production --from-cloud``, while the ledger cannot be reached."""
     here = world.process()
     ground = getattr(here, "cloud", None) or here.ground
     where = Whereabouts("hello", "production", ground.kind, ground.region)
     (world.folder / "ledger").rename(world.folder / HIDDEN)
     try:
-        return from_cloud.go_back(here.ctx, where, ground, world.prober, to=to)
+        return from_cloud.go_back(here.ctx, where, ground, prober or world.prober, to=to, probe_from=probe_from)
     finally:
         (world.folder / HIDDEN).rename(world.folder / "ledger")
 
@@ -79,6 +105,27 @@ def test_a_warm_release_is_gone_back_to_by_tags_alone(world: Any) -> None:
     assert _answers(world, "1.2.0")
     assert [hold.release.rpartition("-")[0] for hold in world.head.holds] == ["hello-1.1.0"]
     assert [each.release.rpartition("-")[0] for each in world.head.served[-2:]] == ["hello-1.0.0", "hello-1.2.0"]
+
+
+def test_who_does_not_reach_the_balancer_goes_back_by_what_it_counts(world: Any) -> None:
+    """By the ledger and by tags alike, as one switch that is made at once. Nobody counts what a pointer passes on."""
+    there = Unreached(world)
+    here = world.process()
+    manager = here.manager
+    manager.executor.prober = there
+    manager.driver.probe_from = ProbePlace.REQUESTS
+    if not world.head.place.route.preview_header:
+        for word in (lambda: manager.rollback(here.ctx), lambda: _back(world, None, there, "requests")):
+            with pytest.raises(UsageError, match="requests are not counted behind"):
+                word()
+        return
+    ended = [manager.rollback(here.ctx), _back(world, "1.1.0", there, "requests").rollout]
+    for version, rollout in zip(("1.0.0", "1.1.0"), ended, strict=True):
+        run = rollout.run
+        assert rollout.outcome is Outcome.SUCCEEDED and run is not None and not there.asked, rollout.told
+        assert run.candidate.startswith(f"hello-{version}-") and [move.weight for move in run.moves] == [100]
+        assert "in a minute, 0 to the other slot" in run.gates[-1].seen
+    assert _answers(world, "1.1.0")
 
 
 def test_what_speaks_no_http_is_gone_back_to_without_being_asked_for_it(tmp_path: Path) -> None:
