@@ -509,7 +509,7 @@ class RolloutManager:
             return held.save(ctx, why, pins=(*others, release) if pinned else others)
 
     def _request(self, ctx: Context, kind: RequestKind, run: Run, why: str) -> Request:
-        return Request(kind, f"{ctx.process.user}@{ctx.process.host}", ctx.now(), run.step, why)
+        return Request(kind, f"{ctx.process.user}@{ctx.process.host}", ctx.now(), run.step, why, run.stage)
 
     def _carry_on(self, ctx: Context, held: HeldLedger, kind: RequestKind, asked: Run, number: int) -> Asked:
         """With the lease: hear what was asked, and go on."""

@@ -199,14 +199,15 @@ class RequestKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Somebody's word to whoever works on a run. ``step`` is the step at which the run was when they said it: what has
-    gone on by itself since is not sent further."""
+    """Somebody's word to whoever works on a run. ``step`` and ``stage`` (None where nobody wrote it down) are where the
+    run was when they said it: what has gone on since is not sent further."""
 
     kind: RequestKind
     by: str
     at: datetime
     step: int
     why: str = ""
+    stage: Stage | None = None
 
 
 @dataclass(frozen=True, slots=True)

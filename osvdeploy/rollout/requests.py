@@ -28,6 +28,8 @@ def heed(run: Run, request: Request, now: datetime) -> Run:
     """The run after a request, with what came of it as the last of ``heard``."""
     if (senseless := _senseless(run, request.kind, now)) is not None:
         return _told(run, request, now, senseless[0], done=False)
+    if request.kind in (RequestKind.APPROVE, RequestKind.PROMOTE) and not _seen(run, request):
+        return _told(run, request, now, "it had gone on since", done=False)
     match request.kind:
         case RequestKind.ABORT:
             why = f"{request.why} ({request.by})" if request.why else f"{request.by} asked for it"
@@ -43,12 +45,15 @@ def heed(run: Run, request: Request, now: datetime) -> Run:
         case RequestKind.APPROVE:
             return _told(_approved(run, request, now), request, now, "it goes on")
         case RequestKind.PROMOTE:
-            if request.step != run.step:
-                return _told(run, request, now, "it had gone on to the next step by itself", done=False)
             following = _resumed(_approved(_hurried(run), request, now), now)
             return _told(following, request, now, "it goes on without the rest of the bake")
         case RequestKind.PROMOTE_FULL:
             return _told(_resumed(_approved(_all_at_once(run), request, now), now), request, now, "all traffic is next")
+
+
+def _seen(run: Run, request: Request) -> bool:
+    """Whether the run is where whoever asks had seen it: a step asks twice where it is approved before and after."""
+    return request.step == run.step and request.stage in (None, run.stage)
 
 
 def _ending(run: Run) -> str:

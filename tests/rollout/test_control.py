@@ -306,6 +306,25 @@ def test_a_promotion_that_comes_late_promotes_no_other_step() -> None:
     assert service.time.monotonic() - began > 120 + 300 + 60
 
 
+@pytest.mark.parametrize("kind", [RequestKind.APPROVE, RequestKind.PROMOTE])
+def test_a_word_that_comes_late_lets_nothing_pass_that_its_sender_did_not_see(kind: RequestKind) -> None:
+    """Two people say it before the first share. The first one's word lets that pass; the second one's is read when the
+    same step has baked and asks anew, of what nobody has looked at."""
+    service = serving(replace(CANARY, steps=(TrafficStep(5, 20.0, approve=True), TrafficStep(100)), approve=True))
+    assert service.deploy("1.1.0").outcome is Outcome.WAITING
+    run = service.head.unfinished
+    assert run is not None and run.stage is Stage.SHIFT
+    late = service.manager()._request(service.context(), kind, run, "")
+    assert service.manager().request(service.context(), kind).done
+    run = service.head.unfinished
+    assert run is not None and run.stage is Stage.BAKE and run.awaits_approval(service.time.now())
+    service.ledger.ask(service.context(), run.id, late)
+    assert service.manager().recover(service.context()).outcome is Outcome.WAITING
+    run = service.head.unfinished
+    assert run is not None and service.weights()[Slot.GREEN] == 5
+    assert [each.done for each in run.heard] == [True, False] and "had gone on" in run.heard[1].told
+
+
 def test_nothing_is_promoted_past_health() -> None:
     """Booting cannot be skipped."""
     service = serving(CANARY)
