@@ -309,7 +309,7 @@ def _before_shift(run: Run, seen: Observation, limits: Limits, now: datetime) ->
 
 def _grown(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step | None:
     """What is to be done where stable has grown while it shared traffic, before the candidate gets more of it; None for
-    nothing. What the candidate has stays proved meanwhile, and goes on serving."""
+    nothing. What the candidate has it keeps meanwhile, and is asked as in a bake."""
     if run.kind is not Kind.DEPLOY:
         return None
     wait = _soon(run, limits, now)
@@ -324,6 +324,11 @@ def _grown(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step |
         return Step(run, StartCandidate(), wait, f"{run.grows} machines, as many as {run.stable} has by now")
     if run.grows <= run.capacity:
         return None
+    if seen.live is not None:
+        run = _count(run, seen.live, {run.candidate, run.stable or run.candidate}, enough=limits.bad_answers)
+        if run.tally.bad >= limits.bad_answers:
+            reason = f"{run.tally.bad} bad answers in a row through the balancer: {run.tally.last}"
+            return _failed(run, limits, now, "traffic", reason)
     standing = f"{seen.healthy} of {run.grows} healthy"
     if seen.targets is not None and seen.healthy >= run.grows:
         told = f"{standing}, as many as {run.stable} has"

@@ -258,13 +258,15 @@ class Observer:
         targets = self.cloud.router.health(ctx, self.route, run.slot)
         healthy = sum(target.state == "healthy" for target in targets)
         switched = state.weights == run.weights(run.steps[run.step].weight)
+        # While it grows it has the share of the step before, whose clients are not to be forgotten.
+        carries = switched or run.grows > 0
         return Observation(
             wired=set(state.backends) == set(Slot),
             weights=state.weights,
             candidate=self.cloud.groups.observe(ctx, run.group) if run.grows else None,
             targets=targets,
-            boot_faults=self._boot_faults(ctx, run) if healthy < run.capacity else (),
-            live=self._live(ctx, run, state) if switched and not run.settings.health.counted else None,
+            boot_faults=self._boot_faults(ctx, run) if healthy < max(run.capacity, run.grows) else (),
+            live=self._live(ctx, run, state) if carries and not run.settings.health.counted else None,
             requests=self._requests(ctx, run) if switched and run.settings.health.counted else None,
             leaving=None if switched else self._left(ctx, run, state),
         )

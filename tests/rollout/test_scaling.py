@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 
 import pytest
 
@@ -12,7 +13,7 @@ from osvdeploy.cloud.memory import Call, Moment
 from osvdeploy.errors import Interrupted, LeaseLost, Refused
 from osvdeploy.events import Warned
 from osvdeploy.rollout.drifting import DriftKind
-from osvdeploy.rollout.model import Outcome
+from osvdeploy.rollout.model import Outcome, Stage
 from osvdeploy.rollout.releases import TrafficStep
 from tests.rollout.service import Service
 from tests.rollout.test_drifting import looked
@@ -147,6 +148,41 @@ def test_a_canary_that_cannot_grow_with_the_load_goes_back(service: Service) -> 
     outcome = service.deploy("1.1.0")
     assert outcome.outcome is Outcome.ROLLED_BACK and "healthy" in outcome.told
     assert service.cloud.serving == {service.id("1.0.0")}
+
+
+@pytest.mark.parametrize(
+    ("worse", "told"),
+    [
+        ({"answers": (500,), "health": 200}, "bad answers in a row through the balancer"),
+        ({"console": "OSv v0.57.0\nAborted\n\n[backtrace]\n0x000000004039c7f6\n"}, "boot log"),
+    ],
+)
+def test_a_canary_that_falls_sick_while_it_grows_goes_back_at_once(
+    service: Service, worse: dict[str, object], told: str
+) -> None:
+    """It has its share meanwhile, and the machines that it is to have more may take their time."""
+    steps = (TrafficStep(90, 60.0), TrafficStep(100))
+    service.settings = replace(service.settings, strategy=replace(service.settings.strategy, steps=steps))
+    grew: list[datetime] = []
+
+    def asked(call: Call, moment: Moment) -> None:
+        watched = moment is Moment.AFTER and call.operation in ("router.modify_rule", "groups.resize")
+        run = service.head.run if watched else None
+        if run is None:
+            return
+        if call.operation == "router.modify_rule" and len(run.moves) == 1:
+            service.cloud.load(service.group("1.0.0"), 6)
+        if call.operation == "groups.resize" and run.shifted is not None and not grew:
+            grew.append(service.clock.now())
+            # What has run for longer than that is as healthy as before.
+            service.cloud.behave(service.id("1.1.0"), healthy_after=50.0, **worse)
+
+    service.cloud.on_call(asked)
+    outcome = service.deploy("1.1.0")
+    assert grew and outcome.outcome is Outcome.ROLLED_BACK and told in outcome.told, outcome.told
+    assert outcome.run is not None
+    back = next(record for record in outcome.run.stages if record.stage is Stage.REVERT)
+    assert (back.entered - grew[0]).total_seconds() < 20
 
 
 def test_a_warm_rollback_is_one_call_until_traffic_has_moved(service: Service) -> None:
