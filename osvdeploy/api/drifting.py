@@ -13,7 +13,10 @@ from osvdeploy.context import Context
 from osvdeploy.errors import UsageError
 
 if TYPE_CHECKING:
+    from osvdeploy.api.services import Standing
+    from osvdeploy.cloud.interfaces import Ground
     from osvdeploy.rollout.drifting import Drift
+    from osvdeploy.rollout.ledger import Ledger
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +30,9 @@ class Drifted:
 
 
 def drift(ctx: Context, service: Service, *, repair: bool = False) -> Drifted:
-    """Look for what is not as the ledger says: the route, machines, strangers, images, what scales it. With ``repair``
-    traffic is sent where the ledger says, as far as machines there are healthy.
+    """Look for what is not as the ledger says: the route, machines and what they are started by, strangers, images,
+    health checks, what scales it. With ``repair`` traffic is sent where the ledger says, as far as machines there are
+    healthy.
 
     Raises :class:`~osvdeploy.errors.UsageError` for a service that is not deployed, :class:`~osvdeploy.errors.Refused`
     where traffic stays where it is, and why.
@@ -42,7 +46,7 @@ def drift(ctx: Context, service: Service, *, repair: bool = False) -> Drifted:
 
 
 def _look(ctx: Context, service: Service) -> Drifted:
-    from osvdeploy.rollout.drifting import Drift, DriftKind, drift_of
+    from osvdeploy.rollout.drifting import Drift, DriftKind
 
     head = wiring.head(ctx, service)
     ground = wiring.ground_of(ctx, head.place) if head.place is not None and not head.destroyed else None
@@ -54,7 +58,31 @@ def _look(ctx: Context, service: Service) -> Drifted:
     if found.state is None:
         route = Drift(DriftKind.ROUTE, found.trouble, "bring the way in back, or `osvdeploy destroy` the service")
         return Drifted(service.name, (route,))
-    groups, images = found.groups, frozenset(found.images)
-    slow_start = {slot: ground.router.slow_start(ctx, found.place.route, slot) for slot in Slot}
-    differing = drift_of(found.head, found.release, found.state, groups, images, found.scaling, slow_start)
-    return Drifted(service.name, tuple(differing))
+    return Drifted(service.name, tuple(differing(ctx, wiring.open_ledger(service), ground, found)))
+
+
+def differing(ctx: Context, ledger: Ledger, ground: Ground, found: Standing) -> list[Drift]:
+    """What is not as the ledger says of a service that stands, and whose way in is there."""
+    from osvdeploy.cloud import tags
+    from osvdeploy.rollout.drifting import Shaped, drift_of
+
+    assert found.state is not None
+    head, route, groups = found.head, found.place.route, found.groups
+    shapes: dict[Slot, Shaped] = {}
+    for slot, record in head.slots.items():
+        group, release = groups.get(record.group), ledger.release(ctx, record.release)
+        if group is None or group.deleting or tags.ADOPTED in group.tags or release is None:
+            continue
+        there, image = ground.groups.shape(ctx, group.name), found.images.get(record.release, "")
+        shapes[slot] = Shaped(there, image, release.settings.machine_type)
+    return drift_of(
+        head,
+        found.release,
+        found.state,
+        groups,
+        frozenset(found.images),
+        found.scaling,
+        {slot: ground.router.slow_start(ctx, route, slot) for slot in Slot},
+        shapes,
+        {slot: ground.router.check_of(ctx, route, slot) for slot in Slot},
+    )

@@ -558,6 +558,11 @@ class HealthRule:
     unhealthy: int = 2
     kind: Literal["http", "tcp"] = "http"
 
+    def __str__(self) -> str:
+        asked = f"GET {self.path}" if self.kind == "http" else "a connection"
+        times = f"healthy after {self.healthy} of them, unhealthy after {self.unhealthy} without"
+        return f"{asked} each {self.interval:g} s, answered within {self.timeout:g} s; {times}"
+
 
 @dataclass(frozen=True, slots=True)
 class Route:
@@ -660,6 +665,10 @@ class TrafficRouter(Protocol):
     def set_slow_start(self, ctx: Context, route: Route) -> None:
         """Let those of the two backends that are there do as the route says of it; machines that are healthy keep their
         share. Raises :class:`Refused` where the route wants it and the place has nothing like it."""
+
+    def check_of(self, ctx: Context, route: Route, slot: Slot) -> HealthRule | None:
+        """How the slot's backend decides that a machine is healthy: the route's own rule where it was left as it was
+        made, whatever the place has rounded; None without the backend."""
 
     def refuse_unadoptable(self, ctx: Context, route: Route, group: str) -> str:
         """What sends a group the requests that the route is to take, in words: what is somebody else's, and stays.

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Final
 
 from osvdeploy.cloud import tags
-from osvdeploy.cloud.interfaces import GroupState, ReleaseId, RouteState, Scaling, Slot
+from osvdeploy.cloud.interfaces import GroupShape, GroupState, HealthRule, ReleaseId, RouteState, Scaling, Slot
 from osvdeploy.rollout.ledger import Head
 from osvdeploy.rollout.refusals import astray
 from osvdeploy.rollout.releases import Release
@@ -27,6 +27,8 @@ class DriftKind(StrEnum):
     IMAGE = "image"
     SCALING = "scaling"
     SLOW_START = "slow-start"
+    TEMPLATE = "template"
+    HEALTH_CHECK = "health-check"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,16 @@ class Drift:
     repairable: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Shaped:
+    """What machines of a slot are started with: ``there`` now, None where nothing tells; and the image's id and the
+    machine type that its release was deployed with, "" where that is not known."""
+
+    there: GroupShape | None
+    image: str
+    machine_type: str
+
+
 def drift_of(
     head: Head,
     release: Release | None,
@@ -47,10 +59,13 @@ def drift_of(
     images: Collection[ReleaseId],
     scaling: Scaling | None,
     slow_start: Mapping[Slot, float | None] = NOBODY_LOOKED,
+    shapes: Mapping[Slot, Shaped] | None = None,
+    checks: Mapping[Slot, HealthRule | None] | None = None,
 ) -> list[Drift]:
     """Everything that differs. ``release`` is the one that serves, ``scaling`` what scales its group by itself,
     ``images`` the releases of the app that have one, ``slow_start`` that of each slot's backend in seconds, None where
-    there is none to compare."""
+    there is none to compare; likewise ``checks``, by which the balancer decides that a machine is healthy. ``shapes``
+    are those of the slots whose machines are ours."""
     if head.unfinished is not None or head.destroyed:
         return []
     adopted = {group.release for group in groups.values() if tags.ADOPTED in group.tags and group.release is not None}
@@ -64,6 +79,8 @@ def drift_of(
     if group is not None and release is not None and release.adopted is None:
         found += _capacity(release, group, scaling)
     found += _slow_start(head, slow_start)
+    found += _templates(head, shapes or {})
+    found += _checks(head, checks or {})
     run = head.run
     if head.stable is not None and suspended(run, head.stable, scaling):
         told = f"what scales {head.stable.release} is suspended, and was not when its last rollout ended"
@@ -91,6 +108,31 @@ def _slow_start(head: Head, found: Mapping[Slot, float | None]) -> Iterator[Drif
         if there is not None and there != wanted:
             told = f"a machine that joins {slot} has its full share after {there:g} s, and not after {wanted:g} s"
             yield Drift(DriftKind.SLOW_START, told, "`osvdeploy drift --repair` sets it", True)
+
+
+def _templates(head: Head, shapes: Mapping[Slot, Shaped]) -> Iterator[Drift]:
+    """What is now in the place of a template that was never to change: the next machine of the group is started by
+    it."""
+    for slot, shaped in sorted(shapes.items()):
+        record, there = head.slots[slot], shaped.there
+        if there is None:
+            told = f"what machines of {record.release} in {slot} are started by ({record.group}) is gone"
+        else:
+            pairs = (("image", there.image, shaped.image), ("machine type", there.machine_type, shaped.machine_type))
+            others = [f"{what} {now} and not {was}" for what, now, was in pairs if was and now != was]
+            if not others:
+                continue
+            told = f"machines of {record.release} in {slot} ({record.group}) are started with {', '.join(others)}"
+        cure = f"give {record.group} its own template back, or deploy another version, which makes a new group"
+        yield Drift(DriftKind.TEMPLATE, told, cure)
+
+
+def _checks(head: Head, found: Mapping[Slot, HealthRule | None]) -> Iterator[Drift]:
+    wanted = head.place.route.health if head.place is not None else None
+    for slot, there in sorted(found.items()):
+        if there is not None and wanted is not None and there != wanted:
+            told = f"machines in {slot} are checked otherwise than was deployed: {there}"
+            yield Drift(DriftKind.HEALTH_CHECK, told, f"set the balancer's check back by hand: {wanted}")
 
 
 def _slots(head: Head, groups: Mapping[str, GroupState]) -> Iterator[Drift]:

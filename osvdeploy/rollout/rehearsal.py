@@ -24,6 +24,7 @@ from osvdeploy.cloud.interfaces import (
     GroupRequest,
     GroupShape,
     GroupState,
+    HealthRule,
     ImageFamilies,
     ImageRegistry,
     ImageRequest,
@@ -365,6 +366,9 @@ class _Router(TrafficRouter):
     def set_slow_start(self, ctx: Context, route: Route) -> None:
         self._place.way(route).slow_start = route.slow_start
         self._place.done(self._place.foresight.set_slow_start(self._place.ctx, route))
+
+    def check_of(self, ctx: Context, route: Route, slot: Slot) -> HealthRule | None:
+        return self._place.cloud.router.check_of(self._place.ctx, route, slot)
 
     def refuse_unadoptable(self, ctx: Context, route: Route, group: str) -> str:
         return self._place.cloud.router.refuse_unadoptable(self._place.ctx, route, group)

@@ -245,6 +245,18 @@ def test_slow_start_is_set_with_the_slots_and_changed_in_use(way: Scene) -> None
         assert [router.slow_start(ctx, way.route(), slot) for slot in Slot] == [seconds, seconds]
 
 
+def test_how_machines_are_checked_is_told_as_the_route_has_it(way: Scene) -> None:
+    """Whatever the place rounds up; where it is another, as it is."""
+    router, ctx = way.cloud.router, way.ctx
+    declared = replace(way.route().health, interval=5.5)
+    assert [router.check_of(ctx, way.route(), slot) for slot in Slot] == [None, None]
+    router.ensure_slots(ctx, way.route(health=declared))
+    assert [router.check_of(ctx, way.route(health=declared), slot) for slot in Slot] == [declared] * 2
+    other = replace(declared, path="/other", unhealthy=4)
+    found = [router.check_of(ctx, way.route(health=other), slot) for slot in Slot]
+    assert [each is not None and each.unhealthy for each in found] == [declared.unhealthy] * 2
+
+
 def test_a_pointer_is_known_as_one(pointer: Scene) -> None:
     """It says so before anything is made, and where each slot is asked once it is wired."""
     router = pointer.cloud.router

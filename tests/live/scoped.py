@@ -24,6 +24,7 @@ from osvdeploy.cloud.interfaces import (
     GroupRequest,
     GroupShape,
     GroupState,
+    HealthRule,
     ImageFamilies,
     ImageRegistry,
     ImageRequest,
@@ -321,6 +322,9 @@ class ScopedRouter(_Scoped):
 
     def slow_start(self, ctx: Context, route: Route, slot: Slot) -> float | None:
         return self.inner.slow_start(ctx, self._of(route), slot)
+
+    def check_of(self, ctx: Context, route: Route, slot: Slot) -> HealthRule | None:
+        return self.inner.check_of(ctx, self._of(route), slot)
 
     def set_slow_start(self, ctx: Context, route: Route) -> None:
         self.inner.set_slow_start(ctx, self._of(route))

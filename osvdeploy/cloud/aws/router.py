@@ -13,7 +13,7 @@ import re
 import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 from osvdeploy.cloud.aws import adopting
@@ -275,6 +275,14 @@ class AlbRouter:
             return None
         return next((float(each["Value"]) for each in found if each["Key"] == _SLOW_START), 0.0)
 
+    def check_of(self, ctx: Context, route: Route, slot: Slot) -> HealthRule | None:
+        group = self._target_group(ctx, route, slot)
+        if group is None:
+            return None
+        there, health = _rule_of_check(group), route.health
+        made = replace(health, interval=float(math.ceil(health.interval)), timeout=float(math.ceil(health.timeout)))
+        return health if there == made else there
+
     def set_slow_start(self, ctx: Context, route: Route) -> None:
         for slot in Slot:
             group = self._target_group(ctx, route, slot)
@@ -491,13 +499,7 @@ class AlbRouter:
                     listener=listener,
                     priority=priority,
                     port=group["Port"],
-                    health=HealthRule(
-                        path=group["HealthCheckPath"],
-                        interval=float(group["HealthCheckIntervalSeconds"]),
-                        timeout=float(group["HealthCheckTimeoutSeconds"]),
-                        healthy=group["HealthyThresholdCount"],
-                        unhealthy=group["UnhealthyThresholdCount"],
-                    ),
+                    health=_rule_of_check(group),
                     preview_header=next(filter(None, preview), ""),
                     host=host,
                     path=path,
@@ -690,6 +692,16 @@ def _check_arn(arn: str, region: str) -> None:
         )
     if match[1] != region:
         raise UsageError(f"listener {arn}: is in {match[1]}, the deployment in {region}", hint="make both the same")
+
+
+def _rule_of_check(group: TargetGroupTypeDef) -> HealthRule:
+    return HealthRule(
+        path=group["HealthCheckPath"],
+        interval=float(group["HealthCheckIntervalSeconds"]),
+        timeout=float(group["HealthCheckTimeoutSeconds"]),
+        healthy=group["HealthyThresholdCount"],
+        unhealthy=group["UnhealthyThresholdCount"],
+    )
 
 
 def _fits(group: TargetGroupTypeDef, route: Route, entry: _Entry) -> bool:

@@ -237,17 +237,22 @@ class Backends:
         """What the health check of a route with this key asks, None where there is none."""
         link = f"{scope}/healthChecks/osvd-{key}"
         try:
-            found = self._gcp.get(ctx, address_of(self._gcp, link), f"health check {link}")
+            return _rule_of(self._gcp.get(ctx, address_of(self._gcp, link), f"health check {link}"))
         except NotFound:
             return None
-        return HealthRule(
-            path=str(found.get("httpHealthCheck", {}).get("requestPath", "/")),
-            interval=float(found.get("checkIntervalSec", 5)),
-            timeout=float(found.get("timeoutSec", 5)),
-            healthy=int(found.get("healthyThreshold", 2)),
-            unhealthy=int(found.get("unhealthyThreshold", 2)),
-            kind="tcp" if found.get("type") == "TCP" else "http",
-        )
+
+    def rule_in_use(self, ctx: Context, route: Route, scope: str, slot: Slot) -> HealthRule | None:
+        """As :meth:`~osvdeploy.cloud.interfaces.TrafficRouter.check_of`: by the check that the backend service names,
+        which may be another than was made for it."""
+        backend = self.of_slot(ctx, route, scope, slot)
+        if backend is None:
+            return None
+        link = link_of((backend.document.get("healthChecks") or [""])[0])
+        try:
+            found = self._gcp.get(ctx, address_of(self._gcp, link), f"health check {link}") if link else None
+        except NotFound:
+            found = None
+        return None if found is None else route.health if check_fits(found, route) else _rule_of(found)
 
     def delete_check(self, ctx: Context, route: Route, scope: str) -> None:
         found = self.check_of(ctx, route, scope)
@@ -349,6 +354,17 @@ def _reason(route: Route) -> str:
 
 def _check_link(route: Route, scope: str) -> str:
     return f"{scope}/healthChecks/osvd-{route.key}"
+
+
+def _rule_of(check: Document) -> HealthRule:
+    return HealthRule(
+        path=str(check.get("httpHealthCheck", {}).get("requestPath", "/")),
+        interval=float(check.get("checkIntervalSec", 5)),
+        timeout=float(check.get("timeoutSec", 5)),
+        healthy=int(check.get("healthyThreshold", 2)),
+        unhealthy=int(check.get("unhealthyThreshold", 2)),
+        kind="tcp" if check.get("type") == "TCP" else "http",
+    )
 
 
 def _checking(health: HealthRule, port: int) -> Document:

@@ -29,7 +29,7 @@ from osvdeploy.cloud.gcp.labels import labels_of, tags_of
 from osvdeploy.cloud.gcp.marks import EPOCH, require_ours, short, written
 from osvdeploy.cloud.gcp.scope import address_of, base_url, forwarding_rule_of, last, link_of, port_of
 from osvdeploy.cloud.gcp.session import Document, Gcp
-from osvdeploy.cloud.interfaces import ReleaseId, Route, RouteState, Slot, TargetHealth
+from osvdeploy.cloud.interfaces import HealthRule, ReleaseId, Route, RouteState, Slot, TargetHealth
 from osvdeploy.cloud.tags import LEFT, SCHEMA, SCHEMA_VERSION, SERVICE, SLOT, is_ours
 from osvdeploy.cloud.weights import require, require_one
 from osvdeploy.context import Context
@@ -156,6 +156,9 @@ class PointerRouter:
             raise NotFound(f"target proxy {backend_name(route, slot)}: does not exist (yet)")
         self._epoch(route, standing)
         self._point(ctx, route, link_of(proxy["selfLink"]))
+
+    def check_of(self, ctx: Context, route: Route, slot: Slot) -> HealthRule | None:
+        return self._backends.rule_in_use(ctx, route, _scope(route), slot)
 
     def find(self, ctx: Context, service: str, key: str, scopes: Sequence[str]) -> list[Route]:
         """That of a service, by the labels of the forwarding rules in these scopes."""

@@ -22,7 +22,7 @@ from osvdeploy.cloud.gcp.backends import SCHEMES, Backend, Backends, backend_nam
 from osvdeploy.cloud.gcp.fence import Epochs
 from osvdeploy.cloud.gcp.scope import address_of, base_url, last, link_of, port_of, url_map_of
 from osvdeploy.cloud.gcp.session import Document, Gcp
-from osvdeploy.cloud.interfaces import ReleaseId, Route, RouteState, Slot, TargetHealth
+from osvdeploy.cloud.interfaces import HealthRule, ReleaseId, Route, RouteState, Slot, TargetHealth
 from osvdeploy.cloud.parallel import in_flight
 from osvdeploy.cloud.weights import require
 from osvdeploy.context import Context
@@ -125,6 +125,10 @@ class UrlMapRouter:
         left = urlmap.left_of(standing.rules.get(None))
         rule = urlmap.rule_of(route, None, sends, self._epoch(route, standing), left)
         self._write(ctx, route, standing, urlmap.with_rules(standing.found, route, {None: rule}))
+
+    def check_of(self, ctx: Context, route: Route, slot: Slot) -> HealthRule | None:
+        scope, _ = url_map_of(route.listener)
+        return self._backends.rule_in_use(ctx, route, scope, slot)
 
     def find(self, ctx: Context, service: str, key: str, scopes: Sequence[str]) -> list[Route]:
         """Those of a service in URL maps of these scopes."""

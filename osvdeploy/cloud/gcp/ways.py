@@ -12,7 +12,7 @@ from osvdeploy.cloud.gcp.pointer import PointerRouter
 from osvdeploy.cloud.gcp.router import UrlMapRouter
 from osvdeploy.cloud.gcp.scope import area_of, forwarding_rule_of, scopes_of
 from osvdeploy.cloud.gcp.session import Gcp
-from osvdeploy.cloud.interfaces import ReleaseId, Route, RouteState, Slot, TargetHealth
+from osvdeploy.cloud.interfaces import HealthRule, ReleaseId, Route, RouteState, Slot, TargetHealth
 from osvdeploy.context import Context
 from osvdeploy.errors import Refused, UsageError
 
@@ -71,6 +71,9 @@ class GceRouter:
 
     def slow_start(self, ctx: Context, route: Route, slot: Slot) -> float | None:
         return None
+
+    def check_of(self, ctx: Context, route: Route, slot: Slot) -> HealthRule | None:
+        return self._of(route).check_of(ctx, route, slot)
 
     def set_slow_start(self, ctx: Context, route: Route) -> None:
         if route.slow_start:

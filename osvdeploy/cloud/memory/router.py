@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from osvdeploy.cloud import tags as labels
-from osvdeploy.cloud.interfaces import ReleaseId, Route, RouteState, Slot, TargetHealth
+from osvdeploy.cloud.interfaces import HealthRule, ReleaseId, Route, RouteState, Slot, TargetHealth
 from osvdeploy.cloud.memory.world import Backend, Listener, Rule, World
 from osvdeploy.cloud.weights import require, require_one
 from osvdeploy.context import Context
@@ -193,6 +193,12 @@ class MemoryRouter:
         with world.calls.around("router.slow_start", route.service, slot), world.lock:
             backend = self._backend(route, slot)
             return None if backend is None or self._listener(route).pointer else backend.slow_start
+
+    def check_of(self, ctx: Context, route: Route, slot: Slot) -> HealthRule | None:
+        world = self._world
+        with world.calls.around("router.check_of", route.service, slot), world.lock:
+            backend = self._backend(route, slot)
+            return None if backend is None else backend.health
 
     def set_slow_start(self, ctx: Context, route: Route) -> None:
         world = self._world
