@@ -182,18 +182,25 @@ def read_manifest(document: object, source: str) -> list[list[Release]]:
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What an import put into a ledger, and what was there already."""
+    """What an import put into a ledger, what was there already, and what was there with other settings and ``left``."""
 
     put: tuple[ReleaseId, ...]
     there: tuple[ReleaseId, ...]
+    left: tuple[ReleaseId, ...] = ()
 
 
 def import_releases(
-    ctx: Context, service: Service, releases: Sequence[Sequence[Release]], *, dry_run: bool = False
+    ctx: Context,
+    service: Service,
+    releases: Sequence[Sequence[Release]],
+    *,
+    missing_only: bool = False,
+    dry_run: bool = False,
 ) -> Imported:
     """Put the documents of releases into a ledger that lacks them. Heads are never touched: what serves, holds and
-    pins stay as that ledger has them. In settings the ledger's own address takes the place of the one they had. May be
-    repeated, also after it was interrupted.
+    pins stay as that ledger has them. In settings the ledger's own address takes the place of the one they had. With
+    ``missing_only`` a release that the ledger has with other settings is left as it is there, as after a ledger was
+    written anew by the cloud's tags. May be repeated, also after it was interrupted.
 
     Raises :class:`~osvdeploy.errors.UsageError`, before anything is put, for a release of another service, and for one
     that the ledger has otherwise.
@@ -206,6 +213,7 @@ def import_releases(
     wrong: list[str] = []
     missing: list[tuple[ReleaseId, list[Release]]] = []
     there: list[ReleaseId] = []
+    left: list[ReleaseId] = []
     for revisions in wanted:
         release = revisions[0]
         if release.service != service.name:
@@ -220,18 +228,20 @@ def import_releases(
         elif own == settings[: len(own)]:
             missing.append((release.id, revisions[len(own) :]))
         else:
-            wrong.append(f"{release.id} has other settings there")
+            left.append(release.id)
+    if not missing_only:
+        wrong += [f"{release} has other settings there" for release in left]
     if wrong:
-        raise UsageError(
-            f"{service.name}: nothing was imported: {'; '.join(wrong)}",
-            hint="a ledger's documents are never overwritten; export from the service that these are of",
-        )
+        hint = "a ledger's documents are never overwritten; export from the service that these are of"
+        if len(wrong) == len(left) and not missing_only:
+            hint = "a ledger's documents are never overwritten; --missing puts the others, and leaves these as they are"
+        raise UsageError(f"{service.name}: nothing was imported: {'; '.join(wrong)}", hint=hint)
     if not dry_run and missing:
         ledger.store.refuse_unwritable(ctx, ledger.service)
         for _, revisions in missing:
             for each in revisions:
                 ledger.put_release(ctx, each)
-    return Imported(tuple(name for name, _ in missing), tuple(there))
+    return Imported(tuple(name for name, _ in missing), tuple(there), tuple(left))
 
 
 def _identity(release: Release) -> tuple[object, ...]:

@@ -55,25 +55,38 @@ def export(ctx: Context, choice: ServiceChoice, kind: str, offline: bool) -> Res
 @releases.command("import", short_help="Put exported releases into a ledger.")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @service_options
+@click.option(
+    "--missing", is_flag=True, help="Put what the ledger lacks; leave what it has with other settings as it is."
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be put, and do nothing.")
 @command
-def import_(ctx: Context, choice: ServiceChoice, file: Path, dry_run: bool) -> Result:
+def import_(ctx: Context, choice: ServiceChoice, file: Path, missing: bool, dry_run: bool) -> Result:
     """Put the releases of an exported file, JSON or YAML, into a ledger that lacks them, so that it knows them and
     their settings again: `osvdeploy rollback --to` and `diff` take them then.
 
-    What is there already stays; what is there otherwise is refused before anything is put (exit code 2). What serves,
-    holds, pins and the course of past rollouts are never touched, and none come with it. May be repeated.
+    What is there already stays; what is there otherwise is refused before anything is put (exit code 2), or left out
+    with --missing: so for a ledger that `osvdeploy adopt --from-cloud` has written anew. What serves, holds, pins and
+    the course of past rollouts are never touched, and none come with it. May be repeated.
     Example: osvdeploy releases import releases.json hello/production --ledger s3://acme-releases/new
     """
     from osvdeploy import api
 
     service = choice.service()
-    found = api.import_releases(ctx, service, api.read_manifest(_read(file), str(file)), dry_run=dry_run)
+    given = api.read_manifest(_read(file), str(file))
+    found = api.import_releases(ctx, service, given, missing_only=missing, dry_run=dry_run)
     done = "would be put" if dry_run else "put"
     text = f"{service.name}: {len(found.put)} {done}, {len(found.there)} there already"
+    if found.left:
+        text += f", {len(found.left)} left as the ledger has them: {', '.join(found.left)}"
     if found.put:
         text = "\n".join([text, *(f"  {release}" for release in found.put)])
-    document = {"service": service.name, "dry_run": dry_run, "put": list(found.put), "there": list(found.there)}
+    document = {
+        "service": service.name,
+        "dry_run": dry_run,
+        "put": list(found.put),
+        "there": list(found.there),
+        "left": list(found.left),
+    }
     return Result(text, document)
 
 

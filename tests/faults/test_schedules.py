@@ -12,8 +12,10 @@ A failure prints the shortest schedule that Hypothesis finds, and how to run it 
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,7 +31,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from osvdeploy.api import declared, from_cloud, services, wiring
+from osvdeploy.api import declared, from_cloud, manifests, services, wiring
 from osvdeploy.api.from_cloud import Whereabouts
 from osvdeploy.cloud import tags
 from osvdeploy.cloud.interfaces import (
@@ -57,6 +59,7 @@ from osvdeploy.rollout.releases import (
     Adopted,
     Concurrent,
     OnFailure,
+    ProbePlace,
     Release,
     Strategy,
     StrategyKind,
@@ -74,6 +77,8 @@ SCHEDULES = int(os.environ.get("OSVDEPLOY_SCHEDULES", "60"))
 
 BY_TAGS = Whereabouts("hello", "production", "memory", "nowhere-1", ledger="out of reach")
 
+HELLO = declared.Service("hello", "production", "memory")
+
 THEIRS = "legacy-web"
 """A group that somebody made by hand."""
 
@@ -82,16 +87,22 @@ class Killed(BaseException):
     """The process is gone."""
 
 
+WAYS: list[tuple[StrategyKind, tuple[TrafficStep, ...]]] = [
+    (StrategyKind.ALL_AT_ONCE, (TrafficStep(100),)),
+    (StrategyKind.BLUE_GREEN, (TrafficStep(100),)),
+    (StrategyKind.CANARY, (TrafficStep(5, 20.0), TrafficStep(100))),
+    (StrategyKind.CANARY, (TrafficStep(20, 10.0, approve=True), TrafficStep(60), TrafficStep(100))),
+    (StrategyKind.LINEAR, (TrafficStep(34, 10.0), TrafficStep(68, 10.0), TrafficStep(100))),
+]
+
+
+def _strategy(way: tuple[StrategyKind, tuple[TrafficStep, ...]], **rest: Any) -> Strategy:
+    return Strategy(*way, **rest)
+
+
 STRATEGIES = st.builds(
-    Strategy,
-    kind=st.just(StrategyKind.CANARY),
-    steps=st.sampled_from(
-        [
-            (TrafficStep(100),),
-            (TrafficStep(5, 20.0), TrafficStep(100)),
-            (TrafficStep(20, 10.0, approve=True), TrafficStep(60), TrafficStep(100)),
-        ]
-    ),
+    _strategy,
+    st.sampled_from(WAYS),
     bake=st.sampled_from([0.0, 30.0]),
     keep_warm=st.sampled_from([0.0, 3600.0]),
     approve=st.booleans(),
@@ -189,6 +200,8 @@ class Schedules(RuleBasedStateMachine):
         self.service.cloud.notifier.behaves = self._told
         self.destroying: str | None = None
         """A destroy was begun after this run, and did not come to its end."""
+        self.exported: dict[str, Any] | None = None
+        """The first manifest of releases that was made."""
         self.collected: set[str] = set()
         """Releases whose images went while a process was stopped that had seen them: what it begins then ends badly."""
 
@@ -431,9 +444,71 @@ class Schedules(RuleBasedStateMachine):
             assert ended.outcome is not Outcome.SUCCEEDED or ended.run is None or ended.run.candidate != release.id
 
     @precondition(lambda self: self.deployed)
-    @rule(trouble=ALL_TROUBLES, force=st.booleans())
-    def rollback(self, trouble: Trouble | None, force: bool) -> None:
-        ended = self.run(trouble, lambda ctx: self.service.manager().rollback(ctx, force=force))
+    @rule(behaviour=st.sampled_from(["good", "answers 500"]), meanwhile=st.sampled_from(["", *OTHERS]))
+    def deploy_by_a_plan(self, behaviour: str, meanwhile: str) -> None:
+        """Only where nothing has happened since the plan was made."""
+        self.service.settings, self.deaf = self.base, False
+        release, planned = self._release(self._next(), behaviour), self.service.head.n
+        if meanwhile in _COMMANDS:
+            self.run(None, _COMMANDS[meanwhile](self))
+        head, before = self.head, len(self.service.cloud.mutations)
+        assert head is not None
+        ended = self.run(None, lambda ctx: self.service.manager().deploy(ctx, release, since=planned))
+        if head.n != planned:
+            assert isinstance(ended, OsvDeployError), ended
+            changed = [call for call in self.service.cloud.mutations[before:] if not call.operation.startswith("store")]
+            assert not changed, changed
+
+    @precondition(lambda self: self.deployed)
+    @rule()
+    def export_releases(self) -> None:
+        """Nothing is changed by that."""
+        before = self.head
+        with self._by_the_interface():
+            manifest = manifests.export_releases(self._process(), HELLO, look=False)
+        document = {"schema": 1, "command": manifests.COMMAND, **manifests.manifest_document(manifest)}
+        self.exported = json.loads(json.dumps(document))
+        assert self.head == before
+
+    @precondition(lambda self: self.exported is not None and self.deployed)
+    @rule(trouble=ALL_TROUBLES)
+    def import_releases(self, trouble: Trouble | None) -> None:
+        """Into the ledger that there is now, which may be another one. Nothing serves for that, and what is there is
+        not written over; run again, it puts what is missing."""
+        before = self.head
+        with self._by_the_interface():
+            releases = manifests.read_manifest(self.exported, "exported")
+
+            def put(ctx: Context) -> object:
+                return manifests.import_releases(ctx, HELLO, releases, missing_only=True)
+
+            ended = self.run(trouble, put)
+            ended = self.run(None, put) if trouble is not None else ended
+        if not self._disturbed(trouble):
+            assert self.head == before
+        known = {release.id: release for release in self.service.ledger.releases(self.service.context())}
+        assert isinstance(ended, manifests.Imported) or self._disturbed(trouble), ended
+        assert not isinstance(ended, manifests.Imported) or {each[0].id for each in releases} <= set(known)
+
+    @contextmanager
+    def _by_the_interface(self) -> Iterator[None]:
+        """Functions of the library work on the service's own cloud and ledger."""
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(wiring, "ground_of", lambda ctx, place: self.service.cloud.cloud)
+            patched.setattr(wiring, "open_ledger", lambda service: self.service.ledger)
+            # This ledger's address is no path.
+            patched.setattr(manifests, "_at", lambda revisions, address: list(revisions))
+            yield
+
+    @precondition(lambda self: self.deployed)
+    @rule(trouble=ALL_TROUBLES, force=st.booleans(), counted=st.booleans())
+    def rollback(self, trouble: Trouble | None, force: bool, counted: bool = False) -> None:
+        """``counted``: from where the balancer cannot be reached."""
+        manager = self.service.manager()
+        manager.driver.probe_from = ProbePlace.REQUESTS if counted else None
+        ended = self.run(trouble, lambda ctx: manager.rollback(ctx, force=force))
+        if counted and self.pointer:
+            assert isinstance(ended, OsvDeployError | None), ended
         if isinstance(ended, Rollout) and ended.outcome is Outcome.SUCCEEDED and not self._disturbed(trouble):
             assert not self.under_way
 
@@ -482,7 +557,8 @@ class Schedules(RuleBasedStateMachine):
     @precondition(lambda self: self.deployed and not self.serves_nothing and not self.half_destroyed)
     @rule(trouble=TROUBLES)
     def lose_the_ledger(self, trouble: Trouble | None) -> None:
-        """All of it is gone, and it is written anew by the cloud's tags. Traffic that is shared goes to one first."""
+        """All of it is gone, and it is written anew by the cloud's tags. Traffic that is shared goes to one first. What
+        was exported before is put into it."""
         stable = self.service.head.stable
         assert stable is not None
         shared = sum(weight > 0 for weight in self._weights().values()) > 1
@@ -510,6 +586,8 @@ class Schedules(RuleBasedStateMachine):
             warned = [event.text for event in self.service.recorder.events if isinstance(event, Warned)]
             assert any(told in text for text in warned)
             groups.resume(self._process(), serves.group, replace(there, paused=False))
+        if self.exported is not None:
+            self.import_releases(None)
 
     @precondition(lambda self: self.under_way)
     @rule(kind=st.sampled_from(RequestKind), trouble=ALL_TROUBLES)
@@ -583,13 +661,8 @@ class Schedules(RuleBasedStateMachine):
             self.run(None, self._gc)
 
     def _gc(self, ctx: Context) -> object:
-        def ours(patched: pytest.MonkeyPatch) -> None:
-            patched.setattr(wiring, "ground_of", lambda ctx, place: self.service.cloud.cloud)
-            patched.setattr(wiring, "open_ledger", lambda service: self.service.ledger)
-
-        with pytest.MonkeyPatch.context() as patched:
-            ours(patched)
-            return services.gc(ctx, declared.Service("hello", "production", "memory"), keep=1)
+        with self._by_the_interface():
+            return services.gc(ctx, HELLO, keep=1)
 
     @precondition(lambda self: self.deployed)
     @rule(trouble=ALL_TROUBLES, sure=st.integers(0, 3))

@@ -117,6 +117,22 @@ def test_what_differs_is_refused_before_anything_is_put(tmp_path: Path) -> None:
     assert [each.id for each in ledger_in(tmp_path).releases(CTX)] == [here.id]
 
 
+def test_what_a_ledger_lacks_is_put_beside_what_it_has_otherwise(tmp_path: Path) -> None:
+    """As after it was written anew by tags. Who asks for all is told of that way, and nothing is put."""
+    here, other = made_release("1.0.0"), made_release("2.0.0")
+    put(ledger_in(tmp_path), [[here]])
+    changed = replace(here, settings=replace(here.settings, capacity=9))
+    with pytest.raises(UsageError, match="other settings") as refused:
+        api.import_releases(CTX, service_in(tmp_path), [[other], [changed]])
+    assert "--missing puts the others" in str(refused.value.hint)
+    found = api.import_releases(CTX, service_in(tmp_path), [[other], [changed]], missing_only=True)
+    assert (found.put, found.there, found.left) == ((other.id,), (), (here.id,))
+    assert ledger_in(tmp_path).release(CTX, here.id) == here
+    with pytest.raises(UsageError, match="other digests"):
+        stranger = replace(here, image=made_release("9").image)
+        api.import_releases(CTX, service_in(tmp_path), [[stranger]], missing_only=True)
+
+
 def test_a_ledger_that_has_gone_on_is_not_set_back(tmp_path: Path) -> None:
     """What was exported before the last deploy is there already."""
     address = str(tmp_path.resolve())
