@@ -52,3 +52,24 @@ def test_going_back_does_not_import_what_builds_and_publishes(name: str) -> None
         )
     ]
     assert heavy == []
+
+
+CHANGING = [
+    "adopt", "adopt_from_cloud", "ask", "deploy", "deploy_release", "destroy", "drift", "gc", "hand_over", "hold",
+    "import_releases", "pin", "publish", "realign", "recover", "restore", "retry", "roll_out", "rollback",
+    "rollback_from_cloud", "sweep_retired", "unhold", "withdraw",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHANGING)
+def test_what_changes_a_service_states_its_promise(name: str) -> None:
+    """What holds when it returns, and when it does not come to that."""
+    assert "\n    Promise: " in (getattr(api, name).__doc__ or "")
+
+
+def test_the_page_of_the_library_has_no_promise_of_what_states_none() -> None:
+    """But for what is one by its nature: a name of it that changes something is held to the test above."""
+    page = (Path(__file__).parents[1] / "docs/library.md").read_text()
+    rows = [line for line in page.partition("| promise |")[2].splitlines() if line.startswith("| `")]
+    named = {name.partition("(")[0] for row in rows for name in row.split("|")[1].replace("`", "").split(", ")}
+    assert {name.strip() for name in named} <= set(CHANGING) and len(rows) > 5

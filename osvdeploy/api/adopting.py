@@ -49,6 +49,9 @@ def adopt(
     own rule from then on: no request is lost. It is never deleted by us, unless it is our ``own`` from now on. Raises
     :class:`~osvdeploy.errors.UsageError` for what cannot be adopted, before anything is changed; with ``dry_run``
     nothing is.
+
+    Promise: their traffic is never without them: until the new rule is proved their own stays, and whatever ends the
+    call early leaves a run that the same call goes on with, or :func:`ask` to abort gives back.
     """
     name = environment_of(loaded, environment)
     settings, wanted = settings_of(loaded, name), loaded.spec.deploy[name]

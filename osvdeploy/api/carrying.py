@@ -69,6 +69,9 @@ def deploy_release(
     one block on top. Raises :class:`~osvdeploy.errors.UsageError` where no ledger knows it or no image of it is in this
     environment's place, :class:`~osvdeploy.errors.CheckFailed` for one that did not succeed there,
     :class:`~osvdeploy.errors.ImageDiffers` for an image that is not what was deployed, before anything is made.
+
+    Promise: as that of :func:`~osvdeploy.api.deploy`; and what serves here is byte for byte the image that was proved
+    there.
     """
     from osvdeploy.cloud import tags
     from osvdeploy.rollout.releases import Release

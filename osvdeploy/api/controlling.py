@@ -42,6 +42,9 @@ def ask(
     with ``probe_from`` in place of what is declared.
 
     Raises :class:`~osvdeploy.errors.UsageError` where no rollout is under way, or what is asked makes no sense then.
+
+    Promise: what is asked is in the ledger before anything comes of it, and is heard by whoever works on the run, or
+    is next to.
     """
     from osvdeploy.rollout.model import Until
     from osvdeploy.rollout.releases import ProbePlace
@@ -69,7 +72,10 @@ def recover(
 
 def retry(ctx: Context, service: Service, *, forced: bool = False, until: Until | None = None) -> Rollout:
     """Try the last rollout again where it did not succeed, without its spec. ``forced``: also where a hold refuses the
-    release. Raises :class:`~osvdeploy.errors.UsageError` where the last one succeeded, or its image is gone."""
+    release. Raises :class:`~osvdeploy.errors.UsageError` where the last one succeeded, or its image is gone.
+
+    Promise: as that of the deploy or rollback that it tries again.
+    """
     from osvdeploy.rollout.model import Until
 
     head = wiring.head(ctx, service)
@@ -77,7 +83,10 @@ def retry(ctx: Context, service: Service, *, forced: bool = False, until: Until 
 
 
 def pin(ctx: Context, service: Service, release: str, *, pinned: bool = True) -> Head:
-    """Keep a release (an id or version) whatever retention says, or no more."""
+    """Keep a release (an id or version) whatever retention says, or no more.
+
+    Promise: it is in the ledger when this returns; a ``gc`` that is running sees it before it takes anything.
+    """
     head = wiring.head(ctx, service)
     found = find_release(ctx, wiring.open_ledger(service), release)
     return wiring.manager(ctx, service, head).pin(ctx, found.id, pinned=pinned)
@@ -170,6 +179,8 @@ def hand_over(ctx: Context, service: Service, run: Run, folder: Path) -> Path:
     one; what it tells goes to a file in ``folder``, whose path is returned.
 
     Raises :class:`~osvdeploy.errors.OsvDeployError`, with what it said, where it ends at once.
+
+    Promise: the process that was started is in a session of its own, and the run is its own as soon as this returns.
     """
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / f"{service.app}-{service.environment}-{run.id}.log"

@@ -36,6 +36,8 @@ def drift(ctx: Context, service: Service, *, repair: bool = False) -> Drifted:
 
     Raises :class:`~osvdeploy.errors.UsageError` for a service that is not deployed, :class:`~osvdeploy.errors.Refused`
     where traffic stays where it is, and why.
+
+    Promise: without ``repair`` nothing is changed. With it traffic moves only to where machines are healthy.
     """
     found = _look(ctx, service)
     if not repair or not any(each.repairable for each in found.found):

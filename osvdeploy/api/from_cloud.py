@@ -75,6 +75,9 @@ def rollback_from_cloud(
     The engine is that of every rollback, with a ledger in memory: all gates hold. What was left is noted on the route,
     and the service's own ledger learns it at its next command. Raises :class:`~osvdeploy.errors.UsageError` where that
     ledger answers, and where nothing, or more than one thing, could be meant.
+
+    Promise: as that of :func:`~osvdeploy.api.rollback`, but that on AWS nobody else who is at work is stopped: that is
+    said. Called again, it goes no further than the first call meant.
     """
     place = _ground(ctx, where)
     if where.ledger is not None:
@@ -208,6 +211,8 @@ def adopt_from_cloud(ctx: Context, where: Whereabouts) -> WrittenAnew:
 
     Raises :class:`~osvdeploy.errors.UsageError` while traffic is shared, :class:`~osvdeploy.errors.LedgerBehind` where
     what serves is another ledger's.
+
+    Promise: traffic stays where it is. May be repeated, also after it was interrupted.
     """
     return write_anew(ctx, where, _ground(ctx, where), wiring.prober())
 

@@ -204,6 +204,8 @@ def import_releases(
 
     Raises :class:`~osvdeploy.errors.UsageError`, before anything is put, for a release of another service, and for one
     that the ledger has otherwise.
+
+    Promise: it only ever adds: whatever comes in between, no document of the ledger is changed or gone.
     """
     ledger = wiring.open_ledger(service)
     address = service.ledger

@@ -51,6 +51,9 @@ def publish(
 
     First the cloud is asked what the environment's machine type is, and the rules what would fail there; ``forced`` are
     rules to override. Raises :class:`~osvdeploy.errors.CheckFailed`.
+
+    Promise: an image is there whole, under its name, or not at all. Ended early, the same call sends only what is
+    missing.
     """
     require_rules(loaded, forced)
     _refuse_unpublishable(loaded)

@@ -235,6 +235,8 @@ def realign(ctx: Context, service: Service, *, ground: Ground | None = None) -> 
     rollout.
 
     Raises :class:`~osvdeploy.errors.Refused` where no machine there is healthy: traffic stays where it is.
+
+    Promise: traffic moves only to where machines are healthy, and to what the ledger has proved.
     """
     return wiring.manager(ctx, service, wiring.head(ctx, service), known=ground).realign(ctx)
 
@@ -330,7 +332,10 @@ def find_release(ctx: Context, ledger: Ledger, name: str) -> Release:
 
 def hold(ctx: Context, service: Service, release: str | None, why: str) -> Head:
     """Refuse a release (an id or version), or every one where None, until :func:`unhold`. It is in the ledger when this
-    returns. Raises :class:`~osvdeploy.errors.LeaseHeld` while somebody else changes the service."""
+    returns. Raises :class:`~osvdeploy.errors.LeaseHeld` while somebody else changes the service.
+
+    Promise: nothing that it refuses begins once this has returned.
+    """
     head = wiring.head(ctx, service)
     held = find_release(ctx, wiring.open_ledger(service), release).id if release is not None else None
     return wiring.manager(ctx, service, head).hold(ctx, held, why)
@@ -338,7 +343,10 @@ def hold(ctx: Context, service: Service, release: str | None, why: str) -> Head:
 
 def unhold(ctx: Context, service: Service, release: str | None = None) -> Head:
     """Take the hold of a release (an id or version) away, or every one of the service where None. Raises as
-    :func:`hold` does, and :class:`~osvdeploy.errors.UsageError` where that release is not held."""
+    :func:`hold` does, and :class:`~osvdeploy.errors.UsageError` where that release is not held.
+
+    Promise: as that of :func:`hold`: it is in the ledger when this returns.
+    """
     head = wiring.head(ctx, service)
     named = find_release(ctx, wiring.open_ledger(service), release).id if release is not None else None
     return wiring.manager(ctx, service, head).unhold(ctx, named)
@@ -406,6 +414,9 @@ def gc(
     ``buckets`` has one more to look into, by cloud. Looks once more under the lease, so that nothing a deploy has just
     begun to need is taken. First, image families follow what serves, where an earlier command could not see to that.
     Raises the first :class:`~osvdeploy.errors.Refused` once all else is gone.
+
+    Promise: what serves, is warm, is pinned or is being rolled out is never taken, whoever deploys meanwhile. Ended
+    early, the same call goes on with it.
     """
     from osvdeploy.rollout import families, lease
 
@@ -430,7 +441,10 @@ def gc(
 
 def sweep_retired(ctx: Context, service: Service) -> Garbage:
     """Remove the images that Pulumi programs have retired and that no release of a destroyed service needs any more,
-    and what they stand on; nothing else. Returns what is gone. Raises as :func:`gc` does."""
+    and what they stand on; nothing else. Returns what is gone. Raises as :func:`gc` does.
+
+    Promise: images that anything was started from stay. Ended early, the same call goes on with it.
+    """
     from osvdeploy.cloud import tags
     from osvdeploy.rollout import lease
     from osvdeploy.rollout.retention import Garbage

@@ -53,6 +53,8 @@ def withdraw(
     family would lead to nothing, and where machines could not be started any more that may have to be: the ledgers
     that the spec names are asked what serves and is warm, the place what starts machines from the images. ``force``
     lets all of it pass but what serves, or is being rolled out.
+
+    Promise: no image is deleted, and what serves goes on serving. Ended early, the same call goes on with it.
     """
     place, images = _images_of(ctx, loaded, version)
     if how is not Withdrawal.DEPRECATED:
@@ -122,7 +124,10 @@ def _uses(ctx: Context, service: Service, releases: Collection[str]) -> tuple[li
 
 
 def restore(ctx: Context, loaded: LoadedSpec, version: str) -> Withdrawn:
-    """Take the withdrawal of a version back. Raises :class:`~osvdeploy.errors.UsageError` for one that is not there."""
+    """Take the withdrawal of a version back. Raises :class:`~osvdeploy.errors.UsageError` for one that is not there.
+
+    Promise: as that of :func:`withdraw`.
+    """
     place, images = _images_of(ctx, loaded, version)
     for image in images:
         ctx.report(Note(f"image {image.name} may be used: {image.id}"))
