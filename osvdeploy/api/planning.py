@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +34,7 @@ from osvdeploy.sizes import GIB
 
 if TYPE_CHECKING:
     from osvdeploy.cloud.gcp.machines import GceMachineTypes
-    from osvdeploy.cloud.interfaces import Ground, Quota, Scaling
+    from osvdeploy.cloud.interfaces import Cloud, Ground, Quota, Scaling
     from osvdeploy.osv.image import RawImage
     from osvdeploy.rollout.ledger import Head, Ledger
     from osvdeploy.rollout.manager import RolloutManager
@@ -55,13 +56,16 @@ _PAST = 20
 class Publishing:
     """What has to be sent before a rollout. ``image`` and ``release`` are the cloud's ids of what is there already,
     None for what is not. ``blocks`` and ``size`` (in bytes, before any compression) are those of what is to be sent,
-    None where that is not known: ``why`` says so."""
+    None where that is not known: ``why`` says so. ``calls`` are the changing ones in the cloud's own words, and how
+    many of each; at most so many, where an upload that was cut off goes on. How many a bucket takes for an object on
+    its way, its size tells once it is packed: they are not in it."""
 
     image: str | None
     release: str | None
     blocks: int | None
     size: int | None
     why: str = ""
+    calls: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -422,7 +426,8 @@ def _publishing(
     from osvdeploy.cloud.interfaces import Cloud
     from osvdeploy.publish.blocks import needed
 
-    below = ground.images.find(ctx, f"{release.app}-{release.version}")
+    name = f"{release.app}-{release.version}"
+    below = ground.images.find(ctx, name)
     above = ground.images.find(ctx, release.id) if raw is not None else None
     image, made = below.id if below is not None else None, above.id if above is not None else None
     if raw is None:
@@ -433,19 +438,38 @@ def _publishing(
         taken = Objection("ImageNameTaken", told, "raise `version` in the spec")
     if made is not None:
         return Publishing(image, made, 0, 0), taken
-    if isinstance(ground, Cloud):
-        size = ground.snapshots.block_size
-        aws = loaded.spec.publish.aws
-        if image is None and aws is not None and aws.bucket is not None:
-            read = sum(extent.end - extent.start for extent in raw.read)
-            return Publishing(image, made, None, read, f"the disk goes through s3://{aws.bucket}"), taken
-        # A release is one block on top of its image.
-        blocks = 1 + (len(needed(raw.read, size)) if image is None else 0)
-        return Publishing(image, made, blocks, blocks * size), taken
     read = sum(extent.end - extent.start for extent in raw.read)
+    if isinstance(ground, Cloud):
+        size, aws = ground.snapshots.block_size, loaded.spec.publish.aws
+        through = aws is not None and aws.bucket is not None
+        sent = len(needed(raw.read, size)) if image is None else 0
+        calls = publishing_calls(ctx, ground, None if image is not None else name, release.id, sent, through=through)
+        if image is None and aws is not None and through:
+            return Publishing(image, made, None, read, f"the disk goes through s3://{aws.bucket}", calls), taken
+        # A release is one block on top of its image.
+        return Publishing(image, made, 1 + sent, (1 + sent) * size, calls=calls), taken
     gcp = loaded.spec.publish.gcp
     told = f"the disk is packed on its way through gs://{gcp.bucket}" if gcp is not None else ""
-    return Publishing(image, made, None, read, told), taken
+    return Publishing(image, made, None, read, told, {"images.insert": 1 + (image is None)}), taken
+
+
+def publishing_calls(
+    ctx: Context, cloud: Cloud, image: str | None, release: str, blocks: int, *, through: bool
+) -> dict[str, int]:
+    """The changing calls that make a release's image, and before it that of its app where it has a name (``image``) and
+    so many ``blocks``. A disk that an earlier run has brought is there. ``through``: the image's disk goes through a
+    bucket."""
+    calls: Counter[str] = Counter()
+    for name, count in ((image, blocks), (release, 1)):
+        if name is None:
+            continue
+        if cloud.snapshots.find(ctx, name) is None:
+            if name == image and through:
+                calls["ImportSnapshot"] += 1
+            else:
+                calls.update({"StartSnapshot": 1, "PutSnapshotBlock": count, "CompleteSnapshot": 1})
+        calls["RegisterImage"] += 1
+    return dict(calls)
 
 
 def _rehearsed(

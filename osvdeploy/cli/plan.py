@@ -106,6 +106,7 @@ def plan_document(found: Plan, at: datetime) -> dict[str, Any]:
             "blocks": found.publishing.blocks,
             "bytes": found.publishing.size,
             "why": found.publishing.why or None,
+            "calls": [{"operation": each, "count": count} for each, count in found.publishing.calls.items()],
         },
         "told": found.told or None,
         "course": [
@@ -224,6 +225,8 @@ def _release(found: Plan) -> Iterator[str]:
         blocks = f"{publishing.blocks} block{'' if publishing.blocks == 1 else 's'}"
         on = f", on {publishing.image}" if publishing.image is not None else ""
         yield f"publishing: {format_size(publishing.size)} in {blocks}{on}"
+    if publishing.calls:
+        yield f"  {', '.join(f'{operation} {count}' for operation, count in publishing.calls.items())}"
 
 
 def _leg(leg: Leg) -> str:

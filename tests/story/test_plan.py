@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
@@ -12,8 +13,10 @@ import pytest
 
 from osvdeploy import api
 from osvdeploy.api import monthly_cost, wiring
-from osvdeploy.cloud.interfaces import Cloud, Ground
+from osvdeploy.api.planning import publishing_calls
+from osvdeploy.cloud.interfaces import Cloud, Ground, ReleaseId
 from osvdeploy.context import Context, ProcessIdentity
+from osvdeploy.publish.blocks import needed
 from osvdeploy.rollout.ends import Rollout
 from osvdeploy.rollout.ledger import Lease
 from osvdeploy.rollout.model import Outcome
@@ -134,6 +137,31 @@ def test_a_plan_names_each_changing_call_of_the_deploy_that_follows(place: Place
     planned(place, "1.2.0", strategy=BLUE_GREEN)
     planned(place, "1.3.0", strategy=ALL_AT_ONCE)
     planned(place, "1.4.0", strategy=ALL_AT_ONCE)
+
+
+def test_the_calls_of_publishing_are_those_that_are_made(tmp_path: Path) -> None:
+    """Of an image and its release; of a release on an image that is there; where a disk was brought before."""
+    place = Aws(tmp_path / "aws")
+    world = place.world
+    for version, settings in (("1.0.0", {}), ("1.0.0", {"more": "1"}), ("1.1.0", {})):
+        release = world.build(version)
+        release = replace(release, id=ReleaseId(f"{release.id}{settings.get('more', '')}"))
+        ctx, cloud = place.process()
+        assert isinstance(cloud, Cloud)
+        there = cloud.images.find(ctx, f"hello-{version}")
+        blocks = len(needed(world.raw.read, cloud.snapshots.block_size))
+        image = None if there is not None else f"hello-{version}"
+        told = publishing_calls(ctx, cloud, image, release.id, blocks, through=False)
+        since = len(world.sandbox.calls(0))
+        place.publish(release)
+        assert told == Counter(each.rpartition(".")[2] for each in changing(world, since))
+    ctx, cloud = place.process()
+    assert isinstance(cloud, Cloud)
+    found = cloud.images.find(ctx, release.id)
+    assert found is not None
+    cloud.images.deregister(ctx, found.id)
+    world.wait(60)
+    assert publishing_calls(ctx, cloud, None, release.id, 1, through=False) == {"RegisterImage": 1}
 
 
 def test_a_canary_is_foretold_share_by_share(tmp_path: Path) -> None:
