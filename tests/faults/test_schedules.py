@@ -191,6 +191,8 @@ class Schedules(RuleBasedStateMachine):
         """Those that there were when it was last looked."""
         self.scaled: tuple[int, int, str] | None = None
         """What the user has said that scales what serves: least, most, rules."""
+        self.sizes: dict[str, int] = {}
+        """Machines of each group when it was last looked: what stands warm keeps its own number."""
         self.scaled_at = 0
         """The number of the ledger's document when that was said."""
         self.behaving: dict[str, str] = {}
@@ -832,6 +834,10 @@ class Schedules(RuleBasedStateMachine):
     @invariant()
     def what_scales_passes_on(self) -> None:
         """From release to release, or it is told that it did not."""
+        self._see_what_scales()
+        self.sizes = {name: group.capacity for name, group in self._groups().items()}
+
+    def _see_what_scales(self) -> None:
         head = self.head
         if head is None or head.destroyed or head.stable is None or self.half_destroyed:
             self.scaled = None
@@ -848,14 +854,15 @@ class Schedules(RuleBasedStateMachine):
 
     def _passed_on(self, head: Head, there: Scaling) -> bool:
         """Whether bounds and rules are those of before. Between bounds that are one number nothing scales: there it is
-        the spec's number that counts, once a release comes with another one."""
+        the spec's number that counts, once a release comes with another one, and what stood warm keeps its own."""
         assert self.scaled is not None
         minimum, maximum, rules = self.scaled
         if there.rules != rules or (there.minimum, there.maximum) == (minimum, maximum):
             return there.rules == rules
         releases = [self.service.ledger.release(self.service.context(), each.release) for each in head.served]
         declared = {release.settings.capacity for release in releases if release is not None}
-        return minimum == maximum and there.minimum == there.maximum and there.minimum in declared
+        stood = self.sizes.get(head.stable.group) if head.stable is not None else None
+        return minimum == maximum and there.minimum == there.maximum and there.minimum in declared | {stood}
 
     @invariant()
     def nothing_of_a_destroyed_service_stands(self) -> None:
