@@ -287,8 +287,8 @@ def _machines(found: Plan, wide: int) -> Iterator[str]:
             rows.append([*row, told])
         heading = ["", "vCPUs", *(["PER HOUR"] if prices is not None else []), "MACHINES"]
         yield table(heading, rows, fold=wide)
-    if found.quotas is None:
-        yield "quotas: not asked" + (", osvdeploy asks for none on AWS" if found.cloud == "aws" else "")
+    if not found.quotas:
+        yield "quotas: not known" + ("" if found.quotas is None else ", osvdeploy asks for none of this machine type")
     else:
         yield "quotas: " + ", ".join(f"{each.name} {each.used:g} of {each.limit:g} used" for each in found.quotas)
 

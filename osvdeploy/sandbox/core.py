@@ -24,7 +24,7 @@ from osvdeploy.sandbox.errors import ApiError, NotSimulated
 from osvdeploy.sandbox.faults import Faults, Lost
 from osvdeploy.sandbox.google import compute, monitoring, pubsub, storage
 from osvdeploy.sandbox.runners import GuestAnswer, GuestRequest, NoAnswer, Runner
-from osvdeploy.sandbox.services import autoscaling, cloudwatch, ebs, ec2, elbv2, iam, s3, sns, sts
+from osvdeploy.sandbox.services import autoscaling, cloudwatch, ebs, ec2, elbv2, iam, quotas, s3, sns, sts
 from osvdeploy.sandbox.services.scope import Doc, EventHandler, Operation, Scope
 from osvdeploy.sandbox.store import Blobs, CallRecord, DueEvent, Store, Transaction
 from osvdeploy.sandbox.traffic import Traffic
@@ -50,6 +50,7 @@ _MODULES: Mapping[str, Any] = {
     "monitoring": monitoring,
     "pubsub": pubsub,
     "s3": s3,
+    "service-quotas": quotas,
     "sns": sns,
     "storage": storage,
     "sts": sts,

@@ -37,6 +37,7 @@ SIGNING_NAMES = {
     "elasticloadbalancing": "elbv2",
     "iam": "iam",
     "monitoring": "cloudwatch",
+    "servicequotas": "service-quotas",
     "s3": "s3",
     "sns": "sns",
 }

@@ -10,6 +10,7 @@ import pytest
 
 from osvdeploy.api import wiring
 from osvdeploy.demo.hello import build_hello
+from osvdeploy.sandbox.faults import Fault, FaultKind
 from osvdeploy.sandbox.runners.process import ProcessRunner, loopback_addresses_work
 from tests.aws_world import AwsWorld
 from tests.cli.google import Google, google_project, make_balancer
@@ -184,7 +185,7 @@ on-failure = "pause"
 def test_on_aws_blocks_are_counted_and_no_call_of_any_service_changes_anything(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is sent is told where the disk is built; quotas are not asked for, and that is said."""
+    """What is sent is told where the disk is built, and what the account may run."""
     world = AwsWorld(tmp_path)
     folder = built_project(tmp_path, monkeypatch)
     network = world.network
@@ -201,11 +202,16 @@ def test_on_aws_blocks_are_counted_and_no_call_of_any_service_changes_anything(
     found = ran.document
     assert found["publishing"]["blocks"] >= 2
     assert found["publishing"]["bytes"] == found["publishing"]["blocks"] * 512 * 1024
-    assert found["quotas"] is None and found["cost"] is None
+    assert found["quotas"] == [{"name": "vCPUs of standard on-demand instances", "limit": 32.0, "used": 0.0}]
+    assert found["cost"] is None
     assert [call["operation"] for call in found["calls"]][-2:] == ["CreateAutoScalingGroup", "CreateRule"]
     assert {each["kind"] for each in found["warnings"]} == {"one-zone", "unattended", "unnamed"}
     assert found["capacity"]["most"] == {"machines": {"t3.small": 3}, "cpus": 6}
     assert [call for call in world.sandbox.calls(since) if call.mutating] == []
     assert not (folder / "ledger").exists()
     text = osvdeploy("plan", *forced, folder=folder).stdout
-    assert "quotas: not asked, osvdeploy asks for none on AWS" in text
+    assert "quotas: vCPUs of standard on-demand instances 0 of 32 used" in text
+    world.sandbox.faults.add(Fault("service-quotas:GetServiceQuota", FaultKind.DENIED))
+    ran = osvdeploy("plan", *forced, folder=folder)
+    assert ran.code == 0 and "quotas: not known" in ran.stdout
+    assert "servicequotas:GetServiceQuota" in ran.stderr

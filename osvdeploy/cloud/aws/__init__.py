@@ -15,6 +15,7 @@ from osvdeploy.cloud.aws.imports import SnapshotImports
 from osvdeploy.cloud.aws.machines import Ec2MachineTypes
 from osvdeploy.cloud.aws.metrics import CloudWatch
 from osvdeploy.cloud.aws.notifier import SnsNotifier
+from osvdeploy.cloud.aws.quotas import VcpuQuotas
 from osvdeploy.cloud.aws.router import AlbRouter
 from osvdeploy.cloud.aws.session import Aws
 from osvdeploy.cloud.aws.snapshots import EbsSnapshots
@@ -58,4 +59,5 @@ def ports(ctx: Context, aws: Aws) -> Cloud:
         notifier=SnsNotifier(aws),
         late=LATE,
         foresee=lambda: AwsForesight(router, groups),
+        quotas=VcpuQuotas(aws),
     )

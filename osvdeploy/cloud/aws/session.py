@@ -75,6 +75,12 @@ class Publisher(Protocol):
     def publish(self, **parameters: object) -> dict[str, str]: ...
 
 
+class QuotaTeller(Protocol):
+    """Likewise of one of Service Quotas."""
+
+    def get_service_quota(self, **parameters: str) -> dict[str, dict[str, float]]: ...
+
+
 @dataclass(slots=True)
 class _Calling:
     """What is in force while an adapter calls: read by the hooks, which botocore gives nothing of ours."""
@@ -123,6 +129,10 @@ class Aws:
     @property
     def iam(self) -> IAMClient:
         return cast("IAMClient", self._client("iam"))
+
+    @property
+    def quotas(self) -> QuotaTeller:
+        return cast("QuotaTeller", self._client("service-quotas"))
 
     @property
     def s3(self) -> S3Client:
