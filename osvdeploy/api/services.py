@@ -489,11 +489,13 @@ def _sweep(ctx: Context, held: HeldLedger, cloud: Ground, garbage: Garbage) -> G
     if isinstance(cloud, Cloud):
         for disk, why in garbage.disks:
             removed(f"disk {disk.name} ({disk.id})", why, cloud.snapshots.delete, disk.id)
+    addresses = {address for address, _, _ in (*garbage.objects, *garbage.uploads)}
+    # Each once: a bucket's region is asked for, and clients are made.
+    stores = {address: wiring.open_store(address) for address in addresses}
     for address, stored, why in garbage.objects:
-        removed(f"{address}/{stored.key}", why, wiring.open_store(address).delete, stored.key)
+        removed(f"{address}/{stored.key}", why, stores[address].delete, stored.key)
     for address, upload, why in garbage.uploads:
-        told = f"what was sent of {address}/{upload.key}"
-        removed(told, why, wiring.open_store(address).abort, upload)
+        removed(f"what was sent of {address}/{upload.key}", why, stores[address].abort, upload)
     if refused:
         raise refused[0]
     return garbage

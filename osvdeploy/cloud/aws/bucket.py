@@ -57,12 +57,13 @@ class Bucket(BucketPlace):
         self._finding = threading.Lock()
 
     @contextmanager
-    def calling(self, ctx: Context, key: str, attempts: int = ATTEMPTS) -> Iterator[S3Client]:
-        """The bucket's client, for calls about a key; a refusal names the action that has to be allowed."""
+    def calling(self, ctx: Context, key: str, attempts: int = ATTEMPTS, *, brief: bool = False) -> Iterator[S3Client]:
+        """The bucket's client, for calls about a key; a refusal names the action that has to be allowed. ``brief``:
+        what is asked moves no bytes, and is answered within the time that other services have."""
         aws = self._in_its_region(ctx)
         try:
             with aws.calling(ctx, self.about(key), attempts):
-                yield aws.s3
+                yield aws.s3_brief if brief else aws.s3
         except Refused as error:
             if error.code not in PERMISSION:
                 raise

@@ -210,7 +210,7 @@ class Upload:
 def abort(ctx: Context, bucket: Bucket, key: str, upload: str) -> None:
     """Take away what an upload left. Succeeds when it is gone."""
     try:
-        with bucket.calling(ctx, key) as s3:
+        with bucket.calling(ctx, key, brief=True) as s3:
             s3.abort_multipart_upload(Bucket=bucket.name, Key=bucket.under(key), UploadId=upload)
     except NotFound as error:
         if error.code != "NoSuchUpload":

@@ -131,7 +131,7 @@ class S3Store:
 
     def delete(self, ctx: Context, key: str) -> None:
         name = self.bucket.of_key(key)
-        with self.bucket.calling(ctx, key) as s3:
+        with self.bucket.calling(ctx, key, brief=True) as s3:
             s3.delete_object(Bucket=self.bucket.name, Key=name)
 
     def find(self, ctx: Context, key: str) -> StoredObject | None:

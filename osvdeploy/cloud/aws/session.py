@@ -102,7 +102,8 @@ class Aws:
         usual chain of settings decides."""
         self.region = region
         self._session = session
-        self._clients: dict[str, object] = {}
+        self._clients: dict[tuple[str, float], object] = {}
+        """By their services, and by the seconds that an answer may take."""
         # Making boto3 clients is not safe from several threads at once; using them is.
         self._making = threading.Lock()
 
@@ -137,6 +138,12 @@ class Aws:
     @property
     def s3(self) -> S3Client:
         return cast("S3Client", self._client("s3", read_timeout=OBJECT_READ_TIMEOUT))
+
+    @property
+    def s3_brief(self) -> S3Client:
+        """For calls without a body, which have no more time than those of other services: what is changed under a lease
+        must be over before it is."""
+        return cast("S3Client", self._client("s3"))
 
     @property
     def sns(self) -> Publisher:
@@ -177,9 +184,10 @@ class Aws:
 
     def _client(self, service: str, read_timeout: float = READ_TIMEOUT) -> object:
         with self._making:
-            if service not in self._clients:
-                self._clients[service] = self._make(service, read_timeout)
-            return self._clients[service]
+            key = service, read_timeout
+            if key not in self._clients:
+                self._clients[key] = self._make(service, read_timeout)
+            return self._clients[key]
 
     def _make(self, service: str, read_timeout: float) -> object:
         if self._session is None:
