@@ -101,7 +101,8 @@ def _refuse_used(
         )
     if force:
         return
-    used += place.images.users(ctx, images)
+    names, found = {image.id: image.name for image in images}, place.images.users(ctx, images)
+    used += [user.has(names[image]) for image, users in found.items() for user in users]
     if used:
         raise UsageError(f"{what}: is in use: {'; '.join(used)}", hint="--force withdraws it all the same")
 

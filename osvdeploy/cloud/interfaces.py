@@ -222,6 +222,19 @@ class ImageRequest:
     architecture: str = "x86_64"
 
 
+@dataclass(frozen=True, slots=True)
+class ImageUser:
+    """What starts machines from an image, or runs as one. ``told`` is what it is and what it is called, for people:
+    "launch template web (lt-0123456789abcdef0), version 3"; ``ours`` where it carries our tags."""
+
+    told: str
+    ours: bool
+
+    def has(self, image: str) -> str:
+        """That it has an image, in words."""
+        return f"{self.told}{'' if self.ours else ', which others made,'} has {image}"
+
+
 class ImageRegistry(Protocol):
     """Makes an uploaded disk bootable."""
 
@@ -249,16 +262,21 @@ class ImageRegistry(Protocol):
         """Give an image, and the disk that it stands on, these tags beside those that it has, and take those of
         these names away. Raises :class:`NotFound` without the image, :class:`NotOurs` for another's."""
 
+    def users(self, ctx: Context, images: Sequence[CloudImage]) -> Mapping[str, Sequence[ImageUser]]:
+        """What in the account starts machines from these images, by the images' ids; those that nothing does have no
+        entry. Groups, whoever made them, what others keep to make groups and machines of, and machines that others
+        started, where an image that goes is missed by them. What keeps no more than our own record of a release is
+        none. Nothing is asked where there are no images.
+
+        Raises :class:`~osvdeploy.errors.Refused` where one may not look: then nothing is known of any of them.
+        """
+
 
 class ArchiveImages(ImageRegistry, Protocol):
     """Makes archives bootable; that takes the place some time."""
 
     def begin(self, ctx: Context, request: ImageRequest) -> None:
         """Ask for an image and do not wait: several are made at once. :meth:`register` then waits for it."""
-
-    def users(self, ctx: Context, images: Sequence[CloudImage]) -> list[str]:
-        """What starts machines from these images, in words: groups, whoever made them, and what others keep to make
-        groups of. What keeps no more than our own record of a release is none."""
 
 
 class ImageFamilies(Protocol):

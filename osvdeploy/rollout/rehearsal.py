@@ -28,6 +28,7 @@ from osvdeploy.cloud.interfaces import (
     ImageFamilies,
     ImageRegistry,
     ImageRequest,
+    ImageUser,
     InstanceGroups,
     Machine,
     MachineState,
@@ -490,6 +491,9 @@ class _Images(ImageRegistry):
 
     def owned(self, ctx: Context, tags: Tags) -> list[CloudImage]:
         return self._place.cloud.images.owned(self._place.ctx, tags)
+
+    def users(self, ctx: Context, images: Sequence[CloudImage]) -> Mapping[str, Sequence[ImageUser]]:
+        return self._place.cloud.images.users(self._place.ctx, images)
 
     def register(self, ctx: Context, request: ImageRequest) -> CloudImage:
         raise UsageError(f"{request.name}: a rehearsal makes no images")

@@ -129,8 +129,8 @@ def plant_rule(aws: Aws, listener: str, priority: int, tags: Tags = MappingProxy
     )
 
 
-def plant_group(aws: Aws, name: str, image: str, subnet: str, tags: Tags = MappingProxyType({})) -> None:
-    """Somebody else's group, of no machines, and its template. ``tags`` are not ours."""
+def plant_group(aws: Aws, name: str, image: str, subnet: str, tags: Tags = MappingProxyType({})) -> str:
+    """Somebody else's group, of no machines, and its template; its image. ``tags`` are not ours."""
     labels: dict[str, Any] = {}
     if tags:
         labels["TagSpecifications"] = [{"ResourceType": "launch-template", "Tags": tag_list(tags)}]
@@ -156,6 +156,7 @@ def plant_group(aws: Aws, name: str, image: str, subnet: str, tags: Tags = Mappi
             for key, value in tags.items()
         ],
     )
+    return image
 
 
 def plant_service(aws: Aws, listener: str, name: str, image: str, subnets: Sequence[str], priority: int | None) -> None:

@@ -199,8 +199,8 @@ def plant_rule(ctx: Context, gcp: Gcp, url_map: str, priority: int) -> None:
     write(gcp, ctx, url_map, document, url_map)
 
 
-def plant_group(ctx: Context, gcp: Gcp, zone: str, name: str, image: str, marks: Tags = MappingProxyType({})) -> None:
-    """Somebody else's group, of no machines, and its template. ``marks`` are not ours."""
+def plant_group(ctx: Context, gcp: Gcp, zone: str, name: str, image: str, marks: Tags = MappingProxyType({})) -> str:
+    """Somebody else's group, of no machines, and its template; its image. ``marks`` are not ours."""
     properties = {
         "machineType": "e2-small",
         "disks": [{"boot": True, "initializeParams": {"sourceImage": image}}],
@@ -215,6 +215,7 @@ def plant_group(ctx: Context, gcp: Gcp, zone: str, name: str, image: str, marks:
         "targetSize": 0,
     }
     insert(ctx, gcp, f"zones/{zone}/instanceGroupManagers", group)
+    return image
 
 
 def plant_service(

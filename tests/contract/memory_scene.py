@@ -11,7 +11,7 @@ from osvdeploy.cloud.memory import Call, MemoryCloud, Moment, Timing
 from osvdeploy.cloud.tags import image_tags
 from osvdeploy.context import Context, VirtualClock
 from osvdeploy.digests import sha256
-from tests.contract.scenes import APP, Guest, Scene
+from tests.contract.scenes import APP, THEIRS, Guest, Scene
 
 _ABORTED = """OSv v0.57.0
 eth0: 10.0.0.7
@@ -85,7 +85,7 @@ def memory_scene(timing: Timing | None = None, *, pointer: bool = False) -> Memo
         machine_type="small",
         image=image,
         plant_rule=plant_rule,
-        plant_group=place.plant_group,
+        plant_group=lambda name: place.plant_group(name, image=image(THEIRS, Guest.SERVES)),
         plant_service=lambda name, priority: place.plant_service(name, priority or 50_000),
         scale=lambda group, minimum, maximum: place.scale(group, minimum, maximum, cpu="60 %", night="0 3 * * *"),
         unload=lambda group: place.load(group, 0),

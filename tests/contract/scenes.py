@@ -55,7 +55,8 @@ class Scene:
     """One place under test, with a listener and networks.
 
     ``image(release, guest)`` makes an image whose program behaves so and names its release in ``x-release``;
-    ``plant_rule(priority)`` and ``plant_group(name)`` make what is somebody else's; ``mutations()`` counts the calls
+    ``plant_rule(priority)`` and ``plant_group(name)`` make what is somebody else's, a group of no machines and the
+    template that it is made of, and give the id of its image; ``mutations()`` counts the calls
     so far that changed something. ``on_change(hook)`` has ``hook(operation, after)`` asked before and after each of
     those takes effect; what it raises comes out of the call. ``keeps_dead``: a machine that ended is told of, and can
     be read, beside the one in its place; ``unchecked`` is what a target is before its first check, ``while_booting``
@@ -82,7 +83,7 @@ class Scene:
     machine_type: str
     image: Callable[[ReleaseId, Guest], str]
     plant_rule: Callable[[int], None]
-    plant_group: Callable[[str], None]
+    plant_group: Callable[[str], str]
     scale: Callable[[str, int, int], None]
     unload: Callable[[str], None]
     mutations: Callable[[], int]

@@ -72,7 +72,7 @@ def in_memory() -> Iterator[Served]:
             machine_type="",
             image=lambda release, guest: "image",
             plant_rule=lambda priority: None,
-            plant_group=lambda name: None,
+            plant_group=lambda name: "",
             scale=lambda group, minimum, maximum: None,
             unload=lambda group: None,
             mutations=lambda: 0,

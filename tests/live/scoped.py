@@ -28,6 +28,7 @@ from osvdeploy.cloud.interfaces import (
     ImageFamilies,
     ImageRegistry,
     ImageRequest,
+    ImageUser,
     ImportRequest,
     InstanceGroups,
     Machine,
@@ -178,8 +179,8 @@ class ScopedImages(_Scoped):
     def begin(self, ctx: Context, request: ImageRequest) -> None:
         cast("ArchiveImages", self.inner).begin(ctx, self.ours(request))
 
-    def users(self, ctx: Context, images: Sequence[CloudImage]) -> list[str]:
-        return cast("ArchiveImages", self.inner).users(ctx, images)
+    def users(self, ctx: Context, images: Sequence[CloudImage]) -> Mapping[str, Sequence[ImageUser]]:
+        return self.inner.users(ctx, images)
 
     def deregister(self, ctx: Context, image_id: str) -> None:
         self.inner.deregister(ctx, image_id)

@@ -134,10 +134,10 @@ class Session:
         def plant_rule(priority: int) -> None:
             aws_scene.plant_rule(account.aws, network["LISTENER"], priority, label.tags)
 
-        def plant_group(name: str) -> None:
+        def plant_group(name: str) -> str:
             image = self._aws_guests.image(THEIRS, Guest.SERVES)
             subnet = network["SUBNET_A"]
-            aws_scene.plant_group(account.aws, label.named(name), image, subnet, label.tags)
+            return aws_scene.plant_group(account.aws, label.named(name), image, subnet, label.tags)
 
         def scale(name: str, minimum: int, maximum: int) -> None:
             asg, listener = account.aws.autoscaling, network["LISTENER"]
@@ -176,9 +176,9 @@ class Session:
         def plant_rule(priority: int) -> None:
             gcp_scene.plant_rule(ctx, account.gcp, account.url_map, priority)
 
-        def plant_group(name: str) -> None:
+        def plant_group(name: str) -> str:
             image = self._gcp_guests.image(THEIRS, Guest.SERVES)
-            gcp_scene.plant_group(ctx, account.gcp, account.zone, label.named(name), image, label.tags)
+            return gcp_scene.plant_group(ctx, account.gcp, account.zone, label.named(name), image, label.tags)
 
         area = area_of(account.zone)
 

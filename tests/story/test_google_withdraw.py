@@ -119,5 +119,6 @@ def test_what_others_start_machines_from_is_told(world: GcpWorld) -> None:
         instanceTemplate=f"projects/{PROJECT}/global/instanceTemplates/theirs",
         targetSize=0,
     )
-    with pytest.raises(UsageError, match=r"instance group theirs in regions/europe-west1 \(0 machines\) has hello-"):
+    told = r"instance group theirs in regions/europe-west1 \(0 machines\), which others made, has hello-"
+    with pytest.raises(UsageError, match=told):
         withdraw(world, "1.1.0", Withdrawal.DELETED)

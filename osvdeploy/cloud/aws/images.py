@@ -6,13 +6,14 @@ Source: EC2 API reference, RegisterImage, DescribeImages, DeregisterImage, Creat
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from osvdeploy.cloud.aws.image_users import users_of
 from osvdeploy.cloud.aws.session import Aws
 from osvdeploy.cloud.aws.snapshots import tag_dict, tag_filters, tag_list
-from osvdeploy.cloud.interfaces import CloudImage, ImageRequest, Tags
+from osvdeploy.cloud.interfaces import CloudImage, ImageRequest, ImageUser, Tags
 from osvdeploy.cloud.tags import DIGEST, NAME, is_ours
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest
@@ -128,6 +129,9 @@ class AmiRegistry:
                 self._aws.ec2.create_tags(Resources=things, Tags=tag_list(tags))
             if without:
                 self._aws.ec2.delete_tags(Resources=things, Tags=[{"Key": name} for name in sorted(without)])
+
+    def users(self, ctx: Context, images: Sequence[CloudImage]) -> Mapping[str, Sequence[ImageUser]]:
+        return users_of(self._aws, ctx, images)
 
     # ------------------------------------------------------------------------------------------------------------
 

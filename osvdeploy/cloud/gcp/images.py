@@ -15,7 +15,7 @@ families best practices", "Resource naming convention".
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -24,7 +24,7 @@ from osvdeploy.cloud.gcp.labels import labels_of, matching, tags_of
 from osvdeploy.cloud.gcp.marks import marks_of
 from osvdeploy.cloud.gcp.scope import area_of, last, link_of
 from osvdeploy.cloud.gcp.session import Document, Gcp, request_id
-from osvdeploy.cloud.interfaces import CloudImage, ImageRequest, Tags
+from osvdeploy.cloud.interfaces import CloudImage, ImageRequest, ImageUser, Tags
 from osvdeploy.cloud.tags import DIGEST, NAME, is_ours
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest, digest_of, sha256
@@ -162,24 +162,51 @@ class GceImages:
         # The method knows no request ids: a lost answer's repetition is refused as stale, and so is who was slower.
         retrying(ctx, change, when=lambda error: isinstance(error, Stale), attempts=MOST_ATTEMPTS)
 
-    def users(self, ctx: Context, images: Sequence[CloudImage]) -> list[str]:
-        names = {image.id: image.name for image in images}
-        made: dict[str, tuple[str, Document]] = {}
-        for template in self._everywhere(ctx, "instanceTemplates"):
-            disks = template.get("properties", {}).get("disks", [])
-            sources = [link_of(each.get("initializeParams", {}).get("sourceImage", "")) for each in disks]
-            found = next((names[source] for source in sources if source in names), None)
-            if found is not None:
-                made[link_of(template["selfLink"])] = found, template
-        told, standing = [], set[str]()
-        for group in self._everywhere(ctx, "instanceGroupManagers") if made else ():
-            links = {link_of(each) for each in _templates_of(group)}
-            for link in sorted(links & made.keys()):
-                standing.add(link)
-                place, size = area_of(last(group.get("zone") or group["region"])), group.get("targetSize", 0)
-                told.append(f"instance group {group['name']} in {place} ({size} machines) has {made[link][0]}")
-        others = [link for link, (_, each) in made.items() if not is_ours(marks_of(each)) and link not in standing]
-        return told + [f"instance template {last(link)}, which others made, has {made[link][0]}" for link in others]
+    def users(self, ctx: Context, images: Sequence[CloudImage]) -> Mapping[str, Sequence[ImageUser]]:
+        """As the port says, of all zones and regions of the project; other projects are not looked into. A machine has
+        a disk of its own once it is made, and misses no image: what makes it anew is its group, of its template."""
+        found: dict[str, list[ImageUser]] = {}
+        if not images:
+            return found
+        templates = {link_of(each["selfLink"]): each for each in self._everywhere(ctx, "instanceTemplates")}
+        made_of = {link: used for link, used in self._made_of(ctx, images, templates).items() if used}
+        standing = set[str]()
+        for group in self._everywhere(ctx, "instanceGroupManagers") if made_of else ():
+            links = {link_of(each) for each in _templates_of(group)} & made_of.keys()
+            standing |= links
+            place, size = area_of(last(group.get("zone") or group["region"])), group.get("targetSize", 0)
+            told = f"instance group {group['name']} in {place} ({size} machines)"
+            for image in sorted({image for link in links for image in made_of[link]}):
+                found.setdefault(image, []).append(ImageUser(told, is_ours(marks_of(group))))
+        for link, used in made_of.items():
+            if link not in standing and not is_ours(marks_of(templates[link])):
+                for image in sorted(used):
+                    found.setdefault(image, []).append(ImageUser(f"instance template {last(link)}", ours=False))
+        return found
+
+    def _made_of(
+        self, ctx: Context, images: Sequence[CloudImage], templates: Mapping[str, Document]
+    ) -> dict[str, set[str]]:
+        """By the links of templates, which of the images the disks of their machines are made of: named, or led to by a
+        family that would lead to nothing without them."""
+        ids = {image.id for image in images}
+        sources = {
+            link: {
+                link_of(disk.get("initializeParams", {}).get("sourceImage", ""))
+                for disk in template.get("properties", {}).get("disks", [])
+            }
+            for link, template in templates.items()
+        }
+        led = dict[str, str]()
+        of_families = link_of(f"{self._images}/family/")
+        for source in {each for several in sources.values() for each in several if each.startswith(of_families)}:
+            members = [image.id for image in self.members(ctx, source.removeprefix(of_families))]
+            if members and ids.issuperset(members):
+                led[source] = members[0]
+        return {
+            link: several & ids | {led[source] for source in several if source in led}
+            for link, several in sources.items()
+        }
 
     def _everywhere(self, ctx: Context, plural: str) -> Iterator[Document]:
         """Resources of one kind in every zone and region of the project."""

@@ -86,7 +86,7 @@ class MemoryCloud:
         self.images = MemoryImages(self.snapshots, self.faults)
         self.imports = MemoryImports(self.store, self.snapshots, self.faults)
         self.archives = MemoryArchiveImages(self.store, self.faults)
-        self.archives.groups = lambda: [(name, group.image) for name, group in self.world.groups.items()]
+        self.images.used = self.archives.used = self.world.images_used
         self.world.image_exists = self.images.exists
         self.prober = MemoryProber(self.world)
         self.metrics = MemoryMetrics(self.world)
@@ -145,10 +145,15 @@ class MemoryCloud:
         self.world.rules[rule.id] = rule
         return rule.id
 
-    def plant_group(self, name: str, tags: Tags | None = None) -> None:
-        """A group and a template of that name that somebody else made."""
-        self.world.groups[name] = Group(name, ReleaseId("theirs"), "image-of-theirs", 0, "", tags or {})
-        self.world.templates[name] = Template(name, "image-of-theirs", ReleaseId("theirs"), tags or {})
+    def plant_group(self, name: str, tags: Tags | None = None, *, image: str = "image-of-theirs") -> str:
+        """A group and a template of that name that somebody else made. Returns the id of the image in it."""
+        self.world.groups[name] = Group(name, ReleaseId("theirs"), image, 0, "", tags or {})
+        self.plant_template(name, image, tags)
+        return image
+
+    def plant_template(self, name: str, image: str, tags: Tags | None = None) -> None:
+        """A template that somebody else made, of which no group is made."""
+        self.world.templates[name] = Template(name, image, ReleaseId("theirs"), tags or {})
 
     def plant_service(
         self, name: str, priority: int | None, capacity: int = 2, listener: str = "listener-1", path: str | None = None

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from osvdeploy.cloud.interfaces import ArchivePlace, CloudImage, ImageRequest, Tags
+from osvdeploy.cloud.interfaces import ArchivePlace, CloudImage, ImageRequest, ImageUser, Tags
 from osvdeploy.cloud.memory import registry
 from osvdeploy.cloud.memory.faults import Faults
 from osvdeploy.cloud.memory.store import MemoryStore
@@ -35,8 +35,8 @@ class MemoryArchiveImages:
         self._store = store
         self._kept: dict[str, _Kept] = {}
         self._made = 0
-        self.groups: Callable[[], Iterable[tuple[str, str]]] = tuple
-        """Names of groups, each with the id of the image that it starts machines from."""
+        self.used: Callable[[], Iterable[tuple[str, ImageUser]]] = tuple
+        """Ids of images, each with what starts machines from it."""
 
     @property
     def place(self) -> ArchivePlace:
@@ -58,10 +58,11 @@ class MemoryArchiveImages:
         with self.faults.around("images.get", image_id):
             return registry.by_id(self._images(), image_id)
 
-    def users(self, ctx: Context, images: Sequence[CloudImage]) -> list[str]:
+    def users(self, ctx: Context, images: Sequence[CloudImage]) -> Mapping[str, Sequence[ImageUser]]:
+        if not images:
+            return {}
         with self.faults.around("images.users"):
-            names = {image.id: image.name for image in images}
-            return [f"group {group} has {names[image]}" for group, image in self.groups() if image in names]
+            return registry.users_of(images, self.used())
 
     def register(self, ctx: Context, request: ImageRequest) -> CloudImage:
         with self.faults.around("images.register", request.name):

@@ -29,6 +29,7 @@ _READS = frozenset(
         "uploads",
         "current",
         "members",
+        "users",
     }
 )
 

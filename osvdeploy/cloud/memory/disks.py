@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -12,6 +12,7 @@ from osvdeploy.cloud.interfaces import (
     BlockSink,
     CloudImage,
     ImageRequest,
+    ImageUser,
     Tags,
     UploadedDisk,
     UploadRequest,
@@ -232,7 +233,7 @@ class _MemorySink:
 class MemoryImages:
     """:class:`~osvdeploy.cloud.interfaces.ImageRegistry` in memory, on the disks of a :class:`MemorySnapshots`.
 
-    Operations for ``faults``: ``images.find``, ``.register``, ``.deregister``, ``.owned``, ``.retag``.
+    Operations for ``faults``: ``images.find``, ``.register``, ``.deregister``, ``.owned``, ``.retag``, ``.users``.
     """
 
     def __init__(self, snapshots: MemorySnapshots, faults: Faults | None = None) -> None:
@@ -240,6 +241,8 @@ class MemoryImages:
         self._snapshots = snapshots
         self._images: dict[str, CloudImage] = {}
         self._made = 0
+        self.used: Callable[[], Iterable[tuple[str, ImageUser]]] = tuple
+        """Ids of images, each with what starts machines from it."""
         snapshots.in_use = lambda disk_id: any(image.disk == disk_id for image in self._images.values())
 
     def find(self, ctx: Context, name: str) -> CloudImage | None:
@@ -277,6 +280,12 @@ class MemoryImages:
             disk = self._snapshots._uploads.get(image.disk or "")
             if disk is not None:
                 disk.tags = registry.with_tags(disk.tags, tags, without)
+
+    def users(self, ctx: Context, images: Sequence[CloudImage]) -> Mapping[str, Sequence[ImageUser]]:
+        if not images:
+            return {}
+        with self.faults.around("images.users"):
+            return registry.users_of(images, self.used())
 
     def exists(self, image_id: str) -> bool:
         """Whether machines can be started from it. For the fakes of groups."""

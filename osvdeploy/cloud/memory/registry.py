@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 
-from osvdeploy.cloud.interfaces import CloudImage, ImageRequest, Tags
+from osvdeploy.cloud.interfaces import CloudImage, ImageRequest, ImageUser, Tags
 from osvdeploy.cloud.tags import DIGEST, NAME, is_ours
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest
@@ -55,6 +55,16 @@ def retagged(images: Iterable[CloudImage], image_id: str, tags: Tags, without: C
     if image is None:
         raise NotFound(f"image {image_id}: is not there")
     return replace(image, tags=with_tags(image.tags, tags, without))
+
+
+def users_of(images: Iterable[CloudImage], used: Iterable[tuple[str, ImageUser]]) -> dict[str, list[ImageUser]]:
+    """What of ``used`` is of these images, by their ids."""
+    found: dict[str, list[ImageUser]] = {}
+    wanted = {image.id for image in images}
+    for image, user in used:
+        if image in wanted:
+            found.setdefault(image, []).append(user)
+    return found
 
 
 def made(

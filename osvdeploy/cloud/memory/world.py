@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from osvdeploy.cloud import tags as labels
-from osvdeploy.cloud.interfaces import HealthRule, MachineState, ReleaseId, Slot
+from osvdeploy.cloud.interfaces import HealthRule, ImageUser, MachineState, ReleaseId, Slot
 from osvdeploy.cloud.memory.calls import CallLog
 from osvdeploy.context import Clock
 from osvdeploy.errors import NotFound
@@ -226,6 +226,20 @@ class World:
         self._due: list[tuple[float, int, Callable[[float], None]]] = []
         self._numbers = 0
         self._opened = 0
+
+    def images_used(self) -> list[tuple[str, ImageUser]]:
+        """Every group with its image, and templates that others made and that no group is made of."""
+        with self.lock:
+            self.settle()
+            found = [
+                (group.image, ImageUser(f"group {name} ({group.capacity} machines)", labels.is_ours(group.tags)))
+                for name, group in self.groups.items()
+            ]
+            return found + [
+                (template.image, ImageUser(f"template {name}", False))
+                for name, template in self.templates.items()
+                if name not in self.groups and not labels.is_ours(template.tags)
+            ]
 
     # ------------------------------------------------------------------------------------------------------- time
 

@@ -99,7 +99,8 @@ class GoogleSite(Site):
         # Templates are the project's, wherever their groups are.
         groups = wiring.ground(ctx, "gcp", self._settings.project, self._zone or "global").groups
         kept = groups.templates(ctx, {RELEASE: image.tags[RELEASE]})
-        return [*self._place.images.users(ctx, [image]), *(f"instance template {name} has it" for name in kept)]
+        used = self._place.images.users(ctx, [image]).get(image.id, ())
+        return [*(user.has("it") for user in used), *(f"instance template {name} has it" for name in kept)]
 
     def remove(self, ctx: Context, image: CloudImage) -> None:
         self.images.deregister(ctx, image.id)
