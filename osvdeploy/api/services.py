@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from osvdeploy.rollout.ledger import Head, HeldLedger, Ledger, Place
     from osvdeploy.rollout.model import Run
     from osvdeploy.rollout.releases import Release
-    from osvdeploy.rollout.retention import Garbage, OnItsWay
+    from osvdeploy.rollout.retention import Garbage, Kept, OnItsWay
 
 T = TypeVar("T")
 
@@ -412,8 +412,9 @@ def gc(
 
     Images and disks that passed through a bucket name it, and what was left there of the app's is looked for;
     ``buckets`` has one more to look into, by cloud. Looks once more under the lease, so that nothing a deploy has just
-    begun to need is taken. First, image families follow what serves, where an earlier command could not see to that.
-    Raises the first :class:`~osvdeploy.errors.Refused` once all else is gone.
+    begun to need is taken. An image that others start machines from stays, and so does each where that cannot be told
+    (``kept`` has them; whoever may deploy may look). First, image families follow what serves, where an earlier command
+    could not see to that. Raises the first :class:`~osvdeploy.errors.Refused` once all else is gone.
 
     Promise: what serves, is warm, is pinned or is being rolled out is never taken, whoever deploys meanwhile. Ended
     early, the same call goes on with it.
@@ -460,7 +461,8 @@ def sweep_retired(ctx: Context, service: Service) -> Garbage:
         images = tuple((image, why) for image, why in found.images if tags.RETIRED in image.tags)
         stood_on = {image.disk for image, _ in images}
         disks = tuple((disk, why) for disk, why in found.disks if disk.id in stood_on)
-        return _sweep(ctx, held, cloud, Garbage((), (), images, disks))
+        kept = tuple(each for each in found.kept if tags.RETIRED in each.image.tags)
+        return _sweep(ctx, held, cloud, Garbage((), (), images, disks, kept=kept))
 
 
 def _sweep(ctx: Context, held: HeldLedger, cloud: Ground, garbage: Garbage) -> Garbage:
@@ -561,8 +563,6 @@ def _destroyed_at(ctx: Context, ledger: Ledger) -> datetime | None:
 
 def _weighed(ctx: Context, cloud: Ground, garbage: Garbage) -> Garbage:
     """The same with the bytes of disks, as far as the place tells them."""
-    from dataclasses import replace
-
     from osvdeploy.cloud import tags
     from osvdeploy.cloud.interfaces import Cloud
 
@@ -590,6 +590,8 @@ def _find_garbage(
     bucket: str | None = None,
     age: float | None = None,
 ) -> Garbage:
+    from functools import partial
+
     from osvdeploy.cloud import tags
     from osvdeploy.cloud.interfaces import Cloud, ReleaseId
     from osvdeploy.rollout.retention import find_garbage
@@ -612,7 +614,8 @@ def _find_garbage(
     elsewhere |= {
         each for each in retired if not set(cloud.groups.templates(ctx, {tags.RELEASE: each})) <= set(templates)
     }
-    return find_garbage(
+    find = partial(
+        find_garbage,
         head,
         releases,
         keep,
@@ -627,3 +630,22 @@ def _find_garbage(
         destroyed=_destroyed_at(ctx, ledger) if head.destroyed else None,
         age=age,
     )
+    garbage = find()
+    kept = _kept_for_others(ctx, cloud, [image for image, _ in garbage.images])
+    return replace(find(wanted=[each.image.id for each in kept]), kept=kept) if kept else garbage
+
+
+def _kept_for_others(ctx: Context, cloud: Ground, images: Sequence[CloudImage]) -> tuple[Kept, ...]:
+    """Those of the images that somebody else has. All of them where we may not look: an image that is gone is missed
+    when a machine is to be started, and cannot be brought back, one that stays costs some cents until who cleans up is
+    allowed what each deploy needs. Groups, templates, objects and uploads go all the same."""
+    from osvdeploy.rollout.retention import Kept
+
+    try:
+        users = cloud.images.users(ctx, images)
+    except Refused as error:
+        ctx.report(Warned(f"images stay, for who else has them cannot be told: {error.message}", hint=error.hint))
+        why = f"who else has it cannot be told: {error.hint or error.message}"
+        return tuple(Kept(image, (), why) for image in images)
+    others = {image.id: [user.told for user in users.get(image.id, ()) if not user.ours] for image in images}
+    return tuple(Kept.by(image, others[image.id]) for image in images if others[image.id])

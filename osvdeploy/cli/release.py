@@ -563,7 +563,8 @@ def gc(
 ) -> Result:
     """Remove what no release of the service needs any more: images and their disks, templates, machines kept warm
     past their time, and what was left in a bucket that disks pass through. What serves, is warm, pinned, among the
-    newest or young enough stays. With prices, the spec's or --price, --dry-run tells what it costs.
+    newest or young enough stays, and so does an image that others start machines from. With prices, the spec's or
+    --price, --dry-run tells what it costs.
 
     Example: osvdeploy gc hello/production --dry-run
     """
@@ -597,6 +598,10 @@ def gc(
         ],
         "objects": [_left(*each) for each in found.objects],
         "uploads": [_left(*each) for each in found.uploads],
+        "kept": [
+            {"id": each.image.id, "name": each.image.name, "users": list(each.users), "why": each.why}
+            for each in found.kept
+        ],
         "bytes": found.size,
         "cost": None if prices is None else {"currency": prices.currency, "per_month": amount(cost)},
     }
@@ -629,6 +634,9 @@ def gc(
             for store, upload, why in found.uploads
         ]
         text = "\n".join([text, *(f"  {name}: {why}" for name, why in named)])
+    if found.kept:
+        stay = [f"  image {each.image.name} ({each.image.id}): {each.why}" for each in found.kept]
+        text = "\n".join([text, f"{_counted(image=found.kept)} {'stays' if len(stay) == 1 else 'stay'}", *stay])
     return Result(text, document)
 
 

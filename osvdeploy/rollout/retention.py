@@ -4,7 +4,8 @@ An image of the app (without a release) is shared by every environment, whose le
 as long as any release's image in the account is made of it, and left alone when it was never deployed from here. So is
 an environment's own image that was published and never rolled out: machines are started from it by others. An image
 that a Pulumi program has is the program's; one that a program retired goes when no ledger's release and no template
-needs it.
+needs it. And whatever our releases need, an image that others start machines from stays: they would miss it when they
+start the next one, and nobody could bring it back.
 """
 
 from __future__ import annotations
@@ -41,6 +42,28 @@ class OnItsWay:
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """An image that no release needs, and that stays. ``users`` are who else has it, in words, as
+    :class:`~osvdeploy.cloud.interfaces.ImageUser` has them; none where that cannot be told. ``why`` says it in
+    short."""
+
+    image: CloudImage
+    users: tuple[str, ...]
+    why: str
+
+    @classmethod
+    def by(cls, image: CloudImage, users: Sequence[str]) -> Kept:
+        """One that these have."""
+        more = len(users) - _NAMED
+        named = "; ".join(users[:_NAMED]) + (f"; and {more} more" if more > 0 else "")
+        return cls(image, tuple(users), f"others have it: {named}")
+
+
+_NAMED = 3
+"""Users of an image that are named to people; the rest is counted."""
+
+
+@dataclass(frozen=True, slots=True)
 class Garbage:
     """What can go, and why each can. Groups first, then templates, images, disks: each may need the ones after it.
     ``objects`` and ``uploads`` are each with the address of their store."""
@@ -54,6 +77,8 @@ class Garbage:
     stored: Mapping[str, int] = field(default_factory=dict)
     """Bytes of the disks that go, by their ids, where they were asked for and told; of one that stands on another what
     it has beside that."""
+    kept: tuple[Kept, ...] = ()
+    """Images that would go if others did not have them, or may."""
 
     @property
     def size(self) -> int:
@@ -115,6 +140,7 @@ def find_garbage(
     stores: Sequence[OnItsWay] = (),
     destroyed: datetime | None = None,
     age: float | None = None,
+    wanted: Collection[str] = (),
 ) -> Garbage:
     """What of the service's (and the app's) things nobody needs.
 
@@ -127,7 +153,8 @@ def find_garbage(
     ``groups`` and ``templates`` are the service's own; a template has the name of its one group, and no other is made
     of it. ``images`` and ``disks`` are the app's, of every environment; so is what ``stores`` hold. ``destroyed`` is
     when the service was, where it is: what was made since then may be of a deploy that brings it back. ``keep`` and
-    ``age`` are as for :func:`needed_releases`.
+    ``age`` are as for :func:`needed_releases`. ``wanted`` are the ids of images that others have: these stay, with what
+    they stand on, and with the image that they are made of, as for every release.
     """
     needed = needed_releases(head, keep, now, age=age)
     service = head.service
@@ -157,7 +184,7 @@ def find_garbage(
     def in_vain(thing: CloudImage | UploadedDisk, bases: Collection[tuple[str, str]]) -> str:
         """Why nobody needs an image, or the disk of one; "" where somebody does, or may."""
         release = thing.tags.get(tags.RELEASE)
-        if tags.PROGRAMS in thing.tags or (_young(thing, now) and not _before(thing, ended)):
+        if thing.id in wanted or tags.PROGRAMS in thing.tags or (_young(thing, now) and not _before(thing, ended)):
             return ""
         if release is not None and tags.RETIRED in thing.tags and tags.SERVICE not in thing.tags:
             return f"release {release} was retired" if release not in needed else ""

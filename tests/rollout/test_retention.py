@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from osvdeploy.api import declared, services, wiring
 from osvdeploy.api.services import _find_garbage
 from osvdeploy.cloud import tags
 from osvdeploy.cloud.interfaces import (
@@ -22,6 +23,8 @@ from osvdeploy.cloud.interfaces import (
     UnfinishedObject,
     UploadedDisk,
 )
+from osvdeploy.errors import Refused, Unavailable
+from osvdeploy.events import Warned
 from osvdeploy.rollout.ledger import Head, Ledger, Served, SlotRecord
 from osvdeploy.rollout.manager import RolloutManager
 from osvdeploy.rollout.model import Outcome, Stage
@@ -116,6 +119,7 @@ class Holdings:
         now: datetime = NOW,
         elsewhere: Iterable[str] = (),
         carrying: Collection[Slot] = (),
+        wanted: Collection[str] = (),
     ) -> Garbage:
         known = [release(version) for version in deployed]
         return find_garbage(
@@ -129,6 +133,7 @@ class Holdings:
             disks=self.disks,
             elsewhere=[release(version).id for version in elsewhere],
             carrying=carrying,
+            wanted=wanted,
         )
 
     def sweep(self, garbage: Garbage) -> None:
@@ -483,6 +488,109 @@ def test_what_another_service_runs_stays() -> None:
     manager.destroy(service.context())
     found = _find_garbage(service.context(), service.ledger, service.cloud.cloud, service.head, keep=1)
     assert named(found.images) == {service.id("1.0.0")}
+
+
+# ------------------------------------------------------------------------------------------------ what others have
+
+
+def test_an_image_that_others_have_stays_whole() -> None:
+    """With its disk, and with the image that it is made of, as every release's; its template and the rest go."""
+    there = Holdings()
+    for version in ("1.0.0", "1.1.0", "1.2.0"):
+        there.add(version, None)
+        there.add(version, OURS)
+    there.templates.append("osvd-of-1.1.0")
+    theirs = f"image of {release('1.1.0').id}@{OURS}"
+    found = there.garbage(head("1.2.0"), wanted=[theirs])
+    one = {"hello-1.0.0", f"{release('1.0.0').id}@{OURS}"}
+    assert named(found.images) == one and {disk.name for disk, _ in found.disks} == one
+    assert [name for name, _ in found.templates] == ["osvd-of-1.1.0"]
+
+
+@pytest.fixture
+def aged() -> Service:
+    """1.0.0 and 1.1.0 served once, two days ago; 1.2.0 serves."""
+    service = Service()
+    for version in ("1.0.0", "1.1.0", "1.2.0"):
+        assert service.deploy(version).outcome is Outcome.SUCCEEDED
+    service.clock.advance(2 * DAY)
+    return service
+
+
+def swept(service: Service, monkeypatch: pytest.MonkeyPatch, *, dry_run: bool = False) -> Garbage:
+    """What `gc` takes, or would."""
+    monkeypatch.setattr(wiring, "ground_of", lambda ctx, place: service.cloud.cloud)
+    monkeypatch.setattr(wiring, "open_ledger", lambda named: service.ledger)
+    return services.gc(service.context(), declared.Service("hello", "production", "memory"), keep=1, dry_run=dry_run)
+
+
+def image_of(service: Service, version: str) -> CloudImage:
+    found = service.cloud.images.find(service.context(), service.id(version))
+    assert found is not None
+    return found
+
+
+def test_what_others_start_machines_from_stays_until_they_let_go(
+    aged: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A template is enough; it is told by its name, in a dry run too, and once it is gone so is the image."""
+    image = image_of(aged, "1.0.0")
+    aged.cloud.plant_template("theirs", image.id)
+    for dry_run in (True, False):
+        found = swept(aged, monkeypatch, dry_run=dry_run)
+        assert named(found.images) == {aged.id("1.1.0")}
+        [kept] = found.kept
+        assert (kept.image, kept.users) == (image, ("template theirs",))
+        assert kept.why == "others have it: template theirs"
+    assert {each.id for each in aged.cloud.images.owned(aged.context(), {})} >= {image.id}
+    del aged.cloud.world.templates["theirs"]
+    found = swept(aged, monkeypatch)
+    assert named(found.images) == {aged.id("1.0.0")} and found.kept == ()
+
+
+def test_many_who_have_an_image_are_counted(aged: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some by name; who asks for JSON gets all."""
+    image = image_of(aged, "1.0.0")
+    for number in range(6):
+        aged.cloud.plant_template(f"theirs-{number}", image.id)
+    [kept] = swept(aged, monkeypatch).kept
+    assert kept.why == "others have it: template theirs-0; template theirs-1; template theirs-2; and 3 more"
+    assert len(kept.users) == 6
+
+
+def test_where_nobody_may_look_images_stay_and_all_else_goes(aged: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is missed cannot be brought back; what to allow is said with each."""
+    templates = set(aged.cloud.world.templates)
+    refused = Refused("no permission", operation="DescribeInstances", hint="allow the action DescribeInstances")
+    aged.cloud.faults.fail("images.users", refused)
+    found = swept(aged, monkeypatch)
+    assert found.images == () == found.disks
+    assert {each.image.name for each in found.kept} == {aged.id("1.0.0"), aged.id("1.1.0")}
+    assert {each.users for each in found.kept} == {()}
+    assert all("allow the action DescribeInstances" in each.why for each in found.kept)
+    gone = templates - set(aged.cloud.world.templates)
+    assert gone == {name for name, _ in found.templates} and len(gone) == 2
+    assert any("no permission" in event.text for event in aged.recorder.events if isinstance(event, Warned))
+    # Allowed since, the next one takes them.
+    assert named(swept(aged, monkeypatch).images) == {aged.id("1.0.0"), aged.id("1.1.0")}
+
+
+def test_a_place_that_does_not_answer_is_no_permission_to_sweep(aged: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is taken, and the command ends with that."""
+    before = aged.cloud.standing
+    aged.cloud.faults.fail("images.users", Unavailable("no answer"))
+    with pytest.raises(Unavailable):
+        swept(aged, monkeypatch)
+    assert aged.cloud.standing == before
+
+
+def test_nobody_is_asked_who_has_images_where_none_would_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sweep each night costs no more than before."""
+    service = Service()
+    assert service.deploy("1.0.0").outcome is Outcome.SUCCEEDED
+    service.clock.advance(2 * DAY)
+    assert swept(service, monkeypatch).kept == ()
+    assert "images.users" not in [call.operation for call in service.cloud.calls]
 
 
 # ------------------------------------------------------------------------------------------------ on their way

@@ -141,7 +141,8 @@ def refusal(fault: Fault, what: str, operation: str) -> OsvDeployError:
             hint="the same command goes on from here",
         )
     if fault.status == 403:
-        hint = f"allow {operation} to the account that is used"
+        # The permission to list in one place is the one to list in all.
+        hint = f"allow {operation.replace('aggregatedList', 'list')} to the account that is used"
         if fault.reason in ("accessNotConfigured", "SERVICE_DISABLED"):
             hint = "enable the API in the project"
         return Refused(f"{about}Google refused {operation}: {said}", operation=operation, code=mark, hint=hint)
