@@ -462,17 +462,18 @@ def sweep_retired(ctx: Context, service: Service) -> Garbage:
         stood_on = {image.disk for image, _ in images}
         disks = tuple((disk, why) for disk, why in found.disks if disk.id in stood_on)
         kept = tuple(each for each in found.kept if tags.RETIRED in each.image.tags)
-        return _sweep(ctx, held, cloud, Garbage((), (), images, disks, kept=kept))
+        hindered = found.hindered if kept else None
+        return _sweep(ctx, held, cloud, Garbage((), (), images, disks, kept=kept, hindered=hindered))
 
 
 def _sweep(ctx: Context, held: HeldLedger, cloud: Ground, garbage: Garbage) -> Garbage:
     """Remove what was found; what is gone then. What is refused is told, and hinders nothing else.
 
-    Raises the first refusal, once everything else is gone.
+    Raises the first refusal, also that to look who else has images, once everything else is gone.
     """
     from osvdeploy.cloud.interfaces import Cloud
 
-    refused: list[CloudError] = []
+    refused = [garbage.hindered] if garbage.hindered is not None else []
 
     def removed(thing: str, why: str, remove: Callable[[Context, T], None], what: T) -> None:
         ctx.report(Note(f"removing {thing}: {why}"))
@@ -631,14 +632,20 @@ def _find_garbage(
         age=age,
     )
     garbage = find()
-    kept = _kept_for_others(ctx, cloud, [image for image, _ in garbage.images])
-    return replace(find(wanted=[each.image.id for each in kept]), kept=kept) if kept else garbage
+    kept, hindered = _kept_for_others(ctx, cloud, [image for image, _ in garbage.images])
+    if not kept:
+        return garbage
+    return replace(find(wanted=[each.image.id for each in kept]), kept=kept, hindered=hindered)
 
 
-def _kept_for_others(ctx: Context, cloud: Ground, images: Sequence[CloudImage]) -> tuple[Kept, ...]:
-    """Those of the images that somebody else has. All of them where we may not look: an image that is gone is missed
-    when a machine is to be started, and cannot be brought back, one that stays costs some cents until who cleans up is
-    allowed what each deploy needs. Groups, templates, objects and uploads go all the same."""
+def _kept_for_others(
+    ctx: Context, cloud: Ground, images: Sequence[CloudImage]
+) -> tuple[tuple[Kept, ...], Refused | None]:
+    """Those of the images that somebody else has; all of them where we may not look, and that refusal.
+
+    An image that is gone is missed when a machine is to be started, and nobody can bring it back; one that stays costs
+    some cents, until who sweeps is allowed what each deploy asks for.
+    """
     from osvdeploy.rollout.retention import Kept
 
     try:
@@ -646,6 +653,6 @@ def _kept_for_others(ctx: Context, cloud: Ground, images: Sequence[CloudImage]) 
     except Refused as error:
         ctx.report(Warned(f"images stay, for who else has them cannot be told: {error.message}", hint=error.hint))
         why = f"who else has it cannot be told: {error.hint or error.message}"
-        return tuple(Kept(image, (), why) for image in images)
+        return tuple(Kept(image, (), why) for image in images), error
     others = {image.id: [user.told for user in users.get(image.id, ()) if not user.ours] for image in images}
-    return tuple(Kept.by(image, others[image.id]) for image in images if others[image.id])
+    return tuple(Kept.by(image, others[image.id]) for image in images if others[image.id]), None

@@ -24,6 +24,7 @@ from osvdeploy.cloud.interfaces import (
     UnfinishedObject,
     UploadedDisk,
 )
+from osvdeploy.errors import CloudError
 from osvdeploy.rollout.ledger import Head
 from osvdeploy.rollout.releases import Release
 
@@ -79,6 +80,8 @@ class Garbage:
     it has beside that."""
     kept: tuple[Kept, ...] = ()
     """Images that would go if others did not have them, or may."""
+    hindered: CloudError | None = field(default=None, compare=False)
+    """Why it cannot be told who has the images that are kept; None where it can."""
 
     @property
     def size(self) -> int:

@@ -10,7 +10,7 @@ import requests
 
 from osvdeploy.demo.hello import build_hello
 from osvdeploy.sandbox.runners.process import ProcessRunner, loopback_addresses_work
-from tests.cli.google import Google, google_project, make, make_balancer
+from tests.cli.google import Google, finished, google_project, make, make_balancer
 from tests.cli.projects import SPEC
 from tests.cli.test_bad_input import refused
 
@@ -62,6 +62,15 @@ def scale(google: Google) -> None:
     answer = requests.post(f"{google.shell.url}{zone}/autoscalers", json=document, timeout=10)
     assert answer.ok, answer.text
     requests.post(f"{answer.json()['selfLink']}/wait", timeout=10)
+
+
+def others_start_machines_from(google: Google, image: str) -> str:
+    """The address of an instance template of somebody else's that has the image."""
+    disk = {"boot": True, "initializeParams": {"sourceImage": f"global/images/{image}"}}
+    card = {"network": "global/networks/default"}
+    properties = {"machineType": "e2-small", "disks": [disk], "networkInterfaces": [card]}
+    make(google.shell.url, "projects/acme-prod/global", "instanceTemplates", name="theirs", properties=properties)
+    return f"{google.shell.url}/compute/v1/projects/acme-prod/global/instanceTemplates/theirs"
 
 
 def goes_to_and_fro(google: Google, url: str, header: str, at_first: str = "") -> tuple[str, ...]:
@@ -119,6 +128,16 @@ def test_a_service_goes_live_and_back_and_away(google: Google) -> None:
     assert "items" not in google.get(f"{project}/global/instanceTemplates")
     told = google.run("gc", *elsewhere, "--dry-run")
     assert told.code == 0 and "4 images" in told.stdout and "KiB" in told.stdout, told.stdout
+    held = next(each for each in google.images() if each.startswith("app-1-0-0-"))
+    theirs = others_start_machines_from(google, held)
+    told = google.run("gc", *elsewhere, "--dry-run")
+    assert "2 images would go" in told.stdout and "1 image stays\n" in told.stdout, told.stdout
+    assert f"/{held}): others have it: instance template theirs" in told.stdout.splitlines()[-1], told.stdout
+    stays = google.run("gc", *elsewhere, "--json").document
+    [kept] = stays["kept"]
+    assert len(stays["images"]) == 2 and kept["id"].endswith(f"/{held}") and kept["name"].startswith("app-1.0.0-")
+    assert (kept["users"], kept["why"]) == (["instance template theirs"], "others have it: instance template theirs")
+    finished(requests.delete(theirs, timeout=10))
     gone = google.run("gc", *elsewhere, "--json").document
     assert gone["bytes"] == sum(each["bytes"] for each in gone["images"]) > 0
     assert google.images() == []

@@ -36,9 +36,3 @@ def test_what_is_ours_is_told_apart(scene: Scene) -> None:
     scene.until(lambda: groups.observe(scene.ctx, made.name) is None)
     assert groups.templates(scene.ctx, {}) == [made.name]
     assert all(user.ours for user in users(scene, made.image).get(made.image, ()))
-
-
-def test_of_no_images_nobody_has_one(scene: Scene) -> None:
-    """Whatever stands there."""
-    scene.stand(Slot.BLUE, "hello-1", capacity=1)
-    assert users(scene) == {}

@@ -559,11 +559,13 @@ def test_many_who_have_an_image_are_counted(aged: Service, monkeypatch: pytest.M
 
 
 def test_where_nobody_may_look_images_stay_and_all_else_goes(aged: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is missed cannot be brought back; what to allow is said with each."""
+    """What is missed cannot be brought back; what to allow is said with each, and is what the command ends with."""
     templates = set(aged.cloud.world.templates)
     refused = Refused("no permission", operation="DescribeInstances", hint="allow the action DescribeInstances")
-    aged.cloud.faults.fail("images.users", refused)
-    found = swept(aged, monkeypatch)
+    aged.cloud.faults.fail("images.users", refused, times=2)
+    found = swept(aged, monkeypatch, dry_run=True)
+    with pytest.raises(Refused, match="no permission"):
+        swept(aged, monkeypatch)
     assert found.images == () == found.disks
     assert {each.image.name for each in found.kept} == {aged.id("1.0.0"), aged.id("1.1.0")}
     assert {each.users for each in found.kept} == {()}

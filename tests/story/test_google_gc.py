@@ -6,11 +6,12 @@ import pytest
 
 from osvdeploy.cloud.gcp.images import GceImages
 from osvdeploy.cloud.interfaces import ImageRequest, UploadedDisk
-from osvdeploy.cloud.tags import STORE, image_tags
+from osvdeploy.cloud.tags import RELEASE, STORE, image_tags
 from osvdeploy.digests import sha256
 from osvdeploy.errors import Interrupted, NotOurs, Refused
 from osvdeploy.rollout.model import Outcome
 from osvdeploy.sandbox.faults import Fault, FaultKind
+from tests.contract.gcp_place import PROJECT
 from tests.contract.gcp_scene import archive_of
 from tests.gcp_world import GcpWorld
 from tests.sandbox.volumes import volume
@@ -92,10 +93,7 @@ def test_what_others_made_stays(gone: GcpWorld) -> None:
     for key in theirs:
         bucket.put_if_absent(gone.process().ctx, key, b"theirs")
     gone.account.put_foreign("hello-0-9-0", archive_of(volume({"/app": b"#!inline\n{}"})))
-    card = {"network": "global/networks/default"}
-    disk = {"boot": True, "initializeParams": {"sourceImage": "global/images/hello-0-9-0"}}
-    properties = {"machineType": "e2-small", "disks": [disk], "networkInterfaces": [card]}
-    gone.network.make("global/instanceTemplates", name="theirs", properties=properties)
+    instance_template(gone, "theirs", "hello-0-9-0")
     gone.wait(48 * HOUR)
     gone.gc()
     gone.wait(600)
@@ -103,6 +101,78 @@ def test_what_others_made_stays(gone: GcpWorld) -> None:
     assert "hello-0-9-0" in kinds(gone, "image") and "theirs" in kinds(gone, "instanceTemplate")
     with pytest.raises(NotOurs, match="something else made it"):
         GceImages(gone.account.gcp()).deregister(gone.process().ctx, "projects/sandbox/global/images/hello-0-9-0")
+
+
+def instance_template(world: GcpWorld, name: str, image: str) -> None:
+    """Somebody's own instance template, of an image or of what a family leads to."""
+    card = {"network": "global/networks/default"}
+    disk = {"boot": True, "initializeParams": {"sourceImage": f"global/images/{image}"}}
+    properties = {"machineType": "e2-small", "disks": [disk], "networkInterfaces": [card]}
+    world.network.make("global/instanceTemplates", name=name, properties=properties)
+
+
+def test_what_others_start_machines_from_stays(world: GcpWorld) -> None:
+    """A template of theirs, or a group of it, is told by its name, in a dry run too; what they let go of goes."""
+    world.wait(2 * HOUR)
+    held = next(each for each in kinds(world, "image") if each.startswith("hello-1-0-0-"))
+    instance_template(world, "theirs", held)
+    for dry_run in (True, False):
+        found = world.gc(keep=1, dry_run=dry_run)
+        assert {image.name[:11] for image, _ in found.images} == {"hello-1.1.0"}
+        [kept] = found.kept
+        assert kept.image.id.endswith(f"/{held}") and kept.users == ("instance template theirs",)
+    world.wait(600)
+    assert {name[:11] for name in kinds(world, "image")} == {"hello-1-0-0", "hello-1-2-0"}
+    world.network.make(
+        "regions/europe-west1/instanceGroupManagers",
+        name="theirs",
+        baseInstanceName="theirs",
+        instanceTemplate=f"projects/{PROJECT}/global/instanceTemplates/theirs",
+        targetSize=1,
+    )
+    [kept] = world.gc(keep=1).kept
+    assert kept.users == ("instance group theirs in regions/europe-west1 (1 machines)",)
+    world.network.ask("DELETE", "regions/europe-west1/instanceGroupManagers/theirs")
+    world.wait(600)
+    world.network.ask("DELETE", "global/instanceTemplates/theirs")
+    assert len(world.gc(keep=1).images) == 2
+    world.wait(600)
+    assert {name[:11] for name in kinds(world, "image")} == {"hello-1-2-0"}
+
+
+def test_a_family_that_others_start_machines_from_leads_to_something(gone: GcpWorld) -> None:
+    """As long as one of its images stays, the others go; the last one does not."""
+    images, here = GceImages(gone.account.gcp()), gone.process()
+    ours = [each for each in images.owned(here.ctx, {}) if RELEASE in each.tags]
+    images.offer(here.ctx, ours[0], "hello")
+    instance_template(gone, "theirs", "family/hello")
+    gone.wait(2 * HOUR)
+    [kept] = gone.gc().kept
+    assert (kept.image.id, kept.users) == (ours[0].id, ("instance template theirs",))
+    gone.account.put_foreign("hello-other", archive_of(volume({"/app": b"#!inline\n{}"})))
+    other = next(each for each in gone.network.ask("GET", "global/images")["items"] if each["name"] == "hello-other")
+    gone.network.ask("PATCH", "global/images/hello-other", {"family": "hello"})
+    assert other["status"] == "READY"
+    found = gone.gc()
+    assert found.kept == () and len(found.images) == 2
+
+
+@pytest.mark.parametrize("kind", ["instanceTemplates", "instanceGroupManagers"])
+def test_who_may_not_look_who_has_an_image_loses_none(world: GcpWorld, kind: str) -> None:
+    """All else goes, and the permission that is missing is what the command ends with."""
+    world.wait(2 * HOUR)
+    held = next(each for each in kinds(world, "image") if each.startswith("hello-1-0-0-"))
+    instance_template(world, "theirs", held)
+    world.account.sandbox.faults.add(Fault(f"{kind}.aggregatedList", FaultKind.DENIED, times=2))
+    found = world.gc(keep=1, dry_run=True)
+    with pytest.raises(Refused, match=f"{kind}.aggregatedList"):
+        world.gc(keep=1)
+    assert found.images == () and len(found.templates) == 2 and len(found.groups) == 1
+    assert len(found.kept) == 4 and all(f"allow {kind}.list" in each.why for each in found.kept)
+    world.wait(600)
+    assert len(kinds(world, "image")) == 6
+    # Those of the release that serves, and theirs.
+    assert len(kinds(world, "instanceTemplate")) == 2 and len(kinds(world, "instanceGroupManager")) == 1
 
 
 def test_what_was_left_in_the_bucket_goes(gone: GcpWorld) -> None:
