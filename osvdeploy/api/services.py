@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
 from osvdeploy.api import wiring
@@ -630,6 +630,7 @@ def _find_garbage(
         stores=_on_its_way(ctx, cloud, ledger.app, [*images, *disks], bucket),
         destroyed=_destroyed_at(ctx, ledger) if head.destroyed else None,
         age=age,
+        served=ledger.served_since(ctx, head, ctx.now() - timedelta(seconds=age)) if age is not None else (),
     )
     garbage = find()
     kept, hindered = _kept_for_others(ctx, cloud, [image for image, _ in garbage.images])

@@ -18,6 +18,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -230,6 +231,25 @@ class Ledger:
             name="osvdeploy-heads",
         )
         return [read[key] for key in keys]
+
+    def before(self, ctx: Context, when: datetime) -> Head | None:
+        """The newest head that was written before then; None where there is none. Of many heads some are read, as a
+        search by halves does."""
+        keys = list(self.store.keys(ctx, f"{self.service}/head/"))
+        found = bisect_left(keys, True, key=lambda key: self._read_head(ctx, key).written < when)
+        return self._read_head(ctx, keys[found]) if found < len(keys) else None
+
+    def served_since(self, ctx: Context, head: Head, when: datetime) -> tuple[Served, ...]:
+        """The releases that served, oldest first, those included that have served since then and that ``head`` does not
+        remember: heads from before do. One that came back stands there again."""
+        known, full = head.served, len(head.served) >= SERVED_KEPT
+        # What is not remembered had traffic until what is served, at the latest.
+        while full and known[0].since > when:
+            past = self.before(ctx, known[0].since)
+            earlier = [each for each in past.served if each.since < known[0].since] if past is not None else []
+            full = past is not None and len(past.served) >= SERVED_KEPT and bool(earlier)
+            known = (*earlier, *known)
+        return known
 
     def since(self, ctx: Context, n: int) -> list[Head]:
         """The heads from number ``n`` on, oldest first, and the one before them."""

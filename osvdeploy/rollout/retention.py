@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import pairwise
 
 from osvdeploy.cloud import tags
 from osvdeploy.cloud.interfaces import (
@@ -25,7 +26,7 @@ from osvdeploy.cloud.interfaces import (
     UploadedDisk,
 )
 from osvdeploy.errors import CloudError
-from osvdeploy.rollout.ledger import Head
+from osvdeploy.rollout.ledger import Head, Served
 from osvdeploy.rollout.releases import Release
 
 _LET_GO = "; somebody else made it, so it is let go and stays"
@@ -104,9 +105,12 @@ class Garbage:
         return not (self.groups or self.templates or self.images or self.disks or self.objects or self.uploads)
 
 
-def needed_releases(head: Head, keep: int, now: datetime, *, age: float | None = None) -> set[ReleaseId]:
+def needed_releases(
+    head: Head, keep: int, now: datetime, *, age: float | None = None, served: Sequence[Served] = ()
+) -> set[ReleaseId]:
     """What serves, is being rolled out, is warm, is pinned, the ``keep`` newest that have served, and those that still
-    served within the last ``age`` seconds."""
+    served within the last ``age`` seconds: of all that ``served``, oldest first, or of those that the head remembers.
+    """
     needed = set(head.pins)
     if head.destroyed:
         return needed
@@ -120,11 +124,11 @@ def needed_releases(head: Head, keep: int, now: datetime, *, age: float | None =
         record.release for record in head.slots.values() if record.warm_until is not None and record.warm_until > now
     }
     newest = head.served[max(0, len(head.served) - keep) :]
-    needed |= {served.release for served in newest}
+    needed |= {each.release for each in newest}
     if age is not None:
         # Each served until the next one did.
-        spells = zip(head.served, head.served[1:], strict=False)
-        needed |= {served.release for served, after in spells if _age(after.since, now) < age}
+        known = served or head.served
+        needed |= {each.release for each, after in pairwise(known) if _age(after.since, now) < age}
     return needed
 
 
@@ -143,6 +147,7 @@ def find_garbage(
     stores: Sequence[OnItsWay] = (),
     destroyed: datetime | None = None,
     age: float | None = None,
+    served: Sequence[Served] = (),
     wanted: Collection[str] = (),
 ) -> Garbage:
     """What of the service's (and the app's) things nobody needs.
@@ -155,11 +160,11 @@ def find_garbage(
 
     ``groups`` and ``templates`` are the service's own; a template has the name of its one group, and no other is made
     of it. ``images`` and ``disks`` are the app's, of every environment; so is what ``stores`` hold. ``destroyed`` is
-    when the service was, where it is: what was made since then may be of a deploy that brings it back. ``keep`` and
-    ``age`` are as for :func:`needed_releases`. ``wanted`` are the ids of images that others have: these stay, with what
-    they stand on, and with the image that they are made of, as for every release.
+    when the service was, where it is: what was made since then may be of a deploy that brings it back. ``keep``,
+    ``age`` and ``served`` are as for :func:`needed_releases`. ``wanted`` are the ids of images that others have: these
+    stay, with what they stand on, and with the image that they are made of, as for every release.
     """
-    needed = needed_releases(head, keep, now, age=age)
+    needed = needed_releases(head, keep, now, age=age, served=served)
     service = head.service
     standing = set() if head.destroyed else _standing(head, now, carrying)
     there = {group.name for group in groups if not group.deleting}

@@ -756,8 +756,7 @@ class Retention(Table):
     )
     age: Annotated[Duration, AfterValidator(some_time)] | None = Field(
         default=None,
-        description="Releases that served within this time are kept too, however many they are; of all that have "
-        "served the ledger knows the last 50.",
+        description="Releases that served within this time are kept too, however many they are.",
     )
 
 

@@ -490,6 +490,35 @@ def test_what_another_service_runs_stays() -> None:
     assert named(found.images) == {service.id("1.0.0")}
 
 
+# ------------------------------------------------------------------------------------------------ by age, long ago
+
+
+def test_an_age_reaches_back_past_what_the_head_remembers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two releases a day for two months and a half: those of some sixty days stay, and no older one, though the head
+    tells of the last 50 alone, an earlier one of the 50 before them."""
+    service = Service()
+    assert service.deploy("1.0.0").outcome is Outcome.SUCCEEDED
+    ctx, ledger = service.context(), service.ledger
+    versions = [f"2.{number}.0" for number in range(150)]
+    for version in versions:
+        service.clock.advance(DAY / 2)
+        service.publish(version)
+        ledger.put_release(ctx, service.release(version))
+        head, now = service.head, service.clock.now()
+        served = head.served_lately(service.id(version), now)
+        ledger.write(ctx, replace(head, n=head.n + 1, nonce=ctx.nonce(), written=now, served=served))
+    service.clock.advance(DAY / 2)
+    monkeypatch.setattr(wiring, "ground_of", lambda ctx, place: service.cloud.cloud)
+    monkeypatch.setattr(wiring, "open_ledger", lambda named: service.ledger)
+    since = len(service.cloud.calls)
+    named_so = declared.Service("hello", "production", "memory")
+    found = services.gc(service.context(), named_so, keep=1, age=59.75 * DAY, dry_run=True)
+    # The n-th served until half a day after n half days: the 30th until 60 days before now, the next until 59.5.
+    assert named(found.images) == {service.id(version) for version in versions[:30]}
+    heads = [call for call in service.cloud.calls[since:] if call.operation == "store.get" and "/head/" in str(call)]
+    assert len(heads) < 30, "a search, and not all that was ever written"
+
+
 # ------------------------------------------------------------------------------------------------ what others have
 
 
