@@ -137,12 +137,16 @@ def test_failures(provider: ProviderProcess, place: Place) -> None:
     def images() -> set[str]:
         return {each["ImageId"] for each in ec2.describe_images(Owners=["self"])["Images"]}
 
-    ec2.create_tags(Resources=[bad], Tags=[{"Key": RETIRED, "Value": "2030-01-01T00:00:00+00:00"}])
+    ec2.create_tags(Resources=[good, bad], Tags=[{"Key": RETIRED, "Value": "2030-01-01T00:00:00+00:00"}])
+    # Somebody's own template has the one that serves no more.
+    held = {"ImageId": good, "InstanceType": "t3.nano"}
+    ec2.create_launch_template(LaunchTemplateName="theirs", LaunchTemplateData=held)
     there = images()
     provider.delete(token, id, outputs, forced)
     assert provider.read(token, id, outputs, forced)[0] == "", "it is gone"
-    assert place.held() == before
     assert there - images() == {bad}, "what a program has retired goes with the last that needed it"
+    ec2.delete_launch_template(LaunchTemplateName="theirs")
+    assert place.held() == before
     del place.images["hello", "1.3.0"]
 
 

@@ -240,7 +240,8 @@ class _Deployment(Resource[I, DeploymentOutputs], Generic[I]):
         if not head.destroyed:
             api.destroy(call.ctx, service)
         try:
-            api.sweep_retired(call.ctx, service)
+            for kept in api.sweep_retired(call.ctx, service).kept:
+                call.info(f"{kept.image.name} stays, though no program has it any more: {kept.why}")
         except (CloudError, LeaseHeld) as error:
             # The service is gone, and what is left is only kept for nothing.
             call.warn(f"{service.name}: images that no program has any more could not be removed: {error}")
