@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from osvdeploy.cloud.gcp.images import GceImages, image_name
 from osvdeploy.cloud.gcp.machines import GceMachineType, GceMachineTypes
-from osvdeploy.cloud.interfaces import UploadedDisk
+from osvdeploy.cloud.interfaces import ImageUser, UploadedDisk
 from osvdeploy.cloud.tags import image_tags
 from osvdeploy.context import CancelToken, Context, VirtualClock
 from osvdeploy.errors import ImageNameTaken, Interrupted, NotFound, NotOurs, Refused, Unavailable
@@ -245,3 +245,29 @@ def test_what_was_begun_tells_its_own_end(account: GcpSandbox) -> None:
     with pytest.raises(Refused, match="not a valid image"):
         images.register(account.ctx, request)
     assert len(operations(account)) == 1
+
+
+def test_whoever_starts_machines_by_a_family_has_the_image_that_leads(account: GcpSandbox) -> None:
+    """Where all that could lead would go, also by a template of one region; as long as another stays, that leads then.
+    A family that leads to nothing any more is no image's."""
+    images = GceImages(account.gcp())
+    older = images.register(account.ctx, image_request(disk(account)))
+    account.ctx.sleep(60)
+    leads = images.register(account.ctx, image_request(disk(account, "orders-2.0.0"), "orders-2.0.0"))
+
+    def template(place: str, name: str, family: str) -> None:
+        boot = {"boot": True, "initializeParams": {"sourceImage": f"global/images/family/{family}"}}
+        card = {"network": "global/networks/default"}
+        properties = {"machineType": "e2-small", "disks": [boot], "networkInterfaces": [card]}
+        url = f"{COMPUTE}/compute/v1/projects/{PROJECT}/{place}/instanceTemplates"
+        assert account.session().post(url, json={"name": name, "properties": properties}).ok
+        account.ctx.sleep(60)
+
+    images.offer(account.ctx, older, "empty")
+    template("global", "others", "empty")
+    for image in (older, leads):
+        images.offer(account.ctx, image, "orders")
+    template("regions/europe-west1", "theirs", "orders")
+    theirs = [ImageUser("instance template theirs", ours=False)]
+    assert images.users(account.ctx, [older, leads]) == {leads.id: theirs}
+    assert images.users(account.ctx, [leads]) == images.users(account.ctx, [older]) == {}
