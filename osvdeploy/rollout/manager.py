@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from osvdeploy.cloud import tags
 from osvdeploy.cloud.interfaces import (
@@ -334,7 +334,7 @@ class RolloutManager:
         """
         asked = set[str]()
         if to is not None and (head := self.ledger.head(ctx)) is not None:
-            refuse_unproved(head, to.id, self.ledger.release(ctx, to.id))  # before anybody is asked to end it
+            self._refuse_unproved(ctx, head, to.id)  # before anybody is asked to end it
         while True:
             try:
                 why = f"rollback to {to.id if to else 'the release before'}"
@@ -370,7 +370,7 @@ class RolloutManager:
         wanted = unfinished.candidate if goes_on and unfinished is not None else None
         if to is not None:
             # Who deployed it may have begun since anybody looked.
-            refuse_unproved(held.head, to.id, self.ledger.release(ctx, to.id))
+            self._refuse_unproved(ctx, held.head, to.id)
         ended = self._settle(ctx, held, wanted, "a rollback was asked for")
         if ended is not None and ended.kind is Kind.ADOPT and ended.verdict is Outcome.ABORTED:
             return replace(came_to(ctx, held, ended), outcome=Outcome.SUCCEEDED)
@@ -723,6 +723,15 @@ class RolloutManager:
     def _refuse_unknown(self, ctx: Context, head: Head | None, route: Route, state: RouteState) -> None:
         if head is None or head.place is None or head.destroyed:
             refuse_unknown_service(self.ledger, route, state, self.executor.observer(route).groups(ctx))
+
+    def _refuse_unproved(self, ctx: Context, head: Head, to: ReleaseId) -> None:
+        """The refusal of the same name, unless documents from before tell that it has served."""
+        try:
+            refuse_unproved(head, to, self.ledger.release(ctx, to))
+        except UsageError:
+            served = self.ledger.served_since(ctx, head, datetime.min.replace(tzinfo=UTC))
+            if all(each.release != to for each in served):
+                raise
 
     def _refuse_uncounted(self, ctx: Context, route: Route) -> None:
         """Raise :class:`~osvdeploy.errors.UsageError` where requests are to be the proof, and nobody counts them."""

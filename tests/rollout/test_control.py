@@ -550,6 +550,18 @@ def test_a_living_rollback_is_superseded_by_nobody() -> None:
     assert [each.release for each in service.head.served[-2:]] == [service.id("1.0.0"), service.id("1.2.0")]
 
 
+def test_what_served_long_ago_is_gone_back_to_without_another_approval(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Newer documents remember the last releases alone that have served."""
+    monkeypatch.setattr("osvdeploy.rollout.ledger.SERVED_KEPT", 2)
+    service = serving(APPROVED)
+    for version in ("1.1.0", "1.2.0", "1.3.0"):
+        assert service.deploy(version).outcome is Outcome.WAITING
+        assert service.manager().request(service.context(), RequestKind.APPROVE).rollout is not None
+    assert [each.release for each in service.head.served] == [service.id("1.2.0"), service.id("1.3.0")]
+    assert service.rollback("1.1.0").outcome is Outcome.SUCCEEDED
+    assert service.cloud.serving == {service.id("1.1.0")}
+
+
 def test_nobody_goes_back_to_what_waits_for_approval_and_never_served() -> None:
     """That is all traffic at once for what nobody has approved; and the rollout stays as it is."""
     service = serving(APPROVED)
