@@ -571,6 +571,19 @@ def _head_adapter() -> TypeAdapter[Head]:
     return TypeAdapter(Head)
 
 
+@dataclass(frozen=True, slots=True)
+class _HeadDocument:
+    schema: int
+    head: Head
+
+
+@functools.cache
+def _head_document_adapter() -> TypeAdapter[_HeadDocument]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(_HeadDocument)
+
+
 @functools.cache
 def _release_adapter() -> TypeAdapter[Release]:
     from pydantic import TypeAdapter
@@ -605,6 +618,15 @@ def _part(content: bytes, kind: str, address: str, key: str) -> object:
 @functools.lru_cache(maxsize=16)
 def _head_in(content: bytes, address: str, key: str) -> Head:
     """The head of a document. Kept: while a rollout waits, the same one is read at every look."""
+    from pydantic import ValidationError
+
+    try:
+        # In one pass: a thousand services are read at once.
+        document = _head_document_adapter().validate_json(content)
+        if document.schema <= SCHEMA:
+            return document.head
+    except ValidationError:
+        pass  # what is wrong with it is told by its parts
     return _validated(_head_adapter(), _part(content, "head", address, key), address, key)
 
 
