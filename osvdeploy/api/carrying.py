@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from osvdeploy.api import wiring
+from osvdeploy.api.adopting import refuse_in_use
 from osvdeploy.api.declared import Service, environment_of, labels_of, settings_of
 from osvdeploy.api.looking import judge, place_of, place_on_google, require_rules
-from osvdeploy.api.releasing import Deployed, refuse_in_use
+from osvdeploy.api.releasing import Deployed
 from osvdeploy.cloud.interfaces import ReleaseId
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest

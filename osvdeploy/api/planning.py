@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from osvdeploy.api import wiring
+from osvdeploy.api.adopting import refuse_in_use
 from osvdeploy.api.building import foresee, tell_of
 from osvdeploy.api.declared import Service, environment_of, release_named, settings_of
 from osvdeploy.api.differing import SettingChange, changed_settings
@@ -151,9 +152,10 @@ def plan(
     prices: Prices | None = None,
     people: bool = True,
     take_over: bool = False,
+    displace: bool = False,
 ) -> Plan:
     """What :func:`~osvdeploy.api.releasing.deploy` would do with this spec now. ``people``: somebody is there to be
-    asked. ``prices`` are those of :func:`prices_of`.
+    asked. ``prices`` are those of :func:`prices_of`, the others as for a deploy.
 
     Builds nothing and changes nothing: no call that changes the cloud, no document of the ledger. Raises what the
     deploy would for what is the caller's to mend; what stands in its way for now (a hold, a rollout under way) is told.
@@ -174,6 +176,8 @@ def plan(
     head = ledger.head(ctx)
     manager = wiring.rollouts(ledger, ground, take_over=take_over)
     ledger.store.refuse_unwritable(ctx, ledger.service)
+    if not displace:
+        refuse_in_use(ctx, ledger, ground, release)
     objections = _objections(ctx, manager, release, head)
     publishing, taken = _publishing(ctx, loaded, ground, release, raw)
     if taken is not None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from osvdeploy.api import wiring
+from osvdeploy.api.adopting import refuse_in_use
 from osvdeploy.api.building import sound_build
 from osvdeploy.api.declared import Service, environment_of, family_of, release_named, release_tags, settings_of
 from osvdeploy.api.looking import place_of, place_on_google, require_rules
@@ -18,10 +19,9 @@ from osvdeploy.errors import UsageError
 
 if TYPE_CHECKING:
     from osvdeploy.build.builder import BuildResult
-    from osvdeploy.cloud.interfaces import Cloud, Ground
+    from osvdeploy.cloud.interfaces import Cloud
     from osvdeploy.publish.publisher import Published
     from osvdeploy.rollout.ends import Rollout
-    from osvdeploy.rollout.ledger import Ledger
     from osvdeploy.rollout.model import Until
     from osvdeploy.rollout.planning import Basis
     from osvdeploy.rollout.releases import Release
@@ -199,21 +199,6 @@ def deploy(
         published = _on_disks(ctx, loaded, name, built, cloud, labels)
     since = planned.head if planned is not None else None
     return Deployed(release, published, manager.deploy(ctx, release, since=since))
-
-
-def refuse_in_use(ctx: Context, ledger: Ledger, ground: Ground, release: Release) -> None:
-    """Raise UsageError where a first deploy would take requests from machines that somebody else made."""
-    from osvdeploy.rollout.releases import route_of
-
-    head = ledger.head(ctx)
-    if head is not None and head.stable is not None and not head.destroyed:
-        return
-    if taker := ground.router.in_use(ctx, route_of(release)):
-        raise UsageError(
-            f"{release.service}: its requests are taken by {taker} now, and the first deploy would take them away",
-            hint="`osvdeploy deploy --adopt GROUP` makes the machines that have them a release first, to be gone back "
-            "to; `--displace` takes them away",
-        )
 
 
 def _on_disks(

@@ -52,6 +52,11 @@ dead_option = click.option(
     is_flag=True,
     help="Whoever holds the lease on another machine is dead: do not wait a minute for a sign of it.",
 )
+displace_option = click.option(
+    "--displace",
+    is_flag=True,
+    help="A first deploy takes its requests from machines that somebody else made, without adopting them.",
+)
 probe_from_option = click.option(
     "--probe-from",
     type=click.Choice(["here", "requests"]),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from osvdeploy.cli.diff import moved, setting_shown
-from osvdeploy.cli.options import force_option, price_option, spec_options, take_over_option
+from osvdeploy.cli.options import displace_option, force_option, price_option, spec_options, take_over_option
 from osvdeploy.cli.output import SCHEMA, Result, command
 from osvdeploy.cli.rollouts import amount
 from osvdeploy.context import Context
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 @click.command(short_help="What a deploy would do, and what it costs.")
 @spec_options
 @force_option
+@displace_option
 @take_over_option
 @price_option
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Keep the plan, for `deploy --plan`.")
@@ -36,6 +37,7 @@ def plan(
     environment: str | None,
     sets: tuple[str, ...],
     forced: tuple[str, ...],
+    displace: bool,
     take_over: bool,
     given: tuple[str, ...],
     out: Path | None,
@@ -61,6 +63,7 @@ def plan(
         prices=api.prices_of(loaded, given),
         people=sys.stdin.isatty(),
         take_over=take_over,
+        displace=displace,
     )
     document = plan_document(found, ctx.now())
     text = "\n".join(_text(found))

@@ -16,6 +16,7 @@ from osvdeploy.cli.options import (
     PlaceChoice,
     ServiceChoice,
     dead_option,
+    displace_option,
     duration_value,
     force_option,
     place_options,
@@ -105,11 +106,7 @@ def _image(image: CloudImage) -> dict[str, Any]:
     metavar="GROUP",
     help="First adopt the group that has the traffic now: `osvdeploy adopt` says how. Nothing where a release serves.",
 )
-@click.option(
-    "--displace",
-    is_flag=True,
-    help="A first deploy takes its requests from machines that somebody else made, without adopting them.",
-)
+@displace_option
 @take_over_option
 @click.option(
     "--plan",

@@ -18,6 +18,7 @@ from tests.cli.projects import SPEC, built_project
 from tests.cli.running import osvdeploy
 from tests.cli.test_bad_input import refused
 from tests.cli.test_deploy_google import FORCED, GOOGLE
+from tests.contract.aws_scene import plant_service
 
 pytestmark = pytest.mark.slow
 
@@ -215,3 +216,26 @@ def test_on_aws_blocks_are_counted_and_no_call_of_any_service_changes_anything(
     ran = osvdeploy("plan", *forced, folder=folder)
     assert ran.code == 0 and "quotas: not known" in ran.stdout
     assert "servicequotas:GetServiceQuota" in ran.stderr
+
+
+@pytest.mark.slow
+def test_a_route_that_somebody_has_is_told_by_the_plan_as_by_the_deploy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Machines that somebody made have just the requests that a first deploy would take."""
+    world = AwsWorld(tmp_path)
+    release = world.build("0.9.0")
+    world.publish(release)
+    here = world.process()
+    image = here.cloud.images.find(here.ctx, release.id)
+    assert image is not None
+    network = world.network
+    plant_service(world.aws, network.listener, "legacy-web", image.id, network.subnets, 200)
+    folder = built_project(tmp_path, monkeypatch)
+    declared = ON_AWS.format(subnets=json.dumps(network.subnets[:1]), listener=network.listener)
+    (folder / "osv.toml").write_text(SPEC + declared)
+    monkeypatch.setattr(wiring, "connect", lambda *_: world.process().cloud)
+    forced = [word for rule in ("program-not-elf", "disk-driver", "network-driver") for word in ("--force", rule)]
+    refused(osvdeploy("plan", *forced, folder=folder), 2, "requests are taken by", hint="--displace")
+    ran = osvdeploy("plan", *forced, "--displace", folder=folder)
+    assert ran.code == 0 and "CreateRule" in ran.stdout, ran.stderr
