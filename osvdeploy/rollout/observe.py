@@ -211,9 +211,10 @@ class Observer:
         found: list[Evidence] = []
         try:
             state = self.cloud.router.observe(ctx, self.route)
-            if run.slot in state.backends and not run.settings.health.counted:
-                answer = self._preview(ctx, run, state, times=1)[0]
-                found.append(Evidence(f"answer from slot {run.slot}", answer.told))
+            if run.slot in state.backends:
+                if not run.settings.health.counted:
+                    answer = self._preview(ctx, run, state, times=1)[0]
+                    found.append(Evidence(f"answer from slot {run.slot}", answer.told))
                 states = self.cloud.router.health(ctx, self.route, run.slot)
                 told = "\n".join(f"{each.machine}: {each.state} {each.reason}".rstrip() for each in states)
                 found.append(Evidence(f"targets of slot {run.slot}", told[:_EVIDENCE] or "(none)"))

@@ -173,6 +173,16 @@ def test_a_release_that_falls_sick_is_reverted_and_that_is_proved_by_counts() ->
     assert Stage.REVERT in [record.stage for record in last(here).stages]
 
 
+def test_what_a_release_leaves_behind_is_kept_where_nothing_is_asked_too() -> None:
+    """Whose answers nobody can have; the balancer's word of each machine, and their consoles, anybody can."""
+    here = deployed()
+    here.cloud.behave(here.id("2.0.0"), never_healthy=True)
+    assert here.deploy("2.0.0").outcome is Outcome.ROLLED_BACK
+    kept = {each.source: each.text for each in last(here).evidence}
+    assert "unhealthy" in kept["targets of slot green"] or "initial" in kept["targets of slot green"], kept
+    assert not here.asked and any(source.startswith("console of ") for source in kept)
+
+
 def test_probes_that_reach_nobody_name_what_can_be_declared() -> None:
     here = Elsewhere(health=SETTINGS.health)
     ended = here.deploy("1.0.0")
