@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from osvdeploy.api.adopting import Adoption, adopt
     from osvdeploy.api.building import Foreseen, build, foresee, pinned, pinned_programs, upgrade_lock
     from osvdeploy.api.caching import CacheContents, Pruned, cache_contents, prune_cache
-    from osvdeploy.api.carrying import deploy_release
+    from osvdeploy.api.carrying import deploy_release, plan_release
     from osvdeploy.api.controlling import Milestone, Waited, ask, hand_over, pin, recover, retry, wait
     from osvdeploy.api.converting import convert
     from osvdeploy.api.declared import (
@@ -194,6 +194,7 @@ __all__ = [
     "place_findings",
     "place_of",
     "plan",
+    "plan_release",
     "prices_of",
     "prober",
     "program_findings",
@@ -233,7 +234,7 @@ _HOMES = {
     "osvdeploy.api.adopting": ("Adoption", "adopt"),
     "osvdeploy.api.building": ("Foreseen", "build", "foresee", "pinned", "pinned_programs", "upgrade_lock"),
     "osvdeploy.api.caching": ("CacheContents", "Pruned", "cache_contents", "prune_cache"),
-    "osvdeploy.api.carrying": ("deploy_release",),
+    "osvdeploy.api.carrying": ("deploy_release", "plan_release"),
     "osvdeploy.api.controlling": ("Milestone", "Waited", "ask", "hand_over", "pin", "recover", "retry", "wait"),
     "osvdeploy.api.converting": ("convert",),
     "osvdeploy.api.declared": (

@@ -14,7 +14,6 @@ from osvdeploy.events import Note
 if TYPE_CHECKING:
     from osvdeploy.cloud.interfaces import Ground
     from osvdeploy.rollout.ends import Rollout
-    from osvdeploy.rollout.ledger import Ledger
     from osvdeploy.rollout.model import Until
     from osvdeploy.rollout.releases import Release, Settings
     from osvdeploy.spec import LoadedSpec
@@ -126,18 +125,3 @@ def release_of_group(
         created=ctx.now(),
         by=f"{ctx.process.user}@{ctx.process.host}",
     )
-
-
-def refuse_in_use(ctx: Context, ledger: Ledger, ground: Ground, release: Release) -> None:
-    """Raise UsageError where a first deploy would take requests from machines that somebody else made."""
-    from osvdeploy.rollout.releases import route_of
-
-    head = ledger.head(ctx)
-    if head is not None and head.stable is not None and not head.destroyed:
-        return
-    if taker := ground.router.in_use(ctx, route_of(release)):
-        raise UsageError(
-            f"{release.service}: its requests are taken by {taker} now, and the first deploy would take them away",
-            hint="`osvdeploy deploy --adopt GROUP` makes the machines that have them a release first, to be gone back "
-            "to; `--displace` takes them away",
-        )

@@ -12,10 +12,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from osvdeploy.api import wiring
-from osvdeploy.api.adopting import refuse_in_use
 from osvdeploy.api.declared import Service, environment_of, labels_of, settings_of
 from osvdeploy.api.looking import judge, place_of, place_on_google, require_rules
+from osvdeploy.api.planning import (
+    Plan,
+    Publishing,
+    Wanted,
+    basis_now,
+    plan_of,
+    planned_place,
+    publishing_calls,
+    require_unchanged,
+)
 from osvdeploy.api.releasing import Deployed
+from osvdeploy.api.services import refuse_in_use
 from osvdeploy.cloud.interfaces import ReleaseId
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest
@@ -23,12 +33,15 @@ from osvdeploy.errors import CloudError, ImageNameTaken, LedgerError, UsageError
 from osvdeploy.events import Note, Warned
 
 if TYPE_CHECKING:
-    from osvdeploy.cloud.interfaces import Cloud, CloudImage, Ground, Tags
+    from osvdeploy.cloud.interfaces import ArchivePlace, Cloud, CloudImage, Ground, Tags
+    from osvdeploy.publish.parents import Parent
     from osvdeploy.publish.publisher import Published
     from osvdeploy.rollout.ledger import Head
     from osvdeploy.rollout.model import Until
+    from osvdeploy.rollout.planning import Basis, Prices
     from osvdeploy.rollout.releases import Release
     from osvdeploy.spec import LoadedSpec
+    from osvdeploy.spec.model import PublishGcp
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +74,12 @@ def deploy_release(
     take_over: bool = False,
     displace: bool = False,
     until: Until | None = None,
+    planned: Basis | None = None,
 ) -> Deployed:
     """Roll out in one environment what another one of the spec has deployed. ``wanted`` is a release id or a version
     there, ``origin`` the environment, None for whichever knows it. Image and version are its, settings and variables
-    this environment's. Returns as :func:`~osvdeploy.api.deploy` does, and may be called again after any failure.
+    this environment's. ``planned`` is what a plan was made on (:func:`plan_release`): only where all is as it was.
+    Returns as :func:`~osvdeploy.api.deploy` does, and may be called again after any failure.
 
     Nothing is built. Where this environment's image of it is not there, one is made of any that is: on AWS by a disk of
     one block on top. Raises :class:`~osvdeploy.errors.UsageError` where no ledger knows it or no image of it is in this
@@ -74,14 +89,79 @@ def deploy_release(
     Promise: as that of :func:`~osvdeploy.api.deploy`; and what serves here is byte for byte the image that was proved
     there.
     """
-    from osvdeploy.cloud import tags
-    from osvdeploy.rollout.releases import Release
+    require_rules(loaded, forced)
+    name = environment_of(loaded, environment)
+    found = find_elsewhere(ctx, loaded, name, wanted, origin)
+    release, labels = _named(ctx, loaded, name, found)
+    _tell(ctx, found, release, sorted(loaded.spec.deploy[name].env))
+    ground = _ground(ctx, loaded, name)
+    image = _image_of(ctx, ground, release)
+    _require(ctx, loaded, found, forced, reads=image is None)
+    ledger = wiring.open_ledger(Service(release.app, name, release.settings.ledger))
+    manager = wiring.rollouts(ledger, ground, take_over=take_over, until=until)
+    ledger.store.refuse_unwritable(ctx, ledger.service)
+    if planned is not None:
+        require_unchanged(planned, basis_now(ctx, ledger, ground, release, release.image, release.image))
+    manager.preflight(ctx, release)
+    if not displace:
+        refuse_in_use(ctx, ledger, ground, release)
+    published = _published(ctx, loaded, ground, found, release, labels, image)
+    since = planned.head if planned is not None else None
+    return Deployed(release, published, manager.deploy(ctx, release, since=since))
+
+
+def plan_release(
+    ctx: Context,
+    loaded: LoadedSpec,
+    environment: str | None,
+    wanted: str,
+    *,
+    origin: str | None = None,
+    forced: Collection[str] = (),
+    prices: Prices | None = None,
+    people: bool = True,
+    take_over: bool = False,
+    displace: bool = False,
+) -> Plan:
+    """What :func:`deploy_release` would do now. Arguments and errors are its, and those of
+    :func:`~osvdeploy.api.planning.plan`. Changes nothing."""
+    from osvdeploy.cloud.interfaces import Cloud
 
     require_rules(loaded, forced)
     name = environment_of(loaded, environment)
-    settings = settings_of(loaded, name)
     found = find_elsewhere(ctx, loaded, name, wanted, origin)
-    there, here = found.release, loaded.spec.deploy[name]
+    release, _ = _named(ctx, loaded, name, found)
+    _tell(ctx, found, release, sorted(loaded.spec.deploy[name].env))
+    _ground(ctx, loaded, name)
+    ground, machines = planned_place(ctx, loaded, release.settings)
+    image = _image_of(ctx, ground, release)
+    _require(ctx, loaded, found, forced, reads=image is None)
+    if image is not None:
+        publishing = Publishing(None, image.id, 0, 0)
+    elif isinstance(ground, Cloud):
+        parent = _parent(ctx, loaded, ground, found, release)
+        calls = publishing_calls(ctx, ground, None, release.id, 0, through=False)
+        publishing = Publishing(parent.image.id, None, 1, ground.snapshots.block_size, calls=calls)
+    else:
+        publishing = _of_what_is_kept(ctx, loaded, found, release)
+    return plan_of(
+        ctx,
+        ground,
+        machines,
+        Wanted(release, release.image, release.image, publishing),
+        prices=prices,
+        people=people,
+        take_over=take_over,
+        displace=displace,
+    )
+
+
+def _named(ctx: Context, loaded: LoadedSpec, name: str, found: Found) -> tuple[Release, Tags]:
+    """What a release of another environment is in this one, and the tags of its image."""
+    from osvdeploy.cloud import tags
+    from osvdeploy.rollout.releases import Release
+
+    there, here, settings = found.release, loaded.spec.deploy[name], settings_of(loaded, name)
     if there.adopted is not None:
         raise UsageError(
             f"{there.id}: is a group that {found.service.name} has adopted, and has no image of ours",
@@ -108,20 +188,14 @@ def deploy_release(
         first_block=there.first_block,
         origin=found.service.name,
     )
-    _tell(ctx, found, release, sorted(here.env))
-    ground = _ground(ctx, loaded, name)
+    return release, labels
+
+
+def _image_of(ctx: Context, ground: Ground, release: Release) -> CloudImage | None:
     image = ground.images.find(ctx, release.id)
     if image is not None and image.digest != release.digest:
         raise ImageNameTaken(release.id, held=image.digest, ours=release.digest)
-    _require(ctx, loaded, found, forced, reads=image is None)
-    ledger = wiring.open_ledger(service)
-    manager = wiring.rollouts(ledger, ground, take_over=take_over, until=until)
-    ledger.store.refuse_unwritable(ctx, ledger.service)
-    manager.preflight(ctx, release)
-    if not displace:
-        refuse_in_use(ctx, ledger, ground, release)
-    published = _published(ctx, loaded, ground, found, release, labels, image)
-    return Deployed(release, published, manager.deploy(ctx, release))
+    return image
 
 
 def find_elsewhere(ctx: Context, loaded: LoadedSpec, name: str, wanted: str, origin: str | None = None) -> Found:
@@ -266,22 +340,38 @@ def _of_archive(ctx: Context, loaded: LoadedSpec, found: Found, release: Release
         ctx, release.image, order, app=release.app, tags=google.labels, place=place, first=release.first_block
     )
     if made is None:
-        error = missing(loaded, found, release, f"gcp project {google.project}, nor its disk in {place.store.address}")
-        error.hint = f"{error.hint}; with `keep-disk = true` under [publish.gcp] its disk stays there for later ones"
-        raise error
+        raise _not_kept(loaded, found, release, google, place)
     return made
+
+
+def _of_what_is_kept(ctx: Context, loaded: LoadedSpec, found: Found, release: Release) -> Publishing:
+    """What :func:`_of_archive` would have to do; raises what it would."""
+    from osvdeploy.publish.archiving import is_kept
+
+    google = loaded.spec.publish.gcp
+    assert google is not None, "the model asks for it"
+    place = wiring.google_images(google)
+    if not is_kept(ctx, release.image, app=release.app, place=place, first=release.first_block):
+        raise _not_kept(loaded, found, release, google, place)
+    told = f"of the disk that is kept in {place.store.address}"
+    return Publishing(None, None, None, None, told, {"images.insert": 1})
+
+
+def _not_kept(
+    loaded: LoadedSpec, found: Found, release: Release, google: PublishGcp, place: ArchivePlace
+) -> UsageError:
+    error = missing(loaded, found, release, f"gcp project {google.project}, nor its disk in {place.store.address}")
+    error.hint = f"{error.hint}; with `keep-disk = true` under [publish.gcp] its disk stays there for later ones"
+    return error
 
 
 def _on_disk(ctx: Context, loaded: LoadedSpec, cloud: Cloud, found: Found, release: Release, labels: Tags) -> Published:
     from osvdeploy.cloud import tags
     from osvdeploy.osv.cmdline import RELEASE_VARIABLE, with_environment
     from osvdeploy.publish.journal import Journal
-    from osvdeploy.publish.parents import parent_among
     from osvdeploy.publish.publisher import publish_release
 
-    parent = parent_among(ctx, _images(ctx, cloud, found.release), release.image, release.first_block, cloud.snapshots)
-    if parent is None:
-        raise missing(loaded, found, release, f"{cloud.kind} {cloud.region}, account {cloud.account}")
+    parent = _parent(ctx, loaded, cloud, found, release)
     own, aws = loaded.spec.deploy[release.settings.environment].env, loaded.spec.publish.aws
     return publish_release(
         ctx,
@@ -294,6 +384,16 @@ def _on_disk(ctx: Context, loaded: LoadedSpec, cloud: Cloud, found: Found, relea
         cloud=cloud,
         journal=Journal.of_user(),
     )
+
+
+def _parent(ctx: Context, loaded: LoadedSpec, cloud: Cloud, found: Found, release: Release) -> Parent:
+    """The image that the release's is a block on top of."""
+    from osvdeploy.publish.parents import parent_among
+
+    parent = parent_among(ctx, _images(ctx, cloud, found.release), release.image, release.first_block, cloud.snapshots)
+    if parent is None:
+        raise missing(loaded, found, release, f"{cloud.kind} {cloud.region}, account {cloud.account}")
+    return parent
 
 
 def _images(ctx: Context, cloud: Cloud, release: Release) -> Iterator[CloudImage]:

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from osvdeploy.api import wiring
-from osvdeploy.api.adopting import refuse_in_use
 from osvdeploy.api.building import foresee, tell_of
 from osvdeploy.api.declared import Service, environment_of, release_named, settings_of
 from osvdeploy.api.differing import SettingChange, changed_settings
 from osvdeploy.api.looking import judge, look, place_findings, place_of, place_on_google, require_rules
+from osvdeploy.api.services import refuse_in_use
 from osvdeploy.build.uses import in_use
 from osvdeploy.cloud.interfaces import ReleaseId
 from osvdeploy.context import Context
@@ -160,18 +160,48 @@ def plan(
     Builds nothing and changes nothing: no call that changes the cloud, no document of the ledger. Raises what the
     deploy would for what is the caller's to mend; what stands in its way for now (a hold, a rollout under way) is told.
     """
-    from osvdeploy.rollout import planning
-
     require_rules(loaded, forced)
-    name = environment_of(loaded, environment)
-    settings = settings_of(loaded, name)
-    ground, machines = _place(ctx, loaded, settings)
+    settings = settings_of(loaded, environment_of(loaded, environment))
+    ground, machines = planned_place(ctx, loaded, settings)
     _require_sound(ctx, loaded, settings, ground, machines, forced)
     foreseen = foresee(ctx, loaded)
     raw = foreseen.image
+    image = raw.digest if raw is not None else None
     # Of no image yet: names that follow from its bytes are put out of what is told.
-    release, _ = release_named(ctx, loaded, settings, raw.digest if raw is not None else Digest("0" * 64))
-    service = Service(loaded.spec.name, name, settings.ledger)
+    release, _ = release_named(ctx, loaded, settings, image or Digest("0" * 64))
+    publishing, taken = _publishing(ctx, loaded, ground, release, raw)
+    wanted = Wanted(release, image, foreseen.plan, publishing, taken)
+    return plan_of(ctx, ground, machines, wanted, prices=prices, people=people, take_over=take_over, displace=displace)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a plan is of: the release as it would go out; the digest of its ``image``, None where that is not built yet,
+    and of all that it is made of (``build``); what is to be published first, and why that would be refused."""
+
+    release: Release
+    image: Digest | None
+    build: Digest
+    publishing: Publishing
+    taken: Objection | None = None
+
+
+def plan_of(
+    ctx: Context,
+    ground: Ground,
+    machines: GceMachineTypes | None,
+    wanted: Wanted,
+    *,
+    prices: Prices | None,
+    people: bool,
+    take_over: bool,
+    displace: bool,
+) -> Plan:
+    """What a rollout of this release would do now. As :func:`plan` otherwise."""
+    from osvdeploy.rollout import planning
+
+    release, publishing, settings = wanted.release, wanted.publishing, wanted.release.settings
+    service = Service(release.app, settings.environment, settings.ledger)
     ledger = wiring.open_ledger(service)
     head = ledger.head(ctx)
     manager = wiring.rollouts(ledger, ground, take_over=take_over)
@@ -179,11 +209,10 @@ def plan(
     if not displace:
         refuse_in_use(ctx, ledger, ground, release)
     objections = _objections(ctx, manager, release, head)
-    publishing, taken = _publishing(ctx, loaded, ground, release, raw)
-    if taken is not None:
-        objections.append(taken)
-    basis = basis_now(ctx, ledger, ground, release, foreseen.plan, raw.digest if raw is not None else None)
-    rehearsed, deeds = _rehearsed(ctx, ground, ledger, release, raw, head, objections, take_over)
+    if wanted.taken is not None:
+        objections.append(wanted.taken)
+    basis = basis_now(ctx, ledger, ground, release, wanted.build, wanted.image)
+    rehearsed, deeds = _rehearsed(ctx, ground, ledger, wanted, head, objections, take_over)
     run = rehearsed.rollout.run if rehearsed is not None else None
     serving = ledger.release(ctx, head.stable.release) if head is not None and head.stable is not None else None
     nothing = rehearsed is not None and run is None
@@ -196,8 +225,8 @@ def plan(
         account=ground.account,
         region=ground.region,
         version=release.version,
-        release=release.id if raw is not None else None,
-        image=raw.digest if raw is not None else None,
+        release=release.id if wanted.image is not None else None,
+        image=wanted.image,
         configuration=release.configuration,
         serving=serving,
         settings=changed_settings(serving.settings, settings) if serving is not None else (),
@@ -370,7 +399,7 @@ def _unpriced(prices: Prices | None, capacity: Capacity | None) -> set[str]:
 # ------------------------------------------------------------------------------------------------------- what is there
 
 
-def _place(ctx: Context, loaded: LoadedSpec, settings: Settings) -> tuple[Ground, GceMachineTypes | None]:
+def planned_place(ctx: Context, loaded: LoadedSpec, settings: Settings) -> tuple[Ground, GceMachineTypes | None]:
     """The place of an environment; on Google its machine types are a port of their own."""
     google = loaded.spec.publish.gcp
     if settings.cloud != "gcp":
@@ -480,8 +509,7 @@ def _rehearsed(
     ctx: Context,
     ground: Ground,
     ledger: Ledger,
-    release: Release,
-    raw: RawImage | None,
+    wanted: Wanted,
     head: Head | None,
     objections: list[Objection],
     take_over: bool,
@@ -489,15 +517,16 @@ def _rehearsed(
     from osvdeploy.rollout.model import Outcome
     from osvdeploy.rollout.rehearsal import rehearse
 
+    release = wanted.release
     under_way = head is not None and head.unfinished is not None
     if under_way and any(each.kind in ("LeaseHeld", "RolloutWaiting") for each in objections):
         # What that rollout leaves behind is what this one begins on.
         return None, None
-    image = ground.images.find(ctx, release.id) if raw is not None else None
+    image = ground.images.find(ctx, release.id) if wanted.image is not None else None
     found = rehearse(ctx, ground, ledger, release, image=image, take_over=take_over)
     if found.rollout.outcome is not Outcome.SUCCEEDED:
         objections.append(Objection("Refused", found.rollout.told, None))
-    if raw is not None:
+    if wanted.image is not None:
         return found, found.deeds
     return found, tuple(_unnamed(deed, release) for deed in found.deeds)
 

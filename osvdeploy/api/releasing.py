@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from osvdeploy.api import wiring
-from osvdeploy.api.adopting import refuse_in_use
 from osvdeploy.api.building import sound_build
 from osvdeploy.api.declared import Service, environment_of, family_of, release_named, release_tags, settings_of
 from osvdeploy.api.looking import place_of, place_on_google, require_rules
 from osvdeploy.api.planning import basis_now, require_unchanged
 from osvdeploy.api.release_images import AppImage, ReleaseOn, keep_published, of_archives, on_disk, on_disks
+from osvdeploy.api.services import refuse_in_use
 from osvdeploy.build.uses import in_use
 from osvdeploy.context import Context
 from osvdeploy.errors import UsageError

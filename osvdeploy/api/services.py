@@ -224,6 +224,21 @@ def standing(ctx: Context, service: Service, *, look: bool = True, ground: Groun
     )
 
 
+def refuse_in_use(ctx: Context, ledger: Ledger, ground: Ground, release: Release) -> None:
+    """Raise UsageError where a first deploy would take requests from machines that somebody else made."""
+    from osvdeploy.rollout.releases import route_of
+
+    head = ledger.head(ctx)
+    if head is not None and head.stable is not None and not head.destroyed:
+        return
+    if taker := ground.router.in_use(ctx, route_of(release)):
+        raise UsageError(
+            f"{release.service}: its requests are taken by {taker} now, and the first deploy would take them away",
+            hint="`osvdeploy deploy --adopt GROUP` makes the machines that have them a release first, to be gone back "
+            "to; `--displace` takes them away",
+        )
+
+
 def serves(ctx: Context, service: Service) -> bool:
     """Whether a release of the service serves, by its ledger alone."""
     head = wiring.open_ledger(service).head(ctx)

@@ -52,6 +52,15 @@ dead_option = click.option(
     is_flag=True,
     help="Whoever holds the lease on another machine is dead: do not wait a minute for a sign of it.",
 )
+release_option = click.option(
+    "--release",
+    "wanted",
+    metavar="ID",
+    help="A release that another environment of the spec has deployed, by its id or version: nothing is built.",
+)
+origin_option = click.option(
+    "--from", "origin", metavar="NAME", help="With --release: which [deploy.NAME] has deployed it."
+)
 displace_option = click.option(
     "--displace",
     is_flag=True,
@@ -320,6 +329,14 @@ def refuse_place_alone(place: PlaceChoice, from_cloud: bool) -> None:
         raise UsageError(
             f"{', '.join(given)}: the ledger says where the service is", hint="they are for --from-cloud alone"
         )
+
+
+def refuse_origin_alone(origin: str | None, wanted: str | None) -> None:
+    """Raise UsageError for --from without --release."""
+    from osvdeploy.errors import UsageError
+
+    if origin is not None and wanted is None:
+        raise UsageError("--from says where a release comes from, and none is named", hint="add --release VERSION")
 
 
 def refuse_lease_options(take_over: bool, dead: bool) -> None:

@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from osvdeploy.cli.diff import moved, setting_shown
-from osvdeploy.cli.options import displace_option, force_option, price_option, spec_options, take_over_option
+from osvdeploy.cli.options import (
+    displace_option,
+    force_option,
+    origin_option,
+    price_option,
+    refuse_origin_alone,
+    release_option,
+    spec_options,
+    take_over_option,
+)
 from osvdeploy.cli.output import SCHEMA, Result, command
 from osvdeploy.cli.rollouts import amount
 from osvdeploy.context import Context
@@ -25,6 +34,8 @@ if TYPE_CHECKING:
 
 @click.command(short_help="What a deploy would do, and what it costs.")
 @spec_options
+@release_option
+@origin_option
 @force_option
 @displace_option
 @take_over_option
@@ -36,6 +47,8 @@ def plan(
     spec_file: Path,
     environment: str | None,
     sets: tuple[str, ...],
+    wanted: str | None,
+    origin: str | None,
     forced: tuple[str, ...],
     displace: bool,
     take_over: bool,
@@ -47,6 +60,7 @@ def plan(
 
     Builds nothing and changes nothing. With prices, in the spec's [prices] or by --price, it tells money too.
     Exit codes: 0 also where there is much to do, 2 where the deploy would be refused for what is yours to mend.
+    With --release it is the plan of what `osvdeploy deploy --release` would do.
 
     Example: osvdeploy plan --env production --price t3.small=0.0228 --price currency=USD
     """
@@ -54,17 +68,19 @@ def plan(
     from osvdeploy.cli.tables import folded, width
     from osvdeploy.errors import UsageError
 
+    refuse_origin_alone(origin, wanted)
     loaded = api.load_spec(spec_file, sets=sets)
-    found = api.plan(
-        ctx,
-        loaded,
-        environment,
-        forced=forced,
-        prices=api.prices_of(loaded, given),
-        people=sys.stdin.isatty(),
-        take_over=take_over,
-        displace=displace,
-    )
+    asked: dict[str, Any] = {
+        "forced": forced,
+        "prices": api.prices_of(loaded, given),
+        "people": sys.stdin.isatty(),
+        "take_over": take_over,
+        "displace": displace,
+    }
+    if wanted is None:
+        found = api.plan(ctx, loaded, environment, **asked)
+    else:
+        found = api.plan_release(ctx, loaded, environment, wanted, origin=origin, **asked)
     document = plan_document(found, ctx.now())
     text = "\n".join(_text(found))
     if out is not None:
@@ -73,7 +89,8 @@ def plan(
             out.write_text(json.dumps(whole, indent=1, default=str) + "\n")
         except OSError as error:
             raise UsageError(f"{out}: cannot be written: {error.strerror}") from None
-        told = f"kept in {out}: `osvdeploy deploy --plan {out}` does this, where nothing has changed by then"
+        which = f" --release {wanted}" if wanted is not None else ""
+        told = f"kept in {out}: `osvdeploy deploy{which} --plan {out}` does this, where nothing has changed by then"
         text += "\n" + folded(told, 2, width())
     return Result(text, document)
 

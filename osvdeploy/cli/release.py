@@ -19,11 +19,14 @@ from osvdeploy.cli.options import (
     displace_option,
     duration_value,
     force_option,
+    origin_option,
     place_options,
     price_option,
     probe_from_option,
     refuse_lease_options,
+    refuse_origin_alone,
     refuse_place_alone,
+    release_option,
     service_options,
     spec_options,
     take_over_option,
@@ -92,13 +95,8 @@ def _image(image: CloudImage) -> dict[str, Any]:
 
 @click.command(short_help="Build and publish if needed, roll out, watch.")
 @spec_options
-@click.option(
-    "--release",
-    "wanted",
-    metavar="ID",
-    help="A release that another environment of the spec has deployed, by its id or version: nothing is built.",
-)
-@click.option("--from", "origin", metavar="NAME", help="With --release: which [deploy.NAME] has deployed it.")
+@release_option
+@origin_option
 @force_option
 @click.option(
     "--adopt",
@@ -143,15 +141,9 @@ def deploy(
     Example: osvdeploy deploy --env production, osvdeploy deploy --env production --release 1.4.0
     """
     from osvdeploy import api
-    from osvdeploy.errors import UsageError
 
     calls = api.Calls()
-    if origin is not None and wanted is None:
-        raise UsageError("--from says where a release comes from, and none is named", hint="add --release VERSION")
-    if plan_file is not None and wanted is not None:
-        raise UsageError(
-            "a plan is one of what the spec builds, and --release builds nothing", hint="leave one of the two out"
-        )
+    refuse_origin_alone(origin, wanted)
     planned = api.load_plan(plan_file) if plan_file is not None else None
     loaded, counted = api.load_spec(spec_file, sets=sets), calls.listening(ctx)
     if adopted is not None and not api.serves(ctx, api.service_of(loaded, environment)):
@@ -180,6 +172,7 @@ def deploy(
             take_over=take_over,
             displace=displace,
             until=until,
+            planned=planned,
         )
     release = deployed.release
     service = api.Service(release.app, release.settings.environment, release.settings.ledger)

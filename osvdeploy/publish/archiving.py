@@ -156,6 +156,11 @@ def publish_kept(
     return made
 
 
+def is_kept(ctx: Context, image: Digest, *, app: str, place: ArchivePlace, first: FirstBlock | None) -> bool:
+    """Whether :func:`publish_kept` would find what it needs. Raises as it does for what begins otherwise."""
+    return _find_kept(ctx, app, image, first, place.store) is not None
+
+
 def kept_folder(app: str, image: Digest) -> str:
     """What the keys begin with of what is kept of an image's disk."""
     return f"{KEPT}/{app}/{image}.{VERSION}/"

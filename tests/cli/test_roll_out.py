@@ -65,7 +65,13 @@ def test_what_one_environment_has_proved_is_deployed_in_another_by_the_command(
     refused(
         osvdeploy("deploy", "--env", "live", "--release", "9", folder=pipeline), 2, "no release '9' was ever deployed"
     )
-    ran = osvdeploy("deploy", "--env", "live", "--release", guest.version, "--json", folder=pipeline)
+    ran = osvdeploy("plan", "--env", "live", "--from", "test", folder=pipeline)
+    refused(ran, 2, "--from says where a release comes from", hint="--release")
+    named = ("--env", "live", "--release", guest.version)
+    ran = osvdeploy("plan", *named, "--out", "plan.json", folder=pipeline)
+    assert ran.code == 0 and "publishing: 512KiB in 1 block, on ami-" in ran.stdout, ran.stderr
+    assert f"osvdeploy deploy --release {guest.version} --plan plan.json" in " ".join(ran.stdout.split())
+    ran = osvdeploy("deploy", *named, "--plan", "plan.json", "--json", folder=pipeline)
     assert ran.code == 0, ran.stderr
     assert ran.document["outcome"] == "succeeded" and ran.document["origin"] == "hello/test"
     assert ran.document["image"]["digest"] == deployed["image"]["digest"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from osvdeploy.cloud import aws, tags
 from osvdeploy.cloud.interfaces import Block, Cloud, ImageRequest, UploadRequest
 from osvdeploy.context import Context
 from osvdeploy.digests import sha256
-from osvdeploy.errors import CheckFailed, ImageDiffers, UsageError
+from osvdeploy.errors import CheckFailed, ImageDiffers, PlanOutdated, UsageError
 from osvdeploy.osv.cmdline import RELEASE_VARIABLE, decode
 from osvdeploy.osv.disk import line_of
 from osvdeploy.rollout.model import Outcome
@@ -186,6 +187,27 @@ def test_either_image_will_do(shop: Shop, gone: Callable[[Shop], None]) -> None:
         RELEASE_VARIABLE: carried.release.id,
     }
     assert carried.release.image == staged.image
+
+
+def test_a_plan_tells_the_calls_of_what_staging_proved_and_is_followed_once(shop: Shop) -> None:
+    """One block, one image, and the rollout's; nothing is built and nothing is changed. Whatever serves since then, the
+    plan is none any more."""
+    shop.stage("1.0.0")
+    loaded = shop.elsewhere()
+    since = len(shop.world.sandbox.calls(0))
+    plan = api.plan_release(shop.ctx(), loaded, "production", "1.0.0", forced=FORCED)
+    assert [call for call in shop.world.sandbox.calls(since) if call.mutating] == []
+    assert plan.publishing.image is not None and plan.deeds is not None and plan.objections == ()
+    told = [*plan.publishing.calls.items(), *((call.operation, 1) for deed in plan.deeds for call in deed.calls)]
+    since = len(shop.world.sandbox.calls(0))
+    deployed = shop.carry("1.0.0", planned=plan.basis)
+    assert deployed.rollout.outcome is Outcome.SUCCEEDED and deployed.release.id == plan.release
+    made = Counter(call.operation for call in shop.world.sandbox.calls(since) if call.mutating)
+    assert made == Counter({name: sum(count for each, count in told if each == name) for name, _ in told})
+    with pytest.raises(PlanOutdated, match="serving: none -> hello-1"):
+        shop.carry("1.0.0", planned=plan.basis)
+    again = api.plan_release(shop.ctx(), loaded, "production", "1.0.0", forced=FORCED)
+    assert again.told.endswith("serves already") and again.publishing.release is not None
 
 
 def test_a_place_without_any_image_of_it_is_told_of(shop: Shop) -> None:

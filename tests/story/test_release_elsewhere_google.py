@@ -111,7 +111,10 @@ def test_production_gets_the_disk_that_is_kept(tmp_path: Path, monkeypatch: pyte
     """With its own variables, and nothing built; gc leaves what is kept as long as an image of it is there."""
     shop = Shop(tmp_path, monkeypatch, keep=True)
     staged = shop.stage().release
+    plan = api.plan_release(shop.ctx(), shop.elsewhere(), "production", "1.0.0")
+    assert plan.publishing.calls == {"images.insert": 1} and "is kept in gs://acme/osvdeploy" in plan.publishing.why
     carried = shop.carry()
+    assert plan.release == carried.release.id and plan.deeds
     assert carried.rollout.outcome is Outcome.SUCCEEDED, carried.rollout.told
     release = carried.release
     assert release.image == staged.image and release.origin == "hello/staging" and release.id != staged.id
@@ -136,6 +139,8 @@ def test_without_a_kept_disk_it_is_said_what_to_do(tmp_path: Path, monkeypatch: 
     """Publishing production's own image where the sources are is enough; it is found by its name."""
     shop = Shop(tmp_path, monkeypatch, keep=False)
     shop.stage()
+    with pytest.raises(UsageError, match="nor its disk in gs://acme/osvdeploy"):
+        api.plan_release(shop.ctx(), shop.elsewhere(), "production", "1.0.0")
     with pytest.raises(UsageError, match="nor its disk in gs://acme/osvdeploy") as told:
         shop.carry()
     assert told.value.hint is not None
