@@ -55,7 +55,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@# Python of this environment would import: that is half of the time in which one starts.
 	PYTHONWARNINGS=ignore $(PIP) --no-deps --no-build-isolation --config-settings editable_mode=compat -e . -e sdk/python
 	@# The SDKs of clouds are left to whoever imports a part of them: they are half of all that there is to compile.
-	$(BIN)/python -m compileall -qq -j 0 -x 'pulumi_(aws|gcp)/' $(VENV)/lib || true
+	$(BIN)/python -m compileall -qq -j 0 -x 'pulumi_(aws|gcp)/' $(VENV)/lib osvdeploy tests || true
 	@touch $@
 
 # QEMU boots what is built, in tests and in the demo. Where it cannot be installed, both say what they leave out.

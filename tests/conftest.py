@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import importlib
 import os
 import re
 import resource
@@ -14,7 +16,8 @@ from pathlib import Path
 import pytest
 from _pytest.terminal import TerminalReporter
 
-BENCHMARKS = Path(__file__).parent / "benchmarks"
+HERE = Path(__file__).resolve().parent
+BENCHMARKS = HERE / "benchmarks"
 
 # Collecting tests makes many objects and drops few: looking for garbage among them took a tenth of the suite's time.
 gc.set_threshold(20_000)
@@ -64,6 +67,21 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     """Live tests share a balancer and a budget, so one process runs them."""
     if asked_for_live(config) and not config.getoption("collectonly"):
         config.option.numprocesses = 0
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """Of everything, each worker imports a part before it collects the whole: pytest rewrites each test's asserts and
+    keeps them, and in a fresh clone workers that go through the same files in the same order all do the same work."""
+    worker = getattr(session.config, "workerinput", None)
+    if worker is None or [Path(arg).resolve() for arg in session.config.args] != [HERE]:
+        return
+    files = sorted(HERE.rglob("test_*.py"))
+    for file in files[int(worker["workerid"][2:]) :: worker["workercount"]]:
+        if BENCHMARKS not in file.parents:
+            # What is wrong with a file, or why it is skipped, is told when it is collected.
+            with contextlib.suppress(Exception, pytest.skip.Exception):
+                importlib.import_module(".".join(("tests", *file.relative_to(HERE).with_suffix("").parts)))
 
 
 @pytest.hookimpl(trylast=True)
