@@ -21,8 +21,9 @@ test unit: export PYTHONDONTWRITEBYTECODE :=
 test: setup
 	$(BIN)/python -m pytest
 
+# None of these tests waits: more workers than cores would only collect once more each.
 unit: $(STAMP)
-	$(BIN)/python -m pytest -m "not boot and not slow and not osv and not sandbox"
+	$(BIN)/python -m pytest -n auto -m "not boot and not slow and not osv and not sandbox"
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

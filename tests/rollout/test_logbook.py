@@ -83,7 +83,8 @@ def test_every_document_but_renewals_is_told() -> None:
     service.rollback()
     service.destroy()
     heads = list(service.ledger.heads(service.context()))
-    silent = {head.why for head in heads if head.n not in {entry.id[0] for entry in told(service)}}
+    numbers = {entry.id[0] for entry in told(service)}
+    silent = {head.why for head in heads if head.n not in numbers}
     assert silent <= {"lease renewed"}
 
 

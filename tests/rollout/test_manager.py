@@ -473,6 +473,7 @@ class _Gone(BaseException):
     """The process is killed."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("serving", Slot)
 def test_a_deploy_after_a_destroy_that_was_cut_off_leaves_no_machines(serving: Slot) -> None:
     """Wherever the destroy died: the new release serves, traffic was never without machines that had it, and no group

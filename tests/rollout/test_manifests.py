@@ -81,6 +81,7 @@ def exported(folder: str | Path) -> dict[str, object]:
     return {"schema": 1, "command": "releases export", **document}
 
 
+@pytest.mark.slow
 @given(release_documents(), st.booleans(), st.integers(0, 12))
 @settings(max_examples=40, deadline=None)
 def test_what_was_exported_is_imported_whole(releases: list[list[Release]], by_yaml: bool, before: int) -> None:
