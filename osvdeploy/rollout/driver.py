@@ -18,6 +18,7 @@ from osvdeploy.rollout.executor import Executor
 from osvdeploy.rollout.ledger import Head, HeldLedger
 from osvdeploy.rollout.machine import advance, fail, gate_views
 from osvdeploy.rollout.model import (
+    REFUSED,
     Action,
     CallHook,
     CallMade,
@@ -192,7 +193,7 @@ class Driver:
                 if isinstance(action, ResumeScaling | HandScalingOver):
                     return replace(run, tally=replace(run.tally, bad=run.tally.bad + 1, last=str(error)))
                 return run
-            failed = fail(run, ctx.now(), f"refused: {error}")
+            failed = fail(run, ctx.now(), f"{REFUSED}{error}")
             return self._taken(ctx, held, self.executor.observer(route), run, Step(failed))
         return run
 

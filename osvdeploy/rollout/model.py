@@ -251,6 +251,9 @@ class Evidence:
 UNREACHED = "no probe reached anybody"
 """In the reason of a failure that says nothing of whom nobody could ask."""
 
+REFUSED = "refused: "
+"""What the reason of a failure begins with where the place did not allow a change."""
+
 OVERTAKEN = "a rollback without the ledger has moved traffic meanwhile"
 """Why a run was ended that knew nothing of what serves any more."""
 
@@ -384,7 +387,7 @@ class Run:
     def stays_warm(self) -> bool:
         """Whether the candidate's machines outlive a failure: they stood before the rollback began, and are what the
         next one goes back to, unless it was they who failed: then it starts others."""
-        blameless = self.abort is not None or UNREACHED in self.reason
+        blameless = self.abort is not None or UNREACHED in self.reason or self.reason.startswith(REFUSED)
         return self.kind is Kind.ROLLBACK and self.warm and blameless
 
     @property

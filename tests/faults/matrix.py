@@ -22,7 +22,7 @@ from osvdeploy.cloud.interfaces import Metric
 from osvdeploy.errors import OsvDeployError
 from osvdeploy.events import StageEntered
 from osvdeploy.rollout.ends import Asked, Rollout
-from osvdeploy.rollout.model import Kind, Outcome, RequestKind
+from osvdeploy.rollout.model import REFUSED, Kind, Outcome, RequestKind
 from osvdeploy.rollout.releases import Release, Strategy
 from osvdeploy.sandbox.core import Moment
 from osvdeploy.sandbox.dataplane import HttpRequest, SendTo, TargetState, View
@@ -569,7 +569,7 @@ def _differs(ended: object, wanted: object) -> bool:
 
 def _was_refused(ended: Rollout) -> bool:
     """A release may go back because it is bad, or because something was not allowed: that is not the same end."""
-    return ended.run is not None and ended.run.reason.startswith("refused:")
+    return ended.run is not None and ended.run.reason.startswith(REFUSED)
 
 
 def _told(ended: object) -> str:

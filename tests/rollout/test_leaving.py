@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from osvdeploy.cloud.memory import Call, Moment
+from osvdeploy.errors import Refused
 from osvdeploy.rollout.model import Outcome
 from osvdeploy.rollout.releases import TrafficStep
 from tests.rollout.made import SETTINGS
@@ -82,3 +83,25 @@ def test_what_takes_its_place_is_judged_all_the_same(header: str | None) -> None
     service.cloud.behave(service.id("1.1.0"), answers=(200,))
     assert service.rollback().outcome is Outcome.ROLLBACK_FAILED
     assert service.cloud.serving == {service.id("1.1.0")}
+
+
+def test_a_warm_rollback_that_is_not_allowed_leaves_its_machines_warm() -> None:
+    """They are not to blame: once it is allowed, it is one change again."""
+    service = Service()
+    for version in ("1.0.0", "1.1.0"):
+        service.deploy(version)
+
+    def denied(call: Call, moment: Moment) -> None:
+        if call.operation == "router.modify_rule" and moment is Moment.BEFORE:
+            raise Refused("not allowed to change the rule")
+
+    warm = service.group("1.0.0")
+    service.cloud.on_call(denied)
+    ended = service.rollback()
+    service.cloud.on_call(None)
+    assert ended.outcome is not Outcome.SUCCEEDED and "not allowed" in ended.told
+    assert service.cloud.serving == {service.id("1.1.0")} and service.group("1.0.0") == warm
+    before = len(service.cloud.mutations)
+    assert service.rollback().outcome is Outcome.SUCCEEDED
+    changes = [call.operation for call in service.cloud.mutations[before:] if not call.operation.startswith("store.")]
+    assert changes[0] == "router.modify_rule" and "groups.create_group" not in changes
