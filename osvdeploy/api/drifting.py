@@ -10,11 +10,12 @@ from osvdeploy.api.declared import Service
 from osvdeploy.api.services import realign, standing
 from osvdeploy.cloud.interfaces import Slot
 from osvdeploy.context import Context
-from osvdeploy.errors import UsageError
+from osvdeploy.errors import CloudError, UsageError
+from osvdeploy.events import Warned
 
 if TYPE_CHECKING:
     from osvdeploy.api.services import Standing
-    from osvdeploy.cloud.interfaces import Ground
+    from osvdeploy.cloud.interfaces import Ground, HealthRule
     from osvdeploy.rollout.drifting import Drift
     from osvdeploy.rollout.ledger import Ledger
 
@@ -71,12 +72,19 @@ def differing(ctx: Context, ledger: Ledger, ground: Ground, found: Standing) -> 
     assert found.state is not None
     head, route, groups = found.head, found.place.route, found.groups
     shapes: dict[Slot, Shaped] = {}
-    for slot, record in head.slots.items():
-        group, release = groups.get(record.group), ledger.release(ctx, record.release)
-        if group is None or group.deleting or tags.ADOPTED in group.tags or release is None:
-            continue
-        there, image = ground.groups.shape(ctx, group.name), found.images.get(record.release, "")
-        shapes[slot] = Shaped(there, image, release.settings.machine_type)
+    checks: dict[Slot, HealthRule | None] = {}
+    try:
+        for slot, record in head.slots.items():
+            group, release = groups.get(record.group), ledger.release(ctx, record.release)
+            if group is None or group.deleting or tags.ADOPTED in group.tags or release is None:
+                continue
+            image = ground.images.find(ctx, record.release)
+            there = ground.groups.shape(ctx, group.name)
+            shapes[slot] = Shaped(there, image.id if image is not None else "", release.settings.machine_type)
+        checks = {slot: ground.router.check_of(ctx, route, slot) for slot in Slot}
+    except CloudError as error:
+        # Traffic that is not where it should be is not left there for that.
+        ctx.report(Warned(f"templates and health checks are not compared: {error}", hint=error.hint))
     return drift_of(
         head,
         found.release,
@@ -86,5 +94,5 @@ def differing(ctx: Context, ledger: Ledger, ground: Ground, found: Standing) -> 
         found.scaling,
         {slot: ground.router.slow_start(ctx, route, slot) for slot in Slot},
         shapes,
-        {slot: ground.router.check_of(ctx, route, slot) for slot in Slot},
+        checks,
     )

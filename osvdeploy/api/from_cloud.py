@@ -76,8 +76,8 @@ def rollback_from_cloud(
     and the service's own ledger learns it at its next command. Raises :class:`~osvdeploy.errors.UsageError` where that
     ledger answers, and where nothing, or more than one thing, could be meant.
 
-    Promise: as that of :func:`~osvdeploy.api.rollback`, but that on AWS nobody else who is at work is stopped: that is
-    said. Called again, it goes no further than the first call meant.
+    Promise: as that of :func:`~osvdeploy.api.rollback`, with one changing call more, for the note; and on AWS nobody
+    else who is at work is stopped, which is said. Called again, it goes no further than the first call meant.
     """
     place = _ground(ctx, where)
     if where.ledger is not None:

@@ -567,7 +567,8 @@ def _quotas(
         return None, {}
     try:
         found = ground.quotas.of(ctx, settings.machine_type)
-    except Refused as error:
+    except (CloudError, UsageError) as error:
+        # A plan does without: no deploy asks for them.
         ctx.report(Warned(f"quotas cannot be asked: {error}", hint=error.hint))
         return None, {}
     if capacity is None:

@@ -305,7 +305,8 @@ def rollback(
     counts where they are to be the proof; both before anything moves.
 
     Promise: when it returns, traffic is on that release, or where it was (look at ``outcome``). Warm, it is one
-    changing call. Neither metrics nor notifications can hold it up. Ended early, the same call goes on with it.
+    changing call. Neither metrics nor notifications can hold traffic up; by requests, its proof comes minutes after
+    it. Ended early, the same call goes on with it.
     """
     try:
         head = wiring.head(ctx, service)

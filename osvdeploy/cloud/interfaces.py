@@ -575,9 +575,12 @@ class HealthRule:
     healthy: int = 2
     unhealthy: int = 2
     kind: Literal["http", "tcp"] = "http"
+    beside: str = ""
+    """Of one that is found: what it has that no route asks for, in words."""
 
     def __str__(self) -> str:
         asked = f"GET {self.path}" if self.kind == "http" else "a connection"
+        asked += f" ({self.beside})" if self.beside else ""
         times = f"healthy after {self.healthy} of them, unhealthy after {self.unhealthy} without"
         return f"{asked} each {self.interval:g} s, answered within {self.timeout:g} s; {times}"
 

@@ -191,9 +191,14 @@ def _shift(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
     if seen.weights != wanted and seen.targets is not None and seen.healthy < run.capacity:
         # Decided by somebody who died before it was done. For how long it is borne, _watch says.
         return Step(run, None, limits.quick_poll, f"{seen.healthy} of {run.capacity} healthy: no share before that")
+    if seen.weights != wanted and run.grows > 0 and seen.live is not None:
+        run = _count(run, seen.live, {run.candidate, run.stable or run.candidate}, enough=limits.bad_answers)
+        if run.tally.bad >= limits.bad_answers:
+            reason = f"{run.tally.bad} bad answers in a row through the balancer: {run.tally.last}"
+            return _failed(run, limits, now, "traffic", reason)
     if seen.weights != wanted and (awaited := run.awaits(now)):
         # Limits count from when it may go on.
-        idle = replace(run, tally=Tally(since=now, leaving=run.tally.leaving))
+        idle = replace(run, tally=Tally(since=now, leaving=run.tally.leaving, bad=run.tally.bad))
         return Step(idle, None, limits.bake_poll, awaited, for_person=True)
     if seen.weights != wanted and run.shifted is not None and (more := _grown(run, seen, limits, now)) is not None:
         return more
@@ -280,7 +285,7 @@ def _unreached(run: Run) -> str:
     if run.tally.unreached <= 0:
         return ""
     told = f"; {UNREACHED}. Where the balancer cannot be reached from here, "
-    if run.returning and run.settings.health.kind == "http":
+    if run.returning and run.settings.preview_header:
         return f"{told}`osvdeploy rollback --probe-from requests` goes by what the balancer counts, docs/probes.md"
     return f"{told}say where probes leave from: `probe-from`, docs/probes.md"
 
@@ -316,19 +321,13 @@ def _grown(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step |
     if seen.scaling is not None and run.grows > max(run.capacity, seen.scaling.desired):
         # Its load has gone down again.
         fewer = seen.scaling.desired if seen.scaling.desired > run.capacity else 0
-        return Step(
-            replace(run, grows=fewer), None, limits.quick_poll, f"{run.stable} has {seen.scaling.desired} again"
-        )
+        fewer_now = replace(run, grows=fewer, tally=replace(run.tally, since=now))
+        return Step(fewer_now, None, limits.quick_poll, f"{run.stable} has {seen.scaling.desired} again")
     if seen.scaling is not None and seen.scaling.desired > max(run.capacity, run.grows):
-        run = replace(run, grows=seen.scaling.desired)
+        run = replace(run, grows=seen.scaling.desired, tally=replace(run.tally, since=now))
         return Step(run, StartCandidate(), wait, f"{run.grows} machines, as many as {run.stable} has by now")
     if run.grows <= run.capacity:
         return None
-    if seen.live is not None:
-        run = _count(run, seen.live, {run.candidate, run.stable or run.candidate}, enough=limits.bad_answers)
-        if run.tally.bad >= limits.bad_answers:
-            reason = f"{run.tally.bad} bad answers in a row through the balancer: {run.tally.last}"
-            return _failed(run, limits, now, "traffic", reason)
     standing = f"{seen.healthy} of {run.grows} healthy"
     if seen.targets is not None and seen.healthy >= run.grows:
         told = f"{standing}, as many as {run.stable} has"

@@ -67,7 +67,7 @@ from osvdeploy.rollout.refusals import (
 )
 from osvdeploy.rollout.releases import Adopted, Concurrent, ProbePlace, Release, about_pointer, group_name, route_of
 from osvdeploy.rollout.requests import refuse_senseless
-from osvdeploy.rollout.scaling import capacity_of, pay, scaling_if_told, scaling_of, suspended
+from osvdeploy.rollout.scaling import capacity_of, owes, pay, scaling_if_told, scaling_of, suspended
 
 
 class RolloutManager:
@@ -333,8 +333,12 @@ class RolloutManager:
         :class:`~osvdeploy.errors.UsageError` where nothing was served before, or ``to`` never was.
         """
         asked = set[str]()
-        if to is not None and (head := self.ledger.head(ctx)) is not None:
-            self._refuse_unproved(ctx, head, to.id)  # before anybody is asked to end it
+        if (head := self.ledger.head(ctx)) is not None and (to is not None or self.driver.probe_from is not None):
+            # Before anybody is asked to end anything.
+            if to is not None:
+                self._refuse_unproved(ctx, head, to.id)
+            if head.place is not None:
+                self._refuse_uncounted(ctx, head.place.route)
         while True:
             try:
                 why = f"rollback to {to.id if to else 'the release before'}"
@@ -450,7 +454,12 @@ class RolloutManager:
         refuse_senseless(run, kind, self.ledger.service, ctx.now())
         if kind not in (RequestKind.PAUSE, RequestKind.ABORT):
             refuse_held_up(head, run)
-        self._refuse_uncounted(ctx, self._route(head))
+        try:
+            self._refuse_uncounted(ctx, self._route(head))
+        except UsageError as error:
+            # Whoever is at work may do it; and if nobody is, it is not left undone.
+            ctx.report(Warned(f"{error.message}: asked from where is declared"))
+            self.driver.probe_from = None
         number = self.ledger.ask(ctx, run.id, self._request(ctx, kind, run, why))
         while True:
             try:
@@ -458,6 +467,8 @@ class RolloutManager:
                     return self._carry_on(ctx, held, kind, run, number)
             except LeaseHeld as busy:
                 if (asked := self._came_of(self.ledger.head(ctx), run, number)) is not None:
+                    if self.driver.probe_from is not None:
+                        ctx.report(Note("whoever is at work asks from where is declared: probe-from was not used"))
                     return asked
                 ctx.report(Waiting("whoever is at work to hear of it", str(busy)))
                 ctx.sleep(min(1.0, self.limits.listen))
@@ -509,7 +520,8 @@ class RolloutManager:
             return held.save(ctx, why, pins=(*others, release) if pinned else others)
 
     def _request(self, ctx: Context, kind: RequestKind, run: Run, why: str) -> Request:
-        return Request(kind, f"{ctx.process.user}@{ctx.process.host}", ctx.now(), run.step, why, run.stage)
+        pause = run.paused.at if run.paused is not None else None
+        return Request(kind, f"{ctx.process.user}@{ctx.process.host}", ctx.now(), run.step, why, run.stage, pause)
 
     def _carry_on(self, ctx: Context, held: HeldLedger, kind: RequestKind, asked: Run, number: int) -> Asked:
         """With the lease: hear what was asked, and go on."""
@@ -557,7 +569,7 @@ class RolloutManager:
             stable, serving = held.head.stable, held.head.serving
             assert stable is not None and serving is not None
             wrong, elsewhere = astray(held.head, state), (state.weights or {}).get(serving.other, 0) > 0
-            if elsewhere and all(each.state != "healthy" for each in self.cloud.router.health(ctx, route, serving)):
+            if (elsewhere or state.weights is None) and self._is_sick(ctx, route, serving, seen=not elsewhere):
                 raise Refused(
                     f"{self.ledger.service}: {wrong}; no machine in {serving} is healthy, so traffic stays where it is",
                     hint=f"bring {stable.release} back to health first, or send {serving} all the weight by hand",
@@ -586,6 +598,12 @@ class RolloutManager:
             head = held.save(ctx, f"traffic is on {stable.release} again") if changed else held.head
             self._let_scale(ctx, held, stable)
             return head
+
+    def _is_sick(self, ctx: Context, route: Route, slot: Slot, *, seen: bool) -> bool:
+        """Whether no machine of a slot is healthy; ``seen``: and one is seen to be otherwise. Where no rule leads to
+        them, nobody may have looked."""
+        states = {each.state for each in self.cloud.router.health(ctx, route, slot)}
+        return "healthy" not in states and (not seen or "unhealthy" in states)
 
     def _let_scale(self, ctx: Context, held: HeldLedger, stable: SlotRecord) -> None:
         """Let what scales the stable group go on where it was suspended since its last rollout. Traffic is where it
@@ -704,7 +722,12 @@ class RolloutManager:
         if held.head.stable.group != run.stable_group:
             return None
         state = self.cloud.router.observe(ctx, route)
-        if state.weights is None or state.weights.get(run.slot, 0) == 0 or state.left is not None:
+        if state.weights is None or state.left is not None:
+            return None
+        # Where the rule is right that was not proved: who asks for the way back does not mean one release further. But
+        # for a rollback that failed by itself: it is asked for once more.
+        given_up = run.kind is Kind.DEPLOY or run.abort is not None
+        if state.weights.get(run.slot, 0) == 0 and (to is not None or not given_up):
             return None
         verdict = Outcome.ROLLED_BACK if run.kind is Kind.DEPLOY else Outcome.ABORTED
         again = replace(run, verdict=verdict, evidence=()).enter(Stage.REVERT, ctx.now(), "a rollback was asked for")
@@ -817,7 +840,24 @@ class RolloutManager:
         ended = ended.enter(Stage.DONE, ctx.now(), OVERTAKEN)
         held.save(ctx, f"end the {run.kind} of {run.candidate}: {OVERTAKEN}", run=ended)
         learn(ctx, self.executor, held, route, state, asked=asked)
-        return ended
+        return self._owing(ctx, held, ended)
+
+    def _owing(self, ctx: Context, held: HeldLedger, ended: Run) -> Run:
+        """A run that was overtaken, with nothing owed of scaling where what serves goes on: a pause of later is
+        somebody's."""
+        stable = held.head.stable
+        if stable is None or ended.scaling is None or ended.scaled:
+            return ended
+        try:
+            there = self.cloud.groups.scaling(ctx, stable.group)
+        except CloudError as error:
+            ctx.report(Warned(f"cannot see what scales {stable.release}: {error}", hint=error.hint))
+            return ended
+        if there is not None and owes(ended, stable, there):
+            return ended
+        settled = replace(ended, scaled=True)
+        held.save(ctx, f"nothing is owed to what scales {stable.release}", run=settled)
+        return settled
 
     def _recognize(
         self, ctx: Context, held: HeldLedger, route: Route, state: RouteState, groups: Mapping[str, GroupState]

@@ -200,7 +200,8 @@ class RequestKind(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Request:
     """Somebody's word to whoever works on a run. ``step`` and ``stage`` (None where nobody wrote it down) are where the
-    run was when they said it: what has gone on since is not sent further."""
+    run was when they said it, and ``pause`` since when it was paused then: what has gone on, or was stopped, since is
+    not sent further."""
 
     kind: RequestKind
     by: str
@@ -208,6 +209,7 @@ class Request:
     step: int
     why: str = ""
     stage: Stage | None = None
+    pause: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -274,20 +274,22 @@ class Observer:
 
     def _requests(self, ctx: Context, run: Run) -> RequestsSeen | None:
         """What was counted since the last switch. Never fails: what cannot be read is not there yet."""
-        if self.metrics is None or not run.moves:
+        if self.metrics is None or (not run.moves and run.shifted is None):
             return None
+        # Of a run that was found by tags nobody has written down when traffic moved: it had by now.
+        moved = run.moves[-1].at if run.moves else run.entered
         # What was read of the switch before says nothing of this one.
-        switch = run.moves[-1].at.isoformat()
+        switch = moved.isoformat()
         asked, seen = self._counted.get(switch, (None, None))
         if asked is not None and ctx.monotonic() - asked < _COUNTED_EVERY:
             return seen
-        first = math.ceil((run.moves[-1].at.timestamp() + self.limits.spread) / _MINUTE) * _MINUTE
+        first = math.ceil((moved.timestamp() + self.limits.spread) / _MINUTE) * _MINUTE
         over = int((ctx.now().timestamp() - self.cloud.counted_late - first) // _MINUTE)
         if over < 1:
             return None
         # The last ones: how it was in between does not matter any more.
         count = min(over, _MINUTES_READ)
-        begin = datetime.fromtimestamp(first + (over - count) * _MINUTE, run.moves[-1].at.tzinfo)
+        begin = datetime.fromtimestamp(first + (over - count) * _MINUTE, moved.tzinfo)
         grid, seen = Grid(begin, _MINUTE, count), None
         try:
             here = Measured(self.route, run.slot, run.candidate, run.group)

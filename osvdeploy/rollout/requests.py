@@ -30,6 +30,10 @@ def heed(run: Run, request: Request, now: datetime) -> Run:
         return _told(run, request, now, senseless[0], done=False)
     if request.kind in (RequestKind.APPROVE, RequestKind.PROMOTE) and not _seen(run, request):
         return _told(run, request, now, "it had gone on since", done=False)
+    onward = request.kind not in (RequestKind.ABORT, RequestKind.PAUSE)
+    if onward and run.paused is not None and request.stage is not None and request.pause != run.paused.at:
+        told = f"it was paused since by {run.paused.by}: {run.paused.why}"
+        return _told(run, request, now, told, done=False)
     match request.kind:
         case RequestKind.ABORT:
             why = f"{request.why} ({request.by})" if request.why else f"{request.by} asked for it"

@@ -116,4 +116,5 @@ def suspended(run: Run | None, stable: SlotRecord, there: Scaling | None) -> boo
         return False
     group = run.group if run.candidate_serves else run.stable_group
     # What was taken away does not stand still. A part's name may tell the mode that it is in, so they are counted.
-    return group == stable.group and there.paused and len(there.parts) >= len(run.scaling.parts)
+    known = group == stable.group or run.overtaken
+    return known and there.paused and len(there.parts) >= len(run.scaling.parts)

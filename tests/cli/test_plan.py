@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from osvdeploy.api import wiring
+from osvdeploy.cloud.aws.quotas import VcpuQuotas
 from osvdeploy.demo.hello import build_hello
+from osvdeploy.errors import Unavailable
 from osvdeploy.sandbox.faults import Fault, FaultKind
 from osvdeploy.sandbox.runners.process import ProcessRunner, loopback_addresses_work
 from tests.aws_world import AwsWorld
@@ -165,6 +167,10 @@ def test_prices_without_a_currency_are_refused(tmp_path: Path) -> None:
     refused(osvdeploy("plan", "--price", "t3.small=1", folder=tmp_path), 2, "no currency", hint="currency=USD")
 
 
+def unavailable(*_: object) -> None:
+    raise Unavailable("no answer")
+
+
 ON_AWS = """
 [deploy.production]
 cloud = "aws"
@@ -216,6 +222,9 @@ def test_on_aws_blocks_are_counted_and_no_call_of_any_service_changes_anything(
     ran = osvdeploy("plan", *forced, folder=folder)
     assert ran.code == 0 and "quotas: not known" in ran.stdout
     assert "servicequotas:GetServiceQuota" in ran.stderr
+    monkeypatch.setattr(VcpuQuotas, "of", unavailable)
+    ran = osvdeploy("plan", *forced, folder=folder)
+    assert ran.code == 0 and "quotas: not known" in ran.stdout, "no deploy asks for them"
 
 
 @pytest.mark.slow

@@ -325,6 +325,29 @@ def test_a_word_that_comes_late_lets_nothing_pass_that_its_sender_did_not_see(ki
     assert [each.done for each in run.heard] == [True, False] and "had gone on" in run.heard[1].told
 
 
+@pytest.mark.parametrize("kind", [RequestKind.RESUME, RequestKind.PROMOTE_FULL])
+def test_a_word_that_comes_late_lifts_no_pause_that_its_sender_did_not_see(kind: RequestKind) -> None:
+    """It is paused, somebody says it, and before that is read others have let it go on and paused it once more."""
+    service = serving(CANARY)
+    service.until = Until.BEGUN
+    service.deploy("1.1.0")
+    service.until = Until.ASKED
+    manager, ctx = service.manager(), service.context()
+    assert manager.request(ctx, RequestKind.PAUSE, "first").done
+    run = service.head.unfinished
+    assert run is not None
+    late = manager._request(ctx, kind, run, "")
+    manager.until = Until.BEGUN
+    assert manager.request(ctx, RequestKind.RESUME).done
+    service.clock.advance(1)
+    assert manager.request(ctx, RequestKind.PAUSE, "the database is down").done
+    service.ledger.ask(ctx, run.id, late)
+    assert service.manager().recover(service.context()).outcome is Outcome.WAITING
+    run = service.head.unfinished
+    assert run is not None and run.paused is not None and run.paused.why == "the database is down"
+    assert not run.heard[-1].done and run.heard[-1].told.endswith("the database is down")
+
+
 def test_nothing_is_promoted_past_health() -> None:
     """Booting cannot be skipped."""
     service = serving(CANARY)

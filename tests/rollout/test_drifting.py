@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
+from osvdeploy import api
+from osvdeploy.api import wiring
 from osvdeploy.cloud import tags
 from osvdeploy.cloud.interfaces import ReleaseId, Slot
+from osvdeploy.cloud.memory import Call, Moment
+from osvdeploy.errors import Refused
+from osvdeploy.events import Warned
 from osvdeploy.rollout.drifting import Drift, DriftKind, drift_of
 from osvdeploy.rollout.model import Stage
 from tests.rollout.service import Service
@@ -96,3 +103,44 @@ def test_a_rollout_under_way_has_no_drift() -> None:
     state = service.cloud.cloud.router.observe(service.context(), service.head.place.route)  # type: ignore[union-attr]
     head = replace(service.head, run=replace(run, stage=Stage.BOOT), slots={})
     assert drift_of(head, None, state, {}, frozenset(), None) == []
+
+
+def test_no_rule_is_made_that_leads_to_machines_that_are_all_sick() -> None:
+    """Somebody took it away, and what answers in its place is better than they are. Once they are well, it is made."""
+    service = two()
+    place, stable = service.head.place, service.head.stable
+    assert place is not None and stable is not None
+    service.cloud.behave(service.id("1.1.0"), health=500)
+    rule = next(name for name, rule in service.cloud.world.rules.items() if rule.priority == place.route.priority)
+    del service.cloud.world.rules[rule]
+    service.clock.advance(120)
+    with pytest.raises(Refused, match="no machine in green is healthy"):
+        service.manager().realign(service.context())
+    service.cloud.behave(service.id("1.1.0"), health=200)
+    service.clock.advance(120)
+    service.manager().realign(service.context())
+    assert service.cloud.serving == {service.id("1.1.0")}
+
+
+@pytest.mark.parametrize("operation", ["groups.shape", "router.check_of", "images.find"])
+def test_what_cannot_be_compared_keeps_no_traffic_where_it_should_not_be(
+    operation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = two()
+    place = service.head.place
+    assert place is not None
+    monkeypatch.setattr(wiring, "ground_of", lambda ctx, place: service.cloud.cloud)
+    monkeypatch.setattr(wiring, "ground_again", lambda ctx, known, place: service.cloud.cloud)
+    monkeypatch.setattr(wiring, "open_ledger", lambda each: service.ledger)
+    service.cloud.cloud.router.set_weights(service.context(), place.route, {Slot.BLUE: 50, Slot.GREEN: 50})
+
+    def denied(call: Call, moment: Moment) -> None:
+        if call.operation == operation:
+            raise Refused("not allowed")
+
+    service.cloud.on_call(denied)
+    ended = api.drift(service.context(), api.Service("hello", "production", "memory"), repair=True)
+    service.cloud.on_call(None)
+    assert ended.found == () and [each.kind for each in ended.repaired] == [DriftKind.ROUTE]
+    warned = [event.text for event in service.recorder.events if isinstance(event, Warned)]
+    assert any("templates and health checks are not compared" in text for text in warned)

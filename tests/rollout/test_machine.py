@@ -377,6 +377,19 @@ def test_the_stable_group_is_paused_right_before_it_loses_traffic() -> None:
     assert moved.action == SetWeights(SHIFTED) and moved.run.scaling == grown
 
 
+def test_machines_that_are_asked_for_anew_have_the_time_of_machines_that_boot() -> None:
+    """The load swings while a canary grows: each number has its own time, and what is good does not go back for it."""
+    steps = (TrafficStep(50), TrafficStep(100))
+    going = replace(run(stage=Stage.SHIFT, scaling=PAUSED), steps=steps, step=1, shifted=NOW)
+    half = {Slot.BLUE: 50, Slot.GREEN: 50}
+    for seconds, desired, asked in ((0.0, 4, 4), (52.0, 3, 3), (57.0, 5, 5), (61.0, 5, 5), (110.0, 5, 5)):
+        decided = step(going, seen(weights=half, targets=targets(2), scaling=replace(PAUSED, desired=desired)), seconds)
+        assert decided.run.stage is Stage.SHIFT and decided.run.grows == asked, decided.run.reason
+        going = decided.run
+    late = step(going, seen(weights=half, targets=targets(2), scaling=replace(PAUSED, desired=5)), 118.0)
+    assert late.run.stage is not Stage.SHIFT
+
+
 def test_a_stable_group_that_grew_meanwhile_asks_for_as_many_machines() -> None:
     """Traffic moves to no fewer than serve it."""
     decided = step(run(stage=Stage.SHIFT, scaling=SCALED), seen(targets=targets(2), scaling=replace(PAUSED, desired=5)))

@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 
+from osvdeploy.api import from_cloud
+from osvdeploy.api.from_cloud import Whereabouts
 from osvdeploy.cloud.interfaces import ProbeAnswer, ProbeRequest
 from osvdeploy.cloud.memory import Call, Moment
 from osvdeploy.context import Context
 from osvdeploy.errors import Unavailable, UsageError
+from osvdeploy.rollout import lease
 from osvdeploy.rollout.ends import Rollout
 from osvdeploy.rollout.manager import RolloutManager
 from osvdeploy.rollout.model import Outcome, RequestKind, Run, Stage
@@ -347,3 +350,76 @@ def test_where_no_requests_are_counted_that_is_refused_before_anything_moves() -
     with pytest.raises(UsageError, match="requests are not counted behind pointer-1"):
         manager.rollback(here.context())
     assert serving(here) == {here.id("2.0.0")} and here.head.unfinished is None
+
+
+@pytest.mark.parametrize("way", ["abort", "rollback"])
+def test_what_could_not_be_proved_back_is_proved_and_no_further_release_is_gone_back_to(way: str) -> None:
+    """An abort of a dead rollout, or of a rollback, from where nobody is reached: traffic is back and nobody knows it.
+    Whoever then does as the reason says is where the abort was to lead."""
+    unreached = Unreached()
+    for version in ("1.0.0", "2.0.0"):
+        assert unreached.deploy(version).outcome is Outcome.SUCCEEDED
+    if way == "abort":
+        unreached.settings = replace(unreached.settings, strategy=CANARY)
+        dies_while_it_bakes(unreached, "3.0.0")
+    else:
+
+        def dies(call: Call, moment: Moment) -> None:
+            unreached.come(call, moment)
+            if call.operation == "router.modify_rule" and moment is Moment.AFTER:
+                unreached.cloud.on_call(unreached.come)
+                raise Died
+
+        unreached.cloud.on_call(dies)
+        with pytest.raises(Died):
+            unreached.manager().rollback(unreached.context())
+    unreached.clock.advance(120)
+    unreached.on_call = True
+    ended = unreached.manager().request(unreached.context(), RequestKind.ABORT).rollout
+    assert ended is not None and ended.outcome is Outcome.ROLLBACK_FAILED
+    assert "`osvdeploy rollback --probe-from requests`" in ended.told and serving(unreached) == {unreached.id("2.0.0")}
+    again = unreached.goes_back(ProbePlace.REQUESTS)
+    assert again.outcome is Outcome.SUCCEEDED and serving(unreached) == {unreached.id("2.0.0")}, again.told
+
+
+def test_no_living_deploy_is_ended_for_a_rollback_that_is_refused() -> None:
+    here = Service(listener="pointer-1", priority=0, preview_header="")
+    for version in ("1.0.0", "2.0.0"):
+        assert here.deploy(version).outcome is Outcome.SUCCEEDED
+    with lease.held(here.context(), here.ledger, "somebody is at work") as held:
+        run = held.head.run
+        assert run is not None
+        going = replace(run, id="another", candidate=here.id("3.0.0"), stage=Stage.BOOT, verdict=None)
+        held.save(here.context(), "deploy", run=going)
+        manager = here.manager()
+        manager.driver.probe_from = ProbePlace.REQUESTS
+        with pytest.raises(UsageError, match="requests are not counted behind"):
+            manager.rollback(here.context())
+        assert here.ledger.requests(here.context(), "another", 0) == []
+
+
+def test_going_back_by_tags_a_second_time_is_proved_by_counts_as_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process died right behind the switch, and nobody has written down when that was."""
+    there = Unreached()
+    for version in ("1.0.0", "2.0.0"):
+        assert there.deploy(version).outcome is Outcome.SUCCEEDED
+    there.on_call = True
+    where = Whereabouts("hello", "production", "memory", "nowhere-1", ledger="out of reach")
+
+    def back() -> from_cloud.WentBack:
+        return from_cloud.go_back(there.context(), where, there.cloud.cloud, there, probe_from="requests")
+
+    def dies(call: Call, moment: Moment) -> None:
+        there.come(call, moment)
+        if call.operation == "router.modify_rule" and moment is Moment.AFTER:
+            there.cloud.on_call(there.come)
+            raise Died
+
+    there.cloud.on_call(dies)
+    with pytest.raises(Died):
+        back()
+    began = there.clock.monotonic()
+    ended = back().rollout
+    assert ended.outcome is Outcome.SUCCEEDED and there.clock.monotonic() - began < 600
+    assert ended.run is not None
+    assert "could not be counted" not in str(ended.run.stages) + str(ended.run.gates)

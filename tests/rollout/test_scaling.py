@@ -13,7 +13,7 @@ from osvdeploy.cloud.memory import Call, Moment
 from osvdeploy.errors import Interrupted, LeaseLost, Refused
 from osvdeploy.events import Warned
 from osvdeploy.rollout.drifting import DriftKind
-from osvdeploy.rollout.model import Outcome, Stage
+from osvdeploy.rollout.model import Outcome, Request, RequestKind, Stage
 from osvdeploy.rollout.releases import TrafficStep
 from tests.rollout.service import Service
 from tests.rollout.test_drifting import looked
@@ -150,6 +150,7 @@ def test_a_canary_that_cannot_grow_with_the_load_goes_back(service: Service) -> 
     assert service.cloud.serving == {service.id("1.0.0")}
 
 
+@pytest.mark.parametrize("paused", [False, True])
 @pytest.mark.parametrize(
     ("worse", "told"),
     [
@@ -158,9 +159,9 @@ def test_a_canary_that_cannot_grow_with_the_load_goes_back(service: Service) -> 
     ],
 )
 def test_a_canary_that_falls_sick_while_it_grows_goes_back_at_once(
-    service: Service, worse: dict[str, object], told: str
+    service: Service, worse: dict[str, object], told: str, paused: bool
 ) -> None:
-    """It has its share meanwhile, and the machines that it is to have more may take their time."""
+    """It has its share meanwhile, and the machines that it is to have more may take their time; paused or not."""
     steps = (TrafficStep(90, 60.0), TrafficStep(100))
     service.settings = replace(service.settings, strategy=replace(service.settings.strategy, steps=steps))
     grew: list[datetime] = []
@@ -176,6 +177,9 @@ def test_a_canary_that_falls_sick_while_it_grows_goes_back_at_once(
             grew.append(service.clock.now())
             # What has run for longer than that is as healthy as before.
             service.cloud.behave(service.id("1.1.0"), healthy_after=50.0, **worse)
+            if paused:
+                asking = Request(RequestKind.PAUSE, "ann@desk", service.clock.now(), run.step)
+                service.ledger.ask(service.context(), run.id, asking)
 
     service.cloud.on_call(asked)
     outcome = service.deploy("1.1.0")

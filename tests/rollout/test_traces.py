@@ -14,12 +14,14 @@ from osvdeploy.cloud.memory import MemoryStore
 from osvdeploy.errors import OsvDeployError, Refused, ReleaseHeld, Unavailable, UsageError
 from osvdeploy.events import Warned
 from osvdeploy.rollout import traces
+from osvdeploy.rollout.drifting import DriftKind
 from osvdeploy.rollout.hooks import Notify
 from osvdeploy.rollout.model import OVERTAKEN, Outcome, RequestKind, Stage
 from osvdeploy.rollout.news import NewsKind
 from osvdeploy.rollout.releases import Concurrent, OnFailure, Strategy, StrategyKind, TrafficStep, group_epoch
 from osvdeploy.spec.model import Health
 from osvdeploy.spec.model import Strategy as DeclaredStrategy
+from tests.rollout.test_drifting import looked
 from tests.rollout.unledgered import Gone, Unledgered, asked, dies_entering
 
 pytestmark = pytest.mark.slow
@@ -211,6 +213,26 @@ def test_scaling_that_a_rollout_had_suspended_goes_on_where_traffic_was_moved_fr
     assert service.deploy("1.3.0").outcome is Outcome.SUCCEEDED
     scaling = service.scaling("1.3.0")
     assert scaling is not None and (scaling.minimum, scaling.maximum, scaling.paused) == (2, 6, False)
+
+
+def test_nothing_is_owed_of_scaling_where_what_serves_now_goes_on(service: Unledgered) -> None:
+    """A rollout that never came to suspend anything was overtaken. Nobody is told that something is owed, and a pause
+    of later is somebody's: it passes on, and is said."""
+    service.lost = False
+    service.scale("1.1.0", 2, 6)
+    dies_entering(service, Stage.VERIFY)
+    service.clock.advance(120)
+    service.lost = True
+    assert service.back("1.0.0").rollout.outcome is Outcome.SUCCEEDED
+    service.lost = False
+    assert service.manager().recover(service.context()).outcome is Outcome.ABORTED
+    assert not [each for each in looked(service) if each.kind is DriftKind.SCALING]
+    service.cloud.cloud.groups.pause(service.context(), service.group("1.0.0"))
+    assert service.deploy("1.3.0").outcome is Outcome.SUCCEEDED
+    scaling = service.scaling("1.3.0")
+    assert scaling is not None and scaling.paused
+    warned = [event.text for event in service.recorder.events if isinstance(event, Warned)]
+    assert any("is suspended, and was not when its last rollout ended" in text for text in warned)
 
 
 def test_traffic_that_goes_half_to_nobody_is_given_to_who_is_there(service: Unledgered) -> None:

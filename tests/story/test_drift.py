@@ -130,3 +130,22 @@ def test_machines_that_are_checked_otherwise_are_found(world: Any) -> None:
     assert {each.kind for each in found} == {DriftKind.HEALTH_CHECK}
     assert all("GET /other each" in each.what for each in found)
     assert all("GET /healthz each" in each.cure for each in found)
+
+
+def test_a_check_of_another_port_or_of_other_answers_is_found(world: Any) -> None:
+    """Which no route can ask for: what is sick may count as healthy by it."""
+    route = world.head.place.route
+    if isinstance(world, AwsWorld):
+        group = world.aws.elbv2.describe_target_groups(Names=[f"osvd-{route.key}-green"])["TargetGroups"][0]
+        world.aws.elbv2.modify_target_group(
+            TargetGroupArn=group["TargetGroupArn"], HealthCheckPort="22", Matcher={"HttpCode": "200-499"}
+        )
+        (told,) = drifted(world)
+        assert "(on port 22, answered with 200-499) each" in told.what
+        return
+    ctx, gcp = world.next_context(), world.account.gcp()
+    backends = [each["resource"] for each in world.sandbox.store.begin().all("", "compute.backendService")]
+    link = next(link_of(each["healthChecks"][0]) for each in backends if route.key in each["name"])
+    write(gcp, ctx, link, {"type": "HTTP", "httpHealthCheck": {"port": 22}}, link)
+    found = drifted(world)
+    assert len(found) == 2 and all("(on port 22) each" in each.what for each in found)

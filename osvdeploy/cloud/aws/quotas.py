@@ -28,7 +28,8 @@ class VcpuQuotas:
         self._aws = aws
 
     def of(self, ctx: Context, machine_type: str) -> tuple[Quota, ...]:
-        """That of the standard families, with what runs or is about to; nothing for a type of others. One call for the
+        """That of the standard families, with what runs or is about to; nothing for a type of others, and where an
+        instance does not tell its processors. One call for the
         quota, and one for each page of instances; spot instances have quotas of their own.
 
         Raises :class:`~osvdeploy.errors.Refused` where servicequotas:GetServiceQuota is not allowed.
@@ -50,7 +51,8 @@ class VcpuQuotas:
             for page in pages:
                 for each in (found for reservation in page["Reservations"] for found in reservation["Instances"]):
                     if _is_standard(each["InstanceType"]) and each.get("InstanceLifecycle") is None:
-                        cpus = each["CpuOptions"]
+                        if (cpus := each.get("CpuOptions")) is None:
+                            return ()
                         used += cpus["CoreCount"] * cpus["ThreadsPerCore"]
         return (Quota(NAME, float(limit), float(used)),)
 

@@ -279,7 +279,7 @@ class AlbRouter:
         group = self._target_group(ctx, route, slot)
         if group is None:
             return None
-        there, health = _rule_of_check(group), route.health
+        there, health = replace(_rule_of_check(group), beside=_beside(group)), route.health
         made = replace(health, interval=float(math.ceil(health.interval)), timeout=float(math.ceil(health.timeout)))
         return health if there == made else there
 
@@ -604,7 +604,7 @@ class AlbRouter:
                     HealthCheckTimeoutSeconds=timeout,
                     HealthyThresholdCount=health.healthy,
                     UnhealthyThresholdCount=health.unhealthy,
-                    Matcher={"HttpCode": "200-299"},
+                    Matcher={"HttpCode": _WELL},
                 )
             else:
                 arn = self._aws.elbv2.create_target_group(
@@ -619,7 +619,7 @@ class AlbRouter:
                     HealthCheckTimeoutSeconds=timeout,
                     HealthyThresholdCount=health.healthy,
                     UnhealthyThresholdCount=health.unhealthy,
-                    Matcher={"HttpCode": "200-299"},
+                    Matcher={"HttpCode": _WELL},
                     Tags=_tag_list(route, {SLOT: slot.value, NAME: f"{route.service} {slot}"}),
                 )["TargetGroups"][0]["TargetGroupArn"]
             self._aws.elbv2.modify_target_group_attributes(
@@ -692,6 +692,20 @@ def _check_arn(arn: str, region: str) -> None:
         )
     if match[1] != region:
         raise UsageError(f"listener {arn}: is in {match[1]}, the deployment in {region}", hint="make both the same")
+
+
+def _beside(group: TargetGroupTypeDef) -> str:
+    """What of a health check is as :meth:`AlbRouter._make_target_group` makes none, in words."""
+    found = {
+        "on port": (group.get("HealthCheckPort", "traffic-port"), "traffic-port"),
+        "by": (group.get("HealthCheckProtocol", "HTTP"), "HTTP"),
+        "answered with": (group.get("Matcher", {}).get("HttpCode", _WELL), _WELL),
+    }
+    return ", ".join(f"{what} {there}" for what, (there, made) in found.items() if there != made)
+
+
+_WELL = "200-299"
+"""Statuses of a machine that is healthy."""
 
 
 def _rule_of_check(group: TargetGroupTypeDef) -> HealthRule:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from osvdeploy.cloud.gcp.errors import AlreadyThere, Stale
 from osvdeploy.cloud.gcp.marks import PORT, marks_of, require_ours, written
@@ -252,7 +252,12 @@ class Backends:
             found = self._gcp.get(ctx, address_of(self._gcp, link), f"health check {link}") if link else None
         except NotFound:
             found = None
-        return None if found is None else route.health if check_fits(found, route) else _rule_of(found)
+        if found is None or check_fits(found, route):
+            return None if found is None else route.health
+        there = _rule_of(found)
+        # What is no part of a rule is said beside it.
+        port = found.get(f"{there.kind}HealthCheck", {}).get("port")
+        return there if port == route.port else replace(there, beside=f"on port {port or 'of each machine'}")
 
     def delete_check(self, ctx: Context, route: Route, scope: str) -> None:
         found = self.check_of(ctx, route, scope)
