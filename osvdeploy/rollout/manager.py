@@ -333,7 +333,8 @@ class RolloutManager:
         :class:`~osvdeploy.errors.UsageError` where nothing was served before, or ``to`` never was.
         """
         asked = set[str]()
-        if (head := self.ledger.head(ctx)) is not None and (to is not None or self.driver.probe_from is not None):
+        said = to is not None or self.driver.probe_from is not None
+        if said and (head := self.ledger.head(ctx)) is not None:
             # Before anybody is asked to end anything.
             if to is not None:
                 self._refuse_unproved(ctx, head, to.id)
