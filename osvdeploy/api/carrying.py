@@ -20,7 +20,6 @@ from osvdeploy.api.planning import (
     Wanted,
     basis_now,
     plan_of,
-    planned_place,
     publishing_calls,
     require_unchanged,
 )
@@ -89,15 +88,8 @@ def deploy_release(
     Promise: as that of :func:`~osvdeploy.api.deploy`; and what serves here is byte for byte the image that was proved
     there.
     """
-    require_rules(loaded, forced)
-    name = environment_of(loaded, environment)
-    found = find_elsewhere(ctx, loaded, name, wanted, origin)
-    release, labels = _named(ctx, loaded, name, found)
-    _tell(ctx, found, release, sorted(loaded.spec.deploy[name].env))
-    ground = _ground(ctx, loaded, name)
-    image = _image_of(ctx, ground, release)
-    _require(ctx, loaded, found, forced, reads=image is None)
-    ledger = wiring.open_ledger(Service(release.app, name, release.settings.ledger))
+    ground, found, release, labels, image = _sought(ctx, loaded, environment, wanted, origin, forced)
+    ledger = wiring.open_ledger(Service(release.app, release.settings.environment, release.settings.ledger))
     manager = wiring.rollouts(ledger, ground, take_over=take_over, until=until)
     ledger.store.refuse_unwritable(ctx, ledger.service)
     if planned is not None:
@@ -127,15 +119,8 @@ def plan_release(
     :func:`~osvdeploy.api.planning.plan`. Changes nothing."""
     from osvdeploy.cloud.interfaces import Cloud
 
-    require_rules(loaded, forced)
-    name = environment_of(loaded, environment)
-    found = find_elsewhere(ctx, loaded, name, wanted, origin)
-    release, _ = _named(ctx, loaded, name, found)
-    _tell(ctx, found, release, sorted(loaded.spec.deploy[name].env))
-    _ground(ctx, loaded, name)
-    ground, machines = planned_place(ctx, loaded, release.settings)
-    image = _image_of(ctx, ground, release)
-    _require(ctx, loaded, found, forced, reads=image is None)
+    ground, found, release, _, image = _sought(ctx, loaded, environment, wanted, origin, forced)
+    google = loaded.spec.publish.gcp if ground.kind == "gcp" else None
     if image is not None:
         publishing = Publishing(None, image.id, 0, 0)
     elif isinstance(ground, Cloud):
@@ -147,13 +132,36 @@ def plan_release(
     return plan_of(
         ctx,
         ground,
-        machines,
+        wiring.google_machines(google, release.settings.region) if google is not None else None,
         Wanted(release, release.image, release.image, publishing),
         prices=prices,
         people=people,
         take_over=take_over,
         displace=displace,
     )
+
+
+def _sought(
+    ctx: Context,
+    loaded: LoadedSpec,
+    environment: str | None,
+    wanted: str,
+    origin: str | None,
+    forced: Collection[str],
+) -> tuple[Ground, Found, Release, Tags, CloudImage | None]:
+    """Where it is to go; what was found elsewhere, and what that is here, with its tags, and its image where it is
+    there already."""
+    require_rules(loaded, forced)
+    name = environment_of(loaded, environment)
+    found = find_elsewhere(ctx, loaded, name, wanted, origin)
+    release, labels = _named(ctx, loaded, name, found)
+    _tell(ctx, found, release, sorted(loaded.spec.deploy[name].env))
+    ground = _ground(ctx, loaded, name)
+    image = ground.images.find(ctx, release.id)
+    if image is not None and image.digest != release.digest:
+        raise ImageNameTaken(release.id, held=image.digest, ours=release.digest)
+    _require(ctx, loaded, found, forced, reads=image is None)
+    return ground, found, release, labels, image
 
 
 def _named(ctx: Context, loaded: LoadedSpec, name: str, found: Found) -> tuple[Release, Tags]:
@@ -189,13 +197,6 @@ def _named(ctx: Context, loaded: LoadedSpec, name: str, found: Found) -> tuple[R
         origin=found.service.name,
     )
     return release, labels
-
-
-def _image_of(ctx: Context, ground: Ground, release: Release) -> CloudImage | None:
-    image = ground.images.find(ctx, release.id)
-    if image is not None and image.digest != release.digest:
-        raise ImageNameTaken(release.id, held=image.digest, ours=release.digest)
-    return image
 
 
 def find_elsewhere(ctx: Context, loaded: LoadedSpec, name: str, wanted: str, origin: str | None = None) -> Found:

@@ -111,6 +111,7 @@ def go_back(
         _refuse_reachable(ctx, where, found.settings.ledger)
     traces.warn_of_others(ctx, place, found.service)
     target, left = _aim(found, to)
+    lone = found.serving is None and left is None
     if len(found.carrying) > 1:
         traces.warn_of_suspended(ctx, place, found)
     ledger = Ledger(MemoryStore(address="in memory"), where.app, where.environment, mark=ctx.nonce()[:6])
@@ -138,12 +139,12 @@ def go_back(
             run = run.enter(Stage.BOOT, ctx.now(), "it was under way").enter(Stage.BAKE, ctx.now(), "it has traffic")
             slots = {**held.head.slots, slot: replace(held.head.slots[slot], warm_until=None)}
             held.save(ctx, "a rollout was under way", serving=slot, slots=slots, run=run)
-        elif slot is not None and found.serving is None:
+        elif slot is not None and lone:
             # The rest goes to a slot in which nothing stands: that is no rollout, but a slip of somebody's hand.
             slots = {**held.head.slots, slot: replace(held.head.slots[slot], warm_until=None)}
             held.save(ctx, "it is to have all the traffic", serving=slot, slots=slots)
     known = found.releases.get(target.id, target)
-    if found.serving is None and left is None:
+    if lone:
         rollout = Rollout(Outcome.SUCCEEDED, manager.realign(ctx), None, f"{target.id} has all the traffic")
     else:
         rollout = manager.rollback(ctx, known)

@@ -162,7 +162,7 @@ def plan(
     """
     require_rules(loaded, forced)
     settings = settings_of(loaded, environment_of(loaded, environment))
-    ground, machines = planned_place(ctx, loaded, settings)
+    ground, machines = _place(ctx, loaded, settings)
     _require_sound(ctx, loaded, settings, ground, machines, forced)
     foreseen = foresee(ctx, loaded)
     raw = foreseen.image
@@ -399,7 +399,7 @@ def _unpriced(prices: Prices | None, capacity: Capacity | None) -> set[str]:
 # ------------------------------------------------------------------------------------------------------- what is there
 
 
-def planned_place(ctx: Context, loaded: LoadedSpec, settings: Settings) -> tuple[Ground, GceMachineTypes | None]:
+def _place(ctx: Context, loaded: LoadedSpec, settings: Settings) -> tuple[Ground, GceMachineTypes | None]:
     """The place of an environment; on Google its machine types are a port of their own."""
     google = loaded.spec.publish.gcp
     if settings.cloud != "gcp":
