@@ -57,14 +57,14 @@ def retrying(
     return loop(call)
 
 
-def insisting(ctx: Context, call: Callable[[], T], seconds: float = PATIENCE) -> T:
+def insisting(ctx: Context, call: Callable[[], T], seconds: float = PATIENCE, whom: str = "the cloud") -> T:
     """Call until it raises no :class:`~osvdeploy.errors.Unavailable`, for so many seconds; the last one is raised. Each
-    is told while it is waited."""
+    is told while it is waited for ``whom``."""
 
     def unavailable(error: BaseException) -> bool:
         if not isinstance(error, Unavailable):
             return False
-        ctx.report(Waiting("the cloud to answer", str(error)))
+        ctx.report(Waiting(f"{whom} to answer", str(error)))
         return True
 
     return retrying(ctx, call, when=unavailable, seconds=seconds, first_wait=1.0, longest_wait=15.0)

@@ -108,6 +108,7 @@ class Driver:
                 seen = _without_warm(seen, run, held.head)
             seen = replace(seen, hook=self.caller.seen())
             step = _with_awaited(advance(run, seen, self.limits, ctx.now()), ctx.now())
+            decided = ctx.monotonic()
             _tell_measured(ctx, step.run, seen)
             number = held.head.n
             run = self._taken(ctx, held, observer, run, step)
@@ -115,6 +116,10 @@ class Driver:
                 if held.head.n == number:
                     # A write would have told that another process is at work now; without one, ask.
                     held.confirm(ctx)
+                held.renew(ctx)
+                if run.verdict is None and ctx.monotonic() - decided > self.limits.stale:
+                    # The ledger's store took its time: what is there may be another thing by now.
+                    continue
                 run = self._act(ctx, held, route, run, step.action)
             if _traffic_first(run, step):
                 self.courier.tick(ctx, held)

@@ -179,6 +179,10 @@ class HeadTaken(LedgerError):
         self.winner = winner
 
 
+class OutOfReach(Unavailable):
+    """A head cannot be written or read now, or nobody knows whether it was written. What it tells of was not done."""
+
+
 class Ledger:
     """The documents of one service in an object store. ``mark`` is in the names of all groups that are made by one that
     does not last: its epochs begin anew, and no other's groups are to have a name of its."""
@@ -424,8 +428,8 @@ class HeldLedger:
         self._written = written
         self.settled: dict[tuple[str, str], Notice | None] = {}
         """What came of notices since the last head: written with the next one."""
-        self._in_doubt: Head | None = None
-        """A head whose writing ended without an answer: it may be there."""
+        self._in_doubt: set[str] = set()
+        """The nonces of heads of the next number whose writing ended without an answer: any of them may be there."""
 
     def save(self, ctx: Context, why: str, **changes: Any) -> Head:
         """Write the next head, with these fields changed. Raises :class:`~osvdeploy.errors.LeaseLost`."""
@@ -435,10 +439,8 @@ class HeldLedger:
 
     def _written_as(self, ctx: Context, why: str, changes: Mapping[str, Any]) -> Head | None:
         """The next head; None where it is to be tried again."""
-        n, doubt = self.head.n + 1, self._in_doubt
-        # Any of several tries may be the one that arrived.
-        nonce = doubt.nonce if doubt is not None and doubt.n == n else ctx.nonce()
-        head = replace(self.head, n=n, nonce=nonce, written=ctx.now(), why=why, **changes)
+        # A nonce for each: any of several tries may be the one that arrived, and they need not say the same.
+        head = replace(self.head, n=self.head.n + 1, nonce=ctx.nonce(), written=ctx.now(), why=why, **changes)
         head = self._with_news(ctx, head)
         began = ctx.monotonic()
         try:
@@ -448,11 +450,11 @@ class HeldLedger:
                 return None
             raise _lost(self.ledger, taken.winner) from taken
         except CloudError as error:
-            self._in_doubt = head
-            goes_on = f"`osvdeploy recover {self.ledger.service}` goes on once the ledger can be written"
-            error.hint = f"{error.hint or goes_on}; {self.ledger.way_without}"
+            self._in_doubt.add(head.nonce)
+            self._out_of_reach(error)
             raise
-        self.head, self._in_doubt = head, None
+        self.head = head
+        self._in_doubt.clear()
         self.settled.clear()
         # Others count from when they can see it, which is later.
         self._written = began
@@ -506,15 +508,27 @@ class HeldLedger:
     def confirm(self, ctx: Context) -> None:
         """Raise :class:`~osvdeploy.errors.LeaseLost` unless our head is still the newest: asked before an action that
         is repeated without a write of its own."""
-        newest = self.ledger.head(ctx)
+        try:
+            newest = self.ledger.head(ctx)
+        except CloudError as error:
+            self._out_of_reach(error)
+            raise
         if newest is None or (newest.n != self.head.n and not self._is_ours(newest)):
             raise _lost(self.ledger, newest)
 
+    def _out_of_reach(self, error: CloudError) -> None:
+        """Say with an error what goes on from there. Raises :class:`OutOfReach` where the store may answer later."""
+        goes_on = f"`osvdeploy recover {self.ledger.service}` goes on once the ledger can be written"
+        error.hint = f"{error.hint or goes_on}; {self.ledger.way_without}"
+        if isinstance(error, Unavailable):
+            raise OutOfReach(str(error), operation=error.operation, code=error.code, hint=error.hint) from error
+
     def _is_ours(self, found: Head) -> bool:
         """Whether a head is the one that we got no answer to; then it is the one that we go on from."""
-        if self._in_doubt is None or found.nonce != self._in_doubt.nonce:
+        if found.nonce not in self._in_doubt:
             return False
-        self.head, self._in_doubt = found, None
+        self.head = found
+        self._in_doubt.clear()
         return True
 
     def renew(self, ctx: Context) -> None:

@@ -47,7 +47,7 @@ from osvdeploy.rollout.ends import Asked, Rollout, came_to
 from osvdeploy.rollout.executor import BEHIND, Executor
 from osvdeploy.rollout.gates import NoData
 from osvdeploy.rollout.learning import WHY, learn, overtaken
-from osvdeploy.rollout.ledger import Head, HeldLedger, Hold, Ledger, SlotRecord
+from osvdeploy.rollout.ledger import Head, HeldLedger, Hold, Ledger, OutOfReach, SlotRecord
 from osvdeploy.rollout.model import OVERTAKEN, Kind, Limits, Outcome, Request, RequestKind, Run, Stage, Until
 from osvdeploy.rollout.refusals import (
     astray,
@@ -229,7 +229,7 @@ class RolloutManager:
             run=run,
         )
         self.driver.listened = ctx.monotonic()
-        return came_to(ctx, held, self.driver.drive(ctx, held, route, self.until))
+        return came_to(ctx, held, self._drive(ctx, held, route))
 
     def refuse_unadoptable(self, ctx: Context, release: Release) -> str:
         """What sends the release's group its traffic now. Raises as :meth:`adopt` does, and what a source of gates
@@ -321,7 +321,7 @@ class RolloutManager:
             run=run,
         )
         self.driver.listened = ctx.monotonic()
-        return came_to(ctx, held, self.driver.drive(ctx, held, route, self.until))
+        return came_to(ctx, held, self._drive(ctx, held, route))
 
     def rollback(self, ctx: Context, to: Release | None = None, *, force: bool = False) -> Rollout:
         """Bring an earlier release back: ``to``, or the one that served before the present one.
@@ -437,7 +437,7 @@ class RolloutManager:
             ctx.report(Warned(f"{target.id}: whether its image is there cannot be seen: {error}", hint=error.hint))
         held.save(ctx, f"rollback to {target.id}", run=replace(run, warm=warm))
         self.driver.listened = ctx.monotonic()
-        return came_to(ctx, held, self.driver.drive(ctx, held, route, self.until))
+        return came_to(ctx, held, self._drive(ctx, held, route))
 
     def request(self, ctx: Context, kind: RequestKind, why: str = "") -> Asked:
         """Ask something of the rollout under way. Where a living process works on it, that one is told and waited for
@@ -540,7 +540,7 @@ class RolloutManager:
         if ended is None:
             refuse_held_up(held.head, run)
             refuse_to_go_on(ctx, self.hooks, run, came.told)
-            ended = self.driver.drive(ctx, held, route, self.until)
+            ended = self._drive(ctx, held, route)
         return replace(came, rollout=self._followed(ctx, held, came_to(ctx, held, ended)))
 
     def _came_of(self, head: Head | None, asked: Run, number: int) -> Asked | None:
@@ -712,6 +712,30 @@ class RolloutManager:
 
     # --------------------------------------------------------------------------------------------------- the loop
 
+    def _drive(self, ctx: Context, held: HeldLedger, route: Route, until: Until | None = None) -> Run:
+        """Step the head's run to its end, or as far as it is to be gone.
+
+        A ledger that is out of reach for a while ends no deploy: nothing is changed meanwhile, and it goes on from
+        what is on record, as whoever takes over does. Whoever asks for the way back is told at once: there is another.
+        """
+        while True:
+            try:
+                return self.driver.drive(ctx, held, route, until or self.until)
+            except OutOfReach as error:
+                run = held.head.unfinished
+                if run is None or run.kind is Kind.ROLLBACK or run.abort is not None:
+                    raise
+                ctx.report(
+                    Warned(
+                        f"the ledger is out of reach: {error}; {run.candidate} waits for it in {run.stage}",
+                        hint=self.ledger.way_without,
+                    )
+                )
+            insisting(ctx, lambda: held.save(ctx, "written again"), self.limits.silence, "the ledger's store")
+            state = insisting(ctx, lambda: self.cloud.router.observe(ctx, route))
+            if (ended := self.end_overtaken(ctx, held, route, state, run)) is not None:
+                return ended
+
     def _revert_again(self, ctx: Context, held: HeldLedger, route: Route, to: Release | None) -> Rollout | None:
         """After a rollback that failed: bring traffic back to stable, as that run could not. None where there is
         something to be done beside that, or after it."""
@@ -733,7 +757,7 @@ class RolloutManager:
         verdict = Outcome.ROLLED_BACK if run.kind is Kind.DEPLOY else Outcome.ABORTED
         again = replace(run, verdict=verdict, evidence=()).enter(Stage.REVERT, ctx.now(), "a rollback was asked for")
         held.save(ctx, f"revert {run.candidate} again", run=again)
-        ended = self.driver.drive(ctx, held, route, self.until)
+        ended = self._drive(ctx, held, route)
         if ended.stable_gone:
             # What has the traffic is gone on from: what is wanted is started anew.
             return None
@@ -820,7 +844,7 @@ class RolloutManager:
             refuse_held_up(held.head, run)
             refuse_to_go_on(ctx, self.hooks, run)
             ctx.report(Note(f"going on with the {run.kind} of {run.candidate}, which is in stage {run.stage}"))
-        return self.driver.drive(ctx, held, route, until or self.until)
+        return self._drive(ctx, held, route, until)
 
     def end_overtaken(
         self, ctx: Context, held: HeldLedger, route: Route, state: RouteState, run: Run, *, asked: bool = False

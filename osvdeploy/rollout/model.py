@@ -720,6 +720,8 @@ class Limits:
     scaling: float = 300.0
     """How long it is tried to hand scaling over, or to resume it; what is not there by then stays owed."""
     unwell: float = 15.0
+    stale: float = 15.0
+    """How old what was seen may be when something is done about it on the way forward. On the way back it is done."""
     silence: float = 900.0
     """How long a cloud that does not answer is asked again before the command ends; the run can be gone on with."""
     spread: float = 0.0

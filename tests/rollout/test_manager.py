@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from contextlib import suppress
 from dataclasses import replace
 
 import pytest
 
-from osvdeploy.cloud.interfaces import ProbeAnswer, Route, Slot
+from osvdeploy.cloud.interfaces import ProbeAnswer, ReleaseId, Route, Slot
 from osvdeploy.cloud.memory import Call, MemoryCloud, Moment
 from osvdeploy.context import Context
 from osvdeploy.errors import Interrupted, LeaseHeld, LeaseLost, NotOurs, Refused, ReleaseHeld, Unavailable, UsageError
 from osvdeploy.events import GateJudged, StageEntered, Waiting, Warned
 from osvdeploy.rollout import lease
+from osvdeploy.rollout.ledger import Hold
 from osvdeploy.rollout.manager import RolloutManager
 from osvdeploy.rollout.model import Outcome, Request, RequestKind, Stage
 from osvdeploy.rollout.releases import Release, StrategyKind, TrafficStep, release_id
@@ -813,6 +815,72 @@ def test_a_ledger_that_stays_out_of_reach_is_given_up_with_a_word_on_what_to_do(
         service.rollback()
     assert "osvdeploy rollback hello/production --from-cloud" in str(told.value.hint)
     assert service.clock.monotonic() - began < 90
+
+
+def test_what_is_written_while_another_document_is_in_doubt_is_there(service: Service) -> None:
+    """The first had arrived, and its answer was lost. The second says something else: it is the next one then."""
+    service.deploy("1.0.0")
+    ctx = service.context()
+
+    def lose(call: Call, moment: Moment) -> None:
+        if call.operation == "store.put" and moment is Moment.AFTER:
+            service.cloud.on_call(None)
+            raise Unavailable("no answer")
+
+    with lease.held(ctx, service.ledger, "a test") as held:
+        service.cloud.on_call(lose)
+        with pytest.raises(Unavailable):
+            held.save(ctx, "lease renewed")
+        held.save(ctx, "a hold", holds=(Hold(service.id("1.0.0"), "a test", "ann", NOW),))
+        assert [hold.why for hold in service.head.holds] == ["a test"] and service.head == held.head
+        assert [head.why for head in itertools.islice(service.ledger.heads(ctx), 2)] == ["a hold", "lease renewed"]
+
+
+@pytest.mark.parametrize("stage", [Stage.BOOT, Stage.SHIFT, Stage.BAKE])
+def test_a_deploy_waits_for_a_ledger_that_comes_back(service: Service, stage: Stage) -> None:
+    """For ten minutes no document can be written. Nothing is changed meanwhile, what to do is said, and it goes on."""
+    service.deploy("1.0.0")
+    out_of_reach(service, stage, 600)
+    ended = service.deploy("1.1.0")
+    assert ended.outcome is Outcome.SUCCEEDED and service.cloud.serving == {service.id("1.1.0")}
+    warned = [each for each in service.recorder.events if isinstance(each, Warned) and "out of reach" in each.text]
+    assert [each.hint for each in warned] == ["`osvdeploy rollback hello/production --from-cloud` goes back without it"]
+
+
+def test_a_deploy_waits_a_quarter_of_an_hour_for_its_ledger(service: Service) -> None:
+    """Then it ends, and whoever goes on once it is there finds what was done."""
+    service.deploy("1.0.0")
+    out_of_reach(service, Stage.BAKE, 3600)
+    began = service.clock.monotonic()
+    with pytest.raises(Unavailable, match="s3 is down") as told:
+        service.deploy("1.1.0")
+    assert "osvdeploy recover hello/production" in str(told.value.hint)
+    assert 900 <= service.clock.monotonic() - began < 1200
+    service.clock.advance(3600)
+    ended = service.manager().recover(service.context())
+    assert ended is not None and ended.outcome is Outcome.SUCCEEDED
+
+
+def test_no_traffic_moves_by_what_was_seen_before_a_store_took_its_time(service: Service) -> None:
+    """The document that comes before the switch takes 50 s, and the candidate's machines fall ill in that time."""
+    service.deploy("1.0.0")
+    new, late = service.id("1.1.0"), list[float]()
+    shares: list[set[ReleaseId]] = []
+
+    def hook(call: Call, moment: Moment) -> None:
+        if moment is Moment.BEFORE or call.operation not in ("router.modify_rule", "store.put"):
+            return
+        run = service.head.run
+        if call.operation == "router.modify_rule":
+            shares.append(service.cloud.serving)
+        elif run is not None and run.candidate == new and run.moves and not late:
+            service.cloud.behave(new, answers=(500,), health=500)
+            service.clock.advance(50)
+            late.append(service.clock.monotonic())
+
+    service.cloud.on_call(hook)
+    assert service.deploy("1.1.0").outcome is Outcome.ROLLED_BACK
+    assert late and all(new not in share for share in shares)
 
 
 def test_a_warm_release_that_may_not_be_taken_away_stays_in_its_slot(service: Service) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from osvdeploy.api import from_cloud, wiring
 from osvdeploy.cloud.interfaces import ObjectStore, Scaling, Slot, WebhookTarget
-from osvdeploy.cloud.memory import MemoryStore
+from osvdeploy.cloud.memory import Call, MemoryStore, Moment
 from osvdeploy.errors import OsvDeployError, Refused, ReleaseHeld, Unavailable, UsageError
 from osvdeploy.events import Warned
 from osvdeploy.rollout import traces
@@ -361,6 +361,31 @@ def test_a_rollout_whose_stable_release_was_left_meanwhile_moves_no_traffic(
     assert head.unfinished is None and head.stable is not None and head.stable.release == service.id(wanted)
     recorded = {record.group for record in head.slots.values()}
     assert {name for name, group in service.cloud.world.groups.items() if not group.deleting} == recorded
+
+
+def test_a_deploy_whose_ledger_comes_back_lets_a_rollback_of_meanwhile_stand(service: Unledgered) -> None:
+    """Its process has lived on: it does not send traffic where somebody has gone back from."""
+    ends: list[float] = []
+    service.lost = False
+
+    def out_of_reach(call: Call, moment: Moment) -> None:
+        if call.operation != "store.put" or service.lost:
+            return
+        if not ends and moment is Moment.AFTER:
+            run = service.head.run
+            if run is not None and run.candidate == service.id("1.2.0") and run.stage is Stage.BAKE:
+                ends.append(service.clock.monotonic() + 400)
+                service.lost = True
+                assert service.back(to="1.0.0").rollout.outcome is Outcome.SUCCEEDED
+                service.lost = False
+        elif ends and moment is Moment.BEFORE and service.clock.monotonic() < ends[0]:
+            raise Unavailable("s3 is down")
+
+    service.cloud.on_call(out_of_reach)
+    ended = service.deploy("1.2.0")
+    assert ends and ended.outcome is Outcome.ABORTED and OVERTAKEN in ended.told
+    service.serves("1.0.0")
+    assert [hold.release for hold in service.head.holds] == [service.id("1.2.0")]
 
 
 def test_of_a_rollout_that_was_overtaken_nobody_is_told_that_its_stable_release_serves(service: Unledgered) -> None:
