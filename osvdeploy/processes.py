@@ -6,6 +6,7 @@ Every tool that writes, or works longer than a moment, is started here: behind a
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,6 +19,7 @@ from tempfile import TemporaryFile
 
 from osvdeploy import guard
 from osvdeploy.context import Context
+from osvdeploy.errors import UsageError
 
 _LOOK_EVERY = 0.2
 """Seconds between two looks at whether whoever asked was cancelled."""
@@ -123,6 +125,19 @@ def guarded(
             tool.close()
         raise
     tool.close()
+
+
+def program_file(name: str, path: str | None, whose: str) -> str:
+    """The file of a program: of a plain name, by ``path`` (PATH). ``whose``: what has it as its `command`. Raises
+    :class:`~osvdeploy.errors.UsageError` where there is none, or it may not be run."""
+    found = shutil.which(name, path=path)
+    if found is not None:
+        return found
+    if "/" not in name:
+        raise UsageError(f"{name}: there is no such program on PATH", hint="install it here, or name its file")
+    if not Path(name).exists():
+        raise UsageError(f"{name}: is not there", hint=f"mend `command` of {whose}, or run this where the file is")
+    raise UsageError(f"{name}: may not be run", hint=f"chmod +x {name}")
 
 
 def status_of(process: subprocess.Popen[bytes]) -> int:

@@ -173,6 +173,7 @@ def lint_findings(ctx: Context, loaded: LoadedSpec, looked: Looked) -> list[Find
             variables=variables,
             variable_secrets={key: secrets_of_variable(value) for key, value in variables.items()},
             hooks=_hooks_of_elsewhere(ctx, loaded),
+            gates=_gates_of_elsewhere(ctx, loaded),
         )
     )
 
@@ -193,6 +194,26 @@ def _hooks_of_elsewhere(ctx: Context, loaded: LoadedSpec) -> list[tuple[str, str
                 LocalHooks().refuse_unready(ctx, CommandHook(program_of(hook.command, loaded.base)))
             except UsageError as error:
                 found.append((f"[deploy.{environment}] hook {hook.name}", str(error), error.hint or ""))
+    return found
+
+
+def _gates_of_elsewhere(ctx: Context, loaded: LoadedSpec) -> list[tuple[str, str, str]]:
+    """Gates that cannot be read from here, and would fail for want of data: where they stand, what is wrong, what to
+    do."""
+    from osvdeploy.api.declared import gate_for
+    from osvdeploy.cloud.local.metrics import MetricSources
+    from osvdeploy.errors import UsageError
+    from osvdeploy.rollout.gates import NoData
+
+    found = []
+    for environment, declared in loaded.spec.deploy.items():
+        for gate in (gate_for(each, loaded.base) for each in declared.gates):
+            if gate.dry_run or gate.no_data is not NoData.FAIL:
+                continue
+            try:
+                MetricSources().refuse_unready(ctx, gate.metric)
+            except UsageError as error:
+                found.append((f"[deploy.{environment}] gate {gate.name}", str(error), error.hint or ""))
     return found
 
 

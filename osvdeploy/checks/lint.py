@@ -22,6 +22,7 @@ RULES: Final[Mapping[str, str]] = {
     "bare-root": "Directories that OSv mounts something on are not in the image, or no /etc/fstab says to.",
     "command-line-shell": "A command-line shell is in the image.",
     "debug-kernel": "The kernel is a debug build.",
+    "gate-source": "What a gate is read from cannot be asked from this machine.",
     "hook-program": "The program of a hook cannot be run on this machine.",
     "mount-point": "Something is to be mounted on a directory that the image does not have.",
     "no-power-off-on-abort": "After a crash the machine stays up and does nothing.",
@@ -82,17 +83,22 @@ class LintFacts:
     variable_secrets: Mapping[tuple[str, str], Sequence[str]] = field(default_factory=dict)
     hooks: Sequence[tuple[str, str, str]] = ()
     """Those whose programs cannot be run here: where they stand, what is wrong, what to do."""
+    gates: Sequence[tuple[str, str, str]] = ()
+    """Those that cannot be read from here, told likewise."""
 
 
 def lint(facts: LintFacts) -> list[Finding]:
     """All that the rules find."""
-    found = [*_doors(facts), *_secret_files(facts), *_secret_variables(facts), *_hooks(facts)]
+    found = [*_doors(facts), *_secret_files(facts), *_secret_variables(facts), *_elsewhere(facts)]
     if facts.kernel is not None and facts.kernel.version is not None:
         found += [*_kernel(facts.kernel, facts), *_mounts(facts), *_written(facts)]
     return found
 
 
-def _hooks(facts: LintFacts) -> Iterator[Finding]:
+def _elsewhere(facts: LintFacts) -> Iterator[Finding]:
+    for subject, what, cure in facts.gates:
+        why = "`osvdeploy deploy` refuses where a gate cannot be read, and this machine may not be the one"
+        yield _warn("gate-source", subject, what, why, cure, "docs/gates.md")
     for subject, what, cure in facts.hooks:
         why = "`osvdeploy deploy` refuses where a hook's program cannot be run, and this machine may not be the one"
         yield _warn("hook-program", subject, what, why, cure, "docs/hooks.md")

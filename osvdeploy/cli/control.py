@@ -77,6 +77,8 @@ def _asked(
     kind: RequestKind,
     why: str = "",
     probe_from: ProbeFrom | None = None,
+    *,
+    wait: bool = True,
 ) -> Result:
     """Ask something of a rollout, and tell what came of it."""
     from osvdeploy import api
@@ -85,6 +87,7 @@ def _asked(
 
     calls = api.Calls()
     until = Until.OVER if _attended() and kind is not RequestKind.PAUSE else Until.ASKED
+    until = until if wait else Until.BEGUN
     found = api.ask(calls.listening(ctx), choice.service(), kind, why=why, until=until, probe_from=probe_from)
     lines = [f"{found.run.candidate}: {found.told}"]
     document: dict[str, Any] = {
@@ -105,6 +108,11 @@ def _asked(
 
 
 _why = click.option("--why", default="", metavar="TEXT", help="What others are told.")
+_waits = click.option(
+    "--wait/--no-wait",
+    default=True,
+    help="Where nobody works on it, go on with it here, or leave that to `osvdeploy recover` elsewhere.",
+)
 
 
 @click.command(short_help="Keep a rollout's traffic as it is.")
@@ -124,38 +132,41 @@ def pause(ctx: Context, choice: ServiceChoice, why: str) -> Result:
 
 @click.command(short_help="Let a paused rollout go on.")
 @service_options
+@_waits
 @command
-def resume(ctx: Context, choice: ServiceChoice) -> Result:
+def resume(ctx: Context, choice: ServiceChoice, wait: bool) -> Result:
     """Let a paused rollout go on: in its own process, or in this one where nobody works on it.
 
     Example: osvdeploy resume hello/production
     """
     from osvdeploy.rollout.model import RequestKind
 
-    return _asked(ctx, choice, RequestKind.RESUME)
+    return _asked(ctx, choice, RequestKind.RESUME, wait=wait)
 
 
 @click.command(short_help="Let a rollout pass that waits for you.")
 @service_options
 @_why
+@_waits
 @command
-def approve(ctx: Context, choice: ServiceChoice, why: str) -> Result:
+def approve(ctx: Context, choice: ServiceChoice, why: str, wait: bool) -> Result:
     """Let a rollout go on that waits for approval; the ledger keeps by whom. Where its process has ended (a pipeline's
-    does, with 5), this one goes on.
+    does, with 5), this one goes on, if what it asks can be asked from here.
 
     Example: osvdeploy approve hello/production
     """
     from osvdeploy.rollout.model import RequestKind
 
-    return _asked(ctx, choice, RequestKind.APPROVE, why)
+    return _asked(ctx, choice, RequestKind.APPROVE, why, wait=wait)
 
 
 @click.command(short_help="Leave out the rest of a bake, or all steps.")
 @service_options
 @click.option("--full", is_flag=True, help="All traffic is the next step, whatever steps are left.")
 @_why
+@_waits
 @command
-def promote(ctx: Context, choice: ServiceChoice, full: bool, why: str) -> Result:
+def promote(ctx: Context, choice: ServiceChoice, full: bool, why: str, wait: bool) -> Result:
     """Go on to the next step now, without the rest of this one's bake, its approval or a pause. Health and answers are
     waited for as ever.
 
@@ -163,7 +174,7 @@ def promote(ctx: Context, choice: ServiceChoice, full: bool, why: str) -> Result
     """
     from osvdeploy.rollout.model import RequestKind
 
-    return _asked(ctx, choice, RequestKind.PROMOTE_FULL if full else RequestKind.PROMOTE, why)
+    return _asked(ctx, choice, RequestKind.PROMOTE_FULL if full else RequestKind.PROMOTE, why, wait=wait)
 
 
 @click.command(short_help="End a rollout; what served before serves.")

@@ -896,6 +896,10 @@ class Sample:
 class Metrics(Protocol):
     """Numbers that somebody counts of what stands in a slot."""
 
+    def refuse_unready(self, ctx: Context, metric: Metric) -> None:
+        """Raise :class:`~osvdeploy.errors.UsageError`, with what to do, where it could not be read from here: no such
+        program, a variable that is not set. Asks nobody."""
+
     def read(self, ctx: Context, metric: Metric, measured: Measured, grid: Grid) -> tuple[Sample, ...]:
         """One sample for each of the grid's intervals of which there is a number, in the order of time, and none for
         the others. Of a ratio, an interval in which nothing was counted has none, and one in which only ``per`` was

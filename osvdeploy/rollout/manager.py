@@ -61,7 +61,7 @@ from osvdeploy.rollout.refusals import (
     refuse_to_go_on,
     refuse_unknown_service,
     refuse_unproved,
-    refuse_unready_hooks,
+    refuse_unready,
     refuse_waiting,
     refused_by,
 )
@@ -132,7 +132,7 @@ class RolloutManager:
         if not state.weighted:
             ctx.report(Note(about_pointer(route.listener, named=release.settings.health.version_header is not None)))
         self._refuse_closed_sources(ctx, release, route, head)
-        refuse_unready_hooks(ctx, self.hooks, release.settings)
+        refuse_unready(ctx, self.hooks, self.metrics, release.settings)
         warn_of_unready(ctx, self.notifier, release.settings.notify)
         if head is None:
             return
@@ -160,7 +160,7 @@ class RolloutManager:
         """
         route = route_of(release)
         self.executor.require(ctx, release)
-        refuse_unready_hooks(ctx, self.hooks, release.settings)
+        refuse_unready(ctx, self.hooks, self.metrics, release.settings)
         concurrent, asked = release.settings.strategy.concurrent, set[str]()
         while True:
             try:
@@ -208,7 +208,7 @@ class RolloutManager:
                 hint="adopt the group as another environment",
             )
         refuse_held(held.head, release.id, forced=True)
-        refuse_unready_hooks(ctx, self.hooks, release.settings)
+        refuse_unready(ctx, self.hooks, self.metrics, release.settings)
         self.cloud.router.refuse_unadoptable(ctx, route, adopted.group)
         state = self.cloud.router.observe(ctx, route)
         group = self.cloud.groups.observe(ctx, adopted.group)
@@ -238,7 +238,7 @@ class RolloutManager:
         route = route_of(release)
         led_by = self.cloud.router.refuse_unadoptable(ctx, route, release.adopted.group)
         self._refuse_closed_sources(ctx, release, route, None)
-        refuse_unready_hooks(ctx, self.hooks, release.settings)
+        refuse_unready(ctx, self.hooks, self.metrics, release.settings)
         warn_of_unready(ctx, self.notifier, release.settings.notify)
         return led_by
 
@@ -533,13 +533,17 @@ class RolloutManager:
         came = self._came_of(held.head, asked, number)
         if came is None:
             raise LedgerError(f"{self.ledger.service}: request {number} to {asked.id} cannot be read")
-        if kind is RequestKind.PAUSE or not came.done or held.head.unfinished is None or self.until is Until.BEGUN:
+        if kind is RequestKind.PAUSE or not came.done or held.head.unfinished is None:
             return came
+        if self.until is Until.BEGUN:
+            goes_on = f"`osvdeploy recover {self.ledger.service}` does"
+            return replace(came, told=f"{came.told}, once somebody works on it: {goes_on}")
         run, route = held.head.unfinished, self._route(held.head)
         ended = self.end_overtaken(ctx, held, route, self.cloud.router.observe(ctx, route), run)
         if ended is None:
             refuse_held_up(held.head, run)
-            refuse_to_go_on(ctx, self.hooks, run, came.told)
+            refuse_to_go_on(ctx, self.hooks, self.metrics, run, came.told)
+            self._refuse_unreached(ctx, held, route, run, came.told)
             ended = self._drive(ctx, held, route)
         return replace(came, rollout=self._followed(ctx, held, came_to(ctx, held, ended)))
 
@@ -842,9 +846,31 @@ class RolloutManager:
                 self.driver.listened = None
                 run = self.driver.listen(ctx, held, run)
             refuse_held_up(held.head, run)
-            refuse_to_go_on(ctx, self.hooks, run)
+            refuse_to_go_on(ctx, self.hooks, self.metrics, run)
+            if (state.weights or {}).get(run.slot, 0) <= 50:
+                # With more than half of the requests, it may be the candidate that nobody is answered by.
+                self._refuse_unreached(ctx, held, route, run)
             ctx.report(Note(f"going on with the {run.kind} of {run.candidate}, which is in stage {run.stage}"))
         return self._drive(ctx, held, route, until)
+
+    def _refuse_unreached(self, ctx: Context, held: HeldLedger, route: Route, run: Run, told: str = "") -> None:
+        """Raise :class:`~osvdeploy.errors.UsageError` where no probe from here reaches the balancer behind which the
+        stable release serves: that would be the candidate's end, and no way back could be proved. ``told`` is what was
+        done all the same."""
+        decided = run.returning or run.verdict is not None or run.abort is not None
+        if decided or run.stable is None or run.settings.health.counted:
+            return
+        observer, state = self.executor.observer(route), self.cloud.router.observe(ctx, route)
+        for _ in range(self.limits.proof_answers):
+            held.renew(ctx)
+            if (answer := observer.asked(ctx, run, state)).reached:
+                return
+        heard = f"{told}; but it cannot go on from here: " if told else f"{run.candidate}: "
+        raise UsageError(
+            f"{heard}no probe of {state.base_url} is answered, and {run.stable} serves there: {answer.told}",
+            hint="`osvdeploy recover` goes on where the balancer can be reached; `osvdeploy abort --probe-from "
+            "requests` ends it from anywhere",
+        )
 
     def end_overtaken(
         self, ctx: Context, held: HeldLedger, route: Route, state: RouteState, run: Run, *, asked: bool = False

@@ -381,6 +381,10 @@ class Observer:
             return ""
         return f"{log.fault.line} ({log.fault.cause}; {machine.id})"
 
+    def asked(self, ctx: Context, run: Run, state: RouteState) -> Answer:
+        """One probe of every entry point of the balancer, as a client of the service asks; the worst answer."""
+        return self._ask(ctx, run, state, {})
+
     def _preview(self, ctx: Context, run: Run, state: RouteState, times: int | None = None) -> tuple[Answer, ...]:
         headers = {self.route.preview_header: run.slot.value}
         count = times if times is not None else self.limits.preview_answers
@@ -406,7 +410,7 @@ class Observer:
         back = run.stage is Stage.REVERT
         wanted = run.stable if back else run.candidate
         health = run.stable_health if back and run.stable_health is not None else run.settings.health
-        host = {"Host": self.route.host} if self.route.host else {}
+        host = {"Host": _one_of(self.route.host)} if self.route.host else {}
         told: Answer | None = None
         # Whoever asks is where the environment says now, whatever it said in the days of the release that is asked.
         via = run.settings.health.probe_command
@@ -431,6 +435,12 @@ def _occupant(groups: Mapping[str, GroupState], run: Run, slot: Slot) -> GroupSt
     others = (group for group in groups.values() if group.name not in (run.group, run.stable_group))
     there = (group for group in others if group.tags.get(tags.SLOT) == slot)
     return min(there, key=lambda group: group.deleting, default=None)
+
+
+def _one_of(host: str) -> str:
+    """A host that a pattern of hosts matches: no client asks for the pattern itself, and a program that looks at the
+    name may refuse it."""
+    return host.replace("*", "osvdeploy").replace("?", "o")
 
 
 def judged(answer: ProbeAnswer, version_header: str | None, kind: str = "http") -> Answer:

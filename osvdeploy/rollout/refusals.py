@@ -7,9 +7,10 @@ from dataclasses import replace
 from datetime import datetime
 
 from osvdeploy.cloud import tags
-from osvdeploy.cloud.interfaces import CommandHook, GroupState, Hooks, ReleaseId, Route, RouteState, Slot
+from osvdeploy.cloud.interfaces import CommandHook, GroupState, Hooks, Metrics, ReleaseId, Route, RouteState, Slot
 from osvdeploy.context import Context
 from osvdeploy.errors import PlanOutdated, ReleaseHeld, RolloutWaiting, UsageError
+from osvdeploy.rollout.gates import NoData
 from osvdeploy.rollout.hooks import HookFailure
 from osvdeploy.rollout.ledger import Head, Hold, Ledger
 from osvdeploy.rollout.model import Kind, Outcome, Run
@@ -159,9 +160,16 @@ def astray(head: Head, state: RouteState) -> str:
     return ""
 
 
-def refuse_unready_hooks(ctx: Context, hooks: Hooks | None, settings: Settings) -> None:
-    """Raise :class:`~osvdeploy.errors.UsageError` for a hook that cannot be asked from here: it would fail the rollout
-    when its turn comes."""
+def refuse_unready(ctx: Context, hooks: Hooks | None, metrics: Metrics | None, settings: Settings) -> None:
+    """Raise :class:`~osvdeploy.errors.UsageError` for what cannot be asked from here, of a hook, of probes or of a gate
+    that fails for want of data: it would fail the rollout when its turn comes."""
+    for gate in settings.gates:
+        if metrics is None or gate.dry_run or gate.no_data is not NoData.FAIL:
+            continue
+        try:
+            metrics.refuse_unready(ctx, gate.metric)
+        except UsageError as error:
+            raise UsageError(f"gate {gate.name}: {error}", hint=error.hint) from None
     if settings.health.probe_command and hooks is not None:
         try:
             hooks.refuse_unready(ctx, CommandHook(settings.health.probe_command))
@@ -176,7 +184,7 @@ def refuse_unready_hooks(ctx: Context, hooks: Hooks | None, settings: Settings) 
             raise UsageError(f"hook {hook.name}: {error}", hint=error.hint) from None
 
 
-def refuse_to_go_on(ctx: Context, hooks: Hooks | None, run: Run, told: str = "") -> None:
+def refuse_to_go_on(ctx: Context, hooks: Hooks | None, metrics: Metrics | None, run: Run, told: str = "") -> None:
     """Raise :class:`~osvdeploy.errors.UsageError` where going on with a run from here would fail it: what it asks on
     its way up is not here. ``told`` is what was done all the same."""
     if run.returning or run.verdict is not None or run.abort is not None:
@@ -187,7 +195,7 @@ def refuse_to_go_on(ctx: Context, hooks: Hooks | None, run: Run, told: str = "")
         if hook.on_failure is HookFailure.FAIL and set(hook.on) & set(_ON_THE_WAY_UP)
     ]
     try:
-        refuse_unready_hooks(ctx, hooks, replace(run.settings, hooks=tuple(deciding)))
+        refuse_unready(ctx, hooks, metrics, replace(run.settings, hooks=tuple(deciding)))
     except UsageError as error:
         heard = f"{told}; but it cannot go on from here: " if told else ""
         raise UsageError(

@@ -6,6 +6,7 @@ Application Load Balancer", "Google Cloud metrics"); docs/gates.md tells which o
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Collection, Iterator, Sequence
 from typing import Annotated, Any, Literal
@@ -23,6 +24,14 @@ SHORTEST = 5.0
 """Seconds between two questions to a source that is not a cloud's."""
 
 _SLOT_METRICS = re.compile(r"HTTPCode_Target_[2-5]XX_Count")
+_OF_A_TARGET_GROUP = (
+    "AnomalousHostCount", "HealthyHostCount", "HealthyStateDNS", "HealthyStateRouting", "HTTPCode_Target_2XX_Count",
+    "HTTPCode_Target_3XX_Count", "HTTPCode_Target_4XX_Count", "HTTPCode_Target_5XX_Count", "MitigatedHostCount",
+    "RequestCount", "RequestCountPerTarget", "TargetConnectionErrorCount", "TargetResponseTime",
+    "TargetTLSNegotiationErrorCount", "UnHealthyHostCount", "UnhealthyRoutingRequestCount", "UnhealthyStateDNS",
+    "UnhealthyStateRouting",
+)  # fmt: skip
+"""Metrics of an Application Load Balancer that have one, as far as they are known here."""
 _OF_THE_BALANCER = re.compile(r"HTTPCode_ELB_\w+|ActiveConnectionCount|NewConnectionCount|ConsumedLCUs|ProcessedBytes")
 """Metrics of an Application Load Balancer that have no dimension TargetGroup."""
 
@@ -286,6 +295,9 @@ class GateMetric(Table):
             if _OF_THE_BALANCER.fullmatch(metric):
                 told = f"{metric} is counted for the whole balancer and not for a release"
                 yield key, f"{told}; HTTPCode_Target_5XX_Count and RequestCount are counted for each"
+            elif (meant := _meant(metric)) is not None:
+                # CloudWatch answers for a name that it does not know as for one of which nothing was counted.
+                yield key, f"{metric} is no metric of a target group; is {meant} meant?"
         if _SLOT_METRICS.fullmatch(name) and self.per is None:
             yield "cloudwatch", f'{name} has no data while there are none, so it needs per = "RequestCount"'
 
@@ -323,6 +335,13 @@ class GateMetric(Table):
             yield "window", f"{told}; make it {format_duration(self.interval * self.min_samples)} or more"
         if self.delay is not None and self.delay > 3600:
             yield "delay", "an hour at most"
+
+
+def _meant(metric: str) -> str | None:
+    """The known metric that a name nearly is; None where it is one, or like none: there may be newer ones."""
+    known = {each.lower(): each for each in _OF_A_TARGET_GROUP}
+    near = difflib.get_close_matches(metric.lower(), known, 1, 0.86)
+    return known[near[0]] if near and metric and known[near[0]] != metric else None
 
 
 class Gate(Table):

@@ -415,6 +415,17 @@ class Health(Table):
         return self
 
 
+def _refuse_path_of_others(health: Health, route: Route) -> None:
+    """Probes through the balancer take the path that machines are asked by. One that the rule does not match leads to
+    nobody, or to another service, whose answers would prove this one's releases."""
+    if route.path is None or health.kind == "tcp" or health.probe_from == "requests":
+        return
+    parts = ({"*": ".*", "?": "."}.get(each, re.escape(each)) for each in route.path)
+    if re.fullmatch("".join(parts), health.path.partition("?")[0]) is None:
+        told = f"{health.path} is not led here by route.path ({route.path}): probes would ask another service"
+        raise Inside([("health", f'{told}; give health.path one that is, or probe-from = "requests"')])
+
+
 def _slow_start(value: float) -> float:
     # ModifyTargetGroupAttributes: slow_start.duration_seconds is 0, or 30 to 900.
     if value and (not 30 <= value <= 900 or value != int(value)):
@@ -554,6 +565,7 @@ class Deploy(Table):
         if self.health.kind == "tcp":
             told = "an application load balancer asks by HTTP alone; leave kind out"
             raise Inside([("health", told)])
+        _refuse_path_of_others(self.health, self.route)
         refuse_wrong_gates(self.gates, self.cloud, self.strategy.bakes)
         refuse_wrong_hooks(self.hooks)
         refuse_wrong_notify(self.notify, self.cloud)
@@ -711,6 +723,8 @@ class DeployGcp(Table):
         missing = [key for key in needed if getattr(self, key) is None]
         if missing:
             raise Inside([(way, f"needs {' and '.join(missing)} beside it")])
+        if self.route is not None:
+            _refuse_path_of_others(self.health, self.route)
         refuse_wrong_gates(self.gates, self.cloud, self.strategy.bakes)
         refuse_wrong_hooks(self.hooks)
         refuse_wrong_notify(self.notify, self.cloud)

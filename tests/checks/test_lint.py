@@ -49,6 +49,7 @@ CASES: dict[str, tuple[LintFacts, set[str]]] = {
     "nothing": (facts("/app"), set()),
     "cli": (facts("/cli", "/cli-app/"), {"command-line-shell"}),
     "uush": (facts(words=("/tools/uush.so",)), {"command-line-shell"}),
+    "gate": (facts(gates=(("[deploy.production] gate lag", "./lag: is not there", "mend it"),)), {"gate-source"}),
     "hook": (facts(hooks=(("[deploy.production] hook smoke", "./smoke: is not there", "mend it"),)), {"hook-program"}),
     "rest api": (facts("/libhttpserver-api.so"), {"rest-api"}),
     "rest api, started": (facts(words=("/libhttpserver-api.so", "--access-allow=true")), {"rest-api"}),
@@ -146,6 +147,7 @@ def test_what_is_not_told_is_silent(case: str) -> None:
         rules = {finding.rule for finding in lint(replace(known, kernel=kernel))}
         assert rules <= {
             "command-line-shell",
+            "gate-source",
             "hook-program",
             "rest-api",
             "secret-file-name",

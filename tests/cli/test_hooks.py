@@ -85,6 +85,14 @@ def test_what_cannot_be_asked_is_refused_before_anything_is_made(guest: User) ->
     assert "hook-program" in guest.run("check").stderr + guest.run("check").stdout
 
 
+def test_what_cannot_be_measured_is_refused_before_anything_is_made(guest: User) -> None:  # noqa: F811 (a fixture)
+    """A program that is not there would fail the release after its bake, under traffic."""
+    guest.edit('bake = "0s"', 'bake = "1m"')
+    declared(guest, '[[deploy.test.gates]]\nname = "lag"\nmetric = { command = ["./not-there"], max = 30 }')
+    refused(guest.run("deploy"), 2, "gate lag:", "not-there: is not there")
+    assert "gate-source" in guest.run("check").stderr + guest.run("check").stdout
+
+
 def test_probes_leave_from_where_is_declared(guest: User) -> None:  # noqa: F811 (a fixture)
     """By the other end that osvdeploy ships."""
     bastion = guest.project / "bastion"

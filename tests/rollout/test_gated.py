@@ -12,7 +12,7 @@ import pytest
 
 from osvdeploy.cloud.interfaces import CloudWatchMetric, CommandMetric, PrometheusMetric, Statistic
 from osvdeploy.cloud.memory import Call, Moment
-from osvdeploy.errors import Interrupted, Refused, Unavailable
+from osvdeploy.errors import Interrupted, Refused, Unavailable, UsageError
 from osvdeploy.events import GateJudged, StageEntered, Warned
 from osvdeploy.rollout.gates import Bound, Compared, Gate, GateStage, NoData, Verdict
 from osvdeploy.rollout.model import Outcome, RequestKind, Run, Stage
@@ -413,3 +413,38 @@ def _die_at_reading(here: Service, number: int, moment: Moment) -> None:
     with pytest.raises(Interrupted):
         here.deploy("2.0.0")
     here.cloud.on_call(None)
+
+
+# ------------------------------------------------------------------------------------------- from another machine
+
+
+def test_whoever_approves_where_a_gate_cannot_be_read_is_told_and_the_release_is_not_failed() -> None:
+    """Its program is where the pipeline runs. It would fail for want of data, after its bake."""
+    here = deployed(DEPTH)
+    here.settings = replace(here.settings, strategy=replace(SETTINGS.strategy, approve=True, bake=60.0))
+    assert here.deploy("2.0.0").outcome is Outcome.WAITING
+    here.cloud.metrics.missing.add("depth")
+    with pytest.raises(UsageError, match="it goes on; but it cannot go on from here: gate depth: depth: there is no"):
+        here.manager().request(here.context(), RequestKind.APPROVE)
+    with pytest.raises(UsageError, match="gate depth"):
+        here.manager().recover(here.context())
+    here.cloud.metrics.missing.clear()
+    assert here.manager().recover(here.context()).outcome is Outcome.SUCCEEDED
+
+
+def test_a_deploy_whose_gate_cannot_be_read_from_here_is_refused_before_anything_is_done() -> None:
+    """It would have had its traffic, and failed after its bake."""
+    here = deployed(DEPTH)
+    here.cloud.metrics.missing.add("depth")
+    for command in (here.manager().preflight, here.manager().deploy):
+        here.publish("2.0.0")
+        with pytest.raises(UsageError, match="gate depth: depth: there is no such program on PATH"):
+            command(here.context(), here.release("2.0.0"))
+    assert here.head.unfinished is None and serving(here) == {here.id("1.0.0")}
+
+
+def test_a_gate_that_does_not_fail_for_want_of_data_may_be_unreadable_from_here() -> None:
+    here = deployed(replace(DEPTH, no_data=NoData.INCONCLUSIVE), replace(DEPTH, name="shadow", dry_run=True))
+    here.cloud.metrics.missing.add("depth")
+    here.publish("2.0.0")
+    here.manager().preflight(here.context(), here.release("2.0.0"))

@@ -16,7 +16,8 @@ from osvdeploy.errors import Interrupted, UsageError
 from osvdeploy.events import Waiting, Warned
 from osvdeploy.rollout.hooks import Hook, HookFailure
 from osvdeploy.rollout.logbook import EntryKind, entries
-from osvdeploy.rollout.model import Kind, Outcome, RequestKind, Run, Stage
+from osvdeploy.rollout.manager import RolloutManager
+from osvdeploy.rollout.model import Kind, Outcome, RequestKind, Run, Stage, Until
 from osvdeploy.rollout.releases import OnFailure, Strategy, StrategyKind, TrafficStep
 from tests.rollout.made import SETTINGS
 from tests.rollout.service import Service
@@ -480,6 +481,21 @@ def test_whoever_approves_without_the_program_is_told_and_the_release_is_not_fai
     with pytest.raises(UsageError, match="it goes on; but it cannot go on from here: hook smoke"):
         here.manager().request(here.context(), RequestKind.APPROVE)
     assert (last(here).verdict, len(last(here).approvals)) == (None, 1)
+    here.cloud.hooks.missing.clear()
+    assert here.manager().recover(here.context()).outcome is Outcome.SUCCEEDED
+
+
+def test_whoever_approves_may_leave_the_rest_to_where_the_programs_are() -> None:
+    """The word is in the ledger, nothing is asked from here, and it is said who goes on."""
+    strategy = replace(CANARY, steps=(TrafficStep(10, 30.0, approve=True), TrafficStep(100)))
+    here = deployed(hook("smoke", "shift"), strategy=strategy)
+    assert here.deploy("2.0.0").outcome is Outcome.WAITING
+    here.cloud.hooks.missing.add("smoke")
+    only = RolloutManager(here.ledger, here.cloud.cloud, here.cloud.prober, hooks=here.cloud.hooks, until=Until.BEGUN)
+    asked = only.request(here.context(), RequestKind.APPROVE)
+    assert asked.done
+    assert asked.told == "it goes on, once somebody works on it: `osvdeploy recover hello/production` does"
+    assert here.head.lease is None and last(here).verdict is None
     here.cloud.hooks.missing.clear()
     assert here.manager().recover(here.context()).outcome is Outcome.SUCCEEDED
 

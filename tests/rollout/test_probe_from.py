@@ -423,3 +423,82 @@ def test_going_back_by_tags_a_second_time_is_proved_by_counts_as_the_first(monke
     assert ended.outcome is Outcome.SUCCEEDED and there.clock.monotonic() - began < 600
     assert ended.run is not None
     assert "could not be counted" not in str(ended.run.stages) + str(ended.run.gates)
+
+
+def test_probes_name_a_host_that_a_pattern_of_hosts_matches() -> None:
+    """A program that looks at the name would refuse the pattern itself."""
+    here = Service(host="*.acme.example")
+    names: set[str] = set()
+    asks = here.cloud.prober.probe
+
+    class Noting:
+        def probe(self, ctx: Context, request: ProbeRequest) -> ProbeAnswer:
+            names.add(request.headers["Host"])
+            return asks(ctx, request)
+
+    here.publish("1.0.0")
+    manager = RolloutManager(here.ledger, here.cloud.cloud, Noting())
+    assert manager.deploy(here.context(), here.release("1.0.0")).outcome is Outcome.SUCCEEDED
+    assert names == {"osvdeploy.acme.example"}
+
+
+# --------------------------------------------------------------------------------- whoever goes on from elsewhere
+
+GATED = Strategy(StrategyKind.CANARY, (TrafficStep(20, 30.0, approve=True), TrafficStep(100)), 30.0, 3600.0)
+
+
+class Nobody:
+    """Reaches no balancer."""
+
+    def probe(self, ctx: Context, request: ProbeRequest) -> ProbeAnswer:
+        return ProbeAnswer(None, error="10.0.0.1:80: connection timed out")
+
+
+def from_a_laptop(service: Service) -> RolloutManager:
+    return RolloutManager(service.ledger, service.cloud.cloud, Nobody())
+
+
+def waiting(strategy: Strategy = GATED) -> Service:
+    """A canary that waits for approval; whoever deployed it has gone."""
+    here = Service(strategy=strategy)
+    here.deploy("1.0.0")
+    assert here.deploy("2.0.0").outcome is Outcome.WAITING
+    return here
+
+
+def test_whoever_approves_where_the_balancer_is_out_of_reach_is_told_and_the_release_is_not_failed() -> None:
+    """The word counts, and is heard by whoever goes on from where it is in reach."""
+    here = waiting()
+    with pytest.raises(UsageError, match="it goes on; but it cannot go on from here: no probe of http") as told:
+        from_a_laptop(here).request(here.context(), RequestKind.APPROVE)
+    assert "connection timed out" in str(told.value) and "osvdeploy recover" in str(told.value.hint)
+    with pytest.raises(UsageError, match="no probe of http"):
+        from_a_laptop(here).recover(here.context())
+    run = here.head.run
+    assert run is not None and run.verdict is None and len(run.approvals) == 1 and here.head.lease is None
+    assert here.cloud.serving == {here.id("1.0.0"), here.id("2.0.0")}
+    assert here.manager().recover(here.context()).outcome is Outcome.SUCCEEDED
+
+
+def test_a_candidate_that_answers_nobody_is_gone_back_from_by_whoever_recovers_it() -> None:
+    """It has all the traffic: that no probe is answered says nothing of where it is asked from."""
+    here = Service(strategy=replace(SETTINGS.strategy, bake=600.0))
+    here.deploy("1.0.0")
+
+    def die(call: Call, moment: Moment) -> None:
+        run = here.head.run if call.operation == "store.put" and moment is Moment.AFTER else None
+        if run is not None and run.stage is Stage.BAKE and run.candidate == here.id("2.0.0"):
+            here.cloud.on_call(None)
+            raise Died
+
+    here.cloud.on_call(die)
+    with pytest.raises(Died):
+        here.deploy("2.0.0")
+    ended = from_a_laptop(here).recover(here.context())
+    assert ended.outcome is not Outcome.SUCCEEDED and here.cloud.serving == {here.id("1.0.0")}
+
+
+def test_whoever_aborts_where_the_balancer_is_out_of_reach_is_not_kept_from_it() -> None:
+    here = waiting()
+    asked = from_a_laptop(here).request(here.context(), RequestKind.ABORT)
+    assert asked.rollout is not None and here.cloud.serving == {here.id("1.0.0")}

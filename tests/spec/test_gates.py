@@ -166,6 +166,14 @@ AT = "deploy.production.gates[0]"
             'metric = { cloudwatch = "HTTPCode_ELB_5XX_Count", per = "RequestCount", max = 1 }',
             f"{AT}.metric.cloudwatch: HTTPCode_ELB_5XX_Count is counted for the whole balancer",
         ),
+        (
+            'metric = { cloudwatch = "HTTPCode_Target_5xx_Count", per = "RequestCount", max = 1 }',
+            f"{AT}.metric.cloudwatch: HTTPCode_Target_5xx_Count is no metric of a target group; is HTTPCode_Target_5XX",
+        ),
+        (
+            'metric = { cloudwatch = "HTTPCode_Target_5XX_Count", per = "RequestsCount", max = 1 }',
+            f"{AT}.metric.per: RequestsCount is no metric of a target group; is RequestCount meant?",
+        ),
         ('metric = { cloudwatch = "Age", namespace = "Orders", max = 1 }', f"{AT}.metric.namespace: needs dimensions"),
         (f'metric = {{ {ERRORS}, dimensions = {{ A = "b" }}, max = 1 }}', f"{AT}.metric.dimensions: need namespace"),
         (f'metric = {{ {ERRORS}, query = "up", max = 1 }}', f"{AT}.metric.query: is of prometheus, not of cloudwatch"),

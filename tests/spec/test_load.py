@@ -152,6 +152,32 @@ def test_what_is_wrong_on_google_is_named_with_its_line(was: str, is_now: str, t
     assert any(each.startswith(told) for each in found), found
 
 
+@pytest.mark.parametrize(
+    ("route", "health", "led"),
+    [
+        ("/api/*", "/api/health", True),
+        ("/api/*", "/api/", True),
+        ("/api/*", "/api/health?deep=1", True),
+        ("/api/*", "/api", False),
+        ("/api/*", "/healthz", False),
+        ("/api/*", "/x/api/health", False),
+        ("/api", "/api", True),
+        ("/a.i/*", "/api/", False),
+    ],
+)
+@pytest.mark.parametrize("cloud", ["aws", "gcp"])
+def test_probes_take_a_path_that_is_led_to_the_service(cloud: str, route: str, health: str, led: bool) -> None:
+    """Another service's answers are not to prove a release. Where none is asked for, any path is well."""
+    place, environment = ("production", DEPLOY) if cloud == "aws" else ("europe", GOOGLE + ROLLED_OUT)
+    spec = SMALL + environment.replace('path = "/*"', f'path = "{route}"')
+    text = f'{spec}\nhealth = {{ path = "{health}" }}\n'
+    if led:
+        read(text)
+    else:
+        assert [each for each in problems(text) if f"deploy.{place}.health: {health} is not led here" in each]
+    read(f'{spec}\nhealth = {{ path = "{health}", probe-from = "requests" }}\n')
+
+
 POINTER = ROLLED_OUT.replace('url-map = "web"\nroute = { path = "/*", priority = 100 }\n', 'forwarding-rule = "web"\n')
 
 
@@ -212,6 +238,7 @@ def test_an_environment_on_google_needs_a_project_and_a_bucket() -> None:
         ('subnets = ["subnet-0a"]', "subnets = []", "osv.toml:17: deploy.production.subnets: is empty"),
         ("priority = 100", "priority = 2", "osv.toml:19: deploy.production.route.priority: should be greater than"),
         ('path = "/*", ', "", "osv.toml:19: deploy.production.route: needs host or path; path = \"/*\" takes every"),
+        ('path = "/*"', 'path = "/api/*"', "osv.toml:14: deploy.production.health: / is not led here by route.path (/"),
         ('path = "/*"', 'host = "a b"', "osv.toml:19: deploy.production.route.host: a host name; * and ? are"),
         ('ledger = "releases"', 'ledger = "ftp://x"', "osv.toml:21: deploy.production.ledger: ftp:// is not supported"),
         ('ledger = "releases"', 'ledger = "s3://X"', "osv.toml:21: deploy.production.ledger: no address of a bucket"),

@@ -44,6 +44,9 @@ class CloudWatch:
     def __init__(self, aws: Aws) -> None:
         self._aws = aws
 
+    def refuse_unready(self, ctx: Context, metric: Metric) -> None:
+        """Whether it may be read, only reading tells."""
+
     def read(self, ctx: Context, metric: Metric, measured: Measured, grid: Grid) -> tuple[Sample, ...]:
         if not isinstance(metric, CloudWatchMetric):
             raise Refused(f"{metric.kind} is no metric of CloudWatch's")

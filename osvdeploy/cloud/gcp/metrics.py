@@ -51,6 +51,9 @@ class CloudMonitoring:
     def __init__(self, gcp: Gcp) -> None:
         self._gcp = gcp
 
+    def refuse_unready(self, ctx: Context, metric: Metric) -> None:
+        """Whether it may be read, only reading tells."""
+
     def read(self, ctx: Context, metric: Metric, measured: Measured, grid: Grid) -> tuple[Sample, ...]:
         if not isinstance(metric, MonitoringMetric):
             raise Refused(f"{metric.kind} is no metric of Cloud Monitoring's")

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import socket
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO
 
@@ -26,7 +24,7 @@ from osvdeploy.cloud.interfaces import (
 from osvdeploy.cloud.local.prober import HttpProber
 from osvdeploy.context import Context
 from osvdeploy.errors import UsageError
-from osvdeploy.processes import Guarded, status_of
+from osvdeploy.processes import Guarded, program_file, status_of
 
 _LAST_WORDS = 2.0
 """Seconds that what was said last may take to be read, once a program has ended."""
@@ -65,15 +63,7 @@ class LocalHooks:
             return Over(HookAnswer(False, f"cannot be started: {error}"))
 
     def _program(self, name: str) -> str:
-        """The file of a program: of a plain name, by PATH."""
-        found = shutil.which(name, path=self._environ.get("PATH"))
-        if found is not None:
-            return found
-        if "/" not in name:
-            raise UsageError(f"{name}: there is no such program on PATH", hint="install it here, or name its file")
-        if not Path(name).exists():
-            raise UsageError(f"{name}: is not there", hint="mend `command` of the hook, or run this where the file is")
-        raise UsageError(f"{name}: may not be run", hint=f"chmod +x {name}")
+        return program_file(name, self._environ.get("PATH"), "the hook")
 
     def _headers(self, action: HttpHook) -> dict[str, str]:
         found = dict(action.headers)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from osvdeploy.cloud.interfaces import (
     CommandMetric,
     Grid,
@@ -15,7 +17,8 @@ from osvdeploy.cloud.interfaces import (
 from osvdeploy.cloud.local import command_metric, json_metric, prometheus
 from osvdeploy.cloud.local.prober import HttpProber
 from osvdeploy.context import Context
-from osvdeploy.errors import Refused
+from osvdeploy.errors import Refused, UsageError
+from osvdeploy.processes import program_file
 
 
 class MetricSources:
@@ -26,6 +29,16 @@ class MetricSources:
         """``place`` tells what the cloud counts."""
         self._place = place
         self._http = HttpProber()
+
+    def refuse_unready(self, ctx: Context, metric: Metric) -> None:
+        match metric:
+            case PrometheusMetric() | JsonMetric() if metric.token_variable is not None:
+                if not os.environ.get(metric.token_variable, "").strip():
+                    raise UsageError(
+                        f"the variable {metric.token_variable} is not set", hint=f"export {metric.token_variable}"
+                    )
+            case CommandMetric() if "{" not in metric.argv[0]:
+                program_file(metric.argv[0], os.environ.get("PATH"), "the gate")
 
     def read(self, ctx: Context, metric: Metric, measured: Measured, grid: Grid) -> tuple[Sample, ...]:
         if grid.count == 0:

@@ -20,6 +20,7 @@ from osvdeploy.cloud.interfaces import (
 from osvdeploy.cloud.memory.world import World
 from osvdeploy.cloud.samples import samples_of
 from osvdeploy.context import Context
+from osvdeploy.errors import UsageError
 
 PUBLISHED: Final = 60.0
 """Seconds from a minute's end until it can be read."""
@@ -36,10 +37,16 @@ class MemoryMetrics:
     def __init__(self, world: World) -> None:
         self._world = world
         self._told: dict[tuple[str, str], Told] = {}
+        self.missing: set[str] = set()
+        """Metrics that cannot be read from here, by their names."""
 
     def tell(self, release: str, metric: str, told: Told) -> None:
         """Answer for a release's metric, by its name, type, query, address or first word, with this from now on."""
         self._told[release, metric] = told
+
+    def refuse_unready(self, ctx: Context, metric: Metric) -> None:
+        if (name := _name(metric)) in self.missing:
+            raise UsageError(f"{name}: there is no such program on PATH", hint="install it here")
 
     def read(self, ctx: Context, metric: Metric, measured: Measured, grid: Grid) -> tuple[Sample, ...]:
         name = _name(metric)

@@ -172,7 +172,7 @@ class _Deployment(Resource[I, DeploymentOutputs], Generic[I]):
             refuse_held(standing.head, release.id, forced=forced)
             if missed := left_out(standing, settings):
                 call.warn(missed)
-        if unready := _unready_hooks(quiet, settings):
+        if unready := _unready(quiet, settings):
             call.warn(unready)
         warn_of_unready(call.ctx, notifier(ground), settings.notify)
         call.info(told_plan(standing, release.id, settings, call.ctx.now()))
@@ -410,13 +410,14 @@ class _Deployment(Resource[I, DeploymentOutputs], Generic[I]):
         raise Unfinished(reasons, outputs_of(standing), id=self._id(service, wanted), cause=error)
 
 
-def _unready_hooks(ctx: Context, settings: Settings) -> str | None:
-    """Why an `up` on this machine would be refused for a hook; it may well be another machine's."""
+def _unready(ctx: Context, settings: Settings) -> str | None:
+    """Why an `up` on this machine would be refused for a hook or a gate; it may well be another machine's."""
     from osvdeploy.api.wiring import hooks
-    from osvdeploy.rollout.refusals import refuse_unready_hooks
+    from osvdeploy.cloud.local.metrics import MetricSources
+    from osvdeploy.rollout.refusals import refuse_unready
 
     try:
-        refuse_unready_hooks(ctx, hooks(), settings)
+        refuse_unready(ctx, hooks(), MetricSources(), settings)
     except UsageError as error:
         return f"{error.message}; an `up` from here would be refused"
     return None
