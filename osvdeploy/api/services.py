@@ -93,7 +93,7 @@ def status(ctx: Context, service: Service, *, look: bool = True) -> ServiceStatu
         try:
             cloud = wiring.ground_of(ctx, place)
             state = cloud.router.observe(ctx, place.route)
-            left = state.left
+            left = head.unheard(state).left
             weights = state.weights or {}
             targets = {slot: cloud.router.health(ctx, place.route, slot) for slot in state.backends}
             owned = cloud.groups.owned(ctx, {tags.SERVICE: head.service})

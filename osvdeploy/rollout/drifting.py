@@ -94,7 +94,10 @@ def drift_of(
 
 
 def _route(head: Head, state: RouteState) -> Iterator[Drift]:
-    if state.left is not None:
+    if state.left is not None and head.unheard(state).left is None:
+        told = f"the note that {state.left} was left without the ledger stays on the route, though the ledger knows it"
+        yield Drift(DriftKind.ROUTE, told, "`osvdeploy drift --repair` takes it away", True)
+    elif state.left is not None:
         told = f"traffic was taken from {state.left} without this ledger, which does not know it yet"
         cure = "`osvdeploy drift --repair` has the ledger learn it, and so does the next deploy or rollback"
         yield Drift(DriftKind.ROUTE, told, cure, True)

@@ -8,8 +8,9 @@ from dataclasses import replace
 from osvdeploy.cloud import tags
 from osvdeploy.cloud.interfaces import GroupState, ReleaseId, Route, RouteState, Slot
 from osvdeploy.context import Context
-from osvdeploy.errors import CloudError, LedgerBehind
+from osvdeploy.errors import CloudError, LedgerBehind, Refused, Unavailable
 from osvdeploy.events import Warned
+from osvdeploy.retry import insisting
 from osvdeploy.rollout.executor import BEHIND, Executor
 from osvdeploy.rollout.ledger import Head, HeldLedger, Hold, SlotRecord
 from osvdeploy.rollout.model import Run
@@ -45,16 +46,30 @@ def overtaken(run: Run, state: RouteState, groups: Mapping[str, GroupState], *, 
 
 
 def learn(
-    ctx: Context, executor: Executor, held: HeldLedger, route: Route, state: RouteState, *, asked: bool = False
+    ctx: Context,
+    executor: Executor,
+    held: HeldLedger,
+    route: Route,
+    state: RouteState,
+    *,
+    asked: bool = False,
+    clean: bool = False,
 ) -> bool:
     """Let the head say what serves by the cloud, with a hold on the release that was left, and take the note away;
-    whether there was anything to learn. Without a note nothing is, unless that is ``asked`` for.
+    whether there was anything to learn. Without a note nothing is, unless that is ``asked`` for. ``clean``: the note is
+    not to stay, since who goes back without the ledger goes by it.
 
-    Raises :class:`~osvdeploy.errors.LedgerBehind` where what serves is of another ledger.
+    Raises :class:`~osvdeploy.errors.LedgerBehind` where what serves is of another ledger, and with ``clean`` what keeps
+    the note from being taken away.
     """
-    head, slot = held.head, whole(state)
     if executor.noting:
         return False  # a ledger that does not last is not whom the note is for
+    if held.head.note is not None and state.left is None:
+        held.save(ctx, f"the note of {held.head.note} is gone", note=None)
+    elif state.left is not None and held.head.unheard(state).left is None:
+        _forget_note(ctx, executor, held, route, state.left, clean=clean)
+        state = replace(state, left=None)
+    head, slot = held.head, whole(state)
     if (state.left is None and not asked) or head.unfinished is not None or slot is None:
         return False
     stable = head.stable
@@ -65,7 +80,7 @@ def learn(
     stands = there is not None and not there.deleting
     if known and stands and stable is not None and stable.release == state.left:
         # Whoever wrote the note did not come to the switch.
-        _forget_note(ctx, executor, held, route)
+        _forget_note(ctx, executor, held, route, state.left, clean=clean)
         return True
     changes = {} if known and stands and not asked else _serving(executor, held, route, slot, groups, ctx)
     if changes is None:
@@ -83,7 +98,7 @@ def learn(
                 hint=f"{state.left} is held from now on",
             )
         )
-        _forget_note(ctx, executor, held, route)
+        _forget_note(ctx, executor, held, route, state.left, clean=clean)
     return bool(changes)
 
 
@@ -126,9 +141,33 @@ def _told(head: Head, slot: Slot, changes: Mapping[str, object]) -> str:
     return str(record.release) if isinstance(record, SlotRecord) else head.service
 
 
-def _forget_note(ctx: Context, executor: Executor, held: HeldLedger, route: Route) -> None:
-    """Never fails: a note that stays is read again, and says the same."""
-    try:
+def _forget_note(
+    ctx: Context, executor: Executor, held: HeldLedger, route: Route, left: ReleaseId, *, clean: bool
+) -> None:
+    """Take a note off the route, and remember one that stays: read again, it would tell of a rollout of later that it
+    was overtaken. Fails where it is not to stay (``clean``)."""
+
+    def forget() -> None:
         executor.outranking(ctx, held, route, lambda acting: executor.cloud.router.note_left(acting, route, None))
+
+    try:
+        if clean:
+            insisting(ctx, forget)
+        else:
+            forget()
     except CloudError as error:
-        ctx.report(Warned(f"{held.head.service}: the note of what was left stays: {error}", hint=error.hint))
+        if held.head.note != left:
+            held.save(ctx, f"the note of {left} stays", note=left)
+        told = f"{held.head.service}: the note on its route that {left} was left stays: {error}"
+        if not clean:
+            ctx.report(Warned(told, hint=error.hint))
+            return
+        kind = Unavailable if isinstance(error, Unavailable) else Refused
+        raise kind(
+            f"{told}. A deploy beside it would mislead whoever goes back without the ledger",
+            operation=error.operation,
+            code=error.code,
+            hint=error.hint or "try again",
+        ) from error
+    if held.head.note is not None:
+        held.save(ctx, f"the note of {left} is gone", note=None)

@@ -27,7 +27,7 @@ from itertools import islice
 from threading import Event
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from osvdeploy.cloud.interfaces import ObjectStore, ReleaseId, Route, Slot
+from osvdeploy.cloud.interfaces import ObjectStore, ReleaseId, Route, RouteState, Slot
 from osvdeploy.cloud.parallel import in_flight
 from osvdeploy.context import Context, ProcessIdentity
 from osvdeploy.errors import (
@@ -129,7 +129,8 @@ class Head:
     answer to a put be lost. ``serving`` is the slot that traffic goes to, ``run`` the rollout under way or the last
     one. ``served`` lists, oldest first, the releases that served, at most 50. ``why`` is what this document records.
     ``family_due``: the image family is yet to be led to what serves; ``given_up`` are releases whose images are yet to
-    be withdrawn. ``notices`` is what others are yet to be told, oldest first.
+    be withdrawn. ``notices`` is what others are yet to be told, oldest first. ``note`` is one of a rollback without the
+    ledger (:attr:`~osvdeploy.cloud.interfaces.RouteState.left`) that was heard of and could not be taken off the route.
     """
 
     service: str
@@ -150,6 +151,11 @@ class Head:
     family_due: bool = False
     given_up: tuple[ReleaseId, ...] = ()
     notices: tuple[Notice, ...] = ()
+    note: ReleaseId | None = None
+
+    def unheard(self, state: RouteState) -> RouteState:
+        """What stands behind the route, without a note that says nothing new."""
+        return replace(state, left=None) if state.left is not None and state.left == self.note else state
 
     @property
     def stable(self) -> SlotRecord | None:

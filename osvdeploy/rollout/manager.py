@@ -141,8 +141,8 @@ class RolloutManager:
             refuse_waiting(head, release, ctx.now())
         refuse_held(head, release.id, forced=forced)
         refuse_moved_route(head, route)
-        if state.left is not None:
-            refuse_left(head, release.id, state.left, forced=forced)
+        if (left := head.unheard(state).left) is not None:
+            refuse_left(head, release.id, left, forced=forced)
         elif head.unfinished is None:
             refuse_drift(head, state)
 
@@ -289,7 +289,7 @@ class RolloutManager:
         state = self.cloud.router.observe(ctx, route)
         refuse_shares(release, state)
         self._refuse_unknown(ctx, held.head, route, state)
-        if learn(ctx, self.executor, held, route, state):
+        if learn(ctx, self.executor, held, route, state, clean=True):
             refuse_held(held.head, release.id, forced=forced)
         refuse_drift(held.head, state)
         pay(ctx, self.cloud.groups, held)
@@ -681,7 +681,7 @@ class RolloutManager:
             ours = {tags.SERVICE: self.ledger.service}
             for name in insisting(ctx, lambda: self.cloud.groups.templates(ctx, ours)):
                 held.insist(ctx, self.cloud.groups.delete_template, name)
-            held.save(ctx, "destroyed", slots={}, serving=None, holds=(), destroyed=True)
+            held.save(ctx, "destroyed", slots={}, serving=None, holds=(), destroyed=True, note=None)
             self.courier.finish(ctx, held)
             return held.head
 
@@ -750,7 +750,7 @@ class RolloutManager:
             return None
         if held.head.stable.group != run.stable_group:
             return None
-        state = self.cloud.router.observe(ctx, route)
+        state = held.head.unheard(self.cloud.router.observe(ctx, route))
         if state.weights is None or state.left is not None:
             return None
         # Where the rule is right that was not proved: who asks for the way back does not mean one release further. But
@@ -832,7 +832,7 @@ class RolloutManager:
         if run is None:
             return None
         route = self._route(held.head)
-        state = self.cloud.router.observe(ctx, route)
+        state = held.head.unheard(self.cloud.router.observe(ctx, route))
         if (ended := self.end_overtaken(ctx, held, route, state, run)) is not None:
             return ended
         if run.verdict is None and state.left == run.candidate:
@@ -877,6 +877,7 @@ class RolloutManager:
     ) -> Run | None:
         """The run, ended where it stands, and what serves now learnt, where traffic was moved from under it while the
         ledger could not be reached; None where it was not. ``asked``: also where no note tells."""
+        state = held.head.unheard(state)
         groups = self.executor.observer(route).groups(ctx) if state.left is not None or asked else {}
         if not overtaken(run, state, groups, asked=asked):
             return None

@@ -22,7 +22,7 @@ from osvdeploy.rollout.releases import Concurrent, OnFailure, Strategy, Strategy
 from osvdeploy.spec.model import Health
 from osvdeploy.spec.model import Strategy as DeclaredStrategy
 from tests.rollout.test_drifting import looked
-from tests.rollout.unledgered import Gone, Unledgered, asked, dies_entering
+from tests.rollout.unledgered import Died, Gone, Unledgered, asked, dies_entering
 
 pytestmark = pytest.mark.slow
 
@@ -386,6 +386,65 @@ def test_a_deploy_whose_ledger_comes_back_lets_a_rollback_of_meanwhile_stand(ser
     assert ends and ended.outcome is Outcome.ABORTED and OVERTAKEN in ended.told
     service.serves("1.0.0")
     assert [hold.release for hold in service.head.holds] == [service.id("1.2.0")]
+
+
+def noted(service: Unledgered) -> None:
+    """1.1.0 was left for 1.0.0 without the ledger, which answers again."""
+    service.lost = True
+    assert service.back().rollout.outcome is Outcome.SUCCEEDED
+    service.lost = False
+
+
+def test_no_deploy_begins_beside_a_note_that_cannot_be_taken_away(service: Unledgered) -> None:
+    """Whoever goes back without the ledger goes by it, and whoever recovers the deploy."""
+    noted(service)
+    service.cloud.faults.fail("router.note_left", Refused("not allowed"))
+    with pytest.raises(Refused, match=r"the note on its route that hello-1\.1\.0-\w+ was left stays: not allowed"):
+        service.deploy("1.2.0")
+    assert service.head.unfinished is None
+    service.serves("1.0.0")
+    assert [each.kind for each in looked(service)] == [DriftKind.ROUTE]
+    service.manager().realign(service.context())
+    assert not looked(service)
+    assert service.deploy("1.2.0").outcome is Outcome.SUCCEEDED
+    assert [hold.release for hold in service.head.holds] == [service.id("1.1.0")]
+
+
+def test_a_deploy_insists_on_taking_a_note_away(service: Unledgered) -> None:
+    noted(service)
+    for _ in range(3):
+        service.cloud.faults.fail("router.note_left", Unavailable("throttled"))
+    assert service.deploy("1.2.0").outcome is Outcome.SUCCEEDED
+    assert not looked(service) and service.head.note is None
+
+
+@pytest.mark.parametrize("stage", [Stage.SHIFT, Stage.CLEAN_UP])
+def test_a_note_that_stays_tells_nothing_of_a_rollback_of_later(service: Unledgered, stage: Stage) -> None:
+    """Whoever recovers it brings it to its own end, and nobody takes it for one that was overtaken."""
+    service.lost = False
+    assert service.deploy("1.2.0").outcome is Outcome.SUCCEEDED
+    service.lost = True
+    assert service.back().rollout.outcome is Outcome.SUCCEEDED
+    service.lost = False
+    service.serves("1.1.0")
+    for _ in range(3):
+        service.cloud.faults.fail("router.note_left", Refused("not allowed"))
+
+    def dies(call: Call, moment: Moment) -> None:
+        run = service.head.run if call.operation == "store.put" and moment is Moment.AFTER else None
+        if run is not None and run.candidate == service.id("1.0.0") and run.stage is stage and not run.over:
+            service.cloud.on_call(None)
+            raise Died
+
+    service.cloud.on_call(dies)
+    with pytest.raises(Died):
+        service.rollback("1.0.0")
+    service.clock.advance(120)
+    ended = service.manager().recover(service.context())
+    assert ended.outcome is Outcome.SUCCEEDED and OVERTAKEN not in ended.told
+    service.serves("1.0.0")
+    service.manager().realign(service.context())
+    assert not looked(service) and service.head.note is None
 
 
 def test_of_a_rollout_that_was_overtaken_nobody_is_told_that_its_stable_release_serves(service: Unledgered) -> None:
