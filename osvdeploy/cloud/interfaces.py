@@ -471,6 +471,10 @@ class Scaling:
         """Whether there are bounds between which the size may change."""
         return self.minimum < self.maximum
 
+    def most(self, size: int) -> int:
+        """The maximum for a group of ``size`` machines, which is not to be made smaller than ``desired`` by it."""
+        return max(self.maximum, min(size, self.desired)) if self.moves else self.maximum
+
 
 @dataclass(frozen=True, slots=True)
 class GroupShape:
@@ -547,10 +551,15 @@ class InstanceGroups(Protocol):
         """Undo :meth:`pause`: what was paused in ``scaling``, read before, stays so. Rules that were changed since are
         left as they are. Succeeds without the group."""
 
+    def unpaused(self, there: Scaling, before: Scaling) -> Scaling:
+        """What :meth:`scaling` told, as it would tell after :meth:`resume` with ``before``; the same where nothing is
+        to be undone. Asks nobody."""
+
     def apply(self, ctx: Context, name: str, scaling: Scaling) -> None:
         """Give a group the bounds (where there are any) and rules of another one, and take away what it has beyond
-        them; its size changes only where it is out of these bounds. A rule whose time is over is left out. Raises
-        :class:`NotFound` without the group."""
+        them; its size changes only where it is out of these bounds, and never to fewer than ``scaling.desired``: where
+        those are more than the maximum, what there is of them is its maximum, which is told. A rule whose time is over
+        is left out. Raises :class:`NotFound` without the group."""
 
     def follows(self, ctx: Context, name: str, scaling: Scaling) -> bool:
         """Whether :meth:`apply` has nothing left to do."""

@@ -8,7 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
+
+from osvdeploy.cloud.interfaces import Scaling
+from osvdeploy.context import Context
+from osvdeploy.events import Warned
 
 
 def written(rules: Mapping[str, Any], own: Mapping[str, str]) -> str:
@@ -38,3 +43,17 @@ def _replaced(value: Any, words: Mapping[str, str]) -> Any:
     if isinstance(value, list | tuple):
         return [_replaced(each, words) for each in value]
     return value
+
+
+def told_fitting(ctx: Context, group: str, scaling: Scaling, size: int) -> Scaling:
+    """What scales a group of ``size`` machines so that it is not made smaller than it is to be, which is told."""
+    most = scaling.most(size)
+    if most != scaling.maximum:
+        ctx.report(
+            Warned(
+                f"{group}: has {size} machines, and what is to scale it a maximum of {scaling.maximum}; it gets one of "
+                f"{most}, so that none of those that are needed is taken away",
+                hint="lower it again where fewer are enough",
+            )
+        )
+    return replace(scaling, maximum=most)

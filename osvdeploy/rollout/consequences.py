@@ -131,4 +131,12 @@ def begin(
         entered=now,
         steps=steps,
         scaling=None if scaling is None or scaling.fixed else scaling,
+        owed=_is_owed(head.run, scaling),
     )
+
+
+def _is_owed(before: Run | None, scaling: Scaling | None) -> bool:
+    """Whether what is to pass on is what the run before has, and could not bring to where it belongs."""
+    if before is None or before.scaled or before.scaling is None or scaling is None:
+        return False
+    return scaling == replace(before.scaling, desired=scaling.desired)

@@ -213,6 +213,7 @@ def _shift(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
             return Step(run)
         if (first := _before_shift(run, seen, limits, now)) is not None:
             return first
+        run = _afresh(run, seen)
         unwell = run.tally.leaving if seen.leaving is None else not seen.leaving.well
         moved = run.moved(run.steps[run.step].weight, now)
         moved = replace(moved, shifted=run.shifted or now, tally=Tally(since=run.tally.since, leaving=unwell))
@@ -291,25 +292,35 @@ def _unreached(run: Run) -> str:
 
 
 def _before_shift(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step | None:
-    """What is to be done about the stable group's scaling before traffic leaves it; None where nothing is.
+    """What is to be done about the stable group's scaling before traffic leaves it, the first or more; None where
+    nothing is.
 
     A group that loses its load is made smaller just when it may have to take it back. A rollback pauses nothing: it
     moves everything at once, is proved within a minute, and must not depend on one call more.
     """
-    if run.shifted is not None or run.scaling is None or seen.scaling is None:
+    if run.scaling is None or seen.scaling is None:
         return None
     if run.kind is Kind.DEPLOY and not seen.scaling.paused:
         # What it is at the switch counts, and not what it was when the run began; it is saved before it is changed.
-        return Step(
-            replace(run, scaling=seen.scaling),
-            PauseScaling(),
-            _soon(run, limits, now),
-            f"{run.stable} to keep its size",
-        )
-    if seen.scaling.desired > run.capacity and not run.warm:
+        return Step(_afresh(run, seen), PauseScaling(), _soon(run, limits, now), f"{run.stable} to keep its size")
+    if run.shifted is None and seen.scaling.desired > run.capacity and not run.warm:
         grown = replace(run, capacity=seen.scaling.desired)
         return Step(grown.enter(Stage.PREPARE, now, f"{run.stable} has {grown.capacity} machines by now"))
     return None
+
+
+def _afresh(run: Run, seen: Observation) -> Run:
+    """The run with what scales stable right before a share, and not as it was when the run began: who raises a maximum
+    meanwhile lets stable grow beyond the old one, and the candidate with it."""
+    there = seen.unpaused
+    if run.shifted is None and seen.scaling is not None and not seen.scaling.paused:
+        # Nothing was paused by us yet: what is suspended of it was by somebody else.
+        there = seen.scaling
+    if there is None or (run.scaling is None and there.fixed):
+        return run
+    if run.owed and run.scaling is not None and (there.fixed or set(there.parts) < set(run.scaling.parts)):
+        return replace(run, scaling=replace(run.scaling, desired=there.desired))
+    return replace(run, scaling=there, owed=False)
 
 
 def _grown(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step | None:
@@ -534,6 +545,16 @@ def _as_large(run: Run, seen: Observation) -> Run:
     return replace(run, capacity=there) if there else run
 
 
+def _is_held(run: Run, seen: Observation) -> bool:
+    """Whether stable keeps its size by us."""
+    if run.scaling is None or seen.scaling is None or not seen.held:
+        return False
+    if run.kind is Kind.DEPLOY and run.shifted is not None:
+        return True
+    # A part of it that was suspended before ours was due is somebody's.
+    return seen.scaling.paused and not run.scaling.paused
+
+
 def _clean_up(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
     late = _worked(run, now) > limits.clean_up
     # What may not be scaled, or never looks as it should, must not keep a rollout from its end.
@@ -568,7 +589,7 @@ def _clean_up(run: Run, seen: Observation, limits: Limits, now: datetime) -> Ste
             reason = f"{run.reason}; then {why}"
             return Step(replace(run, verdict=Outcome.ROLLBACK_FAILED, reason=reason).enter(Stage.DONE, now, reason))
         return Step(run.enter(Stage.REVERT, now, f"slot {run.slot} carries traffic"))
-    paused = run.scaling is not None and not run.scaling.paused and seen.scaling is not None and seen.scaling.paused
+    held = _is_held(run, seen)
     if seen.occupant is not None and not late:
         # Whoever wrote down that it goes died before it took it away: no slot has it, so nobody else would.
         action = None if seen.occupant.deleting else RemoveGroup(seen.occupant.name)
@@ -577,13 +598,13 @@ def _clean_up(run: Run, seen: Observation, limits: Limits, now: datetime) -> Ste
         return Step(run, UnmakeRoute(), _soon(run, limits, now), "what was made for the route to be gone")
     if run.stays_warm and seen.candidate is not None and not seen.candidate.deleting:
         return Step(run.enter(Stage.DONE, now, f"the machines of {run.candidate} are kept warm, as they were"))
-    if late or (seen.candidate is None and (given_up or not paused)):
-        run = replace(run, scaled=run.scaled or (run.scaling is not None and not paused))
+    if late or (seen.candidate is None and (given_up or not held)):
+        run = replace(run, scaled=run.scaled or (run.scaling is not None and not held))
         return Step(run.enter(Stage.DONE, now, "the candidate's capacity is gone" if not late else "took too long"))
     wait = _soon(run, limits, now)
     if seen.candidate is not None and not seen.candidate.deleting:
         return Step(run, RemoveGroup(seen.candidate.name), wait, f"the machines of {run.candidate} to be gone")
-    if paused and not given_up:
+    if held and not given_up:
         return Step(run, ResumeScaling(), wait, f"{run.stable} to be scaled as before")
     return Step(run, None, wait, f"the machines of {run.candidate} to be gone")
 

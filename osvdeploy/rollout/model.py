@@ -304,8 +304,10 @@ class Run:
     ``abort`` is set, with its reason, by whoever wants the run to end. ``paused``: traffic stays as it is. ``heard``
     are the requests that were read, in the order of their numbers: the next to come has number ``len(heard) + 1``.
 
-    ``scaling`` is what scales the stable group by itself, as it was before anything of it was changed; None where
-    nothing does. ``scaled``: it is where it belongs, on the candidate after a success and else on stable as before.
+    ``scaling`` is what scales the stable group by itself, as it was right before the last share that was given, but for
+    what the run itself had paused of it; None where nothing does. ``owed``: it is what the run before was to hand over
+    and did not, so that stable may have a part of it alone. ``scaled``: it is where it belongs, on the candidate after
+    a success and else on stable as before.
 
     ``measured_since`` is when metric gates were begun anew in this stage, None where they count from its beginning;
     ``kept`` are this stage's samples of sources that remember nothing.
@@ -351,6 +353,7 @@ class Run:
     stages: tuple[StageRecord, ...] = ()
     evidence: tuple[Evidence, ...] = ()
     scaling: Scaling | None = None
+    owed: bool = False
     scaled: bool = False
     grows: int = 0
     stable_gone: bool = False
@@ -599,10 +602,11 @@ class Observation:
     is looked for in clean-up, and before traffic goes back, and None where that could not be seen.
     ``boot_faults`` are fatal findings in the candidate's boot logs. ``targets``, ``preview`` and ``live`` are None
     where nobody looked; so is ``leaving``, an answer right before the switch, of what has the traffic until then.
-    So is ``scaling``, what scales the stable group now; it is also None once that group is gone. ``follows``: the
-    candidate has the run's scaling. ``readings`` are the last of each metric gate that is judged in this stage, by
-    its name. ``hook`` is what this process runs of hooks. ``requests`` are what was counted since the switch, where
-    that is the proof; None while nothing is.
+    So is ``scaling``, what scales the stable group now; it is also None once that group is gone. ``unpaused`` is the
+    same without what was paused of it since the run has its own. ``follows``: the candidate has the run's scaling.
+    ``readings`` are the last of each metric gate that is judged in this stage, by its name. ``hook`` is what this
+    process runs of hooks. ``requests`` are what was counted since the switch, where that is the proof; None while
+    nothing is.
     """
 
     wired: bool
@@ -617,10 +621,16 @@ class Observation:
     live: tuple[Answer, ...] | None = None
     leaving: Answer | None = None
     scaling: Scaling | None = None
+    unpaused: Scaling | None = None
     follows: bool = False
     readings: Mapping[str, Reading] = field(default_factory=dict)
     hook: HookSeen | None = None
     requests: RequestsSeen | None = None
+
+    @property
+    def held(self) -> bool:
+        """Whether something is to be resumed for the stable group to be scaled as the run knows it."""
+        return self.scaling is not None and self.unpaused is not None and self.scaling != self.unpaused
 
     @property
     def healthy(self) -> int:

@@ -87,7 +87,9 @@ class Observer:
             and (run.shifted is None or run.kind is Kind.DEPLOY)
         )
         if run.stable_group is not None and (before or (run.stage is Stage.CLEAN_UP and not succeeded)):
-            return replace(seen, scaling=self._scaling(ctx, run, run.stable_group, run.scaling))
+            there = self._scaling(ctx, run, run.stable_group, run.scaling)
+            unpaused = self.cloud.groups.unpaused(there, run.scaling) if there is not None else None
+            return replace(seen, scaling=there, unpaused=unpaused)
         return seen
 
     def _measure(self, ctx: Context, run: Run) -> dict[str, Reading]:
@@ -153,7 +155,7 @@ class Observer:
             return self.cloud.groups.scaling(ctx, group)
         except Refused as error:
             self._tell_once(ctx, f"cannot see what scales {run.stable}: {error}")
-            if run.stage is Stage.CLEAN_UP:
+            if run.stage is Stage.CLEAN_UP or (run.shifted is not None and run.kind is Kind.DEPLOY):
                 return replace(before, paused=True)
             return before if run.kind is Kind.DEPLOY else None
 

@@ -460,6 +460,9 @@ class _Groups(InstanceGroups):
             self._place.scalings[name] = replace(there, paused=False)
             self._place.done(self._place.foresight.resume(self._place.ctx, name, scaling))
 
+    def unpaused(self, there: Scaling, before: Scaling) -> Scaling:
+        return self._place.cloud.groups.unpaused(there, before)
+
     def apply(self, ctx: Context, name: str, scaling: Scaling) -> None:
         self._place.scalings[name] = scaling
         self._place.done(self._place.foresight.apply(self._place.ctx, name, scaling))

@@ -56,17 +56,17 @@ def pay(ctx: Context, groups: InstanceGroups, held: HeldLedger) -> None:
     there = groups.scaling(ctx, stable.group)
     if there is None or not owes(run, stable, there):
         return
+    # It has come to the size that it has now without: with it, none of that is taken away.
+    owed = replace(run.scaling, desired=there.desired)
     try:
         with held.acting(ctx) as acting:
             if run.candidate_serves:
-                groups.apply(acting, stable.group, run.scaling)
+                groups.apply(acting, stable.group, owed)
             else:
-                groups.resume(acting, stable.group, run.scaling)
+                groups.resume(acting, stable.group, owed)
         now = groups.scaling(ctx, stable.group)
-        if run.candidate_serves:
-            paid = groups.follows(ctx, stable.group, run.scaling)
-        else:
-            paid = now is not None and not now.paused
+        goes_on = now is not None and not now.paused
+        paid = groups.follows(ctx, stable.group, owed) if run.candidate_serves else goes_on
     except CloudError as error:
         ctx.report(Warned(f"{stable.release} still has not the scaling of before: {error}", hint=error.hint))
         return

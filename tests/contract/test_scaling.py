@@ -91,6 +91,38 @@ def test_what_was_paused_before_stays_so(scene: Scene) -> None:
     assert scaling_of(scene, made.name) == theirs and scene.mutations() == changes
 
 
+def test_a_pause_is_told_apart_from_what_the_user_has(scene: Scene) -> None:
+    """What is read of a paused group tells what it was, without the pause; what the user had paused is theirs."""
+    made = scene.stand(Slot.BLUE, "hello-1", capacity=3)
+    fixed = scaling_of(scene, made.name)
+    scene.scale(made.name, 1, 6)
+    groups, before = scene.cloud.groups, scaling_of(scene, made.name)
+    groups.pause(scene.ctx, made.name)
+    paused = scaling_of(scene, made.name)
+    assert paused != before and groups.unpaused(paused, before) == before
+    for same in (fixed, before):
+        assert groups.unpaused(same, before) == same
+    assert groups.unpaused(paused, paused) == paused
+
+
+def test_no_machine_is_taken_away_that_is_needed(scene: Scene) -> None:
+    """Of a group that is larger than the maximum, where the other one was to have as many: what it has is its maximum
+    then. Beyond that the bounds hold."""
+    blue = scene.stand(Slot.BLUE, "hello-1", capacity=2)
+    scene.scale(blue.name, 1, 3)
+    green = scene.stand(Slot.GREEN, "hello-2", capacity=4)
+    groups, wanted = scene.cloud.groups, replace(scaling_of(scene, blue.name), desired=4)
+    groups.apply(scene.ctx, green.name, wanted)
+    assert groups.follows(scene.ctx, green.name, wanted)
+    scene.ctx.sleep(60)
+    found = scaling_of(scene, green.name)
+    assert (found.minimum, found.desired, found.maximum) == (1, 4, 4)
+    fewer = replace(wanted, desired=2)
+    assert not groups.follows(scene.ctx, green.name, fewer)
+    groups.apply(scene.ctx, green.name, fewer)
+    assert scaling_of(scene, green.name).maximum == 3
+
+
 def test_another_group_is_scaled_likewise(scene: Scene) -> None:
     """Bounds and rules are the same, of its own name and backend; its size is its own. Twice is once."""
     blue = scene.stand(Slot.BLUE, "hello-1", capacity=2)

@@ -15,7 +15,9 @@ import pytest
 
 from osvdeploy.cloud.interfaces import Scaling
 from osvdeploy.cloud.memory import Call, Moment
+from osvdeploy.errors import Interrupted
 from osvdeploy.rollout.model import Kind, Outcome
+from osvdeploy.rollout.releases import TrafficStep
 from tests.faults.branches import Branches
 from tests.rollout.made import SETTINGS, UNHURRIED
 from tests.rollout.service import Service
@@ -140,6 +142,29 @@ def _scaled_twice() -> Service:
     return service
 
 
+def _raised_in_canary() -> Service:
+    """A deploy that was cut off once the new release had its first share; stable's maximum was raised since."""
+    steps = (TrafficStep(10, 5.0), TrafficStep(100))
+    service = _scaled(served("1.0.0", Service(strategy=replace(SETTINGS.strategy, steps=steps))))
+    service.publish("1.1.0")
+    ctx = service.context()
+
+    def cut_off(call: Call, moment: Moment) -> None:
+        if call.operation == "router.modify_rule" and moment is Moment.AFTER:
+            ctx.cancel.cancel()
+
+    service.cloud.on_call(cut_off)
+    with pytest.raises(Interrupted):
+        service.manager().deploy(ctx, service.release("1.1.0"))
+    service.cloud.on_call(None)
+    group = service.cloud.world.groups[service.group("1.0.0")]
+    assert group.scaler is not None and group.scaler.paused
+    group.scaler.maximum = 9
+    service.cloud.load(group.name, 7)
+    service.clock.advance(60)
+    return service
+
+
 def _deploy(service: Service) -> object:
     return service.manager().deploy(service.context(), service.release("1.1.0"))
 
@@ -254,6 +279,31 @@ def test_dying_at_any_call_converges(scenario: Scenario, moment: Moment) -> None
 
     die(service, deaths, scenario.command, then)
     assert deaths.seen == total
+
+
+@pytest.mark.parametrize("moment", list(Moment))
+def test_dying_in_a_canary_whose_maximum_is_raised_converges(moment: Moment) -> None:
+    """Whoever goes on hands over what stable had right before the last share, and no pause of the dead one's. All
+    traffic never has fewer machines than stable."""
+    deaths = Deaths(range(1, 1_000, 7), moment)
+    service = _raised_in_canary()
+
+    def enough() -> bool:
+        [slots] = [rule.weights for rule in service.cloud.world.rules.values() if rule.weights and not rule.preview]
+        group = service.cloud.world.groups[service.group("1.1.0")]
+        return slots[group.backend] < 100 or len(group.alive) >= 7
+
+    def then() -> None:
+        assert enough(), deaths.died
+        _deploy(service)
+        assert enough(), deaths.died
+        service.clock.advance(120)
+        assert service.cloud.serving == {service.id("1.1.0")}, deaths.died
+        assert service.scaling("1.1.0") == replace(SCALING, desired=7, maximum=9), deaths.died
+        assert service.head.run is not None and service.head.run.scaled, deaths.died
+
+    die(service, deaths, _deploy, then)
+    assert deaths.seen > 100
 
 
 @pytest.mark.parametrize("moment", list(Moment))

@@ -257,6 +257,9 @@ class ScopedGroups(_Scoped):
     def resume(self, ctx: Context, name: str, scaling: Scaling) -> None:
         self.inner.resume(ctx, self.label.named(name), scaling)
 
+    def unpaused(self, there: Scaling, before: Scaling) -> Scaling:
+        return self.inner.unpaused(there, before)
+
     def apply(self, ctx: Context, name: str, scaling: Scaling) -> None:
         self.inner.apply(ctx, self.label.named(name), scaling)
 

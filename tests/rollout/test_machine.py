@@ -426,7 +426,7 @@ def test_what_may_not_be_scaled_keeps_no_rollout_from_its_end() -> None:
 def test_a_failed_deploy_leaves_the_stable_group_scaled_as_before() -> None:
     """The candidate goes first; the run is not over before both are seen."""
     failed = run(stage=Stage.CLEAN_UP, verdict=Outcome.ROLLED_BACK, scaling=SCALED)
-    look = seen(candidate=group(run().group, NEW), scaling=PAUSED)
+    look = seen(candidate=group(run().group, NEW), scaling=PAUSED, unpaused=SCALED)
     assert step(failed, look).action == RemoveGroup(run().group)
     gone = replace(look, candidate=None)
     assert step(failed, gone).action == ResumeScaling()

@@ -135,6 +135,145 @@ def test_a_load_that_grows_under_a_canary_is_followed_before_its_next_share(serv
     assert len(service.cloud.world.groups[service.group("1.1.0")].alive) == 6
 
 
+def raised(service: Service, maximum: int, wanted: int) -> None:
+    """Somebody lets what serves grow beyond its old maximum, which its load asks for."""
+    group = service.cloud.world.groups[service.group("1.0.0")]
+    assert group.scaler is not None
+    group.scaler.maximum = maximum
+    service.cloud.load(group.name, wanted)
+
+
+def in_canary(service: Service, *steps: TrafficStep, **changes: object) -> Service:
+    """What is deployed next shares traffic first."""
+    steps = steps or (TrafficStep(10, 60.0), TrafficStep(100))
+    strategy = replace(service.settings.strategy, steps=steps, **changes)  # type: ignore[arg-type]  # named by the caller
+    service.settings = replace(service.settings, strategy=strategy)
+    return service
+
+
+def test_a_maximum_that_is_raised_under_a_canary_is_the_new_group_s(service: Service) -> None:
+    """Ten machines have all the traffic in the end; by the maximum of before there would be six. It is in the ledger
+    before the share that it is for, and what the rollout had paused is not paused in the new group."""
+    service = in_canary(service)
+    known_by_then: list[Scaling | None] = []
+
+    def asked(call: Call, moment: Moment) -> None:
+        run = service.head.run if call.operation == "router.modify_rule" and moment is Moment.BEFORE else None
+        if run is not None and run.moves:
+            known_by_then.append(run.scaling)
+            if len(known_by_then) == 1:
+                raised(service, 12, 10)
+
+    service.cloud.on_call(asked)
+    outcome = service.deploy("1.1.0")
+    service.cloud.on_call(None)
+    assert outcome.outcome is Outcome.SUCCEEDED and outcome.run is not None and outcome.run.capacity == 10
+    assert [each and (each.maximum, each.paused) for each in known_by_then] == [(6, False), (12, False)]
+    service.clock.advance(300)
+    found = known(service.scaling("1.1.0"))
+    assert (found.minimum, found.desired, found.maximum, found.paused) == (2, 10, 12, False)
+    assert known(service.scaling("1.0.0")).paused
+
+
+def test_a_canary_that_fails_leaves_what_was_changed_meanwhile_and_no_pause(service: Service) -> None:
+    """The maximum is the user's, the pause was the rollout's."""
+    service = in_canary(service, TrafficStep(10, 60.0), TrafficStep(50, 60.0), TrafficStep(100))
+
+    def asked(call: Call, moment: Moment) -> None:
+        run = service.head.run if call.operation == "router.modify_rule" and moment is Moment.AFTER else None
+        if run is not None and run.moves[-1].weight == 10:
+            raised(service, 12, 8)
+        if run is not None and run.moves[-1].weight == 50:
+            service.cloud.behave(service.id("1.1.0"), answers=(500,))
+
+    service.cloud.on_call(asked)
+    assert service.deploy("1.1.0").outcome is Outcome.ROLLED_BACK
+    service.cloud.on_call(None)
+    found = known(service.scaling("1.0.0"))
+    assert (found.minimum, found.desired, found.maximum, found.paused) == (2, 8, 12, False)
+    assert service.head.run is not None and service.head.run.scaled
+
+
+def test_a_pause_that_somebody_lifts_under_a_canary_is_made_again_before_the_next_share(service: Service) -> None:
+    """What loses more traffic would be made smaller."""
+    service = in_canary(service)
+    group, sizes = service.group("1.0.0"), list[int]()
+
+    def asked(call: Call, moment: Moment) -> None:
+        run = service.head.run if call.operation == "router.modify_rule" and moment is Moment.AFTER else None
+        if run is not None and run.moves[-1].weight == 10:
+            service.cloud.cloud.groups.resume(service.context(), group, known(run.scaling))
+        elif run is not None:
+            service.cloud.load(group, 0)
+            sizes.append(service.cloud.world.groups[group].capacity)
+
+    service.cloud.on_call(asked)
+    assert service.deploy("1.1.0").outcome is Outcome.SUCCEEDED
+    service.cloud.on_call(None)
+    assert sizes == [4] and known(service.scaling("1.0.0")).paused
+    assert not known(service.scaling("1.1.0")).paused
+
+
+def test_scaling_that_is_taken_away_under_a_canary_is_not_the_new_group_s(service: Service) -> None:
+    """Whoever takes it away has said what they want."""
+    service = in_canary(service)
+
+    def asked(call: Call, moment: Moment) -> None:
+        run = service.head.run if call.operation == "router.modify_rule" and moment is Moment.AFTER else None
+        if run is not None and run.moves[-1].weight == 10:
+            service.cloud.world.groups[service.group("1.0.0")].scaler = None
+
+    service.cloud.on_call(asked)
+    assert service.deploy("1.1.0").outcome is Outcome.SUCCEEDED
+    service.cloud.on_call(None)
+    assert known(service.scaling("1.1.0")).fixed and service.head.run is not None and service.head.run.scaled
+
+
+def test_what_a_canary_s_stable_group_is_owed_is_not_forgotten_by_looking_at_it_again(service: Service) -> None:
+    """It has none of it: the run before could not hand it over, and this one could not either, at first."""
+    before = known(service.scaling("1.0.0"))
+    service.cloud.faults.fail("groups.apply_scaling", Refused("not allowed"), times=4)
+    assert service.deploy("1.1.0").outcome is Outcome.SUCCEEDED
+    assert known(service.scaling("1.1.0")).fixed
+    assert in_canary(service).deploy("1.2.0").outcome is Outcome.SUCCEEDED
+    assert replace(known(service.scaling("1.2.0")), desired=4) == before
+
+
+def test_what_is_owed_takes_no_machine_from_what_serves(service: Service) -> None:
+    """Somebody has made the group larger by hand since, as nothing scaled it: its maximum is what it has, and that is
+    said."""
+    service.cloud.faults.fail("groups.apply_scaling", Refused("not allowed"), times=3)
+    assert service.deploy("1.1.0").outcome is Outcome.SUCCEEDED
+    group = service.cloud.world.groups[service.group("1.1.0")]
+    group.capacity = 9
+    service.cloud.world.fill(group, service.cloud.world.settle())
+    service.clock.advance(60)
+    service.deploy("1.1.0")
+    found = known(service.scaling("1.1.0"))
+    assert (found.minimum, found.desired, found.maximum) == (2, 9, 9)
+    assert any(isinstance(each, Warned) and "a maximum of 6" in each.text for each in service.recorder.events)
+    assert service.head.run is not None and service.head.run.scaled
+
+
+def test_a_rollback_has_the_bounds_that_what_it_leaves_has_at_the_switch(service: Service) -> None:
+    """A cold one starts machines first, and the maximum is raised meanwhile."""
+    in_canary(service, TrafficStep(100), keep_warm=0.0)
+    assert service.deploy("1.1.0").outcome is Outcome.SUCCEEDED
+
+    def asked(call: Call, moment: Moment) -> None:
+        if call.operation == "groups.create_group" and moment is Moment.AFTER:
+            group = service.cloud.world.groups[service.group("1.1.0")]
+            assert group.scaler is not None
+            group.scaler.maximum = 12
+            service.cloud.load(group.name, 10)
+
+    service.cloud.on_call(asked)
+    assert service.rollback().outcome is Outcome.SUCCEEDED
+    service.cloud.on_call(None)
+    found = known(service.scaling("1.0.0"))
+    assert (found.minimum, found.desired, found.maximum) == (2, 10, 12)
+
+
 def test_a_canary_that_cannot_grow_with_the_load_goes_back(service: Service) -> None:
     """Machines that do not come up are a failure of the release."""
     steps = (TrafficStep(10, 60.0), TrafficStep(100))

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from osvdeploy.cloud.interfaces import Slot
-from osvdeploy.rollout.model import Outcome
-from osvdeploy.rollout.releases import Release
+from osvdeploy.rollout.model import Outcome, Stage
+from osvdeploy.rollout.releases import Release, StrategyKind, TrafficStep
 from osvdeploy.sandbox.core import Moment
 from osvdeploy.sandbox.wire import Call
 from tests.aws_world import AwsWorld
@@ -169,6 +169,34 @@ def test_a_service_that_scales_keeps_its_scaling(tmp_path: Path) -> None:
         call for call in world.calls(calls) if not call.partition(".")[2].startswith(("Describe", "Get", "List"))
     ]
     assert "autoscaling.SuspendProcesses" not in changes
+
+
+def test_a_maximum_that_is_raised_under_a_canary_is_the_new_group_s(tmp_path: Path) -> None:
+    """Somebody lets what serves grow while it shares its traffic: all of it is on as many machines in the end, and the
+    group that has it may grow as far. What the rollout had suspended is not."""
+    steps = (TrafficStep(10, 120.0), TrafficStep(100))
+    world = AwsWorld(tmp_path, strategy=replace(SETTINGS.strategy, kind=StrategyKind.CANARY, steps=steps, bake=30.0))
+    first = world.build("1.0.0")
+    assert world.deploy(first).outcome is Outcome.SUCCEEDED
+    asg, name = world.session.client("autoscaling"), world.group_of(first)
+    scale_group(asg, name, 1, 4, world.network.listener)
+    world.wait(30)
+    second, raised = world.build("1.1.0"), list[str]()
+
+    def raises(moment: Moment, call: Call) -> None:
+        run = world.head.run
+        if not raised and run is not None and run.candidate == second.id and run.stage is Stage.BAKE:
+            raised.append(call.operation)
+            asg.update_auto_scaling_group(AutoScalingGroupName=name, MaxSize=12, DesiredCapacity=7)
+
+    world.sandbox.hook = raises
+    outcome = world.deploy(second)
+    world.sandbox.hook = None
+    assert outcome.outcome is Outcome.SUCCEEDED and raised
+    world.wait(60)
+    found = rules(world, second)
+    assert found["sizes"] == [1, 7, 12, 120] and found["suspended"] == []
+    assert rules(world, first) == {**found, "suspended": PAUSED}
 
 
 def test_a_rollout_s_record_names_the_place(world: AwsWorld) -> None:

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
+from osvdeploy.cloud.gcp.backends import write
 from osvdeploy.cloud.gcp.scope import area_of
 from osvdeploy.cloud.gcp.urlmap import RELEASE_HEADER
 from osvdeploy.cloud.interfaces import Slot
 from osvdeploy.context import Context
 from osvdeploy.errors import LeaseLost
-from osvdeploy.rollout.model import Outcome
-from osvdeploy.rollout.releases import Release
+from osvdeploy.rollout.model import Outcome, Stage
+from osvdeploy.rollout.releases import Release, StrategyKind, TrafficStep
 from osvdeploy.sandbox.core import Moment
 from osvdeploy.sandbox.faults import Fault, FaultKind
 from osvdeploy.sandbox.wire import Call
@@ -166,6 +167,40 @@ def test_a_service_that_scales_keeps_its_scaling(tmp_path: Path, place: str) -> 
     here.manager.destroy(here.ctx)
     world.wait(600)
     assert "compute.autoscaler" not in world.held()
+
+
+def test_bounds_that_are_raised_under_a_canary_are_the_new_group_s(tmp_path: Path) -> None:
+    """Somebody lets what serves grow while it shares its traffic: all of it is on as many machines in the end, and the
+    group that has it may grow as far. What the rollout had paused is not."""
+    world = GcpWorld(tmp_path)
+    steps = (TrafficStep(10, 120.0), TrafficStep(100))
+    canary = replace(world.settings.strategy, kind=StrategyKind.CANARY, steps=steps, bake=30.0)
+    area = area_of(ZONE)
+    first = world.build("1.0.0")
+    assert world.deploy(first).outcome is Outcome.SUCCEEDED
+    name = world.group_of(first)
+    scale_group(world.account.ctx, world.account.gcp(), area, name, 2, 4)
+    world.settings = replace(world.settings, strategy=canary)
+    second, raised = world.build("1.1.0"), list[str]()
+
+    def raises(moment: Moment, call: Call) -> None:
+        run = world.head.run
+        if not raised and run is not None and run.candidate == second.id and run.stage is Stage.BAKE:
+            raised.append(call.operation)
+            bounds = {"minNumReplicas": 5, "maxNumReplicas": 12}
+            scalers = f"projects/{PROJECT}/{area}/autoscalers"
+            changed = {"autoscalingPolicy": bounds}
+            write(world.account.gcp(), world.account.ctx, f"{scalers}?autoscaler=scales-{name}", changed, scalers)
+
+    world.sandbox.hook = raises
+    outcome = world.deploy(second)
+    world.sandbox.hook = None
+    assert outcome.outcome is Outcome.SUCCEEDED and raised
+    world.wait(120)
+    found = scaling(world, area, second)
+    policy = found["policy"]
+    assert (found["size"], policy["minNumReplicas"], policy["maxNumReplicas"], policy["mode"]) == (5, 5, 12, "ON")
+    assert scaling(world, area, first)["policy"]["mode"] == "ONLY_SCALE_OUT"
 
 
 def test_a_rollout_s_record_names_the_place(world: GcpWorld) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from osvdeploy.cloud.aws.scaling import GroupScaling, standing
+from osvdeploy.cloud.aws.scaling import GroupScaling, standing, unpaused
 from osvdeploy.cloud.aws.session import Aws
 from osvdeploy.cloud.aws.snapshots import tag_dict, tag_filters, tag_list
 from osvdeploy.cloud.interfaces import (
@@ -231,6 +231,9 @@ class AutoScalingGroups:
             self._scaling.resume(ctx, standing(self._find(ctx, name), name), scaling)
         except NotFound:
             pass
+
+    def unpaused(self, there: Scaling, before: Scaling) -> Scaling:
+        return unpaused(there, before)
 
     def apply(self, ctx: Context, name: str, scaling: Scaling) -> None:
         self._scaling.apply(ctx, standing(self._find(ctx, name), name), scaling)

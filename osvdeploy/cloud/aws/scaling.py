@@ -13,7 +13,7 @@ suspended processes (they are somebody's at work on that one group), notificatio
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -203,18 +203,19 @@ class GroupScaling:
             self._suspend(ctx, group, [name for name in PAUSED if name not in _suspended(group)])
 
     def resume(self, ctx: Context, group: AutoScalingGroupTypeDef, scaling: Scaling) -> None:
-        before = Rules.read(scaling.rules, _own(group)).suspended
-        if not scaling.paused:
-            self._resume(ctx, group, [name for name in _suspended(group) if name not in before])
+        before = Rules.read(scaling.rules, {}).suspended
+        self._resume(ctx, group, [name for name in _suspended(group) if name not in before])
 
     def follows(self, ctx: Context, group: AutoScalingGroupTypeDef, scaling: Scaling) -> bool:
-        bounds = (scaling.minimum, scaling.maximum) == (group["MinSize"], group["MaxSize"]) or not scaling.moves
+        most = scaling.most(group["DesiredCapacity"])
+        bounds = (scaling.minimum, most) == (group["MinSize"], group["MaxSize"]) or not scaling.moves
         wanted = Rules.read(scaling.rules, _own(group)).still_due(ctx.now())
         return bounds and self._rules(ctx, group).still_due(ctx.now()) == wanted
 
     def apply(self, ctx: Context, group: AutoScalingGroupTypeDef, scaling: Scaling) -> None:
         name, there = group["AutoScalingGroupName"], self._rules(ctx, group).still_due(ctx.now())
         wanted = Rules.read(scaling.rules, _own(group)).still_due(ctx.now())
+        scaling = rules.told_fitting(ctx, name, scaling, group["DesiredCapacity"])
         sizes = {"MinSize": group["MinSize"], "MaxSize": group["MaxSize"]}
         client = self._aws.autoscaling
         with self._aws.calling(ctx, f"Auto Scaling group {name}"):
@@ -265,6 +266,13 @@ class GroupScaling:
         if processes:
             with self._aws.calling(ctx, f"Auto Scaling group {name}"):
                 self._aws.autoscaling.resume_processes(AutoScalingGroupName=name, ScalingProcesses=processes)
+
+
+def unpaused(there: Scaling, before: Scaling) -> Scaling:
+    """As it would be told after a resume."""
+    found, wanted = Rules.read(there.rules, {}), Rules.read(before.rules, {}).suspended
+    found = replace(found, suspended=[name for name in found.suspended if name in wanted])
+    return replace(there, paused=found.paused, rules=found.text({}))
 
 
 def standing(group: AutoScalingGroupTypeDef | None, name: str) -> AutoScalingGroupTypeDef:

@@ -18,7 +18,7 @@ from datetime import datetime
 from osvdeploy.cloud.gcp.backends import LONGEST_CHANGE, NAMED_PORT, Backends, in_use, write
 from osvdeploy.cloud.gcp.errors import AlreadyThere
 from osvdeploy.cloud.gcp.marks import PORT, marks_of, require_ours, written
-from osvdeploy.cloud.gcp.scaling import Autoscalers, mode_of
+from osvdeploy.cloud.gcp.scaling import Autoscalers, mode_of, unpaused
 from osvdeploy.cloud.gcp.scope import address_of, area_of, last, link_of, machine_of, scopes_of
 from osvdeploy.cloud.gcp.session import Document, Gcp, request_id
 from osvdeploy.cloud.gcp.templates import Templates
@@ -224,6 +224,9 @@ class ManagedGroups:
         if found is not None:
             self._autoscalers.resume(ctx, found, scaling)
 
+    def unpaused(self, there: Scaling, before: Scaling) -> Scaling:
+        return unpaused(there, before)
+
     def apply(self, ctx: Context, name: str, scaling: Scaling) -> None:
         found = self._standing(ctx, name)
         if found is None:
@@ -231,8 +234,8 @@ class ManagedGroups:
         self._autoscalers.apply(ctx, found, scaling)
 
     def follows(self, ctx: Context, name: str, scaling: Scaling) -> bool:
-        there = self.scaling(ctx, name)
-        return there is not None and there.rules == scaling.rules
+        found = self._standing(ctx, name)
+        return found is not None and self._autoscalers.follows(ctx, found, scaling)
 
     def _standing(self, ctx: Context, name: str) -> Document | None:
         """The group, None where there is none or it is going."""

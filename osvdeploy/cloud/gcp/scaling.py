@@ -11,6 +11,7 @@ updatePolicy and its defaults); guide, "Managing autoscalers" (turn off or restr
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from osvdeploy.cloud import rules
@@ -61,7 +62,8 @@ class Autoscalers:
 
     def apply(self, ctx: Context, group: Document, scaling: Scaling) -> None:
         there = self.of(ctx, group)
-        wanted = rules.read(scaling.rules, _own(group))
+        scaling = rules.told_fitting(ctx, f"instance group {group['name']}", scaling, _size(group))
+        wanted = _wanted(group, scaling)
         policy = wanted.get("updatePolicy") or usual_policy(group)
         if _bare(group.get("updatePolicy") or {}) != policy:
             link = f"{self._area}/instanceGroupManagers/{group['name']}"
@@ -75,6 +77,10 @@ class Autoscalers:
         elif _autoscaler(there) != autoscaler:
             document = {"name": there["name"], "target": there["target"], **autoscaler}
             self._change(ctx, "PUT", there, document)
+
+    def follows(self, ctx: Context, group: Document, scaling: Scaling) -> bool:
+        fitting = replace(scaling, maximum=scaling.most(_size(group)))
+        return self.scaling(ctx, group).rules == rules.written(_wanted(group, fitting), _own(group))
 
     def turn_off(self, ctx: Context, group: Document) -> None:
         """Let a group be made another size: Google refuses that while an autoscaler may change it, or undoes it."""
@@ -133,7 +139,7 @@ class Autoscalers:
 
 
 def _scaling(group: Document, autoscaler: Document | None) -> Scaling:
-    size = int(group.get("targetSize", 0))
+    size = _size(group)
     found: dict[str, Any] = {}
     parts = []
     update = _bare(group.get("updatePolicy") or {})
@@ -149,6 +155,32 @@ def _scaling(group: Document, autoscaler: Document | None) -> Scaling:
         paused = mode_of(autoscaler) != ON
         parts.insert(0, f"autoscaler {autoscaler['name']}, {mode_of(autoscaler)}")
     return Scaling(low, size, high, tuple(parts), paused, rules.written(found, _own(group)))
+
+
+def unpaused(there: Scaling, before: Scaling) -> Scaling:
+    """As it would be told after a resume."""
+    found = rules.read(there.rules, {})
+    autoscaler = found.get("autoscaler")
+    if autoscaler is None or before.paused:
+        return there
+    mode = mode_of(autoscaler)
+    if mode != GROWS:
+        return replace(there, paused=mode != ON)
+    autoscaler["autoscalingPolicy"]["mode"] = ON
+    parts = (there.parts[0].removesuffix(f", {GROWS}") + f", {ON}", *there.parts[1:])
+    return replace(there, parts=parts, paused=False, rules=rules.written(found, {}))
+
+
+def _wanted(group: Document, scaling: Scaling) -> dict[str, Any]:
+    """What is given to a group: the rules, with the maximum that the scaling has for it."""
+    wanted = rules.read(scaling.rules, _own(group))
+    if "autoscaler" in wanted:
+        wanted["autoscaler"]["autoscalingPolicy"]["maxNumReplicas"] = scaling.maximum
+    return wanted
+
+
+def _size(group: Document) -> int:
+    return int(group.get("targetSize", 0))
 
 
 def _own(group: Document) -> Mapping[str, str]:

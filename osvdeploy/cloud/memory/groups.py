@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
+from osvdeploy.cloud import rules
 from osvdeploy.cloud import tags as labels
 from osvdeploy.cloud.interfaces import (
     AttachRequest,
@@ -193,6 +195,9 @@ class MemoryGroups:
     def resume(self, ctx: Context, name: str, scaling: Scaling) -> None:
         self._set_paused(name, paused=scaling.paused)
 
+    def unpaused(self, there: Scaling, before: Scaling) -> Scaling:
+        return there if there.fixed or before.paused else replace(there, paused=False)
+
     def apply(self, ctx: Context, name: str, scaling: Scaling) -> None:
         world = self._world
         with world.calls.around("groups.scaling", name), world.lock:
@@ -207,9 +212,10 @@ class MemoryGroups:
                 group.scaler = None
                 return
             wanted = group.scaler.wanted if group.scaler is not None else group.capacity
-            rules: dict[str, str] = json.loads(scaling.rules)
-            low, high = (scaling.minimum, scaling.maximum) if scaling.moves else (group.capacity, group.capacity)
-            group.scaler = Scaler(low, high, wanted, rules, scaling.paused)
+            attached: dict[str, str] = json.loads(scaling.rules)
+            most = rules.told_fitting(ctx, name, scaling, group.capacity).maximum
+            low, high = (scaling.minimum, most) if scaling.moves else (group.capacity, group.capacity)
+            group.scaler = Scaler(low, high, wanted, attached, scaling.paused)
             world.rescale(group, now)
 
     def follows(self, ctx: Context, name: str, scaling: Scaling) -> bool:
@@ -266,7 +272,8 @@ def _is(group: Group, scaling: Scaling) -> bool:
     there = _scaling(group)
     if scaling.fixed:
         return there.fixed
-    bounds = (there.minimum, there.maximum) == (scaling.minimum, scaling.maximum) or not scaling.moves
+    most = scaling.most(group.capacity)
+    bounds = (there.minimum, there.maximum) == (scaling.minimum, most) or not scaling.moves
     return bounds and (there.rules, there.paused) == (scaling.rules, scaling.paused)
 
 
