@@ -132,6 +132,7 @@ def begin(
         steps=steps,
         scaling=None if scaling is None or scaling.fixed else scaling,
         owed=_is_owed(head.run, scaling),
+        stable_size=scaling.desired if scaling is not None else 0,
     )
 
 

@@ -298,15 +298,27 @@ def _before_shift(run: Run, seen: Observation, limits: Limits, now: datetime) ->
     A group that loses its load is made smaller just when it may have to take it back. A rollback pauses nothing: it
     moves everything at once, is proved within a minute, and must not depend on one call more.
     """
-    if run.scaling is None or seen.scaling is None:
+    if not seen.stable_seen:
+        # That takes another look: what leads here (a bake, a hook that is through) comes without.
+        return Step(run)
+    if seen.scaling is None:
         return None
     if run.kind is Kind.DEPLOY and not seen.scaling.paused:
         # What it is at the switch counts, and not what it was when the run began; it is saved before it is changed.
         return Step(_afresh(run, seen), PauseScaling(), _soon(run, limits, now), f"{run.stable} to keep its size")
-    if run.shifted is None and seen.scaling.desired > run.capacity and not run.warm:
-        grown = replace(run, capacity=seen.scaling.desired)
+    if run.shifted is None and not run.warm and (more := _outnumbering(run, seen)):
+        grown = replace(run, capacity=more)
         return Step(grown.enter(Stage.PREPARE, now, f"{run.stable} has {grown.capacity} machines by now"))
     return None
+
+
+def _outnumbering(run: Run, seen: Observation) -> int:
+    """How many machines stable is to have, where those are more than the candidate's; else 0. Where nothing makes them
+    more by itself, the spec may say fewer: then it is what was added since the run began."""
+    there = seen.scaling
+    if there is None or there.desired <= run.capacity:
+        return 0
+    return there.desired if there.moves or there.desired > run.stable_size else 0
 
 
 def _afresh(run: Run, seen: Observation) -> Run:
@@ -328,14 +340,13 @@ def _grown(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step |
     nothing. What the candidate has it keeps meanwhile, and is asked as in a bake."""
     if run.kind is not Kind.DEPLOY:
         return None
-    wait = _soon(run, limits, now)
-    if seen.scaling is not None and run.grows > max(run.capacity, seen.scaling.desired):
+    wait, more = _soon(run, limits, now), _outnumbering(run, seen)
+    if seen.scaling is not None and run.grows > max(run.capacity, more):
         # Its load has gone down again.
-        fewer = seen.scaling.desired if seen.scaling.desired > run.capacity else 0
-        fewer_now = replace(run, grows=fewer, tally=replace(run.tally, since=now))
+        fewer_now = replace(run, grows=more, tally=replace(run.tally, since=now))
         return Step(fewer_now, None, limits.quick_poll, f"{run.stable} has {seen.scaling.desired} again")
-    if seen.scaling is not None and seen.scaling.desired > max(run.capacity, run.grows):
-        run = replace(run, grows=seen.scaling.desired, tally=replace(run.tally, since=now))
+    if more > max(run.capacity, run.grows):
+        run = replace(run, grows=more, tally=replace(run.tally, since=now))
         return Step(run, StartCandidate(), wait, f"{run.grows} machines, as many as {run.stable} has by now")
     if run.grows <= run.capacity:
         return None
@@ -430,10 +441,7 @@ def _bake(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
     for view in views:
         run = run.recorded(view, now)
     if not last:
-        following = replace(run, step=run.step + 1).enter(Stage.SHIFT, now, f"{step.weight} % held")
-        # What a bake looks at does not tell whether stable has grown: that takes another look.
-        scales = run.scaling is not None and not run.scaled
-        return Step(following, None, limits.quick_poll if scales else 0.0, f"{step.weight} % held" if scales else "")
+        return Step(replace(run, step=run.step + 1).enter(Stage.SHIFT, now, f"{step.weight} % held"))
     done = replace(run, verdict=Outcome.SUCCEEDED)
     return Step(done.enter(Stage.CLEAN_UP, now, f"baked for {format_duration(bake)}" if bake else "proved"))
 

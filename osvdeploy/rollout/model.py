@@ -315,6 +315,9 @@ class Run:
     ``hooks`` are what hooks came to, in their order; ``calling`` is the one that is asked now. ``news`` counts what
     others were to be told of the run; ``awaited`` is what a person has to do, where somebody is told of that.
 
+    ``stable_size``: machines that the stable group was to have when the run began, which the spec may say otherwise; 0
+    where nobody knows.
+
     ``grows``: machines that the candidate is to have before its next share, stable having that many by now; 0 for none
     beyond ``capacity``.
 
@@ -355,6 +358,7 @@ class Run:
     scaling: Scaling | None = None
     owed: bool = False
     scaled: bool = False
+    stable_size: int = 0
     grows: int = 0
     stable_gone: bool = False
     paused: Pause | None = None
@@ -603,10 +607,10 @@ class Observation:
     ``boot_faults`` are fatal findings in the candidate's boot logs. ``targets``, ``preview`` and ``live`` are None
     where nobody looked; so is ``leaving``, an answer right before the switch, of what has the traffic until then.
     So is ``scaling``, what scales the stable group now; it is also None once that group is gone. ``unpaused`` is the
-    same without what was paused of it since the run has its own. ``follows``: the candidate has the run's scaling.
-    ``readings`` are the last of each metric gate that is judged in this stage, by its name. ``hook`` is what this
-    process runs of hooks. ``requests`` are what was counted since the switch, where that is the proof; None while
-    nothing is.
+    same without what was paused of it since the run has its own. ``stable_seen``: this look was for both, so that None
+    is what there is. ``follows``: the candidate has the run's scaling. ``readings`` are the last of each metric gate
+    that is judged in this stage, by its name. ``hook`` is what this process runs of hooks. ``requests`` are what was
+    counted since the switch, where that is the proof; None while nothing is.
     """
 
     wired: bool
@@ -622,6 +626,7 @@ class Observation:
     leaving: Answer | None = None
     scaling: Scaling | None = None
     unpaused: Scaling | None = None
+    stable_seen: bool = True
     follows: bool = False
     readings: Mapping[str, Reading] = field(default_factory=dict)
     hook: HookSeen | None = None

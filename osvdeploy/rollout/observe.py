@@ -74,23 +74,39 @@ class Observer:
         seen = self._look(ctx, run)
         if run.gated:
             seen = replace(seen, readings=self._measure(ctx, run))
-        if run.scaling is None or run.scaled:
-            # A service that nobody scales pays nothing for those that somebody does.
+        if run.stable_group is None or run.scaled:
             return seen
-        succeeded = run.verdict is Outcome.SUCCEEDED
-        if run.stage is Stage.CLEAN_UP and succeeded and seen.candidate is not None:
-            return replace(seen, follows=self._follows(ctx, run, run.scaling))
-        switched = run.stage is Stage.SHIFT and seen.weights == run.weights(run.steps[run.step].weight)
-        before = (
-            run.stage in (Stage.VERIFY, Stage.SHIFT)
-            and not switched
-            and (run.shifted is None or run.kind is Kind.DEPLOY)
-        )
-        if run.stable_group is not None and (before or (run.stage is Stage.CLEAN_UP and not succeeded)):
-            there = self._scaling(ctx, run, run.stable_group, run.scaling)
-            unpaused = self.cloud.groups.unpaused(there, run.scaling) if there is not None else None
-            return replace(seen, scaling=there, unpaused=unpaused)
-        return seen
+        if run.stage is Stage.CLEAN_UP and run.scaling is not None:
+            if run.verdict is not Outcome.SUCCEEDED:
+                return self._with_scaling(ctx, run, run.stable_group, seen)
+            return replace(seen, follows=self._follows(ctx, run, run.scaling)) if seen.candidate is not None else seen
+        shares = self._shares_next(run, seen)
+        if run.stage is Stage.BAKE or (shares and run.kind is Kind.DEPLOY and self._waits(ctx, run, seen)):
+            # It is for the share alone, and takes calls of its own.
+            return replace(seen, stable_seen=False)
+        if not shares:
+            return seen
+        return self._with_scaling(ctx, run, run.stable_group, seen)
+
+    def _shares_next(self, run: Run, seen: Observation) -> bool:
+        """Whether stable is about to lose traffic: each time in a deploy, whatever scales it, since somebody may have
+        made it larger by hand; in a rollback, which depends on no call more, the first time where something does."""
+        if run.stage is Stage.SHIFT:
+            before = seen.weights != run.weights(run.steps[run.step].weight)
+        else:
+            before = run.stage is Stage.VERIFY
+        return before and (run.kind is Kind.DEPLOY or (run.scaling is not None and run.shifted is None))
+
+    def _waits(self, ctx: Context, run: Run, seen: Observation) -> bool:
+        """Whether this look does not lead to a share, as somebody or something is waited for."""
+        unproved = seen.preview is not None and not all(answer.well for answer in seen.preview)
+        return run.calling is not None or unproved or bool(replace(run, stage=Stage.SHIFT).awaits(ctx.now()))
+
+    def _with_scaling(self, ctx: Context, run: Run, group: str, seen: Observation) -> Observation:
+        there, before = self._scaling(ctx, run, group, run.scaling), run.scaling
+        if there is None or before is None:
+            return replace(seen, scaling=there, unpaused=there)
+        return replace(seen, scaling=there, unpaused=self.cloud.groups.unpaused(there, before))
 
     def _measure(self, ctx: Context, run: Run) -> dict[str, Reading]:
         """The last reading of each metric gate. One gate at most is read in one look, when its next interval is there:
@@ -148,13 +164,15 @@ class Observer:
             self._tell_once(ctx, f"cannot see what scales {run.candidate}: {error}")
             return False
 
-    def _scaling(self, ctx: Context, run: Run, group: str, before: Scaling) -> Scaling | None:
+    def _scaling(self, ctx: Context, run: Run, group: str, before: Scaling | None) -> Scaling | None:
         """What scales the stable group. To whoever may not look it is as it was when the run began, before traffic
         moves, and paused after that: then it is tried to do what is due, which tells whether that is allowed."""
         try:
             return self.cloud.groups.scaling(ctx, group)
         except Refused as error:
             self._tell_once(ctx, f"cannot see what scales {run.stable}: {error}")
+            if before is None:
+                return None
             if run.stage is Stage.CLEAN_UP or (run.shifted is not None and run.kind is Kind.DEPLOY):
                 return replace(before, paused=True)
             return before if run.kind is Kind.DEPLOY else None

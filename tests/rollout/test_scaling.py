@@ -274,6 +274,101 @@ def test_a_rollback_has_the_bounds_that_what_it_leaves_has_at_the_switch(service
     assert (found.minimum, found.desired, found.maximum) == (2, 10, 12)
 
 
+def resized(service: Service, machines: int) -> None:
+    """Somebody makes what serves another size by hand."""
+    world = service.cloud.world
+    group = world.groups[service.group("1.0.0")]
+    group.capacity = machines
+    world.fill(group, world.settle())
+
+
+def unscaled(**changes: object) -> Service:
+    """1.0.0 serves, and nothing scales it."""
+    service = Service()
+    service.settings = replace(service.settings, **changes)  # type: ignore[arg-type]  # named by the caller
+    assert service.deploy("1.0.0").outcome is Outcome.SUCCEEDED
+    return service
+
+
+def test_a_group_that_somebody_makes_larger_under_a_canary_is_followed() -> None:
+    """Nothing scales it: eight machines serve by then, and all traffic is not to go to two."""
+    service, sizes = in_canary(unscaled()), list[int]()
+
+    def asked(call: Call, moment: Moment) -> None:
+        run = service.head.run if call.operation == "router.modify_rule" and moment is Moment.BEFORE else None
+        if run is not None and run.moves:
+            sizes.append(len(service.cloud.world.groups[run.group].alive))
+            if len(sizes) == 1:
+                resized(service, 8)
+
+    service.cloud.on_call(asked)
+    assert service.deploy("1.1.0").outcome is Outcome.SUCCEEDED
+    assert sizes == [2, 8]
+
+
+def test_a_group_that_somebody_makes_larger_while_an_approval_is_awaited_is_followed() -> None:
+    """Before the first share."""
+    service = in_canary(unscaled(), TrafficStep(100), approve=True)
+    assert service.deploy("1.1.0").outcome is Outcome.WAITING
+    resized(service, 8)
+    service.clock.advance(60)
+    asked = service.manager().request(service.context(), RequestKind.APPROVE)
+    assert asked.rollout is not None and asked.rollout.outcome is Outcome.SUCCEEDED
+    assert asked.rollout.run is not None and asked.rollout.run.capacity == 8
+
+
+@pytest.mark.parametrize(("by_hand", "expected"), [(None, 3), (4, 3), (6, 6)])
+def test_fewer_machines_by_the_spec_are_fewer_until_somebody_adds_some(by_hand: int | None, expected: int) -> None:
+    """The spec's change wins over what stood when the deploy began, and not over what was added since."""
+    service = in_canary(unscaled(capacity=5))
+    service.settings = replace(service.settings, capacity=3)
+    if by_hand is not None:
+        at_first_shift(service, lambda: resized(service, by_hand))
+    outcome = service.deploy("1.1.0")
+    assert outcome.outcome is Outcome.SUCCEEDED and outcome.run is not None and outcome.run.capacity == expected
+
+
+def test_hooks_of_a_group_say_nothing_of_its_size() -> None:
+    """What is attached to it has no bounds: the spec's change wins as where there is nothing."""
+    service = unscaled(capacity=5)
+    service.cloud.scale(service.group("1.0.0"), 5, 5, hook="wait")
+    service.settings = replace(service.settings, capacity=3)
+    outcome = service.deploy("1.1.0")
+    assert outcome.outcome is Outcome.SUCCEEDED and outcome.run is not None and outcome.run.capacity == 3
+    assert known(service.scaling("1.1.0")).parts == ("hook",)
+
+
+def test_what_is_attached_under_a_canary_is_paused_and_passes_on() -> None:
+    """Nothing scaled the group when the deploy began."""
+    service = in_canary(unscaled())
+    at_first_shift(service, lambda: service.scale("1.0.0", 2, 6))
+    outcome = service.deploy("1.1.0")
+    assert outcome.outcome is Outcome.SUCCEEDED and outcome.run is not None and outcome.run.scaled
+    found = known(service.scaling("1.1.0"))
+    assert (found.minimum, found.maximum, found.parts, found.paused) == (2, 6, ("cpu", "night"), False)
+    assert known(service.scaling("1.0.0")).paused
+
+
+def test_what_is_attached_under_a_canary_that_fails_goes_on_as_it_was() -> None:
+    """It had been paused before the next share."""
+    service = in_canary(unscaled(), TrafficStep(10, 60.0), TrafficStep(50, 60.0), TrafficStep(100))
+    attached: list[Scaling] = []
+
+    def asked(call: Call, moment: Moment) -> None:
+        run = service.head.run if call.operation == "router.modify_rule" and moment is Moment.AFTER else None
+        if run is not None and run.moves[-1].weight == 10:
+            service.scale("1.0.0", 2, 6)
+            attached.append(known(service.scaling("1.0.0")))
+        if run is not None and run.moves[-1].weight == 50:
+            assert known(service.scaling("1.0.0")).paused
+            service.cloud.behave(service.id("1.1.0"), answers=(500,))
+
+    service.cloud.on_call(asked)
+    assert service.deploy("1.1.0").outcome is Outcome.ROLLED_BACK
+    service.cloud.on_call(None)
+    assert [service.scaling("1.0.0")] == attached
+
+
 def test_a_canary_that_cannot_grow_with_the_load_goes_back(service: Service) -> None:
     """Machines that do not come up are a failure of the release."""
     steps = (TrafficStep(10, 60.0), TrafficStep(100))
@@ -364,14 +459,31 @@ def test_steps_of_weights_pause_once(service: Service) -> None:
     assert made.count("groups.resume_scaling") == 0
 
 
-def test_a_service_that_nobody_scales_pays_nothing(service: Service) -> None:
-    """No change more, and no read while a rollout is under way."""
+def test_a_service_that_nobody_scales_pays_a_look_for_each_share(service: Service) -> None:
+    """No change more, and no other read while a rollout is under way: none while it bakes or waits for somebody's word.
+    A rollback has none."""
     plain = Service()
     plain.deploy("1.0.0")
     calls = len(plain.cloud.calls)
     assert plain.deploy("1.1.0").outcome is Outcome.SUCCEEDED
     asked = [call.operation for call in plain.cloud.calls[calls:] if "scaling" in call.operation]
+    assert asked == ["groups.scaling"] * (1 + 1)
+    calls = len(plain.cloud.calls)
+    assert plain.rollback().outcome is Outcome.SUCCEEDED
+    asked = [call.operation for call in plain.cloud.calls[calls:] if "scaling" in call.operation]
     assert asked == ["groups.scaling"]
+    steps = (TrafficStep(10, 600.0), TrafficStep(50, 600.0), TrafficStep(100))
+    in_canary(plain, *steps, approve=True)
+    calls = len(plain.cloud.calls)
+    assert plain.deploy("1.2.0").outcome is Outcome.WAITING
+    plain.clock.advance(600)
+    asking = Request(RequestKind.APPROVE, "ann@desk", plain.clock.now(), 0)
+    run = plain.head.run
+    assert run is not None
+    plain.ledger.ask(plain.context(), run.id, asking)
+    assert plain.deploy("1.2.0").outcome is Outcome.SUCCEEDED
+    asked = [call.operation for call in plain.cloud.calls[calls:] if "scaling" in call.operation]
+    assert asked == ["groups.scaling"] * (1 + len(steps))
 
 
 def test_what_could_not_be_handed_over_is_owed_to_the_next_release(service: Service) -> None:

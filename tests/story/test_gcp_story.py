@@ -14,7 +14,7 @@ from osvdeploy.cloud.gcp.urlmap import RELEASE_HEADER
 from osvdeploy.cloud.interfaces import Slot
 from osvdeploy.context import Context
 from osvdeploy.errors import LeaseLost
-from osvdeploy.rollout.model import Outcome, Stage
+from osvdeploy.rollout.model import Outcome, RequestKind, Stage
 from osvdeploy.rollout.releases import Release, StrategyKind, TrafficStep
 from osvdeploy.sandbox.core import Moment
 from osvdeploy.sandbox.faults import Fault, FaultKind
@@ -167,6 +167,22 @@ def test_a_service_that_scales_keeps_its_scaling(tmp_path: Path, place: str) -> 
     here.manager.destroy(here.ctx)
     world.wait(600)
     assert "compute.autoscaler" not in world.held()
+
+
+def test_a_group_that_is_resized_while_an_approval_is_awaited_is_followed(tmp_path: Path) -> None:
+    """By hand, and nothing scales it: as many serve after the switch as before it."""
+    world = GcpWorld(tmp_path)
+    first = world.build("1.0.0")
+    assert world.deploy(first).outcome is Outcome.SUCCEEDED
+    world.settings = replace(world.settings, strategy=replace(world.settings.strategy, approve=True))
+    second = world.build("1.1.0")
+    assert world.deploy(second).outcome is Outcome.WAITING
+    group = f"{area_of(ZONE)}/instanceGroupManagers/{world.group_of(first)}"
+    world.network.ask("POST", f"{group}/resize?size=5")
+    here = world.process()
+    asked = here.manager.request(here.ctx, RequestKind.APPROVE).rollout
+    assert asked is not None and asked.outcome is Outcome.SUCCEEDED and asked.run is not None
+    assert asked.run.capacity == 5 and serving(world) == second.id
 
 
 def test_bounds_that_are_raised_under_a_canary_are_the_new_group_s(tmp_path: Path) -> None:
