@@ -102,18 +102,26 @@ class Rules:
         )
 
     def still_due(self, now: datetime) -> Rules:
-        """Without the scheduled actions whose time is over: AWS takes none that begins in the past."""
+        """Without the scheduled actions whose time is over, and without the beginning of recurring ones that have
+        begun: AWS takes nothing that begins in the past."""
         due = {}
         for name, action in self.actions.items():
             starts, ends = (_time(action.get(key)) for key in ("StartTime", "EndTime"))
-            over = (starts is not None and starts <= now and "Recurrence" not in action) or (
-                ends is not None and ends <= now
-            )
-            if not over:
-                # When a recurring one began is of no matter any more, and AWS tells its next time in that place.
-                began = "Recurrence" in action
-                due[name] = {key: each for key, each in action.items() if key != "StartTime" or not began}
-        return Rules(self.settings, self.policies, due, self.hooks, self.metrics, self.suspended)
+            begun = starts is not None and starts <= now
+            if (begun and "Recurrence" not in action) or (ends is not None and ends <= now):
+                continue
+            due[name] = _without_beginning(action) if begun else action
+        return replace(self, actions=due)
+
+    def beside(self, wanted: Rules) -> Rules:
+        """To be compared with what is wanted: of a recurring action that is to have no beginning any more, AWS tells
+        the next time in that place."""
+        begun = {name for name, action in wanted.actions.items() if "StartTime" not in action}
+        actions = {
+            name: _without_beginning(action) if name in begun and "Recurrence" in action else action
+            for name, action in self.actions.items()
+        }
+        return replace(self, actions=actions)
 
     @property
     def paused(self) -> bool:
@@ -210,17 +218,23 @@ class GroupScaling:
         most = scaling.most(group["DesiredCapacity"])
         bounds = (scaling.minimum, most) == (group["MinSize"], group["MaxSize"]) or not scaling.moves
         wanted = Rules.read(scaling.rules, _own(group)).still_due(ctx.now())
-        return bounds and self._rules(ctx, group).still_due(ctx.now()) == wanted
+        return bounds and self._rules(ctx, group).still_due(ctx.now()).beside(wanted) == wanted
 
     def apply(self, ctx: Context, group: AutoScalingGroupTypeDef, scaling: Scaling) -> None:
-        name, there = group["AutoScalingGroupName"], self._rules(ctx, group).still_due(ctx.now())
+        name = group["AutoScalingGroupName"]
         wanted = Rules.read(scaling.rules, _own(group)).still_due(ctx.now())
+        there = self._rules(ctx, group).still_due(ctx.now()).beside(wanted)
         scaling = rules.told_fitting(ctx, name, scaling, group["DesiredCapacity"])
         sizes = {"MinSize": group["MinSize"], "MaxSize": group["MaxSize"]}
         client = self._aws.autoscaling
         with self._aws.calling(ctx, f"Auto Scaling group {name}"):
+            recurring: list[Mapping[str, Any]] = []
             for change in changes(there, wanted, sizes, scaling):
-                answer: Any = getattr(client, change.method)(AutoScalingGroupName=name, **change.parameters)
+                parameters = change.parameters
+                if "Recurrence" in parameters and "StartTime" in parameters:
+                    recurring.append(parameters)
+                    parameters = _without_beginning(parameters)
+                answer: Any = getattr(client, change.method)(AutoScalingGroupName=name, **parameters)
                 policy = change.parameters.get("PolicyName")
                 alarmed = change.parameters.get("PolicyType", _BY_ALARM[0]) in _BY_ALARM
                 if change.operation == "PutScalingPolicy" and alarmed:
@@ -232,6 +246,20 @@ class GroupScaling:
                             "has its own alarms",
                         )
                     )
+            self._begin_later(name, recurring)
+
+    def _begin_later(self, name: str, recurring: Sequence[Mapping[str, Any]]) -> None:
+        """Give recurring actions, just made, their beginnings. What is told as one is mostly the next time by the
+        recurrence, and then it is there already: said once more, it would be refused where two actions share it."""
+        if not recurring:
+            return
+        client = self._aws.autoscaling
+        later = client.get_paginator("describe_scheduled_actions").paginate(AutoScalingGroupName=name)
+        made = {each["ScheduledActionName"]: each for page in later for each in page["ScheduledUpdateGroupActions"]}
+        for each in recurring:
+            there = made.get(each["ScheduledActionName"])
+            if there is None or there.get("StartTime") != each["StartTime"]:
+                client.put_scheduled_update_group_action(AutoScalingGroupName=name, **each)
 
     # --------------------------------------------------------------------------------------------------------- calls
 
@@ -301,6 +329,10 @@ def _beyond(there: Mapping[str, Rule], wanted: Mapping[str, Rule]) -> list[str]:
 
 def _lacking(there: Mapping[str, Rule], wanted: Mapping[str, Rule]) -> list[tuple[str, Rule]]:
     return [(name, rule) for name, rule in wanted.items() if there.get(name) != rule]
+
+
+def _without_beginning(action: Mapping[str, Any]) -> Rule:
+    return {key: each for key, each in action.items() if key != "StartTime"}
 
 
 def _suspended(group: AutoScalingGroupTypeDef) -> list[str]:

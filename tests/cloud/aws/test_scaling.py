@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
-from osvdeploy.cloud.interfaces import Slot
+from osvdeploy.cloud.interfaces import Scaling, Slot
 from osvdeploy.events import Recorder, Warned
 from tests.contract.aws_scene import asg_of, aws_scene
 from tests.contract.scenes import Scene
@@ -66,6 +66,77 @@ def test_an_action_whose_time_is_over_is_left_out(scene: Scene) -> None:
     [found] = asg.describe_scheduled_actions(AutoScalingGroupName=green.name)["ScheduledUpdateGroupActions"]
     assert found.get("ScheduledActionName") == "later"
     assert found.get("StartTime") == now + timedelta(minutes=500)
+
+
+def recurring(scene: Scene, group: str, begins: datetime) -> Scaling:
+    """What scales a group: each night at three one machine is enough, from a date on."""
+    asg_of(scene).put_scheduled_update_group_action(
+        AutoScalingGroupName=group, ScheduledActionName="night", Recurrence="0 3 * * *", StartTime=begins, MinSize=1
+    )
+    found = scene.cloud.groups.scaling(scene.ctx, group)
+    assert found is not None
+    return found
+
+
+def begin_of(scene: Scene, group: str) -> datetime:
+    [found] = asg_of(scene).describe_scheduled_actions(AutoScalingGroupName=group)["ScheduledUpdateGroupActions"]
+    assert found.get("Recurrence") == "0 3 * * *"
+    return found["StartTime"]
+
+
+def test_a_recurring_action_that_begins_later_begins_later(scene: Scene) -> None:
+    """And not with the next night: of what stands it makes a difference, too."""
+    blue, green = scene.stand(Slot.BLUE, "hello-1"), scene.stand(Slot.GREEN, "hello-2")
+    groups, begins = scene.cloud.groups, scene.ctx.now() + timedelta(days=5)
+    wanted = recurring(scene, blue.name, begins)
+    groups.apply(scene.ctx, green.name, wanted)
+    assert begin_of(scene, green.name) == begins and groups.follows(scene.ctx, green.name, wanted)
+    recurring(scene, green.name, scene.ctx.now() + timedelta(days=1))
+    assert not groups.follows(scene.ctx, green.name, wanted)
+    groups.apply(scene.ctx, green.name, wanted)
+    assert begin_of(scene, green.name) == begins
+
+
+def test_a_recurring_action_that_has_begun_goes_by_its_nights(scene: Scene) -> None:
+    """AWS takes no beginning in the past, and tells the next night in its place."""
+    blue, green = scene.stand(Slot.BLUE, "hello-1"), scene.stand(Slot.GREEN, "hello-2")
+    groups, begins = scene.cloud.groups, scene.ctx.now() + timedelta(minutes=5)
+    wanted = recurring(scene, blue.name, begins)
+    scene.ctx.sleep(600)
+    groups.apply(scene.ctx, green.name, wanted)
+    begun = begin_of(scene, green.name)
+    assert begun > scene.ctx.now() and (begun.hour, begun.minute) == (3, 0)
+    assert groups.follows(scene.ctx, green.name, wanted)
+    changes = scene.mutations()
+    groups.apply(scene.ctx, green.name, wanted)
+    assert scene.mutations() == changes
+
+
+def test_recurring_actions_that_share_their_next_time_are_carried_over(scene: Scene) -> None:
+    """AWS takes no two that are said to begin at one time; by their recurrence they may."""
+    blue, green = scene.stand(Slot.BLUE, "hello-1"), scene.stand(Slot.GREEN, "hello-2")
+    asg, groups = asg_of(scene), scene.cloud.groups
+    for name, minimum in (("night", 1), ("other", 2)):
+        asg.put_scheduled_update_group_action(
+            AutoScalingGroupName=blue.name, ScheduledActionName=name, Recurrence="0 3 * * *", MinSize=minimum
+        )
+    wanted = groups.scaling(scene.ctx, blue.name)
+    assert wanted is not None
+    groups.apply(scene.ctx, green.name, wanted)
+    assert groups.follows(scene.ctx, green.name, wanted)
+    found = asg.describe_scheduled_actions(AutoScalingGroupName=green.name)["ScheduledUpdateGroupActions"]
+    assert [each.get("ScheduledActionName") for each in found] == ["night", "other"]
+
+
+def test_a_recurring_action_that_begins_after_it_was_handed_over_is_still_the_same(scene: Scene) -> None:
+    """Its next time moves on by itself, in both groups."""
+    blue, green = scene.stand(Slot.BLUE, "hello-1"), scene.stand(Slot.GREEN, "hello-2")
+    groups, begins = scene.cloud.groups, scene.ctx.now() + timedelta(minutes=5)
+    wanted = recurring(scene, blue.name, begins)
+    groups.apply(scene.ctx, green.name, wanted)
+    assert begin_of(scene, green.name) == begins
+    scene.ctx.sleep(600)
+    assert begin_of(scene, green.name) > begins and groups.follows(scene.ctx, green.name, wanted)
 
 
 def test_of_processes_that_the_user_suspended_none_is_resumed(scene: Scene) -> None:
