@@ -301,8 +301,8 @@ def rollback(
     a later lease than the ledger knows of has left in the cloud. ``force``: whoever holds the lease on another machine
     is dead, and not waited for. ``probe_from``: for this one alone, in place of what is declared.
 
-    Raises :class:`~osvdeploy.errors.UsageError` for a release nobody knows, and for a route whose requests nobody
-    counts where they are to be the proof; both before anything moves.
+    Raises :class:`~osvdeploy.errors.UsageError` for a release nobody knows, or whose image is gone, and for a route
+    whose requests nobody counts where they are to be the proof; all before anything moves.
 
     Promise: when it returns, traffic is on that release, or where it was (look at ``outcome``). Warm, it is one
     changing call. Neither metrics nor notifications can hold traffic up; by requests, its proof comes minutes after

@@ -28,6 +28,7 @@ from osvdeploy.cloud.interfaces import (
 from osvdeploy.context import Context
 from osvdeploy.errors import (
     CloudError,
+    DeadlineExceeded,
     LeaseHeld,
     LedgerBehind,
     LedgerError,
@@ -68,6 +69,9 @@ from osvdeploy.rollout.refusals import (
 from osvdeploy.rollout.releases import Adopted, Concurrent, ProbePlace, Release, about_pointer, group_name, route_of
 from osvdeploy.rollout.requests import refuse_senseless
 from osvdeploy.rollout.scaling import capacity_of, owes, pay, scaling_if_told, scaling_of, suspended
+
+_LOOKED_FOR = 3.0
+"""Seconds for which it is looked whether a release could be started, while what is to be left has traffic."""
 
 
 class RolloutManager:
@@ -330,7 +334,8 @@ class RolloutManager:
         another release than the stable one. Whoever works on one is asked to end it, and waited for; with ``force`` the
         lease is taken at once from a process on another machine, which somebody says is dead. Raises
         :class:`~osvdeploy.errors.LeaseHeld` where a living process does anything else, and
-        :class:`~osvdeploy.errors.UsageError` where nothing was served before, or ``to`` never was.
+        :class:`~osvdeploy.errors.UsageError` where nothing was served before, ``to`` never was, or its image is seen to
+        be gone; the last two before anything is ended.
         """
         asked = set[str]()
         said = to is not None or self.driver.probe_from is not None
@@ -338,6 +343,7 @@ class RolloutManager:
             # Before anybody is asked to end anything.
             if to is not None:
                 self._refuse_unproved(ctx, head, to.id)
+                self._refuse_gone(ctx, head, to)
             if head.place is not None:
                 self._refuse_uncounted(ctx, head.place.route)
         while True:
@@ -376,6 +382,7 @@ class RolloutManager:
         if to is not None:
             # Who deployed it may have begun since anybody looked.
             self._refuse_unproved(ctx, held.head, to.id)
+            self._refuse_gone(ctx, held.head, to)
         ended = self._settle(ctx, held, wanted, "a rollback was asked for")
         if ended is not None and ended.kind is Kind.ADOPT and ended.verdict is Outcome.ABORTED:
             return replace(came_to(ctx, held, ended), outcome=Outcome.SUCCEEDED)
@@ -404,11 +411,8 @@ class RolloutManager:
         target = to if to is not None else self._release_before(ctx, held.head)
         if target.id == stable.release:
             return Rollout(Outcome.SUCCEEDED, held.head, None, f"{target.id} serves already")
-        if to is not None and self.ledger.release(ctx, to.id) is None:
-            raise UsageError(
-                f"{to.id}: was never deployed, as far as the ledger {self.ledger.store.address} knows",
-                hint="`osvdeploy history` lists the releases; deploy this one from its spec",
-            )
+        if to is not None:
+            self._refuse_unknown_release(ctx, to.id)
         now_serving = groups.get(stable.group)
         # As many as serve now; where nobody knows, one machine is not to take all of the traffic.
         capacity = max(now_serving.capacity if now_serving else target.settings.capacity, 1)
@@ -784,6 +788,31 @@ class RolloutManager:
             served = self.ledger.served_since(ctx, head, datetime.min.replace(tzinfo=UTC))
             if all(each.release != to for each in served):
                 raise
+
+    def _refuse_unknown_release(self, ctx: Context, to: ReleaseId) -> None:
+        if self.ledger.release(ctx, to) is None:
+            raise UsageError(
+                f"{to}: was never deployed, as far as the ledger {self.ledger.store.address} knows",
+                hint="`osvdeploy history` lists the releases; deploy this one from its spec",
+            )
+
+    def _refuse_gone(self, ctx: Context, head: Head, to: Release) -> None:
+        """Raise :class:`~osvdeploy.errors.UsageError` where a rollout would be ended, or a failed way back be
+        gone again, for a release that could not be started then."""
+        run, stable = head.run, head.stable
+        if run is None or run.kind is Kind.ADOPT or (run.over and run.verdict is not Outcome.ROLLBACK_FAILED):
+            # Nothing moves before the rollback itself looks.
+            return
+        goes_on = not run.over and run.kind is Kind.ROLLBACK and run.candidate == to.id
+        if goes_on or (stable is not None and stable.release == to.id):
+            # What it needs stands, or is its own to look for.
+            return
+        self._refuse_unknown_release(ctx, to.id)
+        try:
+            self.executor.require(ctx.within(_LOOKED_FOR), to)
+        except (CloudError, DeadlineExceeded):
+            # Not seeing keeps nobody from leaving what is to be left. It is looked again before anything is started.
+            ctx.check()
 
     def _refuse_uncounted(self, ctx: Context, route: Route) -> None:
         """Raise :class:`~osvdeploy.errors.UsageError` where requests are to be the proof, and nobody counts them."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -11,11 +12,19 @@ import pytest
 from osvdeploy.cloud.interfaces import Slot
 from osvdeploy.cloud.memory import Call, Moment
 from osvdeploy.context import Context, ProcessIdentity, VirtualClock
-from osvdeploy.errors import DeadlineExceeded, LeaseHeld, ReleaseHeld, RolloutWaiting, UsageError
+from osvdeploy.errors import (
+    DeadlineExceeded,
+    LeaseHeld,
+    Refused,
+    ReleaseHeld,
+    RolloutWaiting,
+    Unavailable,
+    UsageError,
+)
 from osvdeploy.events import Note
 from osvdeploy.rollout import lease
 from osvdeploy.rollout.ends import Rollout
-from osvdeploy.rollout.ledger import Head, Ledger
+from osvdeploy.rollout.ledger import Head, HeldLedger, Ledger
 from osvdeploy.rollout.manager import RolloutManager
 from osvdeploy.rollout.model import Kind, Outcome, Request, RequestKind, Stage, Until
 from osvdeploy.rollout.releases import Concurrent, OnFailure, Strategy, StrategyKind, TrafficStep
@@ -654,6 +663,136 @@ def test_what_has_served_before_is_gone_back_to_also_while_it_is_rolled_out_agai
     assert service.deploy("1.1.0").outcome is Outcome.WAITING
     assert service.rollback("1.1.0").outcome is Outcome.SUCCEEDED
     assert service.cloud.serving == {service.id("1.1.0")}
+
+
+def without_image(service: Controlled, version: str) -> None:
+    """Somebody has collected the release's image."""
+    image = service.cloud.images.find(service.context(), service.id(version))
+    assert image is not None
+    service.cloud.images.deregister(service.context(), image.id)
+
+
+def half(version: str = "1.2.0") -> Controlled:
+    """1.0.0 has served and its machines are gone, 1.1.0 serves, and ``version`` has half of its traffic and waits."""
+    service = serving()
+    service.deploy("1.1.0")
+    steps = (TrafficStep(50, 60.0, approve=True), TrafficStep(100))
+    service.settings = replace(service.settings, strategy=replace(CANARY, steps=steps))
+    assert service.deploy(version).outcome is Outcome.WAITING
+    assert service.weights() == {Slot.BLUE: 50, Slot.GREEN: 50}
+    return service
+
+
+@pytest.mark.parametrize("gone", ["image", "document"])
+def test_a_rollout_is_not_ended_for_a_way_back_to_what_could_not_be_started(gone: str) -> None:
+    """It is said before anybody is asked to end it, and before any lease is taken: not a document more is written."""
+    service = half()
+    if gone == "image":
+        without_image(service, "1.0.0")
+    before, weights = service.head, service.weights()
+    with pytest.raises(UsageError, match="its image is not in" if gone == "image" else "was never deployed"):
+        service.rollback("1.0.0" if gone == "image" else "0.9.0")
+    assert service.head == before and service.weights() == weights
+
+
+def test_nobody_at_work_is_asked_to_end_for_a_way_back_to_what_could_not_be_started() -> None:
+    """A living deploy goes on to its end."""
+    service = serving(CANARY)
+    service.deploy("1.1.0")
+    without_image(service, "1.0.0")
+    service.deploy("1.2.0")
+    said: list[str] = []
+
+    def asks() -> None:
+        with pytest.raises(UsageError, match="its image is not in") as refused:
+            service.rollback("1.0.0")
+        said.append(str(refused.value))
+
+    service.when(lambda: service.weights().get(Slot.GREEN) == 50, asks)
+    assert service.deploy("1.3.0").outcome is Outcome.SUCCEEDED
+    assert said and service.head.run is not None and service.head.run.heard == ()
+
+
+def test_an_image_that_goes_while_a_rollback_is_on_its_way_to_the_lease_ends_no_rollout() -> None:
+    """It is looked for once more under the lease, before anything is ended."""
+    service = half()
+    taken = lease.held
+
+    @contextmanager
+    def late(*arguments: object, **options: object) -> Iterator[HeldLedger]:
+        without_image(service, "1.0.0")
+        with taken(*arguments, **options) as held:  # type: ignore[arg-type]  # as they came
+            yield held
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lease, "held", late)
+        with pytest.raises(UsageError, match="its image is not in"):
+            service.rollback("1.0.0")
+    run = service.head.unfinished
+    assert run is not None and run.abort is None and service.weights() == {Slot.BLUE: 50, Slot.GREEN: 50}
+
+
+def test_what_serves_beside_a_canary_is_gone_back_to_without_its_image() -> None:
+    """Its machines stand and have traffic: nothing is started."""
+    service = half()
+    without_image(service, "1.1.0")
+    assert service.rollback("1.1.0").outcome is Outcome.SUCCEEDED
+    assert service.cloud.serving == {service.id("1.1.0")}
+
+
+def test_images_that_cannot_be_seen_keep_nobody_from_leaving_a_release() -> None:
+    """Whether one is gone nobody can tell then: what is left is left, and the rest waits for the answer."""
+    service = half()
+
+    def silent(call: Call, moment: Moment) -> None:
+        if call.operation == "images.find":
+            raise Unavailable("no answer")
+
+    service.cloud.on_call(silent)
+    with pytest.raises(Unavailable):
+        service.rollback("1.0.0")
+    assert service.weights() == {Slot.BLUE: 0, Slot.GREEN: 100}
+    service.cloud.on_call(None)
+    assert service.rollback("1.0.0").outcome is Outcome.SUCCEEDED
+
+
+def test_a_rollback_that_died_once_it_had_moved_traffic_goes_on_without_the_image() -> None:
+    """Its machines serve by then."""
+    service = serving()
+    service.deploy("1.1.0")
+    service.deploy("1.2.0")
+
+    def dies(call: Call, moment: Moment) -> None:
+        if call.operation == "router.modify_rule" and moment is Moment.AFTER:
+            service.cloud.on_call(None)
+            raise Died
+
+    service.cloud.on_call(dies)
+    with pytest.raises(Died):
+        service.rollback("1.0.0")
+    without_image(service, "1.0.0")
+    service.time.advance(120)
+    assert service.rollback("1.0.0").outcome is Outcome.SUCCEEDED
+    assert service.cloud.serving == {service.id("1.0.0")}
+
+
+def test_traffic_that_could_not_be_brought_back_is_not_moved_for_a_way_back_to_what_could_not_be_started() -> None:
+    """Nor is a failed way back gone again for it."""
+    service = half()
+    without_image(service, "1.0.0")
+
+    def locked(call: Call, moment: Moment) -> None:
+        if call.operation == "router.modify_rule":
+            raise Refused("somebody locked the rule")
+
+    service.cloud.on_call(locked)
+    asked = service.manager().request(service.context(), RequestKind.ABORT)
+    assert asked.rollout is not None and asked.rollout.outcome is Outcome.ROLLBACK_FAILED
+    service.cloud.on_call(None)
+    with pytest.raises(UsageError, match="its image is not in"):
+        service.rollback("1.0.0")
+    assert service.weights() == {Slot.BLUE: 50, Slot.GREEN: 50}
+    assert service.rollback().outcome is Outcome.SUCCEEDED
 
 
 def test_a_second_rollback_does_not_go_back_twice() -> None:
