@@ -45,16 +45,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A release that was looked for, the service that has deployed it, and that one's newest head."""
+    """A release that was looked for, the service that has deployed it, and that one's newest head. ``succeeded``: it
+    came to serve there by a rollout that ended well, however long ago."""
 
     service: Service
     head: Head
     release: Release
-
-    @property
-    def succeeded(self) -> bool:
-        """Whether it came to serve there by a rollout that ended well."""
-        return any(each.release == self.release.id for each in self.head.served)
+    succeeded: bool
 
     @property
     def held(self) -> str:
@@ -210,18 +207,19 @@ def find_elsewhere(ctx: Context, loaded: LoadedSpec, name: str, wanted: str, ori
         try:
             head = ledger.head(ctx)
             releases = ledger.releases(ctx) if head is not None else []
+            # The newest first: a version that was deployed with several configurations is one image all the same.
+            found = [
+                Found(service, head, each, ledger.has_served(ctx, head, each.id))
+                for each in reversed(releases)
+                if head is not None and wanted in (each.id, each.version)
+            ]
         except (CloudError, LedgerError) as error:
             if len(services) == 1:
                 raise
             ctx.report(Warned(f"{service.name}: its ledger cannot be read: {error.message}", hint=error.hint))
             untold.append(service.name)
             continue
-        # The newest first: a version that was deployed with several configurations is one image all the same.
-        known += [
-            Found(service, head, each)
-            for each in reversed(releases)
-            if head is not None and wanted in (each.id, each.version)
-        ]
+        known += found
     if not known:
         places = ", ".join(f"{each.name} (ledger {each.ledger})" for each in services)
         raise UsageError(

@@ -252,14 +252,28 @@ class Ledger:
     def served_since(self, ctx: Context, head: Head, when: datetime) -> tuple[Served, ...]:
         """The releases that served, oldest first, those included that have served since then and that ``head`` does not
         remember: heads from before do. One that came back stands there again."""
-        known, full = head.served, len(head.served) >= SERVED_KEPT
-        # What is not remembered had traffic until what is served, at the latest.
-        while full and known[0].since > when:
-            past = self.before(ctx, known[0].since)
-            earlier = [each for each in past.served if each.since < known[0].since] if past is not None else []
-            full = past is not None and len(past.served) >= SERVED_KEPT and bool(earlier)
+        known: tuple[Served, ...] = ()
+        for earlier in self._served(ctx, head):
             known = (*earlier, *known)
+            # What is not remembered had traffic until what is served, at the latest.
+            if known and known[0].since <= when:
+                break
         return known
+
+    def has_served(self, ctx: Context, head: Head, release: ReleaseId) -> bool:
+        """Whether a release has ever served. Heads from before are read only where ``head`` does not tell."""
+        return any(each.release == release for some in self._served(ctx, head) for each in some)
+
+    def _served(self, ctx: Context, head: Head) -> Iterator[tuple[Served, ...]]:
+        """What served, oldest first: as ``head`` remembers it, then what was before that, as earlier heads do."""
+        some, full = head.served, len(head.served) >= SERVED_KEPT
+        yield some
+        while full:
+            oldest = some[0].since
+            past = self.before(ctx, oldest)
+            some = tuple(each for each in past.served if each.since < oldest) if past is not None else ()
+            full = past is not None and len(past.served) >= SERVED_KEPT and bool(some)
+            yield some
 
     def since(self, ctx: Context, n: int) -> list[Head]:
         """The heads from number ``n`` on, oldest first, and the one before them."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from osvdeploy.cloud import tags
 from osvdeploy.cloud.interfaces import (
@@ -785,8 +785,7 @@ class RolloutManager:
         try:
             refuse_unproved(head, to, self.ledger.release(ctx, to))
         except UsageError:
-            served = self.ledger.served_since(ctx, head, datetime.min.replace(tzinfo=UTC))
-            if all(each.release != to for each in served):
+            if not self.ledger.has_served(ctx, head, to):
                 raise
 
     def _refuse_unknown_release(self, ctx: Context, to: ReleaseId) -> None:

@@ -273,6 +273,17 @@ def test_what_staging_did_not_prove_is_refused(shop: Shop) -> None:
     assert carried.rollout.outcome is Outcome.SUCCEEDED
 
 
+def test_what_staging_proved_long_ago_is_deployed_without_a_word(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its newest document remembers the last releases alone that have served. What never did is refused as ever."""
+    monkeypatch.setattr("osvdeploy.rollout.ledger.SERVED_KEPT", 2)
+    for version, program in (("0.9.0", GOOD), ("1.0.0", GOOD), ("1.1.0", BAD), ("1.2.0", GOOD), ("1.3.0", GOOD)):
+        shop.stage(version, program)
+    with pytest.raises(CheckFailed, match="it did not come to serve there"):
+        shop.carry("1.1.0")
+    assert shop.carry("1.0.0").rollout.outcome is Outcome.SUCCEEDED
+    assert shop.carry("0.9.0").rollout.outcome is Outcome.SUCCEEDED
+
+
 def test_a_ledger_that_does_not_say_how_a_disk_begins_needs_a_word(shop: Shop) -> None:
     """A release of Pulumi's, or of an older osvdeploy: with it, the image app-version is believed, and no other."""
     staged = shop.stage("1.0.0").release
