@@ -93,15 +93,18 @@ def pin(ctx: Context, service: Service, release: str, *, pinned: bool = True) ->
 
 
 class Milestone(StrEnum):
-    """What of a rollout one can wait for: a stage that is entered, all traffic on the new release, a person who is
-    asked, the end."""
+    """What of a rollout one can wait for: a stage that is entered, or was passed; all traffic on the new release,
+    proved; a person who is asked; the end."""
 
+    PREPARE = "prepare"
     BOOT = "boot"
     VERIFY = "verify"
     SHIFT = "shift"
-    BAKE = "bake"
     TRAFFIC = "traffic"
+    BAKE = "bake"
     APPROVAL = "approval"
+    REVERT = "revert"
+    CLEAN_UP = "clean-up"
     DONE = "done"
 
 
@@ -112,10 +115,22 @@ class Waited:
 
     head: Head
     run: Run
+    milestone: Milestone
     reached: bool
     told: str
     awaits: str
     rollout: Rollout | None
+
+    @property
+    def exit_code(self) -> int:
+        """0 where it came; of a run that is over its own code; 5 while a person is asked."""
+        if self.rollout is None:
+            return 0 if self.reached else 5
+        back = self.milestone in (Milestone.REVERT, Milestone.CLEAN_UP)
+        if self.reached and back:
+            return 0
+        # Whoever waits to go on with a release must not take one that failed since for it.
+        return self.rollout.exit_code or (0 if self.reached else 1)
 
 
 def wait(ctx: Context, service: Service, milestone: Milestone = Milestone.DONE) -> Waited:
@@ -128,6 +143,7 @@ def wait(ctx: Context, service: Service, milestone: Milestone = Milestone.DONE) 
 
     ledger = wiring.open_ledger(service)
     first: str | None = None
+    given = 0
     changed, number = ctx.monotonic(), 0
     while True:
         head = wiring.head(ctx, service)
@@ -135,13 +151,14 @@ def wait(ctx: Context, service: Service, milestone: Milestone = Milestone.DONE) 
         if run is None or (first is not None and run.id != first):
             what = "no rollout was ever begun" if run is None else f"another rollout, of {run.candidate}, has begun"
             raise UsageError(f"{service.name}: {what}", hint="`osvdeploy history` lists them")
+        given = len(run.approvals) if first is None else given
         first = run.id
         awaits = run.awaits(ctx.now())
         rollout = end_of(head, run) if run.over else None
-        if rollout is not None or _reached(run, milestone, awaits):
-            reached = rollout is None or rollout.exit_code == 0
+        reached = _reached(run, milestone, awaits, given)
+        if rollout is not None or reached:
             told = rollout.told if rollout is not None else f"{run.candidate}: {awaits or f'in stage {run.stage}'}"
-            return Waited(head, run, reached, told, awaits, rollout)
+            return Waited(head, run, milestone, reached, told, awaits, rollout)
         if head.n != number:
             changed, number = ctx.monotonic(), head.n
         if not awaits and ctx.monotonic() - changed > _NOBODY:
@@ -154,7 +171,7 @@ def wait(ctx: Context, service: Service, milestone: Milestone = Milestone.DONE) 
             ctx.sleep(_LOOK_EVERY)
         except DeadlineExceeded:
             if awaits:
-                return Waited(head, run, False, f"{run.candidate} waits: {awaits}", awaits, None)
+                return Waited(head, run, milestone, False, f"{run.candidate} waits: {awaits}", awaits, None)
             raise DeadlineExceeded(
                 f"{ledger.service}: {run.candidate} is still in stage {run.stage}, since "
                 f"{run.entered:%Y-%m-%d %H:%M:%S} UTC",
@@ -162,16 +179,23 @@ def wait(ctx: Context, service: Service, milestone: Milestone = Milestone.DONE) 
             ) from None
 
 
-def _reached(run: Run, milestone: Milestone, awaits: str) -> bool:
-    from osvdeploy.rollout.model import Stage
+def _reached(run: Run, milestone: Milestone, awaits: str, given: int) -> bool:
+    """Whether a run has come that far, be it that it has gone on since: it is looked at now and then. ``given``: how
+    many approvals it had when somebody began to wait for one."""
+    from osvdeploy.rollout.model import Outcome, Stage
 
-    if milestone is Milestone.APPROVAL:
-        return bool(awaits) and run.paused is None
-    if milestone is Milestone.DONE:
-        return False
-    if milestone is Milestone.TRAFFIC:
-        return run.stage is Stage.BAKE and run.steps[run.step].weight == 100
-    return milestone in {run.stage.value, *(record.stage.value for record in run.stages)}
+    succeeded = run.verdict is Outcome.SUCCEEDED
+    match milestone:
+        case Milestone.DONE:
+            return run.over and succeeded
+        case Milestone.APPROVAL:
+            # One that succeeded asks for none any more.
+            return succeeded or len(run.approvals) > given or (bool(awaits) and run.paused is None)
+        case Milestone.TRAFFIC:
+            onward = run.verdict is None and run.abort is None
+            return succeeded or (onward and run.stage is Stage.BAKE and run.steps[run.step].weight == 100)
+        case _:
+            return milestone.value in {run.stage.value, *(record.stage.value for record in run.stages)}
 
 
 def hand_over(ctx: Context, service: Service, run: Run, folder: Path) -> Path:

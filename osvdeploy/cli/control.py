@@ -193,7 +193,7 @@ def abort(ctx: Context, choice: ServiceChoice, why: str, probe_from: ProbeFrom |
     return _asked(ctx, choice, RequestKind.ABORT, why, probe_from)
 
 
-_MILESTONES = ("boot", "verify", "shift", "traffic", "bake", "approval", "done")
+_MILESTONES = ("prepare", "boot", "verify", "shift", "traffic", "bake", "approval", "revert", "clean-up", "done")
 
 
 @click.command(short_help="Wait for a rollout to come so far.")
@@ -204,7 +204,7 @@ _MILESTONES = ("boot", "verify", "shift", "traffic", "bake", "approval", "done")
     type=click.Choice(_MILESTONES),
     default="done",
     show_default=True,
-    help="A stage; all traffic on the new release; somebody's approval being asked; the end.",
+    help="A stage, entered or passed; all traffic proved on the new release; somebody's approval being asked; the end.",
 )
 @click.option(
     "--timeout", callback=duration_value, metavar="TIME", help="How long at most, such as 10m; left out: for ever."
@@ -214,14 +214,14 @@ def wait(ctx: Context, choice: ServiceChoice, milestone: str, timeout: float | N
     """Wait for the rollout under way, or see how the last one ended. Reads the ledger alone and changes nothing.
 
     Ends with 0 when it has come so far, with the rollout's own code when it ended otherwise, with 5 when time is over
-    while a person is asked, and with 1 when time is over or nobody is at work on it any more.
+    while a person is asked, and with 1 when time is over, nobody is at work on it any more, or a rollout that succeeded
+    never came to `revert`.
     Example: osvdeploy wait hello/production --for traffic --timeout 10m
     """
     from osvdeploy import api
     from osvdeploy.cli.rollouts import run_document
 
     found = api.wait(ctx.within(timeout), choice.service(), api.Milestone(milestone))
-    code = found.rollout.exit_code if found.rollout is not None else 0 if found.reached else 5
     document = {
         "service": found.head.service,
         "for": milestone,
@@ -230,7 +230,7 @@ def wait(ctx: Context, choice: ServiceChoice, milestone: str, timeout: float | N
         "outcome": found.rollout.outcome if found.rollout is not None else None,
         "run": run_document(found.run),
     }
-    return Result(found.told, document, code)
+    return Result(found.told, document, found.exit_code)
 
 
 @click.command(short_help="Go on with a rollout that nobody works on.")

@@ -6,9 +6,15 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 
+import click
 import pytest
 
+from osvdeploy import api
+from osvdeploy.api import wiring
+from osvdeploy.api.declared import Service as Named
+from osvdeploy.cli import control
 from osvdeploy.cloud.interfaces import Slot
 from osvdeploy.cloud.memory import Call, Moment
 from osvdeploy.context import Context, ProcessIdentity, VirtualClock
@@ -26,7 +32,7 @@ from osvdeploy.rollout import lease
 from osvdeploy.rollout.ends import Rollout
 from osvdeploy.rollout.ledger import Head, HeldLedger, Ledger
 from osvdeploy.rollout.manager import RolloutManager
-from osvdeploy.rollout.model import Kind, Outcome, Request, RequestKind, Stage, Until
+from osvdeploy.rollout.model import Kind, Outcome, Request, RequestKind, Run, Stage, Until
 from osvdeploy.rollout.releases import Concurrent, OnFailure, Strategy, StrategyKind, TrafficStep
 from tests.rollout.made import NOW, SETTINGS
 from tests.rollout.service import Service
@@ -1048,3 +1054,130 @@ def test_each_share_of_the_traffic_is_kept_with_its_time() -> None:
     assert run.shifted == first
     assert (second - first).total_seconds() >= CANARY.steps[0].bake
     assert second < back == next(each.entered for each in run.stages if each.stage is Stage.REVERT)
+
+
+# -------------------------------------------------------------------------------------------------------------- waited
+
+
+class Replayed:
+    """A rollout that has been, as others see it who look at its ledger while it goes on."""
+
+    def __init__(self, service: Controlled, monkeypatch: pytest.MonkeyPatch) -> None:
+        run = service.head.run
+        assert run is not None
+        self.run, self.service, self.monkeypatch = run, service, monkeypatch
+        self.heads = [head for head in service.ledger.heads(service.context()) if head.run and head.run.id == run.id]
+        self.began = min(head.written for head in self.heads)
+
+    def seconds(self, told: Callable[[Run], bool]) -> float:
+        """When the ledger first had it."""
+        moments = [head.written for head in self.heads if head.run is not None and told(head.run)]
+        return (min(moments) - self.began).total_seconds()
+
+    def entered(self, stage: Stage) -> float:
+        """When the ledger had it that the run was in that stage, or had passed it."""
+        return self.seconds(lambda run: stage in (run.stage, *(record.stage for record in run.stages)))
+
+    def waited(self, milestone: api.Milestone, since: float = 0.0) -> tuple[api.Waited, float]:
+        """What somebody is told who begins to wait at that second, and at which."""
+        clock = VirtualClock(self.began + timedelta(seconds=since))
+        ctx = Context(clock=clock)
+
+        def head(ctx: Context, service: object) -> Head:
+            return next(head for head in self.heads if head.written <= ctx.now())
+
+        self.monkeypatch.setattr(wiring, "head", head)
+        self.monkeypatch.setattr(wiring, "open_ledger", lambda _: self.service.ledger)
+        found = api.wait(ctx, Named("hello", "production", "memory"), milestone)
+        return found, (ctx.now() - self.began).total_seconds()
+
+
+WHILE = timedelta(seconds=30)
+FORWARD = ("prepare", "boot", "verify", "shift", "bake", "traffic", "clean-up")
+
+
+def test_whoever_waits_for_a_stage_hears_of_it_at_the_next_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However short it was, and also for the traffic: nothing bakes here, and old machines take their time to go."""
+    service = serving(replace(SETTINGS.strategy, keep_warm=0.0))
+
+    def slow(call: Call, moment: Moment) -> None:
+        run = service.head.run if call.operation == "groups.delete" else None
+        if run is not None and service.time.now() < run.entered + WHILE:
+            raise Unavailable("it is busy")
+
+    service.cloud.on_call(slow)
+    assert service.deploy("1.1.0").outcome is Outcome.SUCCEEDED
+    replayed = Replayed(service, monkeypatch)
+    moments = {name: replayed.entered(Stage.BAKE if name == "traffic" else Stage(name)) for name in FORWARD}
+    assert replayed.seconds(lambda run: run.stage is not Stage.BAKE and run.shifted is not None) - moments["bake"] < 2.0
+    for name, moment in moments.items():
+        for phase in range(20):
+            found, when = replayed.waited(api.Milestone(name), since=phase / 10)
+            assert found.reached and found.exit_code == 0 and found.rollout is None, name
+            assert when <= max(moment, phase / 10) + 2.0, name
+
+
+def test_a_share_is_not_the_traffic(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it is, once that is proved, and not when the first share bakes."""
+    service = serving(CANARY)
+    service.deploy("1.1.0")
+    replayed = Replayed(service, monkeypatch)
+    proved = replayed.seconds(lambda run: run.stage is Stage.BAKE and run.step == 2)
+    found, when = replayed.waited(api.Milestone.TRAFFIC)
+    assert found.reached and found.rollout is None and proved <= when <= proved + 2.0
+
+
+def test_traffic_that_goes_back_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever looks while it goes back is told of the end, with its own code."""
+    service = serving(replace(SETTINGS.strategy, bake=300.0))
+    service.cloud.behave(service.id("1.1.0"), sick_after=100.0)
+    assert service.deploy("1.1.0").outcome is Outcome.ROLLED_BACK
+    replayed = Replayed(service, monkeypatch)
+    assert replayed.waited(api.Milestone.TRAFFIC)[0].exit_code == 0
+    back = replayed.entered(Stage.REVERT)
+    found, when = replayed.waited(api.Milestone.TRAFFIC, since=back)
+    assert not found.reached and found.exit_code == 3 and when >= replayed.entered(Stage.DONE)
+
+
+def test_the_way_back_can_be_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it is gone, and by whoever looks when it is over; where there was none, it never came, and that is no 0."""
+    service = serving()
+    service.cloud.behave(service.id("1.1.0"), sick_after=20.0)
+    service.settings = replace(service.settings, strategy=replace(SETTINGS.strategy, bake=300.0))
+    assert service.deploy("1.1.0").outcome is Outcome.ROLLED_BACK
+    replayed = Replayed(service, monkeypatch)
+    back, over = replayed.entered(Stage.REVERT), replayed.entered(Stage.DONE)
+    for since in (0.0, back + 0.1, over + 1.0):
+        found, when = replayed.waited(api.Milestone.REVERT, since)
+        assert found.reached and found.exit_code == 0 and when <= max(back, since) + 2.0
+        assert replayed.waited(api.Milestone.CLEAN_UP, since)[0].exit_code == 0
+    assert replayed.waited(api.Milestone.DONE)[0].exit_code == 3
+    # It baked, and then it ended otherwise: whoever goes on by this is not to take that for a release that bakes.
+    ended = replayed.waited(api.Milestone.BAKE, over + 1.0)[0]
+    assert ended.reached and ended.exit_code == 3
+    service = serving()
+    service.deploy("1.1.0")
+    found = Replayed(service, monkeypatch).waited(api.Milestone.REVERT)[0]
+    assert not found.reached and found.exit_code == 1 and found.rollout is not None
+
+
+def test_an_approval_that_was_given_between_two_looks_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And one that was given before anybody began to wait is not the one that they wait for."""
+    steps = (TrafficStep(5, 60.0, approve=True), TrafficStep(100))
+    service = serving(replace(CANARY, steps=steps, approve=True))
+    service.deploy("1.1.0")
+    service.manager().request(service.context(), RequestKind.APPROVE)
+    service.manager().request(service.context(), RequestKind.APPROVE)
+    replayed = Replayed(service, monkeypatch)
+    given = [replayed.seconds(lambda run, n=n: len(run.approvals) > n) for n in range(2)]  # type: ignore[misc]
+    found, when = replayed.waited(api.Milestone.APPROVAL)
+    assert found.reached and when <= given[0] + 2.0
+    found, when = replayed.waited(api.Milestone.APPROVAL, since=given[0] + 0.1)
+    assert found.reached and found.rollout is None and given[1] - 2.0 <= when <= given[1] + 2.0
+
+
+def test_every_name_that_can_be_waited_for_is_a_word_of_the_command() -> None:
+    """And each stage is one of them."""
+    [option] = [each for each in control.wait.params if each.name == "milestone"]
+    assert isinstance(option.type, click.Choice) and list(option.type.choices) == [*api.Milestone]
+    assert {*Stage} <= {*api.Milestone}
