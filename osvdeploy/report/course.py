@@ -147,7 +147,7 @@ def _requests(run: Run, axis: Axis) -> Element:
 
 
 _SIGNS = {"passed": "✓", "failed": "✗", "open": "?", "asked": "●"}
-_KINDS = {"passed": "gate passed", "failed": "gate failed", "open": "gate inconclusive"}
+_KINDS = {"passed": "gate passed", "failed": "gate failed", "open": "gate inconclusive or undecided"}
 
 
 def _mark(kind: str, left: float, title: str) -> Element:

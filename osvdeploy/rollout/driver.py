@@ -292,4 +292,4 @@ def _tell(ctx: Context, run: Run, passed: Sequence[StageRecord], gates: Sequence
 
 
 def _judged(gate: GateRecord) -> GateJudged:
-    return GateJudged(f"{gate.gate} (dry run)" if gate.dry_run else gate.gate, gate.passed, gate.seen)
+    return GateJudged(f"{gate.gate} (dry run)" if gate.dry_run else gate.gate, gate.answer, gate.seen)

@@ -265,6 +265,8 @@ def _asked(request: Request) -> str:
 
 
 def _gate(gate: GateRecord) -> str:
+    if gate.answer is None:
+        return f"{gate.gate} {gate.seen}"
     return f"{gate.gate} {'passed' if gate.passed else 'failed'}: {gate.seen}"
 
 

@@ -57,10 +57,10 @@ def advance(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
         # By another host's clock. A bake is not to last for as long as that is ahead.
         run = replace(run, entered=now)
     if run.abort is not None and run.verdict is None and run.stage not in (Stage.CLEAN_UP, Stage.DONE):
-        return Step(fail(run, now, run.abort))
+        return Step(fail(_as_measured(run, seen, now), now, run.abort))
     run, broken = heard(run, seen, now)
     if broken:
-        return _failed(run, limits, now, "", broken)
+        return _failed(run, seen, limits, now, "", broken)
     while True:
         step = with_hooks(run, _STAGES[run.stage](run, seen, limits, now), seen, limits, now)
         passed = step.run.stage is not run.stage and step.run.stage in (Stage.BOOT, Stage.VERIFY, Stage.SHIFT)
@@ -84,10 +84,12 @@ def fail(run: Run, now: datetime, reason: str) -> Run:
     return replace(run, verdict=verdict, reason=reason).enter(back, now, reason)
 
 
-def _failed(run: Run, limits: Limits, now: datetime, gate: str | GateView, reason: str) -> Step:
+def _failed(run: Run, seen: Observation, limits: Limits, now: datetime, gate: str | GateView, reason: str) -> Step:
     """A failure while traffic moves, judged by ``gate`` ("" for none): on the way back, or to whoever is to decide."""
     asks = run.settings.strategy.on_failure is OnFailure.PAUSE and run.shifted is not None
     if not asks:
+        decides = gate.gate.name if isinstance(gate, GateView) else ""
+        run = _as_measured(run, seen, now, but=decides)
         return Step(fail(_with_record(run, now, gate, reason), now, reason))
     # What was counted so far has had its answer; counted anew, it neither hurries nor hinders whoever resumes.
     idle = replace(run, tally=Tally(since=now))
@@ -100,6 +102,17 @@ def _with_record(run: Run, now: datetime, gate: str | GateView, reason: str) -> 
     if isinstance(gate, GateView):
         return run.recorded(gate, now)
     return run.judged(gate, False, now, reason) if gate else run
+
+
+def _as_measured(run: Run, seen: Observation, now: datetime, *, but: str = "") -> Run:
+    """The run whose bake ends before its time, with what its metric gates have counted so far on record: each that has
+    samples and is not there yet, as it stands. ``but``: the one that decides."""
+    run, since = run.keeping(seen.readings), run.measured_since or run.entered
+    there = {but, *(record.gate for record in run.gates if record.at > since)}
+    for view in gate_views(run, seen):
+        if view.gate.name not in there and (view.candidate or view.stable):
+            run = run.recorded(view, now)
+    return run
 
 
 def _prepare(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
@@ -185,7 +198,7 @@ def _shift(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
     wanted = run.weights(run.steps[run.step].weight)
     run, broken = _watch(run, seen, limits, now)
     if broken:
-        return _failed(run, limits, now, "traffic", broken)
+        return _failed(run, seen, limits, now, "traffic", broken)
     if seen.weights != wanted and run.shifted is None and seen.targets is not None and seen.healthy < run.capacity:
         return Step(run.enter(Stage.BOOT, now, f"only {seen.healthy} of {run.capacity} are healthy any more"))
     if seen.weights != wanted and seen.targets is not None and seen.healthy < run.capacity:
@@ -195,7 +208,7 @@ def _shift(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
         run = _count(run, seen.live, {run.candidate, run.stable or run.candidate}, enough=limits.bad_answers)
         if run.tally.bad >= limits.bad_answers:
             reason = f"{run.tally.bad} bad answers in a row through the balancer: {run.tally.last}"
-            return _failed(run, limits, now, "traffic", reason)
+            return _failed(run, seen, limits, now, "traffic", reason)
     if seen.weights != wanted and (awaited := run.awaits(now)):
         # Limits count from when it may go on.
         idle = replace(run, tally=Tally(since=now, leaving=run.tally.leaving, bad=run.tally.bad))
@@ -207,7 +220,7 @@ def _shift(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
             told = f"{seen.healthy} healthy, and the rule sends all there; {_UNCOUNTED}"
             return Step(run.judged("traffic", True, now, told).enter(Stage.BAKE, now, told))
         reason = f"the switch to {run.candidate} was not proved after {format_duration(limits.shift)}: {run.tally.last}"
-        return _failed(run, limits, now, "", reason + _unreached(run))
+        return _failed(run, seen, limits, now, "", reason + _unreached(run))
     if seen.weights != wanted:
         if seen.targets is None:
             return Step(run)
@@ -237,7 +250,7 @@ def _shift(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
     run = _count(run, seen.live, allowed, forgive_unnamed=forgiven, enough=limits.bad_answers)
     if run.tally.bad >= limits.bad_answers:
         reason = f"{run.tally.bad} bad answers in a row through the balancer: {run.tally.last}{_unreached(run)}"
-        return _failed(run, limits, now, "traffic", reason)
+        return _failed(run, seen, limits, now, "traffic", reason)
     # Who had a share before answers in any case: that the rest has moved too, only time and many answers show.
     lasting = limits.lasting if whole and run.step > 0 else 0.0
     if run.tally.good < limits.proof_answers or not _settled(run, run.settings.health, limits, now, lasting=lasting):
@@ -358,7 +371,7 @@ def _grown(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step |
     if _late(run, now, run.settings.health.boot_timeout):
         reason = f"{standing} after {format_duration(run.settings.health.boot_timeout)}"
         reason += f": {_describe(seen.candidate, seen.targets or ())}"
-        return _failed(run, limits, now, "healthy targets", reason)
+        return _failed(run, seen, limits, now, "healthy targets", reason)
     small = seen.candidate is not None and seen.candidate.capacity < run.grows
     return Step(run, StartCandidate() if small else None, wait, f"{standing}, as many as {run.stable} has")
 
@@ -413,12 +426,12 @@ def _bake(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
             # One of a few machines, always asked in the same order: a bake that waits for a good end has none.
             broken = f"{run.tally.badly} looks in a row ended with a bad answer: {run.tally.last}"
     if broken:
-        return _failed(run, limits, now, "bake", broken)
+        return _failed(run, seen, limits, now, "bake", broken)
     run = run.keeping(seen.readings)
     views = gate_views(run, seen)
     deciding = {view.judgement.verdict: view for view in reversed(views) if not view.gate.dry_run}
     if (failed := deciding.get(Verdict.FAILED)) is not None:
-        return _failed(run, limits, now, failed, f"gate {failed.gate.name}: {failed.judgement.told}")
+        return _failed(run, seen, limits, now, failed, f"gate {failed.gate.name}: {failed.judgement.told}")
     if run.paused is not None:
         return Step(run, None, limits.bake_poll, run.awaits(now), for_person=True)
     left = bake - run.baked_for(now)

@@ -76,10 +76,10 @@ class StageRecord:
 
 @dataclass(frozen=True, slots=True)
 class GateRecord:
-    """A gate that has decided, with what it decided on.
+    """A gate that has decided, with what it decided on; or one that was undecided when its bake was ended.
 
     Of a metric gate the samples are kept, stable's too where it was compared with that, and ``verdict`` tells
-    inconclusive from failed; ``dry_run``: it was told, and decided nothing.
+    inconclusive and undecided from failed; ``dry_run``: it was told, and decided nothing.
     """
 
     gate: str
@@ -91,6 +91,11 @@ class GateRecord:
     samples: tuple[Sample, ...] = ()
     stable: tuple[Sample, ...] = ()
     dry_run: bool = False
+
+    @property
+    def answer(self) -> bool | None:
+        """``passed``; None where nothing but the end of the bake kept it from deciding."""
+        return None if self.verdict is Verdict.UNDECIDED and not self.dry_run else self.passed
 
 
 @dataclass(frozen=True, slots=True)

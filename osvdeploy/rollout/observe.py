@@ -119,7 +119,8 @@ class Observer:
                 if last is not None and last.begin == run.grid(gate).begin
                 else Reading(run.grid(gate).begin, 0, run.grid(gate).begin)
             )
-        due = [gate for gate in run.gated if self._due(run, gate, now)]
+        # No way back has a metric in it.
+        due = [gate for gate in run.gated if self._due(run, gate, now)] if run.abort is None else []
         if due:
             gate = min(due, key=lambda gate: self._readings[gate.name].at)
             self._readings[gate.name] = self._read(ctx, run, gate)

@@ -12,7 +12,7 @@ from osvdeploy.sizes import format_duration
 
 def rollout_seen(run: Run, slots: tuple[SlotSeen, ...], limits: Limits, now: datetime) -> RolloutSeen:
     """Where a run stands, with its slots as they were seen."""
-    gates = {gate.gate: GateJudged(gate.gate, gate.passed, gate.seen) for gate in run.gates}
+    gates = {gate.gate: GateJudged(gate.gate, gate.answer, gate.seen) for gate in run.gates}
     return RolloutSeen(
         run=run.id,
         what=f"{run.kind} of {run.candidate}",

@@ -79,8 +79,9 @@ def _latency(worse: float, at: datetime) -> float:
     return 0.1 + worse * 0.02 + at.minute % 3 * 0.01
 
 
-def measured(folder: Path) -> Kept:
-    """A canary whose errors are measured, of both releases, and that fails by them."""
+def measured(folder: Path, *, sick_after: float | None = None) -> Kept:
+    """A canary whose errors are measured, of both releases, and that fails by them; or by its health, so many seconds
+    after it booted."""
     service = Kept(folder)
     errors = Gate(
         "errors <of orders>",
@@ -99,6 +100,8 @@ def measured(folder: Path) -> Kept:
         tell = partial(service.cloud.metrics.tell, service.id(version))
         tell("Errors", partial(_errors, began, worse))
         tell("Latency", partial(_latency, worse))
+    if sick_after is not None:
+        service.cloud.behave(service.id("1.1.0"), sick_after=sick_after)
     assert service.deploy("1.1.0").outcome is Outcome.ROLLED_BACK
     return service
 

@@ -159,3 +159,13 @@ def test_a_metric_gate_shows_its_samples_and_its_bound(tmp_path: Path) -> None:
     assert 'class="bound"' in text and 'class="dot stable"' in text and 'class="dot candidate"' in text
     assert "(dry run)" in shown and "held to max-ratio 1.5" in shown
     assert "failed" in shown
+
+
+def test_a_gate_that_came_to_no_end_shows_what_it_had_counted(tmp_path: Path) -> None:
+    """Where health has ended the bake before: with its samples, and as neither passed nor failed."""
+    report = measured(tmp_path, sick_after=400.0).report()
+    text = page(report)
+    [record] = [each for each in report.run.gates if each.gate == "errors <of orders>"]
+    assert record.answer is None and len(record.samples) >= 2
+    assert '<span class="open">undecided</span>' in text and record.seen in Read(text).text
+    assert f"{len(record.samples)} samples over" in text and "gate inconclusive or undecided" in text

@@ -15,7 +15,8 @@ from osvdeploy.cloud.memory import Call, Moment
 from osvdeploy.errors import Interrupted, Refused, Unavailable, UsageError
 from osvdeploy.events import GateJudged, StageEntered, Warned
 from osvdeploy.rollout.gates import Bound, Compared, Gate, GateStage, NoData, Verdict
-from osvdeploy.rollout.model import Outcome, RequestKind, Run, Stage
+from osvdeploy.rollout.logbook import EntryKind, entries
+from osvdeploy.rollout.model import GateRecord, Outcome, Request, RequestKind, Run, Stage
 from osvdeploy.rollout.releases import OnFailure, Strategy, StrategyKind, TrafficStep
 from tests.rollout.made import SETTINGS
 from tests.rollout.service import Service
@@ -210,6 +211,94 @@ def test_a_dry_run_decides_nothing_and_is_on_record() -> None:
     assert told == ["errors (dry run)", "depth (dry run)"]
 
 
+# ---------------------------------------------------------------------------------------------------- ended otherwise
+
+LONG = replace(SETTINGS.strategy, bake=900.0)
+
+
+def unfinished(run: Run | None, gate: str = "errors") -> GateRecord:
+    assert run is not None
+    (record,) = [each for each in run.gates if each.gate == gate]
+    return record
+
+
+def asked_to_end(here: Service, readings: int) -> None:
+    """Somebody asks for the end of the rollout once its gates were read so often."""
+    read = 0
+
+    def asks(call: Call, moment: Moment) -> None:
+        nonlocal read
+        read += call.operation == "metrics.read" and moment is Moment.AFTER
+        run = here.head.unfinished if read == readings and call.operation == "metrics.read" else None
+        if run is not None and moment is Moment.AFTER:
+            here.ledger.ask(here.context(), run.id, Request(RequestKind.ABORT, "ann@desk", here.clock.now(), 0))
+
+    here.cloud.on_call(asks)
+
+
+def test_what_was_counted_stays_on_record_where_health_ends_the_bake() -> None:
+    """It was not decided, and that is what is told, by the command and by events."""
+    here = deployed(GATE, replace(DEPTH, dry_run=True), strategy=LONG)
+    tells(here, lambda at: (1, 1000))
+    here.cloud.behave(here.id("2.0.0"), sick_after=500.0)
+    ended = here.deploy("2.0.0")
+    assert ended.outcome is Outcome.ROLLED_BACK
+    record = unfinished(ended.run)
+    assert (record.stage, record.passed, record.verdict) == (Stage.BAKE, False, Verdict.UNDECIDED)
+    assert len(record.samples) >= 3 and record.seen.startswith("undecided: ")
+    assert len(unfinished(ended.run, "depth").samples) >= 10 and unfinished(ended.run, "depth").dry_run
+    judged = [event for event in here.recorder.events if isinstance(event, GateJudged) and event.gate == "errors"]
+    assert {event.passed for event in judged} == {None}
+    told = [each.told for each in entries(here.ledger.since(here.context(), 1)) if each.kind is EntryKind.GATE]
+    assert f"errors {record.seen}" in told
+
+
+def test_what_was_counted_stays_on_record_where_somebody_ends_the_rollout() -> None:
+    """And the way back asks no metrics: nothing is read once that was said."""
+    here = deployed(GATE, AGAINST, strategy=replace(CANARY, steps=(TrafficStep(10, 900.0), TrafficStep(100))))
+    asked_to_end(here, 9)
+    before = len(here.cloud.calls)
+    ended = here.deploy("2.0.0")
+    assert ended.outcome is Outcome.ABORTED
+    for gate in ("errors", "against"):
+        assert unfinished(ended.run, gate).verdict is Verdict.UNDECIDED and unfinished(ended.run, gate).samples
+    against = unfinished(ended.run, "against")
+    assert [each.at for each in against.stable] == [each.at for each in against.samples]
+    assert [call.operation for call in here.cloud.calls[before:]].count("metrics.read") == 9
+
+
+def test_a_gate_that_fails_leaves_what_others_had_counted() -> None:
+    """The one that decided comes last."""
+    here = deployed(GATE, DEPTH)
+    tells(here, lambda at: (80, 1000))
+    ended = here.deploy("2.0.0")
+    assert ended.outcome is Outcome.ROLLED_BACK and ended.run is not None
+    measured = [(each.gate, each.verdict) for each in ended.run.gates if each.verdict is not None]
+    assert measured == [("depth", Verdict.UNDECIDED), ("errors", Verdict.FAILED)]
+    assert unfinished(ended.run, "depth").samples
+
+
+def test_of_a_process_that_died_what_nobody_can_ask_for_again_is_on_record() -> None:
+    """What a command printed. A source that remembers is not asked once more on the way back."""
+    here = deployed(GATE, DEPTH, strategy=LONG)
+    crash_in_bake(here, 400.0)
+    here.clock.advance(60)
+    before = len(here.cloud.calls)
+    asked = here.manager().request(here.context(), RequestKind.ABORT)
+    assert asked.rollout is not None and asked.rollout.outcome is Outcome.ABORTED
+    assert len(unfinished(asked.rollout.run, "depth").samples) >= 10
+    assert records(asked.rollout.run) == []
+    assert "metrics.read" not in {call.operation for call in here.cloud.calls[before:]}
+
+
+def test_what_was_measured_in_no_bake_is_not_on_record() -> None:
+    """A release that fails before any sample has none."""
+    here = deployed(GATE, strategy=LONG)
+    here.cloud.behave(here.id("2.0.0"), sick_after=30.0)
+    ended = here.deploy("2.0.0")
+    assert ended.outcome is Outcome.ROLLED_BACK and records(ended.run) == []
+
+
 # ------------------------------------------------------------------------------------------------------------ pausing
 
 
@@ -251,6 +340,7 @@ def test_an_abort_of_what_waits_goes_back() -> None:
     asked = here.manager().request(here.context(), RequestKind.ABORT)
     assert asked.rollout is not None
     assert (asked.rollout.outcome, serving(here)) == (Outcome.ABORTED, {here.id("1.0.0")})
+    assert records(asked.rollout.run) == [(False, Verdict.INCONCLUSIVE)], "once"
 
 
 def test_a_failed_gate_asks_where_that_was_declared() -> None:
