@@ -397,10 +397,9 @@ class RolloutManager:
         if ended is not None and ended.verdict in (Outcome.ABORTED, Outcome.ROLLED_BACK):
             self._hold(ctx, held, ended.candidate, "a rollback left it", given_up=True)
             stable = held.head.stable
-            if stable is not None and (to is None or to.id == stable.release):
-                return Rollout(
-                    Outcome.SUCCEEDED, held.head, ended, f"{ended.candidate} was given up; {stable.release} serves"
-                )
+            if to is None or (stable is not None and to.id == stable.release):
+                told = f"{ended.candidate} was given up; {stable.release if stable is not None else 'nothing'} serves"
+                return Rollout(Outcome.SUCCEEDED, held.head, ended, told)
         if held.head.stable is None:
             raise UsageError(f"{self.ledger.service}: nothing serves, so there is nothing to go back from")
         state = self.cloud.router.observe(ctx, route)

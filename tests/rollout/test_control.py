@@ -168,6 +168,18 @@ def test_before_its_first_traffic_a_release_waits_for_approval() -> None:
     assert service.cloud.running == {service.id("1.0.0"), service.id("1.1.0")}
 
 
+def test_a_rollback_during_a_first_deploy_gives_it_up_and_says_that_nothing_serves() -> None:
+    """What it did is no error of whoever asked for it."""
+    here = Controlled()
+    here.settings = replace(here.settings, strategy=replace(here.settings.strategy, approve=True))
+    assert here.deploy("1.0.0").outcome is Outcome.WAITING
+    ended = here.rollback()
+    assert (ended.outcome, ended.told) == (Outcome.SUCCEEDED, f"{here.id('1.0.0')} was given up; nothing serves")
+    assert not here.cloud.running and [hold.release for hold in here.head.holds] == [here.id("1.0.0")]
+    with pytest.raises(UsageError, match="nothing serves, so there is nothing to go back from"):
+        here.rollback()
+
+
 def test_the_same_deploy_again_waits_still() -> None:
     """A pipeline that is run twice approves nothing."""
     service = serving(APPROVED)
