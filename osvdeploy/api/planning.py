@@ -246,7 +246,7 @@ def plan_of(
                 scaling=_scaling(ctx, ground, head),
                 quotas=quotas or (),
                 more=more,
-                one_zone=_one_zone(settings),
+                one_zone=_one_zone(ctx, ground, settings),
                 people=people,
                 missing_prices=_unpriced(prices, capacity),
             )
@@ -607,9 +607,14 @@ def _scaling(ctx: Context, ground: Ground, head: Head | None) -> Scaling | None:
     return ground.groups.scaling(ctx, stable.group) if stable is not None else None
 
 
-def _one_zone(settings: Settings) -> bool:
+def _one_zone(ctx: Context, ground: Ground, settings: Settings) -> bool:
     """Whether all machines are known to stand in one zone."""
     if settings.cloud == "gcp":
         # A zone's name is its region's and a letter.
         return settings.region.rpartition("-")[2].isalpha()
+    if len(settings.networks) > 1 and ground.zones is not None:
+        try:
+            return len(ground.zones.of(ctx, settings.networks)) == 1
+        except CloudError as error:
+            ctx.report(Warned(f"zones of subnets cannot be asked: {error}", hint=error.hint))
     return len(settings.networks) == 1

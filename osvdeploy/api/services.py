@@ -105,7 +105,7 @@ def status(ctx: Context, service: Service, *, look: bool = True) -> ServiceStatu
                 found = cloud.groups.scaling(ctx, name)
                 if found is not None and not found.fixed:
                     scaling[name] = found
-        except CloudError as error:
+        except (CloudError, UsageError) as error:
             trouble = str(error)
     return ServiceStatus(
         service=head.service,
@@ -371,7 +371,8 @@ def unhold(ctx: Context, service: Service, release: str | None = None) -> Head:
 @dataclass(frozen=True, slots=True)
 class Holdings:
     """What a service has in the cloud: names of groups, templates, rules and backends. ``kept`` are groups of somebody
-    else's, which stay."""
+    else's, which stay. ``gone`` tells what of its way in is not there any more; what that led to is not among the rules
+    and backends then."""
 
     groups: tuple[str, ...]
     templates: tuple[str, ...]
@@ -379,6 +380,7 @@ class Holdings:
     backends: tuple[str, ...]
     serving: ReleaseId | None
     kept: tuple[str, ...] = ()
+    gone: str = ""
 
 
 def holdings(ctx: Context, service: Service) -> Holdings:
@@ -389,16 +391,23 @@ def holdings(ctx: Context, service: Service) -> Holdings:
     if head.place is None or head.destroyed:
         raise UsageError(f"{service.name}: nothing is deployed", hint="`osvdeploy history` tells what was")
     cloud = wiring.ground_of(ctx, head.place)
-    state = cloud.router.observe(ctx, head.place.route)
+    gone, rules, backends = "", tuple[str, ...](), tuple[str, ...]()
+    try:
+        state = cloud.router.observe(ctx, head.place.route)
+        # A pointer's own rule is the user's: it stays, and leads where it led before.
+        rules = tuple(name for use, name in state.rules.items() if state.weighted or use != "route")
+        backends = tuple(state.backends.values())
+    except NotFound as error:
+        gone = str(error)
     owned = cloud.groups.owned(ctx, {tags.SERVICE: head.service})
     return Holdings(
         groups=tuple(group.name for group in owned if not tags.is_kept(group.tags)),
         kept=tuple(group.name for group in owned if tags.is_kept(group.tags)),
         templates=tuple(cloud.groups.templates(ctx, {tags.SERVICE: head.service})),
-        # A pointer's own rule is the user's: it stays, and leads where it led before.
-        rules=tuple(name for use, name in state.rules.items() if state.weighted or use != "route"),
-        backends=tuple(state.backends.values()),
+        rules=rules,
+        backends=backends,
         serving=head.stable.release if head.stable else None,
+        gone=gone,
     )
 
 

@@ -82,7 +82,7 @@ def survey(ctx: Context, address: str, *, app: str | None = None, look: bool = T
     for (cloud, account, region, _), there in sorted(standing.items(), key=_by_place) if look else ():
         try:
             seen.update(_looked(ctx, there))
-        except CloudError as error:
+        except (CloudError, UsageError) as error:
             troubles[f"{cloud} {region}, {account}"] = error.message
     return Survey(address, tuple(seen[service] for service in sorted(seen)), troubles)
 

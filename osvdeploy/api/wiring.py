@@ -74,8 +74,18 @@ def ground(ctx: Context, cloud: str, account: str, region: str, endpoint: str | 
 
 
 def ground_of(ctx: Context, place: Place) -> Ground:
-    """That of a place which a ledger tells of."""
-    return ground(ctx, place.cloud, place.account, place.region, place.endpoint)
+    """That of a place which a ledger tells of. Raises as :func:`ground` does, and
+    :class:`~osvdeploy.errors.UsageError` where the credentials are another account's: it has nothing of the service,
+    which says nothing of the one that has.
+    """
+    found = ground(ctx, place.cloud, place.account, place.region, place.endpoint)
+    if place.account and found.account != place.account:
+        raise UsageError(
+            f"{place.route.service}: is in {place.cloud} account {place.account}, and these credentials are of "
+            f"{found.account}",
+            hint=f"take credentials of {place.account}; nothing was changed",
+        )
+    return found
 
 
 def ground_again(ctx: Context, known: Ground | None, place: Place) -> Ground:

@@ -514,6 +514,8 @@ def destroy(
     told = f"{chosen.name}{serving}: {counted}"
     if held.kept:
         told += f" ({', '.join(held.kept)}, which somebody else made, stays and has its traffic as before)"
+    if held.gone:
+        told += f" (its way in is gone: {held.gone}; backends are taken away as they are found)"
     if dry_run:
         # By its kind: on Google a group and its template have one name.
         kinds = (("group", held.groups), ("template", held.templates), ("rule", held.rules), ("backend", held.backends))

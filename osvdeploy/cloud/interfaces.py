@@ -1236,6 +1236,13 @@ class Quotas(Protocol):
         """Those that machines of this type count against."""
 
 
+class Zones(Protocol):
+    """Where networks are."""
+
+    def of(self, ctx: Context, networks: Sequence[str]) -> frozenset[str]:
+        """The zones that machines in these networks stand in."""
+
+
 # ------------------------------------------------------------------------------------------------------ all of it
 
 
@@ -1276,6 +1283,8 @@ class Ground:
     """Begins to foretell calls; None where nobody can."""
     quotas: Quotas | None = None
     """None where they are not asked for."""
+    zones: Zones | None = None
+    """None where no network is one of a zone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

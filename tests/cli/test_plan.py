@@ -228,6 +228,33 @@ def test_on_aws_blocks_are_counted_and_no_call_of_any_service_changes_anything(
 
 
 @pytest.mark.slow
+def test_on_aws_one_zone_is_told_of_as_many_subnets_as_there_are_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where zones may not be asked, one subnet alone is known to be in one."""
+    world = AwsWorld(tmp_path)
+    folder = built_project(tmp_path, monkeypatch)
+    monkeypatch.setattr(wiring, "connect", lambda *_: world.process().cloud)
+    ec2, (first, second) = world.session.client("ec2"), world.network.subnets[:2]
+    [known] = ec2.describe_subnets(SubnetIds=[first])["Subnets"]
+    beside = ec2.create_subnet(
+        VpcId=known["VpcId"], CidrBlock="10.20.9.0/24", AvailabilityZone=known["AvailabilityZone"]
+    )["Subnet"]["SubnetId"]
+    forced = [word for rule in ("program-not-elf", "disk-driver", "network-driver") for word in ("--force", rule)]
+
+    def warned(*subnets: str) -> bool:
+        declared = ON_AWS.format(subnets=json.dumps(subnets), listener=world.network.listener)
+        (folder / "osv.toml").write_text(SPEC + declared)
+        ran = osvdeploy("plan", *forced, "--json", folder=folder)
+        assert ran.code == 0, ran.stderr
+        return "one-zone" in {each["kind"] for each in ran.document["warnings"]}
+
+    assert warned(first) and warned(first, beside) and not warned(first, second)
+    world.sandbox.faults.add(Fault("ec2:DescribeSubnets", FaultKind.DENIED, times=9))
+    assert warned(first) and not warned(first, beside)
+
+
+@pytest.mark.slow
 def test_a_route_that_somebody_has_is_told_by_the_plan_as_by_the_deploy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,9 +10,10 @@ import pytest
 
 from osvdeploy.api import wiring
 from osvdeploy.api.surveying import Survey, survey, told
-from osvdeploy.cloud.interfaces import ObjectStore, Slot
+from osvdeploy.cloud.interfaces import Ground, ObjectStore, Slot
+from osvdeploy.context import Context
 from osvdeploy.errors import Unavailable, UsageError
-from osvdeploy.rollout.ledger import Hold
+from osvdeploy.rollout.ledger import Hold, Ledger, Place
 from tests.cli.running import osvdeploy
 from tests.rollout.many import spread
 from tests.rollout.service import Service
@@ -66,6 +67,27 @@ def test_the_cloud_is_asked_by_listeners_and_not_by_services(service: Service, s
         assert calls.count("store.folders") == 1 + COUNT // 2 + 1
         others = sorted(call for call in calls if not call.startswith("store."))
         assert others == (["groups.counted", *["router.weights_of"] * 4] if look else [])
+
+
+def test_a_place_that_cannot_be_looked_at_keeps_no_other_from_being_told(
+    service: Service, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its SDK is not installed here, or these credentials are another account's."""
+    heads = spread(service, 4, store)
+    elsewhere = heads[0].place
+    assert elsewhere is not None
+    moved = replace(heads[0], n=heads[0].n + 1, nonce="moved", place=replace(elsewhere, cloud="gcp", account="acme"))
+    Ledger(store, *heads[0].service.split("/")).write(service.context(), moved)
+
+    def ground_of(ctx: Context, place: Place) -> Ground:
+        if place.cloud == "gcp":
+            raise UsageError("Google Cloud needs google.auth")
+        return service.cloud.cloud
+
+    monkeypatch.setattr(wiring, "ground_of", ground_of)
+    found = surveyed(service)
+    assert len(found.services) == 5 and list(found.cloud_errors.values()) == ["Google Cloud needs google.auth"]
+    assert [each.service for each in found.services if each.weights is None] == [moved.service]
 
 
 def test_what_asks_for_somebody_is_told(service: Service, store: ObjectStore) -> None:

@@ -19,6 +19,7 @@ from osvdeploy.cloud.aws.quotas import VcpuQuotas
 from osvdeploy.cloud.aws.router import AlbRouter
 from osvdeploy.cloud.aws.session import Aws
 from osvdeploy.cloud.aws.snapshots import EbsSnapshots
+from osvdeploy.cloud.aws.zones import SubnetZones
 from osvdeploy.cloud.interfaces import Cloud
 from osvdeploy.context import Context
 
@@ -60,4 +61,5 @@ def ports(ctx: Context, aws: Aws) -> Cloud:
         late=LATE,
         foresee=lambda: AwsForesight(router, groups),
         quotas=VcpuQuotas(aws),
+        zones=SubnetZones(aws),
     )
