@@ -2,44 +2,204 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from osvdeploy.rollout.model import Outcome, Request, RequestKind
+from osvdeploy.rollout.releases import Release
 from osvdeploy.sandbox.core import Moment
 from osvdeploy.sandbox.faults import Fault, FaultKind
 from osvdeploy.sandbox.wire import Call
 from tests.aws_world import REGION, AwsWorld
-from tests.contract.aws_scene import scale_group
+from tests.contract import aws_scene, gcp_scene
+from tests.contract.gcp_place import COMPUTE, PROJECT
+from tests.contract.gcp_scene import ZONE
 from tests.faults.matrix import Site
-from tests.faults.scenarios import SITES, AwsSite
+from tests.faults.scenarios import SITES
+from tests.gcp_world import GcpWorld
 from tests.world import BAD, GOOD
 
 pytestmark = [pytest.mark.slow, pytest.mark.sandbox]
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> AwsWorld:
-    return AwsWorld(tmp_path)
+class Hand(ABC):
+    """Whoever sees a world's groups in the cloud's own words, and changes them by hand."""
+
+    first_look: str
+    """The call by which a rollback begins to look at the cloud."""
+
+    switch: str
+    """The call that moves traffic."""
+
+    def __init__(self, world: AwsWorld | GcpWorld) -> None:
+        self.world = world
+
+    @abstractmethod
+    def image(self, release: Release) -> str:
+        """What the cloud calls the image of a release."""
+
+    @abstractmethod
+    def machines(self, group: str) -> Mapping[str, str]:
+        """A group's machines by their ids, each with the image that it was booted from."""
+
+    @abstractmethod
+    def end(self, group: str, machine: str) -> None:
+        """End one of a group's machines; the group is to have as many as before."""
+
+    @abstractmethod
+    def scale(self, group: str) -> None:
+        """Let the group be scaled by itself, from 1 to 6 machines."""
+
+    @abstractmethod
+    def resize(self, group: str, size: int) -> None: ...
+
+    @abstractmethod
+    def size(self, group: str) -> int:
+        """As the cloud has it, without a call."""
+
+    @abstractmethod
+    def sizes(self, group: str) -> object:
+        """Least, wanted and most, and what scales it."""
 
 
-def image_of(world: AwsWorld, machine: dict[str, Any]) -> str:
-    [found] = world.session.client("ec2").describe_images(ImageIds=[machine["ImageId"]])["Images"]
-    return str(found["Name"])
+class AwsHand(Hand):
+    """On AWS."""
+
+    first_look, switch = "DescribeRules", "ModifyRule"
+
+    def __init__(self, folder: Path) -> None:
+        self.at = AwsWorld(folder)
+        super().__init__(self.at)
+        self.asg: Any = self.at.session.client("autoscaling")
+        self.ec2: Any = self.at.session.client("ec2")
+
+    def image(self, release: Release) -> str:
+        return release.id
+
+    def machines(self, group: str) -> Mapping[str, str]:
+        ids = [each["InstanceId"] for each in self.described(group)["Instances"]]
+        reserved = self.ec2.describe_instances(InstanceIds=ids)["Reservations"] if ids else []
+        found = [each for reservation in reserved for each in reservation["Instances"]]
+        return {each["InstanceId"]: self._image_of(each) for each in found}
+
+    def _image_of(self, machine: Mapping[str, Any]) -> str:
+        [found] = self.ec2.describe_images(ImageIds=[machine["ImageId"]])["Images"]
+        return str(found["Name"])
+
+    def described(self, group: str) -> Mapping[str, Any]:
+        [found] = self.asg.describe_auto_scaling_groups(AutoScalingGroupNames=[group])["AutoScalingGroups"]
+        described: Mapping[str, Any] = found
+        return described
+
+    def end(self, group: str, machine: str) -> None:
+        self.ec2.terminate_instances(InstanceIds=[machine])
+
+    def scale(self, group: str) -> None:
+        aws_scene.scale_group(self.asg, group, 1, 6, self.at.network.listener)
+
+    def resize(self, group: str, size: int) -> None:
+        self.asg.update_auto_scaling_group(AutoScalingGroupName=group, MaxSize=size, DesiredCapacity=size)
+
+    def size(self, group: str) -> int:
+        found = self.at.sandbox.store.begin().get(REGION, "autoscaling.group", group)
+        assert found is not None
+        return int(found["DesiredCapacity"])
+
+    def sizes(self, group: str) -> object:
+        found = self.described(group)
+        suspended = sorted(each["ProcessName"] for each in found["SuspendedProcesses"])
+        return found["MinSize"], found["DesiredCapacity"], found["MaxSize"], suspended
 
 
-def machines(world: AwsWorld, group: str) -> list[dict[str, Any]]:
-    asg, ec2 = world.session.client("autoscaling"), world.session.client("ec2")
-    [found] = asg.describe_auto_scaling_groups(AutoScalingGroupNames=[group])["AutoScalingGroups"]
-    ids = [each["InstanceId"] for each in found["Instances"]]
-    reserved = ec2.describe_instances(InstanceIds=ids)["Reservations"] if ids else []
-    return [each for reservation in reserved for each in reservation["Instances"]]
+def _google(folder: Path, *, pointer: bool = False, **health: Any) -> GcpWorld:
+    """What never comes up is waited for about as long as on AWS."""
+    world = GcpWorld(folder, pointer=pointer)
+    health = {"boot_timeout": 90.0, **health}
+    world.settings = replace(world.settings, health=replace(world.settings.health, **health))
+    return world
 
 
-def test_a_release_that_answers_as_the_old_one_does_not_serve(world: AwsWorld) -> None:
+class GoogleHand(Hand):
+    """On Google, behind a URL map."""
+
+    first_look, switch = "urlMaps.get", "urlMaps.patch"
+
+    def __init__(self, folder: Path) -> None:
+        self.at = _google(folder)
+        super().__init__(self.at)
+
+    def image(self, release: Release) -> str:
+        here = self.at.process()
+        found = here.ground.images.find(here.ctx, release.id)
+        assert found is not None
+        return _name(found.id)
+
+    def machines(self, group: str) -> Mapping[str, str]:
+        """A machine that is made anew has the name of the one before, and another id."""
+        manager = f"zones/{ZONE}/instanceGroupManagers/{group}"
+        members = self.at.network.ask("POST", f"{manager}/listManagedInstances").get("managedInstances", [])
+        found = [self.at.network.ask("GET", f"zones/{ZONE}/instances/{each['name']}") for each in members]
+        return {each["id"]: self._image_of(each) for each in found}
+
+    def _image_of(self, machine: Mapping[str, Any]) -> str:
+        [template] = [each["value"] for each in machine["metadata"]["items"] if each["key"] == "instance-template"]
+        [disk] = self.at.network.ask("GET", template.removeprefix(f"projects/{PROJECT}/"))["properties"]["disks"]
+        return _name(disk["initializeParams"]["sourceImage"])
+
+    def end(self, group: str, machine: str) -> None:
+        there = self.at.network.ask("GET", f"zones/{ZONE}/instances")["items"]
+        [name] = [each["name"] for each in there if each["id"] == machine]
+        self.at.network.ask("DELETE", f"zones/{ZONE}/instances/{name}")
+
+    def scale(self, group: str) -> None:
+        gcp_scene.scale_group(self.at.account.ctx, self.at.account.gcp(), f"zones/{ZONE}", group, 1, 6)
+
+    def resize(self, group: str, size: int) -> None:
+        # Not by `network.ask`, which waits: somebody does it in the midst of a command.
+        manager = f"{COMPUTE}/compute/v1/projects/{PROJECT}/zones/{ZONE}/instanceGroupManagers/{group}"
+        assert self.at.account.session().post(f"{manager}/resize?size={size}").ok
+
+    def size(self, group: str) -> int:
+        managers = self.at.sandbox.store.begin().all("", "compute.instanceGroupManager")
+        [found] = [each["resource"] for each in managers if each["resource"]["name"] == group]
+        return int(found["targetSize"])
+
+    def sizes(self, group: str) -> object:
+        found = self.at.network.ask("GET", f"zones/{ZONE}/instanceGroupManagers/{group}")
+        scalers = self.at.network.ask("GET", f"zones/{ZONE}/autoscalers").get("items", [])
+        policies = [each["autoscalingPolicy"] for each in scalers if each["target"] == found["selfLink"]]
+        return found["targetSize"], found["updatePolicy"], policies
+
+
+def _name(link: str) -> str:
+    return link.rpartition("/")[2]
+
+
+HANDS: Mapping[str, Callable[[Path], Hand]] = {"aws": AwsHand, "google": GoogleHand}
+
+
+@pytest.fixture(params=HANDS)
+def hand(request: pytest.FixtureRequest, tmp_path: Path) -> Hand:
+    return HANDS[request.param](tmp_path)
+
+
+NAMING_THEMSELVES: Mapping[str, Callable[[Path], AwsWorld | GcpWorld]] = {
+    "aws": AwsWorld,
+    "google, URL map": lambda folder: _google(folder, version_header="x-release"),
+    "google, forwarding rule": lambda folder: _google(folder, pointer=True),
+}
+"""Services whose programs say which release they are of."""
+
+
+@pytest.mark.parametrize("kind", NAMING_THEMSELVES)
+def test_a_release_that_answers_as_the_old_one_does_not_serve(kind: str, tmp_path: Path) -> None:
     """Healthy, 200, and the wrong program: its answers say who they are from."""
+    world = NAMING_THEMSELVES[kind](tmp_path)
     first = world.build("1.0.0")
     world.deploy(first)
     wrong = world.build("1.1.0", {**GOOD, "headers": {"x-release": first.id}})
@@ -49,19 +209,21 @@ def test_a_release_that_answers_as_the_old_one_does_not_serve(world: AwsWorld) -
     assert world.head.stable is not None and world.head.stable.release == first.id
 
 
-def test_no_way_back_ever_boots_the_image_that_failed(world: AwsWorld) -> None:
+def test_no_way_back_ever_boots_the_image_that_failed(hand: Hand) -> None:
     """What serves has a template of its own. A machine of it that is replaced after a failed deploy boots the same
     image as before, and so does a cold rollback."""
+    world = hand.world
     first = world.build("1.0.0")
     world.deploy(first)
     assert world.deploy(world.build("1.1.0", BAD)).outcome is Outcome.ROLLED_BACK
     group = world.group_of(first)
-    before = machines(world, group)
-    world.session.client("ec2").terminate_instances(InstanceIds=[before[0]["InstanceId"]])
+    before = hand.machines(group)
+    ended = next(iter(before))
+    hand.end(group, ended)
     world.wait(300)
-    after = machines(world, group)
-    assert len(after) == 2 and {each["InstanceId"] for each in after} != {each["InstanceId"] for each in before}
-    assert {image_of(world, each) for each in after} == {first.id}
+    after = hand.machines(group)
+    assert len(after) == 2 and ended not in after
+    assert set(after.values()) == {hand.image(first)}
     second = world.build("1.2.0")
     world.deploy(second)
     world.rollback(first)
@@ -69,11 +231,12 @@ def test_no_way_back_ever_boots_the_image_that_failed(world: AwsWorld) -> None:
     world.rollback(second)
     world.wait(60)
     assert world.rollback(first).outcome is Outcome.SUCCEEDED
-    assert {image_of(world, each) for each in machines(world, world.group_of(first))} == {first.id}
+    assert set(hand.machines(world.group_of(first)).values()) == {hand.image(first)}
 
 
-def test_the_idle_slot_stays_in_the_rule_at_weight_0_and_is_checked(world: AwsWorld) -> None:
+def test_the_idle_slot_stays_in_the_rule_at_weight_0_and_is_checked(tmp_path: Path) -> None:
     """A target group that no rule names is not checked, and could not be gone back to at once."""
+    world = AwsWorld(tmp_path)
     world.deploy(world.build("1.0.0"))
     world.deploy(world.build("1.1.0"))
     elb = world.session.client("elbv2")
@@ -86,43 +249,54 @@ def test_the_idle_slot_stays_in_the_rule_at_weight_0_and_is_checked(world: AwsWo
         assert [each["TargetHealth"]["State"] for each in health] == ["healthy", "healthy"]
 
 
-def test_a_failed_deploy_leaves_the_sizes_of_what_serves_as_they_were(world: AwsWorld) -> None:
+def test_the_idle_slot_stays_in_the_url_map_at_weight_0_and_is_checked(tmp_path: Path) -> None:
+    """A backend service that no rule names is not checked, and could not be gone back to at once."""
+    world = GcpWorld(tmp_path)
+    world.deploy(world.build("1.0.0"))
+    world.deploy(world.build("1.1.0"))
+    matchers = world.network.ask("GET", "global/urlMaps/web")["pathMatchers"]
+    rules = [rule for matcher in matchers for rule in matcher["routeRules"]]
+    [rule] = [each for each in rules if each["priority"] == world.settings.priority]
+    pairs = rule["routeAction"]["weightedBackendServices"]
+    assert sorted(each["weight"] for each in pairs) == [0, 100]
+    for pair in pairs:
+        service = f"global/backendServices/{_name(pair['backendService'])}"
+        [behind] = world.network.ask("GET", service)["backends"]
+        health = world.network.ask("POST", f"{service}/getHealth", {"group": behind["group"]})["healthStatus"]
+        assert [each["healthState"] for each in health] == ["HEALTHY", "HEALTHY"]
+
+
+def test_a_failed_deploy_leaves_the_sizes_of_what_serves_as_they_were(hand: Hand) -> None:
     """Least, wanted and most, and what scales it."""
+    world = hand.world
     first = world.build("1.0.0")
     world.deploy(first)
-    asg, group = world.session.client("autoscaling"), world.group_of(first)
-    scale_group(asg, group, 1, 6, world.network.listener)
+    group = world.group_of(first)
+    hand.scale(group)
     world.wait(30)
-
-    def sizes() -> tuple[object, ...]:
-        [found] = asg.describe_auto_scaling_groups(AutoScalingGroupNames=[group])["AutoScalingGroups"]
-        suspended = sorted(each["ProcessName"] for each in found["SuspendedProcesses"])
-        return found["MinSize"], found["DesiredCapacity"], found["MaxSize"], suspended
-
-    before = sizes()
+    before = hand.sizes(group)
     assert world.deploy(world.build("1.1.0", BAD)).outcome is Outcome.ROLLED_BACK
-    assert sizes() == before
+    assert hand.sizes(group) == before
 
 
-def test_a_rollback_while_somebody_resizes_what_serves_ends_none_of_its_machines(world: AwsWorld) -> None:
+def test_a_rollback_while_somebody_resizes_what_serves_ends_none_of_its_machines(hand: Hand) -> None:
     """By hand, in mid-rollback: the group that traffic comes from is as large as they said, until traffic has left."""
+    world = hand.world
     first = world.build("1.0.0")
     world.deploy(first)
     second = world.build("1.1.0")
     world.deploy(second)
-    asg, group = world.session.client("autoscaling"), world.group_of(second)
+    group = world.group_of(second)
     seen: list[int] = []
 
     def resize(moment: Moment, call: Call) -> None:
-        if moment is Moment.BEFORE and call.operation == "DescribeRules" and not seen:
+        if moment is Moment.BEFORE and call.operation == hand.first_look and not seen:
             seen.append(0)
             world.sandbox.hook = None
-            asg.update_auto_scaling_group(AutoScalingGroupName=group, MaxSize=4, DesiredCapacity=4)
+            hand.resize(group, 4)
             world.sandbox.hook = resize
-        if moment is Moment.BEFORE and call.operation == "ModifyRule":
-            found = world.sandbox.store.begin().get(REGION, "autoscaling.group", group)
-            assert found is not None
-            seen.append(int(found["DesiredCapacity"]))
+        if moment is Moment.BEFORE and call.operation == hand.switch:
+            seen.append(hand.size(group))
 
     world.sandbox.hook = resize
     assert world.rollback().outcome is Outcome.SUCCEEDED
@@ -174,16 +348,21 @@ def test_gc_waits_for_a_cloud_that_cannot_now(kind: str, tmp_path: Path) -> None
     assert "1.0.0" not in images and "1-0-0" not in images
 
 
-def test_a_cancelled_deploy_never_ends_with_no_machines(tmp_path: Path) -> None:
+MAKING = {"aws": "CreateAutoScalingGroup", "google": "instanceGroupManagers.insert"}
+"""The call that makes a group."""
+
+
+@pytest.mark.parametrize(("kind", "makes"), MAKING.items(), ids=MAKING)
+def test_a_cancelled_deploy_never_ends_with_no_machines(kind: str, makes: str, tmp_path: Path) -> None:
     """Neither of the group that serves nor of its balancer's healthy targets."""
-    site = AwsSite(tmp_path)
+    site: Site = SITES[kind](tmp_path)
     site.new("1.0.0")
     here = site.place.process(site.limits)
     said: list[int] = []
 
     def cancel(moment: Moment, call: Call) -> None:
         run = site.world.head.unfinished if not said and call.mutating else None
-        if run is not None and moment is Moment.AFTER and call.operation == "CreateAutoScalingGroup":
+        if run is not None and moment is Moment.AFTER and call.operation == makes:
             said.append(1)
             asked = site.place.process(site.limits)
             now = site.world.clock.now()
