@@ -79,7 +79,8 @@ def test_a_rollout_is_said_something_to_from_another_terminal(served: User) -> N
 
 
 def test_an_approval_is_asked_of_a_pipeline_by_its_exit_code(served: User) -> None:
-    """The deploy ends with 5 and says what to type; whoever approves goes on with it, and ends as it ends."""
+    """The deploy ends with 5 and says what to type; whoever approves from where nothing can be reached says so alone,
+    and it is gone on with elsewhere."""
     served.edit(CANARY, 'strategy = { approve = true, keep-warm = "1h" }')
     asked = served.run("deploy")
     assert asked.code == 5 and "osvdeploy approve hello/test" in asked.stdout
@@ -88,6 +89,17 @@ def test_an_approval_is_asked_of_a_pipeline_by_its_exit_code(served: User) -> No
     other = ("--set", f"version={newer(served, 2)}")
     waits = (f"the deploy of hello-{newer(served, 1)}", "waits: approval before")
     refused(served.run("deploy", *other), 4, *waits, hint="osvdeploy abort")
+    approved = served.run("approve", "--no-wait", "--json")
+    assert approved.code == 0 and approved.document["rollout"] is None
+    assert "`osvdeploy recover hello/test` does" in approved.document["told"]
+    recovered = served.run("recover", "--json")
+    assert recovered.code == 0 and recovered.document["outcome"] == "succeeded"
+
+
+def test_whoever_approves_goes_on_with_it_where_nobody_works_on_it(served: User) -> None:
+    """And ends as it ends."""
+    served.edit(CANARY, 'strategy = { approve = true, keep-warm = "1h" }')
+    assert served.run("deploy").code == 5
     approved = served.run("approve", "--json")
     assert approved.code == 0 and approved.document["rollout"]["outcome"] == "succeeded"
 
