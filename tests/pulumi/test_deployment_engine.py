@@ -217,7 +217,7 @@ def test_gates_and_hooks_come_back(cli: Cli, place: Place) -> None:
     """An import writes the gates and hooks that a release was deployed with into the program, which is no change then.
     What cannot be is refused at its property."""
     strategy = {"kind": "canary", "steps": [{"weight": 10, "bake": "1m"}]}
-    wrong = {"command": ["./counted", "{{release}}"], "max": 1, "interval": "15s"}
+    wrong = {"command": ["true", "{{release}}"], "max": 1, "interval": "15s"}
     errors = {"cloudwatch": "HTTPCode_Target_5XX_Count", "per": "RequestCount", "against": "stable", "maxRatio": 1.5}
     gates: list[dict[str, Any]] = [{"name": "wrong", "metric": wrong}, {"metric": errors, "dryRun": True}]
 
