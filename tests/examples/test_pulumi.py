@@ -14,7 +14,7 @@ import pytest
 
 from osvdeploy.cloud import tags
 from tests.examples.projects import EXAMPLES
-from tests.pulumi.cli import Cli, needs_pulumi
+from tests.pulumi.cli import Cli, needs_language, needs_pulumi
 from tests.pulumi.engine import MODULES, MiniStack
 from tests.pulumi.places import Place, client, needs_loopback, on_aws, on_google
 from tests.pulumi.process import SCRIPT
@@ -103,6 +103,7 @@ def test_python_with_pulumis_own_command(tmp_path: Path) -> None:
 
 @pytest.mark.engine
 @needs_pulumi
+@needs_language("nodejs")
 def test_typescript_with_pulumis_own_command(tmp_path: Path) -> None:
     """From `osvdeploy pulumi install` and `pulumi install` to traffic on Google."""
     with on_google(tmp_path / "place") as place:
@@ -120,6 +121,7 @@ def test_typescript_with_pulumis_own_command(tmp_path: Path) -> None:
 
 @pytest.mark.engine
 @needs_pulumi
+@needs_language("yaml")
 def test_yaml_with_pulumis_own_command(tmp_path: Path) -> None:
     """From `osvdeploy pulumi install` to an AMI; another version takes its place."""
     with on_aws(tmp_path / "place") as place:

@@ -21,6 +21,12 @@ PULUMI = shutil.which("pulumi")
 needs_pulumi = pytest.mark.skipif(PULUMI is None, reason="pulumi is not on PATH (it is in no package registry)")
 
 
+def needs_language(name: str) -> pytest.MarkDecorator:
+    """Of a program in that language Pulumi asks a host, which a release of Pulumi has beside its command."""
+    host = f"pulumi-language-{name}"
+    return pytest.mark.skipif(shutil.which(host) is None, reason=f"{host} is not on PATH beside pulumi")
+
+
 @dataclass(frozen=True)
 class Ran:
     """How a command ended, and all that it said."""
