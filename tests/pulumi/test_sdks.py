@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from osvdeploy.provider.schema import NAME
-from tests.pulumi.cli import Cli, needs_pulumi
+from tests.pulumi.cli import Cli, needs_language, needs_pulumi
 from tests.pulumi.engine import MODULES
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow, needs_pulumi]
@@ -131,6 +131,7 @@ def served(tool: str, words: Sequence[str], what: str) -> None:
         pytest.skip(f"{what} is not in reach: {asked.stdout.strip()[-200:]}")
 
 
+@needs_language("nodejs")
 def test_typescript(tmp_path: Path) -> None:
     """Every file of it, by its own strict settings; a program that uses it is judged by its types."""
     served("npm", ["npm", "view", "@pulumi/pulumi", "version"], "npm's registry")
@@ -146,6 +147,7 @@ def test_typescript(tmp_path: Path) -> None:
     assert "'fil' does not exist" in run(["npx", "tsc", "--noEmit"], sdk).stdout
 
 
+@needs_language("go")
 def test_go(tmp_path: Path) -> None:
     """Every package of it; a program that uses it, as `pulumi package add` begins it, is judged by its types."""
     module = "github.com/pulumi/pulumi/sdk/v3@v3.260.0"
