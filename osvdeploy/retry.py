@@ -9,7 +9,6 @@ from tenacity import (
     RetryCallState,
     Retrying,
     retry_if_exception,
-    wait_random_exponential,
 )
 
 from osvdeploy.context import Context
@@ -47,10 +46,15 @@ def retrying(
             return True
         return attempts is not None and state.attempt_number >= attempts
 
+    def pause(state: RetryCallState) -> float:
+        # tenacity's own draws from Python's generator, and not from the Context: no run would be as the one before.
+        share = int.from_bytes(ctx.entropy(4), "big") / 2**32
+        return share * float(min(longest_wait, first_wait * 2 ** (state.attempt_number - 1)))
+
     loop = Retrying(
         sleep=ctx.sleep,
         stop=over,
-        wait=wait_random_exponential(multiplier=first_wait, max=longest_wait),
+        wait=pause,
         retry=retry_if_exception(when),
         reraise=True,
     )

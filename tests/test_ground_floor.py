@@ -82,6 +82,20 @@ def test_retrying_waits_in_virtual_time_and_gives_up() -> None:
         retrying(Context(clock=clock), lambda: 1 / 0, when=lambda error: isinstance(error, Unavailable))
 
 
+def test_pauses_between_tries_are_drawn_from_the_context() -> None:
+    """A run that draws the same waits the same; each pause is a share of one that doubles, up to the longest."""
+    clock, tries = VirtualClock(), []
+
+    def failing() -> None:
+        tries.append(clock.monotonic())
+        raise Unavailable("not now")
+
+    ctx = Context(clock=clock, entropy=lambda count: b"\x80".ljust(count, b"\0"))
+    with pytest.raises(Unavailable):
+        retrying(ctx, failing, when=lambda error: True, attempts=5, first_wait=1.0, longest_wait=3.0)
+    assert tries == [0.0, 0.5, 1.5, 3.0, 4.5]
+
+
 def test_a_process_is_dead_only_where_that_is_certain() -> None:
     """The same process is alive, one that ended is dead, and of one elsewhere nobody can know."""
     here = ProcessIdentity.current()

@@ -6,6 +6,7 @@ Everything of the product is real here, from the disk's bytes to the requests; o
 from __future__ import annotations
 
 import json
+import random
 import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -157,9 +158,15 @@ class World:
         )
 
     def next_context(self) -> Context:
-        """That of a new process: another identity."""
+        """That of a new process: another identity. What it draws at random, the pauses between its tries among that, is
+        the same in each run."""
         self._processes += 1
-        return Context(clock=self.clock, reporter=self.recorder, process=self.identity(self._processes))
+        return Context(
+            clock=self.clock,
+            reporter=self.recorder,
+            process=self.identity(self._processes),
+            entropy=random.Random(self._processes).randbytes,
+        )
 
     def identity(self, number: int) -> ProcessIdentity:
         """Whose process the ``number``-th is: each on a host of its own, so that nobody can know that it is dead."""

@@ -56,7 +56,7 @@ _MODULES: Mapping[str, Any] = {
     "sts": sts,
 }
 
-_STRONGLY_CONSISTENT = ("compute", "s3", "storage")
+ALWAYS_CURRENT = ("compute", "s3", "storage")
 """Services whose reads see every earlier write, whatever the sandbox's lag. Compute Engine's operations tell when that
 is so."""
 
@@ -325,7 +325,7 @@ class Sandbox:
         return faults.lost(fault) or Lost.CLOSED
 
     def _carry_out(self, served: _Served, lost: Lost | None, lag: timedelta) -> ApiResponse:
-        stale = bool(lag) and not served.call.mutating and served.call.service not in _STRONGLY_CONSISTENT
+        stale = bool(lag) and not served.call.mutating and served.call.service not in ALWAYS_CURRENT
         turn, transaction = self._begin(served.call.region, self._now - lag if stale else None)
         try:
             result = self._operate(turn, served)

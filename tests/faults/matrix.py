@@ -22,9 +22,9 @@ from osvdeploy.cloud.interfaces import Metric
 from osvdeploy.errors import OsvDeployError
 from osvdeploy.events import StageEntered
 from osvdeploy.rollout.ends import Asked, Rollout
-from osvdeploy.rollout.model import REFUSED, Kind, Outcome, RequestKind
+from osvdeploy.rollout.model import REFUSED, Kind, Outcome, RequestKind, Stage
 from osvdeploy.rollout.releases import Release, Strategy
-from osvdeploy.sandbox.core import Moment
+from osvdeploy.sandbox.core import ALWAYS_CURRENT, Moment
 from osvdeploy.sandbox.dataplane import HttpRequest, SendTo, TargetState, View
 from osvdeploy.sandbox.faults import Fault, FaultKind, Faults
 from osvdeploy.sandbox.inprocess import Client
@@ -70,6 +70,8 @@ class Site(ABC):
         self.port = port
         self.customer = Client(self.world.sandbox, self.world.clock)
         self.limits = UNHURRIED
+        self.apart = 0.0
+        """Seconds by which each further machine of a release comes up later than the one before."""
         self._carried: tuple[View | None, Mapping[str, int]] = None, {}
         """What carried traffic by the view that was looked at last."""
         self.releases: dict[str, Release] = {}
@@ -84,7 +86,7 @@ class Site(ABC):
         """Built and published, so that only the rollout is left to do."""
         if strategy is not None:
             self.world.settings = replace(self.world.settings, strategy=strategy)
-        release = self.world.build(version, program)
+        release = self.world.build(version, {**program, "apart": self.apart} if self.apart else program)
         self.releases[version], self.names[version] = release, release.id
         self.place.publish(release)
 
@@ -94,6 +96,13 @@ class Site(ABC):
         """``live`` serve one after the other, and another version is there to be rolled out."""
         self.put_into_service(*live)
         self.made(version, program, strategy)
+
+    def one_by_one(self) -> Site:
+        """What is built from now on has machines that come up one after the other, for which there is time."""
+        self.apart = self.comes_apart
+        health = replace(self.world.settings.health, boot_timeout=300.0)
+        self.world.settings = replace(self.world.settings, health=health)
+        return self
 
     def put_into_service(self, *versions: str) -> None:
         for version in versions:
@@ -148,6 +157,10 @@ class Site(ABC):
     metric: Metric
     """A count of the requests that a slot got."""
 
+    comes_apart: float
+    """Seconds between two machines that come up one by one: whoever takes one for enough has moved traffic by then,
+    also where the cloud is slow."""
+
     told_after: float
     """Seconds after which that is known."""
 
@@ -158,6 +171,10 @@ class Site(ABC):
     @abstractmethod
     def taken_from(self, call: Call) -> str | None:
         """The group that a call takes machines away from, None for none."""
+
+    @abstractmethod
+    def leads_to(self, call: Call) -> frozenset[str]:
+        """The backends that a call lets clients' requests go to."""
 
     theirs = ""
     """The group that somebody else made, which has the traffic until it is adopted."""
@@ -208,6 +225,19 @@ class Site(ABC):
                     found[decision.group] = sum(each.state is TargetState.HEALTHY for each in targets)
         self._carried = view, found
         return found
+
+    def healthy(self, backend: str) -> int:
+        """Machines behind a backend that are healthy now, whether it has traffic or not."""
+        found = self.world.sandbox.view().targets
+        behind = [targets for name, targets in found.items() if name.rpartition(" ")[2] == backend]
+        return max((sum(each.state is TargetState.HEALTHY for each in targets) for targets in behind), default=0)
+
+    def missing(self) -> list[str]:
+        """What was in the account before the service, and is gone."""
+        now = self.world.sandbox.inventory()
+        return sorted(
+            f"{kind} {key}" for kind, keys in self.world.empty.items() for key in {*keys} - {*now.get(kind, [])}
+        )
 
     def ledger(self) -> dict[str, object]:
         """What of the newest head is the same however one came to it."""
@@ -303,10 +333,10 @@ class Watch:
             self.looked = None if call.mutating else self.looked
             return
         self.seen.append((f"{call.service}:{call.operation}", self.stage(), call.mutating))
-        if self.scenario.answers is None:
-            return
         if call.mutating:
             self._look_before_a_change(call)
+        if self.scenario.answers is None:
+            return
         if self.looked != self.site.world.clock.now():
             self.look(f"before {call.operation}")
 
@@ -331,14 +361,30 @@ class Watch:
         groups = self.site.groups()
         if len(groups) > 2:
             self.wrong.append(f"{', '.join(sorted(groups))} stand before {call.operation}")
+        self.wrong += [f"{each}, which is not ours, is gone before {call.operation}" for each in self.site.missing()]
+        self._look_before_a_switch(call)
         taken = self.site.taken_from(call)
         if taken is None:
             return
-        if groups.get(taken, frozenset()) & set(self.site.carrying()):
+        # A destroy takes rules away first, and does not wait until that is in force: nobody is to be served any more.
+        comes_or_goes = self.scenario.answers is None
+        if not comes_or_goes and groups.get(taken, frozenset()) & set(self.site.carrying()):
             self.wrong.append(f"{call.operation} of {taken}, which has traffic")
         run = self.site.world.head.unfinished
         if run is not None and run.stable_group == taken and run.verdict is not Outcome.SUCCEEDED:
             self.wrong.append(f"{call.operation} of {taken}, before {run.candidate} is proved")
+
+    def _look_before_a_switch(self, call: Call) -> None:
+        """Also where what it asks for comes into force a minute later, when the other machines are up."""
+        head = self.site.world.head
+        for backend in self.site.leads_to(call) - set(self.site.carrying()):
+            healthy = self.site.healthy(backend)
+            if healthy < self.site.world.settings.capacity:
+                self.wrong.append(f"{call.operation} leads to {backend}, which has {healthy} healthy machines")
+            run = head.unfinished
+            own = run is not None and head.place is not None and head.place.backends.get(run.slot) == backend
+            if own and run is not None and run.verdict is None and run.stage not in (Stage.SHIFT, Stage.BAKE):
+                self.wrong.append(f"{call.operation} leads to {run.candidate} in {run.stage}, before it is proved")
 
     def stage(self) -> str:
         """The stage that the command is in, by what it has told."""
@@ -379,7 +425,8 @@ def played(site: Site, scenario: Scenario) -> Played:
 
 
 def troubles(plot: Played) -> Iterator[Trouble]:
-    """Every change with each kind of trouble, and the first read of each operation in each stage."""
+    """Every change with each kind of trouble, and the first read of each operation in each stage; no stale one of a
+    service whose reads are always current."""
     looked: set[tuple[str, str]] = set()
     for number, (operation, stage, mutating) in enumerate(plot.calls):
         if mutating:
@@ -389,7 +436,10 @@ def troubles(plot: Played) -> Iterator[Trouble]:
             kinds = READS
         else:
             continue
+        current = operation.partition(":")[0] in ALWAYS_CURRENT
         for kind, times in kinds.items():
+            if kind is FaultKind.STALE and current:
+                continue
             yield Trouble(number, operation, stage, kind, times)
 
 

@@ -81,6 +81,7 @@ class AwsSite(Site):
     version_header = "x-release"
     metric = CloudWatchMetric("RequestCount", None, Statistic.SUM)
     told_after = 60.0
+    comes_apart = 30.0
 
     def __init__(self, folder: Path) -> None:
         super().__init__(AwsWorld(folder), 8080)
@@ -121,6 +122,14 @@ class AwsSite(Site):
             return str(call.params["AutoScalingGroupName"]) if int(wanted) < now else None
         return str(call.params["AutoScalingGroupName"]) if call.operation == "DeleteAutoScalingGroup" else None
 
+    def leads_to(self, call: Call) -> frozenset[str]:
+        if call.operation not in ("CreateRule", "ModifyRule"):
+            return frozenset()
+        if any(each["Field"] == "http-header" for each in call.params.get("Conditions", [])):
+            return frozenset()  # a preview
+        shared = [each["ForwardConfig"]["TargetGroups"] for each in call.params["Actions"] if "ForwardConfig" in each]
+        return frozenset(each["TargetGroupArn"] for groups in shared for each in groups if int(each["Weight"]) > 0)
+
     def gc(self) -> object:
         here = self.place.process(self.limits)
         with pytest.MonkeyPatch.context() as patched:
@@ -152,6 +161,7 @@ class GcpSite(Site):
 
     metric = MonitoringMetric("loadbalancing.googleapis.com/https/request_count", None, Statistic.SUM)
     told_after = 120.0
+    comes_apart = 75.0
 
     def __init__(self, folder: Path) -> None:
         super().__init__(GcpWorld(folder), 8000)
@@ -192,7 +202,25 @@ class GcpSite(Site):
     def taken_from(self, call: Call) -> str | None:
         if call.operation == "instanceGroupManagers.delete":
             return str(call.params["instanceGroupManager"])
-        return None
+        stay = call.params.get("body", {}).get("backends") if call.operation == "backendServices.patch" else None
+        if stay is None:
+            return None
+        # A group leaves its backend first: from then on no request gets to its machines.
+        staying = {each["group"].rpartition("/")[2] for each in stay}
+        name = call.params["backendService"]
+        behind = [group for group, backends in self.groups().items() if name in backends]
+        return next((group for group in behind if group not in staying), None)
+
+    def leads_to(self, call: Call) -> frozenset[str]:
+        if call.operation not in ("urlMaps.patch", "urlMaps.update"):
+            return frozenset()
+        matchers = call.params["body"].get("pathMatchers", [])
+        rules = [rule for matcher in matchers for rule in matcher.get("routeRules", [])]
+        clients = [rule for rule in rules if not any("headerMatches" in each for each in rule["matchRules"])]
+        shared = [each for rule in clients for each in rule.get("routeAction", {}).get("weightedBackendServices", [])]
+        whole = [{"backendService": rule["service"], "weight": 1} for rule in clients if "service" in rule]
+        sent = [each["backendService"] for each in (*shared, *whole) if each["weight"]]
+        return frozenset(each[each.index("projects/") :] for each in sent)
 
     def gc(self) -> object:
         return self.place.gc(keep=1)
@@ -371,13 +399,13 @@ SCENARIOS = [
     Scenario("blue-green", lambda each: each.new("1.0.0"), lambda each: each.deploy("new"), _one("1.0.0", "new")),
     Scenario(
         "all at once",
-        lambda each: each.new("1.0.0", strategy=AT_ONCE),
+        lambda each: each.one_by_one().new("1.0.0", strategy=AT_ONCE),
         lambda each: each.deploy("new"),
         _one("1.0.0", "new"),
     ),
     Scenario(
         "canary",
-        lambda each: each.new("1.0.0", strategy=CANARY),
+        lambda each: each.one_by_one().new("1.0.0", strategy=CANARY),
         lambda each: each.deploy("new"),
         _one("1.0.0", "new"),
     ),
@@ -428,7 +456,7 @@ SCENARIOS = [
     ),
     Scenario(
         "cold rollback",
-        lambda each: each.put_into_service("1.0.0", "1.1.0", "1.2.0"),
+        lambda each: each.one_by_one().put_into_service("1.0.0", "1.1.0", "1.2.0"),
         lambda each: each.rollback("1.0.0"),
         _one("1.0.0", "1.2.0"),
     ),

@@ -45,6 +45,7 @@ from osvdeploy.cloud.interfaces import (
     WebhookTarget,
 )
 from osvdeploy.cloud.memory import Call, Moment
+from osvdeploy.cloud.memory.world import Backend
 from osvdeploy.context import Context, ProcessIdentity
 from osvdeploy.errors import OsvDeployError, Refused, ReleaseHeld, Unavailable, UsageError
 from osvdeploy.events import Warned
@@ -53,7 +54,7 @@ from osvdeploy.rollout.ends import Asked, Rollout
 from osvdeploy.rollout.hooks import Hook, Notify
 from osvdeploy.rollout.ledger import Head
 from osvdeploy.rollout.manager import RolloutManager
-from osvdeploy.rollout.model import Kind, Outcome, Request, RequestKind, Until
+from osvdeploy.rollout.model import Kind, Outcome, Request, RequestKind, Run, Stage, Until
 from osvdeploy.rollout.news import NewsKind
 from osvdeploy.rollout.releases import (
     Adopted,
@@ -78,6 +79,9 @@ SCHEDULES = int(os.environ.get("OSVDEPLOY_SCHEDULES", "60"))
 BY_TAGS = Whereabouts("hello", "production", "memory", "nowhere-1", ledger="out of reach")
 
 HELLO = declared.Service("hello", "production", "memory")
+
+APART = 20.0
+"""Seconds between two machines that come up one by one: whoever takes one for enough has moved traffic by then."""
 
 THEIRS = "legacy-web"
 """A group that somebody made by hand."""
@@ -175,7 +179,10 @@ class Schedules(RuleBasedStateMachine):
         super().__init__()
         self.service = Service()
         self.service.limits = UNHURRIED
-        self.base = SETTINGS
+        # There is time for machines that come up one by one, also where somebody has made them four.
+        self.base = replace(SETTINGS, health=replace(SETTINGS.health, boot_timeout=120.0))
+        self.wrong: list[str] = []
+        """What must never be, and was on the way."""
         self.pointer = False
         """The way in sends all traffic to one slot."""
         self.number = 0
@@ -222,9 +229,9 @@ class Schedules(RuleBasedStateMachine):
         """``kind``: answers name their release; they do not; or they come by a way in that has no weights."""
         self.pointer = kind == "pointer" and begin == "two releases"
         if kind == "unnamed":
-            self.base = replace(SETTINGS, health=replace(SETTINGS.health, version_header=None))
+            self.base = replace(self.base, health=replace(self.base.health, version_header=None))
         if self.pointer:
-            self.base = replace(SETTINGS, listener="pointer-1", priority=0, preview_header="")
+            self.base = replace(self.base, listener="pointer-1", priority=0, preview_header="")
         self.service.settings = self.base
         if begin != "two releases":
             self.service.cloud.plant_service(THEIRS, 200)
@@ -247,6 +254,15 @@ class Schedules(RuleBasedStateMachine):
     @property
     def head(self) -> Head | None:
         return self.service.ledger.head(self.service.context())
+
+    def unasked_head(self) -> Head | None:
+        """The head, in the midst of a command whose calls are counted."""
+        cloud = self.service.cloud
+        hook = cloud.faults.hook
+        cloud.on_call(None)
+        head = self.head
+        cloud.on_call(hook)
+        return head
 
     @property
     def astray(self) -> bool:
@@ -293,7 +309,7 @@ class Schedules(RuleBasedStateMachine):
         """A command as a process runs it: it ends, is refused, or dies. Afterwards what came late is put right."""
         ctx = self._process()
         struck = _Struck(trouble, self, ctx.process) if trouble is not None else None
-        self.service.cloud.on_call(struck)
+        self.service.cloud.on_call(_Watched(self, ctx.process, struck))
         try:
             return command(ctx)
         except Killed:
@@ -376,7 +392,9 @@ class Schedules(RuleBasedStateMachine):
         """Built and published; it is remembered as one that there is."""
         self.service.publish(version)
         self.collected.discard(self.service.id(version))
-        self.service.cloud.behave(self.service.id(version), **BEHAVIOURS[behaviour])
+        # Of every second release one machine comes up after the other.
+        apart = APART if self.number % 2 else 0.0
+        self.service.cloud.behave(self.service.id(version), **{"apart": apart, **BEHAVIOURS[behaviour]})
         self.behaving[self.service.id(version)] = behaviour
         if BEHAVIOURS[behaviour]:
             self.bad.add(self.service.id(version))
@@ -567,6 +585,7 @@ class Schedules(RuleBasedStateMachine):
         if self.under_way:
             # What the rollout was about to hand over, only its ledger knew.
             self.scaled = None
+        self._each_epoch_has_one_writer()
         self.service.cloud.store._objects.clear()
         self.scaled_at = 0
 
@@ -755,6 +774,20 @@ class Schedules(RuleBasedStateMachine):
     # ------------------------------------------------------------------------------------------------ what must hold
 
     @invariant()
+    def nothing_was_wrong_on_the_way(self) -> None:
+        """What :class:`_Watched` has seen."""
+        assert not self.wrong, self.wrong
+
+    def _each_epoch_has_one_writer(self) -> None:
+        """By all that was ever written to this ledger."""
+        writers: dict[int, set[str]] = {}
+        for key, content in self.service.cloud.store._objects.items():
+            document = json.loads(content.content).get("head", {}) if "/head/" in key else {}
+            if document.get("lease"):
+                writers.setdefault(document["epoch"], set()).add(document["lease"]["holder"]["host"])
+        assert writers and all(len(each) == 1 for each in writers.values()), writers
+
+    @invariant()
     def what_has_served_goes_on_serving(self) -> None:
         """The stable release's machines stand, all that it needs, and traffic goes to it or to a candidate."""
         head = self.head
@@ -891,6 +924,7 @@ class Schedules(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Whatever happened: a rollout of a good release succeeds in the end."""
+        self.nothing_was_wrong_on_the_way()
         if self.half_destroyed:
             self._destroy(self._process())
         for _ in range(3):
@@ -915,6 +949,7 @@ class Schedules(RuleBasedStateMachine):
         assert self.service.cloud.serving - {THEIRS} == {self.service.id("9.9.9")}
         recorded = {record.group for record in self.service.head.slots.values()}
         assert {group.name for group in self._groups().values() if not group.deleting} == recorded
+        self._each_epoch_has_one_writer()
 
     def _groups(self) -> Mapping[str, GroupState]:
         owned = self.service.cloud.cloud.groups.owned(self.service.context(), {tags.SERVICE: "hello/production"})
@@ -955,6 +990,49 @@ _COMMANDS: Mapping[str, Callable[[Schedules], Command]] = {
 }
 
 
+class _Watched:
+    """Looks at each change that a process makes which has the lease; then what befalls the call does.
+
+    What is done without the ledger, by hand, or late, has no run that it could be held to."""
+
+    def __init__(self, machine: Schedules, process: ProcessIdentity, struck: _Struck | None) -> None:
+        self.machine, self.process, self.struck = machine, process, struck
+
+    def __call__(self, call: Call, moment: Moment) -> None:
+        if self.struck is not None:
+            self.struck(call, moment)
+        if moment is Moment.BEFORE and call.operation in ("router.modify_rule", "router.create_rule", "groups.delete"):
+            head = self.machine.unasked_head()
+            run = head.unfinished if head is not None else None
+            if head is None or run is None or head.lease is None or head.lease.holder != self.process:
+                return
+            if call.operation == "groups.delete":
+                if call.arguments[0] == run.stable_group and run.verdict is not Outcome.SUCCEEDED:
+                    self.machine.wrong.append(f"{run.stable} is taken away before {run.candidate} is proved")
+            elif run.verdict is None and not run.returning:
+                self._look_before_a_switch(call, run)
+
+    def _look_before_a_switch(self, call: Call, run: Run) -> None:
+        """What gets more traffic has been proved to be good, and all machines that were asked for are healthy: but for
+        what falls sick by itself at that moment."""
+        world = self.machine.service.cloud.world
+        backend = next((each for each in world.backends.values() if each.slot is run.slot and carries(each)), None)
+        # A rule that previews a slot is made with that slot's name alone.
+        wanted = dict(each.split("=") for each in str(call.arguments[1]).split(", ") if "=" in each)
+        if backend is None or int(wanted.get(run.slot, 0)) == 0:
+            return
+        if run.stage not in (Stage.SHIFT, Stage.BAKE):
+            self.machine.wrong.append(f"{run.candidate} gets traffic in {run.stage}")
+        healthy = sum(each.state == "healthy" for each in backend.targets.values())
+        if healthy < run.capacity and run.candidate not in self.machine.bad:
+            self.machine.wrong.append(f"{run.candidate} gets {wanted}, with {healthy} of {run.capacity} healthy")
+
+
+def carries(backend: Backend) -> bool:
+    """Whether it is the service's, and not one that somebody else made."""
+    return tags.is_ours(backend.tags)
+
+
 class _Struck:
     """One call of a process goes wrong, or others act at it; one that dies makes no other."""
 
@@ -988,10 +1066,7 @@ class _Struck:
 
     def _holds(self) -> tuple[bool, int]:
         """Whether the process has the lease, and that lease's number; without being asked at these calls."""
-        cloud = self.machine.service.cloud
-        cloud.on_call(None)
-        head = self.machine.head
-        cloud.on_call(self)
+        head = self.machine.unasked_head()
         if head is None:
             return False, 0
         return head.lease is not None and head.lease.holder == self.process, head.epoch

@@ -53,6 +53,28 @@ def test_a_program_listens_only_once_it_has_started() -> None:
     assert later.console.endswith(b"Cmdline: /app\nready\n")
 
 
+def test_machines_of_one_release_come_up_apart() -> None:
+    """Each as many seconds later as there are others of its release; another release's do not count."""
+    runner = InlineRunner()
+    disk, other = volume({"/app": declared(after=1, apart=20)}), volume({"/app": declared(after=2, apart=20)})
+    for name in ("i-1", "i-2", "i-3"):
+        runner.start(disk.guest(name, f"127.0.9.{name[2:]}"), START)
+    runner.start(other.guest("i-4"), START)
+
+    def up(seconds: float) -> list[str]:
+        asked = {
+            name: runner.ask(name, "127.0.9.1", 80, GuestRequest("GET", "/"), 2.0, at(seconds))
+            for name in ("i-1", "i-2", "i-3", "i-4")
+        }
+        return [name for name, answer in asked.items() if answer == GuestAnswer(200)]
+
+    assert [up(1), up(2), up(20.9)] == [["i-1"], ["i-1", "i-4"], ["i-1", "i-4"]]
+    assert [up(21), up(41)] == [["i-1", "i-2", "i-4"], ["i-1", "i-2", "i-3", "i-4"]]
+    runner.stop("i-1", at(50))
+    runner.start(disk.guest("i-1"), at(50))
+    assert "i-1" not in up(90.9) and "i-1" in up(91)
+
+
 @pytest.mark.parametrize(
     ("does", "options", "power", "console"),
     [
@@ -115,6 +137,8 @@ def test_what_is_no_declaration_says_so_on_the_console() -> None:
         {"boot": "abort 3"},
         {"after": "soon"},
         {"after": -1},
+        {"apart": -1},
+        {"apart": True},
         {"port": "http"},
         {"answers": {"/": 99}},
         {"answers": {"/": True}},

@@ -24,6 +24,7 @@ class Behaviour:
     """How the machines of one release behave. Seconds count from the moment a machine is running.
 
     - ``healthy_after``: from then on the program listens.
+    - ``apart``: each further machine of a group listens so much later than the one that was started before it.
     - ``never_healthy``: it never listens.
     - ``answers``: statuses it gives to one request after the other, in rotation, all its machines together.
     - ``health``: the status it gives to health checks; None for the first of ``answers``.
@@ -37,6 +38,7 @@ class Behaviour:
     """
 
     healthy_after: float = 1.0
+    apart: float = 0.0
     never_healthy: bool = False
     answers: tuple[int, ...] = (200,)
     health: int | None = None
@@ -142,6 +144,8 @@ class Instance:
     gone: float | None = None
     stopping: bool = False
     note: str = ""
+    nth: int = 0
+    """How many machines its group kept when it was started."""
 
     @property
     def state(self) -> MachineState:
@@ -293,7 +297,7 @@ class World:
             group.retry = min(300.0, group.retry * 2)
             self.at(now + group.retry, lambda at: self.fill(group, at))
             return False
-        machine = Instance(f"machine-{self.number()}", group.release, now)
+        machine = Instance(f"machine-{self.number()}", group.release, now, nth=len(group.kept))
         self.instances[machine.id] = machine
         group.machines.append(machine)
         self.at(now + self.timing.start, lambda at: self._run(group, machine, at))
@@ -376,7 +380,7 @@ class World:
         if behaviour.never_healthy or behaviour.aborts is not None:
             return None
         awake = now - machine.running
-        if awake < behaviour.healthy_after:
+        if awake < behaviour.healthy_after + behaviour.apart * machine.nth:
             return None
         if behaviour.sick_after is not None and awake >= behaviour.sick_after:
             return 500

@@ -10,7 +10,8 @@ A program file begins with the line ``#!inline``; JSON follows, every key option
      "answers": {"/healthz": 200,
                  "/slow": "timeout",     or "broken": the connection closes without an answer
                  "*": {"status": 500, "body": "out of order", "headers": {}, "takes": 0.2}},  seconds
-     "phases": [{"after": 60, ...}]}     from then on these keys instead (seconds from power-on)
+     "phases": [{"after": 60, ...}],     from then on these keys instead (seconds from power-on)
+     "apart": 20}                        all of it so many seconds later for each machine that runs the same already
 
 ``$NAME`` in a header or body is the guest's environment variable, empty where it is not set. An answer's key is a
 path; ``*`` is for every other, and without it the others get 404. A release is bad because its bytes are bad: they say
@@ -31,6 +32,9 @@ from osvdeploy.sandbox.runners import Guest, GuestAnswer, GuestRequest, GuestSta
 
 MAGIC = b"#!inline"
 
+ADDRESS = "OSV_IP"
+"""The variable that no two machines have the same."""
+
 
 class DeclarationInvalid(ValueError):
     """The program file is no declaration that this runner understands; the message says why."""
@@ -49,8 +53,17 @@ class Phase:
     answers: Mapping[str, GuestAnswer | NoAnswer] = field(default_factory=dict)
 
 
-def parse(program: bytes) -> tuple[Phase, ...]:
-    """A program file's phases in the order of time. Raises :class:`DeclarationInvalid`."""
+@dataclass(frozen=True, slots=True)
+class Program:
+    """``phases`` in the order of time; ``apart``: seconds by which each further machine of it is later than the one
+    before."""
+
+    phases: tuple[Phase, ...]
+    apart: float = 0.0
+
+
+def parse(program: bytes) -> Program:
+    """What a program file declares. Raises :class:`DeclarationInvalid`."""
     first, _, rest = program.partition(b"\n")
     if first.strip() != MAGIC:
         raise DeclarationInvalid("it does not begin with #!inline")
@@ -60,7 +73,9 @@ def parse(program: bytes) -> tuple[Phase, ...]:
         raise DeclarationInvalid(str(wrong)) from None
     if not isinstance(declared, dict):
         raise DeclarationInvalid("not a JSON object")
-    later = declared.pop("phases", [])
+    later, apart = declared.pop("phases", []), declared.pop("apart", 0)
+    if isinstance(apart, bool) or not isinstance(apart, int | float) or apart < 0:
+        raise DeclarationInvalid(f"apart is a number of seconds, not {apart!r}")
     if not isinstance(later, list) or not all(isinstance(each, dict) for each in later):
         raise DeclarationInvalid("phases is not a list of objects")
     phases = [_phase(declared)]
@@ -69,7 +84,7 @@ def parse(program: bytes) -> tuple[Phase, ...]:
         phases.append(_phase({**declared, **each}))
         if phases[-1].after <= phases[-2].after:
             raise DeclarationInvalid("phases do not follow one another: each needs a later `after`")
-    return tuple(phases)
+    return Program(tuple(phases), float(apart))
 
 
 def _phase(declared: Mapping[str, object]) -> Phase:
@@ -135,6 +150,13 @@ class _Running:
     phases: tuple[Phase, ...] = ()
     machine: boot.Machine | None = None
 
+    def runs(self, phases: tuple[Phase, ...], machine: boot.Machine) -> bool:
+        """Whether it is the same program in the same environment: another machine of one release."""
+        if self.machine is None or self.phases != phases:
+            return False
+        mine, other = self.machine.environment, machine.environment
+        return {**mine, ADDRESS: ""} == {**other, ADDRESS: ""}
+
     def at(self, now: datetime) -> Phase | None:
         """The phase the program is in, None before its first. Nothing follows an abort or an exit."""
         reached = None
@@ -196,13 +218,14 @@ class InlineRunner:
         except boot.BootFailed as failed:
             return _Running(now, failed.console, Power.OFF if failed.powers_off else Power.ON)
         try:
-            phases = parse(machine.read_program())
+            program = parse(machine.read_program())
         except DeclarationInvalid as wrong:
             # Not OSv's words: this is the sandbox's own limit, and a person must see it where they look first.
             said = f"sandbox: {machine.program.path} cannot run: {wrong}\n".encode()
             return _Running(now, machine.banner + said, Power.OFF)
-        began = now + timedelta(seconds=machine.options.delay)
-        return _Running(began, machine.banner, Power.ON, phases, machine)
+        same = [each for name, each in self._guests.items() if name != guest.id and each.runs(program.phases, machine)]
+        began = now + timedelta(seconds=machine.options.delay + program.apart * len(same))
+        return _Running(began, machine.banner, Power.ON, program.phases, machine)
 
     def status(self, guest_id: str, now: datetime) -> GuestStatus | None:
         running = self._guests.get(guest_id)

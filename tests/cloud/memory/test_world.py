@@ -42,6 +42,17 @@ def test_a_machine_that_dies_is_replaced(scene: MemoryScene) -> None:
     assert newest.state is not MachineState.GONE
 
 
+def test_machines_of_a_group_come_up_apart(scene: MemoryScene) -> None:
+    """Each so many seconds later than the one before."""
+    scene.place.behave("hello-1", apart=20.0)
+    scene.stand(Slot.BLUE, "hello-1", capacity=3)
+    found, began = list[int](), scene.ctx.clock.monotonic()
+    for seconds in (15, 35, 60):
+        scene.ctx.sleep(began + seconds - scene.ctx.clock.monotonic())
+        found.append(scene.healthy(Slot.BLUE))
+    assert found == [1, 2, 3]
+
+
 def test_a_release_can_turn_sick(scene: MemoryScene) -> None:
     """What was healthy becomes unhealthy, and a balancer with nothing healthy left sends to what there is."""
     scene.place.behave("hello-1", sick_after=60.0)
