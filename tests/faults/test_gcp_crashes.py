@@ -1,4 +1,4 @@
-"""A rollout on Google dies before or after any of its changes; the next process runs the same command.
+"""A rollout on Google dies before or after any of its changes, or writes to the ledger; the next process runs the same.
 
 As in test_deploy_crashes.py: from each such moment, kept as a kill -9 would leave it, another process goes on with
 nothing but the cloud and the ledger to go by. It has to wait the dead one's lease out, and shuts it out. What stands in
@@ -7,13 +7,18 @@ the end is what the run without trouble left, and on the way no client has seen 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from osvdeploy.cloud.local.store import DirectoryStore
+from osvdeploy.context import Context
 from osvdeploy.digests import sha256
 from osvdeploy.osv.image import RawImage
 from osvdeploy.rollout.model import Kind, Limits
@@ -28,6 +33,9 @@ from tests.rollout.made import UNHURRIED
 from tests.world import BAD, GOOD, MIN_READY, SETTLED, Kept, named_alike, unnumbered
 
 pytestmark = [pytest.mark.slow, pytest.mark.sandbox]
+
+EVERY = int(os.environ.get("OSVDEPLOY_DEATHS_EVERY", "3"))
+"""Of the moments before and after writes to the ledger, one in so many is died at; `make soak` dies at all."""
 
 STANDING = (
     "compute.backendService",
@@ -55,6 +63,8 @@ class Project(GcpWorld):
         self.raws: dict[str, RawImage] = {}
         self.wrong: list[str] = []
         self.points: list[tuple[str, Kept]] = []
+        self.writes: list[tuple[str, Kept]] = []
+        """The same around writes to the ledger, but for moments that nobody could tell from one that is kept."""
         self.pointer = pointer
         self.entry = self.shown()
 
@@ -113,6 +123,28 @@ class Project(GcpWorld):
 
         self.sandbox.hook = asked
 
+    @contextmanager
+    def keeping_writes(self) -> Iterator[None]:
+        """Keep what is there around each write to the ledger, too."""
+        put, seen = DirectoryStore.put_if_absent, set[object]()
+
+        def keep(moment: Moment, key: str) -> None:
+            kept = self.kept()
+            seen.update(each.mark for _, each in self.points[-1:])
+            if kept.mark not in seen:
+                self.writes.append((f"{moment} writing {key}", kept))
+            seen.add(kept.mark)
+
+        def writing(store: DirectoryStore, ctx: Context, key: str, content: bytes) -> bool:
+            keep(Moment.BEFORE, key)
+            done = put(store, ctx, key, content)
+            keep(Moment.AFTER, key)
+            return done
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(DirectoryStore, "put_if_absent", writing)
+            yield
+
     def scale(self) -> None:
         """Attach to the group that serves what scales it, as a user would."""
         stable = self.head.stable
@@ -120,14 +152,16 @@ class Project(GcpWorld):
         scale_group(self.account.ctx, self.account.gcp(), f"zones/{ZONE}", stable.group, 1, 6)
 
     def scaling(self) -> dict[str, object]:
-        """Of each group, by its name: its size, how it replaces machines, and the policy of its autoscaler."""
+        """Of each group, by its name: its size, how it replaces machines, and the policy of its autoscaler, which may
+        name the group itself."""
         groups = self.network.ask("GET", f"zones/{ZONE}/instanceGroupManagers").get("items", [])
         scalers = self.network.ask("GET", f"zones/{ZONE}/autoscalers").get("items", [])
-        policies = {each["target"]: each["autoscalingPolicy"] for each in scalers}
-        return {
-            unnumbered(each["name"]): (each["targetSize"], each["updatePolicy"], policies.get(each["selfLink"]))
-            for each in groups
-        }
+        policies = {each["target"]: json.dumps(each["autoscalingPolicy"], sort_keys=True) for each in scalers}
+        found: dict[str, object] = {}
+        for each in groups:
+            name, policy = unnumbered(each["name"]), policies.get(each["selfLink"], "")
+            found[name] = each["targetSize"], each["updatePolicy"], policy.replace(each["name"], name)
+        return found
 
     def shown(self) -> dict[str, Any]:
         """The user's forwarding rule."""
@@ -208,11 +242,14 @@ def test_whoever_comes_next_ends_it_well(scenario: Scenario, tmp_path: Path) -> 
         scenario.before(project)
     project.made("new", scenario.program if isinstance(scenario.program, dict) else None)
     project.watch(answers=scenario.answers, keep=True)
-    assert scenario.command(project) == scenario.exit_code
+    with project.keeping_writes():
+        assert scenario.command(project) == scenario.exit_code
     expected = project.standing()
-    assert len(project.points) >= 2 and project.wrong == []
+    assert len(project.points) >= 2 and len(project.writes) >= 2 and project.wrong == []
 
-    for told, kept in project.points:
+    # Each begins elsewhere: what they write first, and in what order, is much the same in all of them.
+    tried = project.writes[SCENARIOS.index(scenario) % EVERY :: EVERY]
+    for told, kept in (*project.points, *tried):
         project.put_back(kept)
         project.watch(answers=scenario.answers, keep=False)
         code = scenario.command(project)
