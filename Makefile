@@ -36,8 +36,9 @@ lint: $(STAMP)
 soak: $(STAMP)
 	OSVDEPLOY_SCHEDULES=10000 OSVDEPLOY_FAULTS_SHARE=1 OSVDEPLOY_KILLS=20 OSVDEPLOY_STOPS_EVERY=1 \
 		OSVDEPLOY_DEATHS_EVERY=1 OSVDEPLOY_LATE=12 OSVDEPLOY_STILL=200 $(BIN)/python -m pytest \
-		tests/faults/test_schedules.py tests/faults/test_matrix.py tests/faults/test_killed.py \
-		tests/faults/test_two_controllers.py tests/faults/test_rollout_crashes.py tests/faults/test_gcp_crashes.py
+		tests/faults/test_schedules.py tests/faults/test_matrix.py tests/faults/test_slow_cloud.py \
+		tests/faults/test_killed.py tests/faults/test_two_controllers.py \
+		tests/faults/test_rollout_crashes.py tests/faults/test_gcp_crashes.py
 
 bench: setup
 	$(BIN)/python -m pytest tests/benchmarks --benchmarks -s -n 0

@@ -213,8 +213,8 @@ class Site(ABC):
         if view is self._carried[0]:
             return self._carried[1]
         found: dict[str, int] = {}
-        for endpoint in view.endpoints.values():
-            if endpoint.listener.port != self.port:
+        for name, endpoint in view.endpoints.items():
+            if endpoint.listener.port != self.port or not self.is_for_clients(name):
                 continue
             for draw in _DRAWS:
                 decision = endpoint.listener.decide(request, view.targets, draw)
@@ -225,6 +225,10 @@ class Site(ABC):
                     found[decision.group] = sum(each.state is TargetState.HEALTHY for each in targets)
         self._carried = view, found
         return found
+
+    def is_for_clients(self, front: str) -> bool:
+        """Whether clients come by this front, and not only who previews a slot."""
+        return True
 
     def healthy(self, backend: str) -> int:
         """Machines behind a backend that are healthy now, whether it has traffic or not."""

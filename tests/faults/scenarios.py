@@ -5,7 +5,7 @@ A rollout that the product learns is added to :data:`SCENARIOS`: whatever befall
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -230,12 +230,7 @@ class GcpSite(Site):
         self.world.wait(SETTLED)
         matchers = self.place.network.ask("GET", "global/urlMaps/web").get("pathMatchers", [])
         leading = [(rule["priority"], _sent(rule)) for matcher in matchers for rule in matcher["routeRules"]]
-        held = {
-            kind: named_alike(kind, keys) for kind, keys in self.world.held().items() if kind.startswith("compute.")
-        }
-        for passing in ("compute.operation", "compute.instance", "compute.disk", "compute.urlMap"):
-            held.pop(passing, None)
-        found = {**held, **self.ledger(), "leading": leading}
+        found = {**self._held(), **self.ledger(), "leading": leading}
         if not self.theirs:
             return found
         # Whole: a rule of theirs names one service, and no weights.
@@ -244,6 +239,51 @@ class GcpSite(Site):
         groups = self.place.network.ask("GET", f"zones/{ZONE}/instanceGroupManagers").get("items", [])
         ports = {unnumbered(each["name"]): each.get("namedPorts") for each in groups}
         return {**found, "leading": whole, "ports": ports}
+
+    def _held(self) -> dict[str, list[str]]:
+        """What stands of Compute Engine, but for what comes and goes."""
+        passing = ("compute.operation", "compute.instance", "compute.disk", "compute.urlMap")
+        held = {kind: keys for kind, keys in self.world.held().items() if kind.startswith("compute.")}
+        return {kind: named_alike(kind, keys) for kind, keys in held.items() if kind not in passing}
+
+
+class PointerSite(GcpSite):
+    """A service on Google, behind a forwarding rule, which sends all traffic to one slot."""
+
+    version_header = "x-release"
+
+    def __init__(self, folder: Path) -> None:
+        Site.__init__(self, GcpWorld(folder, pointer=True), 8000)
+        self.entry = self.place.network.shown()
+
+    def is_for_clients(self, front: str) -> bool:
+        return front.endswith("forwardingRules/web")
+
+    def leads_to(self, call: Call) -> frozenset[str]:
+        if call.operation != "forwardingRules.setTarget" or call.params["forwardingRule"] != "web":
+            return frozenset()
+        name = call.params["body"]["target"].rpartition("/")[2]
+        if name == "nobody":
+            return frozenset()  # a destroy lets it lead where it led before
+        proxies = self.world.sandbox.store.begin().all("", "compute.targetTcpProxy")
+        [to] = [each["resource"]["service"] for each in proxies if each["resource"]["name"] == name]
+        return frozenset({to[to.index("projects/") :]})
+
+    def standing(self) -> Mapping[str, object]:
+        self.world.sandbox.hook = None
+        self.world.wait(SETTLED)
+        rule = self.place.network.shown()
+        # Whose lease it was moved under differs with how often a command ran.
+        labels = {key: value for key, value in rule.get("labels", {}).items() if "epoch" not in key}
+        return {**self._held(), **self.ledger(), "leading": (rule["target"], labels)}
+
+
+class RegionSite(GcpSite):
+    """A service on Google whose groups are a region's."""
+
+    def __init__(self, folder: Path) -> None:
+        Site.__init__(self, GcpWorld(folder, gcp_scene.REGION), 8000)
+        self.entry = self.place.network.ask("GET", "global/forwardingRules/web")
 
 
 @dataclass(frozen=True)
@@ -485,3 +525,36 @@ SCENARIOS = [
 ]
 
 SITES: dict[str, Callable[[Path], Site]] = {"aws": AwsSite, "google": GcpSite}
+
+OTHER_SITES: dict[str, Callable[[Path], Site]] = {"google by a rule": PointerSite, "google in a region": RegionSite}
+"""Google's other ways, to get in and to place machines."""
+
+_WHOLE = (
+    "first deploy",
+    "blue-green",
+    "all at once",
+    "bad release",
+    "abort at the switch",
+    "warm rollback",
+    "cold rollback",
+    "gc",
+    "destroy",
+    "rollback from cloud",
+)
+
+IN_OTHER_SITES: Mapping[str, Sequence[str]] = {
+    "google by a rule": _WHOLE,
+    "google in a region": (*_WHOLE, "canary", "abort", "supersede"),
+}
+"""The scenarios that are tried there: a forwarding rule has no weights."""
+
+SAMPLED_THERE: Mapping[str, Sequence[str]] = {
+    "google by a rule": ("blue-green", "destroy"),
+    "google in a region": ("all at once",),
+}
+"""Those of them that `make test` tries."""
+
+
+def scenario_of(name: str) -> Scenario:
+    """The one of that name."""
+    return next(each for each in SCENARIOS if each.name == name)

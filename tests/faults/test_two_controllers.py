@@ -2,7 +2,8 @@
 while another takes over; and ones that begin at once.
 
 Nobody can fence what is sent late on AWS. What is held: it is one call, of its own release; whoever took over reads the
-rules again and puts them right, and what comes later still is told by `drift` and cured by it. On Google it is refused.
+rules again and puts them right, and what comes later still is told by `drift` and cured by it. On Google a change of a
+URL map is refused; a forwarding rule has nothing that could refuse it.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from tests.contract import aws_scene, gcp_scene
 from tests.contract.gcp_scene import ZONE
 from tests.faults.branches import Branches
 from tests.faults.matrix import Scenario, Site, Watch
-from tests.faults.scenarios import ASKING, AT_ONCE, CANARY, SITES, AwsSite, adopt_first
+from tests.faults.scenarios import ASKING, AT_ONCE, CANARY, OTHER_SITES, SITES, AwsSite, adopt_first
 from tests.faults.test_stories import Story
 from tests.rollout.made import SETTINGS, UNHURRIED
 from tests.rollout.test_drifting import looked
@@ -449,6 +450,28 @@ def test_a_switch_that_is_sent_late_is_refused_or_put_right(kind: str, tmp_path:
             site.world.wait(30)
             assert site.ask() == site.names["1.0.0"], said
     assert 200 in came if kind == "aws" else 412 in came, came
+
+
+@pytest.mark.sandbox
+def test_a_switch_of_a_forwarding_rule_that_is_sent_late_is_an_outage_until_it_is_repaired(tmp_path: Path) -> None:
+    """`setTarget` has no condition. A deploy stops at its switch, a rollback takes over and takes its machines away,
+    and then the switch arrives: Google carries it out, and a moment later nobody gets an answer. `drift` tells it, and
+    `--repair` lets the rule lead back."""
+    site = OTHER_SITES["google by a rule"](tmp_path)
+    site.new("1.0.0")
+    freezer = Freezer(site, lambda site, call: call.operation == "forwardingRules.setTarget")
+    freezer.freeze(lambda: site.deploy("new"))
+    assert freezer.then is not None
+    site.world.put_back(freezer.then)
+    ended = site.rollback()
+    assert ended.exit_code == 0 and site.ask() == site.names["1.0.0"], ended.told
+    assert freezer.send() == 200
+    site.world.wait(30.0)
+    assert site.ask() is None
+    here = site.place.process(site.limits)
+    here.manager.realign(here.ctx)
+    site.world.wait(30.0)
+    assert site.ask() == site.names["1.0.0"]
 
 
 @dataclass(frozen=True)
