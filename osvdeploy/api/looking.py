@@ -203,12 +203,11 @@ def _gates_of_elsewhere(ctx: Context, loaded: LoadedSpec) -> list[tuple[str, str
     from osvdeploy.api.declared import gate_for
     from osvdeploy.cloud.local.metrics import MetricSources
     from osvdeploy.errors import UsageError
-    from osvdeploy.rollout.gates import NoData
 
     found = []
     for environment, declared in loaded.spec.deploy.items():
         for gate in (gate_for(each, loaded.base) for each in declared.gates):
-            if gate.dry_run or gate.no_data is not NoData.FAIL:
+            if not gate.fails_unread:
                 continue
             try:
                 MetricSources().refuse_unready(ctx, gate.metric)

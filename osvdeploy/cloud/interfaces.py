@@ -676,6 +676,9 @@ class TrafficRouter(Protocol):
         """The ways in that a service has in this place, as names and tags alone tell: ``key`` is that of its
         :class:`Route`. None where there is nothing of it, or no rule of its own that sends traffic."""
 
+    def forget(self) -> None:
+        """Remember nothing of what was seen: the next look asks for all of it. Others may have written a note since."""
+
     def note_left(self, ctx: Context, route: Route, left: ReleaseId | None) -> None:
         """Note on the route that traffic was taken from a release without its ledger; None takes the note away. It
         stays when weights are set. Raises :class:`NotFound` where the route has no rule of its own yet."""

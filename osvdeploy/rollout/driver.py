@@ -117,7 +117,8 @@ class Driver:
                     # A write would have told that another process is at work now; without one, ask.
                     held.confirm(ctx)
                 held.renew(ctx)
-                if run.verdict is None and ctx.monotonic() - decided > self.limits.stale:
+                late = ctx.monotonic() - decided > self.limits.stale
+                if late and not run.returning and not isinstance(step.action, CallHook):
                     # The ledger's store took its time: what is there may be another thing by now.
                     continue
                 run = self._act(ctx, held, route, run, step.action)

@@ -106,6 +106,11 @@ class Gate:
         return any(bound.compared is not Compared.VALUE for bound in self.bounds)
 
     @property
+    def fails_unread(self) -> bool:
+        """Whether a release fails where nothing can be read of it."""
+        return not self.dry_run and self.no_data is NoData.FAIL
+
+    @property
     def remembered(self) -> bool:
         """Whether its source can be asked again for what was: if not, samples have to be kept."""
         return not isinstance(self.metric, JsonMetric | CommandMetric)

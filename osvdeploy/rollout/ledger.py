@@ -120,6 +120,9 @@ class Place:
 
 SERVED_KEPT = 50
 
+WRITTEN_AGAIN = "the ledger can be written again"
+"""What a head records that is written once its store is in reach again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Head:

@@ -13,11 +13,11 @@ from enum import StrEnum
 
 from osvdeploy.cloud.interfaces import ReleaseId
 from osvdeploy.context import ProcessIdentity
-from osvdeploy.rollout.ledger import Head, Hold
+from osvdeploy.rollout.ledger import WRITTEN_AGAIN, Head, Hold
 from osvdeploy.rollout.model import GateRecord, HookRecord, Kind, Outcome, Request, Run, Stage
 from osvdeploy.rollout.news import MOST_OWED
 
-_ROUTINE = ("lease renewed", "lease given back")
+_ROUTINE = ("lease renewed", "lease given back", WRITTEN_AGAIN)
 
 
 class EntryKind(StrEnum):

@@ -46,9 +46,8 @@ from osvdeploy.rollout.drifting import has_left
 from osvdeploy.rollout.driver import Driver
 from osvdeploy.rollout.ends import Asked, Rollout, came_to
 from osvdeploy.rollout.executor import BEHIND, Executor
-from osvdeploy.rollout.gates import NoData
 from osvdeploy.rollout.learning import WHY, learn, overtaken
-from osvdeploy.rollout.ledger import Head, HeldLedger, Hold, Ledger, OutOfReach, SlotRecord
+from osvdeploy.rollout.ledger import WRITTEN_AGAIN, Head, HeldLedger, Hold, Ledger, OutOfReach, SlotRecord
 from osvdeploy.rollout.model import OVERTAKEN, Kind, Limits, Outcome, Request, RequestKind, Run, Stage, Until
 from osvdeploy.rollout.refusals import (
     astray,
@@ -262,6 +261,7 @@ class RolloutManager:
             asked.add(run.id)
         ctx.report(Waiting(f"{self.ledger.service} to be free", str(busy)))
         ctx.sleep(self.limits.listen)
+        self.cloud.router.forget()
 
     def _deploy(self, ctx: Context, held: HeldLedger, release: Release, route: Route, forced: bool) -> Rollout:
         unfinished = held.head.unfinished
@@ -538,7 +538,7 @@ class RolloutManager:
             raise LedgerError(f"{self.ledger.service}: request {number} to {asked.id} cannot be read")
         if kind is RequestKind.PAUSE or not came.done or held.head.unfinished is None:
             return came
-        if self.until is Until.BEGUN:
+        if self.until is Until.BEGUN and kind is not RequestKind.ABORT:
             goes_on = f"`osvdeploy recover {self.ledger.service}` does"
             return replace(came, told=f"{came.told}, once somebody works on it: {goes_on}")
         run, route = held.head.unfinished, self._route(held.head)
@@ -738,10 +738,15 @@ class RolloutManager:
                         hint=self.ledger.way_without,
                     )
                 )
-            insisting(ctx, lambda: held.save(ctx, "written again"), self.limits.silence, "the ledger's store")
-            state = insisting(ctx, lambda: self.cloud.router.observe(ctx, route))
-            if (ended := self.end_overtaken(ctx, held, route, state, run)) is not None:
+            insisting(ctx, lambda: held.save(ctx, WRITTEN_AGAIN), self.limits.silence, "the ledger's store")
+            # Somebody may have gone back without the ledger meanwhile.
+            self.cloud.router.forget()
+            state = held.head.unheard(insisting(ctx, lambda: self.cloud.router.observe(ctx, route)))
+            run = held.head.unfinished
+            if run is not None and (ended := self.end_overtaken(ctx, held, route, state, run)) is not None:
                 return ended
+            if run is not None and run.verdict is None and state.left == run.candidate:
+                held.save(ctx, f"abort {run.candidate}: {WHY}", run=replace(run, abort=WHY))
 
     def _revert_again(self, ctx: Context, held: HeldLedger, route: Route, to: Release | None) -> Rollout | None:
         """After a rollback that failed: bring traffic back to stable, as that run could not. None where there is
@@ -831,7 +836,7 @@ class RolloutManager:
         group = group_name(self.ledger.service, release, epoch, self.ledger.mark)
         measured = Measured(route, slot, release.id, group)
         for gate in release.settings.gates:
-            if self.metrics is None or not gate.remembered or gate.dry_run or gate.no_data is not NoData.FAIL:
+            if self.metrics is None or not gate.remembered or not gate.fails_unread:
                 continue
             now = ctx.now()
             before = gate.grid(now - timedelta(seconds=gate.delay + 2 * gate.interval), 0.0)
@@ -874,29 +879,31 @@ class RolloutManager:
                 run = self.driver.listen(ctx, held, run)
             refuse_held_up(held.head, run)
             refuse_to_go_on(ctx, self.hooks, self.metrics, run)
-            if (state.weights or {}).get(run.slot, 0) <= 50:
-                # With more than half of the requests, it may be the candidate that nobody is answered by.
-                self._refuse_unreached(ctx, held, route, run)
+            self._refuse_unreached(ctx, held, route, run)
             ctx.report(Note(f"going on with the {run.kind} of {run.candidate}, which is in stage {run.stage}"))
         return self._drive(ctx, held, route, until)
 
     def _refuse_unreached(self, ctx: Context, held: HeldLedger, route: Route, run: Run, told: str = "") -> None:
-        """Raise :class:`~osvdeploy.errors.UsageError` where no probe from here reaches the balancer behind which the
-        stable release serves: that would be the candidate's end, and no way back could be proved. ``told`` is what was
+        """Raise :class:`~osvdeploy.errors.UsageError` where no probe from here is answered, though the balancer finds
+        machines of all that has traffic healthy: that would be the candidate's end, and no way back could be proved.
+        Where it finds none it may be they that do not answer, and whoever goes on sees to that. ``told`` is what was
         done all the same."""
         decided = run.returning or run.verdict is not None or run.abort is not None
         if decided or run.stable is None or run.settings.health.counted:
             return
         observer, state = self.executor.observer(route), self.cloud.router.observe(ctx, route)
+        for slot in (slot for slot, weight in (state.weights or {}).items() if weight > 0):
+            if all(each.state != "healthy" for each in self.cloud.router.health(ctx, route, slot)):
+                return
         for _ in range(self.limits.proof_answers):
             held.renew(ctx)
             if (answer := observer.asked(ctx, run, state)).reached:
                 return
         heard = f"{told}; but it cannot go on from here: " if told else f"{run.candidate}: "
+        there = "`osvdeploy abort --probe-from requests` ends it from anywhere" if state.weighted else "so does `abort`"
         raise UsageError(
-            f"{heard}no probe of {state.base_url} is answered, and {run.stable} serves there: {answer.told}",
-            hint="`osvdeploy recover` goes on where the balancer can be reached; `osvdeploy abort --probe-from "
-            "requests` ends it from anywhere",
+            f"{heard}no probe of {state.base_url} is answered, and the machines behind it are healthy: {answer.told}",
+            hint=f"`osvdeploy recover` goes on where the balancer can be reached; {there}",
         )
 
     def end_overtaken(

@@ -100,7 +100,9 @@ class Observer:
     def _waits(self, ctx: Context, run: Run, seen: Observation) -> bool:
         """Whether this look does not lead to a share, as somebody or something is waited for."""
         unproved = seen.preview is not None and not all(answer.well for answer in seen.preview)
-        return run.calling is not None or unproved or bool(replace(run, stage=Stage.SHIFT).awaits(ctx.now()))
+        # One that is asked once the share was given is no reason: somebody may have changed the weights since.
+        calling = run.calling is not None and run.stage is Stage.VERIFY
+        return calling or unproved or bool(replace(run, stage=Stage.SHIFT).awaits(ctx.now()))
 
     def _with_scaling(self, ctx: Context, run: Run, group: str, seen: Observation) -> Observation:
         there, before = self._scaling(ctx, run, group, run.scaling), run.scaling

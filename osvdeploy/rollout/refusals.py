@@ -10,10 +10,9 @@ from osvdeploy.cloud import tags
 from osvdeploy.cloud.interfaces import CommandHook, GroupState, Hooks, Metrics, ReleaseId, Route, RouteState, Slot
 from osvdeploy.context import Context
 from osvdeploy.errors import PlanOutdated, ReleaseHeld, RolloutWaiting, UsageError
-from osvdeploy.rollout.gates import NoData
 from osvdeploy.rollout.hooks import HookFailure
 from osvdeploy.rollout.ledger import Head, Hold, Ledger
-from osvdeploy.rollout.model import Kind, Outcome, Run
+from osvdeploy.rollout.model import Kind, Outcome, Run, Stage
 from osvdeploy.rollout.releases import Concurrent, Release, Settings
 from osvdeploy.rollout.requests import ways_past_hold
 
@@ -164,7 +163,7 @@ def refuse_unready(ctx: Context, hooks: Hooks | None, metrics: Metrics | None, s
     """Raise :class:`~osvdeploy.errors.UsageError` for what cannot be asked from here, of a hook, of probes or of a gate
     that fails for want of data: it would fail the rollout when its turn comes."""
     for gate in settings.gates:
-        if metrics is None or gate.dry_run or gate.no_data is not NoData.FAIL:
+        if metrics is None or not gate.fails_unread:
             continue
         try:
             metrics.refuse_unready(ctx, gate.metric)
@@ -194,8 +193,11 @@ def refuse_to_go_on(ctx: Context, hooks: Hooks | None, metrics: Metrics | None, 
         for hook in run.settings.hooks
         if hook.on_failure is HookFailure.FAIL and set(hook.on) & set(_ON_THE_WAY_UP)
     ]
+    # An adoption has no gates, and who has promoted the last bake asked for none.
+    through = run.stage is Stage.BAKE and run.step == len(run.steps) - 1 and run.bake <= 0
+    gates = () if through or run.kind is Kind.ADOPT else run.settings.gates
     try:
-        refuse_unready(ctx, hooks, metrics, replace(run.settings, hooks=tuple(deciding)))
+        refuse_unready(ctx, hooks, metrics, replace(run.settings, hooks=tuple(deciding), gates=gates))
     except UsageError as error:
         heard = f"{told}; but it cannot go on from here: " if told else ""
         raise UsageError(

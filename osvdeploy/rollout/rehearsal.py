@@ -354,6 +354,9 @@ class _Router(TrafficRouter):
     def weights_of(self, ctx: Context, routes: Sequence[Route]) -> Mapping[str, Mapping[Slot, int] | None]:
         return {route.key: self._place.way(route).weights for route in routes}
 
+    def forget(self) -> None:
+        """A rehearsal goes by what was seen at its begin."""
+
     def note_left(self, ctx: Context, route: Route, left: ReleaseId | None) -> None:
         place, way = self._place, self._place.way(route)
         if way.left != left:

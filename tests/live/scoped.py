@@ -316,6 +316,9 @@ class ScopedRouter(_Scoped):
     def give_back(self, ctx: Context, route: Route) -> None:
         self.inner.give_back(ctx, self._of(route))
 
+    def forget(self) -> None:
+        self.inner.forget()
+
     def note_left(self, ctx: Context, route: Route, left: ReleaseId | None) -> None:
         self.inner.note_left(ctx, self._of(route), left)
 

@@ -469,6 +469,25 @@ def test_slots_are_as_without_hooks() -> None:
     }  # fmt: skip
 
 
+def test_weights_that_somebody_changes_while_a_hook_is_asked_are_put_right_meanwhile() -> None:
+    """In steps, as ever: not by looking without a pause until the hook is through."""
+    here = deployed(hook("smoke", "shift", timeout=600.0))
+    comes_to(here, HookAnswer(True, "fine"), takes=120.0)
+    changed: list[int] = []
+
+    def by_hand(call: Call, moment: Moment) -> None:
+        if here.cloud.hooks.asked and not changed and moment is Moment.AFTER and call.operation == "router.observe":
+            changed.append(len(here.cloud.calls))
+            [rule] = [each for each in here.cloud.world.rules.values() if not each.preview]
+            weights = {name: 100 - weight for name, weight in (rule.weights or {}).items()}
+            rule.history.append((here.cloud.world.settle(), weights))
+
+    here.cloud.on_call(by_hand)
+    assert here.deploy("2.0.0").outcome is Outcome.SUCCEEDED
+    assert changed and serving(here) == {here.id("2.0.0")}
+    assert len(here.cloud.calls) - changed[0] < 3000
+
+
 # ------------------------------------------------------------------------------------------- from another machine
 
 

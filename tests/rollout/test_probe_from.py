@@ -16,7 +16,7 @@ from osvdeploy.errors import Unavailable, UsageError
 from osvdeploy.rollout import lease
 from osvdeploy.rollout.ends import Rollout
 from osvdeploy.rollout.manager import RolloutManager
-from osvdeploy.rollout.model import Outcome, RequestKind, Run, Stage
+from osvdeploy.rollout.model import Outcome, RequestKind, Run, Stage, Until
 from osvdeploy.rollout.releases import Health, ProbePlace, Strategy, StrategyKind, TrafficStep
 from tests.rollout.made import SETTINGS
 from tests.rollout.service import Service
@@ -494,8 +494,37 @@ def test_a_candidate_that_answers_nobody_is_gone_back_from_by_whoever_recovers_i
     here.cloud.on_call(die)
     with pytest.raises(Died):
         here.deploy("2.0.0")
+    here.cloud.behave(here.id("2.0.0"), answers=(500,), health=500)
+    here.clock.advance(120)
     ended = from_a_laptop(here).recover(here.context())
     assert ended.outcome is not Outcome.SUCCEEDED and here.cloud.serving == {here.id("1.0.0")}
+
+
+def test_a_fix_goes_on_where_what_serves_answers_nobody() -> None:
+    """No probe is answered, since the machines that have the traffic are down: they are what it is to mend."""
+    here = Service()
+    here.deploy("1.0.0")
+    here.settings = replace(here.settings, strategy=replace(SETTINGS.strategy, approve=True))
+    assert here.deploy("2.0.0").outcome is Outcome.WAITING
+    here.cloud.behave(here.id("1.0.0"), answers=(500,), health=500)
+    here.clock.advance(120)
+    ask = here.cloud.prober.probe
+
+    class Reset:
+        def probe(self, ctx: Context, request: ProbeRequest) -> ProbeAnswer:
+            answer = ask(ctx, request)
+            return ProbeAnswer(None, error="connection reset") if answer.status == 500 else answer
+
+    manager = RolloutManager(here.ledger, here.cloud.cloud, Reset())
+    asked = manager.request(here.context(), RequestKind.APPROVE)
+    assert asked.rollout is not None and asked.rollout.outcome is Outcome.SUCCEEDED
+
+
+def test_an_abort_by_the_library_goes_to_its_end_however_far_it_was_to_go() -> None:
+    here = waiting()
+    only = RolloutManager(here.ledger, here.cloud.cloud, here.cloud.prober, until=Until.BEGUN)
+    asked = only.request(here.context(), RequestKind.ABORT)
+    assert asked.rollout is not None and here.cloud.serving == {here.id("1.0.0")}
 
 
 def test_whoever_aborts_where_the_balancer_is_out_of_reach_is_not_kept_from_it() -> None:

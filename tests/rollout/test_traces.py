@@ -388,6 +388,35 @@ def test_a_deploy_whose_ledger_comes_back_lets_a_rollback_of_meanwhile_stand(ser
     assert [hold.release for hold in service.head.holds] == [service.id("1.2.0")]
 
 
+def test_a_deploy_that_had_all_the_traffic_does_not_take_it_again_from_a_rollback_of_meanwhile(
+    service: Unledgered,
+) -> None:
+    """The rollback had switched, and died: the machines of both stand."""
+    ends: list[float] = []
+    service.lost = False
+
+    def out_of_reach(call: Call, moment: Moment) -> None:
+        if call.operation == "router.modify_rule" and moment is Moment.AFTER:
+            if service.lost:
+                raise Died
+            if not ends and service.cloud.serving == {service.id("1.2.0")}:
+                ends.append(service.clock.monotonic() + 400)
+        if call.operation != "store.put" or service.lost or moment is Moment.AFTER or not ends:
+            return
+        if service.clock.monotonic() < ends[0]:
+            if service.cloud.serving == {service.id("1.2.0")}:
+                service.lost = True
+                with pytest.raises(Died):
+                    service.back(to="1.1.0")
+                service.lost = False
+            raise Unavailable("s3 is down")
+
+    service.cloud.on_call(out_of_reach)
+    ended = service.deploy("1.2.0")
+    assert ends and ended.outcome is not Outcome.SUCCEEDED
+    service.serves("1.1.0")
+
+
 def noted(service: Unledgered) -> None:
     """1.1.0 was left for 1.0.0 without the ledger, which answers again."""
     service.lost = True

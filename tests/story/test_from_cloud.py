@@ -107,6 +107,18 @@ def test_a_warm_release_is_gone_back_to_by_tags_alone(world: Any) -> None:
     assert [each.release.rpartition("-")[0] for each in world.head.served[-2:]] == ["hello-1.0.0", "hello-1.2.0"]
 
 
+def test_a_note_of_another_process_is_seen_by_one_that_looks_anew(world: Any) -> None:
+    """A deploy whose ledger was out of reach for a while asks whether somebody has gone back meanwhile."""
+    here, other = world.process(), world.process()
+    ours, theirs = (getattr(each, "cloud", None) or each.ground for each in (here, other))
+    assert world.head.place is not None
+    route, left = world.head.place.route, world.head.stable.release
+    assert ours.router.observe(here.ctx, route).left is None
+    theirs.router.note_left(other.ctx, route, left)
+    ours.router.forget()
+    assert ours.router.observe(here.ctx, route).left == left
+
+
 def test_who_does_not_reach_the_balancer_goes_back_by_what_it_counts(world: Any) -> None:
     """By the ledger and by tags alike, as one switch that is made at once. Nobody counts what a pointer passes on."""
     there = Unreached(world)

@@ -215,6 +215,9 @@ class AlbRouter:
             for route in self._routes(ctx, service, key, listener, ours)
         ]
 
+    def forget(self) -> None:
+        self._owners.clear()
+
     def note_left(self, ctx: Context, route: Route, left: ReleaseId | None) -> None:
         rule = self._standing(ctx, route).rule
         if rule is None:
@@ -651,7 +654,8 @@ class AlbRouter:
         self._owners.pop(arn, None)
 
     def _learn_owners(self, ctx: Context, arns: Sequence[str]) -> None:
-        """Ask for the tags of what was not seen before. An ARN is never given twice, so its owner does not change."""
+        """Ask for the tags of what was not seen before. An ARN is never given twice, so its owner does not change; a
+        note on a rule may, for which :meth:`forget` is there."""
         unknown = [arn for arn in arns if arn not in self._owners]
         for first in range(0, len(unknown), _TAGS_AT_ONCE):
             with self._aws.calling(ctx, "tags of rules and target groups"):

@@ -182,6 +182,9 @@ class PointerRouter:
                     found.append(Route(key, service, listener, 0, backend.port, health, "", tags=tags))
         return found
 
+    def forget(self) -> None:
+        """Nothing is remembered of rules: each look reads them."""
+
     def note_left(self, ctx: Context, route: Route, left: ReleaseId | None) -> None:
         standing = self._looked(ctx, route)
         if standing.leads_to is None:

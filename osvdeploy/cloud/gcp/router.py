@@ -162,6 +162,9 @@ class UrlMapRouter:
             tags=backend.service_tags,
         )
 
+    def forget(self) -> None:
+        """Nothing is remembered of rules: each look reads them."""
+
     def note_left(self, ctx: Context, route: Route, left: ReleaseId | None) -> None:
         standing = self._standing(ctx, route)
         rule = standing.rules.get(None)

@@ -56,6 +56,10 @@ class GceRouter:
             *self.pointers.find(ctx, service, key, self._scopes),
         ]
 
+    def forget(self) -> None:
+        self.url_maps.forget()
+        self.pointers.forget()
+
     def note_left(self, ctx: Context, route: Route, left: ReleaseId | None) -> None:
         self._of(route).note_left(ctx, route, left)
 

@@ -148,6 +148,9 @@ class MemoryRouter:
             tags=dict(rule.tags),
         )
 
+    def forget(self) -> None:
+        """Nothing is remembered of rules: each look reads them."""
+
     def note_left(self, ctx: Context, route: Route, left: ReleaseId | None) -> None:
         world = self._world
         with world.lock:
