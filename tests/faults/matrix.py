@@ -176,6 +176,10 @@ class Site(ABC):
     def leads_to(self, call: Call) -> frozenset[str]:
         """The backends that a call lets clients' requests go to."""
 
+    @abstractmethod
+    def led_to(self) -> frozenset[str]:
+        """Those that they are let go to now, in force or not."""
+
     theirs = ""
     """The group that somebody else made, which has the traffic until it is adopted."""
 
@@ -381,7 +385,8 @@ class Watch:
     def _look_before_a_switch(self, call: Call) -> None:
         """Also where what it asks for comes into force a minute later, when the other machines are up."""
         head = self.site.world.head
-        for backend in self.site.leads_to(call) - set(self.site.carrying()):
+        leads = self.site.leads_to(call)
+        for backend in leads - self.site.led_to() if leads else ():
             healthy = self.site.healthy(backend)
             if healthy < self.site.world.settings.capacity:
                 self.wrong.append(f"{call.operation} leads to {backend}, which has {healthy} healthy machines")

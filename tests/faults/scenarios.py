@@ -123,12 +123,11 @@ class AwsSite(Site):
         return str(call.params["AutoScalingGroupName"]) if call.operation == "DeleteAutoScalingGroup" else None
 
     def leads_to(self, call: Call) -> frozenset[str]:
-        if call.operation not in ("CreateRule", "ModifyRule"):
-            return frozenset()
-        if any(each["Field"] == "http-header" for each in call.params.get("Conditions", [])):
-            return frozenset()  # a preview
-        shared = [each["ForwardConfig"]["TargetGroups"] for each in call.params["Actions"] if "ForwardConfig" in each]
-        return frozenset(each["TargetGroupArn"] for groups in shared for each in groups if int(each["Weight"]) > 0)
+        return _forwarded(call.params) if call.operation in ("CreateRule", "ModifyRule") else frozenset()
+
+    def led_to(self) -> frozenset[str]:
+        rules = self.world.sandbox.store.begin().all(REGION, "elbv2.rule")
+        return frozenset().union(*map(_forwarded, rules))
 
     def gc(self) -> object:
         here = self.place.process(self.limits)
@@ -212,15 +211,11 @@ class GcpSite(Site):
         return next((group for group in behind if group not in staying), None)
 
     def leads_to(self, call: Call) -> frozenset[str]:
-        if call.operation not in ("urlMaps.patch", "urlMaps.update"):
-            return frozenset()
-        matchers = call.params["body"].get("pathMatchers", [])
-        rules = [rule for matcher in matchers for rule in matcher.get("routeRules", [])]
-        clients = [rule for rule in rules if not any("headerMatches" in each for each in rule["matchRules"])]
-        shared = [each for rule in clients for each in rule.get("routeAction", {}).get("weightedBackendServices", [])]
-        whole = [{"backendService": rule["service"], "weight": 1} for rule in clients if "service" in rule]
-        sent = [each["backendService"] for each in (*shared, *whole) if each["weight"]]
-        return frozenset(each[each.index("projects/") :] for each in sent)
+        return _routed(call.params["body"]) if call.operation in ("urlMaps.patch", "urlMaps.update") else frozenset()
+
+    def led_to(self) -> frozenset[str]:
+        maps = self.world.sandbox.store.begin().all("", "compute.urlMap")
+        return frozenset().union(*(_routed(each["resource"]) for each in maps))
 
     def gc(self) -> object:
         return self.place.gc(keep=1)
@@ -262,12 +257,19 @@ class PointerSite(GcpSite):
     def leads_to(self, call: Call) -> frozenset[str]:
         if call.operation != "forwardingRules.setTarget" or call.params["forwardingRule"] != "web":
             return frozenset()
-        name = call.params["body"]["target"].rpartition("/")[2]
-        if name == "nobody":
-            return frozenset()  # a destroy lets it lead where it led before
+        return self._behind(call.params["body"]["target"])
+
+    def led_to(self) -> frozenset[str]:
+        rules = self.world.sandbox.store.begin().all("", "compute.forwardingRule")
+        [target] = [each["resource"]["target"] for each in rules if each["resource"]["name"] == "web"]
+        return self._behind(target)
+
+    def _behind(self, target: str) -> frozenset[str]:
+        """The service's backend behind a proxy: none where it led before the first deploy."""
+        name = target.rpartition("/")[2]
         proxies = self.world.sandbox.store.begin().all("", "compute.targetTcpProxy")
-        [to] = [each["resource"]["service"] for each in proxies if each["resource"]["name"] == name]
-        return frozenset({to[to.index("projects/") :]})
+        found = [each["resource"]["service"] for each in proxies if each["resource"]["name"] == name != "nobody"]
+        return frozenset(to[to.index("projects/") :] for to in found)
 
     def standing(self) -> Mapping[str, object]:
         self.world.sandbox.hook = None
@@ -307,6 +309,24 @@ def _sent(rule: Mapping[str, Any]) -> object:
         return rule["service"]
     to = rule["routeAction"]["weightedBackendServices"]
     return [each if each["weight"] else (each["backendService"], 0) for each in to]
+
+
+def _forwarded(rule: Mapping[str, Any]) -> frozenset[str]:
+    """The target groups that a rule on AWS sends clients' requests to; none for one that previews a slot."""
+    if any(each["Field"] == "http-header" for each in rule.get("Conditions", [])):
+        return frozenset()
+    shared = [each["ForwardConfig"]["TargetGroups"] for each in rule["Actions"] if "ForwardConfig" in each]
+    return frozenset(each["TargetGroupArn"] for groups in shared for each in groups if int(each["Weight"]) > 0)
+
+
+def _routed(url_map: Mapping[str, Any]) -> frozenset[str]:
+    """The backend services that a URL map's rules send clients' requests to; those that preview a slot left out."""
+    rules = [rule for matcher in url_map.get("pathMatchers", []) for rule in matcher.get("routeRules", [])]
+    clients = [rule for rule in rules if not any("headerMatches" in each for each in rule["matchRules"])]
+    shared = [each for rule in clients for each in rule.get("routeAction", {}).get("weightedBackendServices", [])]
+    whole = [{"backendService": rule["service"], "weight": 1} for rule in clients if "service" in rule]
+    sent = [each["backendService"] for each in (*shared, *whole) if each["weight"]]
+    return frozenset(each[each.index("projects/") :] for each in sent)
 
 
 def _one(*versions: str) -> frozenset[str]:
