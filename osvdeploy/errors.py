@@ -36,6 +36,7 @@
     │   ├── NotOurs                           exists, but something else made it
     │   └── NotSimulated                      the sandbox does not know this call
     ├── LedgerError                       1
+    │   ├── StoreUnavailable                  the directory of a ledger is away or full; also an Unavailable
     │   ├── LedgerTooNew
     │   └── LedgerBehind                      the cloud knows of later leases than the ledger
     ├── LeaseHeld                         4
@@ -293,6 +294,11 @@ class NotSimulated(CloudError):
 
 class LedgerError(OsvDeployError):
     """The ledger cannot be read or written."""
+
+
+class StoreUnavailable(Unavailable, LedgerError):
+    """The directory that a ledger is in is full or away, or its network file system does not answer. It may work later,
+    as a bucket that is :class:`Unavailable`."""
 
 
 class LedgerTooNew(LedgerError):

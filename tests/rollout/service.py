@@ -6,7 +6,7 @@ import hashlib
 import itertools
 from dataclasses import replace
 
-from osvdeploy.cloud.interfaces import Block, ImageRequest, ReleaseId, Scaling, UploadRequest
+from osvdeploy.cloud.interfaces import Block, ImageRequest, ObjectStore, ReleaseId, Scaling, UploadRequest
 from osvdeploy.cloud.memory import MemoryCloud
 from osvdeploy.cloud.tags import SERVICE, release_tags, service_tags
 from osvdeploy.context import Context, ProcessIdentity, VirtualClock
@@ -28,6 +28,7 @@ class Service:
     def __init__(self, clock: VirtualClock | None = None, **settings: object) -> None:
         self.clock = clock or VirtualClock(NOW)
         self.cloud = MemoryCloud(self.clock)
+        self.store: ObjectStore = self.cloud.store
         self.settings = replace(SETTINGS, **settings)  # type: ignore[arg-type]  # the caller names fields
         self.recorder = Recorder()
         self.limits: Limits | None = None
@@ -41,7 +42,7 @@ class Service:
 
     @property
     def ledger(self) -> Ledger:
-        return Ledger(self.cloud.store, "hello", "production")
+        return Ledger(self.store, "hello", "production")
 
     @property
     def head(self) -> Head:

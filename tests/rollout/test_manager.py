@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from osvdeploy.cloud.interfaces import ProbeAnswer, ReleaseId, Route, Slot
+from osvdeploy.cloud.local.store import DirectoryStore
 from osvdeploy.cloud.memory import Call, MemoryCloud, Moment
 from osvdeploy.context import Context
 from osvdeploy.errors import Interrupted, LeaseHeld, LeaseLost, NotOurs, Refused, ReleaseHeld, Unavailable, UsageError
@@ -508,7 +510,7 @@ def test_a_deploy_after_a_destroy_that_was_cut_off_leaves_no_machines(serving: S
 def test_a_service_that_another_ledger_knows_is_left_alone(service: Service) -> None:
     """A fresh ledger is no empty place: what serves without it knowing is not taken for something old."""
     service.deploy("1.0.0")
-    service.cloud.store = MemoryCloud(service.clock).store
+    service.store = MemoryCloud(service.clock).store
     service.publish("1.1.0")
     before = len(service.cloud.mutations)
     for attempt in (service.manager().preflight, service.manager().deploy):
@@ -845,6 +847,42 @@ def test_a_deploy_waits_for_a_ledger_that_comes_back(service: Service, stage: St
     assert ended.outcome is Outcome.SUCCEEDED and service.cloud.serving == {service.id("1.1.0")}
     warned = [each for each in service.recorder.events if isinstance(each, Warned) and "out of reach" in each.text]
     assert [each.hint for each in warned] == ["`osvdeploy rollback hello/production --from-cloud` goes back without it"]
+
+
+class Moved(DirectoryStore):
+    """A ledger's directory that is moved away for some time, once the service's run is in a stage."""
+
+    def __init__(self, root: Path, service: Service, stage: Stage, seconds: float) -> None:
+        super().__init__(root)
+        self.root, self.service, self.stage, self.seconds = root, service, stage, seconds
+        self.ends: float | None = None
+
+    def put_if_absent(self, ctx: Context, key: str, content: bytes) -> bool:
+        hidden = self.root.with_name("hidden")
+        if self.ends is not None and self.service.clock.monotonic() >= self.ends and hidden.exists():
+            hidden.rename(self.root)
+        put = super().put_if_absent(ctx, key, content)
+        run = self.service.head.run if self.ends is None else None
+        if run is not None and run.stage is self.stage:
+            self.ends = self.service.clock.monotonic() + self.seconds
+            self.root.rename(hidden)
+        return put
+
+
+@pytest.mark.parametrize("stage", [Stage.BOOT, Stage.SHIFT, Stage.BAKE])
+def test_a_deploy_waits_for_a_directory_that_comes_back(service: Service, stage: Stage, tmp_path: Path) -> None:
+    """A ledger in a directory that is moved away for ten minutes, or unmounted, is not made anew in its place."""
+    root = tmp_path / "ledger"
+    service.store = DirectoryStore(root)
+    service.deploy("1.0.0")
+    service.store = moved = Moved(root, service, stage, 600)
+    ended = service.deploy("1.1.0")
+    assert ended.outcome is Outcome.SUCCEEDED and service.cloud.serving == {service.id("1.1.0")}
+    assert not root.with_name("hidden").exists() and moved.ends is not None
+    warned = [each for each in service.recorder.events if isinstance(each, Warned) and "out of reach" in each.text]
+    assert len(warned) == 1 and "was there before, and is gone" in warned[0].text
+    service.store = DirectoryStore(root)
+    assert service.rollback().outcome is Outcome.SUCCEEDED
 
 
 def test_a_deploy_waits_a_quarter_of_an_hour_for_its_ledger(service: Service) -> None:

@@ -24,7 +24,7 @@ from osvdeploy.cloud.keys import check_key
 from osvdeploy.cloud.parts import agreed, cut, is_refusal
 from osvdeploy.context import Context
 from osvdeploy.digests import Digest
-from osvdeploy.errors import LedgerError, OsvDeployError
+from osvdeploy.errors import LedgerError, OsvDeployError, StoreUnavailable
 from osvdeploy.events import Progress
 from osvdeploy.sizes import MIB
 
@@ -40,13 +40,16 @@ _SWEPT_AFTER = 3600.0
 class DirectoryStore:
     """:class:`~osvdeploy.cloud.interfaces.ObjectStore` in ``root``, which is made when the first object is put.
 
-    Raises :class:`~osvdeploy.errors.LedgerError` where the file system refuses.
+    Raises :class:`~osvdeploy.errors.LedgerError` where the file system refuses, and as
+    :class:`~osvdeploy.errors.StoreUnavailable` where it may not later. Also where a folder is missing that this store
+    has seen: it was moved or unmounted, and a ledger made anew in its place would lack all that came before.
     """
 
     def __init__(self, root: Path | str) -> None:
         self._address = str(root)
         self._root = Path(root)
         self._swept: set[Path] = set()
+        self._seen: set[Path] = set()
 
     @property
     def address(self) -> str:
@@ -66,7 +69,9 @@ class DirectoryStore:
     def put_if_absent(self, ctx: Context, key: str, content: bytes) -> bool:
         path = self._path(key)
         with _refusals(path):
+            self._refuse_gone(path.parent)
             _make_folder(path.parent)
+            self._see(path.parent)
             temporary = path.parent / f"{_TEMPORARY}{os.getpid()}-{ctx.nonce()}"
             try:
                 written = _write(temporary, content)
@@ -83,9 +88,14 @@ class DirectoryStore:
         path = self._path(key)
         with _refusals(path):
             try:
-                return path.read_bytes()
-            except (FileNotFoundError, IsADirectoryError):
+                content = path.read_bytes()
+            except FileNotFoundError:
+                self._refuse_gone(path.parent)
                 return None
+            except IsADirectoryError:
+                return None
+        self._see(path.parent)
+        return content
 
     def keys(self, ctx: Context, prefix: str, limit: int | None = None) -> Iterator[str]:
         folder, _, start = prefix.rpartition("/")
@@ -104,6 +114,7 @@ class DirectoryStore:
                 with os.scandir(folder) as entries:
                     found = sorted(f"{each.name}/" for each in entries if each.is_dir() and each.name[0] != ".")
             except FileNotFoundError:
+                self._refuse_gone(folder)
                 return iter(())
         # A folder may be left without any object in it.
         return (each[:-1] for each in found if next(self.keys(ctx, f"{prefix}{each}", limit=1), None) is not None)
@@ -112,9 +123,11 @@ class DirectoryStore:
         path = self._path(key)
         with _refusals(path):
             label = self._label(path)
-            with suppress(FileNotFoundError):
+            try:
                 path.unlink()
                 _sync_folder(path.parent)
+            except FileNotFoundError:
+                self._refuse_gone(path.parent)
             if label is not None:
                 _remove_file(label)
 
@@ -124,6 +137,7 @@ class DirectoryStore:
             try:
                 facts = path.stat()
             except FileNotFoundError:
+                self._refuse_gone(path.parent)
                 return None
             if path.is_dir():
                 return None
@@ -137,6 +151,7 @@ class DirectoryStore:
         if there is None:
             with _refusals(path):
                 there = self._put_file(ctx, path, key, source)
+        self._see(path.parent)
         return agreed(self._address, there, source)
 
     def _put_file(self, ctx: Context, path: Path, key: str, source: ObjectSource) -> StoredObject:
@@ -192,6 +207,25 @@ class DirectoryStore:
     def _path(self, key: str) -> Path:
         return self._root / check_key(key)
 
+    def _see(self, folder: Path) -> None:
+        while folder not in self._seen:
+            self._seen.add(folder)
+            if folder == self._root:
+                return
+            folder = folder.parent
+
+    def _refuse_gone(self, folder: Path) -> None:
+        """Raise where a folder is missing, or one above it, that was seen before: nobody takes folders away here."""
+        while not folder.is_dir():
+            if folder in self._seen:
+                raise StoreUnavailable(
+                    f"{folder}: was there before, and is gone",
+                    hint="mount it again, or move it back; what is in it is not made anew",
+                )
+            if folder == self._root:
+                return
+            folder = folder.parent
+
     def _walk(self, folder: Path, above: str, start: str = "") -> Iterator[str]:
         names: list[str] = []
         with _refusals(folder):
@@ -204,7 +238,9 @@ class DirectoryStore:
                         if entry.name.startswith(start) and not entry.name.startswith(".")
                     )
             except FileNotFoundError:
+                self._refuse_gone(folder)
                 return
+        self._see(folder)
         # A heap, because who asks for the newest head among thousands wants one name, not all in order.
         heapq.heapify(names)
         while names:
@@ -326,6 +362,37 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+_PASSING = frozenset(
+    {
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EIO,
+        errno.ESTALE,
+        errno.ENOENT,
+        errno.ENOTCONN,
+        errno.ETIMEDOUT,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.ECONNREFUSED,
+        errno.ECONNRESET,
+        errno.ECONNABORTED,
+        errno.ENODEV,
+        errno.ENXIO,
+        errno.EAGAIN,
+        errno.EINTR,
+        errno.ENOLCK,
+        errno.ENOMEM,
+        errno.EMFILE,
+        errno.ENFILE,
+    }
+)
+"""What may be otherwise later: room, memory, disks and network file systems that come back, and a folder that goes away
+in the midst of a call (ENOENT)."""
+
+_AWAY = "the network file system does not answer; see to its server, or mount it again"
+
 _HINTS = {
     errno.EACCES: "give this user the right to read and write there",
     errno.EROFS: "the file system is mounted read-only; put the ledger elsewhere",
@@ -336,6 +403,11 @@ _HINTS = {
     errno.ENOTSUP: "the file system has no hard links; put the ledger on one that has",
     errno.ESTALE: "the network file system lost the directory; mount it again",
     errno.EIO: "the disk or the network file system fails",
+    errno.ENOTCONN: _AWAY,
+    errno.ETIMEDOUT: _AWAY,
+    errno.EHOSTDOWN: _AWAY,
+    errno.EHOSTUNREACH: _AWAY,
+    errno.ENETUNREACH: _AWAY,
 }
 
 
@@ -346,4 +418,5 @@ def _refusals(path: Path) -> Iterator[None]:
     except OSError as error:
         said = os.strerror(error.errno) if error.errno else str(error)
         where = error.filename if isinstance(error.filename, str) and _TEMPORARY not in error.filename else path
-        raise LedgerError(f"{where}: {said.lower()}", hint=_HINTS.get(error.errno or 0)) from error
+        kind = StoreUnavailable if error.errno in _PASSING else LedgerError
+        raise kind(f"{where}: {said.lower()}", hint=_HINTS.get(error.errno or 0)) from error

@@ -7,13 +7,15 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from osvdeploy.cloud.local.store import DirectoryStore
 from osvdeploy.context import Context
-from osvdeploy.errors import LedgerError
+from osvdeploy.errors import LedgerError, StoreUnavailable, Unavailable
+from tests.sources import Made
 
 CTX = Context()
 
@@ -105,6 +107,118 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(LedgerError, match="no space left"):
         DirectoryStore(tmp_path).put_if_absent(CTX, "a/1", b"one")
     assert names(tmp_path / "a") == set()
+
+
+@pytest.mark.parametrize(
+    "code", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN]
+)
+def test_what_may_pass_is_told_from_what_is_final(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    """A full disk, and a network file system that does not answer, may work later: a rollout waits for them."""
+    DirectoryStore(tmp_path).put_if_absent(CTX, "a/1", b"one")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(Unavailable, match=os.strerror(code).lower()) as raised:
+        DirectoryStore(tmp_path).put_if_absent(CTX, "a/2", b"two")
+    assert isinstance(raised.value, LedgerError) and raised.value.hint
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS, errno.EPERM])
+def test_a_final_refusal_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    """What somebody has to mend ends the command."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "link", refuse)
+    with pytest.raises(LedgerError) as raised:
+        DirectoryStore(tmp_path).put_if_absent(CTX, "a/1", b"one")
+    assert not isinstance(raised.value, Unavailable)
+
+
+def seen_by_a_put(root: Path) -> DirectoryStore:
+    store = DirectoryStore(root)
+    store.put_if_absent(CTX, "a/b/1", b"one")
+    return store
+
+
+def seen_by_a_get(root: Path) -> DirectoryStore:
+    DirectoryStore(root).put_if_absent(CTX, "a/b/1", b"one")
+    store = DirectoryStore(root)
+    assert store.get(CTX, "a/b/1") == b"one"
+    return store
+
+
+def seen_by_a_listing(root: Path) -> DirectoryStore:
+    DirectoryStore(root).put_if_absent(CTX, "a/b/1", b"one")
+    store = DirectoryStore(root)
+    assert list(store.keys(CTX, "a/b/")) == ["a/b/1"]
+    return store
+
+
+def seen_by_a_lost_put(root: Path) -> DirectoryStore:
+    DirectoryStore(root).put_if_absent(CTX, "a/b/1", b"one")
+    store = DirectoryStore(root)
+    assert not store.put_if_absent(CTX, "a/b/1", b"two")
+    return store
+
+
+SEEN = [seen_by_a_put, seen_by_a_get, seen_by_a_listing, seen_by_a_lost_put]
+
+
+@pytest.mark.parametrize("seen", SEEN, ids=lambda each: each.__name__)
+@pytest.mark.parametrize("mounted", [False, True], ids=["moved", "unmounted"])
+def test_a_directory_that_goes_away_is_out_of_reach(
+    tmp_path: Path, seen: Callable[[Path], DirectoryStore], mounted: bool
+) -> None:
+    """Where the directory was moved, or an empty mount point stands in its place, nothing is made anew there and
+    nothing is said to be missing; once it is back, all goes on."""
+    root, elsewhere = tmp_path / "ledger", tmp_path / "elsewhere"
+    store = seen(root)
+    root.rename(elsewhere)
+    if mounted:
+        root.mkdir()
+    for ask in (
+        lambda: store.put_if_absent(CTX, "a/b/2", b"two"),
+        lambda: store.put_if_absent(CTX, "a/c/1", b"two"),
+        lambda: store.get(CTX, "a/b/1"),
+        lambda: store.find(CTX, "a/b/1"),
+        lambda: list(store.keys(CTX, "a/b/")),
+        lambda: list(store.keys(CTX, "a/")),
+        lambda: list(store.folders(CTX, "a/")),
+        lambda: store.delete(CTX, "a/b/1"),
+    ):
+        with pytest.raises(StoreUnavailable, match=f"{root}.*: was there before, and is gone") as raised:
+            ask()
+        assert "mount" in (raised.value.hint or "")
+    assert not root.exists() or names(root) == set()
+    if mounted:
+        root.rmdir()
+    elsewhere.rename(root)
+    assert store.put_if_absent(CTX, "a/b/2", b"two")
+    assert list(store.keys(CTX, "a/")) == ["a/b/1", "a/b/2"]
+
+
+def test_a_folder_that_was_never_there_is_empty(tmp_path: Path) -> None:
+    """What nobody has seen is not missed, beside what was."""
+    store = seen_by_a_put(tmp_path / "ledger")
+    assert store.get(CTX, "a/c/1") is None
+    assert store.find(CTX, "b/1") is None
+    assert list(store.keys(CTX, "a/c/")) == []
+    assert list(store.folders(CTX, "b/")) == []
+    assert store.put_if_absent(CTX, "a/c/1", b"one")
+
+
+def test_an_upload_into_a_directory_that_goes_away_is_out_of_reach(tmp_path: Path) -> None:
+    """A large object is not begun anew in another place than its bucket's."""
+    root = tmp_path / "bucket"
+    store = seen_by_a_put(root)
+    root.rename(tmp_path / "elsewhere")
+    with pytest.raises(StoreUnavailable):
+        store.put_file(CTX, "a/b/2", Made("large", 1000))
+    assert not root.exists()
 
 
 def test_a_file_is_no_ledger(tmp_path: Path) -> None:
