@@ -631,7 +631,8 @@ class RouteState:
     None, to what the user let it lead to. It takes no preview header either: ``previews`` tells where each slot that is
     wired up is asked, as ``base_url`` does.
 
-    ``left`` is the release that :meth:`TrafficRouter.note_left` has noted on the route.
+    ``left`` is the release that :meth:`TrafficRouter.note_left` has noted on the route. ``partial``: ``addresses`` may
+    not be all by which clients enter, so that what is proved there may not hold elsewhere yet.
     """
 
     backends: Mapping[Slot, str]
@@ -642,6 +643,7 @@ class RouteState:
     weighted: bool = True
     previews: Mapping[Slot, str] = field(default_factory=dict)
     left: ReleaseId | None = None
+    partial: bool = False
 
 
 @dataclass(frozen=True, slots=True)

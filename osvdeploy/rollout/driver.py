@@ -106,6 +106,8 @@ class Driver:
                 continue
             if run.stage is Stage.CLEAN_UP:
                 seen = _without_warm(seen, run, held.head)
+            if run.stage is Stage.PREPARE and held.head.served:
+                seen = replace(seen, idle_since=held.head.served[-1].since)
             seen = replace(seen, hook=self.caller.seen())
             step = _with_awaited(advance(run, seen, self.limits, ctx.now()), ctx.now())
             decided = ctx.monotonic()

@@ -125,8 +125,13 @@ def _prepare(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step
     if not seen.wired:
         return Step(run, WireSlots(), wait, "both slots to be wired up")
     if seen.occupant is not None:
+        who = seen.occupant.release or seen.occupant.name
+        if not seen.occupant.deleting and seen.idle_since is not None:
+            under_way = max(limits.drain, limits.late if seen.partial else 0.0)
+            if (left := under_way - _since(run, seen.idle_since, now)) > 0:
+                return _draining(run, who, left)
         action = None if seen.occupant.deleting else RemoveGroup(seen.occupant.name)
-        return Step(run, action, wait, f"{seen.occupant.release or seen.occupant.name} to leave slot {run.slot}")
+        return Step(run, action, wait, f"{who} to leave slot {run.slot}")
     if seen.candidate is not None and seen.candidate.deleting:
         return Step(run, None, wait, f"an earlier group of {run.candidate} to be gone")
     run = _as_large(run, seen)
@@ -600,6 +605,8 @@ def _clean_up(run: Run, seen: Observation, limits: Limits, now: datetime) -> Ste
         if seen.weights is None or seen.weights.get(run.slot.other, 0) > 0:
             # Whoever gave it weight again knows why; its machines are not ours to take now.
             return Step(run.enter(Stage.DONE, now, f"{old} is left as it is: {_weights(seen)}"))
+        if (under_way := _under_way(run, seen, limits, now)) > 0:
+            return _draining(run, old, under_way)
         return Step(run, RemoveGroup(left.name), _soon(run, limits, now), f"{old} to be taken away")
     somewhere = run.stable is not None or run.kind is Kind.ADOPT
     if somewhere and seen.weights is not None and seen.weights.get(run.slot, 0) > 0:
@@ -624,10 +631,39 @@ def _clean_up(run: Run, seen: Observation, limits: Limits, now: datetime) -> Ste
         return Step(run.enter(Stage.DONE, now, "the candidate's capacity is gone" if not late else "took too long"))
     wait = _soon(run, limits, now)
     if seen.candidate is not None and not seen.candidate.deleting:
+        if (under_way := _under_way(run, seen, limits, now)) > 0 and not late:
+            if held and not given_up:
+                # All of the load is back, and may be more than it was.
+                return Step(run, ResumeScaling(), wait, f"{run.stable} to be scaled as before")
+            return _draining(run, run.candidate, under_way)
         return Step(run, RemoveGroup(seen.candidate.name), wait, f"the machines of {run.candidate} to be gone")
     if held and not given_up:
         return Step(run, ResumeScaling(), wait, f"{run.stable} to be scaled as before")
     return Step(run, None, wait, f"the machines of {run.candidate} to be gone")
+
+
+_DRAIN_POLL = 10.0
+"""Seconds between looks while there is nothing to be seen."""
+
+
+def _under_way(run: Run, seen: Observation, limits: Limits, now: datetime) -> float:
+    """Seconds for which requests may still be under way at machines that traffic was taken from. Where clients may
+    enter by other ways than those that were asked, new ones may come until the change is in force everywhere."""
+    proved = next((each.left for each in reversed(run.stages) if each.stage in (Stage.SHIFT, Stage.REVERT)), None)
+    if proved is None or not run.moves or run.stable is None:
+        # Nothing else can have taken the traffic from it.
+        return 0.0
+    left = limits.drain - _since(run, proved, now)
+    return max(left, limits.late - _since(run, run.moves[-1].at, now)) if seen.partial else left
+
+
+def _since(run: Run, then: datetime, now: datetime) -> float:
+    """Seconds since what was before this stage; another host's clock may be ahead of ours."""
+    return max(_between(then, now), _worked(run, now))
+
+
+def _draining(run: Run, who: str, left: float) -> Step:
+    return Step(run, None, min(left, _DRAIN_POLL), f"requests under way at {who} to end")
 
 
 def _done(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:

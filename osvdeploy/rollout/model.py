@@ -615,7 +615,8 @@ class Observation:
     same without what was paused of it since the run has its own. ``stable_seen``: this look was for both, so that None
     is what there is. ``follows``: the candidate has the run's scaling. ``readings`` are the last of each metric gate
     that is judged in this stage, by its name. ``hook`` is what this process runs of hooks. ``requests`` are what was
-    counted since the switch, where that is the proof; None while nothing is.
+    counted since the switch, where that is the proof; None while nothing is. ``partial``: clients may enter elsewhere,
+    too, than where answers were had. ``idle_since``: since when no traffic is meant for the ``occupant``.
     """
 
     wired: bool
@@ -636,6 +637,8 @@ class Observation:
     readings: Mapping[str, Reading] = field(default_factory=dict)
     hook: HookSeen | None = None
     requests: RequestsSeen | None = None
+    partial: bool = False
+    idle_since: datetime | None = None
 
     @property
     def held(self) -> bool:
@@ -748,7 +751,8 @@ class Limits:
     """How long a change of a route may take to be in force: the place says it. Until then a preview's answer that names
     no release may be nobody's of ours."""
     late: float = 0.0
-    """How long one may take that nobody has seen in force: at least ``spread``, and the place says it too."""
+    """How long one may take that nobody has seen in force: at least ``spread``, and the place says it too. Machines
+    stay for as long after a change where entry points may be that nobody can ask."""
     lasting: float = 30.0
     """Where both releases had a share: how long good answers must last for one to have none any more."""
     settle: float = 30.0
@@ -761,6 +765,8 @@ class Limits:
     poll: float = 2.0
     quick_poll: float = 0.25
     bake_poll: float = 5.0
+    drain: float = 20.0
+    """How long requests under way have, once it is proved that traffic has left their machines, before those go."""
     counted: float = 0.0
     """How much later a switch is proved where that takes requests that the place counts."""
     listen: float = 2.0

@@ -353,6 +353,7 @@ class Observer:
             candidate=groups.get(run.group),
             left_behind=before if succeeded else None,
             stable_gone=run.stable_group is not None and (before is None or before.deleting),
+            partial=state.partial,
         )
 
     def _seen(
@@ -373,6 +374,7 @@ class Observer:
             targets=targets,
             preview=preview,
             live=live,
+            partial=state.partial,
         )
 
     def _boot_faults(self, ctx: Context, run: Run) -> tuple[str, ...]:

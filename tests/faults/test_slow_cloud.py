@@ -35,7 +35,7 @@ BOUNDS = {
     "abort at the switch": (5, 8),
     "supersede": (6, 10),
     "warm rollback": (3, 4),
-    "cold rollback": (3, 6),
+    "cold rollback": (3, 8),
     "gc": (1, 2),
     "destroy": (1, 2),
     "adopt": (3, 5),

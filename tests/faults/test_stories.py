@@ -172,6 +172,93 @@ def test_old_machines_stay_while_the_balancer_still_sends_them_traffic(late: tup
     assert gone == [[story.id("1.1.0")] * 2]
 
 
+def goes_at(story: Story, version: str) -> list[tuple[float, list[str | None]]]:
+    """When a release's machines are begun to be taken away, by the clock, and who answers then."""
+    gone: list[tuple[float, list[str | None]]] = []
+
+    def look(call: Call) -> None:
+        if call.operation == "groups.delete":
+            with story.unseen():
+                if call.arguments == (story.group(version),):
+                    gone.append((story.clock.monotonic(), story.releases()))
+
+    story.before(look)
+    return gone
+
+
+def switched_at(story: Story) -> list[float]:
+    """When weights were changed, by the clock."""
+    times: list[float] = []
+    story.at_switch(lambda: times.append(story.clock.monotonic()))
+    return times
+
+
+def _deployed_at_once(story: Story) -> None:
+    assert story.deploy("1.1.0").outcome is Outcome.SUCCEEDED
+
+
+def _gone_back(story: Story) -> None:
+    assert story.rollback().outcome is Outcome.SUCCEEDED
+
+
+def _reverted(story: Story) -> None:
+    story.at_stage(Stage.BAKE, lambda: story.sick("1.1.0", answers=(500,), health=500))
+    assert story.deploy("1.1.0").outcome is Outcome.ROLLED_BACK
+
+
+LEAVINGS = {
+    "all at once": (AT_ONCE, "1.0.0", _deployed_at_once),
+    "rollback": (SETTINGS.strategy, "1.1.0", _gone_back),
+    "revert": (BAKED, "1.1.0", _reverted),
+}
+
+
+@pytest.mark.parametrize("how", LEAVINGS)
+def test_requests_under_way_have_their_time_before_machines_go(how: str) -> None:
+    """Twenty seconds at least after the switch is proved, whatever takes the traffic away."""
+    strategy, left, act = LEAVINGS[how]
+    story = Story("1.0.0", strategy=strategy)
+    story.publish("1.1.0")
+    if act is _gone_back:
+        story.deploy("1.1.0")
+        story.clock.advance(60)
+    switched, gone = switched_at(story), goes_at(story, left)
+    act(story)
+    story.at_rest()
+    assert len(gone) == 1 and gone[0][0] - switched[-1] >= 20 + 1
+    assert left not in {None if each is None else each.split("-")[1] for each in gone[0][1]}
+    story.clock.advance(30)
+    assert len(story.cloud.running) == 1
+
+
+def test_a_warm_release_that_makes_way_has_had_the_same_time() -> None:
+    """The deploy after next comes at once: what lost its traffic a moment ago may still have requests."""
+    story = Story("1.0.0")
+    assert ends(story, "1.1.0").outcome is Outcome.SUCCEEDED
+    served, gone = story.clock.monotonic(), goes_at(story, "1.0.0")
+    assert ends(story, "1.2.0").outcome is Outcome.SUCCEEDED
+    assert len(gone) == 1 and gone[0][0] - served >= 19
+
+
+@pytest.mark.parametrize("how", LEAVINGS)
+def test_machines_stay_while_an_entry_point_that_nobody_sees_may_send_to_them(how: str) -> None:
+    """A balancer has more of them than it tells: one follows a minute late, and its clients get good answers."""
+    strategy, left, act = LEAVINGS[how]
+    story = Story("1.0.0", strategy=strategy, timing=Timing(propagation=(1.0, 60.0)))
+    story.cloud.late = 90.0
+    story.publish("1.1.0")
+    if act is _gone_back:
+        story.deploy("1.1.0")
+        story.clock.advance(120)
+    listeners = story.cloud.world.listeners
+    listeners.update({name: replace(each, hidden=1) for name, each in listeners.items()})
+    switched, gone = switched_at(story), goes_at(story, left)
+    act(story)
+    story.at_rest()
+    assert len(gone) == 1 and gone[0][0] - switched[-1] >= 89
+    assert left not in {None if each is None else each.split("-")[1] for each in gone[0][1]}
+
+
 @pytest.mark.parametrize("never", [(1.0, 100_000.0), (100_000.0, 1.0)])
 def test_a_switch_that_never_comes_into_force_takes_no_machine_away(never: tuple[float, float]) -> None:
     """The API shows the new weights, and an entry point goes on as before: that is no success, and nothing goes."""

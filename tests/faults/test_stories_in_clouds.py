@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from osvdeploy.rollout.model import Outcome, Request, RequestKind
-from osvdeploy.rollout.releases import Release
+from osvdeploy.rollout.releases import Release, StrategyKind
 from osvdeploy.sandbox.core import Moment
 from osvdeploy.sandbox.faults import Fault, FaultKind
 from osvdeploy.sandbox.wire import Call
@@ -375,3 +375,39 @@ def test_a_cancelled_deploy_never_ends_with_no_machines(kind: str, makes: str, t
     assert set(site.carrying().values()) == {2}
     site.world.wait(300)
     assert site.ask() == site.names["1.0.0"] and len(site.groups()) == 1
+
+
+LEAST = {
+    "aws": ("ModifyRule", "DeleteAutoScalingGroup", 20.0),
+    "google": ("urlMaps.patch", "backendServices.patch", 120.0),
+}
+"""The call that moves traffic, the first one that takes machines from behind the balancer, and the seconds between."""
+
+
+@pytest.mark.parametrize("how", ["rollback", "all at once"])
+@pytest.mark.parametrize("kind", LEAST)
+def test_machines_end_once_requests_had_their_time(kind: str, how: str, tmp_path: Path) -> None:
+    """By each cloud's own way to end a group, which waits for nothing."""
+    moves, ends, seconds = LEAST[kind]
+    site: Site = SITES[kind](tmp_path)
+    if how == "rollback":
+        site.put_into_service("1.0.0", "1.1.0")
+    else:
+        site.put_into_service("1.0.0")
+        kept = replace(site.world.settings.strategy, kind=StrategyKind.ALL_AT_ONCE, keep_warm=0.0)
+        site.world.settings = replace(site.world.settings, strategy=kept)
+        site.made("1.1.0")
+    site.world.wait(300)
+    moved: list[float] = []
+    ended: list[float] = []
+
+    def look(moment: Moment, call: Call) -> None:
+        if moment is Moment.AFTER and call.operation in (moves, ends):
+            (moved if call.operation == moves else ended).append(site.world.clock.monotonic())
+
+    site.world.sandbox.hook = look
+    rollout = site.rollback() if how == "rollback" else site.deploy("1.1.0")
+    site.world.sandbox.hook = None
+    assert rollout.outcome is Outcome.SUCCEEDED
+    last = [each for each in moved if each < ended[-1]][-1]
+    assert ended[-1] - last >= seconds

@@ -43,8 +43,8 @@ PREVIEW_PRIORITY = {Slot.BLUE: -2, Slot.GREEN: -1}
 """Where the preview rules stand, from the route's own priority."""
 
 DEREGISTRATION_DELAY = 20
-"""Seconds that requests under way have to end when a machine is taken away (AWS's default is 300). Machines are only
-taken away after traffic has moved, so nothing new comes in by then."""
+"""Seconds that requests under way have to end when a group is made smaller (AWS's default is 300). One that goes whole
+is ended at once, by force: a rollout waits for as long itself, after traffic has moved."""
 
 USED_FOR = 60.0
 """Seconds for which a target group may count as used after its rules were deleted."""
@@ -54,6 +54,9 @@ _TAGS_AT_ONCE = 20
 
 ADDRESSES_KEPT = 30.0
 """Seconds: half of the life that AWS gives a balancer's DNS answers."""
+
+MOST_ADDRESSES = 8
+"""A DNS answer has no more; a balancer may have more nodes (load balancer user guide: it grows with its load)."""
 
 LISTENERS_AT_ONCE = 8
 """Listeners whose rules are asked for at once, where many are."""
@@ -125,13 +128,15 @@ class AlbRouter:
                 self._target_group(ctx, route, slot)  # whose it is, if there is one
         rules = {"route": standing.rule, **{f"preview-{slot}": standing.previews.get(slot) for slot in Slot}}
         host = f"[{entry.dns_name}]" if ":" in entry.dns_name else entry.dns_name
+        addresses = self._addresses_of(ctx, entry.dns_name)
         return RouteState(
             backends=standing.wired,
             weights=None if standing.rule is None else _weights(route, standing.rule),
             base_url=f"{entry.scheme}://{host}:{entry.port}",
-            addresses=self._addresses_of(ctx, entry.dns_name),
+            addresses=addresses,
             rules={name: rule["RuleArn"] for name, rule in rules.items() if rule is not None},
             left=None if standing.rule is None else self._left(standing.rule["RuleArn"]),
+            partial=len(addresses) >= MOST_ADDRESSES,
         )
 
     def ensure_slots(self, ctx: Context, route: Route) -> None:

@@ -128,6 +128,8 @@ class PointerRouter:
             weighted=False,
             previews={slot: _entry(way.rule) for slot, way in wired.items() if way.rule},
             left=ReleaseId(standing.tags[LEFT]) if LEFT in standing.tags else None,
+            # One address, which every machine of Google's network passes on by itself.
+            partial=True,
         )
 
     def ensure_slots(self, ctx: Context, route: Route) -> None:

@@ -92,6 +92,8 @@ class UrlMapRouter:
             addresses=entry.addresses,
             rules={name: urlmap.rule_name(standing.found, route, each) for name, each in names.items()},
             left=urlmap.left_of(rule),
+            # One address, behind which there are many front ends.
+            partial=True,
         )
 
     def ensure_slots(self, ctx: Context, route: Route) -> None:

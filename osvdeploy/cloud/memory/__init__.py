@@ -92,6 +92,8 @@ class MemoryCloud:
         self.metrics = MemoryMetrics(self.world)
         self.hooks = MemoryHooks(clock)
         self.notifier = MemoryNotifier(clock)
+        self.late = 0.0
+        """Seconds: how long a change may take at an entry point that nobody is told of."""
         self.add_listener("listener-1")
         self.add_listener("pointer-1", pointer=True)
 
@@ -111,6 +113,7 @@ class MemoryCloud:
             imports=self.imports,
             metrics=self.metrics,
             notifier=self.notifier,
+            late=self.late,
         )
 
     # -------------------------------------------------------------------------------------------------- to script it

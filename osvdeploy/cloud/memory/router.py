@@ -40,7 +40,7 @@ class MemoryRouter:
                 backends=backends,
                 weights=weights,
                 base_url=f"http://{listener.host}:{listener.port}",
-                addresses=listener.addresses,
+                addresses=listener.addresses[: len(listener.addresses) - listener.hidden],
                 rules={name: each.id for name, each in standing.items() if each is not None},
                 weighted=not listener.pointer,
                 previews={
@@ -49,6 +49,7 @@ class MemoryRouter:
                     if listener.pointer and (own := world.listeners.get(backend)) is not None
                 },
                 left=rule.left if rule is not None else None,
+                partial=listener.hidden > 0,
             )
 
     def ensure_slots(self, ctx: Context, route: Route) -> None:

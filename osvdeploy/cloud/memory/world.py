@@ -123,13 +123,14 @@ class Rule:
 @dataclass(frozen=True, slots=True)
 class Listener:
     """Where traffic enters: a balancer with one address per entry point. A ``pointer`` sends all of it to one
-    backend."""
+    backend. The last ``hidden`` of its addresses are told to nobody."""
 
     id: str
     host: str
     port: int
     addresses: tuple[str, ...]
     pointer: bool = False
+    hidden: int = 0
 
 
 @dataclass(slots=True, eq=False)

@@ -108,6 +108,16 @@ def test_names_are_looked_up_now_and_then(ctx: Context) -> None:
     assert router.observe(ctx, ROUTE).addresses == ("192.0.2.3",)
 
 
+def test_a_whole_answer_of_addresses_may_not_be_all(ctx: Context) -> None:
+    """DNS tells of eight at most: a balancer of eight or more nodes has others that nobody can ask."""
+    there = [f"192.0.2.{number}" for number in range(7)]
+    router = AlbRouter(script(PREVIEWS).aws(), lambda name: there)
+    assert not router.observe(ctx, ROUTE).partial
+    there.append("192.0.2.7")
+    ctx.sleep(60)
+    assert router.observe(ctx, ROUTE).partial
+
+
 @pytest.mark.parametrize(
     ("listener", "said"),
     [
