@@ -204,11 +204,13 @@ def hand_over(ctx: Context, service: Service, run: Run, folder: Path) -> Path:
 
     Raises :class:`~osvdeploy.errors.OsvDeployError`, with what it said, where it ends at once.
 
-    Promise: the process that was started is in a session of its own, and the run is its own as soon as this returns.
+    Promise: the process that was started is in a session of its own, and the run is its own as soon as this returns,
+    to its end: also while a person is asked.
     """
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / f"{service.app}-{service.environment}-{run.id}.log"
-    command = [sys.executable, "-m", "osvdeploy", "recover", service.name, "--ledger", service.ledger]
+    # Where a person is asked it stays, and what falls sick meanwhile goes back.
+    command = [sys.executable, "-m", "osvdeploy", "recover", service.name, "--ledger", service.ledger, "--stay"]
     with log.open("ab") as told:
         started = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=told, stderr=told, start_new_session=True, close_fds=True

@@ -39,6 +39,10 @@ from osvdeploy.rollout.model import (
 from osvdeploy.rollout.observe import Observer
 from osvdeploy.rollout.releases import ProbePlace
 from osvdeploy.rollout.requests import heed
+from osvdeploy.sizes import format_duration
+
+_BLINK = 30.0
+"""Seconds between two looks of one process that are no gap: a look takes some, where calls are throttled."""
 
 
 class Driver:
@@ -62,6 +66,8 @@ class Driver:
         self.limits = executor.limits
         self.listened: float | None = None
         """When it was last looked for requests; None for not at all."""
+        self._looked: datetime | None = None
+        """When what a run's stage is about was last seen."""
         self._deaf = False
         """A request cannot be read; that was told."""
         self._made: list[CallMade] = []
@@ -82,6 +88,8 @@ class Driver:
         if until is Until.BEGUN and run.verdict is None and run.abort is None:
             return run
         ctx.report(StageEntered(run.id, run.stage, f"{run.kind} {run.candidate}"))
+        # Whoever was at work before wrote twice a minute at least.
+        blink, self._looked = (0.0, held.before) if self._looked is None else (_BLINK, self._looked)
         silent_since: float | None = None
         while not run.over:
             ctx.check()
@@ -108,6 +116,7 @@ class Driver:
                 seen = _without_warm(seen, run, held.head)
             if run.stage is Stage.PREPARE and held.head.served:
                 seen = replace(seen, idle_since=held.head.served[-1].since)
+            run, blink = self._with_gap(ctx, run, blink), _BLINK
             seen = replace(seen, hook=self.caller.seen())
             step = _with_awaited(advance(run, seen, self.limits, ctx.now()), ctx.now())
             decided = ctx.monotonic()
@@ -134,6 +143,20 @@ class Driver:
                 ctx.report(Waiting(step.waiting_for, run.tally.last, view.until))
                 run = self._rest(ctx, held, run, step.wait)
         return run
+
+    def _with_gap(self, ctx: Context, run: Run, blink: float) -> Run:
+        """The run, with the time since the last look where that is longer than ``blink``: its process was dead, this
+        one stood still, or cloud or ledger did not answer. What nobody has seen has not held."""
+        now, looked = ctx.now(), self._looked
+        self._looked = now
+        if run.stage is not Stage.BAKE or looked is None:
+            return run
+        gap = (now - max(looked, run.entered)).total_seconds()
+        if gap <= blink:
+            return run
+        if run.bake > 0 and gap > _BLINK:
+            ctx.report(Note(f"nobody has watched {run.candidate} for {format_duration(gap)}; its bake goes on"))
+        return replace(run, unwatched=run.unwatched + gap)
 
     def _asked_elsewhere(self, ctx: Context, held: HeldLedger, run: Run) -> Run:
         """The run, whose probes leave from where somebody says now; so they do for whoever goes on with it."""

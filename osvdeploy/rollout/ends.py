@@ -70,6 +70,9 @@ def came_to(ctx: Context, held: HeldLedger, run: Run) -> Rollout:
     if run.over:
         return end_of(held.head, run)
     if awaited := run.awaits(ctx.now()):
-        weights = f"; {run.candidate} has {run.steps[run.step].weight} % of the traffic" if run.shifted else ""
+        weights = ""
+        if run.shifted:
+            share = run.steps[run.step].weight
+            weights = f"; {run.candidate} has {share} % of the traffic, and from here on nobody watches it"
         return Rollout(Outcome.WAITING, held.head, run, f"{run.candidate} waits: {awaited}{weights}")
     return Rollout(Outcome.BEGUN, held.head, run, f"the {run.kind} of {run.candidate} has begun")

@@ -118,7 +118,13 @@ def _take(ctx: Context, ledger: Ledger, head: Head | None, why: str) -> HeldLedg
         why = error.hint or "whoever works on a service writes to its ledger"
         error.hint = f"{why}; {ledger.way_without}"
         raise
-    return HeldLedger(ledger, taken, written=began, taken_over=head is not None and head.lease is not None)
+    return HeldLedger(
+        ledger,
+        taken,
+        written=began,
+        taken_over=head is not None and head.lease is not None,
+        before=head.written if head is not None else None,
+    )
 
 
 def _give_up_quietly(ctx: Context, holder: HeldLedger) -> None:

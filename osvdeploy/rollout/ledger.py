@@ -442,12 +442,22 @@ def read_release(document: object, source: str) -> Release:
 class HeldLedger:
     """The ledger while this process holds the lease: every write says so, and a lost one stops us."""
 
-    def __init__(self, ledger: Ledger, head: Head, *, written: float, taken_over: bool = False) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        head: Head,
+        *,
+        written: float,
+        taken_over: bool = False,
+        before: datetime | None = None,
+    ) -> None:
         """``written``: when the head was begun to be written, in the clock's monotonic seconds. ``taken_over``: whoever
-        held it before did not give it back."""
+        held it before did not give it back. ``before``: when the head before was written, the last that is known of
+        whoever was at work then."""
         self.ledger = ledger
         self.head = head
         self.taken_over = taken_over
+        self.before = before
         self._written = written
         self.settled: dict[tuple[str, str], Notice | None] = {}
         """What came of notices since the last head: written with the next one."""

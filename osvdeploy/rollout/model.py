@@ -314,6 +314,7 @@ class Run:
     and did not, so that stable may have a part of it alone. ``scaled``: it is where it belongs, on the candidate after
     a success and else on stable as before.
 
+    ``unwatched``: seconds of this stage for which nobody looked; no bake counts them.
     ``measured_since`` is when metric gates were begun anew in this stage, None where they count from its beginning;
     ``kept`` are this stage's samples of sources that remember nothing.
 
@@ -377,6 +378,7 @@ class Run:
     calls: tuple[CallMade, ...] = field(default=(), compare=False)
     tally: Tally = field(default=Tally(), compare=False)
     declared_health: Health | None = None
+    unwatched: float = 0.0
 
     @property
     def over(self) -> bool:
@@ -448,8 +450,8 @@ class Run:
         return self.settings.strategy.bake if last else self.steps[self.step].bake
 
     def baked_for(self, now: datetime) -> float:
-        """Seconds since the stage was entered."""
-        return (now - self.entered).total_seconds()
+        """Seconds since the stage was entered, as far as it was watched."""
+        return (now - self.entered).total_seconds() - self.unwatched
 
     def weights(self, candidate: int) -> dict[Slot, int]:
         """Both slots' weights when the candidate's is ``candidate`` percent."""
@@ -469,6 +471,7 @@ class Run:
             tally=Tally(),
             measured_since=None,
             kept=(),
+            unwatched=0.0,
         )
 
     def moved(self, weight: int, now: datetime) -> Run:

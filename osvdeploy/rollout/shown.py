@@ -46,7 +46,7 @@ def deadline(run: Run, limits: Limits, now: datetime) -> datetime | None:
     hook = run.hook(run.calling.hook) if run.calling is not None else None
     told = run.calling.since + timedelta(seconds=hook.timeout) if run.calling is not None and hook is not None else None
     if run.stage is Stage.BAKE:
-        ends = run.entered + timedelta(seconds=run.bake)
+        ends = run.entered + timedelta(seconds=run.bake + run.unwatched)
         return ends if ends > now else told
     if told is not None:
         return told

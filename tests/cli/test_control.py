@@ -126,6 +126,19 @@ def test_what_is_left_to_the_background_goes_on_there(served: User) -> None:
     assert newer(served, 1) in Path(left.document["log"]).read_text()
 
 
+def test_what_is_left_to_the_background_is_watched_while_it_is_paused(served: User) -> None:
+    """Its process stays, hears the word that lets it go on, and brings it to its end."""
+    served.edit(CANARY, 'strategy = { bake = "20s", keep-warm = "1h" }')
+    assert served.run("deploy", "--no-wait").code == 0
+    begun(served)
+    assert served.run("pause", "--why", "looking at it").code == 0
+    assert "looking at it" in served.run("status").stdout
+    time.sleep(3)
+    asked = served.run("resume", "--json")
+    assert asked.code == 0 and asked.document["rollout"] is None, "whoever works on it goes on with it"
+    assert served.run("wait", "--timeout", "60s").code == 0
+
+
 def test_a_rollout_whose_process_was_killed_is_gone_on_with_without_its_spec(served: User) -> None:
     """By the service's name and its ledger; with nothing under way it says so. What has served can be pinned."""
     with elsewhere(served, "deploy") as deploying:

@@ -15,8 +15,8 @@ from osvdeploy import api
 from osvdeploy.api import wiring
 from osvdeploy.api.declared import Service as Named
 from osvdeploy.cli import control
-from osvdeploy.cloud.interfaces import Slot
-from osvdeploy.cloud.memory import Call, Moment
+from osvdeploy.cloud.interfaces import Route, RouteState, Slot
+from osvdeploy.cloud.memory import Call, MemoryRouter, Moment
 from osvdeploy.context import Context, ProcessIdentity, VirtualClock
 from osvdeploy.errors import (
     DeadlineExceeded,
@@ -450,6 +450,76 @@ def test_one_who_asks_is_told_though_the_rollout_is_over_when_they_look() -> Non
 def living(service: Controlled) -> Context:
     """A process of this very machine: others know that it lives."""
     return Context(clock=service.time, process=ProcessIdentity.current(), reporter=service.recorder)
+
+
+def baking(service: Controlled, seconds: float, act: Callable[[], object]) -> None:
+    """Somebody acts, that many seconds into the first bake."""
+    service.when(
+        lambda: (run := service.head.unfinished) is not None and run.stage is Stage.BAKE,
+        lambda: service.then(seconds, act),
+    )
+
+
+def die() -> None:
+    raise KeyboardInterrupt
+
+
+def weights_at(service: Controlled) -> list[float]:
+    """When weights were changed, by the clock."""
+    times: list[float] = []
+
+    def look(call: Call, moment: Moment) -> None:
+        if call.operation == "router.modify_rule" and moment is Moment.AFTER:
+            times.append(service.time.monotonic())
+
+    service.cloud.on_call(look)
+    return times
+
+
+def test_a_bake_counts_what_was_watched() -> None:
+    """A process dies in the midst of a bake of two minutes; whoever goes on ten minutes later bakes the rest of it."""
+    service = serving(CANARY)
+    shares = weights_at(service)
+    service.publish("1.1.0")
+    baking(service, 40.0, die)
+    with pytest.raises(KeyboardInterrupt):
+        service.deploy("1.1.0")
+    service.clock.advance(600)
+    went_on = service.time.monotonic()
+    service.manager().recover(service.context())
+    assert shares[1] - went_on >= 60
+    assert any("nobody has watched" in str(each) for each in service.recorder.events)
+
+
+def test_a_bake_that_a_cloud_does_not_answer_in_goes_on_after_it() -> None:
+    """Nobody sees anything for five minutes of it."""
+    service = serving(CANARY)
+    shares = weights_at(service)
+    observe, since = type(service.cloud.cloud.router).observe, list[float]()
+
+    def silent() -> None:
+        since.append(service.time.monotonic())
+
+    def answers(self: MemoryRouter, ctx: Context, route: Route) -> RouteState:
+        if since and service.time.monotonic() - since[0] < 300:
+            raise Unavailable("no answer")
+        return observe(self, ctx, route)
+
+    baking(service, 40.0, silent)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(MemoryRouter, "observe", answers)
+        assert service.deploy("1.1.0").outcome is Outcome.SUCCEEDED
+    assert shares[1] - shares[0] >= 120 + 250
+
+
+def test_a_bake_that_was_through_when_it_was_approved_is_not_begun_again() -> None:
+    """An hour passes until somebody says so, and nobody has watched for that long."""
+    service = serving(replace(CANARY, steps=(TrafficStep(5, 120.0, approve=True), TrafficStep(100)), bake=0.0))
+    assert service.deploy("1.1.0").outcome is Outcome.WAITING
+    service.clock.advance(3600)
+    began = service.time.monotonic()
+    service.manager().request(service.context(), RequestKind.APPROVE)
+    assert service.weights() == {Slot.BLUE: 0, Slot.GREEN: 100} and service.time.monotonic() - began < 90
 
 
 def test_a_deploy_while_another_waits_for_a_person_is_refused() -> None:
