@@ -95,4 +95,5 @@ def differing(ctx: Context, ledger: Ledger, ground: Ground, found: Standing) -> 
         {slot: ground.router.slow_start(ctx, route, slot) for slot in Slot},
         shapes,
         checks,
+        {slot: ground.router.health(ctx, route, slot) for slot in found.state.backends},
     )

@@ -654,6 +654,11 @@ class TargetHealth:
     state: str
     reason: str = ""
 
+    @property
+    def used(self) -> bool:
+        """Whether it gets its part of what comes to its slot, once it is healthy."""
+        return self.state not in ("draining", "unused")
+
 
 class TrafficRouter(Protocol):
     """Moves a route's traffic between its two slots."""
@@ -668,7 +673,8 @@ class TrafficRouter(Protocol):
         led."""
 
     def health(self, ctx: Context, route: Route, slot: Slot) -> tuple[TargetHealth, ...]:
-        """Each machine registered with the slot's backend."""
+        """Each machine registered with the slot's backend, whoever did it, called as
+        :meth:`InstanceGroups.observe` calls it; whatever is no machine at the route's port, by another name."""
 
     def set_weights(self, ctx: Context, route: Route, weights: Mapping[Slot, int]) -> None:
         """Make the route's rule send by these weights (0-100 each): one mutating call, all or nothing. Raises

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 from osvdeploy.cloud import tags
-from osvdeploy.cloud.interfaces import GroupShape, GroupState, HealthRule, ReleaseId, RouteState, Scaling, Slot
+from osvdeploy.cloud.interfaces import (
+    GroupShape,
+    GroupState,
+    HealthRule,
+    ReleaseId,
+    RouteState,
+    Scaling,
+    Slot,
+    TargetHealth,
+)
 from osvdeploy.rollout.ledger import Head
 from osvdeploy.rollout.refusals import astray
 from osvdeploy.rollout.releases import Release
@@ -61,11 +70,12 @@ def drift_of(
     slow_start: Mapping[Slot, float | None] = NOBODY_LOOKED,
     shapes: Mapping[Slot, Shaped] | None = None,
     checks: Mapping[Slot, HealthRule | None] | None = None,
+    targets: Mapping[Slot, Sequence[TargetHealth]] | None = None,
 ) -> list[Drift]:
     """Everything that differs. ``release`` is the one that serves, ``scaling`` what scales its group by itself,
     ``images`` the releases of the app that have one, ``slow_start`` that of each slot's backend in seconds, None where
     there is none to compare; likewise ``checks``, by which the balancer decides that a machine is healthy. ``shapes``
-    are those of the slots whose machines are ours."""
+    are those of the slots whose machines are ours; ``targets`` is what stands behind each slot's backend."""
     if head.unfinished is not None or head.destroyed:
         return []
     adopted = {group.release for group in groups.values() if tags.ADOPTED in group.tags and group.release is not None}
@@ -73,6 +83,7 @@ def drift_of(
         *_route(head, state),
         *_slots(head, groups),
         *_strangers(head, state, groups),
+        *_nobodys(state, groups, targets or {}),
         *_images(head, {*images, *adopted}),
     ]
     group = groups.get(head.stable.group) if head.stable is not None else None
@@ -179,6 +190,19 @@ def _strangers(head: Head, state: RouteState, groups: Mapping[str, GroupState]) 
             way = "lets it go" if tags.is_kept(group.tags) else "takes it away"
             cure = f"`osvdeploy gc` {way}, and so does a deploy to its slot"
             yield Drift(DriftKind.STRANGER, f"{what} is in no slot", cure)
+
+
+def _nobodys(
+    state: RouteState, groups: Mapping[str, GroupState], targets: Mapping[Slot, Sequence[TargetHealth]]
+) -> Iterator[Drift]:
+    """Machines behind a slot's backend that no group of the service has there."""
+    for slot, found in sorted(targets.items()):
+        there = [group for group in groups.values() if group.tags.get(tags.SLOT) == slot]
+        known = {machine.id for group in there for machine in group.machines}
+        others = sorted({each.machine for each in found if each.used} - known)
+        if others:
+            what = f"{', '.join(others)} stand in {slot}, are of no group there, and get a part of what comes to it"
+            yield Drift(DriftKind.STRANGER, what, f"take them by hand from behind {state.backends.get(slot, slot)}")
 
 
 def _images(head: Head, images: Collection[ReleaseId]) -> Iterator[Drift]:

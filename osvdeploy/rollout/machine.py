@@ -11,7 +11,6 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from osvdeploy.cloud.interfaces import GroupState, TargetHealth
 from osvdeploy.rollout.gates import Verdict
 from osvdeploy.rollout.model import (
     UNREACHED,
@@ -169,9 +168,9 @@ def _boot(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
         return Step(run, None, wait, f"{standing}; to stay so for {format_duration(health.min_ready)}")
     run = replace(run, tally=replace(run.tally, ready_since=None))
     if _late(run, now, health.boot_timeout):
-        reason = f"{standing} after {format_duration(health.boot_timeout)}: {_describe(seen.candidate, seen.targets)}"
+        reason = f"{standing} after {format_duration(health.boot_timeout)}: {_describe(run, seen)}"
         return Step(fail(run.judged("healthy targets", False, now, reason), now, reason))
-    return Step(run, None, _soon(run, limits, now), f"{standing}: {_describe(seen.candidate, seen.targets)}")
+    return Step(run, None, _soon(run, limits, now), f"{standing}: {_describe(run, seen)}")
 
 
 def _verify(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
@@ -375,7 +374,7 @@ def _grown(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step |
         return Step(run.judged("healthy targets", True, now, told))
     if _late(run, now, run.settings.health.boot_timeout):
         reason = f"{standing} after {format_duration(run.settings.health.boot_timeout)}"
-        reason += f": {_describe(seen.candidate, seen.targets or ())}"
+        reason += f": {_describe(run, seen)}"
         return _failed(run, seen, limits, now, "healthy targets", reason)
     small = seen.candidate is not None and seen.candidate.capacity < run.grows
     return Step(run, StartCandidate() if small else None, wait, f"{standing}, as many as {run.stable} has")
@@ -694,7 +693,7 @@ def _watch(run: Run, seen: Observation, limits: Limits, now: datetime) -> tuple[
     run = replace(run, tally=replace(run.tally, unwell_since=since))
     # One machine replaced by its group is no reason to go back; none left is.
     if _between(since, now) >= limits.unwell or (seen.healthy == 0 and since < now):
-        return run, f"{seen.healthy} of {run.capacity} healthy: {_describe(seen.candidate, seen.targets)}"
+        return run, f"{seen.healthy} of {run.capacity} healthy: {_describe(run, seen)}"
     return run, ""
 
 
@@ -744,15 +743,18 @@ def _count(
     return replace(run, tally=tally)
 
 
-def _describe(group: GroupState | None, targets: Sequence[TargetHealth]) -> str:
-    """Why capacity is missing, in the place's own words, each once."""
-    words = [f"{target.state} ({target.reason})" if target.reason else target.state for target in targets]
+def _describe(run: Run, seen: Observation) -> str:
+    """Why capacity is missing, in the place's own words, each once; and how many there are that do not count."""
+    group = seen.candidate
+    words = [f"{each.state} ({each.reason})" if each.reason else each.state for each in seen.targets or ()]
     words = [word for word in words if word != "healthy"]
     words += (
         [f"machine {machine.state} ({machine.note})" for machine in group.machines if machine.note] if group else []
     )
     words += list(group.troubles) if group else []
-    return ", ".join(dict.fromkeys(words)) or "no machine is registered yet"
+    told = ", ".join(dict.fromkeys(words)) or "no machine is registered yet"
+    others = f"; {len(seen.strangers)} of others than {run.candidate} in slot {run.slot} do not count"
+    return told + (others if seen.strangers else "")
 
 
 def _weights(seen: Observation) -> str:

@@ -577,7 +577,7 @@ class RolloutManager:
             stable, serving = held.head.stable, held.head.serving
             assert stable is not None and serving is not None
             wrong, elsewhere = astray(held.head, state), (state.weights or {}).get(serving.other, 0) > 0
-            if (elsewhere or state.weights is None) and self._is_sick(ctx, route, serving, seen=not elsewhere):
+            if (elsewhere or state.weights is None) and self._is_sick(ctx, route, serving, stable, seen=not elsewhere):
                 raise Refused(
                     f"{self.ledger.service}: {wrong}; no machine in {serving} is healthy, so traffic stays where it is",
                     hint=f"bring {stable.release} back to health first, or send {serving} all the weight by hand",
@@ -607,10 +607,12 @@ class RolloutManager:
             self._let_scale(ctx, held, stable)
             return head
 
-    def _is_sick(self, ctx: Context, route: Route, slot: Slot, *, seen: bool) -> bool:
-        """Whether no machine of a slot is healthy; ``seen``: and one is seen to be otherwise. Where no rule leads to
-        them, nobody may have looked."""
-        states = {each.state for each in self.cloud.router.health(ctx, route, slot)}
+    def _is_sick(self, ctx: Context, route: Route, slot: Slot, record: SlotRecord, *, seen: bool) -> bool:
+        """Whether no machine of a slot's release is healthy; ``seen``: and one is seen to be otherwise. Where no rule
+        leads to them, nobody may have looked."""
+        group = self.cloud.groups.observe(ctx, record.group)
+        own = {machine.id for machine in group.machines} if group is not None else set()
+        states = {each.state for each in self.cloud.router.health(ctx, route, slot) if each.machine in own}
         return "healthy" not in states and (not seen or "unhealthy" in states)
 
     def _let_scale(self, ctx: Context, held: HeldLedger, stable: SlotRecord) -> None:

@@ -612,7 +612,8 @@ class Observation:
     of the ledger has, ``left_behind`` the group of the release that served before; where none did, one in the other
     slot that the ledger does not know of. ``stable_gone``: no machine of the stable release can take traffic back; it
     is looked for in clean-up, and before traffic goes back, and None where that could not be seen.
-    ``boot_faults`` are fatal findings in the candidate's boot logs. ``targets``, ``preview`` and ``live`` are None
+    ``boot_faults`` are fatal findings in the candidate's boot logs. ``targets`` are the candidate's machines behind its
+    slot, each once, ``strangers`` what else is to get requests there. ``targets``, ``preview`` and ``live`` are None
     where nobody looked; so is ``leaving``, an answer right before the switch, of what has the traffic until then.
     So is ``scaling``, what scales the stable group now; it is also None once that group is gone. ``unpaused`` is the
     same without what was paused of it since the run has its own. ``stable_seen``: this look was for both, so that None
@@ -629,6 +630,7 @@ class Observation:
     left_behind: GroupState | None = None
     stable_gone: bool | None = False
     targets: tuple[TargetHealth, ...] | None = None
+    strangers: tuple[TargetHealth, ...] = ()
     boot_faults: tuple[str, ...] = ()
     preview: tuple[Answer, ...] | None = None
     live: tuple[Answer, ...] | None = None
@@ -650,6 +652,7 @@ class Observation:
 
     @property
     def healthy(self) -> int:
+        """Machines of the candidate's that are."""
         return sum(target.state == "healthy" for target in self.targets or ())
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -68,6 +68,10 @@ class Observer:
     """When requests were read last, and what there was, by the switch that they follow."""
     _blind: set[str] = field(default_factory=set)
     """What could not be read, told once."""
+    _machines: dict[str, set[str]] = field(default_factory=dict)
+    """The machines that each group was seen to have: whose a machine is does not change."""
+    _strangers: set[str] = field(default_factory=set)
+    """Those that were looked for in the candidate's group, and are not in it."""
 
     def look(self, ctx: Context, run: Run) -> Observation:
         """What the run's stage needs. Raises a CloudError where the cloud does not answer."""
@@ -180,10 +184,10 @@ class Observer:
                 return replace(before, paused=True)
             return before if run.kind is Kind.DEPLOY else None
 
-    def _tell_once(self, ctx: Context, told: str) -> None:
+    def _tell_once(self, ctx: Context, told: str, hint: str | None = None) -> None:
         if told not in self._blind:
             self._blind.add(told)
-            ctx.report(Warned(told))
+            ctx.report(Warned(told, hint=hint))
 
     def _look(self, ctx: Context, run: Run) -> Observation:
         match run.stage:
@@ -194,9 +198,10 @@ class Observer:
             case Stage.VERIFY:
                 state = self.cloud.router.observe(ctx, self.route)
                 preview = None if run.settings.health.counted else self._preview(ctx, run, state)
-                targets = self.cloud.router.health(ctx, self.route, run.slot)
+                own, strangers = self._targets(ctx, run, state, run.capacity)
                 # What is seen here may be what the switch is decided on.
-                return replace(self._seen(state, preview=preview, targets=targets), leaving=self._left(ctx, run, state))
+                seen = self._seen(state, preview=preview, targets=own)
+                return replace(seen, strangers=strangers, leaving=self._left(ctx, run, state))
             case Stage.SHIFT | Stage.BAKE:
                 return self._traffic(ctx, run)
             case Stage.REVERT:
@@ -259,37 +264,68 @@ class Observer:
         if not run.warm or candidate is None:
             return self._seen(state, occupant=occupant, candidate=candidate)
         # What stands warm is settled by this one look.
-        targets = self.cloud.router.health(ctx, self.route, run.slot)
+        own, strangers = self._targets(ctx, run, state, run.capacity, candidate)
         preview = None if run.settings.health.counted else self._preview(ctx, run, state)
-        return self._seen(state, occupant=occupant, candidate=candidate, targets=targets, preview=preview)
+        seen = self._seen(state, occupant=occupant, candidate=candidate, targets=own, preview=preview)
+        return replace(seen, strangers=strangers)
 
     def _boot(self, ctx: Context, run: Run) -> Observation:
         state = self.cloud.router.observe(ctx, self.route)
         candidate = self.cloud.groups.observe(ctx, run.group)
-        targets = self.cloud.router.health(ctx, self.route, run.slot)
-        healthy = sum(target.state == "healthy" for target in targets)
-        faults = self._boot_faults(ctx, run) if healthy < run.capacity else ()
+        own, strangers = self._targets(ctx, run, state, run.capacity, candidate)
+        faults = self._boot_faults(ctx, run) if _healthy(own) < run.capacity else ()
         return Observation(
             wired=set(state.backends) == set(Slot),
             weights=state.weights,
             candidate=candidate,
-            targets=targets,
+            targets=own,
+            strangers=strangers,
             boot_faults=faults,
         )
 
+    def _targets(
+        self, ctx: Context, run: Run, state: RouteState, wanted: int, candidate: GroupState | None = None
+    ) -> tuple[tuple[TargetHealth, ...], tuple[TargetHealth, ...]]:
+        """The candidate's machines behind its slot, each once, and the others that are to get requests there.
+
+        ``candidate`` is its group, where this look has it. Without, it is asked for only if healthy machines are there
+        that no look has told apart, or, as machines come and go, if fewer than ``wanted`` are its own. Whoever goes on
+        in the midst of a run asks once, and nobody on a way back.
+        """
+        found = _each_once(self.cloud.router.health(ctx, self.route, run.slot))
+        known = self._machines.setdefault(run.group, set())
+        if candidate is None and run.stage is not Stage.BOOT and run.abort is None:
+            others = {each.machine for each in found if each.state == "healthy"} - known
+            short = _healthy([each for each in found if each.machine in known]) < wanted
+            if others and (short or not others <= self._strangers):
+                candidate = self.cloud.groups.observe(ctx, run.group)
+                self._strangers.update(others)
+        if candidate is not None:
+            known.update(machine.id for machine in candidate.machines)
+        own = tuple(each for each in found if each.machine in known)
+        strangers = tuple(each for each in found if each.machine not in known and each.used)
+        if run.stage is not Stage.BOOT and (healthy := [each.machine for each in strangers if each.state == "healthy"]):
+            # While machines come up a list may lag behind the balancer.
+            told = f"slot {run.slot}: not listed as machines of {run.candidate}, and with a part of its traffic"
+            hint = f"take them from behind {state.backends.get(run.slot, 'its backend')}"
+            self._tell_once(ctx, f"{told}: {', '.join(sorted(healthy))}", hint)
+        return own, strangers
+
     def _traffic(self, ctx: Context, run: Run) -> Observation:
         state = self.cloud.router.observe(ctx, self.route)
-        targets = self.cloud.router.health(ctx, self.route, run.slot)
-        healthy = sum(target.state == "healthy" for target in targets)
+        candidate = self.cloud.groups.observe(ctx, run.group) if run.grows else None
+        wanted = max(run.capacity, run.grows)
+        own, strangers = self._targets(ctx, run, state, wanted, candidate)
         switched = state.weights == run.weights(run.steps[run.step].weight)
         # While it grows it has the share of the step before, whose clients are not to be forgotten.
         carries = switched or run.grows > 0
         return Observation(
             wired=set(state.backends) == set(Slot),
             weights=state.weights,
-            candidate=self.cloud.groups.observe(ctx, run.group) if run.grows else None,
-            targets=targets,
-            boot_faults=self._boot_faults(ctx, run) if healthy < max(run.capacity, run.grows) else (),
+            candidate=candidate,
+            targets=own,
+            strangers=strangers,
+            boot_faults=self._boot_faults(ctx, run) if run.abort is None and _healthy(own) < wanted else (),
             live=self._live(ctx, run, state) if carries and not run.settings.health.counted else None,
             requests=self._requests(ctx, run) if switched and run.settings.health.counted else None,
             leaving=None if switched else self._left(ctx, run, state),
@@ -460,6 +496,20 @@ def _occupant(groups: Mapping[str, GroupState], run: Run, slot: Slot) -> GroupSt
     others = (group for group in groups.values() if group.name not in (run.group, run.stable_group))
     there = (group for group in others if group.tags.get(tags.SLOT) == slot)
     return min(there, key=lambda group: group.deleting, default=None)
+
+
+def _healthy(targets: Iterable[TargetHealth]) -> int:
+    return sum(target.state == "healthy" for target in targets)
+
+
+def _each_once(targets: Iterable[TargetHealth]) -> tuple[TargetHealth, ...]:
+    """Each machine once, whichever of its ways in it is told of by: healthy where one is. That all of them are, those
+    who ask at each entry point see."""
+    found: dict[str, TargetHealth] = {}
+    for each in targets:
+        if each.machine not in found or each.state == "healthy":
+            found[each.machine] = each
+    return tuple(found.values())
 
 
 def _one_of(host: str) -> str:

@@ -212,7 +212,7 @@ class _Place:
         self.image = image or CloudImage("", release.id, release.digest, None, created=ctx.now())
         self.headers = {release.settings.health.version_header}
         owned = cloud.groups.owned(ctx, {labels.SERVICE: release.service})
-        self.groups = {each.name: each for each in owned if not each.deleting}
+        self.groups = {each.name: _whole(each) for each in owned if not each.deleting}
         self.types: dict[str, str] = {}
         """Machine types, by group: those of other releases as the ledger has them."""
         for known in ledger.releases(ctx):
@@ -297,6 +297,13 @@ class _Place:
         return next(found, None)
 
 
+def _whole(group: GroupState) -> GroupState:
+    """A group with as many machines as it is to have, whichever run by now: nothing fails in a rehearsal."""
+    coming = range(len(group.machines), group.capacity)
+    machines = (Machine(f"{group.name}-{number}", MachineState.RUNNING) for number in coming)
+    return replace(group, machines=(*group.machines, *machines))
+
+
 @dataclass(slots=True)
 class _Way:
     """A route as it would be by now. ``named`` are the releases that the slots' preview rules name."""
@@ -342,7 +349,7 @@ class _Router(TrafficRouter):
 
     def health(self, ctx: Context, route: Route, slot: Slot) -> tuple[TargetHealth, ...]:
         group = self._place.in_slot(slot)
-        return tuple(TargetHealth(f"{slot}-{number}", "healthy") for number in range(group.capacity if group else 0))
+        return tuple(TargetHealth(each.id, "healthy") for each in group.machines) if group and group.capacity else ()
 
     def set_weights(self, ctx: Context, route: Route, weights: Mapping[Slot, int]) -> None:
         self._place.way(route).weights = dict(weights)

@@ -26,7 +26,9 @@ def looked(service: Service, images: frozenset[ReleaseId] | None = None) -> list
     release = service.ledger.release(ctx, head.stable.release) if head.stable else None
     state = cloud.router.observe(ctx, head.place.route)
     scaling = cloud.groups.scaling(ctx, head.stable.group) if head.stable else None
-    return drift_of(head, release, state, groups, known if images is None else images, scaling)
+    targets = {slot: cloud.router.health(ctx, head.place.route, slot) for slot in Slot}
+    known = known if images is None else images
+    return drift_of(head, release, state, groups, known, scaling, targets=targets)
 
 
 def two() -> Service:

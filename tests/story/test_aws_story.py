@@ -207,3 +207,19 @@ def test_a_rollout_s_record_names_the_place(world: AwsWorld) -> None:
     assert place.cloud == "aws" and place.region == "eu-west-1" and place.account == world.sandbox.account
     assert place.route.listener == world.network.listener
     assert world.head.serving is Slot.BLUE
+
+
+def test_healthy_machines_of_others_in_its_slot_do_not_make_a_release_well(world: AwsWorld) -> None:
+    """Somebody attached the group that serves to the other target group, too, and nothing names a release: one whose
+    machines all answer 500 gets no traffic."""
+    world.settings = replace(world.settings, health=replace(world.settings.health, version_header=None))
+    first = world.build("1.0.0")
+    world.deploy(first)
+    elb, asg = world.session.client("elbv2"), world.session.client("autoscaling")
+    [idle] = [each for each in elb.describe_target_groups()["TargetGroups"] if "green" in each["TargetGroupName"]]
+    group = world.group_of(first)
+    asg.attach_load_balancer_target_groups(AutoScalingGroupName=group, TargetGroupARNs=[idle["TargetGroupArn"]])
+    world.wait(60)
+    ended = world.deploy(world.build("1.1.0", BAD))
+    assert ended.outcome is Outcome.ROLLED_BACK and ended.run is not None and not ended.run.moves
+    assert "0 of 2 healthy" in ended.told and "2 of others than" in ended.told

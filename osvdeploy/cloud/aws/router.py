@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         RuleConditionUnionTypeDef,
         RuleTypeDef,
         TagTypeDef,
+        TargetDescriptionTypeDef,
         TargetGroupAttributeTypeDef,
         TargetGroupTupleTypeDef,
         TargetGroupTypeDef,
@@ -174,7 +175,7 @@ class AlbRouter:
                 continue
             return tuple(
                 TargetHealth(
-                    target["Target"]["Id"],
+                    _target(target["Target"], route.port),
                     target["TargetHealth"].get("State", "unavailable"),
                     _reason(target["TargetHealth"].get("Reason"), target["TargetHealth"].get("Description")),
                 )
@@ -823,6 +824,13 @@ def _told(conditions: Sequence[RuleConditionOutputTypeDef]) -> str:
 
 def _tag_list(route: Route, more: Mapping[str, str]) -> list[TagTypeDef]:
     return [{"Key": key, "Value": value} for key, value in sorted({**route.tags, **more}.items())]
+
+
+def _target(target: TargetDescriptionTypeDef, port: int) -> str:
+    """An instance's id where it is asked at the route's port: what its group registers. Registered by hand at another
+    one, it is another program that gets requests."""
+    there = target.get("Port", port)
+    return target["Id"] if there == port else f"{target['Id']}:{there}"
 
 
 def _reason(code: str | None, description: str | None) -> str:

@@ -202,9 +202,14 @@ class Backends:
     def health(self, ctx: Context, route: Route, scope: str, slot: Slot) -> tuple[TargetHealth, ...]:
         """Each machine behind a slot's backend service, as the balancer's checks find it."""
         backend = _ours(self.lately(ctx, _link(route, scope, slot)), route)
-        if backend is None or backend.group is None:
+        if backend is None:
             return ()
-        what, body = f"backend service {backend.link}", {"group": address_of(self._gcp, backend.group)}
+        # One, unless somebody has put others beside it, which get requests like it.
+        groups = [link_of(each["group"]) for each in backend.document.get("backends", [])]
+        return tuple(found for group in groups for found in self._health_of(ctx, route, backend, group))
+
+    def _health_of(self, ctx: Context, route: Route, backend: Backend, group: str) -> tuple[TargetHealth, ...]:
+        what, body = f"backend service {backend.link}", {"group": address_of(self._gcp, group)}
         try:
             found = self._gcp.ask(ctx, f"{address_of(self._gcp, backend.link)}/getHealth", what, body)
         except NotFound:
@@ -212,7 +217,7 @@ class Backends:
         except Refused:
             # It was taken from behind the service since, which Google answers with "invalid".
             now = self.find(ctx, backend.link)
-            if now is not None and now.group == backend.group:
+            if now is not None and any(link_of(each["group"]) == group for each in now.document.get("backends", [])):
                 raise
             return ()
         return tuple(

@@ -206,6 +206,19 @@ def test_health_forgets_a_group_that_was_deleted(ctx: Context) -> None:
     assert (seen.machine, seen.state, seen.reason) == ("i-1", "unhealthy", "Target.Timeout")
 
 
+def test_a_machine_at_another_port_is_told_apart(ctx: Context) -> None:
+    """Its group registers it at the route's port; somebody else at another, where another program answers."""
+    group = {"TargetGroupArn": backend(Slot.BLUE), "TargetGroupName": "osvd-k-blue"}
+    targets = [{"Target": {"Id": "i-1", "Port": port}, "TargetHealth": {"State": "healthy"}} for port in (8080, 9090)]
+    asked = script(
+        [],
+        DescribeTargetGroups=[{"TargetGroups": [group]}],
+        DescribeTargetHealth=[{"TargetHealthDescriptions": targets}],
+    )
+    found = AlbRouter(asked.aws(), nowhere).health(ctx, ROUTE, Slot.BLUE)
+    assert [each.machine for each in found] == ["i-1", "i-1:9090"]
+
+
 def test_removing_outlives_the_listener(ctx: Context) -> None:
     """A listener that was deleted took its rules along; the target groups are ours to remove."""
     found = [

@@ -185,3 +185,19 @@ def test_others_rules_are_as_they_were(scene: GcpScene) -> None:
     router.remove(scene.ctx, route)
     after = scene.network.ask("GET", "global/urlMaps/web")
     assert (after["hostRules"], after["pathMatchers"]) == (before["hostRules"], before["pathMatchers"])
+
+
+def test_every_group_behind_a_slot_is_asked_for(scene: GcpScene) -> None:
+    """Somebody puts another before ours: its machines get requests, and are told by their own names."""
+    for slot, release in ((Slot.BLUE, "hello-1"), (Slot.GREEN, "hello-2")):
+        scene.stand(slot, release)
+    scene.until(lambda: scene.healthy(Slot.BLUE) == scene.healthy(Slot.GREEN) == 2)
+    scene.cloud.router.ensure_slots(scene.ctx, scene.route())
+    backends = another(scene).observe(scene.ctx, scene.route()).backends
+    links = {slot: link.partition("/sandbox/")[2] for slot, link in backends.items()}
+    theirs, ours = (scene.network.ask("GET", links[slot]) for slot in Slot)
+    both = {"backends": [*theirs["backends"], *ours["backends"]], "fingerprint": ours["fingerprint"]}
+    scene.network.ask("PATCH", links[Slot.GREEN], both)
+    scene.until(lambda: scene.healthy(Slot.GREEN) == 4)
+    blue, green = ({each.machine for each in another(scene).health(scene.ctx, scene.route(), slot)} for slot in Slot)
+    assert blue < green and len(green) == 4
