@@ -56,8 +56,8 @@ _REVISION = re.compile(r"(?:\.([0-9]+))?\.json$")
 _HALF = re.compile("[\ud800-\udfff]")
 _LAST = 10**12 - 1
 _LAST_CALL = 15.0
-"""Seconds before the end of a lease after which its holder sends nothing more that changes the cloud: a call that was
-sent right before has 3 s to connect and 10 s to answer."""
+"""Seconds before the end of a lease after which its holder sends nothing more that changes the cloud: a call that is
+sent right before, by a connection that is there, has 10 s to be answered."""
 MANY = 16
 """Documents that are read at once, where many are wanted: a bucket answers each within tens of milliseconds."""
 

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import socket
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
+import boto3
 import pytest
+from urllib3.connection import HTTPSConnection
 
 from osvdeploy.cloud.aws.groups import AutoScalingGroups
 from osvdeploy.cloud.aws.images import AmiRegistry
 from osvdeploy.cloud.aws.objects import S3Store
-from osvdeploy.cloud.aws.session import CONNECT_TIMEOUT
+from osvdeploy.cloud.aws.session import CONNECT_TIMEOUT, Aws
 from osvdeploy.cloud.aws.snapshots import EbsSnapshots
 from osvdeploy.cloud.gcp import session as google
 from osvdeploy.cloud.gcp.images import GceImages
+from osvdeploy.cloud.gcp.session import Gcp
 from osvdeploy.cloud.gcp.templates import Templates
 from osvdeploy.cloud.interfaces import ObjectStore, UnfinishedObject
 from osvdeploy.cloud.memory import MemoryStore
-from osvdeploy.context import Context
-from osvdeploy.errors import CloudError
+from osvdeploy.context import Context, VirtualClock
+from osvdeploy.errors import CloudError, DeadlineExceeded
+from osvdeploy.events import Recorder
 from osvdeploy.rollout import lease
 from osvdeploy.rollout.ledger import Ledger
 from osvdeploy.sandbox.faults import Fault, FaultKind
@@ -88,3 +97,92 @@ def test_what_is_taken_away_on_aws_is_over_with_the_lease(operation: str) -> Non
 def test_what_is_taken_away_on_google_is_over_with_the_lease(operation: str) -> None:
     account = GcpSandbox()
     assert overrun(account, operation, GOOGLE[operation](account)) + google.CONNECT_TIMEOUT < 0
+
+
+@dataclass
+class Distant:
+    """A server on this host whose name takes ``seconds`` to be resolved; ``came`` are the requests that it was sent."""
+
+    clock: VirtualClock
+    came: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def resolved(self, host: str, *asked: Any, **also: Any) -> Any:
+        self.clock.advance(self.seconds)
+        return _RESOLVE("127.0.0.1", *asked, **also)
+
+
+_RESOLVE = socket.getaddrinfo
+
+
+@pytest.fixture
+def distant(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Distant, str]]:
+    made = Distant(VirtualClock())
+
+    class Answering(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            made.came.append(self.path)
+            self.send_response(200)
+            body = b"<DeleteRuleResponse><DeleteRuleResult/></DeleteRuleResponse>" if self.path == "/" else b"{}"
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """To nobody."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answering)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setattr(socket, "getaddrinfo", made.resolved)
+    yield made, f"http://api.example:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def change_at_aws(ctx: Context, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+    aws = Aws("eu-west-1", boto3.Session("AKIDEXAMPLE", "secret"))
+    with aws.calling(ctx, "rule"):
+        aws.elbv2.delete_rule(RuleArn="arn")
+
+
+def change_at_google(ctx: Context, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    Gcp("p", compute=address).change(ctx, "POST", f"{address}/compute/v1/a", "rule", {}, request_id="1")
+
+
+CHANGES = {"aws": change_at_aws, "google": change_at_google}
+
+
+@pytest.mark.parametrize("cloud", CHANGES)
+def test_a_connection_that_took_too_long_carries_no_change(
+    cloud: str, distant: tuple[Distant, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names are resolved without a limit, and each of many addresses has its own: whatever that took, nothing is sent
+    when the time is over, nor told to have been."""
+    server, address = distant
+    recorder = Recorder()
+    ctx = Context(clock=server.clock, reporter=recorder).within(15.0)
+    server.seconds = 14.0
+    CHANGES[cloud](ctx, address, monkeypatch)
+    assert len(server.came) == 1 and len(recorder.events) == 1
+    server.seconds = 21.0
+    with pytest.raises(DeadlineExceeded):
+        CHANGES[cloud](Context(clock=server.clock, reporter=recorder).within(15.0), address, monkeypatch)
+    assert len(server.came) == 1 and len(recorder.events) == 1
+
+
+@pytest.mark.parametrize("cloud", CHANGES)
+def test_a_connection_over_tls_is_looked_at_behind_its_handshake(cloud: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes long may be the handshake alone."""
+    clock, sent = VirtualClock(), list[str]()
+
+    def connect(self: HTTPSConnection) -> None:
+        self.sock, self.is_verified = socket.socket(), True
+        clock.advance(21.0)
+
+    monkeypatch.setattr(HTTPSConnection, "connect", connect)
+    monkeypatch.setattr(HTTPSConnection, "request", lambda self, method, *rest, **more: sent.append(method))
+    with pytest.raises(DeadlineExceeded):
+        CHANGES[cloud](Context(clock=clock).within(15.0), "https://api.example", monkeypatch)
+    assert sent == []

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from osvdeploy.cloud.aws.errors import translate
+from osvdeploy.cloud.connecting import looking_when_connected
 from osvdeploy.context import Context
 from osvdeploy.errors import OsvDeployError, Unavailable, UsageError
 from osvdeploy.events import CloudCall
@@ -89,6 +90,8 @@ class _Calling:
     what: str
     attempts: int
     operation: str = ""
+    late: OsvDeployError | None = None
+    """Why a call was not sent once there was a connection."""
 
 
 _in_force: ContextVar[_Calling | None] = ContextVar("osvdeploy-aws-calling", default=None)
@@ -178,6 +181,8 @@ class Aws:
         except Exception as error:
             if not _from_sdk(error):
                 raise
+            if calling.late is not None:
+                raise calling.late from None
             raise translate(error, what, calling.operation) from error
         finally:
             _in_force.reset(token)
@@ -212,9 +217,24 @@ class Aws:
         client.meta.events.register_first("before-send", hooks.in_time)
         client.meta.events.register_first("response-received", hooks.answered)
         client.meta.events.register_last("needs-retry", hooks.repeat)
+        # botocore has no setting for it, and its own dict serves its proxies' pools, too.
+        pools = client._endpoint.http_session._pool_classes_by_scheme
+        pools.update(looking_when_connected(pools, _look_when_connected))
         if service == "s3":
             client.meta.events.register("before-call", _sum_once)
         return client
+
+
+def _look_when_connected() -> None:
+    """As :meth:`_Hooks.in_time`, where a connection had to be made first."""
+    calling = _in_force.get()
+    if calling is not None and calling.ctx.remaining() == 0.0:
+        try:
+            calling.ctx.check()
+        except OsvDeployError as error:
+            # botocore makes an error of its own of any that comes from a connection.
+            calling.late = error
+            raise
 
 
 _SUM = "x-amz-checksum-sha256"
@@ -290,8 +310,8 @@ class _Hooks:
             request.context[self._STARTED] = calling.ctx.monotonic()
 
     def in_time(self, **_: object) -> None:
-        """Send nothing when its time is over: the last thing that is done before it goes out. A process that stood
-        still since it looked at its lease finds out here."""
+        """Send nothing when its time is over: the last thing that is done before it goes out by a connection that is
+        there. A process that stood still since it looked at its lease finds out here."""
         if (calling := _in_force.get()) is not None and calling.ctx.remaining() == 0.0:
             calling.ctx.check()
 
@@ -304,7 +324,7 @@ class _Hooks:
         **_: object,
     ) -> None:
         calling = _in_force.get()
-        if calling is None or isinstance(exception, OsvDeployError):
+        if calling is None or calling.late is not None or isinstance(exception, OsvDeployError):
             return  # it was not sent
         error = (parsed_response or {}).get("Error")
         operation = event_name.rpartition(".")[2]
@@ -333,7 +353,7 @@ class _Hooks:
             return None
         from botocore.exceptions import ClientError
 
-        if isinstance(caught_exception, OsvDeployError):
+        if calling.late is not None or isinstance(caught_exception, OsvDeployError):
             return None
         error = caught_exception
         if error is None and response is not None and (response[0].status_code >= 300):

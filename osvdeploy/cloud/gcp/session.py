@@ -16,16 +16,19 @@ something carries a ``requestId``, the same in each of its attempts: Compute Eng
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import threading
 import uuid
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
+from osvdeploy.cloud.connecting import looking_when_connected
 from osvdeploy.cloud.gcp.errors import Fault, refusal, translate
 from osvdeploy.context import Context
 from osvdeploy.errors import NotFound, OsvDeployError, Unavailable, UsageError
@@ -63,6 +66,9 @@ CONNECTIONS = 32
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 
 Document = dict[str, Any]
+
+_when_connected: ContextVar[Callable[[], None] | None] = ContextVar("osvdeploy-gcp-when-connected", default=None)
+"""What a connection asks when it is made, and before anything is sent by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,14 +263,19 @@ class Gcp:
         failed: str | None = None
         late = False
 
-        def in_time(prepared: requests.PreparedRequest) -> requests.PreparedRequest:
-            # Called when all is there to be sent, behind a sign-in that may have taken its time.
+        def look() -> None:
             nonlocal late
             late = ctx.remaining() == 0.0
             if late:
                 ctx.check()
+
+        def in_time(prepared: requests.PreparedRequest) -> requests.PreparedRequest:
+            # Called when all is there to be sent, behind a sign-in that may have taken its time.
+            look()
             return prepared
 
+        # Likewise behind a connection that is made now.
+        token = _when_connected.set(look)
         try:
             answer = self._http(url).request(
                 method,
@@ -290,6 +301,7 @@ class Gcp:
             failed = type(error).__name__
             raise translate(error, what, operation) from error
         finally:
+            _when_connected.reset(token)
             if not late:
                 reading = method == "GET" or operation.endswith(_READING)
                 ctx.report(CloudCall(service, operation, not reading, ctx.monotonic() - began, failed))
@@ -311,7 +323,7 @@ class Gcp:
         except ModuleNotFoundError as error:
             raise UsageError(f"Google Cloud needs {error.name}", hint="pip install 'osvdeploy[gcp]'") from None
         session: requests.Session
-        pool = requests.adapters.HTTPAdapter(pool_maxsize=CONNECTIONS)
+        pool = _looking_adapter()(pool_maxsize=CONNECTIONS)
         if not credentials:
             # Another's address is a sandbox, an emulator or a proxy: none of them is shown an account's token.
             session = requests.Session()
@@ -331,6 +343,31 @@ class Gcp:
     def _own(self, link: str) -> str:
         """An address from an answer, at the endpoint that is set: Google names its own host in it."""
         return f"{self.compute}/{link.split('/', 3)[3]}"
+
+
+@functools.cache
+def _looking_adapter() -> type[requests.adapters.HTTPAdapter]:
+    """Of requests' adapters, one whose connections ask :data:`_when_connected`."""
+    import requests
+
+    def look() -> None:
+        if (asked := _when_connected.get()) is not None:
+            asked()
+
+    class Adapter(requests.adapters.HTTPAdapter):
+        def init_poolmanager(self, *settings: Any, **more: Any) -> None:
+            super().init_poolmanager(*settings, **more)
+            manager: Any = self.poolmanager
+            manager.pool_classes_by_scheme = looking_when_connected(manager.pool_classes_by_scheme, look)
+
+        def proxy_manager_for(self, proxy: str, **settings: Any) -> Any:
+            there = proxy in self.proxy_manager
+            manager: Any = super().proxy_manager_for(proxy, **settings)
+            if not there:
+                manager.pool_classes_by_scheme = looking_when_connected(manager.pool_classes_by_scheme, look)
+            return manager
+
+    return Adapter
 
 
 def request_id(*parts: str) -> str:
