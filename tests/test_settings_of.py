@@ -11,7 +11,7 @@ from osvdeploy.api.declared import settings_of
 from osvdeploy.errors import UsageError
 from osvdeploy.rollout.releases import Settings
 from osvdeploy.spec import parse
-from tests.spec.specs import GOOGLE, ROLLED_OUT, SMALL
+from tests.spec.specs import DEPLOY, GOOGLE, ROLLED_OUT, SMALL
 
 
 def settings(tmp_path: Path, more: str = "", text: str = SMALL + GOOGLE + ROLLED_OUT) -> Settings:
@@ -79,3 +79,13 @@ def test_a_forwarding_rule_is_of_the_machines_region_or_named_whole(tmp_path: Pa
     assert (found.host, found.path, found.priority, found.preview_header) == (None, None, 0, "")
     assert found.health.version_header is None
     assert settings(tmp_path, 'health = { version-header = "x-mine" }\n', text).health.version_header == "x-mine"
+
+
+def test_a_ledger_that_no_tag_can_name_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    """On AWS, where a tag has its limits; a directory counts as it is called from everywhere."""
+    long = "x" * 240
+    text = (SMALL + DEPLOY).replace('ledger = "releases"', f'ledger = "{long}"')
+    with pytest.raises(UsageError, match=rf"deploy.production.ledger: /.*/{long} is \d+ characters long"):
+        settings_of(parse(text, path=tmp_path / "osv.toml", environ={}), "production")
+    odd = parse(SMALL + DEPLOY, path=tmp_path / "it's (here)" / "osv.toml", environ={})
+    assert settings_of(odd, "production").ledger.endswith("/it's (here)/releases")

@@ -156,7 +156,11 @@ def settings_for(
     environment: str, wanted: Deploy | DeployGcp, base: Path, *, project: str = "", family: str | None = None
 ) -> Settings:
     """The settings of an environment that has all that a rollout needs. A ledger directory is relative to ``base``;
-    ``project`` and the image ``family`` are asked for on Google alone."""
+    ``project`` and the image ``family`` are asked for on Google alone.
+
+    Raises :class:`~osvdeploy.errors.UsageError` for a ledger whose address no tag of the cloud can carry.
+    """
+    from osvdeploy.cloud.elb_tags import refuse_untaggable
     from osvdeploy.rollout.releases import Concurrent, OnFailure, Settings, Strategy, StrategyKind, TrafficStep
 
     place = _on_google(project, wanted, base) if wanted.cloud == "gcp" else _on_aws(wanted, base)
@@ -164,6 +168,8 @@ def settings_for(
     assert ledger is not None and wanted.port is not None, "the model asks for them"
     if "://" not in ledger:
         ledger = str((base / Path(ledger).expanduser()).resolve())
+    if wanted.cloud == "aws":
+        refuse_untaggable(ledger, f"deploy.{environment}.ledger")
     return Settings(
         environment=environment,
         cloud=wanted.cloud,

@@ -445,6 +445,7 @@ REFUSALS: list[tuple[tuple[str, Doc], str, str, str, str]] = [
     (make(MixedInstancesPolicy={"x": 1}), "mixed instances", "NotSimulated", "MixedInstancesPolicy", OURS),
     (make(TerminationPolicies=["OldestInstance"]), "termination policies", "NotSimulated", "termination", OURS),
     (make(Tags=[{"Key": "a"}, {"Key": "a"}]), "a tag key twice", "ValidationError", "Duplicate", REFERENCE + "Tag"),
+    (make(Tags=[{"Key": "a", "Value": "\x01"}]), "a control character", "ValidationError", "XML", "TagValue's pattern"),
     (make(Tags=[{"Key": "aws:a"}]), "a reserved tag key", "ValidationError", "reserved", "Tag naming"),
     (
         ("UpdateAutoScalingGroup", {"AutoScalingGroupName": "gone"}),

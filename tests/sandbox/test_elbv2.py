@@ -464,6 +464,7 @@ REFUSALS: list[tuple[tuple[str, Doc], str, str, str]] = [
     (make_balancer(Type="network"), "a network load balancer", "NotSimulated", OURS),
     (make_balancer(Scheme="secret"), "an unknown scheme", "ValidationError", "API reference"),
     (make_balancer(Tags=[{"Key": "a"}, {"Key": "a"}]), "a tag key twice", "DuplicateTagKeys", "API reference, AddTags"),
+    (make_balancer(Tags=[{"Key": "a", "Value": "~"}]), "a tilde in a tag", "ValidationError", "TagValue's pattern"),
     (make_balancer(Tags=[{"Key": str(n)} for n in range(51)]), "51 tags", "TooManyTags", QUOTAS),
     (make_listener(LoadBalancerArn=NO_BALANCER), "unknown balancer", "LoadBalancerNotFound", "API reference"),
     (make_listener(LoadBalancerArn="main"), "no ARN", "ValidationError", "seen answer: '...' is not a valid ... ARN"),

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from osvdeploy.cloud.elb_tags import text_of
 from osvdeploy.cloud.interfaces import Slot
+from osvdeploy.cloud.tags import LEDGER
 from osvdeploy.rollout.model import Outcome, Stage
 from osvdeploy.rollout.releases import Release, StrategyKind, TrafficStep
 from osvdeploy.sandbox.core import Moment
@@ -223,3 +225,21 @@ def test_healthy_machines_of_others_in_its_slot_do_not_make_a_release_well(world
     ended = world.deploy(world.build("1.1.0", BAD))
     assert ended.outcome is Outcome.ROLLED_BACK and ended.run is not None and not ended.run.moves
     assert "0 of 2 healthy" in ended.told and "2 of others than" in ended.told
+
+
+@pytest.mark.parametrize("ledger", ["~/ledgers/acme", "/srv/ledger (prod)", "s3://acme/o~neil"])
+def test_a_ledger_may_be_called_as_its_owner_likes(ledger: str, world: AwsWorld) -> None:
+    """A balancer's tags take fewer characters than a directory's name has: what is found by them names it as it is."""
+    world.settings = replace(world.settings, ledger=ledger)
+    for version in ("1.0.0", "1.1.0"):
+        assert world.deploy(world.build(version)).outcome is Outcome.SUCCEEDED
+    here, place = world.process(), world.head.place
+    assert place is not None
+    [found] = here.cloud.router.find(here.ctx, place.route.service, place.route.key)
+    assert found.tags[LEDGER] == ledger
+    elb = world.session.client("elbv2")
+    arns = [each["TargetGroupArn"] for each in elb.describe_target_groups()["TargetGroups"]]
+    told = [tag for each in elb.describe_tags(ResourceArns=arns)["TagDescriptions"] for tag in each["Tags"]]
+    [value] = {tag["Value"] for tag in told if tag["Key"] == LEDGER}
+    assert text_of(value) == ledger != value
+    assert world.rollback().outcome is Outcome.SUCCEEDED

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, cast
 
 from osvdeploy.cloud.aws import adopting
 from osvdeploy.cloud.aws.session import Aws
+from osvdeploy.cloud.elb_tags import text_of, value_of
 from osvdeploy.cloud.interfaces import HealthRule, ReleaseId, Route, RouteState, Slot, TargetHealth
 from osvdeploy.cloud.parallel import in_flight
 from osvdeploy.cloud.tags import LEFT, NAME, SERVICE, SLOT, is_ours
@@ -236,7 +237,7 @@ class AlbRouter:
             if left is None:
                 self._aws.elbv2.remove_tags(ResourceArns=[arn], TagKeys=[LEFT])
             else:
-                self._aws.elbv2.add_tags(ResourceArns=[arn], Tags=[{"Key": LEFT, "Value": left}])
+                self._aws.elbv2.add_tags(ResourceArns=[arn], Tags=[{"Key": LEFT, "Value": value_of(left)}])
         self._owners[arn] = owner if left is None else {**owner, LEFT: left}
 
     def _left(self, arn: str) -> ReleaseId | None:
@@ -669,7 +670,7 @@ class AlbRouter:
                     "TagDescriptions"
                 ]
             for each in described:
-                tags = {tag["Key"]: tag.get("Value", "") for tag in each.get("Tags", [])}
+                tags = {tag["Key"]: text_of(tag.get("Value", "")) for tag in each.get("Tags", [])}
                 # What is not ours yet may become so: somebody adds the tags by hand to hand it over.
                 if is_ours(tags):
                     self._owners[each["ResourceArn"]] = tags
@@ -823,7 +824,7 @@ def _told(conditions: Sequence[RuleConditionOutputTypeDef]) -> str:
 
 
 def _tag_list(route: Route, more: Mapping[str, str]) -> list[TagTypeDef]:
-    return [{"Key": key, "Value": value} for key, value in sorted({**route.tags, **more}.items())]
+    return [{"Key": key, "Value": value_of(value)} for key, value in sorted({**route.tags, **more}.items())]
 
 
 def _target(target: TargetDescriptionTypeDef, port: int) -> str:

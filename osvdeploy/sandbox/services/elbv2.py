@@ -10,6 +10,7 @@ The sandbox's own limits, each refused as not simulated: application load balanc
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -790,6 +791,11 @@ def _tagged(scope: Scope, arn: str) -> tuple[str, str, Doc]:
     raise invalid(f"'{arn}' is not a valid resource ARN")
 
 
+_TAG_SIGNS = "_.:/=+-@"
+_TAG_PATTERN = r"Member must satisfy regular expression pattern: ^([\p{L}\p{Z}\p{N}_.:/=+\-@]*)$"
+"""TagKey and TagValue in the service's model."""
+
+
 def _new_tags(params: Wire) -> dict[str, str]:
     tags: dict[str, str] = {}
     for tag in params.get("Tags") or []:
@@ -800,6 +806,9 @@ def _new_tags(params: Wire) -> dict[str, str]:
             raise invalid("Tag keys cannot begin with 'aws:'")
         if not 1 <= len(key) <= 128 or len(tag.get("Value") or "") > 256:
             raise invalid(f"Tag key '{key}' must be 1 to 128 characters, its value at most 256")
+        for text in (key, tag.get("Value") or ""):
+            if not all(each in _TAG_SIGNS or unicodedata.category(each)[0] in "LNZ" for each in text):
+                raise invalid(f"Value '{text}' of a tag failed to satisfy constraint: {_TAG_PATTERN}")
         tags[key] = tag.get("Value") or ""
     if len(tags) > TAGS_PER_RESOURCE:
         raise ApiError("TooManyTags", "The maximum number of tags has been reached")

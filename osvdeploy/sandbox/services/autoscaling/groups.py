@@ -504,6 +504,10 @@ def _tag_group(tag: Wire) -> str:
     return str(tag.get("ResourceId") or "")
 
 
+_IN_NO_TAG = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""TagKey and TagValue in the service's model; EC2's has no such pattern."""
+
+
 def _tags(given: Iterable[Wire], name: str) -> dict[str, Doc]:
     tags: dict[str, Doc] = {}
     for tag in given:
@@ -516,6 +520,8 @@ def _tags(given: Iterable[Wire], name: str) -> dict[str, Doc]:
             raise invalid("Tag keys starting with 'aws:' are reserved for internal use")
         if not 1 <= len(key) <= 128 or len(tag.get("Value") or "") > 256:
             raise invalid(f"Tag key '{key}' must be 1 to 128 characters, its value at most 256")
+        if _IN_NO_TAG.search(key + (tag.get("Value") or "")):
+            raise invalid(f"Tag '{key}' has a character that XML does not hold")
         tags[key] = {"Value": tag.get("Value") or "", "PropagateAtLaunch": tag.get("PropagateAtLaunch", False)}
     _check_room(tags)
     return tags
