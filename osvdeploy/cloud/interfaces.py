@@ -633,6 +633,9 @@ class RouteState:
 
     ``left`` is the release that :meth:`TrafficRouter.note_left` has noted on the route. ``partial``: ``addresses`` may
     not be all by which clients enter, so that what is proved there may not hold elsewhere yet.
+
+    ``changed``: how the route's own rule is otherwise than :meth:`TrafficRouter.set_weights` writes it, beside the
+    weights of the slots, as the rest of a sentence about that rule; "" where no client notices.
     """
 
     backends: Mapping[Slot, str]
@@ -644,6 +647,11 @@ class RouteState:
     previews: Mapping[Slot, str] = field(default_factory=dict)
     left: ReleaseId | None = None
     partial: bool = False
+    changed: str = ""
+
+    def sends(self, weights: Mapping[Slot, int]) -> bool:
+        """Whether traffic goes by these weights and nowhere else."""
+        return self.weights == weights and not self.changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -677,8 +685,9 @@ class TrafficRouter(Protocol):
         :meth:`InstanceGroups.observe` calls it; whatever is no machine at the route's port, by another name."""
 
     def set_weights(self, ctx: Context, route: Route, weights: Mapping[Slot, int]) -> None:
-        """Make the route's rule send by these weights (0-100 each): one mutating call, all or nothing. Raises
-        :class:`Refused` for a pointer and others than 0 and 100."""
+        """Make the route's rule send by these weights (0-100 each): one mutating call, all or nothing. What somebody
+        has changed of that rule (:attr:`RouteState.changed`) is put right with it. Raises :class:`Refused` for a
+        pointer and others than 0 and 100."""
 
     def find(self, ctx: Context, service: str, key: str) -> list[Route]:
         """The ways in that a service has in this place, as names and tags alone tell: ``key`` is that of its

@@ -203,29 +203,29 @@ def _shift(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
     run, broken = _watch(run, seen, limits, now)
     if broken:
         return _failed(run, seen, limits, now, "traffic", broken)
-    if seen.weights != wanted and run.shifted is None and seen.targets is not None and seen.healthy < run.capacity:
+    if not seen.sends(wanted) and run.shifted is None and seen.targets is not None and seen.healthy < run.capacity:
         return Step(run.enter(Stage.BOOT, now, f"only {seen.healthy} of {run.capacity} are healthy any more"))
-    if seen.weights != wanted and seen.targets is not None and seen.healthy < run.capacity:
+    if not seen.sends(wanted) and seen.targets is not None and seen.healthy < run.capacity:
         # Decided by somebody who died before it was done. For how long it is borne, _watch says.
         return Step(run, None, limits.quick_poll, f"{seen.healthy} of {run.capacity} healthy: no share before that")
-    if seen.weights != wanted and run.grows > 0 and seen.live is not None:
+    if not seen.sends(wanted) and run.grows > 0 and seen.live is not None:
         run = _count(run, seen.live, {run.candidate, run.stable or run.candidate}, enough=limits.bad_answers)
         if run.tally.bad >= limits.bad_answers:
             reason = f"{run.tally.bad} bad answers in a row through the balancer: {run.tally.last}"
             return _failed(run, seen, limits, now, "traffic", reason)
-    if seen.weights != wanted and (awaited := run.awaits(now)):
+    if not seen.sends(wanted) and (awaited := run.awaits(now)):
         # Limits count from when it may go on.
         idle = replace(run, tally=Tally(since=now, leaving=run.tally.leaving, bad=run.tally.bad))
         return Step(idle, None, limits.bake_poll, awaited, for_person=True)
-    if seen.weights != wanted and run.shifted is not None and (more := _grown(run, seen, limits, now)) is not None:
+    if not seen.sends(wanted) and run.shifted is not None and (more := _grown(run, seen, limits, now)) is not None:
         return more
     if _late(run, now, limits.shift + (limits.counted if run.settings.health.counted else 0.0)):
-        if run.kind is Kind.ROLLBACK and seen.weights == wanted and _uncounted(run, seen):
+        if run.kind is Kind.ROLLBACK and seen.sends(wanted) and _uncounted(run, seen):
             told = f"{seen.healthy} healthy, and the rule sends all there; {_UNCOUNTED}"
             return Step(run.judged("traffic", True, now, told).enter(Stage.BAKE, now, told))
         reason = f"the switch to {run.candidate} was not proved after {format_duration(limits.shift)}: {run.tally.last}"
         return _failed(run, seen, limits, now, "", reason + _unreached(run))
-    if seen.weights != wanted:
+    if not seen.sends(wanted):
         if seen.targets is None:
             return Step(run)
         if (first := _before_shift(run, seen, limits, now)) is not None:
@@ -409,12 +409,13 @@ def _bake(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
     step, bake = run.steps[run.step], run.bake
     last = run.step == len(run.steps) - 1
     run, broken = _watch(run, seen, limits, now)
-    if not broken and seen.weights != run.weights(step.weight):
+    if not broken and not seen.sends(run.weights(step.weight)):
         # One look may be a stale one.
         run = replace(run, tally=replace(run.tally, odd=run.tally.odd + 1))
         if run.tally.odd < 2:
             return Step(run, None, limits.quick_poll, f"{_weights(seen)}: to be seen again")
-        broken = f"the weights were changed by somebody else: {_weights(seen)}"
+        what = "rule was" if seen.changed else "weights were"
+        broken = f"the {what} changed by somebody else: {_weights(seen)}"
     if not broken and (seen.live is not None or run.settings.health.counted):
         run = replace(run, tally=replace(run.tally, odd=0))
     if not broken and seen.live is not None:
@@ -475,13 +476,13 @@ def _revert(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
         return _nowhere_back(run, seen, limits, now)
     wanted = run.weights(0)
     if _worked(run, now) > limits.revert + (limits.counted if run.settings.health.counted else 0.0):
-        if seen.weights == wanted and run.settings.health.counted and seen.requests is None:
+        if seen.sends(wanted) and run.settings.health.counted and seen.requests is None:
             return Step(run.enter(Stage.CLEAN_UP, now, f"the rule sends all to {run.stable}; {_UNCOUNTED}"))
         reason = f"{run.reason}; then traffic could not be proved back on {run.stable}"
         reason += f": {run.tally.last or _weights(seen)}{_unreached(run)}"
         return Step(replace(run, verdict=Outcome.ROLLBACK_FAILED, reason=reason).enter(Stage.DONE, now, reason))
     wait = _soon(run, limits, now)
-    if seen.weights != wanted:
+    if not seen.sends(wanted):
         # What was seen to be gone is not taken to stand because nobody could look again.
         if seen.stable_gone or (seen.stable_gone is None and run.tally.odd):
             return _gone(run, limits, now)
@@ -529,7 +530,7 @@ def _nowhere_back(run: Run, seen: Observation, limits: Limits, now: datetime) ->
     """Traffic stays where it is, and the part of it that nobody takes any more goes there too: whoever answers badly is
     better than nobody who answers."""
     wanted = run.weights(100)
-    if seen.weights is not None and seen.weights != wanted and _worked(run, now) <= limits.revert:
+    if seen.weights is not None and not seen.sends(wanted) and _worked(run, now) <= limits.revert:
         moved = replace(run.moved(100, now), tally=run.tally)
         return Step(moved, SetWeights(wanted), _soon(run, limits, now), f"all traffic on {run.candidate}, which stands")
     return Step(run.enter(Stage.DONE, now, run.reason))
@@ -760,7 +761,8 @@ def _describe(run: Run, seen: Observation) -> str:
 def _weights(seen: Observation) -> str:
     if seen.weights is None:
         return "the route's rule does not exist"
-    return ", ".join(f"{slot} {weight}" for slot, weight in sorted(seen.weights.items()))
+    told = ", ".join(f"{slot} {weight}" for slot, weight in sorted(seen.weights.items()))
+    return f"{told}, and it {seen.changed}" if seen.changed else told
 
 
 def _soon(run: Run, limits: Limits, now: datetime) -> float:

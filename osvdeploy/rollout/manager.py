@@ -404,7 +404,8 @@ class RolloutManager:
             raise UsageError(f"{self.ledger.service}: nothing serves, so there is nothing to go back from")
         state = self.cloud.router.observe(ctx, route)
         learn(ctx, self.executor, held, route, state)
-        refuse_drift(held.head, state)
+        # Nothing else puts a rule right without the ledger, and the switch does.
+        refuse_drift(held.head, replace(state, changed="") if self.executor.noting else state)
         groups = self.executor.observer(route).groups(ctx)
         stable = self._recognize(ctx, held, route, state, groups)
         target = to if to is not None else self._release_before(ctx, held.head)
@@ -577,7 +578,8 @@ class RolloutManager:
             stable, serving = held.head.stable, held.head.serving
             assert stable is not None and serving is not None
             wrong, elsewhere = astray(held.head, state), (state.weights or {}).get(serving.other, 0) > 0
-            if (elsewhere or state.weights is None) and self._is_sick(ctx, route, serving, stable, seen=not elsewhere):
+            moves = elsewhere or state.weights is None or bool(state.changed)
+            if moves and self._is_sick(ctx, route, serving, stable, seen=not elsewhere):
                 raise Refused(
                     f"{self.ledger.service}: {wrong}; no machine in {serving} is healthy, so traffic stays where it is",
                     hint=f"bring {stable.release} back to health first, or send {serving} all the weight by hand",

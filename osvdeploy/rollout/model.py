@@ -284,7 +284,7 @@ class Tally:
     badly: int = 0
     """Consecutive looks of a bake that ended with such an answer."""
     odd: int = 0
-    """Consecutive looks that showed other weights than were set."""
+    """Consecutive looks that showed another rule than was set."""
     last: str = ""
     leaving: bool = False
     """What had the traffic until the switch did not answer well."""
@@ -607,7 +607,8 @@ class RequestsSeen:
 class Observation:
     """What the manager saw, as far as the stage needs it.
 
-    ``wired``: both backends and preview rules stand. ``weights`` None: the route's rule does not exist.
+    ``wired``: both backends and preview rules stand. ``weights`` None: the route's rule does not exist. ``changed`` is
+    what somebody has changed of that rule beside its weights.
     ``occupant`` is another release's group that still stands in the candidate's slot, in clean-up one that no slot
     of the ledger has, ``left_behind`` the group of the release that served before; where none did, one in the other
     slot that the ledger does not know of. ``stable_gone``: no machine of the stable release can take traffic back; it
@@ -644,6 +645,11 @@ class Observation:
     requests: RequestsSeen | None = None
     partial: bool = False
     idle_since: datetime | None = None
+    changed: str = ""
+
+    def sends(self, weights: Mapping[Slot, int]) -> bool:
+        """Whether traffic goes by these weights and nowhere else."""
+        return self.weights == weights and not self.changed
 
     @property
     def held(self) -> bool:

@@ -96,7 +96,7 @@ class Observer:
         """Whether stable is about to lose traffic: each time in a deploy, whatever scales it, since somebody may have
         made it larger by hand; in a rollback, which depends on no call more, the first time where something does."""
         if run.stage is Stage.SHIFT:
-            before = seen.weights != run.weights(run.steps[run.step].weight)
+            before = not seen.sends(run.weights(run.steps[run.step].weight))
         else:
             before = run.stage is Stage.VERIFY
         return before and (run.kind is Kind.DEPLOY or (run.scaling is not None and run.shifted is None))
@@ -206,7 +206,7 @@ class Observer:
                 return self._traffic(ctx, run)
             case Stage.REVERT:
                 state = self.cloud.router.observe(ctx, self.route)
-                back = state.weights is None if run.kind is Kind.ADOPT else state.weights == run.weights(0)
+                back = state.weights is None if run.kind is Kind.ADOPT else state.sends(run.weights(0))
                 if not back:
                     asks = not run.tally.asked_back and not run.stable_gone
                     gone = self._is_gone(ctx, run.stable_group, run.slot.other) if asks else run.stable_gone
@@ -277,6 +277,7 @@ class Observer:
         return Observation(
             wired=set(state.backends) == set(Slot),
             weights=state.weights,
+            changed=state.changed,
             candidate=candidate,
             targets=own,
             strangers=strangers,
@@ -316,12 +317,13 @@ class Observer:
         candidate = self.cloud.groups.observe(ctx, run.group) if run.grows else None
         wanted = max(run.capacity, run.grows)
         own, strangers = self._targets(ctx, run, state, wanted, candidate)
-        switched = state.weights == run.weights(run.steps[run.step].weight)
+        switched = state.sends(run.weights(run.steps[run.step].weight))
         # While it grows it has the share of the step before, whose clients are not to be forgotten.
         carries = switched or run.grows > 0
         return Observation(
             wired=set(state.backends) == set(Slot),
             weights=state.weights,
+            changed=state.changed,
             candidate=candidate,
             targets=own,
             strangers=strangers,
@@ -385,6 +387,7 @@ class Observer:
         return Observation(
             wired=set(state.backends) == set(Slot),
             weights=state.weights,
+            changed=state.changed,
             occupant=None if succeeded else _occupant(groups, run, run.slot),
             candidate=groups.get(run.group),
             left_behind=before if succeeded else None,
@@ -405,6 +408,7 @@ class Observer:
         return Observation(
             wired=set(state.backends) == set(Slot),
             weights=state.weights,
+            changed=state.changed,
             occupant=occupant,
             candidate=candidate,
             targets=targets,

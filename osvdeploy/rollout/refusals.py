@@ -136,6 +136,11 @@ def refuse_drift(head: Head, state: RouteState) -> None:
             f"--repair` sends all of it to {head.serving}; where the cloud is, `osvdeploy adopt {head.service} "
             "--from-cloud` has the ledger learn it, once one slot has all of it",
         )
+    if state.changed:
+        raise UsageError(
+            f"{head.service}: somebody has changed the rule that sends its traffic: it {state.changed}",
+            hint=f"`osvdeploy drift {head.service} --repair` puts it right",
+        )
 
 
 def _after_a_failed_way_back(head: Head) -> str:
@@ -151,9 +156,12 @@ def astray(head: Head, state: RouteState) -> str:
         return ""
     if state.weights is None:
         return "the rule that sends traffic is gone" if state.weighted else "traffic is sent elsewhere"
-    if state.weights.get(head.serving.other, 0) > 0 or state.weights.get(head.serving, 0) == 0:
+    if state.weights.get(head.serving.other, 0) > 0 or (not state.changed and state.weights.get(head.serving, 0) == 0):
         seen = ", ".join(f"{slot} {weight}" for slot, weight in sorted(state.weights.items()))
-        return f"{head.serving} serves, but the weights are {seen}"
+        more = f", and the rule {state.changed}" if state.changed else ""
+        return f"{head.serving} serves, but the weights are {seen}{more}"
+    if state.changed:
+        return f"{head.serving} serves, but the rule that sends traffic {state.changed}"
     if missing := [slot for slot in Slot if slot not in state.backends]:
         return f"what leads to slot {' and '.join(missing)} is gone"
     return ""

@@ -352,7 +352,8 @@ class _Router(TrafficRouter):
         return tuple(TargetHealth(each.id, "healthy") for each in group.machines) if group and group.capacity else ()
 
     def set_weights(self, ctx: Context, route: Route, weights: Mapping[Slot, int]) -> None:
-        self._place.way(route).weights = dict(weights)
+        way = self._place.way(route)
+        way.weights, way.state = dict(weights), replace(way.state, changed="")
         self._place.done(self._place.foresight.set_weights(self._place.ctx, route, weights))
 
     def find(self, ctx: Context, service: str, key: str) -> list[Route]:

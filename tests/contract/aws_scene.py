@@ -41,6 +41,7 @@ from tests.world import SandboxProber
 
 if TYPE_CHECKING:
     from mypy_boto3_autoscaling import AutoScalingClient
+    from mypy_boto3_elbv2 import ElasticLoadBalancingv2Client
 
 PROGRAMS: dict[Guest, bytes] = {
     Guest.SERVES: declared(after=1, headers={"x-release": "$OSVDEPLOY_RELEASE"}, answers={"*": 200}),
@@ -117,6 +118,13 @@ def asg_of(scene: Scene) -> AutoScalingClient:
     return groups._aws.autoscaling
 
 
+def elb_of(scene: Scene) -> ElasticLoadBalancingv2Client:
+    """Likewise of its balancers."""
+    router = scene.cloud.router
+    assert isinstance(router, AlbRouter)
+    return router._aws.elbv2
+
+
 def plant_rule(aws: Aws, listener: str, priority: int, tags: Tags = MappingProxyType({})) -> None:
     """Somebody else's rule. ``tags`` are not ours."""
     labels: dict[str, Any] = {"Tags": tag_list(tags)} if tags else {}
@@ -189,6 +197,29 @@ def plant_service(aws: Aws, listener: str, name: str, image: str, subnets: Seque
         VPCZoneIdentifier=",".join(subnets),
         TargetGroupARNs=[target],
     )
+
+
+def own_rule(aws: Aws, listener: str, priority: int = 100) -> Any:
+    rules = aws.elbv2.describe_rules(ListenerArn=listener)["Rules"]
+    return next(rule for rule in rules if rule["Priority"] == str(priority))
+
+
+def share_out(aws: Aws, listener: str, weight: int) -> None:
+    """A target group of somebody else's, with weight in the route's own rule."""
+    balancer = aws.elbv2.describe_listeners(ListenerArns=[listener])["Listeners"][0]["LoadBalancerArn"]
+    vpc = aws.elbv2.describe_load_balancers(LoadBalancerArns=[balancer])["LoadBalancers"][0]["VpcId"]
+    made = aws.elbv2.create_target_group(Name="theirs", Protocol="HTTP", Port=80, VpcId=vpc)["TargetGroups"][0]
+    rule = own_rule(aws, listener)
+    pairs = [*rule["Actions"][0]["ForwardConfig"]["TargetGroups"]]
+    pairs.append({"TargetGroupArn": made["TargetGroupArn"], "Weight": weight})
+    actions: Any = [{"Type": "forward", "ForwardConfig": {"TargetGroups": pairs}}]
+    aws.elbv2.modify_rule(RuleArn=rule["RuleArn"], Actions=actions)
+
+
+def narrow(aws: Aws, listener: str, path: str) -> None:
+    """Let the route's own rule take this path alone."""
+    conditions: Any = [{"Field": "path-pattern", "PathPatternConfig": {"Values": [path]}}]
+    aws.elbv2.modify_rule(RuleArn=own_rule(aws, listener)["RuleArn"], Conditions=conditions)
 
 
 def aws_scene() -> Scene:
@@ -266,6 +297,8 @@ def aws_scene() -> Scene:
         plant_service=lambda name, priority: plant_service(
             user, listener, name, image(THEIRS, Guest.SERVES), subnets, priority
         ),
+        share_out=lambda weight: share_out(user, listener, weight),
+        narrow=lambda path: narrow(user, listener, path),
         scale=lambda name, minimum, maximum: scale_group(user.autoscaling, name, minimum, maximum, listener),
         unload=lambda name: unload_group(user.autoscaling, name, clock.now() + timedelta(seconds=60)),
         mutations=lambda: sum(isinstance(event, CloudCall) and event.mutating for event in events.events),

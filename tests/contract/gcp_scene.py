@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -254,6 +254,31 @@ def plant_service(
     write(gcp, ctx, network.url_map, document, network.url_map)
 
 
+def change_own_rule(network: Network, change: Callable[[dict[str, Any]], None], priority: int = 100) -> None:
+    """Change the rule at a priority of the URL map, as somebody does by hand."""
+    path = network.url_map.partition(f"projects/{PROJECT}/")[2]
+    found = network.ask("GET", path)
+    rules = (rule for matcher in found["pathMatchers"] for rule in matcher["routeRules"])
+    change(next(rule for rule in rules if rule["priority"] == priority))
+    document = {"fingerprint": found["fingerprint"], "pathMatchers": found["pathMatchers"]}
+    network.ask("PATCH", path, document)
+
+
+def share_out(network: Network, weight: int) -> None:
+    """The user's own backend service, of no machines, with weight in the route's own rule."""
+    nobody = network.url_map.replace("/urlMaps/web", "/backendServices/nobody")
+
+    def shared(rule: dict[str, Any]) -> None:
+        rule["routeAction"]["weightedBackendServices"].append({"backendService": nobody, "weight": weight})
+
+    change_own_rule(network, shared)
+
+
+def narrow(network: Network, path: str) -> None:
+    """Let the route's own rule take this path alone."""
+    change_own_rule(network, lambda rule: rule.update(matchRules=[{"fullPathMatch": path}]))
+
+
 def gcp_scene(scheme: str = "EXTERNAL_MANAGED", scope: str = "global") -> GcpScene:
     place = GcpSandbox()
     network = Network(place, scheme, scope)
@@ -265,7 +290,11 @@ def gcp_scene(scheme: str = "EXTERNAL_MANAGED", scope: str = "global") -> GcpSce
         image = scene.image(THEIRS, Guest.SERVES)
         plant_service(place.ctx, place.gcp(), network, ZONE, name, image, priority, scope)
 
-    scene = _scene(place, network, network.url_map, plant, service)
+    scene = replace(
+        _scene(place, network, network.url_map, plant, service),
+        share_out=lambda weight: share_out(network, weight),
+        narrow=lambda path: narrow(network, path),
+    )
     return scene
 
 

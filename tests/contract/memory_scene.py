@@ -11,7 +11,7 @@ from osvdeploy.cloud.memory import Call, MemoryCloud, Moment, Timing
 from osvdeploy.cloud.tags import image_tags
 from osvdeploy.context import Context, VirtualClock
 from osvdeploy.digests import sha256
-from tests.contract.scenes import APP, THEIRS, Guest, Scene
+from tests.contract.scenes import APP, SERVICE, THEIRS, Guest, Scene
 
 _ABORTED = """OSv v0.57.0
 eth0: 10.0.0.7
@@ -87,6 +87,8 @@ def memory_scene(timing: Timing | None = None, *, pointer: bool = False) -> Memo
         plant_rule=plant_rule,
         plant_group=lambda name: place.plant_group(name, image=image(THEIRS, Guest.SERVES)),
         plant_service=lambda name, priority: place.plant_service(name, priority or 50_000),
+        share_out=lambda weight: place.share_out(SERVICE, weight),
+        narrow=lambda path: place.narrow(SERVICE, path),
         scale=lambda group, minimum, maximum: place.scale(group, minimum, maximum, cpu="60 %", night="0 3 * * *"),
         unload=lambda group: place.load(group, 0),
         mutations=lambda: len(place.mutations),

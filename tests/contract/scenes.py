@@ -50,6 +50,10 @@ def _not_planted(name: str, priority: int | None) -> None:
     pytest.skip("not on accounts")
 
 
+def _not_changed(what: object) -> None:
+    pytest.skip("not on accounts")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
     """One place under test, with a listener and networks.
@@ -70,6 +74,9 @@ class Scene:
     ``plant_service(group, priority)`` makes a group of two machines that is somebody else's, and has the listener's
     requests by a rule of theirs there; where that is None, by what no rule takes.
 
+    ``share_out(weight)`` gives a backend of somebody else's, of no machines, that weight in the route's own rule beside
+    what it has; ``narrow(path)`` lets that rule take this path alone.
+
     ``scale(group, minimum, maximum)`` attaches to a group what scales it, as a user would, with every kind of rule that
     the place has; ``unload(group)`` lets its load go: what scales it makes it as small as it may, a minute later.
     """
@@ -89,6 +96,8 @@ class Scene:
     mutations: Callable[[], int]
     on_change: Callable[[Callable[[str, bool], None] | None], None]
     plant_service: Callable[[str, int | None], None] = field(default=_not_planted)
+    share_out: Callable[[int], None] = field(default=_not_changed)
+    narrow: Callable[[str], None] = field(default=_not_changed)
     errors: Metric | None = None
     published: float = 60.0
     keeps_dead: bool = True

@@ -214,6 +214,40 @@ def test_a_host_and_a_path_narrow_a_route(scene: Scene) -> None:
     assert not reached("other.example", "/api/x", **{"x-preview": "blue"})
 
 
+def test_a_stranger_with_weight_in_the_rule_is_told_until_weights_are_set(scene: Scene) -> None:
+    """Whoever it is takes clients that the weights of the slots do not show: setting those takes it out."""
+    scene.stand(Slot.BLUE, "hello-1", capacity=1)
+    scene.weights(100, 0)
+    scene.until(lambda: scene.answering() == {"hello-1"})
+    assert scene.cloud.router.observe(scene.ctx, scene.route()).changed == ""
+    scene.share_out(900)
+    scene.until(lambda: "" in scene.answering())
+    state = scene.cloud.router.observe(scene.ctx, scene.route())
+    assert state.weights == {Slot.BLUE: 100, Slot.GREEN: 0}
+    assert state.changed.startswith("sends 900 of 1000 to ")
+    scene.weights(100, 0)
+    assert scene.cloud.router.observe(scene.ctx, scene.route()).changed == ""
+    scene.until(lambda: scene.answering(30) == {"hello-1"})
+
+
+def test_a_rule_that_takes_other_requests_is_told_until_weights_are_set(scene: Scene) -> None:
+    """The slots have all of its weights, and no client comes to them; the previews go on."""
+    scene.stand(Slot.BLUE, "hello-1", capacity=1)
+    scene.weights(100, 0)
+    scene.until(lambda: scene.answering() == {"hello-1"})
+    scene.narrow("/nowhere")
+    scene.until(lambda: scene.answering() == {""})
+    state = scene.cloud.router.observe(scene.ctx, scene.route())
+    assert state.weights == {Slot.BLUE: 100, Slot.GREEN: 0}
+    assert scene.previewed(Slot.BLUE).headers.get("x-release") == "hello-1"
+    assert "/nowhere" in state.changed and "every request" in state.changed
+    before = scene.mutations()
+    scene.weights(100, 0)
+    assert scene.mutations() == before + 1
+    assert scene.cloud.router.observe(scene.ctx, scene.route()).changed == ""
+    scene.until(lambda: scene.answering() == {"hello-1"})
+
+
 def test_removing_leaves_nothing(way: Scene) -> None:
     """Rules and backends go, repeatedly; the listener answers as if the route had never been."""
     router = way.cloud.router

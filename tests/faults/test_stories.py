@@ -664,6 +664,29 @@ def test_weights_put_back_in_mid_shift_by_another_tool_end_the_rollout_with_stab
     assert None not in story.releases()
 
 
+@pytest.mark.parametrize("kind", ["stranger", "path"])
+@pytest.mark.parametrize("strategy", [BAKED, CANARY], ids=["blue-green", "canary"])
+def test_a_rule_that_is_changed_under_a_bake_ends_the_rollout_with_the_rule_put_right(
+    kind: str, strategy: Strategy
+) -> None:
+    """As changed weights do: what the rollout has set is not there any more, and stable has its clients back."""
+    story = Story("1.0.0", strategy=strategy)
+
+    def changed() -> None:
+        if kind == "stranger":
+            story.cloud.share_out("hello/production", 900)
+        else:
+            story.cloud.narrow("hello/production", "/nowhere")
+
+    story.at_stage(Stage.BAKE, changed)
+    ended = ends(story, "1.1.0")
+    assert ended.outcome is Outcome.ROLLED_BACK
+    assert "the rule was changed by somebody else: " in ended.told
+    story.at_rest()
+    assert looked(story) == []
+    assert story.cloud.serving == {story.id("1.0.0")}
+
+
 @pytest.mark.parametrize("idle", [1, 50, 100])
 def test_an_idle_slot_that_somebody_gave_weight_is_told_and_not_built_upon(idle: int) -> None:
     """A declared 0 that arrived as 1, or weights that were reset: drift tells it, a deploy refuses, a repair cures."""

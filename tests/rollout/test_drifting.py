@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -11,10 +12,10 @@ from osvdeploy.api import wiring
 from osvdeploy.cloud import tags
 from osvdeploy.cloud.interfaces import ReleaseId, Slot
 from osvdeploy.cloud.memory import Call, Moment
-from osvdeploy.errors import Refused
+from osvdeploy.errors import Refused, UsageError
 from osvdeploy.events import Warned
 from osvdeploy.rollout.drifting import Drift, DriftKind, drift_of
-from osvdeploy.rollout.model import Stage
+from osvdeploy.rollout.model import Outcome, Stage
 from tests.rollout.service import Service
 
 
@@ -56,6 +57,61 @@ def test_weights_that_somebody_changed_are_told_and_repaired() -> None:
     assert found.kind is DriftKind.ROUTE and found.repairable and "green serves, but the weights are" in found.what
     service.manager().realign(service.context())
     assert looked(service) == []
+
+
+CHANGES: dict[str, Callable[[Service], None]] = {
+    "a stranger with weight": lambda service: service.cloud.share_out("hello/production", 900),
+    "another path": lambda service: service.cloud.narrow("hello/production", "/nowhere"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_changed_rule_is_told_and_repaired_though_its_weights_are_right(change: str) -> None:
+    """Clients get nothing, or not from machines of the service."""
+    service = two()
+    CHANGES[change](service)
+    [found] = looked(service)
+    assert found.kind is DriftKind.ROUTE and found.repairable
+    assert found.what.startswith("green serves, but the rule that sends traffic ")
+    assert found.what.endswith(("sends 900 of 1000 to theirs", "takes /nowhere, and not every request"))
+    service.manager().realign(service.context())
+    assert looked(service) == []
+    assert service.cloud.serving == {service.id("1.1.0")}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_changed_rule_refuses_a_deploy_and_a_rollback_before_anything_moves(change: str) -> None:
+    """Whoever changed it may have had a reason, and what clients miss is no fault of the release. Put right, it is
+    deployed behind."""
+    service = two()
+    CHANGES[change](service)
+    service.publish("1.2.0")
+    before = service.head.run
+    commands: list[Callable[[], object]] = [
+        lambda: service.manager().preflight(service.context(), service.release("1.2.0")),
+        lambda: service.manager().deploy(service.context(), service.release("1.2.0")),
+        lambda: service.manager().rollback(service.context()),
+    ]
+    for command in commands:
+        with pytest.raises(UsageError, match="somebody has changed the rule that sends its traffic: it ") as raised:
+            command()
+        assert "`osvdeploy drift hello/production --repair`" in (raised.value.hint or "")
+    assert service.head.run == before
+    assert service.cloud.running == {service.id("1.0.0"), service.id("1.1.0")}
+    service.manager().realign(service.context())
+    assert service.manager().deploy(service.context(), service.release("1.2.0")).outcome is Outcome.SUCCEEDED
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_changed_rule_stays_while_all_machines_of_the_service_are_sick(change: str) -> None:
+    """Whoever sent traffic elsewhere knew why."""
+    service = two()
+    service.cloud.behave(service.id("1.1.0"), health=500)
+    CHANGES[change](service)
+    service.clock.advance(120)
+    with pytest.raises(Refused, match="no machine in green is healthy"):
+        service.manager().realign(service.context())
+    assert [each.kind for each in looked(service)] == [DriftKind.ROUTE]
 
 
 def test_machines_that_are_gone_are_told_by_what_they_were_for() -> None:

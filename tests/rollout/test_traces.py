@@ -141,6 +141,17 @@ def test_a_cold_release_is_started_as_what_serves_is(service: Unledgered) -> Non
     assert sum(machine.gone is None for machine in service.cloud.world.groups[service.group("1.0.0")].machines) == 2
 
 
+def test_a_rule_that_somebody_changed_is_put_right_by_the_switch(service: Unledgered) -> None:
+    """With the ledger that is refused for `drift --repair`, which needs one: nobody is kept from going back for it."""
+    service.cloud.share_out("hello/production", 900)
+    assert service.back().rollout.outcome is Outcome.SUCCEEDED
+    service.serves("1.0.0")
+    service.lost = False
+    place = service.head.place
+    assert place is not None
+    assert service.cloud.cloud.router.observe(service.context(), place.route).changed == ""
+
+
 def test_without_anything_warm_a_release_must_be_named(service: Unledgered) -> None:
     """The images that there are, are named; nothing moves."""
     service.back()

@@ -42,9 +42,11 @@ def asked(conditions: Sequence[RuleConditionOutputTypeDef]) -> Asked:
         config: Mapping[str, object] = next(
             (each for key, each in condition.items() if key.endswith("Config") and isinstance(each, dict)), {}
         )
-        values = condition.get("Values") or config.get("Values") or []
+        values, patterns = condition.get("Values") or config.get("Values"), config.get("RegexValues")
         named = str(config.get("HttpHeaderName", "")).lower()
-        told = frozenset(str(value) for value in values) if isinstance(values, list) else frozenset()
+        told = frozenset(str(value) for value in values) if isinstance(values, list) else frozenset[str]()
+        if isinstance(patterns, list):
+            told |= {f"regex {pattern}" for pattern in patterns}
         field = f"{condition.get('Field', '?')} {named}".strip()
         if (field, told) != ("path-pattern", frozenset({"/*"})):
             found.add((field, told))
@@ -67,7 +69,7 @@ def leading(
     others = sorted(
         ((_priority(rule), rule) for rule in rules if rule["RuleArn"] not in ours), key=lambda each: each[0]
     )
-    to_them = [(priority, rule) for priority, rule in others if _targets(rule).keys() & set(theirs)]
+    to_them = [(priority, rule) for priority, rule in others if targets(rule).keys() & set(theirs)]
     if not to_them:
         raise UsageError(
             f"{group}: no rule of listener {route.listener} sends it anything",
@@ -97,7 +99,7 @@ def leading(
             f"{route.priority} and {_place(priority)}, and would get nothing any more",
             hint=_choose(priority, others),
         )
-    target = next(arn for arn in _targets(rule) if arn in theirs)
+    target = next(arn for arn in targets(rule) if arn in theirs)
     return Leading(priority, target, f"{_place(priority)} ({_told(rule)})")
 
 
@@ -108,13 +110,13 @@ def displaced(rules: Sequence[RuleTypeDef], ours: Collection[str], route: Route,
         (
             (_priority(rule), rule)
             for rule in rules
-            if rule["RuleArn"] not in ours and asked(rule.get("Conditions", [])) == wanted and _targets(rule)
+            if rule["RuleArn"] not in ours and asked(rule.get("Conditions", [])) == wanted and targets(rule)
         ),
         key=lambda each: each[0],
     )
     for priority, rule in found:
         if priority > route.priority:
-            names = ", ".join(arn.split("/")[1] for arn in _targets(rule))
+            names = ", ".join(arn.split("/")[1] for arn in targets(rule))
             return f"{_place(priority)}, which sends them to {names}"
     return ""
 
@@ -152,7 +154,7 @@ def _refuse_more_than_forwarding(rule: RuleTypeDef, place: str, theirs: Collecti
         )
     if rule.get("Transforms"):
         raise UsageError(f"{group}: {place} rewrites requests, which a rule of ours would leave out")
-    shared = [arn for arn, weight in _targets(rule).items() if weight > 0 and arn not in theirs]
+    shared = [arn for arn, weight in targets(rule).items() if weight > 0 and arn not in theirs]
     if shared:
         raise UsageError(
             f"{group}: {place} shares its traffic with {', '.join(shared)}",
@@ -181,7 +183,7 @@ def _place(priority: int) -> str:
     return "the listener's default action" if priority == _LAST else f"the rule at priority {priority}"
 
 
-def _targets(rule: RuleTypeDef) -> dict[str, int]:
+def targets(rule: RuleTypeDef) -> dict[str, int]:
     """Weights by target group ARN of all that a rule forwards to."""
     found: dict[str, int] = {}
     for action in rule.get("Actions", []):
@@ -193,6 +195,11 @@ def _targets(rule: RuleTypeDef) -> dict[str, int]:
     return found
 
 
-def _told(rule: RuleTypeDef) -> str:
-    parts = [f"{field} {', '.join(sorted(values))}" for field, values in sorted(asked(rule.get("Conditions", [])))]
+def in_words(conditions: Sequence[RuleConditionOutputTypeDef]) -> str:
+    """What conditions ask for, for people."""
+    parts = [f"{field} {', '.join(sorted(values))}" for field, values in sorted(asked(conditions))]
     return ", ".join(parts) or "every request"
+
+
+def _told(rule: RuleTypeDef) -> str:
+    return in_words(rule.get("Conditions", []))

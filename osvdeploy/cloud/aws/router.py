@@ -14,7 +14,7 @@ import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypedDict, cast
 
 from osvdeploy.cloud.aws import adopting
 from osvdeploy.cloud.aws.session import Aws
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
         TargetGroupTupleTypeDef,
         TargetGroupTypeDef,
     )
+
+    _Conditions = Sequence[RuleConditionUnionTypeDef] | Sequence[RuleConditionOutputTypeDef]
 
 PREVIEW_PRIORITY = {Slot.BLUE: -2, Slot.GREEN: -1}
 """Where the preview rules stand, from the route's own priority."""
@@ -75,6 +77,13 @@ def resolve(name: str) -> Sequence[str]:
     except OSError:
         return ()
     return sorted({str(address[0]) for *_, address in found})
+
+
+class _More(TypedDict, total=False):
+    """What a change of a rule sends where somebody has changed it."""
+
+    Conditions: list[RuleConditionUnionTypeDef]
+    ResetTransforms: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +148,7 @@ class AlbRouter:
             rules={name: rule["RuleArn"] for name, rule in rules.items() if rule is not None},
             left=None if standing.rule is None else self._left(standing.rule["RuleArn"]),
             partial=len(addresses) >= MOST_ADDRESSES,
+            changed="" if standing.rule is None else _changed(route, standing.rule),
         )
 
     def ensure_slots(self, ctx: Context, route: Route) -> None:
@@ -202,11 +212,17 @@ class AlbRouter:
                 "ForwardConfig": {"TargetGroups": pairs, "TargetGroupStickinessConfig": {"Enabled": False}},
             }
         ]
-        if standing.rule is not None:
-            with self._aws.calling(ctx, f"rule {standing.rule['RuleArn']}"):
-                self._aws.elbv2.modify_rule(RuleArn=standing.rule["RuleArn"], Actions=actions)
-        else:
-            self._create_rule(ctx, route, 0, _conditions(route, None), actions, _tag_list(route, {NAME: route.service}))
+        conditions, rule = _conditions(route, None), standing.rule
+        if rule is None:
+            self._create_rule(ctx, route, 0, conditions, actions, _tag_list(route, {NAME: route.service}))
+            return
+        more: _More = {}
+        if not _takes(rule, conditions):
+            more["Conditions"] = conditions
+        if rule.get("Transforms"):
+            more["ResetTransforms"] = True
+        with self._aws.calling(ctx, f"rule {rule['RuleArn']}"):
+            self._aws.elbv2.modify_rule(RuleArn=rule["RuleArn"], Actions=actions, **more)
 
     def find(self, ctx: Context, service: str, key: str) -> list[Route]:
         names = [_slot_name(key, slot) for slot in Slot]
@@ -249,7 +265,7 @@ class AlbRouter:
         rules = list(self._rules(ctx, route.listener).values())
         self._learn_owners(ctx, [rule["RuleArn"] for rule in rules if rule["Priority"] != "default"])
         ours = {arn for arn, tags in self._owners.items() if is_ours(tags)}
-        return adopting.displaced(rules, ours, route, _asked_of(_conditions(route, None)))
+        return adopting.displaced(rules, ours, route, adopting.asked(_as_shown(_conditions(route, None))))
 
     def weights_of(self, ctx: Context, routes: Sequence[Route]) -> Mapping[str, Mapping[Slot, int] | None]:
         by_listener: dict[str, list[Route]] = {}
@@ -319,7 +335,9 @@ class AlbRouter:
         rules = list(self._rules(ctx, route.listener).values())
         self._learn_owners(ctx, [rule["RuleArn"] for rule in rules if rule["Priority"] != "default"])
         ours = {arn for arn, tags in self._owners.items() if is_ours(tags) and tags.get(SERVICE) == route.service}
-        leading = adopting.leading(rules, set(theirs), ours, route, _asked_of(_conditions(route, None)), group)
+        leading = adopting.leading(
+            rules, set(theirs), ours, route, adopting.asked(_as_shown(_conditions(route, None))), group
+        )
         behind = theirs[leading.target_group]
         adopting.refuse_other_checks(found.get("HealthCheckType", "EC2"), route, entry.vpc, behind, group)
         return leading.told
@@ -473,7 +491,7 @@ class AlbRouter:
         for slot, arn in backends.items():
             self._check_group_owner(route, arn)
             self._groups[group_name(route, slot)] = arn
-            if _previews(held[slot], route, slot):
+            if _takes(held[slot], _conditions(route, slot)):
                 wired[slot] = arn
         previews = {slot: held[slot] for slot in Slot if slot in held}
         return _Standing(held.get(None), previews, wired)
@@ -780,18 +798,47 @@ def _conditions(route: Route, preview: Slot | None) -> list[RuleConditionUnionTy
     return conditions or [{"Field": "path-pattern", "PathPatternConfig": {"Values": ["/*"]}}]
 
 
-def _previews(rule: RuleTypeDef, route: Route, slot: Slot) -> bool:
-    """Whether a preview rule still asks for the slot's header."""
-    for condition in rule.get("Conditions", []):
-        header = condition.get("HttpHeaderConfig", {})
-        if header.get("HttpHeaderName", "").lower() == route.preview_header.lower():
-            return slot.value in header.get("Values", [])
-    return False
+def _takes(rule: RuleTypeDef, wanted: Sequence[RuleConditionUnionTypeDef]) -> bool:
+    """Whether a rule takes the requests that these conditions ask for. One that somebody gave another host or path
+    beside its own does; one that asks for anything else, or for less, does not."""
+    there, ours = (_by_field(conditions) for conditions in (rule.get("Conditions", []), wanted))
+    return there.keys() == ours.keys() and all(values <= there[field] for field, values in ours.items())
 
 
-def _asked_of(conditions: Sequence[RuleConditionUnionTypeDef]) -> adopting.Asked:
-    """What conditions of ours ask for, in the form of :func:`adopting.asked`."""
-    return adopting.asked(cast("Sequence[RuleConditionOutputTypeDef]", conditions))
+def _by_field(conditions: _Conditions) -> dict[str, frozenset[str]]:
+    found: dict[str, frozenset[str]] = {}
+    for field, values in adopting.asked(_as_shown(conditions)):
+        # Both kinds of value are compared by ELB without regard to case.
+        folded = field.startswith(("host-header", "http-header"))
+        each = frozenset(value.lower() for value in values) if folded else values
+        # Two conditions on one field hold together, so neither's values can stand for the other's.
+        found[field] = each if field not in found else frozenset()
+    return found
+
+
+def _changed(route: Route, rule: RuleTypeDef) -> str:
+    """What of the route's own rule is not as :meth:`AlbRouter.set_weights` writes it, beside the weights of the slots.
+    A group without weight gets no request, and is nothing."""
+    actions, conditions = rule.get("Actions", []), _conditions(route, None)
+    kinds, found = [action["Type"] for action in actions], list[str]()
+    if kinds != ["forward"]:
+        found.append(f"does {', '.join(kinds) or 'nothing'}, and not forward alone")
+    weights = {_name_of(arn) or arn: weight for arn, weight in adopting.targets(rule).items()}
+    total, own = sum(weights.values()), {group_name(route, slot) for slot in Slot}
+    found += [f"sends {weight} of {total} to {name}" for name, weight in weights.items() if weight and name not in own]
+    if any(each.get("ForwardConfig", {}).get("TargetGroupStickinessConfig", {}).get("Enabled") for each in actions):
+        found.append("keeps clients where they were sent before (target group stickiness)")
+    if rule.get("Transforms"):
+        found.append("rewrites requests")
+    if not _takes(rule, conditions):
+        there, wanted = (adopting.in_words(_as_shown(each)) for each in (rule.get("Conditions", []), conditions))
+        found.append(f"takes {there}, and not {wanted}")
+    return "; ".join(found)
+
+
+def _as_shown(conditions: _Conditions) -> Sequence[RuleConditionOutputTypeDef]:
+    """Conditions, of ours too, in the form in which they are answered: it differs in nothing that is read."""
+    return cast("Sequence[RuleConditionOutputTypeDef]", conditions)
 
 
 def _header_of(rule: RuleTypeDef) -> str:

@@ -94,6 +94,7 @@ class UrlMapRouter:
             left=urlmap.left_of(rule),
             # One address, behind which there are many front ends.
             partial=True,
+            changed="" if rule is None else urlmap.changed(rule, route, [backend_name(route, slot) for slot in Slot]),
         )
 
     def ensure_slots(self, ctx: Context, route: Route) -> None:
@@ -124,8 +125,10 @@ class UrlMapRouter:
             if backend is None:
                 raise NotFound(f"backend service {backend_name(route, slot)}: does not exist (yet)")
             sends.append((self._address(backend), weights[slot], backend.release))
-        left = urlmap.left_of(standing.rules.get(None))
-        rule = urlmap.rule_of(route, None, sends, self._epoch(route, standing), left)
+        there = standing.rules.get(None)
+        rule = urlmap.rule_of(route, None, sends, self._epoch(route, standing), urlmap.left_of(there))
+        if there is not None and urlmap.takes(there, route):
+            rule["matchRules"] = there["matchRules"]  # somebody may have given it more
         self._write(ctx, route, standing, urlmap.with_rules(standing.found, route, {None: rule}))
 
     def check_of(self, ctx: Context, route: Route, slot: Slot) -> HealthRule | None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from osvdeploy.cloud.gcp.marks import EPOCH, marks_of, short, written
-from osvdeploy.cloud.gcp.scope import link_of
+from osvdeploy.cloud.gcp.scope import last, link_of
 from osvdeploy.cloud.gcp.session import Document
 from osvdeploy.cloud.interfaces import ReleaseId, Route, Slot
 from osvdeploy.cloud.tags import LEFT, SCHEMA, SCHEMA_VERSION, SERVICE, SLOT, is_ours
@@ -235,6 +235,41 @@ def previews(rule: Document, route: Route, slot: Slot) -> bool:
     """Whether a preview rule takes what the route says."""
     wanted = rule_of(route, slot, (), 0)["matchRules"]
     return bool(_plain(rule.get("matchRules", [])) == _plain(wanted))
+
+
+def changed(rule: Document, route: Route, own: Collection[str]) -> str:
+    """What of the rule for the route's traffic is not as :func:`rule_of` writes it, as far as clients notice, beside
+    the weights of the slots; ``own`` are the names of their backend services. One that has no weight is nothing, and
+    neither are a time limit, retries, and requests that the rule takes beside the route's."""
+    found, action = list[str](), rule.get("routeAction") or {}
+    if rule.get("urlRedirect"):
+        found.append("redirects")
+    if rule.get("service"):
+        found.append(f"sends all to {last(rule['service'])}")
+    found += [told for key, told in _NOTICED.items() if action.get(key)]
+    weights = {last(link): weight for link, (weight, _) in sent(rule).items()}
+    total = sum(weights.values())
+    found += [f"sends {weight} of {total} to {name}" for name, weight in weights.items() if weight and name not in own]
+    if not takes(rule, route):
+        found.append(f"takes {_in_words(asks(rule))}, and not {_in_words([_path_match(route)])}")
+    return "; ".join(found)
+
+
+def takes(rule: Document, route: Route) -> bool:
+    """Whether a rule takes the route's requests, whatever else it takes."""
+    return _plain(_path_match(route)) in asks(rule)
+
+
+_NOTICED = {"urlRewrite": "rewrites requests", "faultInjectionPolicy": "answers some requests with faults"}
+"""What of a route action clients notice, in words."""
+
+
+def _in_words(matches: Any) -> str:
+    told = []
+    for match in matches:
+        every = match == {"prefixMatch": "/"}
+        told.append("every request" if every else " ".join(f"{key} {value}" for key, value in match.items()))
+    return " or ".join(told) or "nothing"
 
 
 def epoch_of(held: Mapping[Slot | None, Document]) -> int:

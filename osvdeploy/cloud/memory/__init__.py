@@ -207,6 +207,23 @@ class MemoryCloud:
                 changed = {name: weights[self.world.backends[name].slot] for name in rule.weights}
                 rule.history.append((self.world.settle(), changed))
 
+    def share_out(self, service: str, weight: int) -> None:
+        """Give a backend of nobody's a weight in a service's rule, behind everybody's back."""
+        world = self.world
+        backend = Backend("theirs", Slot.BLUE, 8080, HealthRule("/healthz", 5.0, 2.0), {})
+        world.backends.setdefault(backend.id, backend)
+        for rule in self._rules_of(service):
+            rule.history.append((world.settle(), {**(rule.weights or {}), backend.id: weight}))
+
+    def narrow(self, service: str, path: str) -> None:
+        """Let a service's rule take this path alone, behind everybody's back."""
+        for rule in self._rules_of(service):
+            rule.path = path
+
+    def _rules_of(self, service: str) -> list[Rule]:
+        rules = self.world.rules.values()
+        return [rule for rule in rules if rule.tags.get(labels.SERVICE) == service and not rule.preview]
+
     # --------------------------------------------------------------------------------------------------- to look at it
 
     @property

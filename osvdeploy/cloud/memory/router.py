@@ -50,6 +50,7 @@ class MemoryRouter:
                 },
                 left=rule.left if rule is not None else None,
                 partial=listener.hidden > 0,
+                changed="" if rule is None or listener.pointer else _changed(route, rule),
             )
 
     def ensure_slots(self, ctx: Context, route: Route) -> None:
@@ -116,6 +117,7 @@ class MemoryRouter:
                 raise NotFound(f"{route.service}: rule {rule.id} does not exist")
             else:
                 rule.history.append((now, wanted))
+                rule.host, rule.path = route.host, route.path
 
     def find(self, ctx: Context, service: str, key: str) -> list[Route]:
         world = self._world
@@ -338,3 +340,18 @@ class MemoryRouter:
 
 def _backend_id(route: Route, slot: Slot) -> str:
     return f"osvd-{route.key}-{slot}"
+
+
+def _changed(route: Route, rule: Rule) -> str:
+    """What of the route's own rule is not as this router writes it, beside the weights of the slots."""
+    weights, own = rule.weights or {}, {_backend_id(route, slot) for slot in Slot}
+    total = sum(weights.values())
+    found = [f"sends {weight} of {total} to {name}" for name, weight in weights.items() if weight and name not in own]
+    if (rule.host, rule.path) != (route.host, route.path):
+        there, wanted = (_asked(each.host, each.path) for each in (rule, route))
+        found.append(f"takes {there}, and not {wanted}")
+    return "; ".join(found)
+
+
+def _asked(host: str | None, path: str | None) -> str:
+    return " ".join(each for each in (host, path) if each is not None) or "every request"

@@ -14,6 +14,7 @@ from osvdeploy.cloud.tags import SCHEMA, SERVICE
 from osvdeploy.context import Context, VirtualClock
 from osvdeploy.errors import NotFound, NotOurs, Unavailable, UsageError
 from tests.cloud.aws.script import No, Script
+from tests.contract.aws_scene import aws_scene, elb_of
 
 ACCOUNT = "arn:aws:elasticloadbalancing:eu-west-1:123456789012"
 LISTENER = f"{ACCOUNT}:listener/app/lb/0123456789abcdef/0123456789abcdef"
@@ -168,6 +169,7 @@ def test_a_rule_handed_over_is_taken_without_a_new_start(ctx: Context) -> None:
         rule(98, forwards(blue=1, green=1), "blue"),
         rule(98, [{"Type": "fixed-response"}], "blue"),
         rule(98, forwards(blue=1), "green"),
+        rule(98, forwards(blue=1), "blue", {"Field": "path-pattern", "Values": ["/nowhere"]}),
     ],
 )
 def test_a_preview_that_leads_elsewhere_is_not_wired(ctx: Context, changed: dict[str, Any]) -> None:
@@ -191,6 +193,94 @@ def test_a_rule_that_forwards_nowhere_has_no_weights(ctx: Context) -> None:
     """Somebody turned the route's rule into a fixed answer: it exists, and nobody of ours gets anything."""
     state = AlbRouter(script([*PREVIEWS, rule(100, [{"Type": "fixed-response"}])]).aws(), nowhere).observe(ctx, ROUTE)
     assert state.weights == {Slot.BLUE: 0, Slot.GREEN: 0}
+
+
+def sticky(**weights: int) -> list[dict[str, Any]]:
+    actions = forwards(**weights)
+    actions[0]["ForwardConfig"]["TargetGroupStickinessConfig"] = {"Enabled": True, "DurationSeconds": 600}
+    return actions
+
+
+def to_strangers(weight: int) -> list[dict[str, Any]]:
+    actions = forwards(blue=100, green=0)
+    theirs = {"TargetGroupArn": f"{ACCOUNT}:targetgroup/theirs/1", "Weight": weight}
+    actions[0]["ForwardConfig"]["TargetGroups"].append(theirs)
+    return actions
+
+
+RIGHT = forwards(blue=100, green=0)
+LOGIN = {"Type": "authenticate-oidc", "Order": 1}
+HOST = {"Field": "host-header", "Values": ["A.example"], "HostHeaderConfig": {"Values": ["A.example"]}}
+PATH = {"Field": "path-pattern", "Values": ["/api/*"], "PathPatternConfig": {"Values": ["/api/*"]}}
+
+
+@pytest.mark.parametrize(
+    ("actions", "fields", "told"),
+    [
+        (RIGHT, [HOST, PATH], ""),
+        (to_strangers(0), [HOST, PATH], ""),
+        (to_strangers(900), [HOST, PATH], "sends 900 of 1000 to theirs"),
+        (sticky(blue=100), [HOST, PATH], "keeps clients where they were sent before (target group stickiness)"),
+        ([{"Type": "fixed-response"}], [HOST, PATH], "does fixed-response, and not forward alone"),
+        ([LOGIN, *RIGHT], [HOST, PATH], "does authenticate-oidc, forward, and not forward alone"),
+        (RIGHT, [HOST], "takes host-header A.example, and not host-header a.example, path-pattern /api/*"),
+        (
+            RIGHT,
+            [HOST, {"Field": "path-pattern", "Values": ["/nowhere"]}],
+            "takes host-header A.example, path-pattern /nowhere, and not host-header a.example, path-pattern /api/*",
+        ),
+        (
+            RIGHT,
+            [HOST, PATH, {"Field": "source-ip", "SourceIpConfig": {"Values": ["10.0.0.0/8"]}}],
+            "takes host-header A.example, path-pattern /api/*, source-ip 10.0.0.0/8, and not host-header a.example, "
+            "path-pattern /api/*",
+        ),
+        (RIGHT, [{"Field": "host-header", "Values": ["www.a.example", "a.example"]}, PATH], ""),
+        (
+            RIGHT,
+            [HOST, {"Field": "path-pattern", "PathPatternConfig": {"RegexValues": ["^/api/v2/"]}}],
+            "takes host-header A.example, path-pattern regex ^/api/v2/, and not host-header a.example, path-pattern "
+            "/api/*",
+        ),
+    ],
+)
+def test_a_rule_is_told_where_clients_notice_what_somebody_changed(
+    ctx: Context, actions: list[dict[str, Any]], fields: list[dict[str, Any]], told: str
+) -> None:
+    """In whatever form its conditions are answered. A host or a path beside the route's own keeps nobody away."""
+    asked = script([*PREVIEWS, rule(100, actions, "", *fields)])
+    route = replace(ROUTE, host="a.example", path="/api/*")
+    assert AlbRouter(asked.aws(), nowhere).observe(ctx, route).changed == told
+
+
+def test_a_rule_that_rewrites_requests_is_told(ctx: Context) -> None:
+    """What machines get is not what clients asked for."""
+    rewriting = {**rule(100, RIGHT), "Transforms": [{"Type": "url-rewrite"}]}
+    state = AlbRouter(script([*PREVIEWS, rewriting]).aws(), nowhere).observe(ctx, ROUTE)
+    assert state.changed == "rewrites requests"
+
+
+@pytest.mark.sandbox
+def test_a_host_that_somebody_gave_the_rule_beside_its_own_stays() -> None:
+    """Weights are set without its conditions, which take all that the route's do. Others are put right with them."""
+    scene = aws_scene()
+    route, elb = scene.route(host="a.example"), elb_of(scene)
+    scene.cloud.router.ensure_slots(scene.ctx, route)
+
+    def hosts() -> list[str]:
+        arn = scene.cloud.router.observe(scene.ctx, route).rules["route"]
+        return elb.describe_rules(RuleArns=[arn])["Rules"][0]["Conditions"][0]["Values"]
+
+    def give(*values: str) -> None:
+        arn = scene.cloud.router.observe(scene.ctx, route).rules["route"]
+        conditions: Any = [{"Field": "host-header", "HostHeaderConfig": {"Values": list(values)}}]
+        elb.modify_rule(RuleArn=arn, Conditions=conditions)
+
+    scene.cloud.router.set_weights(scene.ctx, route, {Slot.BLUE: 100, Slot.GREEN: 0})
+    for given, left in ((("a.example", "b.example"), ["a.example", "b.example"]), (("b.example",), ["a.example"])):
+        give(*given)
+        scene.cloud.router.set_weights(scene.ctx, route, {Slot.BLUE: 0, Slot.GREEN: 100})
+        assert hosts() == left
 
 
 def test_health_forgets_a_group_that_was_deleted(ctx: Context) -> None:

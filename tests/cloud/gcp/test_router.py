@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from osvdeploy.cloud.interfaces import Slot
 from osvdeploy.errors import LeaseLost, Unavailable, UsageError
 from osvdeploy.sandbox.faults import Fault, FaultKind
 from tests.contract.gcp_place import GcpSandbox
-from tests.contract.gcp_scene import URL_MAP, GcpScene, Network, gcp_scene
+from tests.contract.gcp_scene import URL_MAP, GcpScene, Network, change_own_rule, gcp_scene
 from tests.contract.scenes import Guest
 
 pytestmark = pytest.mark.sandbox
@@ -173,6 +174,26 @@ def test_a_lost_answer_changes_nothing_twice(scene: GcpScene, kind: FaultKind) -
     assert weights(scene) == BLUE
     scene.until(lambda: scene.healthy(Slot.BLUE) == 1)
     assert len(scene.cloud.groups.machines(scene.ctx, made.name)) == 1
+
+
+def test_a_path_that_somebody_gave_the_rule_beside_its_own_stays(scene: GcpScene) -> None:
+    """It keeps nobody away. Where the route's own is missing, setting weights puts it there alone."""
+    scene.cloud.router.ensure_slots(scene.ctx, scene.route())
+    scene.weights(100, 0)
+    network = scene.network
+    assert isinstance(network, Network)
+    own: dict[str, Any] = {"prefixMatch": "/"}
+    more = {"fullPathMatch": "/more", "headerMatches": [{"headerName": "x", "exactMatch": "1"}]}
+
+    def left_of(matches: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        change_own_rule(network, lambda rule: rule.update(matchRules=matches))
+        scene.weights(0, 100)
+        found: list[dict[str, Any]] = []
+        change_own_rule(network, lambda rule: found.extend(rule["matchRules"]))
+        return found
+
+    assert left_of([own, more]) == [own, more]
+    assert left_of([more]) == [own]
 
 
 def test_others_rules_are_as_they_were(scene: GcpScene) -> None:

@@ -103,6 +103,43 @@ def test_weights_and_releases_read_back() -> None:
     assert header == [{"headerName": "x-osvdeploy-release", "headerValue": "hello-1", "replace": True}]
 
 
+@pytest.mark.parametrize(
+    ("change", "action", "told"),
+    [
+        ({}, {}, ""),
+        ({}, {"timeout": {"seconds": "30"}, "retryPolicy": {"numRetries": 1}}, ""),
+        ({}, {"urlRewrite": {"pathPrefixRewrite": "/x"}}, "rewrites requests"),
+        ({}, {"faultInjectionPolicy": {"abort": {"httpStatus": 503}}}, "answers some requests with faults"),
+        ({"routeAction": {}, "urlRedirect": {"hostRedirect": "b.example"}}, {}, "redirects"),
+        ({"routeAction": {}, "service": NOBODY}, {}, "sends all to nobody"),
+        (
+            {"matchRules": [{"prefixMatch": "/api/", "ignoreCase": True}]},
+            {},
+            "takes prefixMatch /api/ ignoreCase True, and not prefixMatch /api/",
+        ),
+        ({"matchRules": [{"fullPathMatch": "/x"}, {"prefixMatch": "/api/", "ignoreCase": False}]}, {}, ""),
+        ({"matchRules": [{"prefixMatch": "/"}]}, {}, "takes every request, and not prefixMatch /api/"),
+    ],
+)
+def test_a_rule_is_told_where_clients_notice_what_somebody_changed(
+    change: dict[str, Any], action: dict[str, Any], told: str
+) -> None:
+    """What only tunes it is none of theirs, nor is a path beside the route's own."""
+    at = route(path="/api/*")
+    rule = urlmap.rules_of(put({"defaultService": NOBODY}, at), at)[None]
+    found = {**rule, "routeAction": {**rule["routeAction"], **action}, **change}
+    assert urlmap.changed(found, at, ["blue", "green"]) == told
+
+
+@pytest.mark.parametrize(("weight", "told"), [(0, ""), (900, "sends 900 of 1000 to nobody")])
+def test_a_stranger_in_a_rule_is_told_where_it_has_weight(weight: int, told: str) -> None:
+    """Without any it gets no client."""
+    at = route()
+    rule = urlmap.rules_of(put({"defaultService": NOBODY}, at), at)[None]
+    rule["routeAction"]["weightedBackendServices"].append({"backendService": NOBODY, "weight": weight})
+    assert urlmap.changed(rule, at, ["blue", "green"]) == told
+
+
 def test_a_map_s_default_stays_the_default_of_a_host_of_ours() -> None:
     """A request that no rule takes is answered as before."""
     redirect = {"httpsRedirect": True}
