@@ -262,8 +262,7 @@ class AlbRouter:
 
     def in_use(self, ctx: Context, route: Route) -> str:
         self._entry(ctx, route)
-        rules = list(self._rules(ctx, route.listener).values())
-        self._learn_owners(ctx, [rule["RuleArn"] for rule in rules if rule["Priority"] != "default"])
+        rules = self._owned_rules(ctx, route.listener)
         ours = {arn for arn, tags in self._owners.items() if is_ours(tags)}
         return adopting.displaced(rules, ours, route, adopting.asked(_as_shown(_conditions(route, None))))
 
@@ -332,8 +331,7 @@ class AlbRouter:
             ) from error
         own = [group_name(route, slot) for slot in Slot]
         theirs = {each["TargetGroupArn"]: each for each in described if each["TargetGroupName"] not in own}
-        rules = list(self._rules(ctx, route.listener).values())
-        self._learn_owners(ctx, [rule["RuleArn"] for rule in rules if rule["Priority"] != "default"])
+        rules = self._owned_rules(ctx, route.listener)
         ours = {arn for arn, tags in self._owners.items() if is_ours(tags) and tags.get(SERVICE) == route.service}
         leading = adopting.leading(
             rules, set(theirs), ours, route, adopting.asked(_as_shown(_conditions(route, None))), group
@@ -476,7 +474,9 @@ class AlbRouter:
             for arn in pairs
             if len(pairs) == 1 and _name_of(arn) == group_name(route, slot)
         }
-        self._learn_owners(ctx, [*(rule["RuleArn"] for rule in held.values()), *backends.values()])
+        gone = self._learn_owners(ctx, [*(rule["RuleArn"] for rule in held.values()), *backends.values()])
+        held = {place: rule for place, rule in held.items() if rule["RuleArn"] not in gone}
+        backends = {slot: arn for slot, arn in backends.items() if slot in held and arn not in gone}
         for place, rule in held.items():
             tags = self._owners.get(rule["RuleArn"], {})
             if not is_ours(tags) or tags.get(SERVICE) != route.service:
@@ -542,6 +542,12 @@ class AlbRouter:
             pages = self._aws.elbv2.get_paginator("describe_rules").paginate(ListenerArn=listener)
             return {rule["Priority"]: rule for page in pages for rule in page["Rules"]}
 
+    def _owned_rules(self, ctx: Context, listener: str) -> list[RuleTypeDef]:
+        """Likewise, whose each is being known from now on; without those that others delete meanwhile."""
+        rules = list(self._rules(ctx, listener).values())
+        gone = self._learn_owners(ctx, [rule["RuleArn"] for rule in rules if rule["Priority"] != "default"])
+        return [rule for rule in rules if rule["RuleArn"] not in gone]
+
     def _create_rule(
         self,
         ctx: Context,
@@ -588,9 +594,7 @@ class AlbRouter:
             self._groups.pop(name, None)
             return None
         arn = found["TargetGroupArn"]
-        try:
-            self._learn_owners(ctx, [arn])
-        except NotFound:  # deleted in between
+        if self._learn_owners(ctx, [arn]):  # deleted in between
             return None
         self._check_group_owner(route, arn)
         self._groups[name] = arn
@@ -678,20 +682,36 @@ class AlbRouter:
         self._groups.pop(group["TargetGroupName"], None)
         self._owners.pop(arn, None)
 
-    def _learn_owners(self, ctx: Context, arns: Sequence[str]) -> None:
-        """Ask for the tags of what was not seen before. An ARN is never given twice, so its owner does not change; a
-        note on a rule may, for which :meth:`forget` is there."""
-        unknown = [arn for arn in arns if arn not in self._owners]
+    def _learn_owners(self, ctx: Context, arns: Sequence[str]) -> set[str]:
+        """Ask for the tags of what was not seen before; those that are gone. An ARN is never given twice, so its owner
+        does not change; a note on a rule may, for which :meth:`forget` is there."""
+        unknown, gone = [arn for arn in arns if arn not in self._owners], set[str]()
         for first in range(0, len(unknown), _TAGS_AT_ONCE):
-            with self._aws.calling(ctx, "tags of rules and target groups"):
-                described = self._aws.elbv2.describe_tags(ResourceArns=unknown[first : first + _TAGS_AT_ONCE])[
-                    "TagDescriptions"
-                ]
-            for each in described:
-                tags = {tag["Key"]: text_of(tag.get("Value", "")) for tag in each.get("Tags", [])}
-                # What is not ours yet may become so: somebody adds the tags by hand to hand it over.
-                if is_ours(tags):
-                    self._owners[each["ResourceArn"]] = tags
+            asked = unknown[first : first + _TAGS_AT_ONCE]
+            try:
+                self._learn_tags(ctx, asked)
+            except NotFound:
+                # One that is gone has the tags of all refused, and which one it is only each alone tells.
+                gone |= {arn for arn in asked if not self._is_there(ctx, arn)} if len(asked) > 1 else set(asked)
+        return gone
+
+    def _is_there(self, ctx: Context, arn: str) -> bool:
+        """Whether a rule or a target group has tags to be asked for, which are known from now on."""
+        try:
+            self._learn_tags(ctx, [arn])
+        except NotFound:
+            return False
+        return True
+
+    def _learn_tags(self, ctx: Context, arns: Sequence[str]) -> None:
+        """Raises NotFound where one of them is gone."""
+        with self._aws.calling(ctx, "tags of rules and target groups"):
+            described = self._aws.elbv2.describe_tags(ResourceArns=arns)["TagDescriptions"]
+        for each in described:
+            tags = {tag["Key"]: text_of(tag.get("Value", "")) for tag in each.get("Tags", [])}
+            # What is not ours yet may become so: somebody adds the tags by hand to hand it over.
+            if is_ours(tags):
+                self._owners[each["ResourceArn"]] = tags
 
 
 _SLOW_START = "slow_start.duration_seconds"

@@ -283,6 +283,45 @@ def test_a_host_that_somebody_gave_the_rule_beside_its_own_stays() -> None:
         assert hosts() == left
 
 
+GONE = No("RuleNotFound")
+NOT_OURS: dict[str, Any] = {"TagDescriptions": []}
+THEIRS = [{"Type": "forward", "TargetGroupArn": f"{ACCOUNT}:targetgroup/theirs/1"}]
+
+
+def described(*arns: str) -> dict[str, Any]:
+    tags = [{"Key": key, "Value": value} for key, value in OURS.items()]
+    return {"TagDescriptions": [{"ResourceArn": arn, "Tags": tags} for arn in arns]}
+
+
+@pytest.mark.parametrize(
+    ("answers", "told"),
+    [
+        ([GONE, NOT_OURS, GONE], "the rule at priority 900, which sends them to theirs"),
+        ([GONE, GONE, NOT_OURS], ""),
+        ([GONE, GONE, GONE], ""),
+    ],
+)
+def test_a_rule_that_another_team_deletes_meanwhile_hides_no_other(
+    ctx: Context, answers: list[dict[str, Any] | No], told: str
+) -> None:
+    """Tags of several are told of all or of none. What is gone has nobody's requests."""
+    path = {"Field": "path-pattern", "Values": ["/other"]}
+    asked = script([rule(900, THEIRS), rule(901, THEIRS, "", path)], DescribeTags=answers)
+    assert AlbRouter(asked.aws(), nowhere).in_use(ctx, ROUTE) == told
+    assert asked.asked.count("DescribeTags") == 3
+
+
+def test_a_rule_of_ours_that_goes_meanwhile_is_seen_to_be_gone(ctx: Context) -> None:
+    """And not for a listener that is: the others stand, with what they lead to."""
+    own, blue, green = rule(100, forwards(blue=100, green=0)), *PREVIEWS
+    standing = [described(each) for each in (green["RuleArn"], backend(Slot.BLUE), backend(Slot.GREEN))]
+    answers = [GONE, described(own["RuleArn"]), GONE, *standing]
+    state = AlbRouter(script([own, blue, green], DescribeTags=answers).aws(), nowhere).observe(ctx, ROUTE)
+    assert state.rules == {"route": own["RuleArn"], "preview-green": green["RuleArn"]}
+    assert set(state.backends) == {Slot.GREEN}
+    assert state.weights == {Slot.BLUE: 100, Slot.GREEN: 0}
+
+
 def test_health_forgets_a_group_that_was_deleted(ctx: Context) -> None:
     """A target group made anew has another ARN; the old one's is not asked for ever."""
     group = {"TargetGroupArn": backend(Slot.BLUE), "TargetGroupName": "osvd-k-blue"}
