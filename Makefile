@@ -23,7 +23,7 @@ test: setup
 
 # None of these tests waits: more workers than cores would only collect once more each.
 unit: $(STAMP)
-	$(BIN)/python -m pytest -n auto -m "not boot and not slow and not osv and not sandbox"
+	$(BIN)/python -m pytest -n auto -m "not boot and not slow and not osv and not sandbox and not whole"
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

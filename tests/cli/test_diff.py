@@ -14,6 +14,8 @@ from tests.cli.running import osvdeploy
 from tests.report.recorded import Kept
 from tests.rollout.made import release as made_release
 
+pytestmark = pytest.mark.whole
+
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Kept:

@@ -17,6 +17,8 @@ from osvdeploy.rollout.model import RequestKind
 from tests.cli.running import Ran, osvdeploy
 from tests.report.recorded import HOSTILE, Kept, good, waiting
 
+pytestmark = pytest.mark.whole
+
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Kept:

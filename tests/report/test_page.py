@@ -18,6 +18,8 @@ from osvdeploy.visible import visible
 from tests.report.recorded import Kept, bad, good, measured, waiting
 from tests.rollout.made import NOW
 
+pytestmark = pytest.mark.whole
+
 
 @pytest.fixture(scope="module")
 def failed(tmp_path_factory: pytest.TempPathFactory) -> Kept:

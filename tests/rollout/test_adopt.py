@@ -27,6 +27,8 @@ from tests.rollout.service import Service
 from tests.rollout.test_drifting import looked
 from tests.rollout.test_hooked import FAILED, comes_to, hook, stages_of
 
+pytestmark = pytest.mark.whole
+
 GROUP = "legacy-web"
 
 

@@ -38,6 +38,8 @@ from tests.rollout.made import NOW, SETTINGS
 from tests.rollout.service import Service
 from tests.rollout.unledgered import Died
 
+pytestmark = pytest.mark.whole
+
 CANARY = replace(
     SETTINGS.strategy,
     kind=StrategyKind.CANARY,

@@ -18,6 +18,8 @@ from osvdeploy.rollout.drifting import Drift, DriftKind, drift_of
 from osvdeploy.rollout.model import Outcome, Stage
 from tests.rollout.service import Service
 
+pytestmark = pytest.mark.whole
+
 
 def looked(service: Service, images: frozenset[ReleaseId] | None = None) -> list[Drift]:
     cloud, ctx, head = service.cloud.cloud, service.context(), service.head

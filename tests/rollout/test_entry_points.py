@@ -9,6 +9,8 @@ from osvdeploy.rollout.model import Outcome, RequestKind, Stage
 from tests.rollout.made import SETTINGS
 from tests.rollout.test_control import Controlled, serving
 
+pytestmark = pytest.mark.whole
+
 
 def behind(service: Controlled, *propagation: float) -> Controlled:
     service.cloud.world.timing = Timing(propagation=propagation)

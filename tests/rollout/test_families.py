@@ -19,6 +19,8 @@ from osvdeploy.rollout.manager import RolloutManager
 from osvdeploy.rollout.model import Outcome
 from tests.rollout.service import Service
 
+pytestmark = pytest.mark.whole
+
 FAMILY = "hello-production"
 
 

@@ -14,6 +14,8 @@ from osvdeploy.rollout.releases import TrafficStep
 from tests.rollout.made import SETTINGS
 from tests.rollout.service import Service
 
+pytestmark = pytest.mark.whole
+
 
 def gone_bad(**settings: Any) -> Service:
     """1.0.0 has served before 1.1.0, which was good when it came."""

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from osvdeploy.cloud.interfaces import Slot
 from osvdeploy.rollout.ledger import Lease
 from osvdeploy.rollout.logbook import Entry, EntryKind, between, entries, spells, unheard
 from osvdeploy.rollout.model import Outcome, Request, RequestKind, Run
 from osvdeploy.rollout.releases import OnFailure
 from tests.rollout.test_control import APPROVED, CANARY, Controlled, serving
+
+pytestmark = pytest.mark.whole
 
 
 def told(service: Controlled, *kinds: EntryKind) -> list[Entry]:

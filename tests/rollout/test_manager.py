@@ -25,6 +25,8 @@ from tests.rollout.made import release as made_release
 from tests.rollout.service import Service
 from tests.rollout.test_drifting import looked
 
+pytestmark = pytest.mark.whole
+
 
 @pytest.fixture
 def service() -> Service:

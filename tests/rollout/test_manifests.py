@@ -26,6 +26,8 @@ from tests.report.recorded import Kept
 from tests.rollout.made import NOW, SETTINGS
 from tests.rollout.made import release as made_release
 
+pytestmark = pytest.mark.whole
+
 CTX = Context()
 
 texts = st.text(max_size=12)

@@ -15,6 +15,8 @@ from tests.faults.venues import Killed
 from tests.rollout.made import SETTINGS
 from tests.rollout.service import Service
 
+pytestmark = pytest.mark.whole
+
 
 def of_old(service: Service) -> str:
     """What serves was made by a release of osvdeploy that gave no numbers: the name of its group now."""

@@ -42,6 +42,8 @@ from tests.rollout.made import NOW, SETTINGS, after, run
 from tests.rollout.service import Service
 from tests.rollout.test_adopt import Legacy
 
+pytestmark = pytest.mark.whole
+
 CANARY = Strategy(
     StrategyKind.CANARY,
     (TrafficStep(5, 120.0), TrafficStep(50, 300.0, approve=True), TrafficStep(100)),

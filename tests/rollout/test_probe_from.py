@@ -22,6 +22,8 @@ from tests.rollout.made import SETTINGS
 from tests.rollout.service import Service
 from tests.rollout.unledgered import Died
 
+pytestmark = pytest.mark.whole
+
 COUNTED = replace(SETTINGS.health, probe_from=ProbePlace.REQUESTS)
 CANARY = Strategy(StrategyKind.CANARY, (TrafficStep(10, 30.0), TrafficStep(100)), bake=0.0, keep_warm=3600.0)
 

@@ -15,6 +15,8 @@ from osvdeploy.rollout.releases import TrafficStep
 from tests.rollout.service import Service
 from tests.rollout.test_drifting import looked
 
+pytestmark = pytest.mark.whole
+
 
 @pytest.fixture
 def service() -> Service:

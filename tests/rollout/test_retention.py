@@ -34,6 +34,8 @@ from tests.rollout import made
 from tests.rollout.made import NOW, after
 from tests.rollout.service import Service
 
+pytestmark = pytest.mark.whole
+
 OURS, THEIRS = "hello/production", "hello/staging"
 VERSIONS = tuple(f"1.{number}.0" for number in range(6))
 HOUR, DAY = 3600.0, 86_400.0

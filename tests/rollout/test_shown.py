@@ -6,6 +6,8 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
+
 from osvdeploy import api
 from osvdeploy.api import watching
 from osvdeploy.cloud.interfaces import Slot
@@ -16,6 +18,8 @@ from osvdeploy.rollout.shown import deadline, purpose, rollout_seen, slots_seen
 from tests.report.recorded import Kept, waiting
 from tests.rollout.made import NOW, after, run, seen, targets
 from tests.rollout.test_control import CANARY, serving
+
+pytestmark = pytest.mark.whole
 
 
 def test_each_look_is_told_with_what_it_saw() -> None:

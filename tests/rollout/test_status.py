@@ -13,6 +13,8 @@ from osvdeploy.rollout.model import Outcome, Stage
 from tests.cli.running import Ran, osvdeploy
 from tests.rollout.unledgered import Died, Gone, Unledgered, dies_entering
 
+pytestmark = pytest.mark.whole
+
 
 @pytest.fixture
 def service(monkeypatch: pytest.MonkeyPatch) -> Unledgered:

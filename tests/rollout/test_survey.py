@@ -18,6 +18,8 @@ from tests.cli.running import osvdeploy
 from tests.rollout.many import spread
 from tests.rollout.service import Service
 
+pytestmark = pytest.mark.whole
+
 COUNT = 70
 
 
