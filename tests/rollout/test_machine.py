@@ -507,12 +507,14 @@ def test_whatever_is_seen_capacity_that_carries_traffic_is_never_taken_away(
 
 
 def _assert_scaling_is_kept(made: Run, look: Observation, decided: Step) -> None:
-    """Nothing is done about scaling where there is none; a deploy pauses before it takes traffic away, and then alone;
-    what a user paused is never resumed, and the record says so at each moment."""
+    """Nothing is done about scaling where there is none; a deploy pauses before it takes traffic away, and then alone,
+    also what was attached between two shares; what a user paused is never resumed, and the record says so at each
+    moment."""
     now = decided.run
     match decided.action:
         case PauseScaling():
-            assert now.kind is Kind.DEPLOY and now.shifted is None and now.verdict is None
+            assert now.kind is Kind.DEPLOY and now.stage in (Stage.VERIFY, Stage.SHIFT) and now.verdict is None
+            assert look.weights is None or look.weights != now.weights(now.steps[now.step].weight)
             assert now.scaling == look.scaling and now.scaling is not None and not now.scaling.paused
         case ResumeScaling():
             assert now.verdict not in (None, Outcome.SUCCEEDED) and now.scaling is not None and not now.scaling.paused
@@ -521,7 +523,7 @@ def _assert_scaling_is_kept(made: Run, look: Observation, decided: Step) -> None
         case SetWeights() if made.shifted is None and made.scaling is not None and look.scaling is not None:
             assert look.scaling.paused or now.kind is Kind.ROLLBACK or now.verdict is not None
     if made.scaling is None:
-        assert now.scaling is None and not isinstance(decided.action, PauseScaling | ResumeScaling | HandScalingOver)
+        assert now.scaling in (None, look.scaling) and not isinstance(decided.action, ResumeScaling | HandScalingOver)
 
 
 def look_lacks(of: Run, look: Observation) -> bool:
