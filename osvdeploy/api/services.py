@@ -497,19 +497,26 @@ def _sweep(ctx: Context, held: HeldLedger, cloud: Ground, garbage: Garbage) -> G
     Raises the first refusal, also that to look who else has images, once everything else is gone.
     """
     from osvdeploy.cloud.interfaces import Cloud
+    from osvdeploy.rollout.scaling import let_go, take_away
 
     refused = [garbage.hindered] if garbage.hindered is not None else []
 
-    def removed(thing: str, why: str, remove: Callable[[Context, T], None], what: T) -> None:
+    def removed(thing: str, why: str, remove: Callable[[Context, T], None], what: T) -> bool:
         ctx.report(Note(f"removing {thing}: {why}"))
         try:
             held.insist(ctx, remove, what)
         except (Refused, NotOurs) as error:
             ctx.report(Warned(f"could not remove {thing}: {error}", hint=error.hint))
             refused.append(error)
+            return False
+        return True
+
+    def taken_away(acting: Context, group: str) -> None:
+        take_away(acting, cloud.groups, held.head, group)
 
     for group, why in garbage.groups:
-        removed(f"group {group}", why, cloud.groups.delete, group)
+        if removed(f"group {group}", why, taken_away, group):
+            let_go(ctx, held, group)
     for template, why in garbage.templates:
         removed(f"template {template}", why, cloud.groups.delete_template, template)
     for image, why in garbage.images:

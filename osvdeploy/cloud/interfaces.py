@@ -526,7 +526,8 @@ class InstanceGroups(Protocol):
 
     def attach(self, ctx: Context, request: AttachRequest) -> None:
         """Put a group that somebody else made behind a backend, beside all that it stands behind, and give it tags: it
-        is one of ours from then on, until :meth:`delete`. Its template is left as it is.
+        is one of ours from then on, until :meth:`delete`. Its template is left as it is. Once it is, it is made larger
+        where it is to be, which turns off what scales it where nobody else may change its size then.
 
         Raises :class:`NotFound` without the group, :class:`NotOurs` where it is another service's or release's.
         """
@@ -547,9 +548,10 @@ class InstanceGroups(Protocol):
         rule. Where the place cannot stop one direction alone, nothing makes it larger either. Succeeds without the
         group, and where nothing scales it."""
 
-    def resume(self, ctx: Context, name: str, scaling: Scaling) -> None:
+    def resume(self, ctx: Context, name: str, scaling: Scaling, *, grown: bool = False) -> None:
         """Undo :meth:`pause`: what was paused in ``scaling``, read before, stays so. Rules that were changed since are
-        left as they are. Succeeds without the group."""
+        left as they are. ``grown``: :meth:`attach` has made the group larger since, and what that turned off is turned
+        on again too. Succeeds without the group."""
 
     def unpaused(self, there: Scaling, before: Scaling) -> Scaling:
         """What :meth:`scaling` told, as it would tell after :meth:`resume` with ``before``; the same where nothing is
@@ -1225,7 +1227,7 @@ class Foresight(Protocol):
 
     def pause(self, ctx: Context, name: str) -> Foretold: ...
 
-    def resume(self, ctx: Context, name: str, scaling: Scaling) -> Foretold: ...
+    def resume(self, ctx: Context, name: str, scaling: Scaling, *, grown: bool) -> Foretold: ...
 
     def apply(self, ctx: Context, name: str, scaling: Scaling) -> Foretold: ...
 

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from osvdeploy.cloud.interfaces import ReleaseId, Scaling, Slot
 from osvdeploy.context import Context
-from osvdeploy.rollout.ledger import Head, Hold, Ledger, SlotRecord
+from osvdeploy.rollout.ledger import Head, Hold, Ledger, Lent, SlotRecord
 from osvdeploy.rollout.model import Kind, Outcome, Run, Stage
 from osvdeploy.rollout.releases import OnFailure, Release, StrategyKind, TrafficStep, group_name
 
@@ -21,6 +21,8 @@ def consequences(now: datetime, head: Head, run: Run) -> Mapping[str, object]:
         if head.serving == run.slot and not run.over:
             return {}
         changes: dict[str, object] = {}
+        if (lent := _lent(head, run)) != head.lent:
+            changes["lent"] = lent
         if head.serving != run.slot or slots.get(run.slot) is None or slots[run.slot].release != run.candidate:
             changes["served"] = head.served_lately(run.candidate, now)
             slots[run.slot] = SlotRecord(run.candidate, run.group, now)
@@ -64,6 +66,20 @@ def consequences(now: datetime, head: Head, run: Run) -> Mapping[str, object]:
         slots.pop(run.slot, None)
         ended["slots"] = slots
     return ended
+
+
+def _lent(head: Head, run: Run) -> Mapping[str, Lent]:
+    """What is owed to groups of others once a run has succeeded: to the one that is left what scaled it, where the run
+    has suspended that, or has found it so and owing; nothing any more to the one that serves, once it has what scaled
+    the other. No others stand: a slot is empty before the candidate is put there."""
+    scaling = run.scaling
+    lent = {name: each for name, each in head.lent.items() if name in (run.group, run.stable_group)}
+    suspended = scaling is not None and not scaling.paused and (run.kind is Kind.DEPLOY or run.owed)
+    if run.theirs and run.stable_group is not None and scaling is not None and suspended and head.serving != run.slot:
+        lent[run.stable_group] = Lent(scaling)
+    if run.over and run.scaled:
+        lent.pop(run.group, None)
+    return lent
 
 
 def giving_up(head: Head, run: Run, release: ReleaseId) -> dict[str, object]:
@@ -132,6 +148,7 @@ def begin(
         steps=steps,
         scaling=None if scaling is None or scaling.fixed else scaling,
         owed=_is_owed(head.run, scaling),
+        theirs=before is not None and before.adopted is not None and not before.adopted.own,
         stable_size=scaling.desired if scaling is not None else 0,
     )
 

@@ -22,7 +22,7 @@ from osvdeploy.context import Context
 from osvdeploy.errors import CloudError, LedgerBehind, NotFound, Outranked, Refused, Unavailable, UsageError
 from osvdeploy.events import Warned
 from osvdeploy.retry import insisting, retrying
-from osvdeploy.rollout.ledger import Head, HeldLedger, Ledger, Place
+from osvdeploy.rollout.ledger import Head, HeldLedger, Ledger, Lent, Place
 from osvdeploy.rollout.model import (
     Action,
     CallHook,
@@ -41,6 +41,7 @@ from osvdeploy.rollout.model import (
 )
 from osvdeploy.rollout.observe import Observer
 from osvdeploy.rollout.releases import Adopted, Release
+from osvdeploy.rollout.scaling import let_go, take_away
 
 NOTED_FOR = 10.0
 """Seconds for which it is tried to note what is left: traffic waits so long for it, and no longer."""
@@ -113,7 +114,8 @@ class Executor:
                 self.start(ctx, held, route, replace(run, capacity=max(run.capacity, run.grows)))
             case RemoveGroup(name):
                 with held.acting(ctx) as acting:
-                    self.cloud.groups.delete(acting, name)
+                    take_away(acting, self.cloud.groups, held.head, name)
+                let_go(ctx, held, name)
             case SetWeights(weights):
                 if self.noting:
                     self._note_left(ctx, held, route, run, weights)
@@ -213,8 +215,26 @@ class Executor:
             tags=tags.adopted_tags(labels, backend, own=adopted.own),
             capacity=run.capacity if run.kind is Kind.ROLLBACK else 0,
         )
+        self._note_scaling(ctx, held, request)
         with held.acting(ctx) as acting:
             self.cloud.groups.attach(acting, request)
+
+    def _note_scaling(self, ctx: Context, held: HeldLedger, request: AttachRequest) -> None:
+        """Before somebody's group is made larger: what scales it, which that may turn off. A rollback does not depend
+        on it."""
+        name, lent = request.name, held.head.lent.get(request.name)
+        if request.capacity == 0 or (lent is not None and lent.grown):
+            return
+        try:
+            there = self.cloud.groups.scaling(ctx, name)
+        except Refused as error:
+            told = f"cannot see what scales {name}, so it may stay turned off once the group is let go: {error}"
+            ctx.report(Warned(told, hint=error.hint))
+            return
+        if there is None or there.fixed or there.desired >= request.capacity:
+            return
+        grown = Lent(there, grown=True) if lent is None else replace(lent, grown=True)
+        held.save(ctx, f"{name} is made larger", lent={**held.head.lent, name: grown})
 
     def require(self, ctx: Context, release: Release) -> None:
         """Raise :class:`~osvdeploy.errors.UsageError` for a release that could not be brought into service: its image

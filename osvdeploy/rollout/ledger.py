@@ -27,7 +27,7 @@ from itertools import islice
 from threading import Event
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from osvdeploy.cloud.interfaces import ObjectStore, ReleaseId, Route, RouteState, Slot
+from osvdeploy.cloud.interfaces import ObjectStore, ReleaseId, Route, RouteState, Scaling, Slot
 from osvdeploy.cloud.parallel import in_flight
 from osvdeploy.context import Context, ProcessIdentity
 from osvdeploy.errors import (
@@ -96,6 +96,15 @@ class SlotRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Lent:
+    """A group that somebody else made, while what scales it is suspended by a rollout: ``scaling`` is what did before,
+    and does again once the group is let go. ``grown``: the group was put back into a slot, and made larger for that."""
+
+    scaling: Scaling
+    grown: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Served:
     """A release that has served, and since when."""
 
@@ -134,6 +143,7 @@ class Head:
     ``family_due``: the image family is yet to be led to what serves; ``given_up`` are releases whose images are yet to
     be withdrawn. ``notices`` is what others are yet to be told, oldest first. ``note`` is one of a rollback without the
     ledger (:attr:`~osvdeploy.cloud.interfaces.RouteState.left`) that was heard of and could not be taken off the route.
+    ``lent`` are, by name, the groups of others that are yet to be let go as they were.
     """
 
     service: str
@@ -155,6 +165,7 @@ class Head:
     given_up: tuple[ReleaseId, ...] = ()
     notices: tuple[Notice, ...] = ()
     note: ReleaseId | None = None
+    lent: Mapping[str, Lent] = field(default_factory=dict)
 
     def unheard(self, state: RouteState) -> RouteState:
         """What stands behind the route, without a note that says nothing new."""

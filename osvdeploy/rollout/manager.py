@@ -67,7 +67,18 @@ from osvdeploy.rollout.refusals import (
 )
 from osvdeploy.rollout.releases import Adopted, Concurrent, ProbePlace, Release, about_pointer, group_name, route_of
 from osvdeploy.rollout.requests import refuse_senseless
-from osvdeploy.rollout.scaling import capacity_of, owes, pay, scaling_if_told, scaling_of, suspended
+from osvdeploy.rollout.scaling import (
+    capacity_of,
+    go_on,
+    gone_without,
+    let_go,
+    owes,
+    pay,
+    scaling_if_told,
+    scaling_of,
+    suspended,
+    take_away,
+)
 
 _LOOKED_FOR = 3.0
 """Seconds for which it is looked whether a release could be started, while what is to be left has traffic."""
@@ -297,6 +308,7 @@ class RolloutManager:
             refuse_held(held.head, release.id, forced=forced)
         refuse_drift(held.head, state)
         pay(ctx, self.cloud.groups, held)
+        self._pay_others(ctx, held, route)
         scaling = scaling_of(ctx, self.cloud.groups, held.head)
         if scaling is None and held.head.stable is not None:
             self._recognize(ctx, held, route, state, self.executor.observer(route).groups(ctx))
@@ -439,7 +451,9 @@ class RolloutManager:
             if not warm:
                 raise
             ctx.report(Warned(f"{target.id}: whether its image is there cannot be seen: {error}", hint=error.hint))
-        held.save(ctx, f"rollback to {target.id}", run=replace(run, warm=warm))
+        # Of one that does not stand here any more, what was noted was before it was let go.
+        lent = {name: each for name, each in held.head.lent.items() if name != run.group or standing is not None}
+        held.save(ctx, f"rollback to {target.id}", run=replace(run, warm=warm), lent=lent)
         self.driver.listened = ctx.monotonic()
         return came_to(ctx, held, self._drive(ctx, held, route))
 
@@ -678,19 +692,41 @@ class RolloutManager:
                         way = "letting {} go" if tags.is_kept(group.tags) else "taking {} away"
                         told = f"{way.format(group.name)} ({group.release}, {len(group.machines)} machines)"
                         ctx.report(Note(told))
-                        held.insist(ctx, self.cloud.groups.delete, group.name)
+                        self._take_away(ctx, held, group.name)
                 held.renew(ctx)
                 ctx.report(Waiting("machines to be gone", f"{len(groups)} groups left"))
                 ctx.sleep(self.limits.poll)
             remove = self.cloud.router.remove
             insisting(ctx, lambda: self.executor.outranking(ctx, held, route, lambda acting: remove(acting, route)))
             ctx.report(Note("rules and backends are gone"))
+            if held.head.lent:
+                # Let go by somebody else, who gave them no traffic back.
+                self._wait_out(ctx, held, max(self.limits.settle, self.limits.late))
+                for name in gone_without(held.head, ()):
+                    held.insist(ctx, lambda acting, name: go_on(acting, self.cloud.groups, held.head, name), name)
             ours = {tags.SERVICE: self.ledger.service}
             for name in insisting(ctx, lambda: self.cloud.groups.templates(ctx, ours)):
                 held.insist(ctx, self.cloud.groups.delete_template, name)
-            held.save(ctx, "destroyed", slots={}, serving=None, holds=(), destroyed=True, note=None)
+            held.save(ctx, "destroyed", slots={}, serving=None, holds=(), destroyed=True, note=None, lent={})
             self.courier.finish(ctx, held)
             return held.head
+
+    def _pay_others(self, ctx: Context, held: HeldLedger, route: Route) -> None:
+        """Let what scales adopted groups go on that were let go without the ledger. A deploy does not depend on it."""
+        if not held.head.lent:
+            return
+        for name in gone_without(held.head, self.executor.observer(route).groups(ctx)):
+            try:
+                with held.acting(ctx) as acting:
+                    go_on(acting, self.cloud.groups, held.head, name)
+            except CloudError as error:
+                ctx.report(Warned(f"what scales {name} is still suspended: {error}", hint=error.hint))
+                continue
+            let_go(ctx, held, name)
+
+    def _take_away(self, ctx: Context, held: HeldLedger, group: str) -> None:
+        held.insist(ctx, lambda acting, name: take_away(acting, self.cloud.groups, held.head, name), group)
+        let_go(ctx, held, group)
 
     def _wait_out(self, ctx: Context, held: HeldLedger, seconds: float) -> None:
         """Wait, and keep the lease."""
@@ -925,7 +961,7 @@ class RolloutManager:
         # In the slot that has the traffic it is what serves; in the other one nobody would take it away any more.
         idle = candidate is not None and (state.weights or {}).get(Slot(candidate.tags[tags.SLOT]), 0) == 0
         if candidate is not None and idle and not candidate.deleting:
-            held.insist(ctx, self.cloud.groups.delete, run.group)
+            self._take_away(ctx, held, run.group)
         ended = replace(run, abort=OVERTAKEN, verdict=Outcome.ABORTED, reason=OVERTAKEN, paused=None)
         ended = ended.enter(Stage.DONE, ctx.now(), OVERTAKEN)
         held.save(ctx, f"end the {run.kind} of {run.candidate}: {OVERTAKEN}", run=ended)

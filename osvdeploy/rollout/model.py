@@ -312,7 +312,8 @@ class Run:
     ``scaling`` is what scales the stable group by itself, as it was right before the last share that was given, but for
     what the run itself had paused of it; None where nothing does. ``owed``: it is what the run before was to hand over
     and did not, so that stable may have a part of it alone. ``scaled``: it is where it belongs, on the candidate after
-    a success and else on stable as before.
+    a success and else on stable as before. ``theirs``: somebody else made the stable group, and has it back as it was
+    once it is let go.
 
     ``unwatched``: seconds of this stage for which nobody looked; no bake counts them.
     ``measured_since`` is when metric gates were begun anew in this stage, None where they count from its beginning;
@@ -364,6 +365,7 @@ class Run:
     scaling: Scaling | None = None
     owed: bool = False
     scaled: bool = False
+    theirs: bool = False
     stable_size: int = 0
     grows: int = 0
     stable_gone: bool = False

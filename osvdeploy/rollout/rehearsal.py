@@ -465,11 +465,11 @@ class _Groups(InstanceGroups):
             self._place.scalings[name] = replace(there, paused=True)
             self._place.done(self._place.foresight.pause(self._place.ctx, name))
 
-    def resume(self, ctx: Context, name: str, scaling: Scaling) -> None:
+    def resume(self, ctx: Context, name: str, scaling: Scaling, *, grown: bool = False) -> None:
         there = self.scaling(ctx, name)
         if there is not None and there.paused and not scaling.paused:
             self._place.scalings[name] = replace(there, paused=False)
-            self._place.done(self._place.foresight.resume(self._place.ctx, name, scaling))
+            self._place.done(self._place.foresight.resume(self._place.ctx, name, scaling, grown=grown))
 
     def unpaused(self, there: Scaling, before: Scaling) -> Scaling:
         return self._place.cloud.groups.unpaused(there, before)
@@ -602,7 +602,7 @@ class _Ports:
     def pause(self, ctx: Context, name: str) -> Foretold:
         return [PlannedCall("groups", "pause", name)]
 
-    def resume(self, ctx: Context, name: str, scaling: Scaling) -> Foretold:
+    def resume(self, ctx: Context, name: str, scaling: Scaling, *, grown: bool) -> Foretold:
         return [PlannedCall("groups", "resume", name)]
 
     def apply(self, ctx: Context, name: str, scaling: Scaling) -> Foretold:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 from osvdeploy.cloud.interfaces import InstanceGroups, Scaling
 from osvdeploy.context import Context
 from osvdeploy.errors import CloudError
 from osvdeploy.events import Warned
-from osvdeploy.rollout.ledger import Head, HeldLedger, Ledger, SlotRecord
-from osvdeploy.rollout.model import Run
+from osvdeploy.rollout.ledger import Head, HeldLedger, Ledger, Lent, SlotRecord
+from osvdeploy.rollout.model import Kind, Run, Stage
 from osvdeploy.rollout.releases import Release
 
 
@@ -71,7 +72,47 @@ def pay(ctx: Context, groups: InstanceGroups, held: HeldLedger) -> None:
         ctx.report(Warned(f"{stable.release} still has not the scaling of before: {error}", hint=error.hint))
         return
     if paid:
-        held.save(ctx, f"{stable.release} is scaled as before", run=replace(run, scaled=True))
+        lent = {name: each for name, each in held.head.lent.items() if name != stable.group}
+        held.save(ctx, f"{stable.release} is scaled as before", run=replace(run, scaled=True), lent=lent)
+
+
+def take_away(ctx: Context, groups: InstanceGroups, head: Head, name: str) -> None:
+    """Begin to take a group away, or let it go where somebody else made it, with what scaled it going on as before:
+    first, since nobody looks at it again once it is let go. Its slot is to have no traffic any more. Raises what the
+    place refuses it with."""
+    if (lent := _lent(head, name)) is not None:
+        groups.resume(ctx, name, lent.scaling, grown=lent.grown)
+    groups.delete(ctx, name)
+
+
+def let_go(ctx: Context, held: HeldLedger, name: str) -> None:
+    """Note that a group has been let go, where something was owed to it."""
+    if name in held.head.lent:
+        others = {each: lent for each, lent in held.head.lent.items() if each != name}
+        held.save(ctx, f"{name} is let go as it was", lent=others)
+
+
+def gone_without(head: Head, standing: Collection[str]) -> list[str]:
+    """The groups that were let go by somebody who did not know that something is owed to them: whoever went back
+    without the ledger. ``standing`` are all that the service has, by name."""
+    return [name for name in head.lent if name not in standing]
+
+
+def go_on(ctx: Context, groups: InstanceGroups, head: Head, name: str) -> None:
+    """Let what scales such a group go on."""
+    groups.resume(ctx, name, head.lent[name].scaling, grown=head.lent[name].grown)
+
+
+def _lent(head: Head, name: str) -> Lent | None:
+    """What a group is to have again; by the run where that has not come to a good end, and has suspended it."""
+    run = head.run
+    if name in head.lent or run is None or run.stable_group != name:
+        return head.lent.get(name)
+    owing = run.theirs and run.scaling is not None and not run.scaling.paused and not run.scaled
+    # Nothing is suspended before the first share.
+    shares = Stage.SHIFT in (run.stage, *(record.stage for record in run.stages))
+    suspended = owing and shares and (run.kind is Kind.DEPLOY or run.owed)
+    return Lent(run.scaling) if suspended and run.scaling is not None else None
 
 
 def capacity_of(ctx: Context, ledger: Ledger, head: Head, release: Release, scaling: Scaling | None) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from osvdeploy.cloud import tags
@@ -82,6 +84,35 @@ def test_deleting_lets_a_group_go_that_is_kept(theirs: Scene) -> None:
     assert theirs.ask().status == 200
     with pytest.raises(NotOurs):
         groups.delete(theirs.ctx, GROUP)
+
+
+def test_what_scales_a_group_goes_on_though_it_was_made_larger(theirs: Scene) -> None:
+    """To be put behind a slot again with more machines, it may have to be turned off."""
+    groups = theirs.cloud.groups
+    theirs.scale(GROUP, 1, 6)
+    before = groups.scaling(theirs.ctx, GROUP)
+    assert before is not None and not before.paused
+    for _ in range(2):
+        groups.attach(theirs.ctx, replace(request(theirs), capacity=3))
+    there = groups.observe(theirs.ctx, GROUP)
+    assert there is not None and there.capacity == 3
+    for _ in range(2):
+        groups.resume(theirs.ctx, GROUP, before, grown=True)
+    after = groups.scaling(theirs.ctx, GROUP)
+    assert after is not None and replace(after, desired=2) == before
+
+
+def test_what_its_user_has_suspended_stays_so_though_it_was_made_larger(theirs: Scene) -> None:
+    """It is as it was before."""
+    groups = theirs.cloud.groups
+    theirs.scale(GROUP, 1, 6)
+    groups.pause(theirs.ctx, GROUP)
+    before = groups.scaling(theirs.ctx, GROUP)
+    assert before is not None and before.paused
+    groups.attach(theirs.ctx, replace(request(theirs), capacity=3))
+    groups.resume(theirs.ctx, GROUP, before, grown=True)
+    after = groups.scaling(theirs.ctx, GROUP)
+    assert after is not None and replace(after, desired=2) == before
 
 
 def test_deleting_takes_a_group_away_that_was_given(theirs: Scene) -> None:

@@ -188,6 +188,10 @@ class Site(ABC):
         """Let somebody's group serve 0.9.0, by a rule of theirs at 200."""
 
     @abstractmethod
+    def suspended(self) -> list[str]:
+        """What of all that scales their group stands still, none where it scales as its user wants it to."""
+
+    @abstractmethod
     def adopted(self) -> Release:
         """The release that their group becomes."""
 

@@ -152,7 +152,13 @@ class AwsSite(Site):
         groups = asg.describe_auto_scaling_groups(AutoScalingGroupNames=[self.theirs])["AutoScalingGroups"]
         behind = [sorted(arn.split("/")[1] for arn in group["TargetGroupARNs"]) for group in groups]
         labelled = [sorted((tag["Key"], tag["Value"].rpartition("/")[0]) for tag in group["Tags"]) for group in groups]
-        return {**found, "behind": behind, "labelled": labelled}
+        return {**found, "behind": behind, "labelled": labelled, "suspended": self.suspended()}
+
+    def suspended(self) -> list[str]:
+        """Processes of their group that stand still."""
+        asg: Any = self.place.session.client("autoscaling")
+        [group] = asg.describe_auto_scaling_groups(AutoScalingGroupNames=[self.theirs])["AutoScalingGroups"]
+        return sorted(each["ProcessName"] for each in group["SuspendedProcesses"])
 
 
 class GcpSite(Site):
@@ -233,7 +239,13 @@ class GcpSite(Site):
         whole = [(rule["priority"], rule.get("routeAction"), rule.get("service")) for rule in rules]
         groups = self.place.network.ask("GET", f"zones/{ZONE}/instanceGroupManagers").get("items", [])
         ports = {unnumbered(each["name"]): each.get("namedPorts") for each in groups}
-        return {**found, "leading": whole, "ports": ports}
+        return {**found, "leading": whole, "ports": ports, "suspended": self.suspended()}
+
+    def suspended(self) -> list[str]:
+        """The mode of their group's autoscaler, where it is not at work."""
+        scalers = self.place.network.ask("GET", f"zones/{ZONE}/autoscalers").get("items", [])
+        theirs = (each for each in scalers if each["target"].rpartition("/")[2] == self.theirs)
+        return [mode for each in theirs if (mode := each["autoscalingPolicy"].get("mode", "ON")) != "ON"]
 
     def _held(self) -> dict[str, list[str]]:
         """What stands of Compute Engine, but for what comes and goes."""
@@ -392,6 +404,17 @@ def adopt_first(site: Site) -> None:
     """Somebody's group, which was adopted, serves."""
     site.plant()
     assert adopt(site).outcome is Outcome.SUCCEEDED
+
+
+def scaled(site: Site) -> None:
+    """Attach to the group that serves what scales it, as a user would."""
+    stable = site.world.head.stable
+    assert stable is not None
+    place = site.place
+    if isinstance(site, AwsSite):
+        aws_scene.scale_group(place.session.client("autoscaling"), stable.group, 1, 6, place.network.listener)
+    else:
+        gcp_scene.scale_group(place.next_context(), place.account.gcp(), f"zones/{ZONE}", stable.group, 1, 6)
 
 
 def _back_from_cloud(site: Site) -> Rollout:

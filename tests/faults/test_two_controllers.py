@@ -29,11 +29,9 @@ from osvdeploy.rollout.releases import Strategy
 from osvdeploy.rollout.scaling import suspended
 from osvdeploy.sandbox import core, wire
 from osvdeploy.sandbox.wire import ApiRequest
-from tests.contract import aws_scene, gcp_scene
-from tests.contract.gcp_scene import ZONE
 from tests.faults.branches import Branches
 from tests.faults.matrix import Scenario, Site, Watch
-from tests.faults.scenarios import ASKING, AT_ONCE, CANARY, OTHER_SITES, SITES, AwsSite, adopt_first
+from tests.faults.scenarios import ASKING, AT_ONCE, CANARY, OTHER_SITES, SITES, adopt_first, scaled
 from tests.faults.test_stories import Story
 from tests.rollout.made import SETTINGS, UNHURRIED
 from tests.rollout.test_drifting import looked
@@ -673,17 +671,6 @@ def test_an_adopted_group_that_is_let_go_late_is_put_back(kind: str, tmp_path: P
     assert all(healthy >= site.world.settings.capacity for healthy in site.carrying().values())
 
 
-def _scales(site: Site) -> None:
-    """Attach to the group that serves what scales it, as a user would."""
-    stable = site.world.head.stable
-    assert stable is not None
-    place = site.place
-    if isinstance(site, AwsSite):
-        aws_scene.scale_group(place.session.client("autoscaling"), stable.group, 1, 6, place.network.listener)
-    else:
-        gcp_scene.scale_group(place.next_context(), place.account.gcp(), f"zones/{ZONE}", stable.group, 1, 6)
-
-
 @pytest.mark.sandbox
 @pytest.mark.parametrize("kind", SITES)
 def test_a_pause_of_what_scales_that_is_sent_late_is_told_and_taken_back(kind: str, tmp_path: Path) -> None:
@@ -691,7 +678,7 @@ def test_a_pause_of_what_scales_that_is_sent_late_is_told_and_taken_back(kind: s
     arrives. What serves would keep its size for ever."""
     site = SITES[kind](tmp_path)
     site.put_into_service("1.0.0")
-    _scales(site)
+    scaled(site)
     site.made("new")
     pauses = {"aws": "SuspendProcesses", "google": "autoscalers.patch"}[kind]
     freezer = Freezer(site, lambda site, call: call.operation == pauses)

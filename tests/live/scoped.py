@@ -254,8 +254,8 @@ class ScopedGroups(_Scoped):
     def pause(self, ctx: Context, name: str) -> None:
         self.inner.pause(ctx, self.label.named(name))
 
-    def resume(self, ctx: Context, name: str, scaling: Scaling) -> None:
-        self.inner.resume(ctx, self.label.named(name), scaling)
+    def resume(self, ctx: Context, name: str, scaling: Scaling, *, grown: bool = False) -> None:
+        self.inner.resume(ctx, self.label.named(name), scaling, grown=grown)
 
     def unpaused(self, there: Scaling, before: Scaling) -> Scaling:
         return self.inner.unpaused(there, before)

@@ -108,7 +108,7 @@ class AwsForesight:
     def pause(self, ctx: Context, name: str) -> Foretold:
         return [_scaling("SuspendProcesses", name)]
 
-    def resume(self, ctx: Context, name: str, scaling: Scaling) -> Foretold:
+    def resume(self, ctx: Context, name: str, scaling: Scaling, *, grown: bool) -> Foretold:
         return [_scaling("ResumeProcesses", name)]
 
     def apply(self, ctx: Context, name: str, scaling: Scaling) -> Foretold:

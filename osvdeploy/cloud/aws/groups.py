@@ -226,7 +226,7 @@ class AutoScalingGroups:
         except NotFound:
             pass
 
-    def resume(self, ctx: Context, name: str, scaling: Scaling) -> None:
+    def resume(self, ctx: Context, name: str, scaling: Scaling, *, grown: bool = False) -> None:
         try:
             self._scaling.resume(ctx, standing(self._find(ctx, name), name), scaling)
         except NotFound:

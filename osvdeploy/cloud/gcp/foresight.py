@@ -245,8 +245,9 @@ class GcpForesight:
     def pause(self, ctx: Context, name: str) -> Foretold:
         return self._mode(ctx, name, ON, GROWS)
 
-    def resume(self, ctx: Context, name: str, scaling: Scaling) -> Foretold:
-        return [] if scaling.paused else self._mode(ctx, name, GROWS, ON)
+    def resume(self, ctx: Context, name: str, scaling: Scaling, *, grown: bool) -> Foretold:
+        told = [] if scaling.paused else self._mode(ctx, name, GROWS, ON)
+        return told or (self._mode(ctx, name, OFF, ON) if grown else [])
 
     def _mode(self, ctx: Context, name: str, before: str, after: str) -> Foretold:
         there = self._group(ctx, name)

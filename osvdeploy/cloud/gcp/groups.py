@@ -156,17 +156,18 @@ class ManagedGroups:
         if backend is None:
             raise NotFound(f"backend service {request.backend}: does not exist (yet)")
         group, port_name = self._link(name), last(request.backend)
-        if int(found.get("targetSize", 0)) < request.capacity:
-            self._resize(ctx, found, request.capacity)
         if backend.group != group or marks_of(backend.document).items() < dict(request.tags).items():
             scope = request.backend.rpartition("/backendServices/")[0]
             behind = self._backends.entry_of(ctx, scope, group, request.backend)
             behind = behind or {"group": address_of(self._gcp, group), "balancingMode": "UTILIZATION"}
             self._backends.put_beside(ctx, backend, behind, port_name, request.tags)
-        # Last: a group that has our named port stands where it says.
+        # Only then: a group that has our named port stands where it says.
         ports = [each for each in found.get("namedPorts", []) if each.get("name") != port_name]
         if len(ports) == len(found.get("namedPorts", [])):
             self._name_ports(ctx, name, [*ports, {"name": port_name, "port": backend.port}])
+        # Last: by its port it is found again, and let go as it was, whoever dies with its autoscaler turned off.
+        if int(found.get("targetSize", 0)) < request.capacity:
+            self._resize(ctx, found, request.capacity)
 
     def _let_go(self, ctx: Context, found: Document, marks: Tags) -> None:
         """Leave somebody's group as it was. Its named port goes last: as long as it has it, it is looked at again."""
@@ -219,10 +220,10 @@ class ManagedGroups:
         if found is not None:
             self._autoscalers.pause(ctx, found)
 
-    def resume(self, ctx: Context, name: str, scaling: Scaling) -> None:
+    def resume(self, ctx: Context, name: str, scaling: Scaling, *, grown: bool = False) -> None:
         found = self._standing(ctx, name)
         if found is not None:
-            self._autoscalers.resume(ctx, found, scaling)
+            self._autoscalers.resume(ctx, found, scaling, grown=grown)
 
     def unpaused(self, there: Scaling, before: Scaling) -> Scaling:
         return unpaused(there, before)

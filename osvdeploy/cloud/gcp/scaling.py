@@ -55,10 +55,15 @@ class Autoscalers:
         if there is not None and mode_of(there) == ON:
             self._set_mode(ctx, there, GROWS)
 
-    def resume(self, ctx: Context, group: Document, scaling: Scaling) -> None:
+    def resume(self, ctx: Context, group: Document, scaling: Scaling, *, grown: bool = False) -> None:
         there = self.of(ctx, group)
-        if there is not None and mode_of(there) == GROWS and not scaling.paused:
+        if there is None:
+            return
+        now, before = mode_of(there), rules.read(scaling.rules, {}).get("autoscaler")
+        if now == GROWS and not scaling.paused:
             self._set_mode(ctx, there, ON)
+        elif grown and now == OFF and before is not None and mode_of(before) != OFF:
+            self._set_mode(ctx, there, mode_of(before))
 
     def apply(self, ctx: Context, group: Document, scaling: Scaling) -> None:
         there = self.of(ctx, group)

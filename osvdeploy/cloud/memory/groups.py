@@ -192,7 +192,7 @@ class MemoryGroups:
     def pause(self, ctx: Context, name: str) -> None:
         self._set_paused(name, paused=True)
 
-    def resume(self, ctx: Context, name: str, scaling: Scaling) -> None:
+    def resume(self, ctx: Context, name: str, scaling: Scaling, *, grown: bool = False) -> None:
         self._set_paused(name, paused=scaling.paused)
 
     def unpaused(self, there: Scaling, before: Scaling) -> Scaling:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from osvdeploy.cloud.gcp.adopting import leading, refuse_other_service, takers
+from osvdeploy.cloud.gcp.backends import write
 from osvdeploy.cloud.interfaces import HealthRule, Route
+from osvdeploy.cloud.tags import SERVICE
 from osvdeploy.errors import UsageError
+from osvdeploy.sandbox.core import Moment
+from osvdeploy.sandbox.wire import Call
+from tests.contract.gcp_place import PROJECT
+from tests.contract.gcp_scene import ZONE, GcpScene, gcp_scene
+from tests.contract.scenes import SERVICE as OWNER
+from tests.contract.test_adoption import GROUP, request
 
 MAP = "projects/p/global/urlMaps/web"
 THEIRS = "projects/p/global/backendServices/theirs"
@@ -126,3 +135,57 @@ def test_only_what_has_just_these_requests_would_lose_them() -> None:
     ]
     assert takers(url_map(rule(50), default=OTHER), route()) == [("the default of all", (OTHER,))]
     assert takers(url_map(rule(200)), route(path="/api/*")) == []
+
+
+def larger(scene: GcpScene) -> None:
+    """Their group of two is put behind slot blue, with three machines."""
+    scene.cloud.groups.attach(scene.ctx, replace(request(scene), capacity=3))
+
+
+@pytest.fixture
+def scaled() -> GcpScene:
+    scene = gcp_scene()
+    scene.plant_service(GROUP, 200)
+    scene.until(lambda: scene.ask().status == 200)
+    scene.scale(GROUP, 1, 6)
+    return scene
+
+
+def mode(scene: GcpScene) -> str:
+    found = scene.network.ask("GET", f"zones/{ZONE}/autoscalers/scales-{GROUP}")
+    return str(found["autoscalingPolicy"].get("mode", "ON"))
+
+
+@pytest.mark.sandbox
+def test_an_autoscaler_that_its_user_has_turned_off_stays_so(scaled: GcpScene) -> None:
+    """Before the group was made larger, or while it only keeps its size by us."""
+    groups, off = scaled.cloud.groups, {"autoscalingPolicy": {"mode": "OFF"}}
+    before = groups.scaling(scaled.ctx, GROUP)
+    assert before is not None
+    groups.pause(scaled.ctx, GROUP)
+    link = f"projects/{PROJECT}/zones/{ZONE}/autoscalers?autoscaler=scales-{GROUP}"
+    write(scaled.place.gcp(), scaled.ctx, link, off, link)
+    groups.resume(scaled.ctx, GROUP, before)
+    assert mode(scaled) == "OFF"
+    theirs = groups.scaling(scaled.ctx, GROUP)
+    assert theirs is not None
+    larger(scaled)
+    groups.resume(scaled.ctx, GROUP, theirs, grown=True)
+    assert mode(scaled) == "OFF"
+
+
+@pytest.mark.sandbox
+def test_a_group_whose_autoscaler_is_turned_off_is_known_as_ours(scaled: GcpScene) -> None:
+    """Whoever dies between that and its larger size is found, and the group let go as it was."""
+    owned: list[bool] = []
+
+    def hook(moment: Moment, call: Call) -> None:
+        if call.operation == "autoscalers.patch" and moment is Moment.BEFORE:
+            there = scaled.place.sandbox.hook
+            scaled.place.sandbox.hook = None
+            owned.append([each.name for each in scaled.cloud.groups.owned(scaled.ctx, {SERVICE: OWNER})] == [GROUP])
+            scaled.place.sandbox.hook = there
+
+    scaled.place.sandbox.hook = hook
+    larger(scaled)
+    assert owned == [True] and mode(scaled) == "OFF"
