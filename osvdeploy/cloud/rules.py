@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from osvdeploy.cloud.interfaces import Scaling
@@ -16,11 +17,12 @@ from osvdeploy.context import Context
 from osvdeploy.events import Warned
 
 
-def written(rules: Mapping[str, Any], own: Mapping[str, str]) -> str:
+def written(rules: Mapping[str, Any], own: Mapping[str, str], others: Mapping[str, str] = MappingProxyType({})) -> str:
     """The text of a group's rules, equal for equal ones. ``own`` are names that the group alone has, each by what
-    stands in its place: the same rules of two groups are then the same text."""
+    stands in its place: the same rules of two groups are then the same text. ``others`` is what stands in the place of
+    further names of it, by these. Names are replaced in their order, ``others`` first."""
     return json.dumps(
-        _replaced(rules, {name: mark for mark, name in own.items()}),
+        _replaced(rules, {**others, **{name: mark for mark, name in own.items()}}),
         sort_keys=True,
         separators=(",", ":"),
         ensure_ascii=False,

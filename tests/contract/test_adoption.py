@@ -102,6 +102,20 @@ def test_what_scales_a_group_goes_on_though_it_was_made_larger(theirs: Scene) ->
     assert after is not None and replace(after, desired=2) == before
 
 
+def test_what_scales_a_group_is_given_to_the_one_that_comes(theirs: Scene) -> None:
+    """A policy by requests of their target group, which is called as the group is, counts those of the new one's."""
+    groups = theirs.cloud.groups
+    groups.attach(theirs.ctx, request(theirs))
+    theirs.scale(GROUP, 1, 6)
+    found = groups.scaling(theirs.ctx, GROUP)
+    assert found is not None
+    made = theirs.stand(Slot.GREEN, "hello-1", capacity=2)
+    groups.apply(theirs.ctx, made.name, found)
+    assert groups.follows(theirs.ctx, made.name, found)
+    given = groups.scaling(theirs.ctx, made.name)
+    assert given is not None and given.rules == found.rules
+
+
 def test_what_its_user_has_suspended_stays_so_though_it_was_made_larger(theirs: Scene) -> None:
     """It is as it was before."""
     groups = theirs.cloud.groups

@@ -28,6 +28,7 @@ from tests.aws_world import AwsWorld
 from tests.contract.aws_scene import scale_group as scale_aws
 from tests.contract.gcp_scene import REGION, ZONE
 from tests.contract.gcp_scene import scale_group as scale_gcp
+from tests.faults.scenarios import SITES, adopt_first, scaled
 from tests.gcp_world import GcpWorld
 from tests.world import ABORTING, World
 
@@ -195,6 +196,26 @@ def test_scaling_that_is_handed_over_is_foretold_rule_by_rule(tmp_path: Path) ->
     scale_gcp(account.ctx, account.gcp(), f"zones/{ZONE}", gcp.world.group_of(first), 3, 6)
     planned(gcp, "1.1.0", strategy=BLUE_GREEN)
     planned(gcp, "1.2.0", strategy=BLUE_GREEN)
+
+
+@pytest.mark.parametrize("kind", SITES)
+def test_what_scales_a_group_that_is_let_go_is_foretold_to_go_on(kind: str, tmp_path: Path) -> None:
+    """Before it is let go, by the deploy that needs its slot."""
+    site = SITES[kind](tmp_path)
+    adopt_first(site)
+    scaled(site)
+    for version in ("1.0.0", "1.1.0"):
+        site.made(version)
+    assert site.deploy("1.0.0").outcome is Outcome.SUCCEEDED
+    here = site.place.process(site.limits)
+    ground = getattr(here, "cloud", None) or here.ground
+    plan = rehearse(here.ctx, ground, site.world.ledger, site.releases["1.1.0"], image=None)
+    assert plan.rollout.outcome is Outcome.SUCCEEDED, plan.rollout.told
+    since = len(site.world.sandbox.calls(0))
+    assert site.deploy("1.1.0").outcome is Outcome.SUCCEEDED
+    assert foretold(plan) == changing(site.world, since)
+    goes_on = {"aws": "autoscaling.ResumeProcesses", "google": "compute.autoscalers.patch"}[kind]
+    assert goes_on in foretold(plan)
 
 
 def test_a_rollout_that_nobody_works_on_is_ended_in_the_plan_as_in_the_deploy(tmp_path: Path) -> None:

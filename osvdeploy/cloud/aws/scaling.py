@@ -15,11 +15,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from osvdeploy.cloud import rules
 from osvdeploy.cloud.aws.session import Aws
 from osvdeploy.cloud.interfaces import Scaling
+from osvdeploy.cloud.tags import BACKEND
 from osvdeploy.context import Context
 from osvdeploy.errors import NotFound
 from osvdeploy.events import Warned
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 PAUSED = ("AlarmNotification", "AZRebalance", "ScheduledActions")
 """Processes that are suspended while a group is paused: those that change its size or move its instances unasked."""
 
+_TARGET_GROUP = "$(target-group)"
 _POLICY = (
     "PolicyName",
     "PolicyType",
@@ -85,9 +88,9 @@ class Rules:
     metrics: Sequence[str]
     suspended: Sequence[str]
 
-    def text(self, own: Mapping[str, str]) -> str:
+    def text(self, own: Mapping[str, str], others: Mapping[str, str] = MappingProxyType({})) -> str:
         kinds = {"policies": self.policies, "actions": self.actions, "hooks": self.hooks, "settings": self.settings}
-        return rules.written({**kinds, "metrics": self.metrics, "suspended": self.suspended}, own)
+        return rules.written({**kinds, "metrics": self.metrics, "suspended": self.suspended}, own, others)
 
     @classmethod
     def read(cls, text: str, own: Mapping[str, str]) -> Rules:
@@ -203,7 +206,7 @@ class GroupScaling:
             group["MaxSize"],
             (*parts, *(("metrics",) if found.metrics else ())),
             found.paused,
-            found.text(_own(group)),
+            found.text(_own(group), _others(group)),
         )
 
     def pause(self, ctx: Context, group: AutoScalingGroupTypeDef) -> None:
@@ -341,11 +344,18 @@ def _suspended(group: AutoScalingGroupTypeDef) -> list[str]:
 
 
 def _own(group: AutoScalingGroupTypeDef) -> dict[str, str]:
-    """What a rule may say of its own group: the name, and the target group as metrics name it."""
-    own = {"$(group)": group["AutoScalingGroupName"]}
-    if group.get("TargetGroupARNs"):
-        own["$(target-group)"] = group["TargetGroupARNs"][0].rpartition(":")[2]
-    return own
+    """What a rule may say of its own group: the target group as metrics name it, and the name, which may be a part of
+    that. Of several it is none of ours: a group that was adopted is let go with the rules that it has."""
+    behind = group.get("TargetGroupARNs", [])
+    ours = {tag.get("Value", "") for tag in group.get("Tags", []) if tag.get("Key") == BACKEND}
+    own = [each.rpartition(":")[2] for each in sorted(behind, key=lambda each: each in ours)]
+    return {**({_TARGET_GROUP: own[0]} if own else {}), "$(group)": group["AutoScalingGroupName"]}
+
+
+def _others(group: AutoScalingGroupTypeDef) -> dict[str, str]:
+    """What stands in the place of any of its target groups: one that was adopted stands behind ours, too, and rules may
+    name either. What comes after it stands behind one alone."""
+    return {each.rpartition(":")[2]: _TARGET_GROUP for each in group.get("TargetGroupARNs", [])}
 
 
 def _time(text: object) -> datetime | None:
