@@ -642,8 +642,8 @@ def _clean_up(run: Run, seen: Observation, limits: Limits, now: datetime) -> Ste
     return Step(run, None, wait, f"the machines of {run.candidate} to be gone")
 
 
-_DRAIN_POLL = 10.0
-"""Seconds between looks while there is nothing to be seen."""
+_DRAIN_POLL = 20.0
+"""Seconds between looks while there is nothing to be seen; the lease is to be renewed all the same."""
 
 
 def _under_way(run: Run, seen: Observation, limits: Limits, now: datetime) -> float:
