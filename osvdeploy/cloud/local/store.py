@@ -216,8 +216,12 @@ class DirectoryStore:
 
     def _refuse_gone(self, folder: Path) -> None:
         """Raise where a folder is missing, or one above it, that was seen before: nobody takes folders away here."""
-        while not folder.is_dir():
-            if folder in self._seen:
+        while True:
+            # Before it is looked for: another thread may make it, and see it, in between.
+            seen = folder in self._seen
+            if folder.is_dir():
+                return
+            if seen:
                 raise StoreUnavailable(
                     f"{folder}: was there before, and is gone",
                     hint="mount it again, or move it back; what is in it is not made anew",
