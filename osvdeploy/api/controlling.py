@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from osvdeploy.api import wiring
 from osvdeploy.api.declared import Service
-from osvdeploy.api.services import ProbeFrom, find_release
+from osvdeploy.api.services import ProbeFrom, deserted, find_release, in_full
 from osvdeploy.context import Context
 from osvdeploy.errors import DeadlineExceeded, OsvDeployError, UsageError
 from osvdeploy.events import Note, Waiting
@@ -136,15 +136,17 @@ class Waited:
 def wait(ctx: Context, service: Service, milestone: Milestone = Milestone.DONE) -> Waited:
     """Wait for the rollout under way, or the last one, to come that far. Reads the ledger alone and changes nothing.
 
+    Where nobody is at work on it, that is told at once, and somebody is waited for who goes on with it: a minute.
     Raises :class:`~osvdeploy.errors.DeadlineExceeded` when the context's time is over, with where it stands; and
     :class:`~osvdeploy.errors.OsvDeployError` when nobody is at work on it any more.
     """
     from osvdeploy.rollout.ends import end_of
+    from osvdeploy.rollout.lease import absence
 
     ledger = wiring.open_ledger(service)
     first: str | None = None
     given = 0
-    changed, number = ctx.monotonic(), 0
+    changed, number, warned = ctx.monotonic(), 0, False
     while True:
         head = wiring.head(ctx, service)
         run = head.run
@@ -159,14 +161,18 @@ def wait(ctx: Context, service: Service, milestone: Milestone = Milestone.DONE) 
         if rollout is not None or reached:
             told = rollout.told if rollout is not None else f"{run.candidate}: {awaits or f'in stage {run.stage}'}"
             return Waited(head, run, milestone, reached, told, awaits, rollout)
+        absent = absence(ctx, head)
         if head.n != number:
-            changed, number = ctx.monotonic(), head.n
+            changed, number, warned = ctx.monotonic(), head.n, False
+        elif not awaits and absent is not None and absent.certain and not warned:
+            # Seen twice: one look may fall between two processes, of which the second goes on.
+            ctx.report(deserted(service, run, absent))
+            warned = True
         if not awaits and ctx.monotonic() - changed > _NOBODY:
-            raise OsvDeployError(
-                f"{service.name}: nobody is at work on the {run.kind} of {run.candidate}, in stage {run.stage}",
-                hint=f"`osvdeploy recover {service.name} --ledger {service.ledger}` goes on with it",
-            )
-        ctx.report(Waiting(f"{milestone} of {run.candidate}", awaits or f"in stage {run.stage}"))
+            nobody = deserted(service, run, absent)
+            raise OsvDeployError(nobody.text, hint=nobody.hint)
+        where = awaits or f"in stage {run.stage}"
+        ctx.report(Waiting(f"{milestone} of {run.candidate}", where if absent is None else f"{where}; {absent.told}"))
         try:
             ctx.sleep(_LOOK_EVERY)
         except DeadlineExceeded:
@@ -175,7 +181,9 @@ def wait(ctx: Context, service: Service, milestone: Milestone = Milestone.DONE) 
             raise DeadlineExceeded(
                 f"{ledger.service}: {run.candidate} is still in stage {run.stage}, since "
                 f"{run.entered:%Y-%m-%d %H:%M:%S} UTC",
-                hint="it goes on; wait again, or look with `osvdeploy status`",
+                hint="it goes on; wait again, or look with `osvdeploy status`"
+                if absent is None
+                else f"{absent.told}: {absent.ways_on(in_full(service))}",
             ) from None
 
 

@@ -17,17 +17,22 @@ if TYPE_CHECKING:
     from osvdeploy.api.services import Standing
     from osvdeploy.cloud.interfaces import Ground, HealthRule
     from osvdeploy.rollout.drifting import Drift
+    from osvdeploy.rollout.lease import Absence
     from osvdeploy.rollout.ledger import Ledger
 
 
 @dataclass(frozen=True, slots=True)
 class Drifted:
-    """What differs now, and what differed before it was repaired. ``under_way``: a rollout is, and nobody looked."""
+    """What differs now, and what differed before it was repaired. ``under_way``: a rollout is, and nobody looked;
+    ``awaits`` is then what a person has to do before it goes on, "" for nothing, and ``absence``: nobody is at work on
+    it."""
 
     service: str
     found: tuple[Drift, ...]
     repaired: tuple[Drift, ...] = ()
     under_way: bool = False
+    awaits: str = ""
+    absence: Absence | None = None
 
 
 def drift(ctx: Context, service: Service, *, repair: bool = False) -> Drifted:
@@ -50,14 +55,16 @@ def drift(ctx: Context, service: Service, *, repair: bool = False) -> Drifted:
 
 def _look(ctx: Context, service: Service) -> Drifted:
     from osvdeploy.rollout.drifting import Drift, DriftKind
+    from osvdeploy.rollout.lease import absence
 
     head = wiring.head(ctx, service)
     ground = wiring.ground_of(ctx, head.place) if head.place is not None and not head.destroyed else None
     found = standing(ctx, service, ground=ground)
     if found is None or ground is None:
         raise UsageError(f"{service.name}: nothing is deployed", hint="`osvdeploy history` tells what was")
-    if found.head.unfinished is not None:
-        return Drifted(service.name, (), under_way=True)
+    if (run := found.head.unfinished) is not None:
+        absent = absence(ctx, found.head)
+        return Drifted(service.name, (), under_way=True, awaits=run.awaits(ctx.now()), absence=absent)
     if found.state is None:
         route = Drift(DriftKind.ROUTE, found.trouble, "bring the way in back, or `osvdeploy destroy` the service")
         return Drifted(service.name, (route,))

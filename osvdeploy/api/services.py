@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         UploadedDisk,
     )
     from osvdeploy.rollout.ends import Rollout
+    from osvdeploy.rollout.lease import Absence
     from osvdeploy.rollout.ledger import Head, HeldLedger, Ledger, Place
     from osvdeploy.rollout.model import Run
     from osvdeploy.rollout.releases import Release
@@ -58,6 +59,7 @@ class ServiceStatus:
 
     ``left`` is what a rollback without the ledger has noted that it takes traffic from, as long as the ledger has not
     learnt that; ``carrying`` is then the release that has all the traffic by the cloud, None where none has.
+    ``absence``: nobody is at work on the rollout under way.
     """
 
     service: str
@@ -68,6 +70,7 @@ class ServiceStatus:
     cloud_error: str | None
     left: ReleaseId | None = None
     carrying: ReleaseId | None = None
+    absence: Absence | None = None
 
 
 def status(ctx: Context, service: Service, *, look: bool = True) -> ServiceStatus:
@@ -78,6 +81,7 @@ def status(ctx: Context, service: Service, *, look: bool = True) -> ServiceStatu
     from osvdeploy.cloud import tags
     from osvdeploy.cloud.interfaces import Slot
     from osvdeploy.rollout.learning import carried
+    from osvdeploy.rollout.lease import absence
 
     head = wiring.head(ctx, service)
     place = head.place
@@ -116,7 +120,23 @@ def status(ctx: Context, service: Service, *, look: bool = True) -> ServiceStatu
         cloud_error=trouble,
         left=left,
         carrying=carrying,
+        absence=absence(ctx, head),
     )
+
+
+def deserted(service: Service, run: Run, absent: Absence | None) -> Warned:
+    """What whoever waits for a run or watches it is told where nobody is at work on it; ``absent`` as far as that can
+    be known from the ledger's newest document alone."""
+    why = f": {absent.why}" if absent is not None and absent.why else ""
+    return Warned(
+        f"{service.name}: nobody is at work on the {run.kind} of {run.candidate}, in stage {run.stage}{why}",
+        hint=f"`osvdeploy recover {in_full(service)}` goes on with it",
+    )
+
+
+def in_full(service: Service) -> str:
+    """A service as commands take it from anywhere."""
+    return f"{service.name} --ledger {service.ledger}"
 
 
 def _slot_status(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from osvdeploy.api import wiring
@@ -12,6 +12,7 @@ from osvdeploy.errors import CloudError, LedgerError, UsageError
 
 if TYPE_CHECKING:
     from osvdeploy.cloud.interfaces import GroupCount, ReleaseId, Slot
+    from osvdeploy.rollout.lease import Absence
     from osvdeploy.rollout.ledger import Head, Place
 
 
@@ -21,7 +22,8 @@ class ServiceSeen:
 
     ``weights`` are its shares by slot and ``machines`` what stands in each, by slot; both None where nobody looked, and
     ``weights`` also where its rule, or its listener, is gone. Machines are counted as their groups have them: what the
-    balancer thinks of each is for :func:`~osvdeploy.api.status` to tell.
+    balancer thinks of each is for :func:`~osvdeploy.api.status` to tell. ``awaits`` is what a person has to do before
+    its rollout goes on, "" for nothing; ``absence``: nobody is at work on that.
     """
 
     service: str
@@ -29,6 +31,8 @@ class ServiceSeen:
     weights: Mapping[Slot, int] | None = None
     machines: Mapping[Slot, GroupCount] | None = None
     trouble: str = ""
+    awaits: str = ""
+    absence: Absence | None = None
 
     @property
     def serving(self) -> ReleaseId | None:
@@ -56,6 +60,7 @@ def survey(ctx: Context, address: str, *, app: str | None = None, look: bool = T
     Two reads of the ledger for each service, several at once. A place (an account's region, a project's zone) is asked
     for all that it has together: by pages of groups, and once for each listener. Raises what the ledger's store raises.
     """
+    from osvdeploy.rollout.lease import absence
     from osvdeploy.rollout.ledger import Ledger, heads_of, services
 
     store = wiring.open_store(address)
@@ -74,14 +79,16 @@ def survey(ctx: Context, address: str, *, app: str | None = None, look: bool = T
         if isinstance(head, LedgerError):
             seen[service] = ServiceSeen(service, None, trouble=head.message)
             continue
-        seen[service] = ServiceSeen(service, head)
+        awaits = head.unfinished.awaits(ctx.now()) if head.unfinished is not None else ""
+        seen[service] = ServiceSeen(service, head, awaits=awaits, absence=absence(ctx, head))
         if head.place is not None and not head.destroyed:
             place = head.place
             standing.setdefault((place.cloud, place.account, place.region, place.endpoint), []).append(head)
     troubles: dict[str, str] = {}
     for (cloud, account, region, _), there in sorted(standing.items(), key=_by_place) if look else ():
         try:
-            seen.update(_looked(ctx, there))
+            for service, (weights, machines) in _looked(ctx, there).items():
+                seen[service] = replace(seen[service], weights=weights, machines=machines)
         except (CloudError, UsageError) as error:
             troubles[f"{cloud} {region}, {account}"] = error.message
     return Survey(address, tuple(seen[service] for service in sorted(seen)), troubles)
@@ -92,16 +99,16 @@ def _by_place(standing: tuple[tuple[str | None, ...], object]) -> str:
     return str(standing[0])
 
 
-def _looked(ctx: Context, heads: Sequence[Head]) -> dict[str, ServiceSeen]:
-    """What one place shows of its services."""
+def _looked(
+    ctx: Context, heads: Sequence[Head]
+) -> dict[str, tuple[Mapping[Slot, int] | None, Mapping[Slot, GroupCount]]]:
+    """What one place shows of its services: weights and machines."""
     places = [_place(head) for head in heads]
     ground = wiring.ground_of(ctx, places[0])
     counts = {each.name: each for each in ground.groups.counted(ctx, {}) if not each.deleting}
     weights = ground.router.weights_of(ctx, [place.route for place in places])
     return {
-        head.service: ServiceSeen(
-            head.service,
-            head,
+        head.service: (
             weights.get(place.route.key),
             {slot: counts[name] for slot, name in _groups(head).items() if name in counts},
         )
@@ -122,7 +129,7 @@ def _place(head: Head) -> Place:
 
 
 def told(seen: ServiceSeen) -> str:
-    """Where a service is, in a few words for people; what asks for somebody first."""
+    """Where a service is, in a few words for people, and what asks for somebody."""
     head = seen.head
     if head is None:
         return seen.trouble
@@ -132,6 +139,10 @@ def told(seen: ServiceSeen) -> str:
     if (run := head.unfinished) is not None:
         share = (seen.weights or {}).get(run.slot)
         words.append(f"{run.kind} of {run.candidate} in {run.stage}" + ("" if share is None else f" at {share} %"))
+        if seen.awaits:
+            words.append(seen.awaits if run.paused is not None else f"waits for {seen.awaits}")
+        elif seen.absence is not None:
+            words.append(seen.absence.told.replace(" on it", ""))
     elif seen.machines is not None and head.serving is not None:
         if seen.weights is None:
             words.append("its rule is gone")

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from osvdeploy.api import wiring
 from osvdeploy.api.declared import Service
-from osvdeploy.api.services import ServiceStatus, SlotStatus, status
+from osvdeploy.api.services import ServiceStatus, SlotStatus, deserted, status
 from osvdeploy.context import Context
-from osvdeploy.events import Note, SlotSeen, Waiting, Warned
+from osvdeploy.events import Note, SlotSeen, Waiting
 
 if TYPE_CHECKING:
     from osvdeploy.rollout.ledger import Head, Ledger
@@ -52,13 +52,12 @@ def watch(ctx: Context, service: Service, *, look: bool = True) -> ServiceStatus
         if run is not None:
             last = None
             _show(ctx, found, run, limits)
-            if not warned and not run.awaits(ctx.now()) and ctx.monotonic() - changed > _NOBODY:
-                ctx.report(
-                    Warned(
-                        f"{service.name}: nobody is at work on the {run.kind} of {run.candidate}",
-                        hint=f"`osvdeploy recover {service.name} --ledger {service.ledger}` goes on with it",
-                    )
-                )
+            # One look may fall between two processes, of which the second goes on.
+            seen_before = before is not None and before.n == head.n
+            certain = found.absence is not None and found.absence.certain and seen_before
+            silent = certain or ctx.monotonic() - changed > _NOBODY
+            if not warned and not run.awaits(ctx.now()) and silent:
+                ctx.report(deserted(service, run, found.absence))
                 warned = True
         elif head.run is not None and head.run.id != last:
             # Seen under way or not: a warm rollback is over between two looks.

@@ -285,7 +285,7 @@ def _ended(ctx: Context, service: Service, outcome: Rollout, calls: Any) -> Resu
 @command
 def drift(ctx: Context, choice: ServiceChoice, repair: bool) -> Result:
     """Look for what of a service is not as its ledger says: its route, its machines, groups that nobody knows of,
-    images that are gone. Ends with 0 where all is, with 1 where something differs.
+    images that are gone. Ends with 0 where all is, with 1 where something differs, or nobody is at work on a rollout.
 
     Example: osvdeploy drift hello/production --repair
     """
@@ -295,17 +295,23 @@ def drift(ctx: Context, choice: ServiceChoice, repair: bool) -> Result:
     document = {
         "service": found.service,
         "under_way": found.under_way,
+        "deserted": None if found.absence is None else found.absence.told,
         "drift": [_difference(each) for each in found.found],
         "repaired": [_difference(each) for each in found.repaired],
     }
     lines = [f"repaired: {each.what}" for each in found.repaired]
     for each in found.found:
         lines += [f"{each.kind}: {each.what}", f"  {each.cure}"]
-    if found.under_way:
+    # Whoever is asked is told by other means; that nobody goes on with it is what nothing else tells.
+    deserted = found.absence is not None and not found.awaits
+    if found.absence is not None:
+        lines.append(f"{found.service}: a rollout is under way, and {found.absence.told}")
+        lines.append(f"  {f'waits: {found.awaits}' if found.awaits else found.absence.ways_on(found.service)}")
+    elif found.under_way:
         lines.append(f"{found.service}: a rollout is under way, which watches by itself")
     elif not found.found:
         lines.append(f"{found.service}: all is as the ledger says")
-    return Result("\n".join(lines), document, 1 if found.found else 0)
+    return Result("\n".join(lines), document, 1 if found.found or deserted else 0)
 
 
 def _difference(each: Drift) -> dict[str, Any]:

@@ -49,6 +49,7 @@ from osvdeploy.sizes import format_duration, format_size
 if TYPE_CHECKING:
     from osvdeploy.api import ProbeFrom, ServiceSeen, ServiceStatus, Survey, WentBack
     from osvdeploy.cloud.interfaces import CloudImage, Scaling, Slot, StoredObject, UnfinishedObject
+    from osvdeploy.rollout.ledger import Head
     from osvdeploy.rollout.model import Run, Until
 
 
@@ -318,12 +319,19 @@ def status(
             for each in head.notices
         ],
         "run": run_document(head.run) if head.run is not None else None,
-        "held_by": None if head.lease is None else f"process {head.lease.holder.pid} on {head.lease.holder.host}",
+        "held_by": _held_by(head),
+        "deserted": None if found.absence is None else found.absence.told,
         "left": found.left,
         "carrying": found.carrying,
         "cloud_error": found.cloud_error,
     }
     return Result(_status_text(found), document)
+
+
+def _held_by(head: Head) -> str | None:
+    """Who has the lease, but for a process of this machine that is known to be dead."""
+    holder = head.lease.holder if head.lease is not None else None
+    return None if holder is None or holder.known_dead() else f"process {holder.pid} on {holder.host}"
 
 
 def _survey(found: Survey) -> Result:
@@ -712,6 +720,10 @@ def _status_text(found: ServiceStatus) -> str:
             lines += [f"goes no further: {held_up.told}", ways_past_hold(found.service)]
         elif awaits := run.awaits(datetime.now(UTC)):
             lines += [f"waits: {awaits}", ways_on(run, found.service)]
+            if found.absence is not None and run.shifted is not None:
+                lines.append(f"{found.absence.told}; `osvdeploy recover {found.service} --stay` watches it meanwhile")
+        elif found.absence is not None:
+            lines += [found.absence.told, found.absence.ways_on(found.service)]
     lines += [
         f"{slot.slot} was adopted: somebody else made its group, and it stays when it is let go"
         for slot in found.slots

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from osvdeploy.context import CancelToken, Context
 from osvdeploy.errors import CloudError, LeaseHeld, OsvDeployError
 from osvdeploy.events import Note, Waiting
 from osvdeploy.rollout.ledger import Head, HeadTaken, HeldLedger, Lease, Ledger
+from osvdeploy.sizes import format_duration
 
 LENGTH = 60.0
 """Seconds. Renewed at half; longer than any single call we make."""
@@ -62,6 +63,44 @@ def refuse_if_alive(ctx: Context, ledger: Ledger, head: Head) -> None:
     """Raise LeaseHeld when a process of this machine that lives has the lease; one elsewhere is not waited for."""
     if head.lease is not None and not head.lease.holder.known_dead() and _of_this_machine(ctx, head.lease):
         raise _refusal(ledger, head, head.lease)
+
+
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """That nobody is at work on a rollout under way, and ``why`` that is known; "" where the lease was given back. Not
+    ``certain``: a process elsewhere has it, and was not heard of for longer than it lasts, by the clocks of two
+    machines."""
+
+    why: str
+    certain: bool
+
+    @property
+    def told(self) -> str:
+        """For people."""
+        verb = "is" if self.certain else "seems to be"
+        return f"nobody {verb} at work on it{f': {self.why}' if self.why else ''}"
+
+    def ways_on(self, where: str) -> str:
+        """What to type. ``where``: the service, with all that its commands need."""
+        sure = "" if self.certain else "where it is gone, "
+        return f"{sure}`osvdeploy recover {where}` goes on with it, `osvdeploy abort {where}` ends it"
+
+
+def absence(ctx: Context, head: Head) -> Absence | None:
+    """Whether nobody is at work on the rollout that a head tells of, as far as that can be known from here; None where
+    somebody is, or may be, and where none is under way."""
+    if head.unfinished is None:
+        return None
+    if head.lease is None:
+        return Absence("", certain=True)
+    holder = head.lease.holder
+    if holder.known_dead():
+        return Absence(f"process {holder.pid} on {holder.host} is dead", certain=True)
+    silent = (ctx.now() - head.written).total_seconds()
+    if _of_this_machine(ctx, head.lease) or silent <= head.lease.length:
+        return None
+    heard = format_duration(int(silent))
+    return Absence(f"process {holder.pid} on {holder.host} was last heard of {heard} ago", certain=False)
 
 
 def _of_this_machine(ctx: Context, lease: Lease) -> bool:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from osvdeploy.api import wiring
 from osvdeploy.cloud.interfaces import ObjectStore
 from osvdeploy.cloud.memory import Call, Moment
+from osvdeploy.context import ProcessIdentity
+from osvdeploy.rollout.ledger import Lease
 from osvdeploy.rollout.model import Outcome, Stage
 from tests.cli.running import Ran, osvdeploy
 from tests.rollout.unledgered import Died, Gone, Unledgered, dies_entering
@@ -99,3 +104,91 @@ def test_a_rollout_that_is_held_is_said_to_go_no_further(service: Unledgered) ->
     told = status().stdout
     assert "goes no further: every release is held since" in told and "osvdeploy approve" not in told
     assert "`osvdeploy unhold hello/production` lets it go on" in told
+
+
+def dead_here(service: Unledgered, stage: Stage = Stage.BAKE) -> int:
+    """A deploy of 1.2.0 whose process, of this machine, was killed in a stage; the number of that process."""
+    dies_entering(service, stage)
+    child = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    held_by(service, replace(ProcessIdentity.current(), pid=int(child.stdout), started="12345"))
+    return int(child.stdout)
+
+
+def held_by(service: Unledgered, holder: ProcessIdentity | None) -> None:
+    """Who has the lease from now on, by the clock that commands have; None: nobody."""
+    head, lease = service.head, Lease(holder, 60.0) if holder is not None else None
+    newer = replace(head, n=head.n + 1, nonce="held", lease=lease, written=datetime.now(UTC))
+    service.ledger.write(service.context(), newer)
+
+
+def drift(code: int) -> Ran:
+    ran = osvdeploy("drift", "hello/production", "--ledger", "memory", "--json")
+    assert ran.code == code, ran.stderr
+    return ran
+
+
+def test_a_rollout_whose_process_is_dead_is_said_to_be_nobodys(service: Unledgered) -> None:
+    """By whatever looks at it: in one line, in all services' and in the documents; with what goes on with it."""
+    pid = dead_here(service)
+    told = status().stdout
+    assert f"nobody is at work on it: process {pid} on " in told and "is dead" in told
+    assert "`osvdeploy recover hello/production` goes on with it, `osvdeploy abort hello/production` ends it" in told
+    document = status("--json").document
+    assert document["held_by"] is None and "is dead" in document["deserted"]
+    [everything] = osvdeploy("status", "--all", "--ledger", "memory", "--json").document["services"]
+    assert f"nobody is at work: process {pid} on " in everything["told"]
+    assert "is dead" in drift(1).document["deserted"]
+    assert "watches by itself" not in osvdeploy("drift", "hello/production", "--ledger", "memory").stdout
+
+
+def test_a_rollout_whose_lease_was_given_back_is_said_to_be_nobodys(service: Unledgered) -> None:
+    """As after `resume --no-wait`, of which nobody has heard yet."""
+    service.settings = replace(service.settings, strategy=replace(service.settings.strategy, approve=True))
+    assert service.deploy("1.2.0").outcome is Outcome.WAITING
+    [everything] = osvdeploy("status", "--all", "--ledger", "memory", "--json").document["services"]
+    assert "waits for approval before" in everything["told"] and drift(0).document["under_way"]
+    assert "osvdeploy recover" not in status().stdout
+    said = osvdeploy("approve", "hello/production", "--ledger", "memory", "--no-wait")
+    assert said.code == 0, said.stderr
+    told = status().stdout
+    assert "nobody is at work on it\n`osvdeploy recover hello/production` goes on with it" in told
+
+
+def test_of_a_process_elsewhere_it_is_said_when_it_was_heard_of(service: Unledgered) -> None:
+    """Nobody knows from here whether it lives; while its lease lasts nothing is said."""
+    dies_entering(service, Stage.BAKE)
+    far = ProcessIdentity(host="far", boot="another-kernel", namespace="pid:[1]", pid=7, started="1", user="ann")
+    held_by(service, far)
+    told = status().stdout
+    assert "nobody" not in told and status("--json").document["deserted"] is None
+    assert "watches by itself" in osvdeploy("drift", "hello/production", "--ledger", "memory").stdout
+    head = service.head
+    past = head.written - timedelta(minutes=4)
+    service.ledger.write(service.context(), replace(head, n=head.n + 1, nonce="past", written=past))
+    told = status().stdout
+    assert "nobody seems to be at work on it: process 7 on far was last heard of 4m" in told
+    assert "where it is gone, `osvdeploy recover hello/production` goes on with it" in told
+    assert status("--json").document["held_by"] == "process 7 on far"
+
+
+def test_whoever_waits_for_a_rollout_of_a_dead_process_hears_so_at_once(service: Unledgered) -> None:
+    """And when time is over what goes on with it; meanwhile somebody may, so it is waited for."""
+    pid = dead_here(service)
+    ran = osvdeploy("wait", "hello/production", "--ledger", "memory", "--timeout", "3s")
+    assert ran.code == 1
+    assert f"nobody is at work on it: process {pid} on " in ran.stderr, "in what is waited for"
+    assert "warning: hello/production: nobody is at work on the deploy of" in ran.stderr
+    hint = ran.stderr.splitlines()[-1]
+    assert "`osvdeploy recover hello/production --ledger memory` goes on with it" in hint and "wait again" not in hint
+
+
+def test_a_pause_is_told_in_the_line_of_each_service(service: Unledgered) -> None:
+    """And that nobody watches what has a share of the traffic meanwhile."""
+    dies_entering(service, Stage.BAKE)
+    held_by(service, None)
+    assert osvdeploy("pause", "hello/production", "--ledger", "memory", "--why", "lunch").code == 0
+    [everything] = osvdeploy("status", "--all", "--ledger", "memory", "--json").document["services"]
+    assert "paused by" in everything["told"] and "lunch" in everything["told"]
+    told = status().stdout
+    assert "nobody is at work on it; `osvdeploy recover hello/production --stay` watches it meanwhile" in told
+    assert drift(0).document["deserted"] is not None
