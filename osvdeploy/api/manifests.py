@@ -69,10 +69,7 @@ def export_releases(ctx: Context, service: Service, *, look: bool = True) -> Man
     ledger = wiring.open_ledger(service)
     head, known = ledger.head(ctx), ledger.releases(ctx)
     if head is None and not known:
-        raise UsageError(
-            f"{service.name}: was never deployed, as far as the ledger {service.ledger} knows",
-            hint="name the right ledger with --ledger",
-        )
+        raise wiring.never_deployed(service)
     runs: dict[ReleaseId, Run] = {}
     for past in ledger.heads(ctx, width=MANY):
         if past.run is not None:

@@ -333,8 +333,9 @@ def rollback(
     except CredentialsMissing:
         raise
     except (CloudError, LedgerError, UsageError) as error:
-        way = f"where the ledger stays out of reach: `osvdeploy rollback {service.name} --from-cloud`"
-        error.hint = f"{error.hint}; {way}" if error.hint else way
+        if "--from-cloud" not in (error.hint or ""):
+            way = f"where the ledger stays out of reach: `osvdeploy rollback {service.name} --from-cloud`"
+            error.hint = f"{error.hint}; {way}" if error.hint else way
         raise
     ledger = wiring.open_ledger(service)
     target = find_release(ctx, ledger, to) if to is not None else None

@@ -68,6 +68,8 @@ def survey(ctx: Context, address: str, *, app: str | None = None, look: bool = T
     heads = {
         ledger.service: head for ledger, head in zip(ledgers, heads_of(ctx, ledgers), strict=True) if head is not None
     }
+    if not heads and wiring.is_missing(store):
+        raise UsageError(f"{address}: there is no such directory", hint=wiring.IF_MISSING)
     if not heads:
         what = "no service" if app is None else f"no service of {app}"
         raise UsageError(

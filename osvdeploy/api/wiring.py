@@ -226,11 +226,31 @@ def rollouts(
 def head(ctx: Context, service: Service) -> Head:
     head = open_ledger(service).head(ctx)
     if head is None:
-        raise UsageError(
-            f"{service.name}: was never deployed, as far as the ledger {service.ledger} knows",
-            hint="name the right ledger with --ledger, or deploy the service first",
-        )
+        raise never_deployed(service)
     return head
+
+
+def never_deployed(service: Service) -> UsageError:
+    """What is said of a service that its ledger has nothing of; of a directory that is not there, that too."""
+    if is_missing(open_store(service.ledger)):
+        return UsageError(
+            f"{service.name}: was never deployed, or its ledger is away: there is no directory {service.ledger}",
+            hint=f"{IF_MISSING}; `osvdeploy rollback {service.name} --from-cloud` goes back without it",
+        )
+    return UsageError(
+        f"{service.name}: was never deployed, as far as the ledger {service.ledger} knows",
+        hint="name the right ledger with --ledger, or deploy the service first",
+    )
+
+
+IF_MISSING = "mount it or move it back, or name the right ledger with --ledger or OSVDEPLOY_LEDGER"
+
+
+def is_missing(store: ObjectStore) -> bool:
+    """Whether a store is a directory that does not exist: it is yet to be made, or was moved or unmounted."""
+    from osvdeploy.cloud.local.store import DirectoryStore
+
+    return isinstance(store, DirectoryStore) and store.missing
 
 
 def manager(

@@ -109,6 +109,30 @@ def test_a_service_that_was_never_deployed_has_no_events(tmp_path: Path) -> None
         assert ran.code == 2 and "was never deployed" in ran.stderr and str(tmp_path) in ran.stderr
 
 
+@pytest.mark.parametrize(
+    "words",
+    [("status",), ("pause",), ("wait",), ("events",), ("recover",), ("rollback",), ("drift",), ("history",)],
+    ids=lambda words: words[0],
+)
+def test_a_ledger_whose_directory_is_not_there_is_said_to_be_away(tmp_path: Path, words: tuple[str, ...]) -> None:
+    """It may be unmounted; what goes back without it is named, once."""
+    away = tmp_path / "away"
+    ran = osvdeploy(*words, "other/production", "--ledger", str(away))
+    assert ran.code == 2 and f"its ledger is away: there is no directory {away}" in ran.stderr
+    assert "mount it" in ran.stderr and "OSVDEPLOY_LEDGER" in ran.stderr
+    assert ran.stderr.count("`osvdeploy rollback other/production --from-cloud`") == 1
+    assert not away.exists()
+
+
+def test_so_it_is_where_all_of_its_services_are_asked_for(tmp_path: Path) -> None:
+    """A ledger without services is another thing."""
+    away = tmp_path / "away"
+    ran = osvdeploy("status", "--all", "--ledger", str(away))
+    assert ran.code == 2 and f"{away}: there is no such directory" in ran.stderr and "mount it" in ran.stderr
+    away.mkdir()
+    assert "has no service" in osvdeploy("status", "--all", "--ledger", str(away)).stderr
+
+
 def test_a_terminal_is_not_told_what_to_do_by_a_guest(tmp_path: Path) -> None:
     """What a console has of escape sequences is shown, whichever command tells of it; a pipe has it raw."""
     service = Kept(tmp_path)

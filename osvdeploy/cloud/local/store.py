@@ -55,6 +55,11 @@ class DirectoryStore:
     def address(self) -> str:
         return self._address
 
+    @property
+    def missing(self) -> bool:
+        """Whether the directory does not exist: it is yet to be made, or was moved or unmounted."""
+        return not self._root.exists()
+
     def refuse_unwritable(self, ctx: Context, prefix: str) -> None:
         folder = self._root / prefix
         while not folder.exists() and folder.parent != folder:
