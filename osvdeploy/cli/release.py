@@ -42,8 +42,8 @@ from osvdeploy.cli.rollouts import (
     scaling_document,
 )
 from osvdeploy.context import Context
-from osvdeploy.rollout.refusals import refused_by
-from osvdeploy.rollout.requests import ways_on, ways_past_hold
+from osvdeploy.rollout.refusals import refused_by, ways_past_hold
+from osvdeploy.rollout.requests import ways_on
 from osvdeploy.sizes import format_duration, format_size
 
 if TYPE_CHECKING:
@@ -717,7 +717,7 @@ def _status_text(found: ServiceStatus) -> str:
             f"unfinished: {run.kind} of {run.candidate}, in {run.stage} since {run.entered:%Y-%m-%d %H:%M:%S} UTC"
         )
         if (held_up := refused_by(head, run)) is not None:
-            lines += [f"goes no further: {held_up.told}", ways_past_hold(found.service)]
+            lines += [f"goes no further: {held_up.told}", ways_past_hold(head, run, datetime.now(UTC))]
         elif awaits := run.awaits(datetime.now(UTC)):
             lines += [f"waits: {awaits}", ways_on(run, found.service)]
             if found.absence is not None and run.shifted is not None:

@@ -21,9 +21,9 @@ from osvdeploy.provider.notify import DeploymentNotify
 from osvdeploy.provider.spelling import Spelled, even, program, spell
 from osvdeploy.provider.values import UNKNOWN, is_known
 from osvdeploy.rollout.gates import GateStage
-from osvdeploy.rollout.refusals import refused_by
+from osvdeploy.rollout.refusals import refused_by, ways_past_hold
 from osvdeploy.rollout.releases import Concurrent, OnFailure, StrategyKind
-from osvdeploy.rollout.requests import ways_on, ways_past_hold
+from osvdeploy.rollout.requests import ways_on
 from osvdeploy.sizes import format_duration, parse_duration
 
 if TYPE_CHECKING:
@@ -401,7 +401,7 @@ def problems_of(standing: Standing, now: datetime) -> tuple[str, ...]:
         where = f"{head.service} --ledger {standing.service.ledger}"
         if (hold := refused_by(head, run)) is not None:
             told = f"the {run.kind} of {run.candidate} goes no further: {hold.told}; {serves}"
-            return (f"{told}. {ways_past_hold(where)}",)
+            return (f"{told}. {ways_past_hold(head, run, now, where)}",)
         if awaited := run.awaits(now):
             return (f"{run.candidate} waits: {awaited}; {serves}. {ways_on(run, where)}",)
         return (f"the {run.kind} of {run.candidate} was left in stage {run.stage}; {serves}. The next `up` goes on",)

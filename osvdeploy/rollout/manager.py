@@ -472,7 +472,7 @@ class RolloutManager:
             )
         refuse_senseless(run, kind, self.ledger.service, ctx.now())
         if kind not in (RequestKind.PAUSE, RequestKind.ABORT):
-            refuse_held_up(head, run)
+            refuse_held_up(head, run, ctx.now())
         try:
             self._refuse_uncounted(ctx, self._route(head))
         except UsageError as error:
@@ -559,7 +559,7 @@ class RolloutManager:
         run, route = held.head.unfinished, self._route(held.head)
         ended = self.end_overtaken(ctx, held, route, self.cloud.router.observe(ctx, route), run)
         if ended is None:
-            refuse_held_up(held.head, run)
+            refuse_held_up(held.head, run, ctx.now())
             refuse_to_go_on(ctx, self.hooks, self.metrics, run, came.told)
             self._refuse_unreached(ctx, held, route, run, came.told)
             ended = self._drive(ctx, held, route)
@@ -917,7 +917,7 @@ class RolloutManager:
                 # Somebody may have asked for its end, of whoever was at work then.
                 self.driver.listened = None
                 run = self.driver.listen(ctx, held, run)
-            refuse_held_up(held.head, run)
+            refuse_held_up(held.head, run, ctx.now())
             refuse_to_go_on(ctx, self.hooks, self.metrics, run)
             self._refuse_unreached(ctx, held, route, run)
             ctx.report(Note(f"going on with the {run.kind} of {run.candidate}, which is in stage {run.stage}"))

@@ -14,7 +14,7 @@ from osvdeploy.rollout.hooks import HookFailure
 from osvdeploy.rollout.ledger import Head, Hold, Ledger
 from osvdeploy.rollout.model import Kind, Outcome, Run, Stage
 from osvdeploy.rollout.releases import Concurrent, Release, Settings
-from osvdeploy.rollout.requests import ways_past_hold
+from osvdeploy.rollout.requests import ways_on
 
 
 def refuse_waiting(head: Head, release: Release, now: datetime) -> None:
@@ -26,7 +26,7 @@ def refuse_waiting(head: Head, release: Release, now: datetime) -> None:
     if awaited := run.awaits(now):
         raise RolloutWaiting(
             f"{head.service}: the {run.kind} of {run.candidate} waits: {awaited}",
-            hint="`osvdeploy approve`, `resume` or `promote` lets it go on, `osvdeploy abort` ends it",
+            hint=ways_past_hold(head, run, now) if refused_by(head, run) is not None else ways_on(run, head.service),
         )
 
 
@@ -77,13 +77,13 @@ def refuse_held(head: Head, release: ReleaseId, *, forced: bool = False) -> None
             )
 
 
-def refuse_held_up(head: Head, run: Run) -> None:
+def refuse_held_up(head: Head, run: Run, now: datetime) -> None:
     """Raise :class:`~osvdeploy.errors.ReleaseHeld` where a hold names what a rollout under way is to bring into
     service: it stays where it is. What goes back goes on."""
     if (hold := refused_by(head, run)) is not None:
         raise ReleaseHeld(
             f"{head.service}: the {run.kind} of {run.candidate} goes no further: {hold.told}",
-            hint=ways_past_hold(head.service),
+            hint=ways_past_hold(head, run, now),
         )
 
 
@@ -92,6 +92,21 @@ def refused_by(head: Head, run: Run) -> Hold | None:
     if run.verdict is not None or run.abort is not None or run.kind is Kind.ROLLBACK:
         return None
     return next((hold for hold in head.holds if hold.release in (None, run.candidate)), None)
+
+
+def ways_past_hold(head: Head, run: Run, now: datetime, where: str = "") -> str:
+    """What to type for a run that a hold keeps where it is: what takes the hold away, and what goes on then. ``where``:
+    the service, with all that its commands need; left out, its name."""
+    where = where or head.service
+    unhold, others = f"`osvdeploy unhold {where}`", [hold.release for hold in head.holds if hold.release is not None]
+    if all(hold.release is not None for hold in head.holds):
+        unhold = f"`osvdeploy unhold {where} --release {run.candidate}`"
+    elif others:
+        # There is no command for the hold of every release alone.
+        unhold += f" (which takes the hold of {', '.join(others)} away, too)"
+    # Whoever holds a service has its lease: nobody is at work then.
+    onward = "recover" if not run.awaits(now) else "approve" if run.paused is None else "resume"
+    return f"{unhold}, then `osvdeploy {onward} {where}` lets it go on, `osvdeploy abort {where}` ends it"
 
 
 def refuse_left(head: Head, release: ReleaseId, left: ReleaseId, *, forced: bool = False) -> None:

@@ -73,11 +73,6 @@ def ways_on(run: Run, where: str) -> str:
     return f"`osvdeploy {first} {where}` lets it go on, `osvdeploy abort {where}` ends it"
 
 
-def ways_past_hold(where: str) -> str:
-    """What to type for a run that a hold keeps where it is; ``where`` as for :func:`ways_on`."""
-    return f"`osvdeploy unhold {where}` lets it go on, `osvdeploy abort {where}` ends it"
-
-
 def _senseless(run: Run, kind: RequestKind, now: datetime) -> tuple[str, str] | None:
     """Why this cannot be asked now, and what can be done instead; None where it can."""
     if run.over:

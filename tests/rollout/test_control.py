@@ -33,6 +33,7 @@ from osvdeploy.rollout.ends import Rollout
 from osvdeploy.rollout.ledger import Head, HeldLedger, Ledger
 from osvdeploy.rollout.manager import RolloutManager
 from osvdeploy.rollout.model import Kind, Outcome, Request, RequestKind, Run, Stage, Until
+from osvdeploy.rollout.refusals import ways_past_hold
 from osvdeploy.rollout.releases import Concurrent, OnFailure, Strategy, StrategyKind, TrafficStep
 from tests.rollout.made import NOW, SETTINGS
 from tests.rollout.service import Service
@@ -961,6 +962,27 @@ def test_what_was_asked_is_told_and_kept() -> None:
     )
 
 
+def test_what_lets_a_held_rollout_go_on_takes_no_more_away_than_it_says() -> None:
+    """A hold of every release has no word of its own: which others go with it is said. What is paused is resumed then,
+    and what waits for nobody recovered."""
+    service = waiting_at_five_percent()
+    service.manager().hold(service.context(), service.id("1.0.0"), "a colleague's")
+    service.manager().request(service.context(), RequestKind.PAUSE)
+    service.manager().hold(service.context(), None, "freeze")
+    head = service.head
+    assert head.run is not None
+    told = ways_past_hold(head, head.run, service.time.now())
+    assert f"`osvdeploy unhold hello/production` (which takes the hold of {service.id('1.0.0')} away, too)" in told
+    assert "then `osvdeploy resume hello/production` lets it go on" in told
+    begun = replace(head.run, paused=None, stage=Stage.BOOT)
+    assert "then `osvdeploy recover hello/production` lets it go on" in ways_past_hold(head, begun, service.time.now())
+    service.manager().unhold(service.context(), service.id("1.0.0"))
+    service.publish("1.2.0")
+    with pytest.raises(RolloutWaiting) as refused:
+        service.manager().deploy(service.context(), service.release("1.2.0"))
+    assert refused.value.hint == ways_past_hold(service.head, head.run, service.time.now()), "a deploy says the same"
+
+
 def asking(kind: RequestKind) -> Callable[[Controlled], object]:
     return lambda service: service.manager().request(service.context(), kind)
 
@@ -982,7 +1004,9 @@ def test_a_rollout_that_is_held_goes_no_further(command: str, named: bool) -> No
     with pytest.raises(ReleaseHeld, match=r"goes no further: .* is held since .*: freeze until Monday") as told:
         UPWARDS[command](service)
     where = "hello/production"
-    assert told.value.hint == f"`osvdeploy unhold {where}` lets it go on, `osvdeploy abort {where}` ends it"
+    unhold = f"osvdeploy unhold {where} --release {service.id('1.1.0')}" if named else f"osvdeploy unhold {where}"
+    onward = f"`{unhold}`, then `osvdeploy approve {where}` lets it go on"
+    assert told.value.hint == f"{onward}, `osvdeploy abort {where}` ends it"
     run = service.head.unfinished
     assert run is not None and run.heard == () and service.weights() == {Slot.BLUE: 95, Slot.GREEN: 5}
     service.manager().unhold(service.context())

@@ -102,8 +102,8 @@ def test_a_rollout_that_is_held_is_said_to_go_no_further(service: Unledgered) ->
     assert "osvdeploy approve" in status().stdout
     service.manager().hold(service.context(), None, "freeze until Monday")
     told = status().stdout
-    assert "goes no further: every release is held since" in told and "osvdeploy approve" not in told
-    assert "`osvdeploy unhold hello/production` lets it go on" in told
+    assert "goes no further: every release is held since" in told and "\n`osvdeploy approve" not in told
+    assert "`osvdeploy unhold hello/production`, then `osvdeploy approve hello/production` lets it go on" in told
 
 
 def dead_here(service: Unledgered, stage: Stage = Stage.BAKE) -> int:
