@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -89,10 +90,33 @@ def plan(
             out.write_text(json.dumps(whole, indent=1, default=str) + "\n")
         except OSError as error:
             raise UsageError(f"{out}: cannot be written: {error.strerror}") from None
-        which = f" --release {wanted}" if wanted is not None else ""
-        told = f"kept in {out}: `osvdeploy deploy{which} --plan {out}` does this, where nothing has changed by then"
+        follows = following(spec_file, environment, sets, wanted, origin, forced, displace, take_over, out)
+        told = f"kept in {out}: `{follows}` does this, where nothing has changed by then"
         text += "\n" + folded(told, 2, width())
     return Result(text, document)
+
+
+def following(
+    spec_file: Path,
+    environment: str | None,
+    sets: tuple[str, ...],
+    wanted: str | None,
+    origin: str | None,
+    forced: tuple[str, ...],
+    displace: bool,
+    take_over: bool,
+    out: Path,
+) -> str:
+    """The deploy that follows a plan, with all that the plan was asked for, as a shell takes it."""
+    words = ["osvdeploy", "deploy"]
+    if spec_file != Path("osv.toml"):
+        words += ["--file", str(spec_file)]
+    for option, value in (("--env", environment), ("--release", wanted), ("--from", origin)):
+        words += [option, value] if value is not None else []
+    for option, values in (("--set", sets), ("--force", forced)):
+        words += [word for value in values for word in (option, value)]
+    words += ["--displace"] * displace + ["--take-over"] * take_over
+    return shlex.join([*words, "--plan", str(out)])
 
 
 # ---------------------------------------------------------------------------------------------------------- document

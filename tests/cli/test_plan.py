@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from osvdeploy.api import wiring
+from osvdeploy.cli.plan import following
 from osvdeploy.cloud.aws.quotas import VcpuQuotas
 from osvdeploy.demo.hello import build_hello
 from osvdeploy.errors import Unavailable
@@ -132,6 +133,22 @@ def test_a_plan_beside_a_rollout_that_waits_tells_no_calls(google: Google) -> No
     same = google.run("plan", "--set", "version=1.1.0", *asking, *FORCED)
     assert same.code == 0 and "refused now" not in same.stdout
     assert "urlMaps.patch" in same.stdout and "instanceGroupManagers.insert" not in same.stdout
+
+
+def test_the_deploy_that_follows_a_plan_is_told_with_all_that_it_was_asked_for() -> None:
+    """A spec of several environments refuses one without `--env`, and another version is another plan."""
+    named = following(Path("osv.toml"), "production", (), "1.0.0", None, (), False, False, Path("p.json"))
+    assert named == "osvdeploy deploy --env production --release 1.0.0 --plan p.json"
+    assert following(Path("osv.toml"), None, (), None, None, (), False, False, Path("p.json")).split()[2:] == [
+        "--plan",
+        "p.json",
+    ]
+    sets, forced = ("version=2 beta", "name=x"), ("nitro-traffic",)
+    whole = following(Path("a/osv.toml"), None, sets, "1", "staging", forced, True, True, Path("p.json"))
+    assert whole == (
+        "osvdeploy deploy --file a/osv.toml --release 1 --from staging --set 'version=2 beta' --set name=x "
+        "--force nitro-traffic --displace --take-over --plan p.json"
+    )
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ def test_what_one_environment_has_proved_is_deployed_in_another_by_the_command(
     named = ("--env", "live", "--release", guest.version)
     ran = osvdeploy("plan", *named, "--out", "plan.json", folder=pipeline)
     assert ran.code == 0 and "publishing: 512KiB in 1 block, on ami-" in ran.stdout, ran.stderr
-    assert f"osvdeploy deploy --release {guest.version} --plan plan.json" in " ".join(ran.stdout.split())
+    assert f"osvdeploy deploy --env live --release {guest.version} --plan plan.json" in " ".join(ran.stdout.split())
     ran = osvdeploy("deploy", *named, "--plan", "plan.json", "--json", folder=pipeline)
     assert ran.code == 0, ran.stderr
     assert ran.document["outcome"] == "succeeded" and ran.document["origin"] == "hello/test"
