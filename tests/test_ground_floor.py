@@ -16,6 +16,7 @@ from osvdeploy.digests import canonical_json
 from osvdeploy.errors import DeadlineExceeded, Interrupted, Unavailable
 from osvdeploy.retry import retrying
 from osvdeploy.sizes import format_duration, format_size, parse_duration, parse_size
+from osvdeploy.visible import in_a_line
 
 
 @given(st.integers(0, 1 << 45))
@@ -107,3 +108,24 @@ def test_a_process_is_dead_only_where_that_is_certain() -> None:
     assert not replace(here, boot="another kernel").known_dead()
     assert not replace(here, namespace="pid:[1]", pid=1).known_dead()
     assert here.pid == os.getpid()
+
+
+PAGE = b"""<html>
+<head><title>503 Service Temporarily Unavailable</title></head>
+<body>
+<center><h1>503 Service Temporarily Unavailable</h1></center>
+</body>
+</html>
+"""
+
+
+def test_what_an_answer_says_is_told_on_one_line() -> None:
+    """A page says its title, else its first heading, else nothing; what only mentions HTML is no page."""
+    assert in_a_line(PAGE) == "503 Service Temporarily Unavailable"
+    assert in_a_line(b"<!-- x -->\n<!DOCTYPE html><BODY><h2 class=a>Bad <b>gate</b>way &amp;\n more</h2>") == (
+        "Bad gate way & more"
+    )
+    assert in_a_line(b"<html><title> </title><body>it<br>failed") == ""
+    assert in_a_line(b"no pool:\r\n  <html> is\n not known\n") == "no pool: <html> is not known"
+    assert in_a_line(b"\xff" + b"x" * 500, 10) == "\N{REPLACEMENT CHARACTER}" + "x" * 9
+    assert in_a_line(b"") == ""

@@ -32,6 +32,7 @@ from osvdeploy.events import Warned
 from osvdeploy.osv.console import read_boot_log
 from osvdeploy.rollout.gates import Gate, Reading, Verdict
 from osvdeploy.rollout.model import Answer, Evidence, Kind, Limits, Observation, Outcome, RequestsSeen, Run, Stage
+from osvdeploy.visible import in_a_line
 
 _EVIDENCE = 4096
 _ASKED_AGAIN = 30.0
@@ -534,6 +535,7 @@ def judged(answer: ProbeAnswer, version_header: str | None, kind: str = "http") 
     told = f"{answer.status}"
     if version_header:
         told += f" from {release}" if release else f" without the header {version_header}"
-    if not well:
-        told += f": {answer.body[:120].decode(errors='replace').strip()}"
-    return Answer(well, release, told)
+    if not well and (said := in_a_line(answer.body)):
+        told += f": {said}"
+    # A program that asks may name a release of several lines.
+    return Answer(well, release, " ".join(told.split()))

@@ -17,6 +17,7 @@ from osvdeploy.rollout import lease
 from osvdeploy.rollout.ends import Rollout
 from osvdeploy.rollout.manager import RolloutManager
 from osvdeploy.rollout.model import Outcome, RequestKind, Run, Stage, Until
+from osvdeploy.rollout.observe import judged
 from osvdeploy.rollout.releases import Health, ProbePlace, Strategy, StrategyKind, TrafficStep
 from tests.rollout.made import SETTINGS
 from tests.rollout.service import Service
@@ -533,3 +534,12 @@ def test_whoever_aborts_where_the_balancer_is_out_of_reach_is_not_kept_from_it()
     here = waiting()
     asked = from_a_laptop(here).request(here.context(), RequestKind.ABORT)
     assert asked.rollout is not None and here.cloud.serving == {here.id("1.0.0")}
+
+
+def test_an_answer_is_told_on_one_line() -> None:
+    """Whatever it is made of: it stands in reasons, gates and events. One without words is its status."""
+    page = b"<html>\n<head><title>503 Service\nTemporarily Unavailable</title></head>\n</html>"
+    told = judged(ProbeAnswer(503, {}, page), "x-release").told
+    assert told == "503 without the header x-release: 503 Service Temporarily Unavailable"
+    assert judged(ProbeAnswer(500, {}, b"no\npool\n"), None).told == "500: no pool"
+    assert judged(ProbeAnswer(502, {}, b"<html>\n<hr>\n</html>"), None).told == "502"

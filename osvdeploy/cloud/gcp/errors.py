@@ -22,6 +22,7 @@ from osvdeploy.errors import (
     Unavailable,
     UsageError,
 )
+from osvdeploy.visible import in_a_line
 
 CREDENTIALS_HINT = (
     "give credentials as for gcloud (`gcloud auth application-default login`, or GOOGLE_APPLICATION_CREDENTIALS); "
@@ -89,7 +90,7 @@ class Fault:
         errors = told.get("errors")
         first: Mapping[str, Any] = errors[0] if isinstance(errors, list) and errors else {}
         reason = str(first.get("reason") or told.get("status") or "")
-        text = str(told.get("message") or first.get("message") or body[:200].decode(errors="replace"))
+        text = str(told.get("message") or first.get("message") or in_a_line(body, 200))
         return cls(status, reason, " ".join(text.split()))
 
     @classmethod
