@@ -507,7 +507,20 @@ class RolloutManager:
             self._unhold_by_a_word(ctx, held, run, forced)
             ended = self._settle(ctx, held, run.candidate, "")
             assert ended is not None
+            self._learn_at_the_end(ctx, held, ended)
             return self._followed(ctx, held, came_to(ctx, held, ended))
+
+    def _learn_at_the_end(self, ctx: Context, held: HeldLedger, ended: Run) -> None:
+        """Have the ledger learn what a rollback without it has left, once the run that was under way then is over: no
+        deploy or rollback follows here that would."""
+        if not ended.over:
+            return
+        route = self._route(held.head)
+        try:
+            learn(ctx, self.executor, held, route, self.cloud.router.observe(ctx, route))
+        except CloudError as error:
+            # The run is over all the same, and whoever changes the service next learns it.
+            ctx.report(Warned(f"what was done without the ledger cannot be seen: {error}", hint=error.hint))
 
     def retry(self, ctx: Context, *, forced: bool = False) -> Rollout:
         """Try the last rollout again, where it did not succeed: with the same release, and the settings that the ledger
@@ -563,6 +576,7 @@ class RolloutManager:
             refuse_to_go_on(ctx, self.hooks, self.metrics, run, came.told)
             self._refuse_unreached(ctx, held, route, run, came.told)
             ended = self._drive(ctx, held, route)
+            self._learn_at_the_end(ctx, held, ended)
         return replace(came, rollout=self._followed(ctx, held, came_to(ctx, held, ended)))
 
     def _came_of(self, head: Head | None, asked: Run, number: int) -> Asked | None:

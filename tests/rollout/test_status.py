@@ -14,7 +14,7 @@ from osvdeploy.cloud.interfaces import ObjectStore
 from osvdeploy.cloud.memory import Call, Moment
 from osvdeploy.context import ProcessIdentity
 from osvdeploy.rollout.ledger import Lease
-from osvdeploy.rollout.model import Outcome, Stage
+from osvdeploy.rollout.model import Outcome, RequestKind, Stage
 from tests.cli.running import Ran, osvdeploy
 from tests.rollout.unledgered import Died, Gone, Unledgered, dies_entering
 
@@ -74,6 +74,22 @@ def test_so_it_does_while_a_rollout_is_under_way(service: Unledgered) -> None:
     assert "`osvdeploy recover`" in second
     service.manager().recover(service.context())
     assert status().stdout.startswith(f"hello/production: {service.id('1.0.0')} serves at http://")
+
+
+@pytest.mark.parametrize("word", ["recover", "abort"])
+def test_so_it_does_where_traffic_went_back_to_what_the_rollout_had_found(service: Unledgered, word: str) -> None:
+    """What is told to be typed is enough: the ledger knows what was left and holds it, and nothing differs any more."""
+    dies_entering(service, Stage.BAKE)
+    back_without_the_ledger(service, "1.1.0")
+    assert "`osvdeploy recover`" in status().stdout
+    if word == "recover":
+        assert service.manager().recover(service.context()).outcome is Outcome.ABORTED
+    else:
+        assert service.manager().request(service.context(), RequestKind.ABORT).done
+    assert status().stdout.startswith(f"hello/production: {service.id('1.1.0')} serves at http://")
+    document = status("--json").document
+    assert document["left"] is None and [each["release"] for each in document["holds"]] == [service.id("1.2.0")]
+    assert drift(0).document["drift"] == []
 
 
 def test_a_note_that_nothing_followed_is_told_as_such(service: Unledgered) -> None:
