@@ -15,6 +15,7 @@ from osvdeploy.context import CancelToken, Context
 from osvdeploy.errors import CloudError, LeaseHeld, OsvDeployError
 from osvdeploy.events import Note, Waiting
 from osvdeploy.rollout.ledger import Head, HeadTaken, HeldLedger, Lease, Ledger
+from osvdeploy.rollout.model import Kind
 from osvdeploy.sizes import format_duration
 
 LENGTH = 60.0
@@ -62,7 +63,7 @@ def acquire(ctx: Context, ledger: Ledger, why: str, *, force: bool = False) -> H
 def refuse_if_alive(ctx: Context, ledger: Ledger, head: Head) -> None:
     """Raise LeaseHeld when a process of this machine that lives has the lease; one elsewhere is not waited for."""
     if head.lease is not None and not head.lease.holder.known_dead() and _of_this_machine(ctx, head.lease):
-        raise _refusal(ledger, head, head.lease)
+        raise _refusal(ctx, ledger, head, head.lease)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,7 @@ def _watch(ctx: Context, ledger: Ledger, head: Head, lease: Lease) -> None:
     holder = lease.holder
     if _of_this_machine(ctx, lease):
         # Not known to be dead, where that could be known: it lives.
-        raise _refusal(ledger, head, lease)
+        raise _refusal(ctx, ledger, head, lease)
     began = ctx.monotonic()
     while ctx.monotonic() - began < lease.length:
         ctx.report(
@@ -126,21 +127,32 @@ def _watch(ctx: Context, ledger: Ledger, head: Head, lease: Lease) -> None:
         newest = ledger.head(ctx)
         if newest is None or newest.n != head.n:
             if newest is not None and newest.lease is not None:
-                raise _refusal(ledger, newest, newest.lease)
+                raise _refusal(ctx, ledger, newest, newest.lease)
             return
     ctx.report(Note(f"{ledger.service}: taking over from process {holder.pid} on {holder.host}, silent for too long"))
 
 
-def _refusal(ledger: Ledger, head: Head, lease: Lease) -> LeaseHeld:
+def _refusal(ctx: Context, ledger: Ledger, head: Head, lease: Lease) -> LeaseHeld:
     holder = lease.holder
     doing = (
         head.why if head.unfinished is None else f"rolling out {head.unfinished.candidate} ({head.unfinished.stage})"
     )
     return LeaseHeld(
         f"{ledger.service}: process {holder.pid} of {holder.user or 'somebody'} on {holder.host} is at work: {doing}",
-        hint=f"wait for it, or stop it with Ctrl-C there, or with `kill -9 {holder.pid}` where it hangs; then run this "
-        "again",
+        hint=_ways_past(ctx, head, lease),
     )
+
+
+def _ways_past(ctx: Context, head: Head, lease: Lease) -> str:
+    """What to do about somebody who is at work."""
+    if lease.holder == ctx.process:
+        return "another thread of this very process is at work on it: wait for that, then run this again"
+    stops, run = f"where it hangs, `kill -9 {lease.holder.pid}` there stops it", head.unfinished
+    if run is None:
+        return f"wait for it, then run this again; {stops}"
+    keeps = f"`osvdeploy pause {head.service}` keeps its traffic as it is, " if run.kind is not Kind.ROLLBACK else ""
+    ends = f"wait for it (`osvdeploy wait {head.service}`); {keeps}`osvdeploy abort {head.service}` ends it"
+    return f"{ends}; {stops}. Then run this again"
 
 
 def _take(ctx: Context, ledger: Ledger, head: Head | None, why: str) -> HeldLedger:

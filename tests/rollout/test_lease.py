@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,12 +11,14 @@ from pathlib import Path
 import pytest
 
 from osvdeploy.cloud.local.store import DirectoryStore
-from osvdeploy.context import CancelToken, Context, ProcessIdentity, VirtualClock
+from osvdeploy.context import CancelToken, Context, ProcessIdentity, VirtualClock, _process_start
 from osvdeploy.errors import DeadlineExceeded, Interrupted, LeaseHeld, LeaseLost, Unavailable
 from osvdeploy.rollout import lease
 from osvdeploy.rollout.ledger import Ledger
+from osvdeploy.rollout.model import Outcome
 from tests.rollout.made import NOW
 from tests.rollout.service import Service
+from tests.rollout.test_control import CANARY, Controlled, serving
 
 ELSEWHERE = ProcessIdentity(host="far", boot="another-kernel", namespace="pid:[1]", pid=7, started="1", user="ann")
 
@@ -23,6 +26,14 @@ ELSEWHERE = ProcessIdentity(host="far", boot="another-kernel", namespace="pid:[1
 @pytest.fixture
 def ctx() -> Context:
     return Context(clock=VirtualClock(NOW))
+
+
+@pytest.fixture
+def service() -> Controlled:
+    """A rollout is under way, and waits."""
+    made = serving(replace(CANARY, approve=True))
+    assert made.deploy("1.1.0").outcome is Outcome.WAITING
+    return made
 
 
 @pytest.fixture
@@ -38,6 +49,27 @@ def test_the_second_process_of_this_host_is_refused_while_the_first_lives(ledger
         assert refused.value.exit_code == 4
         assert ctx.monotonic() == 0.0
     assert lease.acquire(ctx, ledger, "afterwards").head.epoch == 2
+
+
+def test_whoever_is_refused_for_a_rollout_is_told_what_keeps_and_what_ends_it(
+    service: Controlled, ctx: Context
+) -> None:
+    """By commands that are heard by whoever is at work; a signal is for what hangs."""
+    living = replace(ctx, process=replace(ctx.process, pid=os.getppid(), started=_process_start(os.getppid())))
+    lease.acquire(living, service.ledger, "deploy")
+    with pytest.raises(LeaseHeld) as refused:
+        lease.acquire(ctx, service.ledger, "hold")
+    hint = refused.value.hint or ""
+    assert "`osvdeploy pause hello/production` keeps its traffic" in hint and "`osvdeploy abort hello/produ" in hint
+    assert hint.index("pause") < hint.index("where it hangs, `kill -9") and "Ctrl-C" not in hint
+
+
+def test_a_second_thread_is_not_told_to_kill_its_own_process(ledger: Ledger, ctx: Context) -> None:
+    """As of a program that uses the library twice."""
+    with lease.held(ctx, ledger, "deploy"), pytest.raises(LeaseHeld) as refused:
+        lease.acquire(ctx, ledger, "another")
+    assert "another thread of this very process" in (refused.value.hint or "")
+    assert "kill" not in (refused.value.hint or "")
 
 
 def test_a_dead_process_of_this_host_loses_its_lease_at_once(ledger: Ledger, ctx: Context) -> None:
