@@ -190,7 +190,11 @@ class ServiceChoice:
             )
         found = api.service_of(api.load_spec(self.spec_file, sets=self.sets), environment)
         if app and found.app != app:
-            raise UsageError(f"{self.spec_file} declares {found.app}, not {app}", hint="name the ledger with --ledger")
+            with_ledger = "" if self.ledger else ", and its ledger with --ledger"
+            raise UsageError(
+                f"{self.spec_file} declares {found.app}, not {app}",
+                hint=f"name a service of another spec as APP/ENV{with_ledger}",
+            )
         return api.Service(found.app, found.environment, self.ledger or found.ledger)
 
 

@@ -695,6 +695,7 @@ def _serving_text(found: ServiceStatus) -> str:
 
 def _status_text(found: ServiceStatus) -> str:
     from osvdeploy.cli.tables import folded, table, width
+    from osvdeploy.rollout.courier import owing
 
     head = found.head
     if head.destroyed:
@@ -730,10 +731,7 @@ def _status_text(found: ServiceStatus) -> str:
         if slot.adopted
     ]
     lines += [f"held: {hold.release or 'every release'} by {hold.by}: {hold.why}" for hold in head.holds]
-    lines += [
-        f"{each.target} is yet to be told: {each.news.notice}{f': {each.error}' if each.error else ''}"
-        for each in head.notices
-    ]
+    lines += owing(head.notices)
     if found.cloud_error:
         lines.append(f"the cloud could not be asked: {found.cloud_error}")
     return "\n".join(lines)

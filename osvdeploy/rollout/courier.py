@@ -3,7 +3,7 @@ a rollout goes on."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from osvdeploy.cloud.interfaces import Notifier, RunningHook
@@ -71,14 +71,9 @@ class Courier:
             self._failing.add(target)
         self._under_way.clear()
         still = owed(held.head.notices, held.settled, (), ctx.now())
-        for target in dict.fromkeys(str(notice.target) for notice in still):
-            left = [notice for notice in still if str(notice.target) == target]
-            last = next((notice.error for notice in left if notice.error), "")
+        for told in owing(still):
             ctx.report(
-                Warned(
-                    f"{target} is yet to be told of {_named(left)}" + (f": {last}" if last else ""),
-                    hint="the next command on the service that changes anything tries again, for a day",
-                )
+                Warned(told, hint="the next command on the service that changes anything tries again, for a day")
             )
 
     def _next(self, held: HeldLedger) -> dict[str, Notice]:
@@ -89,6 +84,14 @@ class Courier:
             if now is not None:
                 found.setdefault(str(notice.target), now)
         return found
+
+
+def owing(notices: Sequence[Notice]) -> Iterator[str]:
+    """What each target is yet to be told of, and why it was not, in words."""
+    for target in dict.fromkeys(str(notice.target) for notice in notices):
+        left = [notice for notice in notices if str(notice.target) == target]
+        last = next((notice.error for notice in left if notice.error), "")
+        yield f"{target} is yet to be told of {_named(left)}" + (f": {last}" if last else "")
 
 
 def _named(notices: Sequence[Notice]) -> str:

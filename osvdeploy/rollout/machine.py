@@ -459,7 +459,8 @@ def _bake(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
     for view in views:
         run = run.recorded(view, now)
     if not last:
-        return Step(replace(run, step=run.step + 1).enter(Stage.SHIFT, now, f"{step.weight} % held"))
+        word = f"held for {format_duration(bake)}" if bake else "proved"
+        return Step(replace(run, step=run.step + 1).enter(Stage.SHIFT, now, f"{step.weight} % {word}"))
     done = replace(run, verdict=Outcome.SUCCEEDED)
     return Step(done.enter(Stage.CLEAN_UP, now, f"baked for {format_duration(bake)}" if bake else "proved"))
 

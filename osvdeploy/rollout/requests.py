@@ -50,7 +50,8 @@ def heed(run: Run, request: Request, now: datetime) -> Run:
             return _told(_approved(run, request, now), request, now, "it goes on")
         case RequestKind.PROMOTE:
             following = _resumed(_approved(_hurried(run), request, now), now)
-            return _told(following, request, now, "it goes on without the rest of the bake")
+            cut = run.stage is Stage.BAKE and run.baked_for(now) < run.bake
+            return _told(following, request, now, f"it goes on{' without the rest of the bake' if cut else ''}")
         case RequestKind.PROMOTE_FULL:
             return _told(_resumed(_approved(_all_at_once(run), request, now), now), request, now, "all traffic is next")
 

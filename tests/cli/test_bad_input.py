@@ -327,6 +327,9 @@ def test_a_variable_that_is_not_set_is_named_where_it_is_needed(
 def test_a_name_that_is_another_apps_is_refused(customer: User) -> None:
     """The spec here declares hello, whoever is asked for."""
     refused(customer.run("status", "orders"), 2, "declares hello, not orders", hint="--ledger")
+    swapped = customer.run("releases", "import", "hello/test", "kept.json", "--ledger", str(customer.ledger))
+    refused(swapped, 2, "hello")
+    assert "with --ledger" not in swapped.stderr
     refused(customer.run("status", "hello/other", "--env", "test"), 2, "name different environments")
 
 

@@ -983,6 +983,22 @@ def test_what_lets_a_held_rollout_go_on_takes_no_more_away_than_it_says() -> Non
     assert refused.value.hint == ways_past_hold(service.head, head.run, service.time.now()), "a deploy says the same"
 
 
+def test_a_promotion_is_told_as_what_it_left_out() -> None:
+    """Past a pause before any traffic nothing of a bake is left out, and a share that was cut short was not held."""
+    service = serving(CANARY)
+    service.until = Until.OVER
+    service.when(lambda: service.head.unfinished is not None, lambda: service.say(RequestKind.PAUSE), every=0.1)
+    service.then(60, lambda: service.say(RequestKind.PROMOTE))
+    service.when(lambda: service.weights().get(Slot.GREEN) == 50, lambda: service.say(RequestKind.PROMOTE), every=5)
+    assert service.deploy("1.1.0").outcome is Outcome.SUCCEEDED
+    run = service.head.run
+    assert run is not None
+    promoted = [heard.told for heard in run.heard if heard.request.kind is RequestKind.PROMOTE]
+    assert promoted == ["it goes on", "it goes on without the rest of the bake"]
+    left = [each.why for each in run.stages if each.stage is Stage.BAKE]
+    assert left[:2] == ["5 % held for 2m", "50 % proved"]
+
+
 def asking(kind: RequestKind) -> Callable[[Controlled], object]:
     return lambda service: service.manager().request(service.context(), kind)
 

@@ -13,9 +13,11 @@ from osvdeploy.api import wiring
 from osvdeploy.cloud.interfaces import ObjectStore
 from osvdeploy.cloud.memory import Call, Moment
 from osvdeploy.context import ProcessIdentity
+from osvdeploy.rollout.hooks import Notify
 from osvdeploy.rollout.ledger import Lease
 from osvdeploy.rollout.model import Outcome, RequestKind, Stage
 from tests.cli.running import Ran, osvdeploy
+from tests.rollout.test_told import EVERY, HOOK, REFUSED
 from tests.rollout.unledgered import Died, Gone, Unledgered, dies_entering
 
 pytestmark = pytest.mark.whole
@@ -120,6 +122,17 @@ def test_a_rollout_that_is_held_is_said_to_go_no_further(service: Unledgered) ->
     told = status().stdout
     assert "goes no further: every release is held since" in told and "\n`osvdeploy approve" not in told
     assert "`osvdeploy unhold hello/production`, then `osvdeploy approve hello/production` lets it go on" in told
+
+
+def test_what_others_are_yet_to_be_told_is_told_by_rollout(service: Unledgered) -> None:
+    """In a line for each of them, as at the end of a command."""
+    service.settings = replace(service.settings, notify=(Notify(HOOK, EVERY),))
+    service.cloud.notifier.behaves = lambda to, message: (0.0, REFUSED)
+    for version in ("1.2.0", "1.3.0"):
+        assert service.deploy(version).outcome is Outcome.SUCCEEDED
+    (told,) = [line for line in status().stdout.splitlines() if "yet to be told" in line]
+    of_each = [f"begun, shifted, succeeded (the deploy of {service.id(version)})" for version in ("1.2.0", "1.3.0")]
+    assert f"is yet to be told of {'; '.join(of_each)}: answered 500" in told
 
 
 def dead_here(service: Unledgered, stage: Stage = Stage.BAKE) -> int:
