@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 LEDGER_VARIABLE = "OSVDEPLOY_LEDGER"
-"""Environment variable with the ledger's address, for commands that are given no spec."""
+"""Environment variable with the ledger's address, for commands on a service that no spec at hand declares."""
 
 
 @dataclass(frozen=True, slots=True)

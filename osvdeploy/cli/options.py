@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,7 +118,8 @@ def spec_options(function: Decorated) -> Decorated:
 class ServiceChoice:
     """Which service is meant: APP/ENV with a ledger needs no spec; the rest is read from the spec.
 
-    ``APP`` alone means its only environment in the spec, or ``--env``.
+    ``APP`` alone means its only environment in the spec, or ``--env``. The ledger is the one that is named
+    (``ledger``), else the one that the spec has for the service, as for a deploy, else OSVDEPLOY_LEDGER.
     """
 
     name: str | None
@@ -136,27 +138,58 @@ class ServiceChoice:
 
         Raises UsageError that says how to name it.
         """
-        from osvdeploy import api
         from osvdeploy.errors import UsageError
 
         if "/" in (self.name or ""):
             raise UsageError(f"{self.name} is one service", hint="leave --all out, or name an app alone")
         if self.ledger:
             return self.ledger
+        variable = _ledger_variable()
+        if variable is not None:
+            ledgers = self._declared_ledgers()
+            return ledgers.pop() if len(ledgers) == 1 else variable
         if not self.spec_file.exists():
             raise UsageError(
                 "where is the ledger?", hint="name it with --ledger ADDRESS (or OSVDEPLOY_LEDGER), or go to an osv.toml"
             )
-        loaded = api.load_spec(self.spec_file, sets=self.sets)
-        asked = list(loaded.spec.deploy)
-        if self.environment is not None:
-            asked = [api.environment_of(loaded, self.environment)]
-        ledgers = {api.service_of(loaded, each).ledger for each in asked if loaded.spec.deploy[each].ledger is not None}
+        ledgers = self._ledgers()
         if len(ledgers) != 1:
             raise UsageError(
                 f"{self.spec_file} has {len(ledgers) or 'no'} ledgers", hint="choose one with --env, or with --ledger"
             )
         return ledgers.pop()
+
+    def _ledgers(self) -> set[str]:
+        from osvdeploy import api
+
+        loaded = api.load_spec(self.spec_file, sets=self.sets)
+        asked = list(loaded.spec.deploy)
+        if self.environment is not None:
+            asked = [api.environment_of(loaded, self.environment)]
+        return {api.service_of(loaded, each).ledger for each in asked if loaded.spec.deploy[each].ledger is not None}
+
+    def _declared_ledgers(self) -> set[str]:
+        """Those of the spec, none where there is no spec or it cannot be read: it is not all that is known."""
+        from osvdeploy.errors import OsvDeployError
+
+        try:
+            return self._ledgers() if self.spec_file.exists() else set()
+        except OsvDeployError:
+            return set()
+
+    def _declared_ledger(self, app: str, environment: str) -> str | None:
+        """The ledger that the spec has for a service; None where it has none, or cannot be read."""
+        from osvdeploy import api
+        from osvdeploy.errors import OsvDeployError
+
+        if not self.spec_file.exists():
+            return None
+        try:
+            loaded = api.load_spec(self.spec_file, sets=self.sets)
+            declared = loaded.spec.name == app and environment in loaded.spec.deploy
+            return api.service_of(loaded, environment).ledger if declared else None
+        except OsvDeployError:
+            return None
 
     def spec(self) -> LoadedSpec:
         """The spec that declares the service. Raises UsageError without one."""
@@ -181,6 +214,8 @@ class ServiceChoice:
         environment = named or self.environment
         if app and environment and self.ledger:
             return api.Service(app, environment, self.ledger)
+        if app and environment and (variable := _ledger_variable()) is not None:
+            return api.Service(app, environment, self._declared_ledger(app, environment) or variable)
         if not self.spec_file.exists():
             missing = f"there is no {self.spec_file} here to say which service is meant"
             raise UsageError(
@@ -196,6 +231,12 @@ class ServiceChoice:
                 hint=f"name a service of another spec as APP/ENV{with_ledger}",
             )
         return api.Service(found.app, found.environment, self.ledger or found.ledger)
+
+
+def _ledger_variable() -> str | None:
+    from osvdeploy import api
+
+    return os.environ.get(api.LEDGER_VARIABLE) or None
 
 
 def service_options(function: Callable[..., None]) -> Callable[..., None]:
@@ -214,7 +255,7 @@ def service_options(function: Callable[..., None]) -> Callable[..., None]:
 
     argument = click.argument("service", required=False, metavar="[APP/ENV]")
     ledger = click.option(
-        "--ledger", metavar="ADDRESS", envvar="OSVDEPLOY_LEDGER", help="Where the ledger lies (or OSVDEPLOY_LEDGER)."
+        "--ledger", metavar="ADDRESS", help="Where the ledger lies; else as the spec says, or OSVDEPLOY_LEDGER."
     )
     return argument(ledger(spec_options(callback)))
 
@@ -249,7 +290,7 @@ class PlaceChoice:
             cloud,
             self.region or (settings.region if settings is not None and same else None),
             self.project or account,
-            choice.ledger or (settings.ledger if settings is not None else None),
+            choice.ledger or (settings.ledger if settings is not None else _ledger_variable()),
             endpoint,
             self.listener,
             self.version_header,

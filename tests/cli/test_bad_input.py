@@ -314,6 +314,22 @@ def test_a_service_that_was_never_deployed_is_told_with_the_ledger_that_was_read
     assert not customer.ledger.exists()
 
 
+def test_a_specs_ledger_comes_before_the_variable(
+    customer: User, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for a deploy. What is named comes first; of what no spec here declares, or can tell, the variable is all."""
+    other, named = tmp_path / "variable", tmp_path / "named"
+    monkeypatch.setenv("OSVDEPLOY_LEDGER", str(other))
+    for words in (["--env", "test"], ["hello/test"], ["--all"]):
+        refused(customer.run("status", *words), 2, str(customer.ledger))
+        refused(customer.run("status", *words, "--ledger", str(named)), 2, str(named))
+    for words in (["orders/test"], ["hello/production"], ["hello/test", "--file", "elsewhere.toml"]):
+        refused(customer.run("status", *words), 2, str(other))
+    customer.write("osv.toml", b"name = 1")
+    for words in (["hello/test"], ["--all"]):
+        refused(customer.run("status", *words), 2, str(other))
+
+
 @pytest.mark.parametrize("variable", ["SUBNET_A", "LISTENER"])
 def test_a_variable_that_is_not_set_is_named_where_it_is_needed(
     customer: User, monkeypatch: pytest.MonkeyPatch, variable: str
