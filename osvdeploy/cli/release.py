@@ -669,6 +669,10 @@ def _how(run: Run) -> str:
 
 
 def _scaling_text(slot: Slot, scaling: Scaling) -> str:
+    if not scaling.parts:
+        return (
+            f"{slot} may have {scaling.minimum} to {scaling.maximum} machines; nothing changes their number by itself"
+        )
     bounds = f", {scaling.minimum} to {scaling.maximum} machines" if scaling.moves else ""
     by = f" ({', '.join(scaling.parts)})" if scaling.parts else ""
     return f"{slot} scales by itself{bounds}{by}" + ("; paused: it does not get smaller" if scaling.paused else "")

@@ -124,6 +124,15 @@ def test_a_rollout_that_is_held_is_said_to_go_no_further(service: Unledgered) ->
     assert "`osvdeploy unhold hello/production`, then `osvdeploy approve hello/production` lets it go on" in told
 
 
+def test_bounds_alone_scale_nothing(service: Unledgered) -> None:
+    """Nothing is paused where nothing would go on."""
+    service.cloud.scale(service.group("1.1.0"), 2, 4)
+    told = status().stdout
+    assert "green may have 2 to 4 machines; nothing changes their number by itself" in told and "paused" not in told
+    service.scale("1.1.0", 2, 4)
+    assert "green scales by itself, 2 to 4 machines (" in status().stdout
+
+
 def test_what_others_are_yet_to_be_told_is_told_by_rollout(service: Unledgered) -> None:
     """In a line for each of them, as at the end of a command."""
     service.settings = replace(service.settings, notify=(Notify(HOOK, EVERY),))
