@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from osvdeploy import api
+from osvdeploy.api import wiring
 from osvdeploy.checks.places import Certainty
 from osvdeploy.cloud.interfaces import Cloud
 from osvdeploy.cloud.memory import MemoryCloud
@@ -57,3 +58,16 @@ def test_a_cloud_that_does_not_answer_is_not_guessed_at(asking: Asking) -> None:
     asking.memory.faults.fail("machines.find", Unavailable("no answer"))
     with pytest.raises(Unavailable):
         api.place_of(asking.ctx, asking.cloud, "t2.micro")
+
+
+def test_how_long_changes_take_may_be_known_better(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the environment: of what a cloud is known for, the time alone is another."""
+    asked = Context(), "gcp", "acme-prod", "europe-west1-b", "http://127.0.0.1:1"
+    monkeypatch.delenv(wiring.PROPAGATION_VARIABLE, raising=False)
+    usual = wiring.ground(*asked)
+    monkeypatch.setenv(wiring.PROPAGATION_VARIABLE, "20s")
+    known = wiring.ground(*asked)
+    assert (usual.spread, usual.late) == (120.0, 0.0) and (known.spread, known.late) == (20.0, 0.0)
+    monkeypatch.setenv(wiring.PROPAGATION_VARIABLE, "soon")
+    with pytest.raises(UsageError, match="OSVDEPLOY_PROPAGATION: 'soon' is not a duration"):
+        wiring.ground(*asked)

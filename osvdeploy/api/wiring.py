@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from osvdeploy.api.declared import Service
 from osvdeploy.context import Context
 from osvdeploy.errors import UsageError
 from osvdeploy.events import CloudCall, Event
+from osvdeploy.sizes import parse_duration
 
 if TYPE_CHECKING:
     from osvdeploy.cloud.gcp.machines import GceMachineTypes
@@ -20,6 +22,13 @@ if TYPE_CHECKING:
     from osvdeploy.rollout.model import Until
     from osvdeploy.rollout.releases import ProbePlace
     from osvdeploy.spec.model import PublishGcp
+
+
+PROPAGATION_VARIABLE = "OSVDEPLOY_PROPAGATION"
+"""How long a change of a route takes at most to be in force at every entry point, as ``90s``: where that is known
+better than it is by what each cloud is known for."""
+
+_Place = TypeVar("_Place", bound="Ground")
 
 
 @dataclass(slots=True)
@@ -43,13 +52,14 @@ class Calls:
 
 
 def connect(ctx: Context, cloud: str, region: str) -> Cloud:
-    """The adapters of a place. Raises :class:`~osvdeploy.errors.CredentialsMissing` where none are found."""
+    """The adapters of a place. Raises :class:`~osvdeploy.errors.CredentialsMissing` where none are found, and
+    :class:`~osvdeploy.errors.UsageError` where :data:`PROPAGATION_VARIABLE` is no time."""
     if cloud == "aws":
         try:
             from osvdeploy.cloud import aws
         except ModuleNotFoundError as error:
             raise UsageError(f"AWS needs {error.name}", hint="pip install 'osvdeploy[aws]'") from None
-        return aws.connect(ctx, region)
+        return _as_known(aws.connect(ctx, region))
     raise UsageError(f"cloud {cloud!r} is not supported by this version", hint='use cloud = "aws" or "gcp"')
 
 
@@ -70,7 +80,19 @@ def ground(ctx: Context, cloud: str, account: str, region: str, endpoint: str | 
         return connect(ctx, cloud, region)
     from osvdeploy.cloud import gcp
 
-    return gcp.ground(gcp.Gcp(account, declared=endpoint), region)
+    return _as_known(gcp.ground(gcp.Gcp(account, declared=endpoint), region))
+
+
+def _as_known(place: _Place) -> _Place:
+    """The place, with the time that its changes of routes take as it is known here."""
+    told = os.environ.get(PROPAGATION_VARIABLE)
+    if not told:
+        return place
+    try:
+        seconds = parse_duration(told)
+    except ValueError as error:
+        raise UsageError(f"{PROPAGATION_VARIABLE}: {error}") from None
+    return replace(place, spread=seconds if place.spread else 0.0, late=seconds if place.late else 0.0)
 
 
 def ground_of(ctx: Context, place: Place) -> Ground:

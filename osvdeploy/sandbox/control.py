@@ -38,6 +38,9 @@ PROJECT = "sandbox"
 START_TIMEOUT = 20.0
 STOP_TIMEOUT = 15.0
 
+_PROPAGATION = 60.0
+"""Seconds, at the cloud's own speed: more than a change of rules takes here to be in force."""
+
 _BALANCERS_NAMED = 8
 """Python's clients read no networks in NO_PROXY, so the first balancers' addresses are listed one by one."""
 
@@ -263,6 +266,7 @@ def environment(running: Running, now: Mapping[str, str] = os.environ) -> Enviro
     no_proxy = ",".join(dict.fromkeys([*before, *direct]))
     elsewhere = ["AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN"]
     elsewhere += ["AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", *(f"AWS_ENDPOINT_URL_{service}" for service in _ENDPOINTS)]
+    elsewhere += ["OSVDEPLOY_PROPAGATION"]
     variables = {
         "AWS_ENDPOINT_URL": running.url,
         "AWS_ACCESS_KEY_ID": ACCESS_KEY,
@@ -278,4 +282,6 @@ def environment(running: Running, now: Mapping[str, str] = os.environ) -> Enviro
         "NO_PROXY": no_proxy,
         "no_proxy": no_proxy,
     }
+    if running.speed > 1:
+        variables["OSVDEPLOY_PROPAGATION"] = f"{max(_PROPAGATION / running.speed, 1.0):.1f}s"
     return Environment(variables, tuple(elsewhere))

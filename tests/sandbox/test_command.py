@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +143,14 @@ def exported(lines: str) -> dict[str, str]:
     """What a shell makes of export lines."""
     words = [shlex.split(line) for line in lines.splitlines()]
     return dict(pair.partition("=")[::2] for word, *rest in words if word == "export" for pair in rest)
+
+
+def test_the_environment_tells_how_fast_balancers_are() -> None:
+    """Whoever waits for a change to be in force everywhere waits by the sandbox's speed; what another one said goes."""
+    for speed, told in ((1.0, None), (20.0, "3.0s"), (1000.0, "1.0s")):
+        environment = control.environment(replace(RUNNING, speed=speed), {})
+        assert environment.variables.get("OSVDEPLOY_PROPAGATION") == told
+        assert "OSVDEPLOY_PROPAGATION" in environment.unset
 
 
 @pytest.mark.parametrize("before", [{}, {"NO_PROXY": "corp.example,127.0.0.1"}, {"no_proxy": "corp.example"}])
