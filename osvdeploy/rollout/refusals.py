@@ -239,13 +239,19 @@ def refuse_moved_route(head: Head, route: Route) -> None:
     old = head.place.route
     moved = [
         f"{name} (was {getattr(old, name)}, is {getattr(route, name)})"
-        for name in ("listener", "priority", "host", "path", "port", "preview_header", "health")
+        for name in ("listener", "priority", "host", "path", "port", "preview_header")
         if getattr(old, name) != getattr(route, name)
     ]
-    if moved:
+    checked = [
+        f"health.{name} (was {getattr(old.health, name)}, is {getattr(route.health, name)})"
+        for name in ("kind", "path", "interval", "timeout", "healthy", "unhealthy")
+        if getattr(old.health, name) != getattr(route.health, name)
+    ]
+    if moved or checked:
+        why = "what serves is checked by the same rule of the balancer; " if checked else ""
         raise UsageError(
-            f"{head.service}: the route of a service in use cannot change: {'; '.join(moved)}",
-            hint="put the old values back, or `osvdeploy destroy` the service and deploy it anew",
+            f"{head.service}: the route of a service in use cannot change: {'; '.join([*moved, *checked])}",
+            hint=f"{why}put the old values back, or `osvdeploy destroy` the service and deploy it anew",
         )
 
 

@@ -28,7 +28,7 @@ from osvdeploy.cloud.interfaces import (
 )
 from osvdeploy.context import ProcessIdentity
 from osvdeploy.digests import Digest
-from osvdeploy.errors import PlanOutdated
+from osvdeploy.errors import PlanOutdated, UsageError
 from osvdeploy.rollout.gates import Bound, Gate, GateStage
 from osvdeploy.rollout.hooks import Hook, Notify
 from osvdeploy.rollout.ledger import Hold, Lease
@@ -420,6 +420,22 @@ def test_what_a_deploy_refuses_a_rehearsal_refuses() -> None:
     with pytest.raises(type(real.value)) as told:
         rehearsed(service, "2.0.0")
     assert str(told.value) == str(real.value)
+
+
+def test_what_the_balancer_checks_by_cannot_change_either() -> None:
+    """Each setting by its name in the spec, and why; what only this side goes by changes with a release."""
+    service = Service()
+    service.deploy("1.0.0")
+    before = service.settings
+    changed = replace(before.health, path="/ready", interval=7.0)
+    service.settings = replace(before, health=changed)
+    with pytest.raises(UsageError) as told:
+        rehearsed(service, "2.0.0")
+    moved = "health.path (was /healthz, is /ready); health.interval (was 5.0, is 7.0)"
+    assert str(told.value).endswith(f"the route of a service in use cannot change: {moved}")
+    assert "what serves is checked by the same rule" in (told.value.hint or "")
+    service.settings = replace(before, health=replace(before.health, boot_timeout=99.0, min_ready=3.0))
+    assert service.deploy("2.0.0").outcome is Outcome.SUCCEEDED
 
 
 def test_a_release_after_an_adopted_group_is_rehearsed() -> None:
