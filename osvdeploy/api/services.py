@@ -206,16 +206,22 @@ class Standing:
         return self.trouble if self.state is None else astray(self.head, self.state)
 
 
-def standing(ctx: Context, service: Service, *, look: bool = True, ground: Ground | None = None) -> Standing | None:
+def standing(
+    ctx: Context, service: Service, *, look: bool = True, ground: Ground | None = None, known: bool = False
+) -> Standing | None:
     """What stands of a service, by its ledger and, with ``look``, the cloud (``ground``, where it is there); None where
-    nothing was ever made for it, or all was destroyed.
+    nothing was ever made for it, or all was destroyed. ``known``: something was made for it, so that a ledger's
+    directory that is not there is away.
 
-    Raises what the ledger or the cloud does where one cannot be asked: then nothing is known.
+    Raises what the ledger or the cloud does where one cannot be asked: then nothing is known. With ``known``
+    :class:`~osvdeploy.errors.UsageError` where the directory is not there.
     """
     from osvdeploy.cloud import tags
 
     ledger = wiring.open_ledger(service)
     head = ledger.head(ctx)
+    if head is None and known and wiring.is_missing(ledger.store):
+        raise wiring.never_deployed(service)
     if head is None or head.place is None or head.destroyed:
         return None
     place = head.place

@@ -142,6 +142,11 @@ def test_failures(provider: ProviderProcess, place: Place) -> None:
     held = {"ImageId": good, "InstanceType": "t3.nano"}
     ec2.create_launch_template(LaunchTemplateName="theirs", LaunchTemplateData=held)
     there = images()
+    away = place.ledger.rename(place.ledger.with_name("away"))
+    for ask in (provider.read, provider.delete):
+        with pytest.raises(Failed, match="its ledger is away: there is no directory"):
+            ask(token, id, outputs, forced)
+    away.rename(place.ledger)
     provider.delete(token, id, outputs, forced)
     assert provider.read(token, id, outputs, forced)[0] == "", "it is gone"
     assert there - images() == {bad}, "what a program has retired goes with the last that needed it"

@@ -192,7 +192,7 @@ class _Deployment(Resource[I, DeploymentOutputs], Generic[I]):
 
         given = before.inputs.ledger if before is not None and is_known(before.inputs.ledger) else None
         ledger = ledger_in(id) or ledger_of(given, call.settings.ledger)
-        standing = api.standing(call.ctx, service_of(id, ledger))
+        standing = api.standing(call.ctx, service_of(id, ledger), known=before is not None)
         if standing is None:
             return None
         if standing.place.cloud != self.CLOUD:
@@ -236,6 +236,8 @@ class _Deployment(Resource[I, DeploymentOutputs], Generic[I]):
         service = service_of(before.id, ledger_of(given, call.settings.ledger))
         head = api.open_ledger(service).head(call.ctx)
         if head is None or head.place is None:
+            # But for a ledger that is away: what it tells of serves.
+            api.standing(call.ctx, service, look=False, known=True)
             return
         if not head.destroyed:
             api.destroy(call.ctx, service)
