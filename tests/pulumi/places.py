@@ -169,6 +169,7 @@ def sandboxed(folder: Path) -> Iterator[tuple[Shell, dict[str, str]]]:
         "AWS_EC2_METADATA_DISABLED": "true",
         "OSVDEPLOY_GCP_COMPUTE_ENDPOINT": shell.url,
         "STORAGE_EMULATOR_HOST": shell.url,
+        "OSVDEPLOY_PROPAGATION": "5s",
         "NO_PROXY": "127.0.0.0/8",
         "no_proxy": "127.0.0.0/8",
     }
