@@ -66,7 +66,9 @@ def test_how_long_changes_take_may_be_known_better(monkeypatch: pytest.MonkeyPat
     monkeypatch.delenv(wiring.PROPAGATION_VARIABLE, raising=False)
     usual = wiring.ground(*asked)
     monkeypatch.setenv(wiring.PROPAGATION_VARIABLE, "20s")
+    monkeypatch.setenv(wiring.DRAIN_VARIABLE, "2m")
     known = wiring.ground(*asked)
+    assert usual.drain is None and known.drain == 120.0
     assert (usual.spread, usual.late) == (120.0, 0.0) and (known.spread, known.late) == (20.0, 0.0)
     monkeypatch.setenv(wiring.PROPAGATION_VARIABLE, "soon")
     with pytest.raises(UsageError, match="OSVDEPLOY_PROPAGATION: 'soon' is not a duration"):

@@ -28,6 +28,9 @@ PROPAGATION_VARIABLE = "OSVDEPLOY_PROPAGATION"
 """How long a change of a route takes at most to be in force at every entry point, as ``90s``: where that is known
 better than it is by what each cloud is known for."""
 
+DRAIN_VARIABLE = "OSVDEPLOY_DRAIN"
+"""How long requests under way have to end at machines that have lost their traffic, as ``60s``."""
+
 _Place = TypeVar("_Place", bound="Ground")
 
 
@@ -53,7 +56,7 @@ class Calls:
 
 def connect(ctx: Context, cloud: str, region: str) -> Cloud:
     """The adapters of a place. Raises :class:`~osvdeploy.errors.CredentialsMissing` where none are found, and
-    :class:`~osvdeploy.errors.UsageError` where :data:`PROPAGATION_VARIABLE` is no time."""
+    :class:`~osvdeploy.errors.UsageError` where :data:`PROPAGATION_VARIABLE` or :data:`DRAIN_VARIABLE` is no time."""
     if cloud == "aws":
         try:
             from osvdeploy.cloud import aws
@@ -84,15 +87,22 @@ def ground(ctx: Context, cloud: str, account: str, region: str, endpoint: str | 
 
 
 def _as_known(place: _Place) -> _Place:
-    """The place, with the time that its changes of routes take as it is known here."""
-    told = os.environ.get(PROPAGATION_VARIABLE)
+    """The place, with the times that the environment tells of it."""
+    if (seconds := _seconds(PROPAGATION_VARIABLE)) is not None:
+        place = replace(place, spread=seconds if place.spread else 0.0, late=seconds if place.late else 0.0)
+    if (seconds := _seconds(DRAIN_VARIABLE)) is not None:
+        place = replace(place, drain=seconds)
+    return place
+
+
+def _seconds(variable: str) -> float | None:
+    told = os.environ.get(variable)
     if not told:
-        return place
+        return None
     try:
-        seconds = parse_duration(told)
+        return parse_duration(told)
     except ValueError as error:
-        raise UsageError(f"{PROPAGATION_VARIABLE}: {error}") from None
-    return replace(place, spread=seconds if place.spread else 0.0, late=seconds if place.late else 0.0)
+        raise UsageError(f"{variable}: {error}") from None
 
 
 def ground_of(ctx: Context, place: Place) -> Ground:

@@ -1293,6 +1293,8 @@ class Ground:
     late: float = 0.0
     """Likewise where every entry point can be asked, and tells that it is: only what cannot be seen waits for so
     long. What counts is the longer of the two."""
+    drain: float | None = None
+    """Seconds that requests under way are given to end, where somebody has said so; None for the usual."""
     endpoint: str | None = None
     """The address of the place's API that the spec names, None for the place's own."""
     metrics: Metrics | None = None

@@ -122,6 +122,8 @@ class RolloutManager:
         # A minute has to begin, to pass, and to be told of; and a silent one is waited for twice.
         counted = cloud.counted_late + cloud.spread + 240.0
         self.limits = replace(limits, spread=cloud.spread, late=late, lasting=lasting, settle=settle, counted=counted)
+        if cloud.drain is not None:
+            self.limits = replace(self.limits, drain=cloud.drain)
         self.metrics = metrics if metrics is not None else cloud.metrics
         self.executor = Executor(
             ledger, cloud, prober, self.limits, take_over=take_over, metrics=self.metrics, noting=noting

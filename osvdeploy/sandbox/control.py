@@ -41,6 +41,9 @@ STOP_TIMEOUT = 15.0
 _PROPAGATION = 60.0
 """Seconds, at the cloud's own speed: more than a change of rules takes here to be in force."""
 
+_DRAIN = 20.0
+"""Likewise what requests under way have to end, as elsewhere."""
+
 _BALANCERS_NAMED = 8
 """Python's clients read no networks in NO_PROXY, so the first balancers' addresses are listed one by one."""
 
@@ -266,7 +269,7 @@ def environment(running: Running, now: Mapping[str, str] = os.environ) -> Enviro
     no_proxy = ",".join(dict.fromkeys([*before, *direct]))
     elsewhere = ["AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN"]
     elsewhere += ["AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", *(f"AWS_ENDPOINT_URL_{service}" for service in _ENDPOINTS)]
-    elsewhere += ["OSVDEPLOY_PROPAGATION"]
+    elsewhere += ["OSVDEPLOY_PROPAGATION", "OSVDEPLOY_DRAIN"]
     variables = {
         "AWS_ENDPOINT_URL": running.url,
         "AWS_ACCESS_KEY_ID": ACCESS_KEY,
@@ -284,4 +287,5 @@ def environment(running: Running, now: Mapping[str, str] = os.environ) -> Enviro
     }
     if running.speed > 1:
         variables["OSVDEPLOY_PROPAGATION"] = f"{max(_PROPAGATION / running.speed, 1.0):.1f}s"
+        variables["OSVDEPLOY_DRAIN"] = f"{max(_DRAIN / running.speed, 1.0):.1f}s"
     return Environment(variables, tuple(elsewhere))

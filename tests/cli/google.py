@@ -68,6 +68,7 @@ def google_project(
     monkeypatch.setenv("OSVDEPLOY_GCP_COMPUTE_ENDPOINT", made.shell.url)
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", made.shell.url)
     monkeypatch.setenv("OSVDEPLOY_PROPAGATION", "5s")
+    monkeypatch.setenv("OSVDEPLOY_DRAIN", "1s")
     monkeypatch.setenv("NO_PROXY", "127.0.0.0/8")
     yield made
     made.shell.stop()

@@ -186,7 +186,7 @@ def google(place: Path, environ: dict[str, str], shell: Shell) -> tuple[str, str
     urllib.request.urlopen(request, timeout=10).close()
     url = make_balancer(shell.url, port=_free_port())
     endpoints = {"OSVDEPLOY_GCP_COMPUTE_ENDPOINT": shell.url, "STORAGE_EMULATOR_HOST": shell.url}
-    endpoints["OSVDEPLOY_PROPAGATION"] = "5s"
+    endpoints |= {"OSVDEPLOY_PROPAGATION": "5s", "OSVDEPLOY_DRAIN": "1s"}
     return SPEC + GOOGLE, url, {**environ, **endpoints, "NO_PROXY": "127.0.0.0/8"}
 
 

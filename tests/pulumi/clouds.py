@@ -98,6 +98,7 @@ def clouds(home: Path) -> Iterator[Clouds]:
         "OSVDEPLOY_GCP_COMPUTE_ENDPOINT": shell.url,
         "STORAGE_EMULATOR_HOST": shell.url,
         "OSVDEPLOY_PROPAGATION": "5s",
+        "OSVDEPLOY_DRAIN": "1s",
         "NO_PROXY": "127.0.0.0/8",
         "no_proxy": "127.0.0.0/8",
     }

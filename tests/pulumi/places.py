@@ -170,6 +170,7 @@ def sandboxed(folder: Path) -> Iterator[tuple[Shell, dict[str, str]]]:
         "OSVDEPLOY_GCP_COMPUTE_ENDPOINT": shell.url,
         "STORAGE_EMULATOR_HOST": shell.url,
         "OSVDEPLOY_PROPAGATION": "5s",
+        "OSVDEPLOY_DRAIN": "1s",
         "NO_PROXY": "127.0.0.0/8",
         "no_proxy": "127.0.0.0/8",
     }

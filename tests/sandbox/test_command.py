@@ -147,10 +147,11 @@ def exported(lines: str) -> dict[str, str]:
 
 def test_the_environment_tells_how_fast_balancers_are() -> None:
     """Whoever waits for a change to be in force everywhere waits by the sandbox's speed; what another one said goes."""
-    for speed, told in ((1.0, None), (20.0, "3.0s"), (1000.0, "1.0s")):
+    for speed, told, drain in ((1.0, None, None), (20.0, "3.0s", "1.0s"), (1000.0, "1.0s", "1.0s")):
         environment = control.environment(replace(RUNNING, speed=speed), {})
         assert environment.variables.get("OSVDEPLOY_PROPAGATION") == told
-        assert "OSVDEPLOY_PROPAGATION" in environment.unset
+        assert environment.variables.get("OSVDEPLOY_DRAIN") == drain
+        assert {"OSVDEPLOY_PROPAGATION", "OSVDEPLOY_DRAIN"} <= set(environment.unset)
 
 
 @pytest.mark.parametrize("before", [{}, {"NO_PROXY": "corp.example,127.0.0.1"}, {"no_proxy": "corp.example"}])
