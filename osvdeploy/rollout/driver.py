@@ -42,7 +42,8 @@ from osvdeploy.rollout.requests import heed
 from osvdeploy.sizes import format_duration
 
 _BLINK = 30.0
-"""Seconds between two looks of one process that are no gap: a look takes some, where calls are throttled."""
+"""Seconds between two looks of one process, beyond those that it meant to wait, that are no gap: a look takes some,
+where calls are throttled."""
 
 
 class Driver:
@@ -116,9 +117,11 @@ class Driver:
                 seen = _without_warm(seen, run, held.head)
             if run.stage is Stage.PREPARE and held.head.served:
                 seen = replace(seen, idle_since=held.head.served[-1].since)
-            run, blink = self._with_gap(ctx, run, blink), _BLINK
+            run = self._with_gap(ctx, run, blink)
             seen = replace(seen, hook=self.caller.seen())
             step = _with_awaited(advance(run, seen, self.limits, ctx.now()), ctx.now())
+            # A rehearsal waits for a whole bake at once.
+            blink = step.wait + _BLINK
             decided = ctx.monotonic()
             _tell_measured(ctx, step.run, seen)
             number = held.head.n
