@@ -7,6 +7,7 @@ may be forgotten at any time, at the price of counting again.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -664,7 +665,8 @@ def _since(run: Run, then: datetime, now: datetime) -> float:
 
 
 def _draining(run: Run, who: str, left: float) -> Step:
-    return Step(run, None, min(left, _DRAIN_POLL), f"requests under way at {who} to end")
+    told = f"requests under way at {who} to end, {format_duration(math.ceil(left))} more"
+    return Step(run, None, min(left, _DRAIN_POLL), told)
 
 
 def _done(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:

@@ -124,6 +124,15 @@ class RolloutManager:
         self.limits = replace(limits, spread=cloud.spread, late=late, lasting=lasting, settle=settle, counted=counted)
         if cloud.drain is not None:
             self.limits = replace(self.limits, drain=cloud.drain)
+        # A stage that waits for something has more time than that takes, whatever somebody has said of it.
+        proof, leaving = 2 * settle, 2 * max(self.limits.drain, late)
+        self.limits = replace(
+            self.limits,
+            shift=max(limits.shift, proof),
+            revert=max(limits.revert, proof),
+            prepare=max(limits.prepare, leaving),
+            clean_up=max(limits.clean_up, leaving),
+        )
         self.metrics = metrics if metrics is not None else cloud.metrics
         self.executor = Executor(
             ledger, cloud, prober, self.limits, take_over=take_over, metrics=self.metrics, noting=noting

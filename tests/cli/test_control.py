@@ -133,7 +133,8 @@ def test_what_is_left_to_the_background_is_watched_while_it_is_paused(served: Us
     begun(served)
     assert served.run("pause", "--why", "looking at it").code == 0
     assert "looking at it" in served.run("status").stdout
-    time.sleep(3)
+    # Longer than a look of the bake takes, after which it would end.
+    time.sleep(6)
     asked = served.run("resume", "--json")
     assert asked.code == 0 and asked.document["rollout"] is None, "whoever works on it goes on with it"
     assert served.run("wait", "--timeout", "60s").code == 0

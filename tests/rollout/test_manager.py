@@ -18,7 +18,7 @@ from osvdeploy.events import GateJudged, StageEntered, Waiting, Warned
 from osvdeploy.rollout import lease
 from osvdeploy.rollout.ledger import Hold
 from osvdeploy.rollout.manager import RolloutManager
-from osvdeploy.rollout.model import Outcome, Request, RequestKind, Stage
+from osvdeploy.rollout.model import Limits, Outcome, Request, RequestKind, Stage
 from osvdeploy.rollout.releases import Release, StrategyKind, TrafficStep, release_id
 from tests.rollout.made import NOW, SETTINGS
 from tests.rollout.made import release as made_release
@@ -849,6 +849,39 @@ def test_a_deploy_waits_for_a_ledger_that_comes_back(service: Service, stage: St
     assert ended.outcome is Outcome.SUCCEEDED and service.cloud.serving == {service.id("1.1.0")}
     warned = [each for each in service.recorder.events if isinstance(each, Warned) and "out of reach" in each.text]
     assert [each.hint for each in warned] == ["`osvdeploy rollback hello/production --from-cloud` goes back without it"]
+
+
+@pytest.mark.parametrize("drain", [20.0, 1800.0])
+def test_machines_whose_requests_take_long_are_taken_away_all_the_same(service: Service, drain: float) -> None:
+    """However long requests have to end: no stage is over before that, by the deploy itself or by the next one."""
+    service.limits = Limits(drain=drain)
+    service.deploy("1.0.0")
+    at_once = replace(SETTINGS.strategy, kind=StrategyKind.ALL_AT_ONCE, keep_warm=0.0)
+    service.settings = replace(service.settings, strategy=at_once)
+    began = service.clock.monotonic()
+    assert service.deploy("1.1.0").outcome is Outcome.SUCCEEDED
+    assert service.clock.monotonic() - began >= drain
+    service.clock.advance(60)
+    assert service.cloud.running == {service.id("1.1.0")}
+    service.settings = replace(service.settings, strategy=SETTINGS.strategy)
+    for version in ("1.2.0", "1.3.0"):
+        assert service.deploy(version).outcome is Outcome.SUCCEEDED
+    service.clock.advance(60)
+    assert service.cloud.running == {service.id("1.2.0"), service.id("1.3.0")}
+
+
+def test_a_way_back_is_proved_however_long_a_change_takes(service: Service) -> None:
+    """Where a quarter of an hour may pass before it is in force everywhere, no stage is given up before that."""
+    service.cloud.late = 900.0
+    service.deploy("1.0.0")
+
+    def hook(call: Call, moment: Moment) -> None:
+        if call.operation == "router.modify_rule" and moment is Moment.AFTER:
+            service.cloud.on_call(None)
+            service.cloud.behave(service.id("1.1.0"), answers=(500,))
+
+    service.cloud.on_call(hook)
+    assert service.deploy("1.1.0").outcome is Outcome.ROLLED_BACK
 
 
 class Moved(DirectoryStore):
