@@ -261,7 +261,7 @@ def _shift(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
     if run.tally.good < limits.proof_answers or not _settled(run, run.settings.health, limits, now, lasting=lasting):
         run = replace(run, tally=replace(run.tally, ready_since=run.tally.ready_since or now))
         weight = run.steps[run.step].weight
-        wait = _until_proved(run, limits, lasting, limits.quick_poll)
+        wait = _until_proved(run, limits, _lasting(run.settings.health, limits, lasting), limits.quick_poll)
         proving = _proving(run.settings.health, limits, lasting)
         return Step(run, None, wait, f"{proving} {weight} % on slot {run.slot}; last: {run.tally.last}")
     told = f"{run.tally.good} answers in a row through the balancer, the last: {run.tally.last}"
@@ -399,11 +399,11 @@ def _proving(health: Health, limits: Limits, lasting: float) -> str:
     return f"answers for {format_duration(needed)} to prove" if needed else "answers to prove"
 
 
-def _until_proved(run: Run, limits: Limits, lasting: float, wait: float) -> float:
-    """Seconds to the next look at answers. Where there are enough and only time is missing, some hundred more of them
-    show what was a run of luck: each look has several, and costs calls."""
+def _until_proved(run: Run, limits: Limits, needed: float, wait: float) -> float:
+    """Seconds to the next look at answers. Where there are enough and only time is missing (``needed`` seconds of good
+    ones), some hundred more of them show what was a run of luck: each look has several, and costs calls."""
     enough = run.tally.good >= limits.proof_answers
-    return max(wait, SECOND, lasting / _LOOKS_THAT_LAST) if enough and lasting else wait
+    return max(wait, SECOND, needed / _LOOKS_THAT_LAST) if enough and needed else wait
 
 
 def _bake(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
@@ -506,7 +506,7 @@ def _revert(run: Run, seen: Observation, limits: Limits, now: datetime) -> Step:
     lasting = limits.lasting if in_force else max(limits.lasting, limits.late)
     if run.tally.good < limits.proof_answers or not _settled(run, health, limits, now, lasting=lasting):
         run = replace(run, tally=replace(run.tally, ready_since=run.tally.ready_since or now))
-        wait = _until_proved(run, limits, lasting, wait)
+        wait = _until_proved(run, limits, _lasting(health, limits, lasting), wait)
         proving = _proving(health, limits, lasting)
         return Step(run, None, wait, f"{proving} {run.stable} serves; last: {run.tally.last}")
     return Step(run.enter(Stage.CLEAN_UP, now, f"{run.tally.good} answers from {run.stable} in a row"))

@@ -213,6 +213,20 @@ def test_without_a_version_header_time_must_pass_too() -> None:
     assert "weaker proof" in proved.run.gates[-1].seen
 
 
+def test_where_only_time_is_missing_to_a_proof_looks_are_few() -> None:
+    """Two minutes on Google, at four looks a second, were some thousand calls of an account's; both ways."""
+    blind = replace(run().settings, health=replace(run().settings.health, version_header=None))
+    slow = replace(LIMITS, settle=120.0, shift=300.0)
+    moved = replace(run(stage=Stage.SHIFT, shifted=NOW, settings=blind), tally=Tally(since=NOW))
+    good = seen(weights=SHIFTED, targets=targets(2), live=answers(None, 5))
+    first = advance(moved, good, slow, after(1))
+    assert first.wait == slow.quick_poll, "what is wrong with it shows in its first answers"
+    assert advance(first.run, good, slow, after(2)).wait == 2.0
+    back = replace(moved, stage=Stage.REVERT, verdict=Outcome.ROLLED_BACK, stable_health=blind.health)
+    good = seen(targets=targets(2), live=answers(None, 10))
+    assert advance(back, good, slow, after(2)).wait == 2.0
+
+
 def test_each_step_of_weights_is_proved_and_baked() -> None:
     """Partial weights accept both releases, bake, and only then grow."""
     canary = shifting(steps=(TrafficStep(5, bake=60), TrafficStep(100)))
