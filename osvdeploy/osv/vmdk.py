@@ -84,7 +84,7 @@ class Vmdk:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def data(self, start: int, end: int) -> Iterator[Extent]:
-        """The parts of ``start`` to ``end`` that are in the file, ascending; a table that is absent is passed over."""
+        """The parts of ``start`` to ``end`` in the file, ascending; a table that is absent or empty is passed over."""
         end = min(end, self.size)
         index, last = start // self._grain, -(-end // self._grain)
         while index < last:
@@ -98,19 +98,21 @@ class Vmdk:
             index = stop
 
     def _table_at(self, number: int) -> array[int] | None:
-        """A grain table; None where there is none."""
+        """A grain table; None where there is none, or no grain in it."""
         place = self._directory[number]
         if not place:
             return None
         table = _numbers(self._source, place, self._entries)
+        # Of a disk that is all hole some writers, we too, have every table; to go through each is seconds for a TiB.
+        empty = max(table) <= self._zero
         if self._looked.claim(number):
             # Two that do not overlap never begin in the same part of the file that is as long as they are.
             if not self._tables.claim(place * SECTOR // (4 * self._entries)):
                 raise DiskInvalid("two tables of the VMDK are said to stand in one place")
-            for each in table:
-                if each > self._zero and not self._packed and not self._grains.claim(each * SECTOR // self._grain):
+            for each in () if empty or self._packed else table:
+                if each > self._zero and not self._grains.claim(each * SECTOR // self._grain):
                     raise DiskInvalid("two grains of the VMDK are said to stand in one place")
-        return table
+        return None if empty else table
 
     def _grain_at(self, index: int) -> bytes:
         number, at = divmod(index, self._entries)

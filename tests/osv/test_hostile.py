@@ -23,8 +23,9 @@ MIB = 1 << 20
 
 MEMORY = 300 * MIB
 """What a file of 1 or 2 MB may cost, Python and osvdeploy included. 2.2 GB were seen; now it is 240 MB at most."""
-SECONDS = 8.0
-"""Of processor time. 20 s were seen, and hours were possible; now it is 2 s at most."""
+WORK = 300.0
+"""Times a count to a million, by the same process right after: on a busy machine both take longer. Once it was 360 for
+files of this kind, and hours were possible; now it is 100 at most."""
 
 
 MEASURED = """
@@ -37,7 +38,10 @@ try:
 finally:
     # Not getrusage: its maximum is also that of the process that called this one.
     memory = re.search(r"VmHWM:\\s+(\\d+) kB", pathlib.Path("/proc/self/status").read_text())
-    pathlib.Path(took).write_text(f"{memory[1]} {time.process_time()}")
+    work = time.process_time()
+    for number in range(1_000_000):
+        pass
+    pathlib.Path(took).write_text(f"{memory[1]} {work / (time.process_time() - work)}")
 """
 
 
@@ -45,7 +49,8 @@ finally:
 class Cost:
     code: int
     memory: int
-    seconds: float
+    work: float
+    """Of the processor, in counts to a million."""
 
 
 def cost(folder: Path, *words: str) -> Cost:
@@ -54,8 +59,8 @@ def cost(folder: Path, *words: str) -> Cost:
     command = [sys.executable, "-c", MEASURED, str(folder / "took"), "osvdeploy", *words]
     with (folder / "out").open("wb") as out:
         code = subprocess.run(command, env=environ, stdout=out, stderr=out).returncode
-    memory, seconds = (folder / "took").read_text().split()
-    return Cost(code, int(memory) * 1024, float(seconds))
+    memory, work = (folder / "took").read_text().split()
+    return Cost(code, int(memory) * 1024, float(work))
 
 
 def told(folder: Path) -> str:
@@ -89,7 +94,7 @@ def test_a_hostile_image_costs_what_a_file_of_its_size_may(name: str, tmp_path: 
     (tmp_path / "image").write_bytes(content)
     took = cost(tmp_path, "inspect", str(tmp_path / "image"))
     assert took.code in (0, 2) and "bug" not in told(tmp_path), told(tmp_path)
-    assert took.memory < MEMORY and took.seconds < SECONDS, (took, told(tmp_path)[:500])
+    assert took.memory < MEMORY and took.work < WORK, (took, told(tmp_path)[:500])
 
 
 @pytest.mark.parametrize("hollow", [hostile.hollow_tables, hostile.hollow_kernel, hostile.hollow_disk])
@@ -97,7 +102,7 @@ def test_a_hole_costs_nothing(hollow: Callable[[Path], Path], tmp_path: Path) ->
     """Gigabytes that are not there are not read into memory, and not for long."""
     took = cost(tmp_path, "inspect", str(hollow(tmp_path / "image")))
     assert took.code in (0, 2) and "bug" not in told(tmp_path)
-    assert took.memory < 120 * MIB and took.seconds < 3, (took, told(tmp_path)[:500])
+    assert took.memory < 120 * MIB and took.work < WORK / 3, (took, told(tmp_path)[:500])
 
 
 @pytest.mark.parametrize(
@@ -110,7 +115,7 @@ def test_a_hostile_disk_is_not_converted(content: Callable[[], bytes], tmp_path:
     assert (tmp_path / "image").stat().st_size <= 2 * MIB
     took = cost(tmp_path, "convert", str(tmp_path / "image"), str(tmp_path / "target.raw"))
     assert took.code == 2 and "bug" not in told(tmp_path), told(tmp_path)
-    assert took.memory < 120 * MIB and took.seconds < SECONDS, (took, told(tmp_path)[:500])
+    assert took.memory < 120 * MIB and took.work < WORK, (took, told(tmp_path)[:500])
     assert not (tmp_path / "target.raw").exists()
 
 
@@ -119,7 +124,7 @@ def test_a_hole_is_converted_at_once(tmp_path: Path) -> None:
     image = str(hostile.hollow_disk(tmp_path / "image"))
     for target in ("disk.qcow2", "disk.tar.gz", "disk.vmdk"):
         took = cost(tmp_path, "convert", image, str(tmp_path / target))
-        assert took.code == 0 and took.memory < MEMORY and took.seconds < SECONDS, (target, took, told(tmp_path))
+        assert took.code == 0 and took.memory < MEMORY and took.work < WORK, (target, took, told(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -130,17 +135,17 @@ def test_a_hostile_kernel_costs_what_a_file_of_its_size_may(content: Callable[[]
     (tmp_path / "kernel").write_bytes(content())
     took = cost(tmp_path, "kernel", "inspect", str(tmp_path / "kernel"))
     assert took.code in (0, 2) and "bug" not in told(tmp_path)
-    assert took.memory < MEMORY and took.seconds < SECONDS, (took, told(tmp_path)[:500])
+    assert took.memory < MEMORY and took.work < WORK, (took, told(tmp_path)[:500])
 
 
 def test_two_hollow_disks_are_compared_at_once(tmp_path: Path) -> None:
     """Four million blocks of nothing, and files of a TiB that stand elsewhere."""
     disk = str(hostile.hollow_disk(tmp_path / "disk"))
     took = cost(tmp_path, "inspect", disk, "--against", disk)
-    assert took.code == 0 and took.memory < MEMORY and took.seconds < SECONDS, took
+    assert took.code == 0 and took.memory < MEMORY and took.work < WORK, took
     one, two = hostile.hollow_files(tmp_path / "one", 256), hostile.hollow_files(tmp_path / "two", 1024)
     took = cost(tmp_path, "inspect", str(one), "--against", str(two))
-    assert took.code == 0 and took.memory < MEMORY and took.seconds < SECONDS, took
+    assert took.code == 0 and took.memory < MEMORY and took.work < WORK, took
     assert "files: the same" in told(tmp_path)
 
 
@@ -148,6 +153,6 @@ def test_a_file_of_nothing_is_extracted_at_once(tmp_path: Path) -> None:
     """A TiB of hole becomes a hole."""
     image = hostile.hollow_files(tmp_path / "image", 256)
     took = cost(tmp_path, "inspect", "extract", str(image), "-o", str(tmp_path / "files"))
-    assert took.code == 0 and took.memory < MEMORY and took.seconds < SECONDS, (took, told(tmp_path))
+    assert took.code == 0 and took.memory < MEMORY and took.work < WORK, (took, told(tmp_path))
     status = (tmp_path / "files" / "a").stat()
     assert status.st_size == 1 << 40 and status.st_blocks < 100
