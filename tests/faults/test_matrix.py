@@ -14,13 +14,13 @@ from tests.faults.scenarios import IN_OTHER_SITES, OTHER_SITES, SAMPLED_THERE, S
 
 pytestmark = [pytest.mark.slow, pytest.mark.sandbox]
 
-SHARES = {"aws": 0.2, "google": 0.1}
+SHARES = {"aws": 1 / 7, "google": 1 / 14}
 """What one run tries of all pairs of call and trouble: on Google there are more, and each takes twice as long."""
 
 OTHER_SHARE, OTHER_DEATHS = 0.03, 0.1
 """Likewise of Google's other ways, in a few scenarios."""
 
-DEATHS = 1 / 3
+DEATHS = 1 / 4
 """What one run tries of all deaths."""
 
 ALL = os.environ.get("OSVDEPLOY_FAULTS_SHARE")
