@@ -1,8 +1,7 @@
 # `make demo` and `make test` set everything up by themselves: a virtual environment in .venv with the locked dependencies
 # and, where Debian's packages may be installed, QEMU. Nothing else is assumed but python3.11 or newer and make.
 
-PYTHON ?= $(shell for p in python3.14 python3.13 python3.12 python3.11 python3 python; do \
-	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && command -v $$p && break; done)
+PYTHON ?= $(shell ./scripts/find-python)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -48,8 +47,9 @@ setup: $(STAMP) qemu
 # uv, of the lock itself, installs the rest of it: in 7 s, where pip took 70, and 40 more to compile it in one process. It
 # does not read pip's settings: where packages come by way of those, and it finds none, pip has to do it.
 $(STAMP): requirements.lock pyproject.toml
-	@test -n "$(PYTHON)" || { echo "osvdeploy needs python3.11 or newer; none was found on PATH (set PYTHON=/path/to/python3)" >&2; exit 1; }
-	@$(PYTHON) -m venv --clear $(VENV) || { echo "$(PYTHON) cannot make a virtual environment; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	@python="$(PYTHON)"; \
+	test -n "$$python" || { echo "osvdeploy needs python3.11 or newer; none was found on PATH (set PYTHON=/path/to/python3)" >&2; exit 1; }; \
+	"$$python" -m venv --clear $(VENV) || { echo "$$python cannot make a virtual environment; on Debian: apt-get install python3-venv" >&2; exit 1; }
 	@sed -n '/^uv==/,/[^\\]$$/p' requirements.lock > $(VENV)/uv.lock
 	$(PIP) --require-hashes -r $(VENV)/uv.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock || $(PIP) --no-compile --require-hashes -r requirements.lock
