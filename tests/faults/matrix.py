@@ -5,8 +5,8 @@ fork for each kind of trouble: the process lives, and goes on with what it was t
 without trouble, the same command runs again, as people do. What stands in the end must be what the run without trouble
 left, and on the way what must never be, never was.
 
-And the process dies right before and right after each change, in every scenario; deaths at each write of the ledger are
-in test_deploy_crashes.py and test_gcp_crashes.py.
+And in a fork right before and one right after each change, in every scenario, the process dies; deaths at each write of
+the ledger are in test_deploy_crashes.py and test_gcp_crashes.py.
 """
 
 from __future__ import annotations
@@ -462,27 +462,6 @@ def sampled(found: Sequence[T], share: float) -> list[T]:
     return chosen or list(found[:1])
 
 
-def befallen(plot: Played, tried: Sequence[Trouble]) -> list[str]:
-    """What is wrong when each of these befalls the scenario, which is run once more for all of them: from its call on,
-    each is gone on with in a process of its own."""
-    site, world = plot.site, plot.site.world
-    _begin(plot)
-    befalling = _Befalling(tried, Branches(*world.kept_folders))
-    world.sandbox.faults, before = befalling, world.sandbox.faults
-
-    def work() -> list[str]:
-        watch = _watched(site, plot.scenario)
-        wrong = _ended(plot, watch, _run(plot.scenario, site))
-        return [f"{befalling.befalls or 'without trouble'}: {each}" for each in wrong]
-
-    befalling.branches.run(work)
-    world.sandbox.faults = before
-    wrong = befalling.branches.wrong
-    for trouble in (*befalling.alone, *(each for missed in befalling.due.values() for each in missed)):
-        wrong += _befallen_alone(plot, trouble)
-    return wrong
-
-
 @dataclass(frozen=True)
 class Death:
     """The process is gone right before or after its ``number``-th call, which changes something."""
@@ -504,29 +483,37 @@ def deaths(plot: Played) -> Iterator[Death]:
             yield Death(number, operation, stage, Moment.AFTER)
 
 
-def survived(plot: Played, tried: Sequence[Death]) -> list[str]:
-    """What is wrong when the process dies at each of these and another one runs the command again. As in
-    :func:`befallen`, the scenario is run once more for all of them."""
+def befallen(plot: Played, tried: Sequence[Trouble], died: Sequence[Death] = ()) -> list[str]:
+    """What is wrong when each of these befalls the scenario, and when the process dies at each of those and another one
+    runs the command again. It is run once more for all of them: from its call on, each is gone on with in a process of
+    its own."""
     site, scenario, world = plot.site, plot.scenario, plot.site.world
     _begin(plot)
     branches = Branches(*world.kept_folders)
+    befalling = _Befalling(tried, branches)
+    world.sandbox.faults, before = befalling, world.sandbox.faults
 
     def work() -> list[str]:
-        watch = _Dying(site, scenario)
-        watch.due, watch.branches = {(each.number, each.moment): each for each in tried}, branches
+        watch = _Dying(site, scenario, due={(each.number, each.moment): each for each in died}, branches=branches)
         watch.goes_on = lambda: _ended(plot, _watched(site, scenario), _run(scenario, site))
         world.sandbox.hook = watch
-        return [f"without a death: {each}" for each in _ended(plot, watch, _run(scenario, site))] + [
-            f"{each}: never came" for each in watch.due.values()
+        wrong = [
+            f"{befalling.befalls or 'without trouble'}: {each}" for each in _ended(plot, watch, _run(scenario, site))
         ]
+        return wrong if branches.is_branch else wrong + [f"{each}: never came" for each in watch.due.values()]
 
     branches.run(work)
-    return branches.wrong
+    world.sandbox.faults = before
+    wrong = branches.wrong
+    for trouble in (*befalling.alone, *(each for missed in befalling.due.values() for each in missed)):
+        wrong += _befallen_alone(plot, trouble)
+    return wrong
 
 
 @dataclass
 class _Dying(Watch):
-    """Ends the process at its calls, each time in a branch of its own. ``due`` are those to come."""
+    """Ends the process at its calls, each time in a branch of its own: no other branch dies. ``due`` are those to
+    come."""
 
     due: dict[tuple[int, Moment], Death] = field(default_factory=dict)
     branches: Branches = field(default_factory=Branches)
@@ -537,8 +524,10 @@ class _Dying(Watch):
         number = self.calls if moment is Moment.BEFORE else self.calls - 1
         self.calls += moment is Moment.BEFORE
         super().__call__(moment, call)
-        death = self.due.get((number, moment)) if self.branches.splits else None
-        if death is not None and self.due.pop((number, moment)) and self.branches.here():
+        if self.branches.is_branch or not self.branches.splits:
+            return
+        death = self.due.pop((number, moment), None)
+        if death is not None and self.branches.here():
             # Nothing of the call that it was in goes on.
             self.site.world.sandbox.hook = None
             self.branches.ends([f"{death}: {each}" for each in (*self.wrong[:2], *self.goes_on())])
@@ -559,7 +548,7 @@ class _Befalling(Faults):
         self._calls = 0
 
     def take(self, call: Call, kinds: Container[FaultKind] = frozenset(FaultKind)) -> FaultKind | None:
-        if self.befalls is None and FaultKind.HANG in kinds:
+        if not self.branches.is_branch and FaultKind.HANG in kinds:
             number, self._calls = self._calls, self._calls + 1
             for trouble in self.due.pop(number, ()):
                 if not self.branches.splits:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.matrix import Scenario, Site, befallen, deaths, played, sampled, survived, troubles
+from tests.faults.matrix import Scenario, Site, befallen, deaths, played, sampled, troubles
 from tests.faults.scenarios import IN_OTHER_SITES, OTHER_SITES, SAMPLED_THERE, SCENARIOS, SITES, scenario_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.sandbox]
@@ -79,7 +79,7 @@ def _tried(kind: str, site: Site, scenario: Scenario, record_property: Callable[
     tried = sampled(found, SHARES.get(kind, OTHER_SHARE) if ALL is None else float(ALL))
     dies = list(deaths(plot))
     died = sampled(dies, (DEATHS if kind in SHARES else OTHER_DEATHS) if ALL is None else float(ALL))
-    wrong = befallen(plot, tried) + survived(plot, died)
+    wrong = befallen(plot, tried, died)
     changes = sum(mutating for _, _, mutating in plot.calls)
     record_property(
         "told",

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
 
 import requests
 from requests.adapters import BaseAdapter, HTTPAdapter
-from requests.sessions import merge_hooks
 from requests.structures import CaseInsensitiveDict
+from requests.utils import check_header_validity, get_encoding_from_headers
 from urllib3 import HTTPResponse
 
 from osvdeploy.sandbox.core import Sandbox
@@ -35,29 +37,44 @@ def connect(sandbox: Sandbox, clock: Clock) -> requests.Session:
 
 
 class _Session(requests.Session):
-    """A session that has no settings of its own but headers: looking for others, to merge them with a request's, takes
-    longer than most calls are carried out in."""
+    """A session that has no settings of its own but headers, and delivers at once what asks for nothing else either: to
+    look for settings, to merge them, and to be ready for cookies and for answers that go elsewhere, takes requests as
+    long as most calls are carried out in."""
 
-    def prepare_request(self, request: requests.Request) -> requests.PreparedRequest:
-        if self.trust_env or self.auth or self.params or self.cookies or request.cookies:
-            return super().prepare_request(request)
-        headers = CaseInsensitiveDict(self.headers)
-        headers.update(request.headers or {})
-        for name in [name for name, value in headers.items() if value is None]:
-            del headers[name]
+    def request(self, method: str | bytes, url: str | bytes, *args: Any, **wanted: Any) -> requests.Response:
+        asks = {name for name, value in wanted.items() if value is not None}
+        if args or not asks <= _PLAIN or wanted.get("allow_redirects") is not False:
+            return super().request(method, url, *args, **wanted)
+        settled = self.trust_env or self.auth or self.params or self.cookies or self.hooks["response"]
+        data, address = wanted.get("data"), as_text(url)
+        if settled or not isinstance(data, bytes | None):
+            return super().request(method, url, *args, **wanted)
         prepared = requests.PreparedRequest()
-        prepared.prepare(
-            method=str(request.method).upper(),
-            url=request.url,
-            files=request.files,
-            data=request.data,
-            json=request.json,
-            headers=headers,
-            params=request.params,
-            auth=request.auth,
-            hooks=merge_hooks(request.hooks, self.hooks),
-        )
-        return prepared
+        prepared.method = as_text(method).upper()
+        prepared.url = _address(address, tuple((wanted.get("params") or {}).items()))
+        prepared.headers = CaseInsensitiveDict(self.headers.items())  # type: ignore[arg-type]
+        for name, value in (wanted.get("headers") or {}).items():
+            check_header_validity((name, value))
+            prepared.headers[name] = value
+        prepared.body = data
+        if wanted.get("auth") is not None:
+            prepared.prepare_auth(wanted["auth"])
+        else:
+            prepared.prepare_content_length(data)
+        return self.get_adapter(address).send(prepared, timeout=wanted.get("timeout"))
+
+
+_PLAIN = frozenset({"params", "data", "headers", "timeout", "allow_redirects", "auth"})
+"""What a request may ask for that is delivered at once."""
+
+
+@lru_cache(maxsize=4096)
+def _address(url: str, params: tuple[tuple[str, str], ...]) -> str:
+    """As requests encodes it."""
+    prepared = requests.PreparedRequest()
+    prepared.prepare_url(url, dict(params))
+    assert prepared.url is not None
+    return prepared.url
 
 
 class Delivery(BaseAdapter):
@@ -97,6 +114,8 @@ class Delivery(BaseAdapter):
                 return self._answered(request, answer)
 
     def _answered(self, request: requests.PreparedRequest, answer: ApiResponse) -> requests.Response:
+        if "content-encoding" not in answer.headers:
+            return self._plain(request, answer)
         raw = HTTPResponse(
             io.BytesIO(answer.body),
             headers=dict(answer.headers),
@@ -105,6 +124,16 @@ class Delivery(BaseAdapter):
             request_method=request.method,
         )
         return self._building.build_response(request, raw)
+
+    def _plain(self, request: requests.PreparedRequest, answer: ApiResponse) -> requests.Response:
+        """Made of what it has: a connection's response, and one of that, are much to make for a body that is here."""
+        response = requests.Response()
+        response.status_code = answer.status
+        response.headers = CaseInsensitiveDict(answer.headers)
+        response.encoding = get_encoding_from_headers(response.headers)
+        response.raw = io.BytesIO(answer.body)
+        response.url, response.request = str(request.url), request
+        return response
 
     def close(self) -> None:
         self._building.close()
