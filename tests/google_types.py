@@ -15,6 +15,7 @@ import functools
 import importlib
 import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
@@ -22,9 +23,10 @@ import threading
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import IO, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import requests
@@ -63,41 +65,64 @@ class Judge:
             self.seen[name] = self.seen.get(name, 0) + 1
 
 
-class _Process:
+class Process:
     """The process that judges, from its first question on. It ends when its standard input does, with this one."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._running: subprocess.Popen[str] | None = None
+        self._borrowed: tuple[IO[str], IO[str]] | None = None
 
     def ask(self, question: Sequence[str | None]) -> tuple[str, str]:
         """What it says: a method's name, or what is wrong; one of the two is ""."""
         with self._lock:
-            if self._running is None:
-                command = [sys.executable, "-m", __name__]
-                pipe = subprocess.PIPE
-                self._running = subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True)
-                # pytest must not take it for a pipe that a test forgot.
-                atexit.register(self._end)
-            assert self._running.stdin is not None and self._running.stdout is not None
-            self._running.stdin.write(f"{json.dumps(question)}\n")
-            self._running.stdin.flush()
-            name, wrong = json.loads(self._running.stdout.readline())
+            questions, answers = self._pipes()
+            questions.write(f"{json.dumps(question)}\n")
+            questions.flush()
+            name, wrong = json.loads(answers.readline())
             return name, wrong
 
-    def _end(self) -> None:
-        if self._running is not None:
-            self._running.communicate()
+    def lent(self) -> tuple[Connection, Connection]:
+        """Its two ends for another process that asks while this one does not: to start takes it four seconds."""
+        with self._lock:
+            questions, answers = self._pipes()
+            return (
+                Connection(os.dup(questions.fileno()), readable=False),
+                Connection(os.dup(answers.fileno()), writable=False),
+            )
+
+    def borrow(self, questions: Connection, answers: Connection) -> None:
+        """Ask that of another process."""
+        with self._lock:
+            self._borrowed = os.fdopen(os.dup(questions.fileno()), "w"), os.fdopen(os.dup(answers.fileno()))
+
+    def _pipes(self) -> tuple[IO[str], IO[str]]:
+        if self._borrowed is not None:
+            return self._borrowed
+        if self._running is None:
+            command = [sys.executable, "-m", __name__]
+            pipe = subprocess.PIPE
+            self._running = subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True)
+            # pytest must not take it for a pipe that a test forgot.
+            atexit.register(self.end)
+        assert self._running.stdin is not None and self._running.stdout is not None
+        return self._running.stdin, self._running.stdout
+
+    def end(self) -> None:
+        """The next question starts another one."""
+        running, self._running = self._running, None
+        if running is not None:
+            running.communicate()
 
 
-_process = _Process()
+process = Process()
 
 
 @functools.lru_cache(maxsize=4096)
 def _judged(verb: str, path: str, query: str, body: bytes | str | None) -> str:
     """The method that a request is of."""
     text = body.decode() if isinstance(body, bytes) else body
-    name, wrong = _process.ask((verb, path, query, text))
+    name, wrong = process.ask((verb, path, query, text))
     if wrong:
         raise Unfit(wrong)
     return name
