@@ -5,18 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.contract import gcp_place
-from tests.faults.lean import lean
-from tests.faults.matrix import Scenario, befallen, deaths, played, sampled, troubles
+from tests.faults.matrix import Scenario, Site, befallen, deaths, played, sampled, troubles
 from tests.faults.scenarios import IN_OTHER_SITES, OTHER_SITES, SAMPLED_THERE, SCENARIOS, SITES, scenario_of
-from tests.google_types import Judge
 
-pytestmark = [pytest.mark.slow, pytest.mark.sandbox]
+pytestmark = [pytest.mark.slow, pytest.mark.sandbox, pytest.mark.forks]
 
 SHARES = {"aws": 1 / 7, "google": 1 / 14}
 """What one run tries of all pairs of call and trouble: on Google there are more, and each takes twice as long."""
@@ -62,7 +58,7 @@ def test_trouble_at_any_call_is_got_over(
 ) -> None:
     """Lost answers, hung and throttled calls, refusals, stale reads, and death right before or after a change: the same
     end, and no client noticed."""
-    _is_got_over(kind, scenario, tmp_path, record_property)
+    _tried(kind, SITES[kind](tmp_path), scenario, record_property)
 
 
 @pytest.mark.timeout(1200)
@@ -74,48 +70,27 @@ def test_trouble_is_got_over_by_googles_other_ways(
     kind: str, name: str, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     """Behind a forwarding rule, and with groups of a region: likewise."""
-    _is_got_over(kind, scenario_of(name), tmp_path, record_property)
+    _tried(kind, OTHER_SITES[kind](tmp_path), scenario_of(name), record_property)
 
 
-@dataclass(frozen=True)
-class Tried:
-    """What one scenario has, and what of it was tried."""
-
-    calls: int
-    changes: int
-    troubles: int
-    tried: int
-    deaths: int
-    died: int
-    wrong: list[str]
-
-
-def _is_got_over(kind: str, scenario: Scenario, folder: Path, record_property: Callable[[str, object], None]) -> None:
-    share, deadly = (SHARES[kind], DEATHS) if kind in SHARES else (OTHER_SHARE, OTHER_DEATHS)
-    if ALL is not None:
-        share = deadly = float(ALL)
-    found = lean(_tried, kind, scenario.name, folder, share, deadly)
+def _tried(kind: str, site: Site, scenario: Scenario, record_property: Callable[[str, object], None]) -> None:
+    plot = played(site, scenario)
+    found = list(troubles(plot))
+    tried = sampled(found, SHARES.get(kind, OTHER_SHARE) if ALL is None else float(ALL))
+    dies = list(deaths(plot))
+    died = sampled(dies, (DEATHS if kind in SHARES else OTHER_DEATHS) if ALL is None else float(ALL))
+    wrong = befallen(plot, tried, died)
+    changes = sum(mutating for _, _, mutating in plot.calls)
     record_property(
         "told",
-        f"{scenario.name:24} {kind:18} {found.calls:4} calls  {found.changes:3} changes  {found.troubles:4} troubles  "
-        f"{found.tried:4} tried  {found.deaths:3} deaths  {found.died:3} died",
+        f"{scenario.name:24} {kind:18} {len(plot.calls):4} calls  {changes:3} changes  {len(found):4} troubles  "
+        f"{len(tried):4} tried  {len(dies):3} deaths  {len(died):3} died",
     )
     if kind in SITES:
-        counted = ", ".join(map(str, (found.calls, found.changes, found.troubles, found.deaths)))
+        counted = ", ".join(map(str, (len(plot.calls), changes, len(found), len(dies))))
         written = _row(scenario)[list(SITES).index(kind)]
         assert written == counted, f"docs/faults.md has {written} for {scenario.name} on {kind}"
-    assert not found.wrong, "\n".join([f"{len(found.wrong)} things are wrong:", *found.wrong[:20]])
-
-
-def _tried(kind: str, name: str, folder: Path, share: float, deadly: float) -> Tried:
-    """Those shares of a scenario's troubles and deaths, each in a branch: where a fork costs little."""
-    gcp_place.judge = Judge()
-    plot = played({**SITES, **OTHER_SITES}[kind](folder), scenario_of(name))
-    found, dies = list(troubles(plot)), list(deaths(plot))
-    tried, died = sampled(found, share), sampled(dies, deadly)
-    changes = sum(mutating for _, _, mutating in plot.calls)
-    wrong = befallen(plot, tried, died)
-    return Tried(len(plot.calls), changes, len(found), len(tried), len(dies), len(died), wrong)
+    assert not wrong, "\n".join([f"{len(wrong)} things are wrong:", *wrong[:20]])
 
 
 def _row(scenario: Scenario) -> tuple[str, str]:

@@ -22,7 +22,7 @@ from tests.faults.branches import Branches
 from tests.rollout.made import SETTINGS, UNHURRIED
 from tests.rollout.service import Service
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.forks]
 
 EVERY = int(os.environ.get("OSVDEPLOY_DEATHS_EVERY", "21"))
 """Of the calls that only look, which are died at; `make soak` dies at all."""

@@ -159,6 +159,7 @@ def calls_of(strategy: Strategy) -> list[int]:
     return [at for at, call in enumerate(calls, 1) if at > 1 and (call.mutating or at % EVERY == 0)]
 
 
+@pytest.mark.forks
 @pytest.mark.parametrize(
     ("command", "strategy"),
     [(_rollback, BAKED), (_recover, BAKED), (_deploy_another, BAKED), (_rollback, CANARY)],
@@ -198,6 +199,7 @@ def test_one_that_was_stopped_makes_one_more_change_at_most_and_what_it_did_is_p
     stopped.play(then)
 
 
+@pytest.mark.forks
 def test_each_epoch_has_one_writer() -> None:
     """However two take turns: the ledger's heads tell."""
     story = begun(BAKED)
@@ -218,6 +220,7 @@ def test_each_epoch_has_one_writer() -> None:
 # ------------------------------------------------------------------------------------------------------------ clocks
 
 
+@pytest.mark.forks
 @pytest.mark.parametrize("skew", [-86_400.0, -300.0, 300.0, 86_400.0])
 def test_clocks_that_differ_change_nothing(skew: float) -> None:
     """A day apart: the lease is waited out by a stopwatch, and nobody bakes for a day."""
