@@ -130,6 +130,17 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         place.judge = Judge() if item.get_closest_marker("sandbox") is not None else None  # type: ignore[attr-defined]
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Tests that fork much do so where a fork costs little."""
+    if pyfuncitem.get_closest_marker("forks") is None:
+        return None
+    from tests.faults import lean
+
+    lean.run(pyfuncitem)
+    return True
+
+
 @pytest.fixture(scope="session", autouse=True)
 def no_power_cuts(request: pytest.FixtureRequest) -> Iterator[None]:
     """Nothing waits for a disk in this process: what is written through to one survives a power cut, which no test

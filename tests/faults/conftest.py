@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import lean
-
 MEMORY = Path("/dev/shm")
 ROOM = 256 << 20
 
@@ -34,12 +32,3 @@ def tmp_path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(dir=MEMORY, prefix="osvdeploy-crash-"))
     yield folder
     shutil.rmtree(folder)
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Tests that fork much do so where a fork costs little."""
-    if pyfuncitem.get_closest_marker("forks") is None:
-        return None
-    lean.run(pyfuncitem)
-    return True
