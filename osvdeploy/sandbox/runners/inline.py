@@ -24,7 +24,7 @@ import json
 import re
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from osvdeploy.sandbox import boot
@@ -192,9 +192,20 @@ class _Running:
         said = boot.exited(word, phase.code, verbose=options.verbose, stays=options.noshutdown)
         return said, Power.ON if options.noshutdown else Power.OFF
 
+    def is_off_after(self, phase: Phase | None) -> bool:
+        """Whether it answers nobody in that phase: what aborted may still have power, and nothing that runs."""
+        if phase is None or phase.does not in ("abort", "exit"):
+            return False
+        return phase.does == "abort" or self._ended(phase)[1] is Power.OFF
+
     def filled(self, text: str) -> str:
+        if "$" not in text:
+            return text
         environment = {} if self.machine is None else self.machine.environment
-        return re.sub(r"\$([A-Za-z_][A-Za-z0-9_]*)", lambda found: environment.get(found[1], ""), text)
+        return _VARIABLE.sub(lambda found: environment.get(found[1], ""), text)
+
+
+_VARIABLE = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)")
 
 
 class InlineRunner:
@@ -239,7 +250,7 @@ class InlineRunner:
             # Nothing has this address any more: packets to it get no reply.
             return NoAnswer.TIMEOUT
         phase = running.at(now)
-        if running.status(now).power is Power.OFF or running.machine is None or (phase and phase.does == "abort"):
+        if running.power is Power.OFF or running.machine is None or running.is_off_after(phase):
             return NoAnswer.TIMEOUT
         if phase is None or phase.does != "serve" or (phase.port is not None and phase.port != port):
             return NoAnswer.REFUSED
@@ -250,7 +261,7 @@ class InlineRunner:
         if answer.seconds > timeout:
             return NoAnswer.TIMEOUT
         headers = {name: running.filled(value) for name, value in {**phase.headers, **answer.headers}.items()}
-        return replace(answer, headers=headers, body=running.filled(answer.body.decode()).encode())
+        return GuestAnswer(answer.status, headers, running.filled(answer.body.decode()).encode(), answer.seconds)
 
     def stop(self, guest_id: str, now: datetime) -> bytes:
         with self._lock:
