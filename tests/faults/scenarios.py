@@ -287,8 +287,10 @@ class PointerSite(GcpSite):
         self.world.sandbox.hook = None
         self.world.wait(SETTLED)
         rule = self.place.network.shown()
-        # Whose lease it was moved under differs with how often a command ran.
-        labels = {key: value for key, value in rule.get("labels", {}).items() if "epoch" not in key}
+        # Whose lease it was moved under differs with how often a command ran. The note of what was left without the
+        # ledger stays where it could not be taken away, and is remembered then: `drift` tells it, the next one tries.
+        passing = {"osvdeploy-epoch"} if self.world.head.note is None else {"osvdeploy-epoch", "osvdeploy-left"}
+        labels = {key: value for key, value in rule.get("labels", {}).items() if key not in passing}
         return {**self._held(), **self.ledger(), "leading": (rule["target"], labels)}
 
 
