@@ -112,6 +112,8 @@ class Process:
         """The next question starts another one."""
         running, self._running = self._running, None
         if running is not None:
+            # Whoever borrowed its standard input may have it still: it would not end by that.
+            running.kill()
             running.communicate()
 
 

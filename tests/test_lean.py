@@ -102,6 +102,27 @@ def test_what_a_test_recorded_elsewhere_is_told_here() -> None:
     assert item.user_properties == [("told", "all of it")]
 
 
+@pytest.mark.parametrize("name", ("first", "second"))
+@pytest.mark.parametrize("at", (0, 1))
+def test_it_is_given_there_what_it_is_given_here(name: str, at: int) -> None:
+    """Each combination, and no other."""
+    item = _item(_spoken, record_property=print)
+    item.callspec = SimpleNamespace(params={"name": name, "word": _WORDS[at][0], "ends": _WORDS[at][1]})
+    run(item)
+    assert item.user_properties == [("told", f"{name}: {('GOOD', 'Well')[at]}")]
+
+
+_WORDS = [(lambda: "good", str.upper), (lambda: "well", str.title)]
+
+
+@pytest.mark.parametrize(("word", "ends"), _WORDS)
+@pytest.mark.parametrize("name", ("first", "second"))
+def _spoken(
+    name: str, word: Callable[[], str], ends: Callable[[str], str], record_property: Callable[[str, object], None]
+) -> None:
+    record_property("told", f"{name}: {ends(word())}")
+
+
 def test_one_that_fails_elsewhere_fails_though_it_passes_here(tmp_path: Path) -> None:
     """It is run here, too, in a folder that nobody was in: an assert is explained here alone."""
     with pytest.raises(AssertionError, match="only here"):

@@ -70,7 +70,7 @@ def _do(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> None:
-    # As tests/conftest.py has it for whoever runs tests.
+    # Nothing waits for a disk here either (no_power_cuts in tests/conftest.py): what fstat answers, nobody reads.
     os.fsync = os.fstat  # type: ignore[assignment]
     gc.set_threshold(20_000)
     if judge:

@@ -52,6 +52,7 @@ class _Session(requests.Session):
         prepared = requests.PreparedRequest()
         prepared.method = as_text(method).upper()
         prepared.url = _address(address, tuple((wanted.get("params") or {}).items()))
+        # Texts alone: requests' types allow bytes in a session's headers, and not in a request's.
         prepared.headers = CaseInsensitiveDict(self.headers.items())  # type: ignore[arg-type]
         for name, value in (wanted.get("headers") or {}).items():
             check_header_validity((name, value))

@@ -192,7 +192,7 @@ class _Running:
         said = boot.exited(word, phase.code, verbose=options.verbose, stays=options.noshutdown)
         return said, Power.ON if options.noshutdown else Power.OFF
 
-    def is_off_after(self, phase: Phase | None) -> bool:
+    def is_silent_in(self, phase: Phase | None) -> bool:
         """Whether it answers nobody in that phase: what aborted may still have power, and nothing that runs."""
         if phase is None or phase.does not in ("abort", "exit"):
             return False
@@ -250,7 +250,7 @@ class InlineRunner:
             # Nothing has this address any more: packets to it get no reply.
             return NoAnswer.TIMEOUT
         phase = running.at(now)
-        if running.power is Power.OFF or running.machine is None or running.is_off_after(phase):
+        if running.power is Power.OFF or running.machine is None or running.is_silent_in(phase):
             return NoAnswer.TIMEOUT
         if phase is None or phase.does != "serve" or (phase.port is not None and phase.port != port):
             return NoAnswer.REFUSED
