@@ -16,6 +16,7 @@ from osvdeploy.api import from_cloud, services, wiring
 from osvdeploy.api.declared import Service
 from osvdeploy.api.from_cloud import Whereabouts
 from osvdeploy.cloud import aws
+from osvdeploy.cloud.gcp.labels import tags_of
 from osvdeploy.cloud.gcp.urlmap import RELEASE_HEADER
 from osvdeploy.cloud.interfaces import (
     CloudWatchMetric,
@@ -29,6 +30,7 @@ from osvdeploy.cloud.interfaces import (
 )
 from osvdeploy.cloud.memory.hooks import MemoryHooks
 from osvdeploy.cloud.memory.notifier import MemoryNotifier
+from osvdeploy.cloud.tags import LEFT
 from osvdeploy.errors import Refused
 from osvdeploy.events import Event, Waiting
 from osvdeploy.rollout.ends import Rollout
@@ -287,10 +289,13 @@ class PointerSite(GcpSite):
         self.world.sandbox.hook = None
         self.world.wait(SETTLED)
         rule = self.place.network.shown()
-        # Whose lease it was moved under differs with how often a command ran. The note of what was left without the
-        # ledger stays where it could not be taken away, and is remembered then: `drift` tells it, the next one tries.
-        passing = {"osvdeploy-epoch"} if self.world.head.note is None else {"osvdeploy-epoch", "osvdeploy-left"}
-        labels = {key: value for key, value in rule.get("labels", {}).items() if key not in passing}
+        labels = dict(rule.get("labels", {}))
+        # Whose lease it was moved under differs with how often a command ran.
+        labels.pop("osvdeploy-epoch", None)
+        # The note of what was left without the ledger stays where it could not be taken away; that very one is
+        # remembered then, for `drift` to tell and the next command to try again.
+        if self.world.head.note is not None and tags_of(labels).get(LEFT) == self.world.head.note:
+            del labels["osvdeploy-left"]
         return {**self._held(), **self.ledger(), "leading": (rule["target"], labels)}
 
 
